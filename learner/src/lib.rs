@@ -1,0 +1,3 @@
+//! The learner: samples prioritized batches, updates, sends priorities back and broadcasts weights.
+
+pub mod trainer;
