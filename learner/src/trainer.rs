@@ -139,14 +139,24 @@ pub struct TrainState {
 
 /// A backend. Not shared between threads: one training loop owns it.
 pub trait Trainer {
-    /// One SAC update (docs/algorithm.md): critics, actor, temperature, targets, in that order. Writes the mean over
-    /// the two critics of |Q - y|, from before the step, to `td_abs` (B).
+    /// One SAC update (docs/algorithm.md): critics, actor, temperature, targets, in that order. On a GPU it only
+    /// enqueues; nothing here waits for the device.
     ///
     /// # Errors
     /// A batch whose slices do not have the configured shapes; a device failure. The state is unchanged by the former.
-    fn update(&mut self, batch: &Batch<'_>, noise: &Noise<'_>, td_abs: &mut [f32]) -> Result<(), TrainerError>;
+    fn update(&mut self, batch: &Batch<'_>, noise: &Noise<'_>) -> Result<(), TrainerError>;
 
-    /// Means since the last call, and resets them. The only call that waits for a device besides `td_abs`.
+    /// Writes the mean over the two critics of |Q - y|, from before the step, of the oldest update not yet asked for,
+    /// shape (B); waits for the device if it must. Asked once per update, at most [`Trainer::pipeline_depth`] late.
+    ///
+    /// # Errors
+    /// No update is outstanding, `out` is not (B) long, or the device failed.
+    fn pop_td_abs(&mut self, out: &mut [f32]) -> Result<(), TrainerError>;
+
+    /// How many updates may be outstanding before [`Trainer::pop_td_abs`] must be called: 1 on a CPU.
+    fn pipeline_depth(&self) -> usize;
+
+    /// Means since the last call, and resets them. Waits for the device.
     fn take_stats(&mut self) -> UpdateStats;
 
     /// Copies the actor's parameters out, by [`PolicyArch::tensor_layout`].
