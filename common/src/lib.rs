@@ -3,9 +3,17 @@
 //! Nothing here links libtorch, opens a socket on import or keeps global state (but the metrics registry).
 //!
 //! - [`ids`]: newtypes for everything that is counted or named.
+//! - [`limits`]: every bound of the system on one page.
 //! - [`spec`]: what an environment looks like from outside, and the layout of a replay row.
 //! - [`policy`]: the policy's description, weights, pure-Rust inference and squashing maths.
+//! - [`transport`]: moving messages: ZeroMQ behind a guard, and an in-memory twin with seeded faults.
+//! - [`telemetry`]: logs, metrics and the admin port.
+//! - [`runtime`]: shutdown, clock, seeds and backoff.
 
 pub mod ids;
+pub mod limits;
 pub mod policy;
+pub mod runtime;
 pub mod spec;
+pub mod telemetry;
+pub mod transport;

@@ -1,0 +1,44 @@
+//! Every bound in one place. A reader can size the whole system from this page; the relations between the bounds are
+//! checked when it compiles.
+
+use std::time::Duration;
+
+/// Largest ZeroMQ frame that any of our ports accepts.
+pub const FRAME_BYTES_MAX: usize = 64 << 20;
+/// Most frames in one message: a header and its data frames.
+pub const MESSAGE_FRAMES_MAX: usize = 8;
+/// Largest message, all frames together.
+pub const MESSAGE_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
+/// Largest typed header frame.
+pub const HEADER_BYTES_MAX: usize = 64 << 10;
+/// Longest text inside a header: reasons, names, addresses.
+pub const TEXT_BYTES_MAX: usize = 4 << 10;
+
+/// Most rows in one insert batch.
+pub const INSERT_ROWS_MAX: usize = 8_192;
+/// Most items in one sample reply or one priority update.
+pub const SAMPLE_ITEMS_MAX: usize = 16_384;
+/// Largest replay row. Large observations (images) still fit: 84 * 84 * 4 bytes twice is 56 KiB.
+pub const ROW_BYTES_MAX: usize = 1 << 20;
+/// Most rows of one shard: a slot is a `u32`.
+pub const SHARD_ROWS_MAX: usize = 1 << 31;
+/// Most shards in one run.
+pub const SHARDS_MAX: usize = 1_024;
+/// Most parameters of a policy: its weights are one frame.
+pub const POLICY_PARAMETERS_MAX: usize = FRAME_BYTES_MAX / 4;
+/// Most unacknowledged insert batches that a server ever grants to one actor.
+pub const INSERT_WINDOW_MAX: u32 = 64;
+
+/// Connections that one guarded port holds at once.
+pub const CONNECTIONS_MAX: usize = 1_024;
+/// A connection that has not completed its ZMTP greeting by then is closed.
+pub const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Messages that wait in one direction of a socket before the sender is held.
+pub const SOCKET_QUEUE_MESSAGES: usize = 64;
+
+const _: () = assert!(HEADER_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(TEXT_BYTES_MAX * 4 <= HEADER_BYTES_MAX);
+const _: () = assert!(ROW_BYTES_MAX <= FRAME_BYTES_MAX);
+const _: () = assert!(SAMPLE_ITEMS_MAX * 16 <= FRAME_BYTES_MAX, "keys and probabilities of a sample fit one frame each");
+const _: () = assert!(SHARD_ROWS_MAX <= u32::MAX as usize, "a slot is a u32");
+const _: () = assert!(MESSAGE_BYTES_MAX >= FRAME_BYTES_MAX + HEADER_BYTES_MAX);

@@ -1,0 +1,1 @@
+//! Shutdown, clock, seeds and backoff.
