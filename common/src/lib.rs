@@ -3,6 +3,7 @@
 //! Nothing here links libtorch, opens a socket on import or keeps global state (but the metrics registry).
 //!
 //! - [`ids`]: newtypes for everything that is counted or named.
+//! - [`config`]: one TOML, layered, every value with its origin.
 //! - [`limits`]: every bound of the system on one page.
 //! - [`spec`]: what an environment looks like from outside, and the layout of a replay row.
 //! - [`policy`]: the policy's description, weights, pure-Rust inference and squashing maths.
@@ -10,6 +11,7 @@
 //! - [`telemetry`]: logs, metrics and the admin port.
 //! - [`runtime`]: shutdown, clock, seeds and backoff.
 
+pub mod config;
 pub mod ids;
 pub mod limits;
 pub mod policy;

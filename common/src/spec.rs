@@ -28,7 +28,11 @@ impl EnvSpec {
 
     /// Middle of the action box, shape (A).
     pub fn action_bias(&self) -> Vec<f32> {
-        self.action_low.iter().zip(&self.action_high).map(|(lo, hi)| f32::midpoint(*lo, *hi)).collect()
+        self.action_low
+            .iter()
+            .zip(&self.action_high)
+            .map(|(lo, hi)| f32::midpoint(*lo, *hi))
+            .collect()
     }
 }
 
@@ -139,7 +143,8 @@ impl ItemLayout {
         let mut text = String::new();
         for field in &self.fields {
             let Field { name, dtype, shape, offset } = field;
-            writeln!(text, "{name}:{dtype:?}:{shape:?}@{offset}").expect("writing to a String cannot fail");
+            writeln!(text, "{name}:{dtype:?}:{shape:?}@{offset}")
+                .expect("writing to a String cannot fail");
         }
         writeln!(text, "{}", self.row_bytes).expect("writing to a String cannot fail");
         digest64(text.as_bytes())
@@ -180,6 +185,9 @@ mod tests {
     fn any_change_of_the_layout_changes_its_hash() {
         let mut wider = pendulum();
         wider.obs_dim = 4;
-        assert_ne!(ItemLayout::transition(&pendulum()).hash(), ItemLayout::transition(&wider).hash());
+        assert_ne!(
+            ItemLayout::transition(&pendulum()).hash(),
+            ItemLayout::transition(&wider).hash()
+        );
     }
 }

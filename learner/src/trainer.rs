@@ -3,19 +3,9 @@
 //! Two backends stand behind it, `native` (plain Rust, CPU) and `torch` (tch, feature `torch`). They hold the same
 //! [`TrainState`], give the same numbers, and each is the other's oracle. Letters: B batch, O observation, A action.
 
+pub use common::config::CriticActionSpace;
 use common::policy::arch::{Activation, PolicyArch, TensorLayout};
 use serde::{Deserialize, Serialize};
-
-/// Which units of an action the critics see. One choice for stored, target and policy actions alike
-/// (SEED-SPEC §10 row 4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CriticActionSpace {
-    /// The squashed action in [-1, 1], as it lies in the replay row.
-    Normalised,
-    /// `action * scale + bias`, the environment's units.
-    Env,
-}
 
 /// Everything that fixes the mathematics of continuous SAC; both backends read it and nothing else.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,0 +1,274 @@
+//! The layers: embedded default, file, environment, command line. Every value keeps its origin, and every error names
+//! the key, the value and where it came from.
+
+use super::{Config, DEFAULT_TOML, validate};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// Prefix of environment variables: `SAPEX__LEARNER__BATCH_SIZE=128`.
+const ENV_PREFIX: &str = "SAPEX__";
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// `config/default.toml`, embedded.
+    Default,
+    /// The preset or the program itself, named.
+    Program(&'static str),
+    /// A configuration file.
+    File(PathBuf),
+    /// An environment variable.
+    Env(String),
+    /// `--set`.
+    Set,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Program(what) => f.write_str(what),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Env(name) => write!(f, "environment variable {name}"),
+            Self::Set => f.write_str("--set"),
+        }
+    }
+}
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("cannot read the configuration: {0}")]
+    Read(#[from] std::io::Error),
+    /// A layer is not TOML.
+    #[error("{origin} is not valid TOML: {message}")]
+    Syntax {
+        /// Which layer.
+        origin: Origin,
+        /// What the parser said.
+        message: String,
+    },
+    /// No such key.
+    #[error("unknown key {key} (from {origin}){}", nearest.as_ref().map(|n| format!("; did you mean {n}?")).unwrap_or_default())]
+    UnknownKey {
+        /// As given.
+        key: String,
+        /// Which layer.
+        origin: Origin,
+        /// The nearest valid key, where one is near.
+        nearest: Option<String>,
+    },
+    /// A value of the wrong type or outside its range.
+    #[error("{key} = {value} (from {origin}): {expected}")]
+    Invalid {
+        /// Dotted key.
+        key: String,
+        /// As given.
+        value: String,
+        /// Which layer.
+        origin: Origin,
+        /// What would be valid.
+        expected: String,
+    },
+    /// `--set` without an equals sign.
+    #[error("--set {0}: expected section.key=value")]
+    SetSyntax(String),
+}
+
+/// What to build a configuration from, in rising precedence; the default is always below.
+#[derive(Debug, Clone, Default)]
+pub struct Layers {
+    /// Values that the program itself chooses (a preset, the private sockets of `sapex train`), with a name for it.
+    pub program: Vec<(String, Value, &'static str)>,
+    /// `--config FILE`.
+    pub file: Option<PathBuf>,
+    /// Environment variables; others than `SAPEX__*` are passed over. Pass `std::env::vars().collect()`.
+    pub env: Vec<(String, String)>,
+    /// `--set section.key=value`, in order.
+    pub set: Vec<String>,
+}
+
+/// A checked configuration with the origin of every value.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// The settings.
+    pub config: Config,
+    origins: BTreeMap<String, Origin>,
+}
+
+/// Builds and checks the configuration.
+///
+/// # Errors
+/// The first thing that is wrong, naming key, value and origin.
+pub fn load(layers: &Layers) -> Result<Resolved, ConfigError> {
+    let reference = flatten(&parse(DEFAULT_TOML, &Origin::Default)?);
+    let mut values = reference.clone();
+    let mut origins: BTreeMap<_, _> =
+        values.keys().map(|key| (key.clone(), Origin::Default)).collect();
+    let mut put = |key: String, value: Value, origin: Origin| -> Result<(), ConfigError> {
+        let Some(default) = reference.get(&key) else {
+            let nearest = nearest_key(&key, reference.keys());
+            return Err(ConfigError::UnknownKey { key, origin, nearest });
+        };
+        let value = coerce(&key, value, default, &origin)?;
+        values.insert(key.clone(), value);
+        origins.insert(key, origin);
+        Ok(())
+    };
+    for (key, value, name) in &layers.program {
+        put(key.clone(), value.clone(), Origin::Program(name))?;
+    }
+    if let Some(path) = &layers.file {
+        for (key, value) in
+            flatten(&parse(&fs_err::read_to_string(path)?, &Origin::File(path.clone()))?)
+        {
+            put(key, value, Origin::File(path.clone()))?;
+        }
+    }
+    let mut env: Vec<_> =
+        layers.env.iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
+    env.sort();
+    for (name, text) in env {
+        let key = name[ENV_PREFIX.len()..].to_lowercase().replace("__", ".");
+        put(key, parse_value(text), Origin::Env(name.clone()))?;
+    }
+    for assignment in &layers.set {
+        let (key, text) =
+            assignment.split_once('=').ok_or_else(|| ConfigError::SetSyntax(assignment.clone()))?;
+        put(key.trim().to_owned(), parse_value(text.trim()), Origin::Set)?;
+    }
+    let config = deserialise(&values, &origins)?;
+    let resolved = Resolved { config, origins };
+    validate::check(&resolved)?;
+    Ok(resolved)
+}
+
+impl Resolved {
+    /// An error about one key, naming its value and origin; for checks that only a process can make (an unknown
+    /// environment, a port in use).
+    pub fn invalid(&self, key: &str, expected: impl Into<String>) -> ConfigError {
+        let value = self.value(key).map_or_else(|| "(unset)".to_owned(), |value| value.to_string());
+        let origin = self.origins.get(key).cloned().unwrap_or(Origin::Default);
+        ConfigError::Invalid { key: key.to_owned(), value, origin, expected: expected.into() }
+    }
+
+    /// The resolved file, every value with its origin as a comment: what `--print-config` shows.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        for (section, value) in self.table() {
+            text.push_str(&format!("[{section}]\n"));
+            let keys = value.as_table().expect("every top-level entry of Config is a section");
+            for (key, value) in keys {
+                let origin = &self.origins[&format!("{section}.{key}")];
+                text.push_str(&format!("{key} = {value} # {origin}\n"));
+            }
+            text.push('\n');
+        }
+        text.truncate(text.trim_end().len() + 1);
+        text
+    }
+
+    /// The resolved file without comments: what a run directory keeps.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(&self.config).expect("a struct of plain values serialises to TOML")
+    }
+
+    fn value(&self, key: &str) -> Option<Value> {
+        let (section, key) = key.split_once('.')?;
+        self.table().get(section)?.get(key).cloned()
+    }
+
+    fn table(&self) -> Table {
+        Table::try_from(&self.config).expect("a struct of plain values serialises to TOML")
+    }
+}
+
+fn parse(text: &str, origin: &Origin) -> Result<Table, ConfigError> {
+    text.parse::<Table>().map_err(|e| ConfigError::Syntax {
+        origin: origin.clone(),
+        message: e.to_string().trim_end().to_owned(),
+    })
+}
+
+/// `section.key` -> value. Deeper tables and top-level values keep their dotted name and are then unknown keys.
+fn flatten(table: &Table) -> BTreeMap<String, Value> {
+    let mut flat = BTreeMap::new();
+    for (section, value) in table {
+        match value {
+            Value::Table(keys) => {
+                flat.extend(
+                    keys.iter().map(|(key, value)| (format!("{section}.{key}"), value.clone())),
+                );
+            }
+            other => drop(flat.insert(section.clone(), other.clone())),
+        }
+    }
+    flat
+}
+
+/// A value as on the right of a TOML assignment; anything that does not parse is a text, so that quotes may be left out.
+fn parse_value(text: &str) -> Value {
+    format!("value = {text}")
+        .parse::<Table>()
+        .ok()
+        .filter(|table| table.len() == 1)
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+/// Checks the type against the default's; an integer is taken where a float is expected.
+fn coerce(key: &str, value: Value, default: &Value, origin: &Origin) -> Result<Value, ConfigError> {
+    match (&value, default) {
+        #[expect(clippy::cast_precision_loss, reason = "settings are far below 2^53")]
+        (Value::Integer(i), Value::Float(_)) => Ok(Value::Float(*i as f64)),
+        _ if value.type_str() == default.type_str() => Ok(value),
+        _ => Err(ConfigError::Invalid {
+            key: key.to_owned(),
+            value: value.to_string(),
+            origin: origin.clone(),
+            expected: format!("expected a value of type {}, as in {default}", default.type_str()),
+        }),
+    }
+}
+
+fn deserialise(
+    values: &BTreeMap<String, Value>,
+    origins: &BTreeMap<String, Origin>,
+) -> Result<Config, ConfigError> {
+    let mut table = Table::new();
+    for (path, value) in values {
+        let (section, key) = path.split_once('.').expect("reference keys are section.key");
+        let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+        section.as_table_mut().expect("inserted as a table").insert(key.to_owned(), value.clone());
+    }
+    serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
+        let path = error.path().to_string();
+        let key = path.split(['.', '[']).take(2).collect::<Vec<_>>().join(".");
+        ConfigError::Invalid {
+            value: values.get(&key).map_or_else(String::new, Value::to_string),
+            origin: origins.get(&key).cloned().unwrap_or(Origin::Default),
+            expected: error.into_inner().to_string().lines().next().unwrap_or_default().to_owned(),
+            key,
+        }
+    })
+}
+
+/// The valid key most like the given one, if it is like it at all.
+fn nearest_key<'a>(key: &str, valid: impl Iterator<Item = &'a String>) -> Option<String> {
+    valid
+        .map(|candidate| (strsim::jaro_winkler(key, candidate), candidate))
+        .filter(|(similarity, _)| *similarity > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate.clone())
+}
+
+/// Reads the resolved configuration that a run directory keeps.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_run(path: &Path) -> Result<Resolved, ConfigError> {
+    load(&Layers { file: Some(path.to_owned()), ..Layers::default() })
+}
