@@ -8,6 +8,7 @@
 //! - [`spec`]: what an environment looks like from outside, and the layout of a replay row.
 //! - [`policy`]: the policy's description, weights, pure-Rust inference and squashing maths.
 //! - [`transport`]: moving messages: ZeroMQ behind a guard, and an in-memory twin with seeded faults.
+//! - [`wire`]: the protocol: typed headers, raw rows, the handshake.
 //! - [`telemetry`]: logs, metrics and the admin port.
 //! - [`runtime`]: shutdown, clock, seeds and backoff.
 
@@ -19,3 +20,4 @@ pub mod runtime;
 pub mod spec;
 pub mod telemetry;
 pub mod transport;
+pub mod wire;

@@ -1,0 +1,126 @@
+//! The closed enums of the protocol. Changing one changes `docs/protocol.md`, the golden bytes and the version.
+//!
+//! In each variant's doc, "frames" are the data frames that follow the header, all little-endian.
+
+use super::handshake::{Hello, Refusal};
+use crate::ids::{BatchSequence, PolicyVersion};
+use serde::{Deserialize, Serialize};
+
+/// From an actor or a learner to a replay server. Shards are numbered within the server, from 0.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Request {
+    /// First message of a conversation, and again after `Refused(NotGreeted)`. No frames. Answer: `Welcome` or `Refused`.
+    Hello(Hello),
+    /// Rows for one shard. Frames: rows `[rows, row_bytes]`; with `has_priorities` also |td| as `[rows]` f32.
+    /// Answer: `Inserted`, as soon as the rows are in the table; the rate limiter may hold it back.
+    Insert {
+        /// Target shard.
+        shard: u16,
+        /// 1, 2, 3 … per shard and incarnation. A repeated number is dropped, a gap is not accepted.
+        sequence: BatchSequence,
+        /// Rows in the frame.
+        rows: u32,
+        /// Whether the second frame is there.
+        has_priorities: bool,
+    },
+    /// Asks for `count` items of one shard. No frames. Answer: `Sampled` or `NotSampled`, within `timeout_ms`.
+    Sample {
+        /// Chosen by the client, repeated in the answer.
+        request: u64,
+        /// Target shard.
+        shard: u16,
+        /// Items wanted; 0 is allowed and only accounts the share.
+        count: u32,
+        /// What the rate limiter accounts on this shard: the batch size over the number of shards drawn from.
+        share: f64,
+        /// How long the limiter may hold this back.
+        timeout_ms: u32,
+    },
+    /// New |td| for sampled items. Frames: keys `[count]` u64, |td| `[count]` f32. No answer; stale keys are counted.
+    UpdatePriorities {
+        /// Target shard.
+        shard: u16,
+        /// Items in the frames.
+        count: u32,
+    },
+}
+
+/// From a replay server, to the client that asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Reply {
+    /// The handshake is complete. No frames.
+    Welcome {
+        /// One per shard of this server, in order.
+        shards: Vec<ShardState>,
+        /// Insert batches that the client may have unacknowledged per shard.
+        window: u32,
+    },
+    /// The request was not carried out. No frames.
+    Refused(Refusal),
+    /// All batches of this client up to `sequence` are in the table (or were refused by row). No frames.
+    Inserted {
+        /// Shard that inserted.
+        shard: u16,
+        /// Highest sequence in the table; acknowledges all below it.
+        sequence: BatchSequence,
+        /// Rows of the latest batch that were refused (not finite), counted by the server under the client's name.
+        rows_refused: u32,
+        /// Insert batches that the client may have unacknowledged on this shard from now on.
+        credit: u32,
+    },
+    /// A sample. Frames: keys `[count]` u64, probabilities `[count]` f64 (p_i / mass at the moment of sampling), rows
+    /// `[count, row_bytes]`.
+    Sampled {
+        /// As in the request.
+        request: u64,
+        /// Shard that was sampled.
+        shard: u16,
+        /// Items in the frames, as asked.
+        count: u32,
+        /// The shard after the draw.
+        state: ShardState,
+    },
+    /// The limiter held the sample back until its time was over. No frames.
+    NotSampled {
+        /// As in the request.
+        request: u64,
+        /// Shard that was asked.
+        shard: u16,
+        /// Inserts that were still missing.
+        inserts_missing: u64,
+        /// The shard now.
+        state: ShardState,
+    },
+}
+
+/// What a client needs to know of a shard to draw from several exactly.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct ShardState {
+    /// Rows in the table.
+    pub items: u64,
+    /// Sum of all priorities.
+    pub mass: f64,
+    /// Rows inserted since the table was new.
+    pub inserts: u64,
+}
+
+/// From the learner, to everybody who listens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// The newest weights. Frames: `[parameters]` f32 by `PolicyArch::tensor_layout`. Repeated every second, so that
+    /// late joiners need not ask.
+    Policy {
+        /// Publications so far.
+        version: PolicyVersion,
+        /// `PolicyArch::hash`; a receiver with another architecture refuses the weights and says so.
+        arch_hash: u64,
+        /// `Cluster::hash`.
+        cluster_hash: u64,
+        /// `digest64` of the weights frame.
+        checksum: u64,
+        /// Floats in the frame.
+        parameters: u32,
+        /// Updates behind these weights.
+        updates: u64,
+    },
+}
