@@ -1,1 +1,11 @@
-//! Shutdown, clock, seeds and backoff.
+//! The run-time floor of every process: how it stops, what time it is, where its randomness comes from, how it waits.
+//!
+//! - [`shutdown`]: signals, named tasks and threads, a drain with a deadline.
+//! - [`clock`]: the only place that reads the machine's clocks; a virtual twin for tests and replays.
+//! - [`seed`]: the seed tree run → role → index → `Pcg64`, and generators that can be saved exactly.
+//! - [`backoff`]: jittered exponential delays between attempts.
+
+pub mod backoff;
+pub mod clock;
+pub mod seed;
+pub mod shutdown;

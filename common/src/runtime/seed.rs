@@ -1,0 +1,149 @@
+//! The seed tree: one run seed grows into independent generators for every role, index and purpose.
+//!
+//! A node is a 32-byte key; everything below it follows from the key and the path alone, so that adding an actor, a
+//! role or a draw elsewhere never changes anybody else's numbers:
+//!
+//! | node or value | blake3 of |
+//! |---|---|
+//! | root | `derive_key("sapex seed tree v1", run seed as u64, little-endian)` |
+//! | `role(name)` | `keyed_hash(parent, "role/" + name)` |
+//! | `index(i)` | `keyed_hash(parent, "index/" + i as u64, little-endian)` |
+//! | `rng()` | `keyed_hash(node, "pcg64")`: bytes 0..16 are PCG's state, 16..32 its stream, both little-endian u128 |
+//! | `seed()` | `keyed_hash(node, "seed")`: bytes 0..8, little-endian u64 |
+//!
+//! The derivation is part of what a run directory promises: a changed row of this table is a new version in the root's
+//! context string. `tests/runtime_seed.rs` pins the numbers.
+
+use rand_pcg::Pcg64;
+use serde::{Deserialize, Serialize};
+
+const CONTEXT: &str = "sapex seed tree v1";
+
+/// A node of the seed tree. Cheap to copy; deriving costs one blake3 block (about 100 ns).
+///
+/// ```
+/// # use common::runtime::seed::SeedTree;
+/// let actor = SeedTree::new(3).role("actor").index(1);
+/// let exploration = actor.role("exploration").rng(); // a Pcg64 that only this purpose draws from
+/// let env_seed = actor.role("env").index(0).seed(); // for `Env::reset`
+/// # let _ = (exploration, env_seed);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeedTree {
+    key: [u8; 32],
+}
+
+impl SeedTree {
+    /// The root of a run.
+    pub fn new(run_seed: u64) -> Self {
+        Self { key: blake3::derive_key(CONTEXT, &run_seed.to_le_bytes()) }
+    }
+
+    /// The child for a role or a purpose, such as `learner` or `exploration`.
+    #[must_use]
+    pub fn role(&self, name: &str) -> Self {
+        Self { key: self.hash(b"role/", name.as_bytes()) }
+    }
+
+    /// The child for one of several equals: an actor, a shard, an environment, an episode.
+    #[must_use]
+    pub fn index(&self, index: u64) -> Self {
+        Self { key: self.hash(b"index/", &index.to_le_bytes()) }
+    }
+
+    /// The node's generator, at its start. Two calls give the same numbers: ask once per purpose.
+    pub fn rng(&self) -> Pcg64 {
+        let hash = self.hash(b"pcg64", b"");
+        let half = |at: usize| hash[at..at + 16].try_into().expect("16 of 32 bytes");
+        Pcg64::new(u128::from_le_bytes(half(0)), u128::from_le_bytes(half(16)))
+    }
+
+    /// The node's plain seed, for whatever takes a `u64`. Independent of [`SeedTree::rng`].
+    pub fn seed(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.hash(b"seed", b"");
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
+    fn hash(&self, tag: &[u8], value: &[u8]) -> [u8; 32] {
+        *blake3::Hasher::new_keyed(&self.key).update(tag).update(value).finalize().as_bytes()
+    }
+}
+
+/// Why a saved generator is refused.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SavedRngError {
+    /// Neither as long as a generator nor made of hexadecimal digits.
+    #[error("saved generator is {text:?}, expected {RNG_DIGITS} hexadecimal digits")]
+    Malformed {
+        /// What was found.
+        text: String,
+    },
+    /// PCG's increment is odd by construction, so this was never saved by [`SavedRng`].
+    #[error("saved generator has the even increment {increment:032x}, expected an odd one")]
+    EvenIncrement {
+        /// What was found.
+        increment: u128,
+    },
+}
+
+const RNG_DIGITS: usize = 64;
+
+/// A generator's exact position. `restore` continues with the very next number.
+///
+/// Its serialised form is 64 hexadecimal digits, state then increment: it survives JSON and TOML, which have no 128-bit
+/// integers, and does not depend on how `rand_pcg` lays out its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SavedRng {
+    state: u128,
+    increment: u128,
+}
+
+impl SavedRng {
+    /// Reads the generator's position; the generator is not advanced.
+    pub fn save(rng: &Pcg64) -> Self {
+        // The fields are private: serde is the one door that rand_pcg opens to them.
+        let fields = serde_json::to_string(rng).expect("two integers always serialise");
+        let Fields { state, increment } = serde_json::from_str(&fields)
+            .expect("rand_pcg 0.10 calls its fields state and increment");
+        Self { state, increment }
+    }
+
+    /// The generator at that position.
+    pub fn restore(&self) -> Pcg64 {
+        let fields = Fields { state: self.state, increment: self.increment };
+        let fields = serde_json::to_string(&fields).expect("two integers always serialise");
+        serde_json::from_str(&fields).expect("rand_pcg 0.10 calls its fields state and increment")
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Fields {
+    state: u128,
+    increment: u128,
+}
+
+impl From<SavedRng> for String {
+    fn from(saved: SavedRng) -> Self {
+        format!("{:032x}{:032x}", saved.state, saved.increment)
+    }
+}
+
+impl TryFrom<String> for SavedRng {
+    type Error = SavedRngError;
+
+    fn try_from(text: String) -> Result<Self, SavedRngError> {
+        // Checked digit by digit: from_str_radix would also take a sign, and slicing needs ASCII.
+        if text.len() != RNG_DIGITS || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(SavedRngError::Malformed { text });
+        }
+        let half =
+            |digits| u128::from_str_radix(digits, 16).expect("32 hexadecimal digits fit u128");
+        let (state, increment) = text.split_at(RNG_DIGITS / 2);
+        let (state, increment) = (half(state), half(increment));
+        if increment % 2 == 0 {
+            return Err(SavedRngError::EvenIncrement { increment });
+        }
+        Ok(Self { state, increment })
+    }
+}

@@ -1,0 +1,161 @@
+//! Stopping: reasons, phases, the drain, and real signals to a real process.
+
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
+use common::runtime::shutdown::{
+    EXIT_INTERRUPTED, Phase, Shutdown, SignalAction, StopReason, StopSignal,
+};
+use std::io::{BufRead, BufReader, Lines};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+/// Long enough that only a hang reaches it.
+const LONG: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn the_first_reason_stays_and_everybody_hears_of_it() {
+    let shutdown = Shutdown::new();
+    let (token, mut phases) = (shutdown.token(), shutdown.phases());
+    assert!(!token.is_stopping() && shutdown.reason().is_none());
+    assert_eq!(*phases.borrow_and_update(), Phase::Running);
+
+    let complete = StopReason::Requested("the run is complete".into());
+    shutdown.request(complete.clone());
+    shutdown.request(StopReason::Requested("too late".into()));
+    assert_eq!(shutdown.reason(), Some(&complete));
+    assert!(token.is_stopping() && shutdown.is_stopping());
+    token.cancelled().await;
+    shutdown.cancelled().await;
+    phases.changed().await.unwrap();
+    assert_eq!(*phases.borrow_and_update(), Phase::Draining);
+
+    assert!(shutdown.drain(LONG).await.is_empty());
+    assert_eq!((*phases.borrow_and_update(), shutdown.phase()), (Phase::Stopped, Phase::Stopped));
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_tasks_and_threads_that_watch_their_token() {
+    let shutdown = Shutdown::new();
+    let token = shutdown.token();
+    let task = shutdown.spawn("uploader", async move {
+        token.cancelled().await;
+        "flushed"
+    });
+    let token = shutdown.token();
+    let thread = shutdown
+        .spawn_thread("shard 0", move || {
+            while !token.is_stopping() {
+                std::thread::yield_now();
+            }
+            std::thread::current().name().map(str::to_owned)
+        })
+        .unwrap();
+    assert_eq!(shutdown.drain(LONG).await, Vec::<String>::new());
+    assert_eq!(task.await.unwrap(), "flushed");
+    assert_eq!(thread.join().unwrap().as_deref(), Some("shard 0"));
+}
+
+#[tokio::test]
+async fn a_drain_names_exactly_what_did_not_stop() {
+    let shutdown = Shutdown::new();
+    shutdown.spawn("deaf", std::future::pending::<()>());
+    shutdown.spawn("quick", async {}).await.unwrap();
+    let outside = shutdown.track("outside");
+    assert_eq!(shutdown.drain(Duration::ZERO).await, ["deaf", "outside"]);
+    assert_eq!(shutdown.phase(), Phase::Stopped);
+    drop(outside);
+    assert_eq!(shutdown.drain(Duration::ZERO).await, ["deaf"]);
+}
+
+#[tokio::test]
+async fn a_panicking_task_or_thread_stops_the_process_and_is_named() {
+    let shutdown = Shutdown::new();
+    let task = shutdown.spawn("prefetch", async { panic!("deliberate") });
+    assert!(task.await.unwrap_err().is_panic());
+    assert_eq!(shutdown.reason(), Some(&StopReason::TaskPanicked("prefetch".into())));
+
+    let shutdown = Shutdown::new();
+    let thread = shutdown.spawn_thread("shard 1", || panic!("deliberate")).unwrap();
+    assert!(thread.join().is_err());
+    assert_eq!(shutdown.reason().unwrap().to_string(), "task shard 1 panicked");
+    assert!(shutdown.drain(LONG).await.is_empty());
+}
+
+#[test]
+fn only_the_second_interrupt_leaves_at_once() {
+    use StopSignal::{Interrupt, Terminate};
+    let shutdown = Shutdown::new();
+    let actions = [Terminate, Interrupt, Terminate, Interrupt, Interrupt]
+        .map(|signal| shutdown.on_signal(signal));
+    let exit = SignalAction::Exit(EXIT_INTERRUPTED);
+    let drain = SignalAction::Drain;
+    assert_eq!(actions, [drain, drain, drain, exit, exit]);
+    assert_eq!(shutdown.reason(), Some(&StopReason::Signal(Terminate)));
+}
+
+/// Present in the environment of the child of the next test.
+const CHILD: &str = "SAPEX_TEST_SIGNALS_CHILD";
+
+/// In the child: a process with one task that stops only after a second stop signal, or never.
+#[tokio::test]
+async fn signals_child() {
+    let Ok(mode) = std::env::var(CHILD) else { return };
+    let shutdown = Shutdown::new();
+    shutdown.listen().unwrap();
+    if mode == "deaf" {
+        shutdown.spawn("deaf", std::future::pending::<()>());
+    }
+    println!("\nlistening");
+    shutdown.cancelled().await;
+    println!("\nstopping for {}", shutdown.reason().unwrap());
+    let late = shutdown.drain(LONG).await;
+    println!("\nstopped, late: {late:?}");
+}
+
+struct Process {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    fn start(mode: &str) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "signals_child", "--nocapture"])
+            .env(CHILD, mode)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    fn expect(&mut self, line: &str) {
+        assert!(self.lines.any(|l| l.unwrap() == line), "the child never printed {line:?}");
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+}
+
+#[test]
+fn a_real_sigterm_is_answered_by_an_orderly_end() {
+    let mut process = Process::start("obedient");
+    process.expect("listening");
+    process.signal("TERM");
+    process.expect("stopping for SIGTERM");
+    process.expect("stopped, late: []");
+    assert!(process.child.wait().unwrap().success());
+}
+
+#[test]
+fn a_real_second_sigint_ends_a_process_that_hangs_in_its_drain() {
+    let mut process = Process::start("deaf");
+    process.expect("listening");
+    process.signal("INT");
+    process.expect("stopping for SIGINT");
+    process.signal("INT");
+    assert_eq!(process.child.wait().unwrap().code(), Some(EXIT_INTERRUPTED));
+}
