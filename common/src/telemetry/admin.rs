@@ -1,0 +1,209 @@
+//! The admin port: how operators, Prometheus and Kubernetes look into a process.
+//!
+//! | route | answer |
+//! |---|---|
+//! | `GET /metrics` | 200, Prometheus' text format 0.0.4 |
+//! | `GET /healthz` | 200 while the process lives |
+//! | `GET /readyz` | 200 or 503, `{"ready": bool, "reasons": {component: reason}}` |
+//! | `GET /status` | 200, one JSON object with a value per component |
+//!
+//! The port is never trusted: heads, connections and times are bounded, bodies are refused, and every connection serves
+//! one request and is closed, so that an idle or dripping client cannot keep one. It holds no secrets and changes
+//! nothing.
+
+use super::metrics::Metrics;
+use super::readiness::Readiness;
+use super::status::StatusBoard;
+use axum::Router;
+use axum::body::{Body, HttpBody as _};
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+/// Largest request head: the line and all headers.
+pub const HEAD_BYTES_MAX: usize = 16 << 10;
+/// Most headers in a request.
+pub const HEADERS_MAX: usize = 64;
+/// Connections held at once; more wait in the kernel's backlog.
+pub const CONNECTIONS_MAX: usize = 32;
+/// From accepting a connection to its last byte.
+pub const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// For a route's answer; what takes longer is answered 503.
+pub const HANDLER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long connections in progress may go on once the server is asked to stop.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between attempts to accept after the system refused one, such as for want of descriptors.
+const ACCEPT_RETRY: Duration = Duration::from_millis(200);
+
+const _: () = assert!(HANDLER_TIMEOUT.as_millis() < CONNECTION_TIMEOUT.as_millis());
+
+/// Prometheus' text format.
+const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Why the admin port does not open.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to bind the admin port to {address}")]
+pub struct BindError {
+    address: String,
+    source: std::io::Error,
+}
+
+/// Opens the port; `127.0.0.1:0` takes a free one.
+pub async fn bind(address: &str) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|source| BindError { address: address.into(), source })
+}
+
+/// What the port shows. Clones show the same.
+#[derive(Debug, Clone, Default)]
+pub struct Admin {
+    /// For `/metrics`.
+    pub metrics: Metrics,
+    /// For `/readyz`.
+    pub readiness: Readiness,
+    /// For `/status`.
+    pub status: StatusBoard,
+}
+
+/// Serves until `shutdown` completes, then gives connections in progress [`STOP_TIMEOUT`].
+///
+/// Stop it last: while the process drains, `/readyz` and `/status` say what it waits for.
+pub async fn serve(listener: TcpListener, admin: Admin, shutdown: impl Future<Output = ()>) {
+    info!(address = listener.local_addr().ok().map(tracing::field::display), "admin port open");
+    serve_within(CONNECTION_TIMEOUT, listener, router(admin), shutdown).await;
+}
+
+async fn serve_within(
+    connection_timeout: Duration,
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()>,
+) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let accepted = async {
+            let slot = Arc::clone(&slots).acquire_owned().await.expect("never closed");
+            (slot, listener.accept().await)
+        };
+        let (slot, accepted) = tokio::select! {
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = accepted => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let router = router.clone();
+                connections.spawn(async move {
+                    let _slot = slot;
+                    match timeout(connection_timeout, connection(stream, router)).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => debug!(%error, "admin connection failed"),
+                        Err(_) => debug!(?connection_timeout, "admin connection took too long"),
+                    }
+                });
+            }
+            Err(error) => {
+                warn!(%error, "failed to accept an admin connection");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+    drop(listener);
+    let finish = async { while connections.join_next().await.is_some() {} };
+    if timeout(STOP_TIMEOUT, finish).await.is_err() {
+        debug!(open = connections.len(), "admin connections cut off");
+    }
+}
+
+async fn connection(stream: TcpStream, router: Router) -> hyper::Result<()> {
+    hyper::server::conn::http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .await
+}
+
+fn router(admin: Admin) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/status", get(status))
+        .fallback(async || (StatusCode::NOT_FOUND, "routes: /metrics /healthz /readyz /status\n"))
+        .layer(middleware::from_fn(bounded))
+        .with_state(admin)
+}
+
+/// Refuses bodies and bounds the time to an answer.
+async fn bounded(request: Request<Body>, next: Next) -> Response {
+    if !request.body().is_end_stream() {
+        return (StatusCode::PAYLOAD_TOO_LARGE, "no route takes a body\n").into_response();
+    }
+    let path = request.uri().path().to_owned();
+    match timeout(HANDLER_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            warn!(path, timeout = ?HANDLER_TIMEOUT, "admin request took too long");
+            (StatusCode::SERVICE_UNAVAILABLE, "took too long\n").into_response()
+        }
+    }
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    match admin.metrics.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)], text).into_response(),
+        Err(error) => {
+            warn!(%error, "failed to encode metrics");
+            (StatusCode::INTERNAL_SERVER_ERROR, "failed to encode metrics\n").into_response()
+        }
+    }
+}
+
+async fn readyz(State(admin): State<Admin>) -> Response {
+    let reasons = admin.readiness.reasons();
+    let ready = reasons.is_empty();
+    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(json!({ "ready": ready, "reasons": reasons }))).into_response()
+}
+
+async fn status(State(admin): State<Admin>) -> Response {
+    match admin.status.collect().await {
+        Some(status) => Json(status).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the process is stopping\n").into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test]
+    async fn a_request_that_never_ends_is_cut_off() {
+        let listener = bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let never = std::future::pending();
+        let limit = Duration::from_millis(20);
+        tokio::spawn(serve_within(limit, listener, router(Admin::default()), never));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nX: drip").await.unwrap();
+        let mut answer = Vec::new();
+        // Without the limit this waits for ever. A reset is an end as good as any other.
+        let ended = stream.read_to_end(&mut answer).await;
+        assert!(ended.is_err() || answer.is_empty(), "{answer:?}");
+    }
+}

@@ -1,0 +1,220 @@
+//! [`MetricSpec`]: a metric as a row of a table, so that code, documentation and dashboards cannot drift apart.
+//!
+//! A component declares `pub const METRICS: &[MetricSpec]` beside what it measures;
+//! [`Metrics`](super::metrics::Metrics) builds the objects from it and [`render_metrics_markdown`] writes
+//! `docs/metrics.md`.
+
+use super::metrics::MetricsError;
+use std::fmt::Write as _;
+
+/// Upper bounds for what should take microseconds: locks, gathers, one policy evaluation. Seconds.
+pub const BUCKETS_SHORT_SECONDS: &[f64] =
+    &[1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0];
+/// Upper bounds for what crosses a network or a disk: requests, acknowledgements, queue ages. Seconds.
+pub const BUCKETS_SECONDS: &[f64] =
+    &[1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0];
+/// Upper bounds for messages and files: 64 B to 64 MiB in powers of four. Bytes.
+pub const BUCKETS_BYTES: &[f64] = &[
+    64.0,
+    256.0,
+    1_024.0,
+    4_096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+];
+/// Upper bounds for batches and queues: 1 to 16,384 in powers of two or four. Items.
+pub const BUCKETS_ITEMS: &[f64] =
+    &[1.0, 4.0, 16.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 4_096.0, 16_384.0];
+/// Upper bounds for policy lag. Versions.
+pub const BUCKETS_VERSIONS: &[f64] =
+    &[0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0];
+/// Upper bounds for shares of one. Ratio.
+pub const BUCKETS_RATIO: &[f64] = &[0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0];
+
+/// What kind of object a metric is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum MetricKind {
+    /// Counts things: only rises, whole numbers.
+    Counter,
+    /// Adds up a quantity, such as seconds: only rises.
+    FloatCounter,
+    /// A level that rises and falls.
+    Gauge,
+    /// A distribution.
+    Histogram {
+        /// Upper bounds, strictly ascending, in the metric's unit; `+Inf` is implied.
+        buckets: &'static [f64],
+    },
+}
+
+impl MetricKind {
+    /// As Prometheus calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Counter | Self::FloatCounter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram { .. } => "histogram",
+        }
+    }
+
+    fn is_counter(self) -> bool {
+        matches!(self, Self::Counter | Self::FloatCounter)
+    }
+}
+
+/// One metric: what it is called, what it means and what to do about it.
+///
+/// ```
+/// # use common::telemetry::metric_spec::{MetricKind, MetricSpec};
+/// pub const METRICS: &[MetricSpec] = &[ENV_STEPS];
+/// const ENV_STEPS: MetricSpec = MetricSpec {
+///     name: "sapex_actor_env_steps_total",
+///     kind: MetricKind::Counter,
+///     unit: "steps",
+///     help: "Environment steps taken.",
+///     when_bad: "Flat: the rate limiter holds the actor, see its waits; or an environment hangs.",
+///     labels: &[],
+/// };
+/// # METRICS[0].check().unwrap();
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MetricSpec {
+    /// `sapex_<component>_<what>_<unit>`, and `_total` for counters.
+    pub name: &'static str,
+    /// What kind of object.
+    pub kind: MetricKind,
+    /// The name's unit: `seconds`, `bytes`, `ratio`, or what is counted, in the plural.
+    pub unit: &'static str,
+    /// One sentence: what is measured.
+    pub help: &'static str,
+    /// How a bad value looks, and what to do then.
+    pub when_bad: &'static str,
+    /// Names of the labels; few values each, for every combination is a time series.
+    pub labels: &'static [&'static str],
+}
+
+impl MetricSpec {
+    /// Checks the name rule, the texts, the labels and the buckets.
+    pub fn check(&self) -> Result<(), MetricsError> {
+        self.problem()
+            .map_or(Ok(()), |problem| Err(MetricsError::Spec { name: self.name, problem }))
+    }
+
+    fn problem(&self) -> Option<String> {
+        let Self { name, unit, labels, .. } = *self;
+        if !is_words(name) {
+            return Some("expected lowercase words and digits joined by single underscores".into());
+        }
+        if name.ends_with("_total") != self.kind.is_counter() {
+            return Some(format!("is a {}; exactly counters end in _total", self.kind.name()));
+        }
+        if !names_component_what_and_unit(name, unit) {
+            return Some(format!("expected sapex_<component>_<what>_{unit}[_total]"));
+        }
+        if [self.help, self.when_bad].iter().any(|text| text.is_empty() || text.contains('\n')) {
+            return Some("help and when_bad are one line each".into());
+        }
+        for (i, label) in labels.iter().enumerate() {
+            // `le` carries a histogram's bounds; a leading underscore is Prometheus' own.
+            if *label == "le" || !is_words(label) {
+                return Some(format!("label {label:?} is reserved or not lowercase words"));
+            }
+            if labels[..i].contains(label) {
+                return Some(format!("label {label:?} is declared twice"));
+            }
+        }
+        match self.kind {
+            MetricKind::Histogram { buckets } if !ascending(buckets) => {
+                Some(format!("buckets {buckets:?} are empty, not finite or not ascending"))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn names_component_what_and_unit(name: &str, unit: &str) -> bool {
+    let between = || {
+        let stem = name.strip_suffix("_total").unwrap_or(name);
+        stem.strip_prefix("sapex_")?.strip_suffix(unit)?.strip_suffix('_')?.split_once('_')
+    };
+    !unit.is_empty()
+        && between().is_some_and(|(component, what)| !(component.is_empty() || what.is_empty()))
+}
+
+fn is_words(text: &str) -> bool {
+    text.split('_').all(is_word)
+}
+
+fn is_word(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_lowercase())
+        && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+}
+
+fn ascending(buckets: &[f64]) -> bool {
+    !buckets.is_empty()
+        && buckets.iter().all(|b| b.is_finite())
+        && buckets.is_sorted_by(|a, b| a < b)
+}
+
+/// What every process exports besides its components' tables, on Linux, under the names that Prometheus' client
+/// libraries share: name, type, unit, meaning.
+pub const PROCESS_METRICS: &[(&str, &str, &str, &str)] = &[
+    ("process_cpu_seconds_total", "counter", "seconds", "Processor time, user and system."),
+    ("process_open_fds", "gauge", "descriptors", "Open file descriptors."),
+    ("process_max_fds", "gauge", "descriptors", "Most file descriptors that may be open."),
+    ("process_virtual_memory_bytes", "gauge", "bytes", "Address space in use."),
+    ("process_resident_memory_bytes", "gauge", "bytes", "Memory in use."),
+    ("process_start_time_seconds", "gauge", "seconds", "Start, in seconds since 1970."),
+    ("process_threads", "gauge", "threads", "Threads."),
+];
+
+/// Writes `docs/metrics.md`: one section per component, in the given order, one row per metric.
+pub fn render_metrics_markdown(components: &[(&str, &[MetricSpec])]) -> String {
+    let mut page = String::from(
+        "# Metrics\n\n\
+         Generated from the tables in the code; edit those. Every process serves its own at\n\
+         `/metrics` on its admin port. Names follow `sapex_<component>_<what>_<unit>[_total]`.\n",
+    );
+    for (component, metrics) in components {
+        put(&mut page, format_args!("\n## {component}\n\n"));
+        page.push_str("| name | type | unit | labels | meaning | when it is bad |\n");
+        page.push_str("|---|---|---|---|---|---|\n");
+        for metric in *metrics {
+            let labels: Vec<String> =
+                metric.labels.iter().map(|label| format!("`{label}`")).collect();
+            put(
+                &mut page,
+                format_args!(
+                    "| `{}` | {} | {} | {} | {} | {} |\n",
+                    metric.name,
+                    metric.kind.name(),
+                    metric.unit,
+                    labels.join(", "),
+                    cell(metric.help),
+                    cell(metric.when_bad),
+                ),
+            );
+        }
+    }
+    page.push_str(
+        "\n## every process (Linux)\n\n| name | type | unit | meaning |\n|---|---|---|---|\n",
+    );
+    for (name, kind, unit, help) in PROCESS_METRICS {
+        put(&mut page, format_args!("| `{name}` | {kind} | {unit} | {} |\n", cell(help)));
+    }
+    page
+}
+
+fn put(page: &mut String, text: std::fmt::Arguments<'_>) {
+    page.write_fmt(text).expect("a string takes every write");
+}
+
+/// A bar would end the cell.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}

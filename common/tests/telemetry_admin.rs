@@ -1,0 +1,177 @@
+//! The admin port, seen by a client that only knows TCP.
+
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
+use common::telemetry::admin::{self, Admin, HEAD_BYTES_MAX};
+use common::telemetry::metric_spec::{MetricKind, MetricSpec};
+use serde_json::{Value, json};
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+const STEPS: MetricSpec = MetricSpec {
+    name: "sapex_actor_env_steps_total",
+    kind: MetricKind::Counter,
+    unit: "steps",
+    help: "Environment steps taken.",
+    when_bad: "Flat: the limiter holds the actor.",
+    labels: &[],
+};
+
+/// A server on a free port.
+struct Port {
+    admin: Admin,
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<()>,
+}
+
+impl Port {
+    async fn open() -> Self {
+        let admin = Admin::default();
+        let listener = admin::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let shown = admin.clone();
+        let server = tokio::spawn(async move {
+            let shutdown = async { stopped.await.unwrap() };
+            admin::serve(listener, shown, shutdown).await;
+        });
+        Self { admin, address, stop, server }
+    }
+
+    /// Status line and headers, and the body, of the answer to these bytes.
+    async fn send(&self, request: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // Reads to the end: the server closes after one answer.
+        stream.read_to_end(&mut answer).await.unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_lowercase(), body.to_owned())
+    }
+
+    async fn get(&self, path: &str) -> (String, String) {
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: sapex\r\n\r\n")).await
+    }
+
+    async fn json(&self, path: &str) -> (String, Value) {
+        let (head, body) = self.get(path).await;
+        let status = head.split(' ').nth(1).unwrap().to_owned();
+        (status, serde_json::from_str(&body).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn a_scrape_is_well_formed() {
+    let port = Port::open().await;
+    port.admin.metrics.register_process().unwrap();
+    port.admin.metrics.counter(&STEPS).unwrap().inc_by(7);
+    let (head, body) = port.get("/metrics").await;
+    assert!(head.starts_with("http/1.1 200 "), "{head}");
+    assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
+    assert!(head.contains("connection: close"), "{head}");
+    assert!(body.contains("\nsapex_actor_env_steps_total 7\n"), "{body}");
+    for comment in ["# HELP ", "# TYPE "] {
+        let mut names = HashSet::new();
+        for name in body.lines().filter_map(|l| l.strip_prefix(comment)?.split(' ').next()) {
+            assert!(names.insert(name), "{comment}{name} twice");
+        }
+        assert!(names.contains("sapex_actor_env_steps_total"));
+    }
+    for line in body.lines().filter(|l| !l.starts_with('#')) {
+        let value = line.rsplit(' ').next().unwrap();
+        assert!(value.parse::<f64>().is_ok(), "{line:?} has no value");
+    }
+}
+
+#[tokio::test]
+async fn a_living_process_is_healthy_and_ready_only_when_all_components_are() {
+    let port = Port::open().await;
+    assert!(port.get("/healthz").await.0.starts_with("http/1.1 200 "));
+    let unready = |reasons| ("503".to_owned(), json!({ "ready": false, "reasons": reasons }));
+    assert_eq!(port.json("/readyz").await, unready(json!({ "process": "starting" })));
+
+    port.admin.readiness.not_ready("shard 0", "replaying its log");
+    port.admin.readiness.ready("socket");
+    assert_eq!(port.json("/readyz").await, unready(json!({ "shard 0": "replaying its log" })));
+
+    port.admin.readiness.ready("shard 0");
+    let ready = ("200".to_owned(), json!({ "ready": true, "reasons": {} }));
+    assert_eq!(port.json("/readyz").await, ready);
+}
+
+#[tokio::test]
+async fn status_asks_each_component_and_survives_one_that_panics() {
+    let port = Port::open().await;
+    port.admin.status.register("limiter", || json!({ "waits": "sampler" }));
+    port.admin.status.register("broken", || panic!("deliberate"));
+    let expected = json!({
+        "limiter": { "waits": "sampler" },
+        "broken": { "error": "the report panicked" },
+    });
+    assert_eq!(port.json("/status").await, ("200".to_owned(), expected));
+    port.admin.status.register("broken", || json!("mended"));
+    assert_eq!(port.json("/status").await.1["broken"], "mended");
+}
+
+#[tokio::test]
+async fn a_report_that_hangs_holds_up_nothing_but_the_status() {
+    let port = Arc::new(Port::open().await);
+    let (started, mut hangs) = mpsc::channel(1);
+    let (release, released) = std::sync::mpsc::sync_channel::<()>(0);
+    let released = Mutex::new(released);
+    port.admin.status.register("slow", move || {
+        started.blocking_send(()).unwrap();
+        released.lock().unwrap().recv().unwrap();
+        json!("done")
+    });
+    let asking = Arc::clone(&port);
+    let status = tokio::spawn(async move { asking.json("/status").await });
+    hangs.recv().await.unwrap();
+    assert!(port.get("/metrics").await.0.starts_with("http/1.1 200 "));
+    release.send(()).unwrap();
+    assert_eq!(status.await.unwrap(), ("200".to_owned(), json!({ "slow": "done" })));
+}
+
+#[tokio::test]
+async fn requests_outside_the_bounds_are_refused() {
+    let port = Port::open().await;
+    let (head, body) = port.get("/nothing").await;
+    assert!(head.starts_with("http/1.1 404 ") && body.contains("/readyz"), "{head} {body}");
+    let post = "POST /status HTTP/1.1\r\nHost: sapex\r\nContent-Length: 0\r\n\r\n";
+    assert!(port.send(post).await.0.starts_with("http/1.1 405 "));
+    let large = "GET /status HTTP/1.1\r\nHost: sapex\r\nContent-Length: 1000000000000\r\n\r\n";
+    assert!(port.send(large).await.0.starts_with("http/1.1 413 "));
+    let head = format!("GET / HTTP/1.1\r\nHost: sapex\r\nX: {}", "x".repeat(HEAD_BYTES_MAX));
+    assert!(port.send(&head).await.0.starts_with("http/1.1 431 "));
+    let many = "A: b\r\n".repeat(100);
+    let many = format!("GET / HTTP/1.1\r\nHost: sapex\r\n{many}\r\n");
+    assert!(port.send(&many).await.0.starts_with("http/1.1 431 "));
+    assert!(port.get("/healthz").await.0.starts_with("http/1.1 200 "), "still serving");
+}
+
+#[tokio::test]
+async fn the_server_stops_when_asked_although_a_client_hangs() {
+    let port = Port::open().await;
+    let _silent = TcpStream::connect(port.address).await.unwrap();
+    assert!(port.get("/healthz").await.0.starts_with("http/1.1 200 "));
+    port.stop.send(()).unwrap();
+    port.server.await.unwrap();
+    assert!(TcpStream::connect(port.address).await.is_err(), "the port is closed");
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named() {
+    let port = Port::open().await;
+    let address = port.address.to_string();
+    let error = admin::bind(&address).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("failed to bind the admin port to {address}"));
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.to_lowercase().contains("in use"), "{source}");
+}
