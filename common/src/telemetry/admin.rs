@@ -206,4 +206,18 @@ mod tests {
         let ended = stream.read_to_end(&mut answer).await;
         assert!(ended.is_err() || answer.is_empty(), "{answer:?}");
     }
+
+    #[tokio::test]
+    async fn a_silent_client_does_not_hold_up_the_stop() {
+        let listener = bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let shutdown = async { stopped.await.expect("sent below") };
+        let hour = Duration::from_secs(3_600);
+        let server = serve_within(hour, listener, router(Admin::default()), shutdown);
+        let server = tokio::spawn(server);
+        let _silent = TcpStream::connect(address).await.unwrap();
+        stop.send(()).unwrap();
+        server.await.unwrap();
+    }
 }
