@@ -51,6 +51,7 @@ fn later_layers_win_and_every_value_keeps_its_origin() {
     );
     assert!(shown.contains(&format!("seed = 5 # {}", file.display())), "{shown}");
     assert!(shown.contains("n_step = 1 # default"), "{shown}");
+    assert!(shown.contains("hidden = [256, 256] # default"), "{shown}");
 }
 
 #[test]
@@ -61,6 +62,24 @@ fn the_resolved_file_reads_back_to_the_same_settings() {
     let file = dir.path().join("config.toml");
     std::fs::write(&file, resolved.to_toml()).unwrap();
     assert_eq!(load_run(&file).unwrap().config, resolved.config);
+}
+
+#[test]
+fn tuned_settings_of_the_chosen_environment_lie_between_the_default_and_the_user() {
+    let resolved = with_set(&["learner.batch_size=32"]).unwrap();
+    let shown = resolved.render();
+    assert!(shown.contains("hidden = [64, 64] # tuned for Pendulum-v1"), "{shown}");
+    assert!(shown.contains("batch_size = 32 # --set"), "{shown}");
+    assert_eq!(resolved.env_spec().unwrap().action_high, [2.0]);
+}
+
+#[test]
+fn an_environment_without_shapes_is_refused_by_key() {
+    let error = with_set(&["cluster.env=Other-v0"]).unwrap().env_spec().unwrap_err().to_string();
+    assert!(error.starts_with("cluster.obs_dim = 0 (from default): must be set"), "{error}");
+    let error =
+        with_set(&["cluster.action_low=[3.0]"]).unwrap().env_spec().unwrap_err().to_string();
+    assert!(error.starts_with("cluster.action_low = [3.0] (from --set): must be below"), "{error}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The layers: embedded default, file, environment, command line. Every value keeps its origin, and every error names
 //! the key, the value and where it came from.
 
-use super::{Config, DEFAULT_TOML, validate};
+use super::{Config, DEFAULT_TOML, TUNED, validate};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,9 @@ const ENV_PREFIX: &str = "SAPEX__";
 pub enum Origin {
     /// `config/default.toml`, embedded.
     Default,
-    /// The preset or the program itself, named.
+    /// `config/tuned/ENV.toml`, embedded.
+    Tuned(&'static str),
+    /// The program itself, named.
     Program(&'static str),
     /// A configuration file.
     File(PathBuf),
@@ -29,6 +31,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Tuned(env) => write!(f, "tuned for {env}"),
             Self::Program(what) => f.write_str(what),
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Env(name) => write!(f, "environment variable {name}"),
@@ -81,7 +84,7 @@ pub enum ConfigError {
 /// What to build a configuration from, in rising precedence; the default is always below.
 #[derive(Debug, Clone, Default)]
 pub struct Layers {
-    /// Values that the program itself chooses (a preset, the private sockets of `sapex train`), with a name for it.
+    /// Values that the program itself chooses (the environment's shapes, private sockets), with a name for it.
     pub program: Vec<(String, Value, &'static str)>,
     /// `--config FILE`.
     pub file: Option<PathBuf>,
@@ -108,42 +111,63 @@ pub fn load(layers: &Layers) -> Result<Resolved, ConfigError> {
     let mut values = reference.clone();
     let mut origins: BTreeMap<_, _> =
         values.keys().map(|key| (key.clone(), Origin::Default)).collect();
-    let mut put = |key: String, value: Value, origin: Origin| -> Result<(), ConfigError> {
+    for (key, value, origin) in overlay(layers)? {
         let Some(default) = reference.get(&key) else {
             let nearest = nearest_key(&key, reference.keys());
             return Err(ConfigError::UnknownKey { key, origin, nearest });
         };
-        let value = coerce(&key, value, default, &origin)?;
-        values.insert(key.clone(), value);
+        values.insert(key.clone(), coerce(&key, value, default, &origin)?);
         origins.insert(key, origin);
-        Ok(())
-    };
-    for (key, value, name) in &layers.program {
-        put(key.clone(), value.clone(), Origin::Program(name))?;
     }
+    let config = deserialise(&values, &origins)?;
+    let resolved = Resolved { config, origins };
+    validate::check(&resolved)?;
+    Ok(resolved)
+}
+
+/// All assignments above the default, lowest first.
+fn overlay(layers: &Layers) -> Result<Vec<(String, Value, Origin)>, ConfigError> {
+    let mut user = Vec::new();
     if let Some(path) = &layers.file {
-        for (key, value) in
-            flatten(&parse(&fs_err::read_to_string(path)?, &Origin::File(path.clone()))?)
-        {
-            put(key, value, Origin::File(path.clone()))?;
-        }
+        let origin = Origin::File(path.clone());
+        let table = parse(&fs_err::read_to_string(path)?, &origin)?;
+        user.extend(flatten(&table).into_iter().map(|(key, value)| (key, value, origin.clone())));
     }
     let mut env: Vec<_> =
         layers.env.iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
     env.sort();
     for (name, text) in env {
         let key = name[ENV_PREFIX.len()..].to_lowercase().replace("__", ".");
-        put(key, parse_value(text), Origin::Env(name.clone()))?;
+        user.push((key, parse_value(text), Origin::Env(name.clone())));
     }
     for assignment in &layers.set {
         let (key, text) =
             assignment.split_once('=').ok_or_else(|| ConfigError::SetSyntax(assignment.clone()))?;
-        put(key.trim().to_owned(), parse_value(text.trim()), Origin::Set)?;
+        user.push((key.trim().to_owned(), parse_value(text.trim()), Origin::Set));
     }
-    let config = deserialise(&values, &origins)?;
-    let resolved = Resolved { config, origins };
-    validate::check(&resolved)?;
-    Ok(resolved)
+    let mut all = tuned(&user)?;
+    all.extend(
+        layers
+            .program
+            .iter()
+            .map(|(key, value, name)| (key.clone(), value.clone(), Origin::Program(name))),
+    );
+    all.extend(user);
+    Ok(all)
+}
+
+/// The tuned settings of the environment that the user's layers (or the default) choose.
+fn tuned(user: &[(String, Value, Origin)]) -> Result<Vec<(String, Value, Origin)>, ConfigError> {
+    let default = parse(DEFAULT_TOML, &Origin::Default)?;
+    let chosen =
+        user.iter().rev().find(|(key, ..)| key == "cluster.env").map(|(_, value, _)| value);
+    let env = chosen.or_else(|| default.get("cluster")?.get("env")).and_then(Value::as_str);
+    let Some((env, text)) = TUNED.iter().find(|(name, _)| Some(*name) == env) else {
+        return Ok(Vec::new());
+    };
+    let origin = Origin::Tuned(env);
+    let table = parse(text, &origin)?;
+    Ok(flatten(&table).into_iter().map(|(key, value)| (key, value, origin.clone())).collect())
 }
 
 impl Resolved {

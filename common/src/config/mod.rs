@@ -19,6 +19,10 @@ use std::time::Duration;
 /// The embedded default file: the reference of every key.
 pub const DEFAULT_TOML: &str = include_str!("../../../config/default.toml");
 
+/// Settings that suit one environment, between the default and the user's file: (environment, TOML).
+pub(crate) const TUNED: &[(&str, &str)] =
+    &[("Pendulum-v1", include_str!("../../../config/tuned/Pendulum-v1.toml"))];
+
 /// All settings of all processes. Keys are documented in `config/default.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,6 +44,10 @@ pub struct Config {
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
 pub struct Cluster {
     pub env: String,
+    pub obs_dim: usize,
+    pub act_dim: usize,
+    pub action_low: Vec<f32>,
+    pub action_high: Vec<f32>,
     pub gamma: f64,
     pub n_step: usize,
     pub hidden: Vec<usize>,
@@ -195,6 +203,42 @@ pub struct Telemetry {
     pub admin: String,
     pub log_format: LogFormat,
     pub log_filter: String,
+}
+
+impl Resolved {
+    /// The environment's shapes and bounds as configured: what a process without environments knows of them.
+    ///
+    /// # Errors
+    /// They are not set, or do not fit each other.
+    pub fn env_spec(&self) -> Result<EnvSpec, ConfigError> {
+        let cluster = &self.config.cluster;
+        let unset = "must be set: `sapex envs NAME` prints the shapes of an environment";
+        if cluster.obs_dim == 0 || cluster.act_dim == 0 {
+            let key = if cluster.obs_dim == 0 { "cluster.obs_dim" } else { "cluster.act_dim" };
+            return Err(self.invalid(key, unset));
+        }
+        for (key, bounds) in [
+            ("cluster.action_low", &cluster.action_low),
+            ("cluster.action_high", &cluster.action_high),
+        ] {
+            if bounds.len() != cluster.act_dim || bounds.iter().any(|bound| !bound.is_finite()) {
+                return Err(
+                    self.invalid(key, format!("must be {} finite numbers", cluster.act_dim))
+                );
+            }
+        }
+        if cluster.action_low.iter().zip(&cluster.action_high).any(|(low, high)| low >= high) {
+            return Err(self.invalid("cluster.action_low", "must be below cluster.action_high"));
+        }
+        Ok(EnvSpec {
+            id: cluster.env.clone(),
+            obs_dim: cluster.obs_dim,
+            act_dim: cluster.act_dim,
+            action_low: cluster.action_low.clone(),
+            action_high: cluster.action_high.clone(),
+            episode_steps_max: None,
+        })
+    }
 }
 
 impl Config {

@@ -7,6 +7,7 @@
 //! - [`message`]: the closed enums [`Request`], [`Reply`], [`Event`].
 //! - [`codec`]: header bytes and message frames; the only file that names bincode.
 //! - [`rows`]: data frames as typed slices, checked before they are used.
+//! - [`link`]: a client's side of the conversation: greeting and noticing silence.
 //! - [`handshake`]: who may talk to whom, and what a refusal says.
 //!
 //! **Version rule.** [`PROTOCOL_VERSION`] changes with any change of these bytes; processes of different versions refuse
@@ -14,6 +15,7 @@
 
 pub mod codec;
 pub mod handshake;
+pub mod link;
 pub mod message;
 pub mod rows;
 
