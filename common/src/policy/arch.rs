@@ -1,6 +1,6 @@
 //! [`PolicyArch`]: what a policy network looks like, and the one place that says how its weights are laid out.
 
-use crate::spec::digest64;
+use crate::{limits::POLICY_PARAMETERS_MAX, spec::digest64};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -69,7 +69,8 @@ pub struct TensorLayout {
 impl TensorLayout {
     /// Appends a tensor.
     pub fn push(&mut self, name: impl Into<String>, shape: &[usize]) {
-        let entry = TensorEntry { name: name.into(), shape: shape.to_vec(), offset: self.parameters };
+        let entry =
+            TensorEntry { name: name.into(), shape: shape.to_vec(), offset: self.parameters };
         self.parameters += entry.elements();
         self.entries.push(entry);
     }
@@ -87,7 +88,80 @@ impl fmt::Display for TensorLayout {
     }
 }
 
+/// An architecture that cannot be built.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ArchError {
+    /// A dimension is zero or absurd, or there are too many of them.
+    #[error("policy {what} is {value}, expected 1 to {max}")]
+    Size {
+        /// Which one.
+        what: &'static str,
+        /// Its value.
+        value: usize,
+        /// The largest that is allowed.
+        max: usize,
+    },
+    /// All dimensions are fine, but not together.
+    #[error("policy has {parameters} parameters, expected at most {max}")]
+    Parameters {
+        /// How many the layers have.
+        parameters: u128,
+        /// [`POLICY_PARAMETERS_MAX`].
+        max: usize,
+    },
+    /// The clamp of `log_std` is no interval.
+    #[error("policy log_std bounds are [{min}, {max}], expected two finite numbers in order")]
+    LogStd {
+        /// Lower bound.
+        min: f32,
+        /// Upper bound.
+        max: f32,
+    },
+}
+
+/// Most hidden layers of a policy.
+const HIDDEN_LAYERS_MAX: usize = 64;
+
 impl PolicyArch {
+    /// Whether this describes a network at all; to be asked before anything is sized by a description from outside.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn validate(&self) -> Result<(), ArchError> {
+        let Self {
+            obs_dim,
+            act_dim,
+            ref hidden,
+            activation: _,
+            log_std_min: min,
+            log_std_max: max,
+        } = *self;
+        let size = |what, value: usize, max| {
+            if (1..=max).contains(&value) {
+                Ok(())
+            } else {
+                Err(ArchError::Size { what, value, max })
+            }
+        };
+        size("obs_dim", obs_dim, POLICY_PARAMETERS_MAX)?;
+        size("act_dim", act_dim, POLICY_PARAMETERS_MAX)?;
+        size("number of hidden layers", hidden.len(), HIDDEN_LAYERS_MAX)?;
+        for &width in hidden {
+            size("hidden width", width, POLICY_PARAMETERS_MAX)?;
+        }
+
+        let outputs = hidden.iter().copied().chain([2 * act_dim]);
+        let inputs = [obs_dim].into_iter().chain(hidden.iter().copied());
+        let parameters = inputs.zip(outputs).map(|(i, o)| (i as u128 + 1) * o as u128).sum();
+        if parameters > POLICY_PARAMETERS_MAX as u128 {
+            return Err(ArchError::Parameters { parameters, max: POLICY_PARAMETERS_MAX });
+        }
+        if !(min.is_finite() && max.is_finite() && min <= max) {
+            return Err(ArchError::LogStd { min, max });
+        }
+        Ok(())
+    }
+
     /// Tensors in wire order: per hidden layer `trunk.{i}.weight (h_i, h_{i-1})` and `trunk.{i}.bias (h_i)`, then
     /// `mu.weight (A, h)`, `log_std.weight (A, h)`, `mu.bias (A)`, `log_std.bias (A)`.
     ///

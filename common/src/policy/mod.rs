@@ -3,4 +3,16 @@
 //! - [`arch`]: [`PolicyArch`](arch::PolicyArch) and its tensor layout, the single source of truth for names, shapes,
 //!   checkpoint keys and wire order.
 
+//! - [`snapshot`]: [`PolicySnapshot`](snapshot::PolicySnapshot), one version of the weights, on the wire and on disk.
+//! - [`infer`]: [`PolicyNet`](infer::PolicyNet), the forward pass for actors.
+//! - [`squash`]: the tanh-Gaussian on top of it.
+//! - [`kernels`]: dense layers and tanh, per instruction set.
+//!
+//! [`PolicyArch::hash`](arch::PolicyArch::hash) ties them together: a weight vector is only ever used under the
+//! architecture whose hash it carries.
+
 pub mod arch;
+pub mod infer;
+pub mod kernels;
+pub mod snapshot;
+pub mod squash;

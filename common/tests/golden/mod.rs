@@ -1,0 +1,77 @@
+//! Reads golden cases: JSON files of named tensors with tolerances (their README describes the format).
+//!
+//! They are taken from `testdata/goldens`, or from the folder that `SAPEX_GOLDENS_DIR` names.
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// One file.
+#[derive(Debug)]
+pub(crate) struct Case {
+    /// Its file name, for messages.
+    pub(crate) name: String,
+    /// The whole document.
+    pub(crate) json: Value,
+}
+
+/// Every case of one kind, by file name. At least one: a test that compares nothing must not pass.
+pub(crate) fn cases(kind: &str) -> Vec<Case> {
+    let folder = std::env::var_os("SAPEX_GOLDENS_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/goldens"),
+        PathBuf::from,
+    );
+    let mut cases: Vec<Case> = fs_err::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .map(|path| Case {
+            name: path.file_name().unwrap().to_string_lossy().into_owned(),
+            json: serde_json::from_str(&fs_err::read_to_string(&path).unwrap()).unwrap(),
+        })
+        .filter(|case| case.json["kind"] == kind)
+        .collect();
+    cases.sort_by(|a, b| a.name.cmp(&b.name));
+    assert!(!cases.is_empty(), "no golden of kind {kind} in {}", folder.display());
+    cases
+}
+
+impl Case {
+    /// The part under a JSON pointer such as `/config/obs_dim`.
+    pub(crate) fn at(&self, pointer: &str) -> &Value {
+        self.json.pointer(pointer).unwrap_or_else(|| panic!("{}: nothing at {pointer}", self.name))
+    }
+
+    /// A whole number.
+    pub(crate) fn size(&self, pointer: &str) -> usize {
+        usize::try_from(self.at(pointer).as_u64().unwrap()).unwrap()
+    }
+
+    /// A number.
+    pub(crate) fn number(&self, pointer: &str) -> f64 {
+        self.at(pointer).as_f64().unwrap()
+    }
+
+    /// A tensor's numbers, row-major.
+    pub(crate) fn tensor(&self, pointer: &str) -> Vec<f64> {
+        let data = self.at(pointer)["data"].as_array().unwrap();
+        data.iter().map(|number| number.as_f64().unwrap()).collect()
+    }
+
+    /// A tensor's numbers as the f32 that they stand for.
+    pub(crate) fn tensor_f32(&self, pointer: &str) -> Vec<f32> {
+        #[expect(clippy::cast_possible_truncation, reason = "the file's digits round-trip f32")]
+        self.tensor(pointer).into_iter().map(|number| number as f32).collect()
+    }
+
+    /// Holds `ours` against the tensor at `pointer`: |ours - given| <= tolerance * max(1, |given|).
+    pub(crate) fn assert_close(&self, ours: &[f32], pointer: &str, tolerance: &str) {
+        let tolerance = self.number(&format!("/tolerance/{tolerance}"));
+        let given = self.tensor(pointer);
+        assert_eq!(ours.len(), given.len(), "{}: {pointer}", self.name);
+        for (i, (&ours, given)) in ours.iter().zip(given).enumerate() {
+            let error = (f64::from(ours) - given).abs() / given.abs().max(1.0);
+            let name = &self.name;
+            assert!(error <= tolerance, "{name}: {pointer}[{i}] is {ours}, expected {given}");
+        }
+    }
+}
