@@ -1,6 +1,6 @@
 //! What two or more Sapex processes share: the vocabulary, the wire, the policy and the run-time floor.
 //!
-//! Nothing here links libtorch, opens a socket on import or keeps global state (but the metrics registry).
+//! Nothing here links libtorch, opens a socket on import or keeps global state.
 //!
 //! - [`ids`]: newtypes for everything that is counted or named.
 //! - [`config`]: one TOML, layered, every value with its origin.
@@ -10,12 +10,14 @@
 //! - [`transport`]: moving messages: ZeroMQ behind a guard, and an in-memory twin with seeded faults.
 //! - [`wire`]: the protocol: typed headers, raw rows, the handshake.
 //! - [`telemetry`]: logs, metrics and the admin port.
+//! - [`process`]: what every program does first and last.
 //! - [`runtime`]: shutdown, clock, seeds and backoff.
 
 pub mod config;
 pub mod ids;
 pub mod limits;
 pub mod policy;
+pub mod process;
 pub mod runtime;
 pub mod spec;
 pub mod telemetry;

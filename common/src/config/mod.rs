@@ -13,6 +13,7 @@ pub use load::{ConfigError, Layers, Origin, Resolved, load, load_run};
 
 use crate::policy::arch::{Activation, PolicyArch};
 use crate::spec::{EnvSpec, digest64};
+use crate::telemetry::logs::LogFormat;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -181,18 +182,6 @@ pub struct Learner {
     pub checkpoint_keep: usize,
     pub updates_max: u64,
     pub log_updates: u64,
-}
-
-/// How logs are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// Text on a terminal, JSON otherwise.
-    Auto,
-    /// For people.
-    Text,
-    /// For log collectors.
-    Json,
 }
 
 /// Logs and the admin port.

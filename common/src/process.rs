@@ -1,0 +1,179 @@
+//! What every program of Sapex does first and last: arguments, configuration, logs, the admin port, signals, the drain.
+//!
+//! A `main` is then a table of contents: `Args::load` → [`Process::start`] → run the role → [`Process::finish`].
+
+use crate::config::{self, ConfigError, Layers, Resolved};
+use crate::runtime::clock::Clock;
+use crate::runtime::seed::SeedTree;
+use crate::runtime::shutdown::{ListenError, Shutdown};
+use crate::telemetry::admin::{self, Admin, BindError};
+use crate::telemetry::logs::{self, LogsError};
+use crate::telemetry::metrics::MetricsError;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing::{error, info};
+
+/// Exit status for settings that are wrong: nothing was touched.
+pub const EXIT_CONFIG: u8 = 2;
+
+/// Arguments of every program.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Args {
+    /// Settings, as TOML; keys are those of docs/configuration.md.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// One setting; may be repeated. Wins over the file and over SAPEX__SECTION__KEY.
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Show every setting with its origin, and stop.
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+impl Args {
+    /// Loads the configuration below these arguments and the environment.
+    ///
+    /// # Errors
+    /// See [`config::load`].
+    pub fn load(
+        &self,
+        program: Vec<(String, toml::Value, &'static str)>,
+    ) -> Result<Resolved, ConfigError> {
+        let env = std::env::vars().collect();
+        config::load(&Layers { program, file: self.config.clone(), env, set: self.set.clone() })
+    }
+}
+
+/// Why a process does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// See there.
+    #[error(transparent)]
+    Logs(#[from] LogsError),
+    /// See there.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// `telemetry.admin` cannot be bound.
+    #[error("telemetry.admin: {0}")]
+    Admin(#[from] BindError),
+    /// See there.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+}
+
+/// What every role gets: the settings, and the process-wide services. Cloning shares them.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// The settings.
+    pub resolved: Resolved,
+    /// Time.
+    pub clock: Clock,
+    /// Root of all generators.
+    pub seeds: SeedTree,
+    /// How it stops.
+    pub shutdown: Shutdown,
+    /// Metrics, readiness and status.
+    pub admin: Admin,
+}
+
+impl Process {
+    /// The services without logs, signals and ports: for tests and for roles inside another program.
+    pub fn quiet(resolved: Resolved) -> Self {
+        let seeds = SeedTree::new(resolved.config.run.seed);
+        let (clock, shutdown) = (Clock::system(), Shutdown::new());
+        Self { resolved, clock, seeds, shutdown, admin: Admin::default() }
+    }
+
+    /// Starts logs, signals and the admin port. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// Whatever of these does not start.
+    pub async fn start(program: &str, resolved: Resolved) -> Result<Self, StartError> {
+        let telemetry = &resolved.config.telemetry;
+        logs::init(telemetry.log_format, &telemetry.log_filter)?;
+        logs::banner(program, env!("CARGO_PKG_VERSION"));
+        Self::serve(resolved).await
+    }
+
+    /// As [`Process::start`], for a program that has started its own log.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn serve(resolved: Resolved) -> Result<Self, StartError> {
+        let process = Self::quiet(resolved);
+        process.shutdown.listen()?;
+        process.admin.metrics.register_process()?;
+        let listener = admin::bind(&process.resolved.config.telemetry.admin).await?;
+        let stopped = process.shutdown.clone();
+        tokio::spawn(admin::serve(listener, process.admin.clone(), async move {
+            let mut phases = stopped.phases();
+            // An error means that the process itself is gone.
+            let _ended =
+                phases.wait_for(|phase| *phase == crate::runtime::shutdown::Phase::Stopped).await;
+        }));
+        Ok(process)
+    }
+
+    /// Drains within `run.grace` and turns the role's result into an exit status: 0 after an orderly stop, 1 after an
+    /// error or when something did not stop in time.
+    pub async fn finish<E: std::fmt::Display>(self, result: Result<(), E>) -> ExitCode {
+        let late = self.shutdown.drain(self.resolved.config.run.grace).await;
+        match result {
+            Ok(()) if late.is_empty() => {
+                info!("stopped");
+                ExitCode::SUCCESS
+            }
+            Ok(()) => ExitCode::FAILURE,
+            Err(error) => {
+                error!("{error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// The whole of a role's `main` but the role: loads the settings, runs `role` on a tokio runtime, and exits.
+///
+/// Settings that are wrong end with status 2 and one line on standard error, before anything is touched.
+pub fn run<F, R, E>(program: &str, args: &Args, role: F) -> ExitCode
+where
+    F: FnOnce(Process) -> R,
+    R: Future<Output = Result<(), E>>,
+    E: std::fmt::Display,
+{
+    let resolved = match args.load(Vec::new()) {
+        Ok(resolved) => resolved,
+        Err(error) => return refuse(program, &error),
+    };
+    if args.print_config {
+        return print(&resolved.render());
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(program, &error),
+    };
+    runtime.block_on(async {
+        match Process::start(program, resolved).await {
+            Ok(process) => {
+                let result = role(process.clone()).await;
+                process.finish(result).await
+            }
+            Err(error) => refuse(program, &error),
+        }
+    })
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "there may be no log yet, and this is for the person who typed the command"
+)]
+fn refuse(program: &str, error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("{program}: {error}");
+    ExitCode::from(EXIT_CONFIG)
+}
+
+#[expect(clippy::print_stdout, reason = "what --print-config is for")]
+fn print(text: &str) -> ExitCode {
+    print!("{text}");
+    ExitCode::SUCCESS
+}
