@@ -1,0 +1,151 @@
+//! Which batch of which actor comes next: what makes inserts exactly-once.
+//!
+//! Per actor two numbers: the highest batch that arrived (parked or inserted) and the highest that is in the table. An
+//! actor counts 1, 2, 3 … per shard and keeps each batch until it is acknowledged, so that order is all there is to
+//! check. An actor's new incarnation replaces the old one.
+
+use common::ids::{ActorId, BatchSequence, Incarnation};
+use std::collections::{HashMap, VecDeque};
+
+/// What to do with a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// It is the next one; it now counts as arrived.
+    Next,
+    /// It is in the table already, as are all up to this one: acknowledge again.
+    Inserted(BatchSequence),
+    /// It has arrived and waits for the limiter: nothing to do.
+    Waiting,
+    /// An earlier one is missing, or the window is exceeded: the actor will resend.
+    Gap {
+        /// The next one.
+        expected: BatchSequence,
+    },
+    /// The actor has not greeted since this table was made.
+    Unknown,
+}
+
+/// Former lives of an actor that are remembered, so that their late messages are not taken for a new life.
+const PAST_LIVES_MAX: usize = 16;
+
+/// Deliveries by actor. One entry per actor, however often it restarts.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    entries: HashMap<ActorId, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    incarnation: Incarnation,
+    arrived: u64,
+    inserted: u64,
+    past: VecDeque<Incarnation>,
+}
+
+impl Ledger {
+    /// Starts counting at `oldest` for a new incarnation. A repeated greeting (even an old one, delivered late) changes
+    /// nothing for an incarnation that is known.
+    pub(crate) fn greet(&mut self, actor: ActorId, incarnation: Incarnation, oldest: BatchSequence) {
+        let mut past = VecDeque::new();
+        if let Some(entry) = self.entries.get_mut(&actor) {
+            if entry.incarnation == incarnation || entry.past.contains(&incarnation) {
+                return;
+            }
+            past = std::mem::take(&mut entry.past);
+            past.push_back(entry.incarnation);
+            past.drain(..past.len().saturating_sub(PAST_LIVES_MAX));
+        }
+        let before = oldest.0.saturating_sub(1);
+        self.entries.insert(actor, Entry { incarnation, arrived: before, inserted: before, past });
+    }
+
+    /// Decides about a batch.
+    pub(crate) fn arrive(
+        &mut self,
+        actor: ActorId,
+        incarnation: Incarnation,
+        sequence: BatchSequence,
+        window: u32,
+    ) -> Arrival {
+        let entry = self.entries.get_mut(&actor).filter(|entry| entry.incarnation == incarnation);
+        let Some(entry) = entry else { return Arrival::Unknown };
+        if sequence.0 <= entry.inserted {
+            return Arrival::Inserted(BatchSequence(entry.inserted));
+        }
+        if sequence.0 <= entry.arrived {
+            return Arrival::Waiting;
+        }
+        let parked = entry.arrived - entry.inserted;
+        if sequence.0 != entry.arrived + 1 || parked >= u64::from(window) {
+            return Arrival::Gap { expected: BatchSequence(entry.arrived + 1) };
+        }
+        entry.arrived = sequence.0;
+        Arrival::Next
+    }
+
+    /// A parked batch is in the table now.
+    pub(crate) fn inserted(&mut self, actor: ActorId, incarnation: Incarnation, sequence: BatchSequence) {
+        if let Some(entry) = self.entries.get_mut(&actor)
+            && entry.incarnation == incarnation
+        {
+            entry.inserted = sequence.0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACTOR: ActorId = ActorId(1);
+    const LIFE: Incarnation = Incarnation(10);
+
+    fn greeted(oldest: u64) -> Ledger {
+        let mut ledger = Ledger::default();
+        ledger.greet(ACTOR, LIFE, BatchSequence(oldest));
+        ledger
+    }
+
+    fn arrive(ledger: &mut Ledger, sequence: u64) -> Arrival {
+        ledger.arrive(ACTOR, LIFE, BatchSequence(sequence), 4)
+    }
+
+    #[test]
+    fn each_batch_is_admitted_once_and_in_order() {
+        let mut ledger = greeted(1);
+        assert_eq!(arrive(&mut ledger, 2), Arrival::Gap { expected: BatchSequence(1) });
+        assert_eq!(arrive(&mut ledger, 1), Arrival::Next);
+        assert_eq!(arrive(&mut ledger, 1), Arrival::Waiting);
+        ledger.inserted(ACTOR, LIFE, BatchSequence(1));
+        assert_eq!(arrive(&mut ledger, 1), Arrival::Inserted(BatchSequence(1)));
+        assert_eq!(arrive(&mut ledger, 2), Arrival::Next);
+    }
+
+    #[test]
+    fn an_actor_cannot_park_more_than_its_window() {
+        let mut ledger = greeted(1);
+        (1..=4).for_each(|n| assert_eq!(arrive(&mut ledger, n), Arrival::Next));
+        assert_eq!(arrive(&mut ledger, 5), Arrival::Gap { expected: BatchSequence(5) });
+    }
+
+    #[test]
+    fn a_late_greeting_of_the_same_life_changes_nothing_and_a_new_life_starts_anew() {
+        let mut ledger = greeted(1);
+        assert_eq!(arrive(&mut ledger, 1), Arrival::Next);
+        ledger.inserted(ACTOR, LIFE, BatchSequence(1));
+        ledger.greet(ACTOR, LIFE, BatchSequence(1));
+        assert_eq!(arrive(&mut ledger, 1), Arrival::Inserted(BatchSequence(1)));
+        ledger.greet(ACTOR, Incarnation(11), BatchSequence(1));
+        assert_eq!(arrive(&mut ledger, 2), Arrival::Unknown);
+        assert_eq!(ledger.arrive(ACTOR, Incarnation(11), BatchSequence(1), 4), Arrival::Next);
+        ledger.greet(ACTOR, LIFE, BatchSequence(1));
+        assert_eq!(ledger.arrive(ACTOR, Incarnation(11), BatchSequence(1), 4), Arrival::Waiting);
+    }
+
+    #[test]
+    fn a_restarted_server_continues_where_the_actor_is() {
+        let mut ledger = greeted(57);
+        assert_eq!(arrive(&mut ledger, 56), Arrival::Inserted(BatchSequence(56)));
+        assert_eq!(arrive(&mut ledger, 57), Arrival::Next);
+    }
+}

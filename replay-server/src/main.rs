@@ -1,0 +1,40 @@
+//! `replay-server`: one replay server of a run.
+
+use clap::Parser;
+use common::process::{self, Args, Process};
+use common::transport::zmq::ZmqTransport;
+use common::transport::{Endpoint, Transport};
+use replay_server::service::ReplayServer;
+use std::process::ExitCode;
+
+/// Serves the rows of a run: prioritized, sharded, rate-limited.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(flatten)]
+    args: Args,
+    /// Which entry of endpoints.replay this server is, from 0.
+    #[arg(long, default_value_t = 0)]
+    index: usize,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    process::run("replay-server", &cli.args, |process| serve(process, cli.index))
+}
+
+async fn serve(process: Process, index: usize) -> anyhow::Result<()> {
+    let resolved = &process.resolved;
+    let spec = resolved.env_spec()?;
+    let Some(endpoint) = resolved.config.endpoints.replay.get(index) else {
+        let expected = format!("must have an entry number {index}, as --index asks for");
+        return Err(resolved.invalid("endpoints.replay", expected).into());
+    };
+    let endpoint: Endpoint =
+        endpoint.parse().map_err(|error| resolved.invalid("endpoints.replay", format!("{error}")))?;
+    let first_shard = index * resolved.config.replay.shards;
+    let server = ReplayServer::new(process.clone(), &spec, first_shard)?;
+    let router = ZmqTransport::new().bind_router(&endpoint).await?;
+    server.run(router).await?;
+    Ok(())
+}

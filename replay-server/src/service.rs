@@ -1,0 +1,175 @@
+//! [`ReplayServer`]: a replay server as a function of a socket and a reason to stop.
+
+use crate::metrics::{ServerMetrics, ShardMetrics};
+use crate::rate_limiter::RateLimiterConfig;
+use crate::selector::{Draws, PrioritizedConfig, SelectorConfig};
+use crate::server::{Front, ShardDoor};
+use crate::shard::{Command, Published, Shard};
+use crate::table::{Table, TableConfig, TableError};
+use common::config::{Config, SelectorKind};
+use common::process::Process;
+use common::spec::{EnvSpec, ItemLayout};
+use common::telemetry::metrics::MetricsError;
+use common::transport::{Message, PeerId, Router};
+use crossbeam::channel::{Receiver, bounded};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tracing::info;
+
+/// Commands that wait for one shard. Clients bound what they have outstanding, so this is rarely reached.
+const INBOX_COMMANDS: usize = 1_024;
+
+/// Why a replay server does not start or stop well.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// Settings that no table accepts.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// A metric is registered otherwise already.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// The operating system gives no thread.
+    #[error("start shard {shard}: {source}")]
+    Thread {
+        /// Which shard.
+        shard: usize,
+        /// What it said.
+        source: std::io::Error,
+    },
+}
+
+/// The settings of one shard's table. Row counts of the configuration are over all shards of the run.
+#[expect(clippy::cast_precision_loss, reason = "row counts are far below 2^53")]
+pub fn table_config(config: &Config, layout: &ItemLayout) -> TableConfig {
+    let (replay, shards) = (&config.replay, config.shards_total());
+    let selector = match replay.selector {
+        SelectorKind::Uniform => SelectorConfig::Uniform,
+        SelectorKind::Prioritized => SelectorConfig::Prioritized(PrioritizedConfig {
+            alpha: replay.priority_alpha,
+            epsilon: replay.priority_epsilon,
+            draws: Draws::default(),
+        }),
+    };
+    let limiter = RateLimiterConfig {
+        min_size: replay.min_size.div_ceil(shards as u64),
+        samples_per_insert: replay.samples_per_insert,
+        error_buffer: replay.error_buffer / shards as f64,
+        insert_rows: config.actor.insert_rows,
+        // Whole batches: the run is to survive until a single shard is left.
+        sample_share: config.learner.batch_size as f64,
+    };
+    TableConfig { layout: layout.clone(), capacity: config.shard_capacity(), selector, limiter }
+}
+
+/// Shards that are built and not yet serving.
+#[derive(Debug)]
+pub struct ReplayServer {
+    process: Process,
+    layout: ItemLayout,
+    tables: Vec<Table>,
+    first_shard: usize,
+}
+
+impl ReplayServer {
+    /// Builds the tables of the server whose first shard is number `first_shard` of the run.
+    ///
+    /// # Errors
+    /// Settings that no table accepts: a limiter that would deadlock, for one.
+    pub fn new(process: Process, spec: &EnvSpec, first_shard: usize) -> Result<Self, ReplayError> {
+        let layout = ItemLayout::transition(spec);
+        let config = table_config(&process.resolved.config, &layout);
+        let shards = process.resolved.config.replay.shards;
+        let tables = (0..shards).map(|_| Table::new(&config)).collect::<Result<_, _>>()?;
+        Ok(Self { process, layout, tables, first_shard })
+    }
+
+    /// The tables, in order, to be filled before serving.
+    pub fn tables(&mut self) -> &mut [Table] {
+        &mut self.tables
+    }
+
+    /// Serves until the process is asked to stop, and returns the tables.
+    ///
+    /// # Errors
+    /// A shard's thread does not start.
+    pub async fn run(self, mut router: Router) -> Result<Vec<Table>, ReplayError> {
+        let Self { process, layout, tables, first_shard } = self;
+        let config = &process.resolved.config;
+        info!(at = %router.local, shards = tables.len(), rows = config.shard_capacity(), "replay server listens");
+        let mut doors = Vec::new();
+        let mut threads = Vec::new();
+        for (number, table) in tables.into_iter().enumerate() {
+            let (sender, inbox) = bounded(INBOX_COMMANDS);
+            let published = Arc::new(Published::default());
+            let shard = first_shard + number;
+            let owner = build_shard(&process, number, shard, table, layout.row_bytes, &router, inbox, &published)?;
+            let name = format!("shard-{shard}");
+            let thread = process.shutdown.spawn_thread(&name, move || owner.run());
+            threads.push(thread.map_err(|source| ReplayError::Thread { shard, source })?);
+            let status = Arc::clone(&published);
+            process.admin.status.register(name, move || status.status());
+            doors.push(ShardDoor { inbox: sender, published });
+        }
+        let front = Front {
+            cluster: config.cluster.clone(),
+            layout,
+            window: config.actor.window,
+            shards: doors.clone(),
+            clock: process.clock.clone(),
+            metrics: ServerMetrics::new(&process.admin.metrics)?,
+        };
+        process.admin.readiness.ready("replay");
+        front.serve(&mut router, process.shutdown.cancelled()).await;
+        process.admin.readiness.not_ready("replay", "stopping");
+        Ok(stop(&doors, threads, &mut router).await)
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of a shard, each from another place")]
+fn build_shard(
+    process: &Process,
+    number: usize,
+    shard: usize,
+    table: Table,
+    row_bytes: usize,
+    router: &Router,
+    inbox: Receiver<Command>,
+    published: &Arc<Published>,
+) -> Result<Shard, ReplayError> {
+    Ok(Shard {
+        number: u16::try_from(number).expect("replay.shards is at most 256"),
+        table,
+        row_bytes,
+        ess_due: Duration::ZERO,
+        rng: process.seeds.role("shard").index(shard as u64).rng(),
+        clock: process.clock.clone(),
+        window: process.resolved.config.actor.window,
+        inbox,
+        replies: replies(router),
+        published: Arc::clone(published),
+        metrics: ShardMetrics::new(&process.admin.metrics, shard)?,
+    })
+}
+
+fn replies(router: &Router) -> mpsc::Sender<(PeerId, Message)> {
+    router.outgoing.clone()
+}
+
+/// Stops the threads without blocking the runtime: they may be waiting to hand a reply to the socket, which still runs.
+async fn stop(
+    doors: &[ShardDoor],
+    threads: Vec<std::thread::JoinHandle<Table>>,
+    router: &mut Router,
+) -> Vec<Table> {
+    router.incoming.close();
+    let doors = doors.to_vec();
+    let joined = tokio::task::spawn_blocking(move || {
+        for door in &doors {
+            // A full inbox is emptied by its thread; a gone one has stopped.
+            let _gone = door.inbox.send(Command::Stop);
+        }
+        threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    });
+    joined.await.unwrap_or_default()
+}

@@ -1,0 +1,333 @@
+//! A shard: one thread that owns one [`Table`]. Everything else sends it [`Command`]s and reads its published state.
+//!
+//! The rate limiter may hold an insert or a sample back: it is *parked*, in order of arrival, and served as soon as the
+//! other side has moved. A parked insert is not acknowledged (that is the back-pressure), a parked sample is answered
+//! `NotSampled` when its time is over.
+
+use crate::ledger::{Arrival, Ledger};
+use crate::metrics::ShardMetrics;
+use crate::table::{InsertError, SampleBlock, SampleError, Table};
+use bytes::Bytes;
+use common::ids::{ActorId, BatchSequence, Incarnation};
+use common::runtime::clock::Clock;
+use common::transport::{Message, PeerId};
+use common::wire::message::{Reply, ShardState};
+use common::wire::{encode, rows};
+use crossbeam::channel::{Receiver, RecvTimeoutError};
+use rand_pcg::Pcg64;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+/// Commands handled before parked work is looked at again.
+const COMMANDS_PER_TURN: usize = 64;
+/// Longest sleep: how old published state may be while nothing happens.
+const IDLE: Duration = Duration::from_millis(100);
+/// How often the effective sample size is computed: O(rows).
+const ESS_EVERY: Duration = Duration::from_secs(5);
+/// Samples that may be parked; the oldest is answered `NotSampled` beyond that.
+const PARKED_SAMPLES_MAX: usize = 1_024;
+
+/// What a shard is asked to do. Frames are already checked against their headers.
+#[derive(Debug)]
+pub enum Command {
+    /// An actor has greeted: from where to count its batches, if this incarnation is new.
+    Greet {
+        /// Who greeted.
+        actor: ActorId,
+        /// Which life of it.
+        incarnation: Incarnation,
+        /// Where it stands.
+        oldest_unacknowledged: BatchSequence,
+    },
+    /// See `Request::Insert`.
+    Insert(Insert),
+    /// See `Request::Sample`.
+    Sample(Sample),
+    /// See `Request::UpdatePriorities`.
+    UpdatePriorities {
+        /// `[count]`
+        keys: Vec<u64>,
+        /// `[count]`
+        td_abs: Vec<f32>,
+    },
+    /// Return the table.
+    Stop,
+}
+
+/// One batch of rows.
+#[derive(Debug)]
+pub struct Insert {
+    /// Who is answered.
+    pub peer: PeerId,
+    /// Whose batch it is.
+    pub actor: ActorId,
+    /// Which life of the actor.
+    pub incarnation: Incarnation,
+    /// Its number.
+    pub sequence: BatchSequence,
+    /// `[rows, row_bytes]`
+    pub rows: Bytes,
+    /// `[rows]`
+    pub td_abs: Option<Vec<f32>>,
+}
+
+/// One request for items.
+#[derive(Debug)]
+pub struct Sample {
+    /// Who is answered.
+    pub peer: PeerId,
+    /// Repeated in the answer.
+    pub request: u64,
+    /// Items.
+    pub count: usize,
+    /// What the limiter accounts.
+    pub share: f64,
+    /// When the answer is due.
+    pub deadline: Duration,
+}
+
+/// What the network side reads of a shard, at most [`IDLE`] old.
+#[derive(Debug, Default)]
+pub struct Published(Mutex<(ShardState, serde_json::Value)>);
+
+impl Published {
+    /// Items, mass and inserts.
+    pub fn state(&self) -> ShardState {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// The shard's part of `/status`.
+    pub fn status(&self) -> serde_json::Value {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
+    }
+
+    fn set(&self, state: ShardState, status: serde_json::Value) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (state, status);
+    }
+}
+
+/// The owner of one table. Built by the server, consumed by [`Shard::run`] on its own thread.
+#[derive(Debug)]
+pub struct Shard {
+    /// Its number within the server.
+    pub number: u16,
+    /// Rows, priorities and limiter.
+    pub table: Table,
+    /// Bytes of one row.
+    pub row_bytes: usize,
+    /// When the effective sample size is computed next.
+    pub ess_due: Duration,
+    /// Draws samples.
+    pub rng: Pcg64,
+    /// Time.
+    pub clock: Clock,
+    /// Insert batches that an actor may have unacknowledged.
+    pub window: u32,
+    /// Commands from the network side.
+    pub inbox: Receiver<Command>,
+    /// Replies to the network side.
+    pub replies: mpsc::Sender<(PeerId, Message)>,
+    /// Where state is published.
+    pub published: Arc<Published>,
+    /// Counters and gauges.
+    pub metrics: ShardMetrics,
+}
+
+/// What waits for the limiter, and what every actor has delivered.
+#[derive(Debug, Default)]
+struct Desk {
+    inserts: VecDeque<Insert>,
+    samples: VecDeque<Sample>,
+    ledger: Ledger,
+}
+
+impl Shard {
+    /// Serves commands until [`Command::Stop`] or until every sender is gone, and returns the table.
+    pub fn run(mut self) -> Table {
+        let mut desk = Desk::default();
+        let mut published_at = self.clock.now();
+        self.publish(published_at);
+        loop {
+            let now = self.clock.now();
+            match self.inbox.recv_timeout(next_wake(&desk, now)) {
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return self.table,
+                Ok(command) => {
+                    self.take(command, &mut desk);
+                    for _ in 1..COMMANDS_PER_TURN {
+                        match self.inbox.try_recv() {
+                            Ok(Command::Stop) => return self.table,
+                            Ok(command) => self.take(command, &mut desk),
+                            Err(_) => break,
+                        }
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.progress(&mut desk);
+            let now = self.clock.now();
+            if now - published_at >= IDLE / 2 {
+                published_at = now;
+                self.publish(now);
+            }
+        }
+    }
+
+    fn take(&mut self, command: Command, desk: &mut Desk) {
+        match command {
+            Command::Greet { actor, incarnation, oldest_unacknowledged } => {
+                desk.ledger.greet(actor, incarnation, oldest_unacknowledged);
+            }
+            Command::Insert(insert) => self.receive(insert, desk),
+            Command::Sample(sample) => desk.samples.push_back(sample),
+            Command::UpdatePriorities { keys, td_abs } => {
+                let outcome = self.table.update_priorities(&keys, &td_abs);
+                self.metrics.priorities(outcome);
+            }
+            Command::Stop => unreachable!("handled by run"),
+        }
+    }
+
+    /// Admits a batch by its number: the next one is parked, an old one acknowledged again, others are passed over.
+    fn receive(&mut self, insert: Insert, desk: &mut Desk) {
+        let Insert { actor, incarnation, sequence, .. } = insert;
+        match desk.ledger.arrive(actor, incarnation, sequence, self.window) {
+            Arrival::Next => desk.inserts.push_back(insert),
+            Arrival::Inserted(up_to) => {
+                self.metrics.duplicate();
+                self.acknowledge(&insert.peer, up_to, 0, desk.inserts.len());
+            }
+            Arrival::Waiting => self.metrics.duplicate(),
+            Arrival::Gap { expected } => {
+                self.metrics.gap();
+                debug!(%actor, %sequence, %expected, "insert batch out of order, waiting for a resend");
+            }
+            Arrival::Unknown => {
+                let refusal = Reply::Refused(common::wire::handshake::Refusal::NotGreeted);
+                self.reply(insert.peer, encode(&refusal, []));
+            }
+        }
+    }
+
+    /// Serves parked work as far as the limiter allows, both sides in turn: each may free the other.
+    fn progress(&mut self, desk: &mut Desk) {
+        loop {
+            let inserted = self.insert_parked(desk);
+            let sampled = self.sample_parked(desk);
+            if !inserted && !sampled {
+                break;
+            }
+        }
+        let now = self.clock.now();
+        while desk.samples.len() > PARKED_SAMPLES_MAX || desk.samples.front().is_some_and(|s| s.deadline <= now) {
+            let sample = desk.samples.pop_front().expect("just looked at");
+            self.refuse_sample(&sample);
+        }
+    }
+
+    fn insert_parked(&mut self, desk: &mut Desk) -> bool {
+        let mut any = false;
+        while let Some(insert) = desk.inserts.front() {
+            let refused = match self.table.insert(&insert.rows, insert.td_abs.as_deref(), self.clock.now()) {
+                Err(InsertError::Limited(_)) => break,
+                Ok(outcome) => {
+                    self.metrics.inserted(&outcome);
+                    if outcome.refused > 0 {
+                        warn!(actor = %insert.actor, rows = outcome.refused, "rows refused: not finite");
+                    }
+                    outcome.refused
+                }
+                Err(error) => {
+                    warn!(actor = %insert.actor, %error, "insert batch refused");
+                    insert.rows.len() / self.row_bytes
+                }
+            };
+            let insert = desk.inserts.pop_front().expect("just looked at");
+            desk.ledger.inserted(insert.actor, insert.incarnation, insert.sequence);
+            self.acknowledge(&insert.peer, insert.sequence, refused, desk.inserts.len());
+            any = true;
+        }
+        any
+    }
+
+    fn sample_parked(&mut self, desk: &mut Desk) -> bool {
+        let mut any = false;
+        while let Some(sample) = desk.samples.front() {
+            let mut block = SampleBlock::default();
+            let now = self.clock.now();
+            match self.table.sample(sample.count, sample.share, &mut self.rng, &mut block, now) {
+                Err(SampleError::Limited(_)) => break,
+                Ok(()) => {
+                    let sample = desk.samples.pop_front().expect("just looked at");
+                    self.answer_sample(sample, block);
+                    any = true;
+                }
+                Err(error) => {
+                    let sample = desk.samples.pop_front().expect("just looked at");
+                    warn!(%error, count = sample.count, "sample refused");
+                    self.refuse_sample(&sample);
+                }
+            }
+        }
+        any
+    }
+
+    fn answer_sample(&self, sample: Sample, block: SampleBlock) {
+        self.metrics.sampled(sample.count);
+        let count = u32::try_from(block.keys.len()).expect("bounded by SAMPLE_ITEMS_MAX");
+        let header = Reply::Sampled { request: sample.request, shard: self.number, count, state: self.state() };
+        let frames = [rows::frame(&block.keys), rows::frame(&block.probabilities), block.rows.into()];
+        self.reply(sample.peer, encode(&header, frames));
+    }
+
+    fn refuse_sample(&self, sample: &Sample) {
+        let header = Reply::NotSampled {
+            request: sample.request,
+            shard: self.number,
+            inserts_missing: self.table.explain(self.clock.now()).inserts_needed,
+            state: self.state(),
+        };
+        self.reply(sample.peer.clone(), encode(&header, []));
+    }
+
+    /// The credit shrinks to one batch while others are parked, so that held-back rows stay few and fresh.
+    fn acknowledge(&self, peer: &PeerId, sequence: BatchSequence, refused: usize, parked: usize) {
+        let header = Reply::Inserted {
+            shard: self.number,
+            sequence,
+            rows_refused: u32::try_from(refused).expect("bounded by INSERT_ROWS_MAX"),
+            credit: if parked == 0 { self.window } else { 1 },
+        };
+        self.reply(peer.clone(), encode(&header, []));
+    }
+
+    /// The transport never waits for a single peer, so this waits for the network side's own pace at most.
+    fn reply(&self, peer: PeerId, message: Message) {
+        if self.replies.blocking_send((peer, message)).is_err() {
+            debug!("reply dropped: the network side has stopped");
+        }
+    }
+
+    fn state(&self) -> ShardState {
+        let inserts = self.table.limiter_counters().inserts;
+        ShardState { items: self.table.len() as u64, mass: self.table.mass(), inserts }
+    }
+
+    fn publish(&mut self, now: Duration) {
+        // The effective sample size walks all priorities: once in a while is enough for a gauge.
+        if now >= self.ess_due {
+            self.ess_due = now + ESS_EVERY;
+            self.metrics.effective_sample_size(self.table.effective_sample_size());
+        }
+        let (stats, limiter) = (self.table.stats(), self.table.explain(now));
+        self.metrics.publish(&stats, &limiter);
+        let status = serde_json::json!({ "table": stats, "limiter": limiter });
+        self.published.set(self.state(), status);
+    }
+}
+
+fn next_wake(desk: &Desk, now: Duration) -> Duration {
+    desk.samples.front().map_or(IDLE, |sample| sample.deadline.saturating_sub(now).min(IDLE))
+}
