@@ -5,7 +5,7 @@
 //! sum is taken across lanes, and rows that do not fill their last line are padded with zeros.
 //!
 //! The rival is `matrixmultiply::sgemm` with a pass for bias and activation. It packs both operands anew in every call,
-//! for which an actor's batches are too small: a 17→256→256→12 policy takes 28 µs through it and 1.5 µs here at batch 1,
+//! for which an actor's batches are too small: a 17→256→256→12 policy takes 28 µs through it and 1.5 here at batch 1,
 //! 30 and 10 at 16, 221 and 155 at 256 (one core, AVX-512; `examples/policy_latency.rs` measures both). Do not use this
 //! for training, where weights change with every product and packing them here would cost more than it saves.
 //!

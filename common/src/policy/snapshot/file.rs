@@ -95,7 +95,7 @@ impl PolicySnapshot {
     /// the old file or the new one whole. The folder must exist.
     ///
     /// # Errors
-    /// A snapshot that is not of this architecture; a file system that refuses. The file under `path` is unchanged then.
+    /// A snapshot that is not of this architecture; a file system that refuses. The file at `path` is unchanged then.
     pub fn save(&self, path: &Path, arch: &PolicyArch) -> Result<(), SnapshotFileError> {
         self.verify(arch)
             .map_err(|source| SnapshotFileError::Weights { path: path.into(), source })?;
