@@ -1,3 +1,36 @@
 //! The learner: samples prioritized batches, updates, sends priorities back and broadcasts weights.
+//!
+//! The arithmetic:
+//! - [`trainer`]: the seam between the training loop and the backends.
+//! - [`init`]: fresh parameters.
+//! - [`native`]: the backend in plain Rust, for CPUs.
+//! - `torch`: the backend on libtorch (feature `torch`).
+//! - [`backend`]: which of them runs, and why.
+//!
+//! The plumbing:
+//! - [`batch`]: sampled rows as columns, with importance weights.
+//! - [`sampler`]: fetches batches ahead and carries priorities back.
+//! - [`training_loop`]: update after update.
+//! - [`publisher`]: broadcasts the newest weights.
+//! - [`service`]: all of it put together.
+//!
+//! What stays:
+//! - [`checkpoint`]: the complete state, whole or not at all.
+//! - [`run_log`]: metrics.jsonl and TensorBoard events.
+//! - [`metrics`]: what is exported.
 
+pub mod backend;
+pub mod batch;
+pub mod checkpoint;
+pub mod init;
+pub mod metrics;
+pub mod native;
+pub mod publisher;
+pub mod run_log;
+pub mod sampler;
+pub mod service;
+pub mod tensorboard;
+#[cfg(feature = "torch")]
+pub mod torch;
 pub mod trainer;
+pub mod training_loop;

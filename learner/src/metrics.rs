@@ -1,0 +1,248 @@
+//! The learner's metrics: names, meanings, and small recorders for its parts.
+
+use crate::training_loop::Progress;
+use common::telemetry::metric_spec::{MetricKind, MetricSpec};
+use common::telemetry::metrics::{Metrics, MetricsError};
+use prometheus::{Counter, Gauge, IntCounter};
+use std::time::Duration;
+
+/// Everything the learner exports.
+pub const METRICS: &[MetricSpec] = &[
+    UPDATES, WAIT, IDLE, LOSS_CRITIC, LOSS_ACTOR, ALPHA, ENTROPY, LAG, ESS, PUBLISHED, PUBLISHED_BYTES, HELD, DROPPED,
+    CHECKPOINT_AT, CHECKPOINT_FAILED,
+];
+
+const fn counter(name: &'static str, unit: &'static str, help: &'static str, when_bad: &'static str) -> MetricSpec {
+    MetricSpec { name, kind: MetricKind::Counter, unit, help, when_bad, labels: &[] }
+}
+
+const fn gauge(name: &'static str, unit: &'static str, help: &'static str, when_bad: &'static str) -> MetricSpec {
+    MetricSpec { name, kind: MetricKind::Gauge, unit, help, when_bad, labels: &[] }
+}
+
+const UPDATES: MetricSpec = counter(
+    "sapex_learner_updates_total",
+    "updates",
+    "Updates done by this process.",
+    "Flat: it waits for batches (see its batch wait and the replay limiter), or it has stopped.",
+);
+const WAIT: MetricSpec = MetricSpec {
+    kind: MetricKind::FloatCounter,
+    ..counter(
+        "sapex_learner_batch_wait_seconds_total",
+        "seconds",
+        "Time spent waiting for a batch.",
+        "Rises at nearly one per second: starved. Add actors, or raise replay.samples_per_insert.",
+    )
+};
+const IDLE: MetricSpec = gauge(
+    "sapex_learner_idle_ratio",
+    "ratio",
+    "Share of the latest window that the device waited for batches.",
+    "Near 1: starved, as above.",
+);
+const LOSS_CRITIC: MetricSpec = gauge(
+    "sapex_learner_critic_loss_ratio",
+    "ratio",
+    "Mean of both critics' losses over the latest window.",
+    "Grows without bound: diverging. Lower learner.lr_critic or cluster.gamma.",
+);
+const LOSS_ACTOR: MetricSpec = gauge(
+    "sapex_learner_actor_loss_ratio",
+    "ratio",
+    "Actor loss over the latest window: about minus the value of the policy.",
+    "Rises steadily: the policy gets worse by the critics' own account.",
+);
+const ALPHA: MetricSpec = gauge(
+    "sapex_learner_alpha_ratio",
+    "ratio",
+    "Temperature.",
+    "Near 0 while returns are poor: exploration has stopped. Raise learner.target_entropy_per_dim.",
+);
+const ENTROPY: MetricSpec = gauge(
+    "sapex_learner_entropy_nats",
+    "nats",
+    "Policy entropy over the latest window.",
+    "Far from learner.target_entropy_per_dim times the action dimensions: the temperature has not settled.",
+);
+const LAG: MetricSpec = gauge(
+    "sapex_learner_policy_lag_versions",
+    "versions",
+    "Versions between the newest weights and those that made the sampled items, on average.",
+    "Far above what the table's size explains: actors do not get weights.",
+);
+const ESS: MetricSpec = gauge(
+    "sapex_learner_weight_ess_ratio",
+    "ratio",
+    "Effective sample size of the importance weights over the batch size.",
+    "Near 0: a few items dominate. Lower replay.priority_alpha or learner.importance_beta.",
+);
+const PUBLISHED: MetricSpec = counter(
+    "sapex_learner_publications_total",
+    "publications",
+    "Weight messages sent, repetitions included.",
+    "Flat: actors act on old weights.",
+);
+const PUBLISHED_BYTES: MetricSpec = counter(
+    "sapex_learner_published_bytes_total",
+    "bytes",
+    "Bytes of weight messages, before fan-out.",
+    "Above the network's share: raise learner.publish_updates.",
+);
+const HELD: MetricSpec = counter(
+    "sapex_learner_samples_held_total",
+    "samples",
+    "Sample requests that a rate limiter held back until their time was over.",
+    "Rises: the replay waits for inserts; see its limiter.",
+);
+const DROPPED: MetricSpec = counter(
+    "sapex_learner_priorities_dropped_total",
+    "priorities",
+    "New priorities that found a full queue.",
+    "Rises: the network to the replay servers cannot keep up.",
+);
+const CHECKPOINT_AT: MetricSpec = gauge(
+    "sapex_learner_checkpoint_written_seconds",
+    "seconds",
+    "When the newest checkpoint was written, as Unix time.",
+    "Old: writing fails (see the log), or learner.checkpoint_updates is high.",
+);
+const CHECKPOINT_FAILED: MetricSpec = counter(
+    "sapex_learner_checkpoints_failed_total",
+    "checkpoints",
+    "Checkpoints that could not be written.",
+    "Above 0: see the log for the path and the reason; training goes on.",
+);
+
+/// Of the training loop.
+#[derive(Debug, Clone)]
+pub struct TrainingMetrics {
+    updates: IntCounter,
+    wait: Counter,
+    idle: Gauge,
+    loss_critic: Gauge,
+    loss_actor: Gauge,
+    alpha: Gauge,
+    entropy: Gauge,
+    lag: Gauge,
+    ess: Gauge,
+    dropped: IntCounter,
+}
+
+/// Of the sampler.
+#[derive(Debug, Clone)]
+pub struct SamplerMetrics {
+    held: IntCounter,
+    dropped: IntCounter,
+}
+
+/// Of the publisher.
+#[derive(Debug, Clone)]
+pub struct PublisherMetrics {
+    published: IntCounter,
+    bytes: IntCounter,
+}
+
+/// Of the checkpoint writer.
+#[derive(Debug, Clone)]
+pub struct CheckpointMetrics {
+    written_at: Gauge,
+    failed: IntCounter,
+}
+
+/// The recorders of all parts.
+#[derive(Debug, Clone)]
+pub struct Recorders {
+    /// Of the training loop.
+    pub training: TrainingMetrics,
+    /// Of the sampler.
+    pub sampler: SamplerMetrics,
+    /// Of the publisher.
+    pub publisher: PublisherMetrics,
+    /// Of the checkpoint writer.
+    pub checkpoint: CheckpointMetrics,
+}
+
+/// Registers everything.
+///
+/// # Errors
+/// A name that is registered otherwise already.
+pub fn register(metrics: &Metrics) -> Result<Recorders, MetricsError> {
+    let dropped = metrics.counter(&DROPPED)?;
+    let training = TrainingMetrics {
+        updates: metrics.counter(&UPDATES)?,
+        wait: metrics.float_counter(&WAIT)?,
+        idle: metrics.gauge(&IDLE)?,
+        loss_critic: metrics.gauge(&LOSS_CRITIC)?,
+        loss_actor: metrics.gauge(&LOSS_ACTOR)?,
+        alpha: metrics.gauge(&ALPHA)?,
+        entropy: metrics.gauge(&ENTROPY)?,
+        lag: metrics.gauge(&LAG)?,
+        ess: metrics.gauge(&ESS)?,
+        dropped: dropped.clone(),
+    };
+    Ok(Recorders {
+        training,
+        sampler: SamplerMetrics { held: metrics.counter(&HELD)?, dropped },
+        publisher: PublisherMetrics {
+            published: metrics.counter(&PUBLISHED)?,
+            bytes: metrics.counter(&PUBLISHED_BYTES)?,
+        },
+        checkpoint: CheckpointMetrics {
+            written_at: metrics.gauge(&CHECKPOINT_AT)?,
+            failed: metrics.counter(&CHECKPOINT_FAILED)?,
+        },
+    })
+}
+
+impl TrainingMetrics {
+    pub(crate) fn updated(&self) {
+        self.updates.inc();
+    }
+
+    pub(crate) fn waited(&self, time: Duration) {
+        self.wait.inc_by(time.as_secs_f64());
+    }
+
+    pub(crate) fn priorities_dropped(&self, count: usize) {
+        self.dropped.inc_by(count as u64);
+    }
+
+    pub(crate) fn report(&self, progress: &Progress, ess_ratio: f64) {
+        let stats = &progress.stats;
+        self.idle.set(progress.wait_ratio);
+        self.loss_critic.set(f64::midpoint(stats.critic1_loss, stats.critic2_loss));
+        self.loss_actor.set(stats.actor_loss);
+        self.alpha.set(stats.alpha);
+        self.entropy.set(stats.entropy);
+        self.lag.set(progress.lag_versions);
+        self.ess.set(ess_ratio);
+    }
+}
+
+impl SamplerMetrics {
+    pub(crate) fn held_back(&self) {
+        self.held.inc();
+    }
+
+    pub(crate) fn priorities_dropped(&self, count: usize) {
+        self.dropped.inc_by(count as u64);
+    }
+}
+
+impl PublisherMetrics {
+    pub(crate) fn published(&self, bytes: usize) {
+        self.published.inc();
+        self.bytes.inc_by(bytes as u64);
+    }
+}
+
+impl CheckpointMetrics {
+    pub(crate) fn written(&self, unix_time: Duration) {
+        self.written_at.set(unix_time.as_secs_f64());
+    }
+
+    pub(crate) fn failed(&self) {
+        self.failed.inc();
+    }
+}

@@ -1,0 +1,87 @@
+//! [`Publisher`]: broadcasts the newest weights. Publishing never blocks the update: the training loop leaves weights in
+//! a slot, newest wins, and this task takes them from there.
+
+use crate::metrics::PublisherMetrics;
+use common::ids::PolicyVersion;
+use common::policy::arch::PolicyArch;
+use common::policy::snapshot::{PolicySnapshot, SnapshotError};
+use common::transport::{self, Message};
+use common::wire::message::Event;
+use common::wire::{encode, rows};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// The newest weights are repeated this often, for late joiners.
+const REPEAT_EVERY: Duration = Duration::from_secs(1);
+
+/// Weights as the training loop leaves them.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    /// Publications so far.
+    pub version: PolicyVersion,
+    /// By `PolicyArch::tensor_layout`.
+    pub weights: Arc<[f32]>,
+    /// Updates behind them.
+    pub updates: u64,
+}
+
+/// The broadcasting task.
+#[derive(Debug)]
+pub struct Publisher {
+    /// Where messages go.
+    pub socket: transport::Publisher,
+    /// What the weights mean.
+    pub arch: PolicyArch,
+    /// `Cluster::hash`.
+    pub cluster_hash: u64,
+    /// Counters.
+    pub metrics: PublisherMetrics,
+}
+
+impl Publisher {
+    /// Broadcasts every change of the slot, and the newest once a second, until the slot's sender is gone; what was
+    /// left there last is still sent.
+    ///
+    /// # Errors
+    /// Weights that are not finite or do not fit the architecture: the learner must not go on.
+    pub async fn run(self, mut slot: watch::Receiver<Option<Publication>>) -> Result<(), SnapshotError> {
+        let mut repeat = tokio::time::interval(REPEAT_EVERY);
+        let mut newest: Option<Message> = None;
+        loop {
+            let changed = tokio::select! {
+                changed = slot.changed() => Some(changed.is_ok()),
+                _ = repeat.tick() => None,
+            };
+            if changed.is_some() {
+                let publication = slot.borrow_and_update().clone();
+                if let Some(publication) = publication {
+                    newest = Some(self.message(publication)?);
+                }
+            }
+            if let Some(message) = &newest {
+                self.metrics.published(message.byte_len());
+                if self.socket.outgoing.send(message.clone()).await.is_err() {
+                    return Ok(());
+                }
+            }
+            if changed == Some(false) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn message(&self, publication: Publication) -> Result<Message, SnapshotError> {
+        let Publication { version, weights, updates } = publication;
+        let snapshot = PolicySnapshot::new(version, &self.arch, weights)?;
+        let header = Event::Policy {
+            version,
+            arch_hash: snapshot.arch_hash,
+            cluster_hash: self.cluster_hash,
+            checksum: snapshot.checksum,
+            parameters: u32::try_from(snapshot.weights.len()).expect("bounded by POLICY_PARAMETERS_MAX"),
+            updates,
+        };
+        Ok(encode(&header, [rows::frame(&snapshot.weights)]))
+    }
+}

@@ -1,0 +1,375 @@
+//! [`Sampler`]: fetches batches ahead from all shards and carries priorities back.
+//!
+//! A *draw* is one batch: shard counts ~ Multinomial(B, q) with q_s = M_s / ΣM from the newest masses that the replies
+//! carried, one request per shard (also for a count of zero, so that every shard's limiter accounts its share), and the
+//! parts put together when all are there. The weights use the probability that was really used, q_s · p_i / M_s. A shard
+//! that goes silent is left out of new draws until it answers again; draws that wait for it are dropped.
+
+use crate::batch::{Columns, Part, ReadyBatch, importance_weights};
+use crate::metrics::SamplerMetrics;
+use common::config::Config;
+use common::runtime::clock::Clock;
+use common::spec::{EnvSpec, ItemLayout};
+use common::transport::Message;
+use common::wire::handshake::{Hello, Role};
+use common::wire::link::{HELLO_EVERY, Link, Rejected};
+use common::wire::message::{Reply, Request, ShardState};
+use common::wire::{encode, rows};
+use rand::Rng;
+use rand_distr::{Binomial, Distribution};
+use rand_pcg::Pcg64;
+use std::collections::VecDeque;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+
+/// How long a shard's limiter may hold a sample back before it answers `NotSampled` and is asked again. Below
+/// `link::DOWN_AFTER`, so that a server that holds back is not taken for one that is down.
+const HOLD: Duration = Duration::from_millis(1_000);
+
+/// New |td| for a batch's items.
+#[derive(Debug)]
+pub struct Priorities {
+    /// As in `ReadyBatch::origins`.
+    pub origins: Vec<(usize, Vec<u64>)>,
+    /// (B), in the same order.
+    pub td_abs: Vec<f32>,
+}
+
+/// The channel ends that the training loop holds are the others of these.
+#[derive(Debug)]
+pub struct Exchange {
+    /// Ready batches; its bound is the prefetch depth.
+    pub batches: mpsc::Sender<ReadyBatch>,
+    /// Priorities to carry back.
+    pub priorities: mpsc::Receiver<Priorities>,
+}
+
+/// Fetches from every replay server.
+#[derive(Debug)]
+pub struct Sampler {
+    links: Vec<Link>,
+    shards: Vec<Shard>,
+    shards_per_server: usize,
+    hello: Hello,
+    batch_size: usize,
+    beta: f64,
+    in_flight_max: usize,
+    columns: Columns,
+    draws: VecDeque<Draw>,
+    next_request: u64,
+    rng: Pcg64,
+    clock: Clock,
+    metrics: SamplerMetrics,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Shard {
+    state: ShardState,
+    up: bool,
+}
+
+#[derive(Debug)]
+struct Draw {
+    request: u64,
+    /// q_s of the shards drawn from, 0 for the others.
+    chances: Vec<f64>,
+    /// Per shard: what was asked for and has not come.
+    missing: Vec<Option<usize>>,
+    share: f64,
+    asked_at: Duration,
+    parts: Vec<Part>,
+}
+
+impl Sampler {
+    /// A sampler over fresh links, one per entry of `endpoints.replay`, in order.
+    pub fn new(
+        links: Vec<Link>,
+        config: &Config,
+        spec: &EnvSpec,
+        rng: Pcg64,
+        clock: Clock,
+        metrics: SamplerMetrics,
+    ) -> Self {
+        let shards = vec![Shard::default(); config.shards_total()];
+        Self {
+            links,
+            shards,
+            shards_per_server: config.replay.shards,
+            hello: Hello::new(Role::Learner, &config.cluster, &ItemLayout::transition(spec)),
+            batch_size: config.learner.batch_size,
+            beta: config.learner.importance_beta,
+            in_flight_max: config.learner.prefetch_batches,
+            columns: Columns::new(spec),
+            draws: VecDeque::new(),
+            next_request: 0,
+            rng,
+            clock,
+            metrics,
+        }
+    }
+
+    /// Fetches until `exchange.batches` is closed by the training loop.
+    ///
+    /// # Errors
+    /// A server refuses this process for good.
+    pub async fn run(mut self, mut exchange: Exchange) -> Result<(), Rejected> {
+        let mut tick = tokio::time::interval(HELLO_EVERY / 2);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut ready: VecDeque<ReadyBatch> = VecDeque::new();
+        loop {
+            self.attend();
+            while self.draws.len() + ready.len() < self.in_flight_max && self.draw() {}
+            let has_ready = !ready.is_empty();
+            tokio::select! {
+                biased;
+                permit = exchange.batches.reserve(), if has_ready => match permit {
+                    Ok(permit) => permit.send(ready.pop_front().expect("has_ready")),
+                    Err(_) => return Ok(()),
+                },
+                Some(priorities) = exchange.priorities.recv() => self.send_priorities(priorities),
+                (server, message) = receive(&mut self.links) => {
+                    let Some(message) = message else { return Ok(()) };
+                    self.receive(server, &message)?;
+                    ready.extend(self.completed());
+                }
+                _ = tick.tick() => {
+                    if exchange.batches.is_closed() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Greets where that is due, notices shards that went silent, and asks again for parts that got lost.
+    fn attend(&mut self) {
+        let now = self.clock.now();
+        self.ask_again(now);
+        for server in 0..self.links.len() {
+            let link = &mut self.links[server];
+            let up = link.is_up(now);
+            if !up {
+                link.greet(&self.hello, now);
+            }
+            let shards = self.shards_of(server);
+            if self.shards[shards.start].up && !up {
+                warn!(server = %self.links[server].endpoint(), "replay server does not answer, sampling from the others");
+                self.shards[shards.clone()].iter_mut().for_each(|shard| shard.up = false);
+                self.draws.retain(|draw| draw.missing[shards.clone()].iter().all(Option::is_none));
+            }
+        }
+    }
+
+    /// A shard answers within [`HOLD`]; a part that is missing after twice that was lost on the way.
+    fn ask_again(&mut self, now: Duration) {
+        let mut lost = Vec::new();
+        for draw in self.draws.iter_mut().filter(|draw| now.saturating_sub(draw.asked_at) >= 2 * HOLD) {
+            draw.asked_at = now;
+            let missing = draw.missing.iter().enumerate();
+            lost.extend(missing.filter_map(|(shard, count)| Some((draw.request, shard, (*count)?, draw.share))));
+        }
+        for (request, shard, count, share) in lost {
+            self.ask(request, shard, count, share);
+        }
+    }
+
+    fn shards_of(&self, server: usize) -> std::ops::Range<usize> {
+        server * self.shards_per_server..(server + 1) * self.shards_per_server
+    }
+
+    /// Starts a draw; `false` while no shard is up, or a request could not be handed over.
+    fn draw(&mut self) -> bool {
+        let mass: f64 = self.shards.iter().filter(|shard| shard.up).map(|shard| shard.state.mass).sum();
+        let up = self.shards.iter().filter(|shard| shard.up).count();
+        if up == 0 {
+            return false;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "at most 1024 shards")]
+        let shards_up = up as f64;
+        let chances: Vec<f64> = self
+            .shards
+            .iter()
+            .map(|shard| match (shard.up, mass > 0.0) {
+                (false, _) => 0.0,
+                (true, true) => shard.state.mass / mass,
+                (true, false) => 1.0 / shards_up,
+            })
+            .collect();
+        let counts = multinomial(self.batch_size, &chances, &mut self.rng);
+        #[expect(clippy::cast_precision_loss, reason = "at most SAMPLE_ITEMS_MAX items")]
+        let share = self.batch_size as f64 / shards_up;
+        let request = self.next_request;
+        self.next_request += 1;
+        let missing: Vec<_> =
+            counts.into_iter().zip(&self.shards).map(|(count, shard)| shard.up.then_some(count)).collect();
+        let asked: Vec<(usize, usize)> =
+            missing.iter().enumerate().filter_map(|(shard, count)| Some((shard, (*count)?))).collect();
+        let asked_at = self.clock.now();
+        self.draws.push_back(Draw { request, chances, missing, share, asked_at, parts: Vec::new() });
+        // What the transport does not take now is asked again when the shard is found silent.
+        asked.into_iter().fold(true, |handed, (shard, count)| self.ask(request, shard, count, share) && handed)
+    }
+
+    fn ask(&mut self, request: u64, shard: usize, count: usize, share: f64) -> bool {
+        let now = self.clock.now();
+        let server = shard / self.shards_per_server;
+        let local = u16::try_from(shard % self.shards_per_server).expect("at most 256 shards per server");
+        let count = u32::try_from(count).expect("bounded by SAMPLE_ITEMS_MAX");
+        let timeout_ms = u32::try_from(HOLD.as_millis()).expect("a second");
+        let sample = Request::Sample { request, shard: local, count, share, timeout_ms };
+        self.links[server].ask(encode(&sample, []), now)
+    }
+
+    fn receive(&mut self, server: usize, message: &Message) -> Result<(), Rejected> {
+        let now = self.clock.now();
+        let Some((reply, data)) = self.links[server].read(message)? else { return Ok(()) };
+        let shards = self.shards_of(server);
+        let global = |local: u16| Some(shards.start + usize::from(local)).filter(|shard| shards.contains(shard));
+        match reply {
+            Reply::Welcome { shards: states, .. } => {
+                if states.len() != self.shards_per_server {
+                    let (got, expected) = (states.len(), self.shards_per_server);
+                    warn!(server = %self.links[server].endpoint(), got, expected, "replay.shards differs, check the configuration");
+                    return Ok(());
+                }
+                for (shard, state) in self.shards[shards].iter_mut().zip(states) {
+                    *shard = Shard { state, up: true };
+                }
+                info!(server = %self.links[server].endpoint(), "sampling from replay server");
+            }
+            Reply::Sampled { request, shard, count, state } => {
+                let Some(shard) = global(shard) else { return Ok(()) };
+                self.shards[shard].state = state;
+                match self.part(shard, count as usize, data) {
+                    Ok(part) => self.fill(request, part),
+                    Err(error) => warn!(shard, %error, "sample dropped: malformed"),
+                }
+            }
+            Reply::NotSampled { request, shard, inserts_missing, state } => {
+                let Some(shard) = global(shard) else { return Ok(()) };
+                self.shards[shard].state = state;
+                debug!(shard, inserts_missing, "the rate limiter holds samples back");
+                self.metrics.held_back();
+                if let Some(draw) = self.draws.iter_mut().find(|draw| draw.request == request)
+                    && let Some(count) = draw.missing[shard]
+                {
+                    draw.asked_at = now;
+                    let share = draw.share;
+                    self.ask(request, shard, count, share);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn part(&self, shard: usize, count: usize, data: &[bytes::Bytes]) -> Result<Part, common::wire::WireError> {
+        rows::expect_frames(data, 3)?;
+        let keys = rows::read("keys", &data[0], count)?;
+        let probabilities = rows::read("probabilities", &data[1], count)?;
+        rows::expect_bytes("rows", &data[2], count * self.columns.row_bytes())?;
+        Ok(Part { shard, keys, probabilities, rows: data[2].clone() })
+    }
+
+    /// Files a part with its draw; one that nobody waits for (a duplicate, a dropped draw) is passed over.
+    fn fill(&mut self, request: u64, part: Part) {
+        let Some(draw) = self.draws.iter_mut().find(|draw| draw.request == request) else { return };
+        if draw.missing[part.shard] == Some(part.keys.len()) {
+            draw.missing[part.shard] = None;
+            draw.parts.push(part);
+        }
+    }
+
+    /// Draws that have all their parts, as batches. Parts are put in the order of shards, so that the batch does not
+    /// depend on which reply came first.
+    fn completed(&mut self) -> Vec<ReadyBatch> {
+        let mut batches = Vec::new();
+        while let Some(at) = self.draws.iter().position(|draw| draw.missing.iter().all(Option::is_none)) {
+            let Some(mut draw) = self.draws.remove(at) else { break };
+            draw.parts.sort_by_key(|part| part.shard);
+            let chances = &draw.chances;
+            let used = draw.parts.iter().flat_map(|part| part.probabilities.iter().map(|p| chances[part.shard] * p));
+            let weights = importance_weights(used, self.beta);
+            batches.push(ReadyBatch::new(&self.columns, draw.parts, &weights));
+        }
+        batches
+    }
+
+    fn send_priorities(&self, priorities: Priorities) {
+        let mut td_abs = priorities.td_abs.as_slice();
+        for (shard, keys) in priorities.origins {
+            let (mine, rest) = td_abs.split_at(keys.len());
+            td_abs = rest;
+            let local = u16::try_from(shard % self.shards_per_server).expect("at most 256 shards per server");
+            let count = u32::try_from(keys.len()).expect("bounded by SAMPLE_ITEMS_MAX");
+            let header = Request::UpdatePriorities { shard: local, count };
+            let message = encode(&header, [rows::frame(&keys), rows::frame(mine)]);
+            if !self.links[shard / self.shards_per_server].tell(message) {
+                self.metrics.priorities_dropped(keys.len());
+            }
+        }
+    }
+}
+
+/// The next message from any link.
+async fn receive(links: &mut [Link]) -> (usize, Option<Message>) {
+    std::future::poll_fn(|context| {
+        for (server, link) in links.iter_mut().enumerate() {
+            if let Poll::Ready(message) = link.poll_recv(context) {
+                return Poll::Ready((server, message));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Counts of `n` draws over `chances` (summing to 1), by conditional binomials.
+fn multinomial(n: usize, chances: &[f64], rng: &mut Pcg64) -> Vec<usize> {
+    let (mut left, mut chance_left) = (n as u64, 1.0);
+    let last = chances.iter().rposition(|chance| *chance > 0.0);
+    chances
+        .iter()
+        .enumerate()
+        .map(|(i, &chance)| {
+            let count = if Some(i) == last {
+                left
+            } else {
+                let p = if chance_left > 0.0 { (chance / chance_left).clamp(0.0, 1.0) } else { 0.0 };
+                draw_binomial(left, p, rng)
+            };
+            left -= count;
+            chance_left -= chance;
+            usize::try_from(count).expect("at most n")
+        })
+        .collect()
+}
+
+fn draw_binomial(n: u64, p: f64, rng: &mut impl Rng) -> u64 {
+    Binomial::new(n, p).expect("p is clamped to [0, 1]").sample(rng)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn multinomial_counts_add_up_and_follow_the_chances() {
+        let mut rng = Pcg64::new(7, 1);
+        let chances = [0.5, 0.0, 0.2, 0.3];
+        let mut sums = [0_usize; 4];
+        for _ in 0..2_000 {
+            let counts = multinomial(100, &chances, &mut rng);
+            assert_eq!(counts.iter().sum::<usize>(), 100);
+            sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        }
+        assert_eq!(sums[1], 0);
+        // Standard error of each share is below 0.0012 with 200,000 draws; five of them are allowed.
+        for (sum, chance) in sums.iter().zip(chances) {
+            let share = *sum as f64 / 200_000.0;
+            assert!((share - chance).abs() < 0.006, "share {share}, expected {chance}");
+        }
+    }
+}

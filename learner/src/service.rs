@@ -1,0 +1,291 @@
+//! [`Learner`]: the learner as a function of its sockets and a reason to stop: sampler, training loop, publisher and
+//! checkpoint writer, put together.
+
+use crate::backend::{self, BackendError};
+use crate::checkpoint::{self, Checkpoint, CheckpointError};
+use crate::init;
+use crate::metrics::{self, CheckpointMetrics};
+use crate::publisher::{Publication, Publisher};
+use crate::run_log::{RunLog, RunLogError};
+use crate::sampler::{Exchange, Sampler};
+use crate::trainer::SacConfig;
+use crate::training_loop::{NOISE, Ports, Progress, TrainingError, TrainingLoop};
+use common::ids::PolicyVersion;
+use common::policy::snapshot::SnapshotError;
+use common::process::Process;
+use common::runtime::clock::Clock;
+use common::runtime::seed::SavedRng;
+use common::runtime::shutdown::StopReason;
+use common::spec::EnvSpec;
+use common::telemetry::metrics::MetricsError;
+use common::transport::{Endpoint, Transport, TransportError};
+use common::wire::link::{Link, Rejected};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc as std_mpsc;
+use std::thread::JoinHandle;
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info};
+
+/// Updates' worth of priorities that may wait for the network.
+const PRIORITIES_QUEUE: usize = 32;
+
+/// Why a learner does not start, or ends early.
+#[derive(Debug, thiserror::Error)]
+pub enum LearnerError {
+    /// No backend for these settings.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// A checkpoint cannot be read, or the last one cannot be written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// `--resume` without anything to resume from.
+    #[error("nothing to resume: {0} holds no checkpoint")]
+    NothingToResume(PathBuf),
+    /// The run's log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] RunLogError),
+    /// A metric is registered otherwise already.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// A socket cannot be made.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// A replay server will not have us.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// Training failed.
+    #[error(transparent)]
+    Training(#[from] TrainingError),
+    /// The weights left the finite range.
+    #[error("publish weights: {0}")]
+    Publish(#[from] SnapshotError),
+    /// The operating system gives no thread.
+    #[error("start the {thread} thread: {source}")]
+    Thread {
+        /// Which thread.
+        thread: &'static str,
+        /// What it said.
+        source: std::io::Error,
+    },
+    /// A thread or task panicked; the log has the details.
+    #[error("the {0} panicked")]
+    Panicked(&'static str),
+}
+
+/// Where a learner's peers are, and where it keeps its run.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Replay servers, in order.
+    pub replay: Vec<Endpoint>,
+    /// Where weights are published.
+    pub weights: Endpoint,
+    /// The run directory.
+    pub run_dir: PathBuf,
+}
+
+impl Places {
+    /// Where checkpoints go.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.run_dir.join("checkpoints")
+    }
+}
+
+/// A learner that is built and not yet connected.
+#[derive(Debug)]
+pub struct Learner {
+    process: Process,
+    spec: EnvSpec,
+    sac: SacConfig,
+    places: Places,
+    start: Checkpoint,
+    log: RunLog,
+    progress: watch::Sender<Progress>,
+}
+
+impl Learner {
+    /// Starts from the newest checkpoint of the run directory (`resume`) or from fresh parameters.
+    ///
+    /// # Errors
+    /// Settings without a backend, a checkpoint that is missing, corrupt or foreign.
+    pub fn new(
+        process: Process,
+        spec: EnvSpec,
+        places: Places,
+        log: RunLog,
+        resume: bool,
+    ) -> Result<Self, LearnerError> {
+        let sac = backend::sac_config(&process.resolved.config, &spec);
+        let seeds = process.seeds.role("learner");
+        let start = if resume {
+            resume_from(&places.checkpoints(), &sac)?
+        } else {
+            Checkpoint {
+                state: init::train_state(&sac, &mut seeds.role("parameters").rng()),
+                policy_version: PolicyVersion(0),
+                counters: Default::default(),
+                generators: Default::default(),
+            }
+        };
+        let (progress, _) = watch::channel(Progress { updates: start.state.updates, ..Progress::default() });
+        Ok(Self { process, spec, sac, places, start, log, progress })
+    }
+
+    /// The newest numbers, while it trains.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Trains until the process is asked to stop or `learner.updates_max` is reached, writes the last checkpoint and
+    /// returns it with its path.
+    ///
+    /// # Errors
+    /// Whatever makes going on pointless. What was trained until then is written first, unless it diverged.
+    pub async fn run(self, transport: &dyn Transport) -> Result<(Checkpoint, PathBuf), LearnerError> {
+        let process = self.process.clone();
+        let (tasks, training) = self.start(transport).await?;
+        let Tasks { sampling, publishing, writing, writer } = tasks;
+        process.admin.readiness.ready("learner");
+        let trained = tokio::task::spawn_blocking(move || training.join());
+        let trained = trained.await.ok().and_then(Result::ok).ok_or(LearnerError::Panicked("training thread"));
+        process.admin.readiness.not_ready("learner", "stopping");
+        // The training loop has dropped its ends: the others finish by themselves.
+        let sampled = sampling.await.map_err(|_| LearnerError::Panicked("sampler"));
+        let published = publishing.await.map_err(|_| LearnerError::Panicked("publisher"));
+        let checkpoint = trained??;
+        let saved = tokio::task::spawn_blocking(move || {
+            writing.join().map_err(|_| LearnerError::Panicked("checkpoint writer"))?;
+            let path = writer.save(&checkpoint)?;
+            Ok((checkpoint, path))
+        });
+        let saved = saved.await.map_err(|_| LearnerError::Panicked("checkpoint writer"))??;
+        sampled??;
+        published??;
+        process.shutdown.request(StopReason::Requested("training is complete".into()));
+        Ok(saved)
+    }
+
+    /// Connects and starts every part.
+    async fn start(
+        self,
+        transport: &dyn Transport,
+    ) -> Result<(Tasks, JoinHandle<Result<Checkpoint, TrainingError>>), LearnerError> {
+        let Self { process, spec, sac, places, start, log, progress } = self;
+        let (shutdown, config) = (&process.shutdown, &process.resolved.config);
+        let recorders = metrics::register(&process.admin.metrics)?;
+        let seeds = process.seeds.role("learner");
+        let links = connect(transport, &places.replay)?;
+        let socket = transport.bind_publisher(&places.weights).await?;
+        info!(weights = %socket.local, "learner publishes");
+        let trainer = backend::build(&process.resolved, sac.clone(), &start.state)?;
+
+        let (batch_sender, batches) = mpsc::channel(config.learner.prefetch_batches);
+        let (priorities, priority_receiver) = mpsc::channel(PRIORITIES_QUEUE);
+        let (weights, slot) = watch::channel(None::<Publication>);
+        let (checkpoints, jobs) = std_mpsc::sync_channel(1);
+
+        let rng = seeds.role("sampling").index(start.state.updates).rng();
+        let sampler = Sampler::new(links, config, &spec, rng, process.clock.clone(), recorders.sampler);
+        let exchange = Exchange { batches: batch_sender, priorities: priority_receiver };
+        let stop = process.shutdown.clone();
+        let sampling = shutdown.spawn("sampler", async move {
+            tokio::select! {
+                result = sampler.run(exchange) => result,
+                () = stop.cancelled() => Ok(()),
+            }
+        });
+        let publisher = Publisher {
+            socket,
+            arch: sac.policy.clone(),
+            cluster_hash: config.cluster.hash(),
+            metrics: recorders.publisher,
+        };
+        let stop = process.shutdown.clone();
+        let publishing = shutdown.spawn("publisher", async move {
+            let result = publisher.run(slot).await;
+            if let Err(error) = &result {
+                stop.request(StopReason::Requested(format!("publishing failed: {error}")));
+            }
+            result
+        });
+        let noise = start.generators.get(NOISE).map_or_else(|| seeds.role(NOISE).rng(), SavedRng::restore);
+        let writer = Writer {
+            dir: places.checkpoints(),
+            config_toml: process.resolved.to_toml(),
+            keep: config.learner.checkpoint_keep,
+            clock: process.clock.clone(),
+            metrics: recorders.checkpoint,
+            sac,
+        };
+        let training_loop = TrainingLoop {
+            trainer,
+            noise,
+            version: start.policy_version,
+            config: config.learner.clone(),
+            act_dim: spec.act_dim,
+            parameters: writer.sac.policy.tensor_layout().parameters,
+            clock: process.clock.clone(),
+            stop: shutdown.token(),
+            log,
+            progress,
+            metrics: recorders.training,
+        };
+        let background = writer.clone();
+        let thread = |thread: &'static str| move |source| LearnerError::Thread { thread, source };
+        let writing =
+            shutdown.spawn_thread("checkpoints", move || background.run(&jobs)).map_err(thread("checkpoint"))?;
+        let ports = Ports { batches, priorities, weights, checkpoints };
+        let training =
+            shutdown.spawn_thread("training", move || training_loop.run(ports)).map_err(thread("training"))?;
+        Ok((Tasks { sampling, publishing, writing, writer }, training))
+    }
+}
+
+/// What runs beside the training thread.
+struct Tasks {
+    sampling: tokio::task::JoinHandle<Result<(), Rejected>>,
+    publishing: tokio::task::JoinHandle<Result<(), SnapshotError>>,
+    writing: JoinHandle<()>,
+    writer: Writer,
+}
+
+fn connect(transport: &dyn Transport, replay: &[Endpoint]) -> Result<Vec<Link>, TransportError> {
+    replay.iter().map(|endpoint| Ok(Link::new(transport.connect_dealer(endpoint)?, endpoint.clone()))).collect()
+}
+
+fn resume_from(dir: &Path, sac: &SacConfig) -> Result<Checkpoint, LearnerError> {
+    let path = checkpoint::newest(dir)?.ok_or_else(|| LearnerError::NothingToResume(dir.to_owned()))?;
+    let checkpoint = checkpoint::load(&path, sac)?;
+    info!(from = %path.display(), updates = checkpoint.state.updates, "resuming");
+    Ok(checkpoint)
+}
+
+/// Writes checkpoints beside the training thread.
+#[derive(Debug, Clone)]
+struct Writer {
+    dir: PathBuf,
+    sac: SacConfig,
+    config_toml: String,
+    keep: usize,
+    clock: Clock,
+    metrics: CheckpointMetrics,
+}
+
+impl Writer {
+    /// Writes what comes until the sender is gone. A failure loses nothing that is there: it is logged, counted, and the
+    /// next one is tried.
+    fn run(&self, jobs: &std_mpsc::Receiver<Checkpoint>) {
+        for checkpoint in jobs {
+            if let Err(error) = self.save(&checkpoint) {
+                error!(%error, "checkpoint not written, training goes on");
+            }
+        }
+    }
+
+    fn save(&self, checkpoint: &Checkpoint) -> Result<PathBuf, CheckpointError> {
+        let saved = checkpoint::save(&self.dir, checkpoint, &self.sac, &self.config_toml, &self.clock);
+        let path = saved.inspect_err(|_| self.metrics.failed())?;
+        self.metrics.written(self.clock.unix_time());
+        checkpoint::prune(&self.dir, self.keep)?;
+        Ok(path)
+    }
+}

@@ -1,0 +1,248 @@
+//! [`TrainingLoop`]: prefetch → update → priorities back → publish → checkpoint, on one thread.
+//!
+//! It waits for nothing but batches. Weights go to a slot, priorities and checkpoints to bounded queues, and every
+//! stretch of time spent waiting is counted.
+
+use crate::batch::ReadyBatch;
+use crate::checkpoint::Checkpoint;
+use crate::metrics::TrainingMetrics;
+use crate::publisher::Publication;
+use crate::run_log::RunLog;
+use crate::sampler::Priorities;
+use crate::trainer::{Noise, Trainer, TrainerError, UpdateStats};
+use common::config;
+use common::ids::PolicyVersion;
+use common::runtime::clock::Clock;
+use common::runtime::seed::SavedRng;
+use common::runtime::shutdown::StopToken;
+use rand_distr::{Distribution, StandardNormal};
+use rand_pcg::Pcg64;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tracing::warn;
+
+/// Name of the noise generator in a checkpoint.
+pub const NOISE: &str = "noise";
+
+/// Why training ended without being asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainingError {
+    /// The backend failed.
+    #[error("update {update} failed: {source}")]
+    Trainer {
+        /// Counted from 1.
+        update: u64,
+        /// What it said.
+        source: TrainerError,
+    },
+    /// The numbers left the finite range. The newest checkpoint is from before.
+    #[error(
+        "update {update} diverged: |td| of item {item} is {value}; \
+         the newest checkpoint is from before, try a lower learner.lr_critic"
+    )]
+    Diverged {
+        /// Counted from 1.
+        update: u64,
+        /// Index in the batch.
+        item: usize,
+        /// What it was.
+        value: f32,
+    },
+}
+
+/// The loop's other ends.
+#[derive(Debug)]
+pub struct Ports {
+    /// Ready batches.
+    pub batches: mpsc::Receiver<ReadyBatch>,
+    /// Priorities on their way back.
+    pub priorities: mpsc::Sender<Priorities>,
+    /// The slot of the newest weights.
+    pub weights: watch::Sender<Option<Publication>>,
+    /// Checkpoints on their way to the disk.
+    pub checkpoints: std::sync::mpsc::SyncSender<Checkpoint>,
+}
+
+/// What others may read while it trains.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Progress {
+    /// Updates done, those of earlier runs included.
+    pub updates: u64,
+    /// Publications so far.
+    pub version: PolicyVersion,
+    /// Newest means.
+    pub stats: UpdateStats,
+    /// Versions between the newest weights and those that made the items of the latest batches, on average.
+    pub lag_versions: f64,
+    /// Share of the time that was spent waiting for batches since the last log line.
+    pub wait_ratio: f64,
+    /// Updates per second since the last log line.
+    pub updates_per_second: f64,
+}
+
+/// The owner of the trainer.
+pub struct TrainingLoop {
+    /// The arithmetic.
+    pub trainer: Box<dyn Trainer + Send>,
+    /// Draws the noise of every update.
+    pub noise: Pcg64,
+    /// Publications so far.
+    pub version: PolicyVersion,
+    /// Cadences.
+    pub config: config::Learner,
+    /// A: numbers per action.
+    pub act_dim: usize,
+    /// Length of the actor's weights.
+    pub parameters: usize,
+    /// Time.
+    pub clock: Clock,
+    /// Ends the loop early.
+    pub stop: StopToken,
+    /// Where lines of metrics go.
+    pub log: RunLog,
+    /// Newest numbers for others.
+    pub progress: watch::Sender<Progress>,
+    /// Counters.
+    pub metrics: TrainingMetrics,
+}
+
+impl std::fmt::Debug for TrainingLoop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TrainingLoop({})", self.trainer.describe())
+    }
+}
+
+/// Sums between two log lines.
+#[derive(Debug, Default)]
+struct Window {
+    began: Duration,
+    waited: Duration,
+    updates: u64,
+    lag: f64,
+    ess: f64,
+}
+
+impl TrainingLoop {
+    /// Trains until the batches end, the stop token says so, or `learner.updates_max` is reached, and leaves the final
+    /// state for the last checkpoint.
+    ///
+    /// # Errors
+    /// The backend failed or the numbers diverged; there is no final state then.
+    pub fn run(mut self, mut ports: Ports) -> Result<Checkpoint, TrainingError> {
+        let size = self.config.batch_size * self.act_dim;
+        let (mut next_action, mut action) = (vec![0.0_f32; size], vec![0.0_f32; size]);
+        let mut td_abs = vec![0.0_f32; self.config.batch_size];
+        let mut pending = VecDeque::new();
+        let mut updates = self.trainer.state().updates;
+        let mut window = Window { began: self.clock.now(), ..Window::default() };
+        self.publish(&ports, updates);
+        while !self.stop.is_stopping() && (self.config.updates_max == 0 || updates < self.config.updates_max) {
+            let before = self.clock.now();
+            let Some(batch) = ports.batches.blocking_recv() else { break };
+            let waited = self.clock.now().saturating_sub(before);
+            self.metrics.waited(waited);
+            window.waited += waited;
+            fill_normal(&mut next_action, &mut self.noise);
+            fill_normal(&mut action, &mut self.noise);
+            let noise = Noise { next_action: &next_action, action: &action };
+            updates += 1;
+            let failed = |source| TrainingError::Trainer { update: updates, source };
+            self.trainer.update(&batch.columns(), &noise).map_err(failed)?;
+            self.metrics.updated();
+            #[expect(clippy::cast_precision_loss, reason = "versions are far below 2^53")]
+            let lag = self.version.0 as f64 - batch.version_mean;
+            window.lag += lag;
+            window.ess += batch.weight_ess_ratio;
+            window.updates += 1;
+            pending.push_back(batch.origins);
+            while pending.len() >= self.trainer.pipeline_depth() {
+                self.return_priorities(&mut pending, &mut td_abs, updates, &ports)?;
+            }
+            if updates.is_multiple_of(self.config.publish_updates) {
+                self.publish(&ports, updates);
+            }
+            if updates.is_multiple_of(self.config.log_updates) {
+                self.report(&mut window, updates);
+            }
+            if updates.is_multiple_of(self.config.checkpoint_updates) {
+                self.hand_checkpoint(&ports);
+            }
+        }
+        while !pending.is_empty() {
+            self.return_priorities(&mut pending, &mut td_abs, updates, &ports)?;
+        }
+        self.publish(&ports, updates);
+        if window.updates > 0 {
+            self.report(&mut window, updates);
+        }
+        Ok(self.checkpoint())
+    }
+
+    fn return_priorities(
+        &mut self,
+        pending: &mut VecDeque<Vec<(usize, Vec<u64>)>>,
+        td_abs: &mut [f32],
+        update: u64,
+        ports: &Ports,
+    ) -> Result<(), TrainingError> {
+        let Some(origins) = pending.pop_front() else { return Ok(()) };
+        self.trainer.pop_td_abs(td_abs).map_err(|source| TrainingError::Trainer { update, source })?;
+        if let Some((item, &value)) = td_abs.iter().enumerate().find(|(_, td)| !td.is_finite()) {
+            return Err(TrainingError::Diverged { update, item, value });
+        }
+        // A full queue means that the network side is far behind: old priorities are worth less than a waiting GPU.
+        if ports.priorities.try_send(Priorities { origins, td_abs: td_abs.to_vec() }).is_err() {
+            self.metrics.priorities_dropped(td_abs.len());
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, ports: &Ports, updates: u64) {
+        let mut weights = vec![0.0_f32; self.parameters];
+        self.trainer.actor_params(&mut weights);
+        self.version.0 += 1;
+        let publication = Publication { version: self.version, weights: weights.into(), updates };
+        ports.weights.send_replace(Some(publication));
+    }
+
+    fn report(&mut self, window: &mut Window, updates: u64) {
+        let stats = self.trainer.take_stats();
+        let now = self.clock.now();
+        let seconds = now.saturating_sub(window.began).as_secs_f64().max(1e-9);
+        #[expect(clippy::cast_precision_loss, reason = "a window has few updates")]
+        let count = window.updates as f64;
+        let progress = Progress {
+            updates,
+            version: self.version,
+            stats,
+            lag_versions: window.lag / count,
+            wait_ratio: window.waited.as_secs_f64() / seconds,
+            updates_per_second: count / seconds,
+        };
+        self.metrics.report(&progress, window.ess / count);
+        self.log.train(&progress, window.ess / count);
+        self.progress.send_replace(progress);
+        *window = Window { began: now, ..Window::default() };
+    }
+
+    fn hand_checkpoint(&self, ports: &Ports) {
+        if ports.checkpoints.try_send(self.checkpoint()).is_err() {
+            warn!("checkpoint skipped: the one before is still being written");
+        }
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
+            state: self.trainer.state(),
+            policy_version: self.version,
+            counters: BTreeMap::new(),
+            generators: BTreeMap::from([(NOISE.to_owned(), SavedRng::save(&self.noise))]),
+        }
+    }
+}
+
+/// Standard normals in the order of the slice.
+pub fn fill_normal(out: &mut [f32], rng: &mut Pcg64) {
+    out.iter_mut().for_each(|value| *value = StandardNormal.sample(rng));
+}
