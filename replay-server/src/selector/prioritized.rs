@@ -1,0 +1,144 @@
+//! [`Prioritized`]: items in proportion to p = (|td| + epsilon)^alpha (Schaul et al. 2016, proportional variant).
+//!
+//! The tree holds p itself, so alpha costs one `powf` per write and nothing per draw. alpha = 0 makes all items alike.
+
+use super::{SelectorError, is_td_abs};
+use crate::sum_tree::SumTree;
+use rand::RngExt;
+use rand_pcg::Pcg64;
+
+/// A larger |td| counts as this one. Errors of that size mean divergence; without a bound, one of them would outweigh
+/// all other items, and as the maximum also lift every later item, for the rest of the run.
+pub const TD_ABS_MAX: f32 = 1e6;
+/// Smallest epsilon: keeps every item's p well above 0, so that an item with |td| = 0 can still be drawn.
+pub const EPSILON_MIN: f64 = 1e-12;
+
+/// How [`Prioritized`] weighs and draws.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PrioritizedConfig {
+    /// Exponent, in [0, 1].
+    pub alpha: f64,
+    /// Added to |td|, in [[`EPSILON_MIN`], 1].
+    pub epsilon: f64,
+    /// How the draws of one sample hang together.
+    pub draws: Draws,
+}
+
+/// How the draws of one sample hang together. Either way each item is expected `count * p_i / M` times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Draws {
+    /// One draw from each of `count` equal parts of the mass: a batch that is spread more evenly, in ascending slots.
+    #[default]
+    Stratified,
+    /// Each on its own.
+    Independent,
+}
+
+/// Draws items in proportion to a power of |td|. O(log8 n) per write and draw.
+#[derive(Debug)]
+pub struct Prioritized {
+    config: PrioritizedConfig,
+    /// p by slot, 0 where there is no item.
+    tree: SumTree,
+    /// Largest p ever stored, at least 1.
+    max_priority: f64,
+    /// Scratch: what one call writes to the tree.
+    writes: Vec<(u32, f64)>,
+    /// Scratch: where in the mass one sample's draws fall.
+    masses: Vec<f64>,
+}
+
+impl Prioritized {
+    pub(super) fn new(config: &PrioritizedConfig, capacity: usize) -> Result<Self, SelectorError> {
+        let PrioritizedConfig { alpha, epsilon, .. } = *config;
+        if !(0.0..=1.0).contains(&alpha) {
+            let (key, expected) = ("replay.priority_alpha", "[0, 1]");
+            return Err(SelectorError::OutOfRange { key, value: alpha, expected });
+        }
+        if !(EPSILON_MIN..=1.0).contains(&epsilon) {
+            let (key, expected) = ("replay.priority_epsilon", "[1e-12, 1]");
+            return Err(SelectorError::OutOfRange { key, value: epsilon, expected });
+        }
+        Ok(Self {
+            config: config.clone(),
+            tree: SumTree::new(capacity),
+            max_priority: 1.0,
+            writes: Vec::new(),
+            masses: Vec::new(),
+        })
+    }
+
+    pub(super) fn insert(&mut self, items: impl Iterator<Item = (u32, Option<f32>)>) -> usize {
+        let mut refused = 0;
+        self.writes.clear();
+        for (slot, td_abs) in items {
+            let priority = td_abs.and_then(|td_abs| {
+                let priority = self.priority_of(td_abs);
+                refused += usize::from(priority.is_none());
+                priority
+            });
+            let priority = priority.unwrap_or(self.max_priority);
+            self.max_priority = self.max_priority.max(priority);
+            self.writes.push((slot, priority));
+        }
+        self.tree.set_many(&self.writes);
+        refused
+    }
+
+    pub(super) fn update(&mut self, items: impl Iterator<Item = (u32, f32)>) -> usize {
+        let mut refused = 0;
+        self.writes.clear();
+        for (slot, td_abs) in items {
+            match self.priority_of(td_abs) {
+                Some(priority) => {
+                    self.max_priority = self.max_priority.max(priority);
+                    self.writes.push((slot, priority));
+                }
+                None => refused += 1,
+            }
+        }
+        self.tree.set_many(&self.writes);
+        refused
+    }
+
+    pub(super) fn sample(
+        &mut self,
+        count: usize,
+        rng: &mut Pcg64,
+        slots: &mut Vec<u32>,
+        probabilities: &mut Vec<f64>,
+    ) {
+        let total = self.tree.total();
+        let width = total / count as f64;
+        self.masses.clear();
+        self.masses.extend((0..count).map(|part| match self.config.draws {
+            Draws::Stratified => (part as f64 + rng.random::<f64>()) * width,
+            Draws::Independent => rng.random::<f64>() * total,
+        }));
+        self.tree.find_many(&mut self.masses, slots);
+        probabilities.clear();
+        probabilities.extend(slots.iter().map(|&slot| self.priority(slot) / total));
+    }
+
+    pub(super) fn mass(&self) -> f64 {
+        self.tree.total()
+    }
+
+    pub(super) fn priority(&self, slot: u32) -> f64 {
+        self.tree.get(slot as usize)
+    }
+
+    pub(super) fn max_priority(&self) -> f64 {
+        self.max_priority
+    }
+
+    pub(super) fn effective_sample_size(&self, len: usize) -> f64 {
+        if len == 0 { 0.0 } else { self.tree.total().powi(2) / self.tree.sum_of_squares(len) }
+    }
+
+    /// p of a |td|; `None` where that is negative, infinite or not a number.
+    fn priority_of(&self, td_abs: f32) -> Option<f64> {
+        let clamped = f64::from(td_abs.min(TD_ABS_MAX));
+        is_td_abs(td_abs).then(|| (clamped + self.config.epsilon).powf(self.config.alpha))
+    }
+}

@@ -1,0 +1,157 @@
+//! [`Ring`]: fixed-size rows in one preallocated block; when it is full the oldest row makes room.
+//!
+//! A slot's generation is not stored. In a ring it follows from how many rows were ever appended, so keys cost no
+//! memory and stay valid wherever that one number is restored. Single-threaded.
+
+use common::ids::ItemKey;
+
+/// Rows that a gather looks ahead, see [`Ring::gather`].
+const LOOK_AHEAD_ROWS: usize = 16;
+/// Bytes that one touch brings into the cache.
+const CACHE_LINE_BYTES: usize = 64;
+
+/// The rows of one table.
+#[derive(Debug)]
+pub struct Ring {
+    /// `[capacity, row_bytes]`, row-major. Allocated zeroed: pages that were never written are not resident.
+    rows: Vec<u8>,
+    row_bytes: usize,
+    capacity: usize,
+    /// Rows ever appended.
+    appended: u64,
+}
+
+impl Ring {
+    /// An empty ring. Panics unless `capacity` and `row_bytes` are above 0 and the block fits the address space.
+    pub fn new(capacity: usize, row_bytes: usize) -> Self {
+        assert!(0 < capacity && capacity <= u32::MAX as usize && 0 < row_bytes, "an empty ring");
+        let bytes = capacity.checked_mul(row_bytes).expect("the block fits the address space");
+        Self { rows: vec![0; bytes], row_bytes, capacity, appended: 0 }
+    }
+
+    /// Rows held now.
+    pub fn len(&self) -> usize {
+        self.appended.min(self.capacity as u64) as usize
+    }
+
+    /// Whether no row was appended yet.
+    pub fn is_empty(&self) -> bool {
+        self.appended == 0
+    }
+
+    /// Rows it can hold.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Rows ever appended.
+    pub fn appended(&self) -> u64 {
+        self.appended
+    }
+
+    /// Appends whole rows, at most [`Ring::capacity`], and returns their slots in order.
+    pub fn append(&mut self, rows: &[u8]) -> impl Iterator<Item = u32> + use<> {
+        let count = rows.len() / self.row_bytes;
+        assert!(count <= self.capacity, "{count} rows at once into {}", self.capacity);
+        assert!(rows.len() == count * self.row_bytes, "{} bytes are not whole rows", rows.len());
+        let (capacity, first) = (self.capacity, self.cursor());
+        let (before_wrap, after_wrap) =
+            rows.split_at(rows.len().min((capacity - first) * self.row_bytes));
+        let start = first * self.row_bytes;
+        self.rows[start..start + before_wrap.len()].copy_from_slice(before_wrap);
+        self.rows[..after_wrap.len()].copy_from_slice(after_wrap);
+        self.appended += count as u64;
+        (first..first + count)
+            .map(move |slot| if slot < capacity { slot } else { slot - capacity } as u32)
+    }
+
+    /// The key of the row that `slot` holds now; `None` where it holds none.
+    pub fn key(&self, slot: u32) -> Option<ItemKey> {
+        // Slots before the cursor were written in the current lap, the others in the lap before.
+        let laps = self.appended / self.capacity as u64;
+        let generation = if (slot as usize) < self.cursor() { laps } else { laps.checked_sub(1)? };
+        ((slot as usize) < self.capacity).then_some(ItemKey { slot, generation: generation as u32 })
+    }
+
+    /// Whether the row that `key` was given for is still there.
+    pub fn holds(&self, key: ItemKey) -> bool {
+        self.key(key.slot) == Some(key)
+    }
+
+    /// The row in `slot`. Panics when `slot` is beyond the capacity; zeros when it was never written.
+    pub fn row(&self, slot: u32) -> &[u8] {
+        &self.rows[slot as usize * self.row_bytes..][..self.row_bytes]
+    }
+
+    /// Replaces `block` by the rows in `slots`: `[slots.len(), row_bytes]`, contiguous.
+    ///
+    /// Rows lie scattered over memory, so each would wait for its cache misses in turn. Reading one byte of every cache
+    /// line of the rows ahead lets those misses overlap.
+    pub fn gather(&self, slots: &[u32], block: &mut Vec<u8>) {
+        block.clear();
+        block.reserve(slots.len() * self.row_bytes);
+        for batch in slots.chunks(LOOK_AHEAD_ROWS) {
+            let touch = |&slot: &u32| {
+                self.row(slot).iter().step_by(CACHE_LINE_BYTES).fold(0, |sum, byte| sum ^ byte)
+            };
+            std::hint::black_box(batch.iter().map(touch).fold(0, |sum, byte| sum ^ byte));
+            batch.iter().for_each(|&slot| block.extend_from_slice(self.row(slot)));
+        }
+    }
+
+    /// The slot that the next row goes to.
+    fn cursor(&self) -> usize {
+        (self.appended % self.capacity as u64) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    proptest! {
+        #[test]
+        fn a_ring_holds_the_newest_rows_and_knows_the_keys_of_just_those(
+            capacity in 1_usize..12,
+            batches in prop::collection::vec(0_usize..12, 0..40),
+        ) {
+            let mut ring = Ring::new(capacity, 2);
+            let mut kept = VecDeque::new();
+            let mut dropped = Vec::new();
+            let mut next = 0_u16;
+            for batch in batches {
+                let rows: Vec<u16> = (0..batch.min(capacity)).map(|i| next + i as u16).collect();
+                next += rows.len() as u16;
+                let bytes: Vec<u8> = rows.iter().flat_map(|row| row.to_le_bytes()).collect();
+                let slots: Vec<u32> = ring.append(&bytes).collect();
+                prop_assert_eq!(slots.len(), rows.len());
+                kept.extend(slots.iter().zip(&rows).map(|(&slot, &row)| (ring.key(slot).unwrap(), row)));
+                while kept.len() > capacity {
+                    dropped.extend(kept.pop_front().map(|(key, _)| key));
+                }
+            }
+            prop_assert_eq!(ring.len(), kept.len());
+            prop_assert!(dropped.iter().all(|&key| !ring.holds(key)));
+            prop_assert!(kept.iter().all(|&(key, _)| ring.holds(key)));
+            let slots: Vec<u32> = kept.iter().map(|(key, _)| key.slot).collect();
+            let mut block = vec![7; 3];
+            ring.gather(&slots, &mut block);
+            let expected: Vec<u8> = kept.iter().flat_map(|(_, row)| row.to_le_bytes()).collect();
+            prop_assert_eq!(block, expected);
+        }
+    }
+
+    #[test]
+    fn a_slot_that_was_never_written_and_a_slot_beyond_the_ring_have_no_key() {
+        let mut ring = Ring::new(4, 1);
+        assert!(ring.key(0).is_none());
+        assert_eq!(ring.append(&[1, 2, 3]).collect::<Vec<_>>(), [0, 1, 2]);
+        assert!(ring.key(3).is_none());
+        drop(ring.append(&[4, 5]));
+        assert_eq!(ring.key(0), Some(ItemKey { slot: 0, generation: 1 }));
+        assert_eq!(ring.key(1), Some(ItemKey { slot: 1, generation: 0 }));
+        assert!(ring.key(4).is_none());
+    }
+}

@@ -1,0 +1,219 @@
+//! [`SumTree`]: non-negative weights by index, their sum, and the index under a given share of that sum.
+//!
+//! Flat, iterative, `f64`, single-threaded. Eight children make one node, which is one cache line: a million leaves are
+//! seven levels, so an update or a search touches seven lines. Every change recomputes the sums above it from their
+//! children instead of adding differences, so rounding errors never accumulate: the tree is at any time bit-equal to
+//! one built afresh from its leaves (`docs/adr/0003-wide-sum-tree.md` has the alternatives and the measurements).
+
+/// Children of one node: eight `f64` fill a cache line of 64 bytes.
+const FAN_OUT: usize = 8;
+/// log2 of [`FAN_OUT`].
+const FAN_OUT_BITS: usize = 3;
+/// What a node is aligned to, so that it never straddles two cache lines.
+const CACHE_LINE_BYTES: usize = 64;
+
+/// A node: the sums of its eight children, or eight leaves.
+type Node = [f64; FAN_OUT];
+
+/// Weights by index with O(log8 n) update and search. Memory: 64/7, about 9.2, bytes per leaf.
+#[derive(Debug)]
+pub struct SumTree {
+    /// All nodes, one level after the other, leaves first, behind `skew` unused numbers. Allocated zeroed, so that
+    /// leaves that were never written cost no memory.
+    values: Vec<f64>,
+    /// Numbers to skip at the front to reach a cache-line boundary.
+    skew: usize,
+    /// Index of the first node of each level, leaves first, and the end of the last level.
+    level_starts: Vec<usize>,
+    /// Leaves.
+    len: usize,
+    /// Sum of all leaves.
+    total: f64,
+}
+
+impl SumTree {
+    /// A tree of `len` leaves, all zero.
+    pub fn new(len: usize) -> Self {
+        let mut level_starts = vec![0];
+        let mut width = len.div_ceil(FAN_OUT).max(1);
+        let mut end = width;
+        level_starts.push(end);
+        while width > 1 {
+            width = width.div_ceil(FAN_OUT);
+            end += width;
+            level_starts.push(end);
+        }
+        let values = vec![0.0; end * FAN_OUT + FAN_OUT - 1];
+        let skew = values.as_ptr().align_offset(CACHE_LINE_BYTES).min(FAN_OUT - 1);
+        Self { values, skew, level_starts, len, total: 0.0 }
+    }
+
+    /// Leaves.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no leaves at all.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Sum of all leaves.
+    pub fn total(&self) -> f64 {
+        self.total
+    }
+
+    /// The leaf's value. Panics when `leaf` is out of range.
+    pub fn get(&self, leaf: usize) -> f64 {
+        assert!(leaf < self.len, "leaf {leaf} of {}", self.len);
+        self.nodes()[leaf / FAN_OUT][leaf % FAN_OUT]
+    }
+
+    /// Sets one leaf. Panics when `leaf` is out of range or `value` is not a finite number of at least 0.
+    pub fn set(&mut self, leaf: usize, value: f64) {
+        self.write_leaf(leaf, value);
+        for level in 1..self.levels() {
+            self.refresh(level, leaf >> (FAN_OUT_BITS * level));
+        }
+        self.refresh_total();
+    }
+
+    /// Sets many leaves in order, so that of two values for one leaf the last stays. Panics as [`SumTree::set`] does.
+    ///
+    /// Goes level by level, which lets the processor work on many nodes at once, and recomputes a level as a whole
+    /// where it has no more entries than there are leaves to set: 256 scattered leaves of a million cost about four
+    /// node sums each, not seven.
+    pub fn set_many(&mut self, leaves: &[(u32, f64)]) {
+        for &(leaf, value) in leaves {
+            self.write_leaf(leaf as usize, value);
+        }
+        for level in 1..self.levels() {
+            let children = self.level_starts[level] - self.level_starts[level - 1];
+            if children <= leaves.len() {
+                (0..children).for_each(|child| self.refresh(level, child));
+                continue;
+            }
+            let mut done = None;
+            for &(leaf, _) in leaves {
+                let child = leaf as usize >> (FAN_OUT_BITS * level);
+                if done != Some(child) {
+                    self.refresh(level, child);
+                    done = Some(child);
+                }
+            }
+        }
+        self.refresh_total();
+    }
+
+    /// The smallest leaf whose inclusive prefix sum exceeds `mass`; `None` when the total is 0.
+    ///
+    /// Exact where the sums are, else up to the rounding of a few additions per level. A leaf of 0 is never returned,
+    /// whatever the rounding. `mass` is clamped to `[0, total)`.
+    pub fn find(&self, mass: f64) -> Option<usize> {
+        let mut mass = self.clamp_mass(mass)?;
+        let mut index = 0;
+        for level in (0..self.levels()).rev() {
+            let (child, rest) = descend(&self.nodes()[self.level_starts[level] + index], mass);
+            index = index * FAN_OUT + child;
+            mass = rest;
+        }
+        Some(index)
+    }
+
+    /// [`SumTree::find`] for each of `masses`, which serve as scratch; `found` is replaced. Finds nothing when the
+    /// total is 0.
+    ///
+    /// All searches go down one level before any goes down the next, so that their cache misses overlap.
+    pub fn find_many(&self, masses: &mut [f64], found: &mut Vec<u32>) {
+        found.clear();
+        for mass in masses.iter_mut() {
+            let Some(clamped) = self.clamp_mass(*mass) else { return };
+            *mass = clamped;
+        }
+        found.resize(masses.len(), 0);
+        for level in (0..self.levels()).rev() {
+            let nodes = &self.nodes()[self.level_starts[level]..self.level_starts[level + 1]];
+            for (mass, index) in masses.iter_mut().zip(found.iter_mut()) {
+                let (child, rest) = descend(&nodes[*index as usize], *mass);
+                *index = *index << FAN_OUT_BITS | child as u32;
+                *mass = rest;
+            }
+        }
+    }
+
+    /// Sum of the squares of the leaves before `end`. O(end): about a millisecond for a million.
+    pub fn sum_of_squares(&self, end: usize) -> f64 {
+        let (whole, rest) = self.nodes().as_flattened()[..end].as_chunks::<FAN_OUT>();
+        let mut sums = [0.0; FAN_OUT];
+        for leaves in whole {
+            sums.iter_mut().zip(leaves).for_each(|(sum, leaf)| *sum += leaf * leaf);
+        }
+        sum(&sums) + rest.iter().map(|leaf| leaf * leaf).sum::<f64>()
+    }
+
+    fn levels(&self) -> usize {
+        self.level_starts.len() - 1
+    }
+
+    fn nodes(&self) -> &[Node] {
+        self.values[self.skew..].as_chunks().0
+    }
+
+    fn nodes_mut(&mut self) -> &mut [Node] {
+        self.values[self.skew..].as_chunks_mut().0
+    }
+
+    fn write_leaf(&mut self, leaf: usize, value: f64) {
+        assert!(leaf < self.len, "leaf {leaf} of {}", self.len);
+        assert!((0.0..f64::INFINITY).contains(&value), "leaf {leaf} cannot weigh {value}");
+        self.nodes_mut()[leaf / FAN_OUT][leaf % FAN_OUT] = value;
+    }
+
+    /// Recomputes entry `child` of `level`: the sum of node `child` of the level below.
+    fn refresh(&mut self, level: usize, child: usize) {
+        let (below, here) = (self.level_starts[level - 1], self.level_starts[level]);
+        let nodes = self.nodes_mut();
+        nodes[here + child / FAN_OUT][child % FAN_OUT] = sum(&nodes[below + child]);
+    }
+
+    fn refresh_total(&mut self) {
+        let top = self.level_starts[self.levels() - 1];
+        self.total = sum(&self.nodes()[top]);
+    }
+
+    /// `mass` within `[0, total)`, NaN as 0; `None` when that is empty.
+    fn clamp_mass(&self, mass: f64) -> Option<f64> {
+        (self.total > 0.0).then(|| mass.max(0.0).min(self.total.next_down()))
+    }
+}
+
+/// Inclusive prefix sums in three additions' time. They never decrease, and a step up means that the child is above 0:
+/// each adds to its left neighbour's terms inside the same brackets, and rounding keeps order.
+fn prefix_sums(c: &Node) -> Node {
+    let (c01, c45, c67) = (c[0] + c[1], c[4] + c[5], c[6] + c[7]);
+    let c0123 = c01 + (c[2] + c[3]);
+    [
+        c[0],
+        c01,
+        c01 + c[2],
+        c0123,
+        c0123 + c[4],
+        c0123 + c45,
+        c0123 + (c45 + c[6]),
+        c0123 + (c45 + c67),
+    ]
+}
+
+/// The sum of a node: the very number that [`prefix_sums`] ends with, bit by bit, or searches could run off the end.
+fn sum(c: &Node) -> f64 {
+    prefix_sums(c)[FAN_OUT - 1]
+}
+
+/// The child under `mass`, and what of `mass` is left inside it. With `0 <= mass < sum(node)` the child is above 0 and
+/// the rest is again in `[0, child)`: the subtraction may round up to the child's sum and is held just below it.
+fn descend(node: &Node, mass: f64) -> (usize, f64) {
+    let sums = prefix_sums(node);
+    let child = sums.iter().filter(|&&sum| sum <= mass).count();
+    let before = if child == 0 { 0.0 } else { sums[child - 1] };
+    (child, (mass - before).min(node[child].next_down()))
+}
