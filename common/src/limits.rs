@@ -31,10 +31,20 @@ pub const INSERT_WINDOW_MAX: u32 = 64;
 
 /// Connections that one guarded port holds at once.
 pub const CONNECTIONS_MAX: usize = 1_024;
-/// A connection that has not completed its ZMTP greeting by then is closed.
+/// A connection that has not completed its ZMTP handshake (greeting and READY) by then is closed.
 pub const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest ZMTP command; zeromq's READY has 30 bytes, libzmq's about 50.
+pub const COMMAND_BYTES_MAX: usize = 512;
 /// Messages that wait in one direction of a socket before the sender is held.
 pub const SOCKET_QUEUE_MESSAGES: usize = 64;
+/// Replies that wait for one peer before further ones are dropped: it asked far beyond its window, or does not read.
+pub const PEER_BACKLOG_MESSAGES: usize = 1_024;
+/// The same in bytes. One message always fits.
+pub const PEER_BACKLOG_BYTES: usize = MESSAGE_BYTES_MAX;
+/// How long a closed endpoint may go on handing over what was sent before.
+pub const LINGER: Duration = Duration::from_secs(1);
+/// First and longest wait between two attempts to connect.
+pub const RECONNECT_WAIT: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 
 const _: () = assert!(HEADER_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(TEXT_BYTES_MAX * 4 <= HEADER_BYTES_MAX);
@@ -42,3 +52,4 @@ const _: () = assert!(ROW_BYTES_MAX <= FRAME_BYTES_MAX);
 const _: () = assert!(SAMPLE_ITEMS_MAX * 16 <= FRAME_BYTES_MAX, "keys and probabilities of a sample fit one frame each");
 const _: () = assert!(SHARD_ROWS_MAX <= u32::MAX as usize, "a slot is a u32");
 const _: () = assert!(MESSAGE_BYTES_MAX >= FRAME_BYTES_MAX + HEADER_BYTES_MAX);
+const _: () = assert!(PEER_BACKLOG_BYTES >= MESSAGE_BYTES_MAX && PEER_BACKLOG_MESSAGES >= 4 * SOCKET_QUEUE_MESSAGES);

@@ -1,0 +1,127 @@
+//! Bounds what waits inside a ZeroMQ socket.
+//!
+//! zeromq 0.7 queues up to 100,000 messages per peer before it holds a sender: with batches of 172 kB that is 17 GB.
+//! Its queue cannot be made shorter, but it tells when a message leaves: the writer drops the frames once it has
+//! copied them to the connection's buffer. So the first frame carries a permit, and the permit comes back with it.
+
+use super::Message;
+use bytes::Bytes;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use zeromq::ZmqMessage;
+
+/// Room for messages on their way to one peer (or to all subscribers), in messages and in bytes.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    /// One permit per byte.
+    room: Arc<Semaphore>,
+    bytes_max: u32,
+    /// What a short message is charged, so that the same permits bound the count, too.
+    charge_min: u32,
+}
+
+impl Backlog {
+    /// Room for `messages_max` messages of together `bytes_max` bytes. A message beyond `bytes_max` needs all the room.
+    pub(super) fn new(messages_max: usize, bytes_max: usize) -> Self {
+        let bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX);
+        let messages_max = u32::try_from(messages_max).unwrap_or(u32::MAX).max(1);
+        Self {
+            room: Arc::new(Semaphore::new(bytes_max as usize)),
+            bytes_max,
+            charge_min: bytes_max.div_ceil(messages_max),
+        }
+    }
+
+    fn charge(&self, message: &Message) -> u32 {
+        let bytes = u32::try_from(message.byte_len()).unwrap_or(u32::MAX);
+        bytes.clamp(self.charge_min, self.bytes_max)
+    }
+
+    /// Waits for room. Dropping the future gives up its place.
+    pub(super) async fn reserve(&self, message: &Message) -> Room {
+        let charge = self.charge(message);
+        let permit = self.room.clone().acquire_many_owned(charge).await;
+        Room { _permit: permit.expect("this semaphore is never closed") }
+    }
+
+    /// Takes room if there is some.
+    pub(super) fn try_reserve(&self, message: &Message) -> Option<Room> {
+        let permit = self.room.clone().try_acquire_many_owned(self.charge(message)).ok()?;
+        Some(Room { _permit: permit })
+    }
+
+    /// Waits until nothing waits any more.
+    pub(super) async fn drained(&self) {
+        let all = self.room.acquire_many(self.bytes_max).await;
+        drop(all.expect("this semaphore is never closed"));
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.room.available_permits() == self.bytes_max as usize
+    }
+}
+
+/// Room for one message; free again when the message that it is attached to is gone.
+#[derive(Debug)]
+pub(super) struct Room {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Room {
+    /// The message as zeromq takes it, behind `address` if there is one. It must have passed [`Message::check`].
+    pub(super) fn attach(self, mut message: Message, address: Option<Bytes>) -> ZmqMessage {
+        let header = std::mem::take(&mut message.frames[0]);
+        message.frames[0] = Bytes::from_owner(Carried { header, _room: self });
+        if let Some(address) = address {
+            message.frames.insert(0, address);
+        }
+        ZmqMessage::try_from(message.frames).expect("a checked message has a frame")
+    }
+}
+
+struct Carried {
+    header: Bytes,
+    _room: Room,
+}
+
+impl AsRef<[u8]> for Carried {
+    fn as_ref(&self) -> &[u8] {
+        &self.header
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(bytes: usize) -> Message {
+        Message::new(vec![Bytes::from(vec![7; bytes])])
+    }
+
+    #[test]
+    fn room_comes_back_when_the_last_copy_of_the_message_is_dropped() {
+        let backlog = Backlog::new(2, 1 << 20);
+        let sent = backlog.try_reserve(&message(1)).unwrap().attach(message(1), None);
+        let copy = sent.clone();
+        assert_eq!(copy.get(0).unwrap().as_ref(), [7]);
+        let second = backlog.try_reserve(&message(1)).unwrap();
+        assert!(backlog.try_reserve(&message(1)).is_none(), "two messages are the limit");
+        drop(sent);
+        assert!(backlog.try_reserve(&message(1)).is_none(), "a copy is still under way");
+        drop(copy);
+        assert!(backlog.try_reserve(&message(1)).is_some());
+        drop(second);
+        assert!(backlog.is_empty());
+    }
+
+    #[test]
+    fn bytes_bound_the_backlog_before_the_count_does() {
+        let backlog = Backlog::new(1_000, 1_000);
+        let room = backlog.try_reserve(&message(900)).unwrap();
+        assert!(backlog.try_reserve(&message(101)).is_none());
+        assert!(backlog.try_reserve(&message(100)).is_some());
+        drop(room);
+        assert!(backlog.try_reserve(&message(5_000)).is_some(), "alone, even a giant gets through");
+    }
+}

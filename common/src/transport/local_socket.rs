@@ -1,0 +1,162 @@
+//! Unix sockets on disk: private ones between the guard and zeromq, and public ones for `ipc://` endpoints.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tempfile::{TempDir, TempPath};
+
+/// A socket that only this user's processes can reach: what zeromq itself listens on behind a guard.
+#[derive(Debug)]
+pub(super) struct PrivateSocket {
+    folder: TempDir,
+}
+
+impl PrivateSocket {
+    /// Listens in a new folder of mode 0700.
+    pub(super) fn bind() -> io::Result<(Self, UnixListener)> {
+        let owner_only = std::fs::Permissions::from_mode(0o700);
+        let folder = tempfile::Builder::new().prefix("sapex-").permissions(owner_only).tempdir()?;
+        let socket = Self { folder };
+        let listener = UnixListener::bind(socket.path())?;
+        Ok((socket, listener))
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.folder.path().join("zmq")
+    }
+
+    /// Removes the folder once zeromq has closed its socket.
+    pub(super) async fn remove(self) {
+        removed_by_zeromq(&self.path()).await;
+    }
+}
+
+/// A public socket: a symbolic link beside the real one, which has a name of its own.
+///
+/// zeromq removes the file that it listened on some time after its socket is closed, whoever has bound that name
+/// meanwhile. This way it is never somebody else's file, and a name is taken atomically.
+#[derive(Debug)]
+pub(super) struct PublicSocket {
+    link: PathBuf,
+    /// The real socket's name, which is what the link says.
+    name: OsString,
+    target: TempPath,
+}
+
+impl PublicSocket {
+    /// Listens at `path`. What a dead process left there is replaced; where somebody listens it is `AddrInUse`.
+    pub(super) fn bind(path: &Path) -> io::Result<(Self, UnixListener)> {
+        let mut prefix = path.file_name().unwrap_or_default().to_owned();
+        prefix.push(".");
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let bound = tempfile::Builder::new()
+            .prefix(&prefix)
+            .make_in(folder, |path| UnixListener::bind(path))?;
+        let (listener, target) = bound.into_parts();
+        let name = target.file_name().expect("a file made in a folder has a name").to_owned();
+        if let Err(error) = symlink(&name, path) {
+            if error.kind() != io::ErrorKind::AlreadyExists {
+                return Err(error);
+            }
+            remove_stale(path)?;
+            symlink(&name, path)?;
+        }
+        Ok((Self { link: path.to_owned(), name, target }, listener))
+    }
+
+    /// Gives up the public name now and removes the rest once zeromq has closed its socket.
+    pub(super) async fn remove(self) {
+        self.unlink();
+        removed_by_zeromq(&self.target).await;
+    }
+
+    /// Removes the public name unless somebody else has taken it.
+    fn unlink(&self) {
+        if std::fs::read_link(&self.link).is_ok_and(|name| name.as_os_str() == self.name)
+            && let Err(error) = fs_err::remove_file(&self.link)
+        {
+            tracing::warn!(%error, "could not remove a socket's public name");
+        }
+    }
+}
+
+impl Drop for PublicSocket {
+    fn drop(&mut self) {
+        self.unlink();
+    }
+}
+
+/// Removes a socket (and what it links to) that nobody listens on.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let name = std::fs::read_link(path).ok();
+    match UnixStream::connect(path) {
+        Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
+        // No socket behind the link, or one that nobody listens on. Any other answer is not ours to repair.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            // So is a plain file, which refuses connections, too.
+            if !std::fs::metadata(path)?.file_type().is_socket() {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+        }
+        Err(error) => return Err(error),
+    }
+    if std::fs::read_link(path).ok() != name {
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
+    tracing::info!(path = %path.display(), "replacing the socket of a process that is gone");
+    let stale = [name.map(|name| path.with_file_name(name)), Some(path.to_owned())];
+    for file in stale.into_iter().flatten() {
+        match fs_err::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// zeromq removes its sockets' files by itself, in its own time, and warns if it cannot: so be second.
+async fn removed_by_zeromq(path: &Path) {
+    for _ in 0..100 {
+        if !path.exists() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("replay");
+        std::mem::forget(UnixListener::bind(&path).map(drop));
+        let (first, listener) = PublicSocket::bind(&path).unwrap();
+        let error = PublicSocket::bind(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        UnixStream::connect(&path).unwrap();
+
+        // The process is killed: its link and its socket stay.
+        drop(listener);
+        std::mem::forget(first);
+        let (second, _listener) = PublicSocket::bind(&path).unwrap();
+        UnixStream::connect(&path).unwrap();
+        drop(second);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing stays behind");
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.txt");
+        std::fs::write(&path, "precious").unwrap();
+        assert!(PublicSocket::bind(&path).is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    }
+}

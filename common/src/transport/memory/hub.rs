@@ -1,0 +1,154 @@
+//! Where the endpoints of one process meet by name.
+
+use super::super::{Message, PeerId, TransportStats};
+use super::FaultPlan;
+use crate::limits::PEER_BACKLOG_MESSAGES;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// What is bound to a name.
+#[derive(Debug, Clone)]
+pub(super) enum Bound {
+    Router { requests: mpsc::Sender<(PeerId, Message)>, peers: Arc<Peers> },
+    Publisher { news: broadcast::Sender<Message> },
+}
+
+/// The queues to a router's peers.
+#[derive(Debug, Default)]
+pub(super) struct Peers(Mutex<HashMap<PeerId, mpsc::Sender<Message>>>);
+
+#[derive(Debug, Default)]
+struct Place {
+    bound: Option<Bound>,
+    cut: bool,
+    /// Cancelled when the links of this place break. Its successors are of a new token.
+    links: CancellationToken,
+}
+
+/// See [`MemoryTransport`](super::MemoryTransport).
+#[derive(Debug)]
+pub(super) struct Hub {
+    pub(super) plan: FaultPlan,
+    pub(super) stats: Arc<TransportStats>,
+    places: Mutex<HashMap<String, Place>>,
+    /// Counts changes of `places`, for those who wait for one.
+    changes: watch::Sender<u64>,
+    connections: AtomicU64,
+}
+
+/// A link that was made: to what, as which connection, and when it breaks.
+pub(super) struct Attached {
+    pub(super) bound: Bound,
+    pub(super) number: u64,
+    pub(super) broken: CancellationToken,
+}
+
+impl Hub {
+    pub(super) fn new(plan: FaultPlan) -> Self {
+        Self {
+            plan,
+            stats: Arc::default(),
+            places: Mutex::default(),
+            changes: watch::Sender::new(0),
+            connections: AtomicU64::new(0),
+        }
+    }
+
+    /// Binds a name, unless it is taken.
+    pub(super) fn bind(&self, name: &str, bound: Bound) -> bool {
+        let mut places = self.places();
+        let place = places.entry(name.to_owned()).or_default();
+        if place.bound.is_some() {
+            return false;
+        }
+        place.bound = Some(bound);
+        place.links = CancellationToken::new();
+        self.announce_change();
+        true
+    }
+
+    /// Frees a name. Its links live on until their queues, which end now, are empty.
+    pub(super) fn unbind(&self, name: &str) {
+        let mut places = self.places();
+        let Some(place) = places.get_mut(name) else { return };
+        if let Some(Bound::Router { peers, .. }) = place.bound.take() {
+            peers.queues().clear();
+        }
+        if !place.cut {
+            places.remove(name);
+        }
+    }
+
+    pub(super) fn partition(&self, name: &str, cut: bool) {
+        let mut places = self.places();
+        let place = places.entry(name.to_owned()).or_default();
+        place.cut = cut;
+        if cut {
+            std::mem::take(&mut place.links).cancel();
+        } else if place.bound.is_none() {
+            places.remove(name);
+        }
+        self.announce_change();
+    }
+
+    /// Waits until something is bound to the name and not cut off.
+    pub(super) async fn attach(&self, name: &str) -> Attached {
+        let mut changes = self.changes.subscribe();
+        loop {
+            changes.mark_unchanged();
+            if let Some(attached) = self.try_attach(name) {
+                return attached;
+            }
+            changes.changed().await.expect("the hub holds the sender");
+        }
+    }
+
+    fn try_attach(&self, name: &str) -> Option<Attached> {
+        let places = self.places();
+        let place = places.get(name).filter(|place| !place.cut)?;
+        let bound = place.bound.clone()?;
+        let number = self.connections.fetch_add(1, Ordering::Relaxed);
+        Some(Attached { bound, number, broken: place.links.clone() })
+    }
+
+    fn places(&self) -> MutexGuard<'_, HashMap<String, Place>> {
+        self.places.lock().expect("nobody panics while holding it")
+    }
+
+    fn announce_change(&self) {
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+}
+
+impl Peers {
+    /// Makes the queue of a new peer.
+    pub(super) fn add(&self, number: u64) -> (PeerId, mpsc::Receiver<Message>) {
+        let id = PeerId::new(Bytes::copy_from_slice(&number.to_be_bytes()));
+        let (sender, receiver) = mpsc::channel(PEER_BACKLOG_MESSAGES);
+        self.queues().insert(id.clone(), sender);
+        (id, receiver)
+    }
+
+    pub(super) fn remove(&self, id: &PeerId) {
+        self.queues().remove(id);
+    }
+
+    /// Queues a reply, or drops and counts it.
+    pub(super) fn send(&self, id: &PeerId, message: Message, stats: &TransportStats) {
+        match self.queues().get(id).map(|queue| queue.try_send(message)) {
+            Some(Ok(())) => {}
+            Some(Err(mpsc::error::TrySendError::Full(_))) => stats.dropped_slow_peer.increment(),
+            Some(Err(mpsc::error::TrySendError::Closed(_))) | None => {
+                stats.dropped_no_peer.increment();
+            }
+        }
+    }
+
+    fn queues(&self) -> MutexGuard<'_, HashMap<PeerId, mpsc::Sender<Message>>> {
+        self.0.lock().expect("nobody panics while holding it")
+    }
+}

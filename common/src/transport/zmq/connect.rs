@@ -1,0 +1,224 @@
+//! The connecting side: DEALER and SUB, made anew whenever their connection breaks.
+
+use super::super::backlog::Backlog;
+use super::super::newest::newest_wins_queue;
+use super::super::{Dealer, Endpoint, Message, Subscriber, TransportStats, within_limits};
+use crate::limits::{LINGER, PEER_BACKLOG_BYTES, SOCKET_QUEUE_MESSAGES};
+use crate::runtime::backoff::Delays;
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+use zeromq::{DealerRecvHalf, DealerSendHalf, DealerSocket, SubSocket};
+use zeromq::{Socket, SocketEvent, SocketOptions, SocketRecv as _, SocketSend as _};
+use zeromq::{ZmqError, ZmqMessage, ZmqResult};
+
+/// The first attempt's time for connection and handshake. A refused connection is tried again within it.
+const ATTEMPT: Duration = Duration::from_secs(1);
+/// It doubles this often, so that a peer far away or hard-pressed is reached, too.
+const ATTEMPT_DOUBLINGS: u32 = 3;
+
+/// The history of one endpoint's attempts to connect.
+pub(super) struct Attempts {
+    endpoint: Endpoint,
+    delays: Delays,
+    stats: Arc<TransportStats>,
+    failures: u32,
+    was_connected: bool,
+}
+
+impl Attempts {
+    pub(super) fn new(endpoint: Endpoint, delays: Delays, stats: Arc<TransportStats>) -> Self {
+        Self { endpoint, delays, stats, failures: 0, was_connected: false }
+    }
+
+    /// Tries until it succeeds. The endpoint's log shows one line when it starts to fail and one when it succeeds.
+    async fn dial<T>(&mut self, attempt: impl AsyncFn(&str, SocketOptions) -> ZmqResult<T>) -> T {
+        let address = self.endpoint.to_string();
+        loop {
+            let mut options = SocketOptions::default();
+            options.connect_timeout(ATTEMPT * (1 << self.failures.min(ATTEMPT_DOUBLINGS)));
+            match attempt(&address, options).await {
+                Ok(connected) => {
+                    if self.was_connected {
+                        self.stats.reconnects.increment();
+                    }
+                    if self.was_connected || self.failures > 0 {
+                        tracing::info!(endpoint = address, "connected");
+                    }
+                    self.failures = 0;
+                    self.was_connected = true;
+                    self.delays.reset();
+                    return connected;
+                }
+                Err(error) => {
+                    if self.failures == 0 {
+                        tracing::warn!(endpoint = address, %error, "no connection yet, trying again");
+                    }
+                    self.failures = self.failures.saturating_add(1);
+                    self.pause().await;
+                }
+            }
+        }
+    }
+
+    async fn broken(&mut self) {
+        tracing::warn!(endpoint = %self.endpoint, "connection lost, trying again");
+        self.pause().await;
+    }
+
+    async fn pause(&mut self) {
+        tokio::time::sleep(self.delays.next().unwrap_or(ATTEMPT)).await;
+    }
+}
+
+pub(super) fn dealer(attempts: Attempts) -> Dealer {
+    let (outgoing, from_app) = mpsc::channel(SOCKET_QUEUE_MESSAGES);
+    let (to_app, incoming) = mpsc::channel(SOCKET_QUEUE_MESSAGES);
+    tokio::spawn(run_dealer(attempts, from_app, to_app));
+    Dealer { outgoing, incoming }
+}
+
+pub(super) fn subscriber(attempts: Attempts) -> Subscriber {
+    let (news, incoming) = newest_wins_queue(attempts.stats.clone());
+    tokio::spawn(run_subscriber(attempts, news));
+    Subscriber { incoming }
+}
+
+/// Ends when the socket has lost its only peer. Ask before the socket connects.
+fn lost_peer<S: Socket>(socket: &mut S) -> impl Future<Output = ()> + use<S> {
+    let mut events = socket.monitor();
+    async move {
+        while let Ok(event) = events.recv().await {
+            if matches!(event, SocketEvent::Disconnected(_)) {
+                return;
+            }
+        }
+    }
+}
+
+async fn run_dealer(
+    mut attempts: Attempts,
+    from_app: mpsc::Receiver<Message>,
+    to_app: mpsc::Sender<Message>,
+) {
+    let stats = attempts.stats.clone();
+    let mut outbox = Outbox { from_app, waiting: VecDeque::new(), stats: stats.clone() };
+    let mut app_gone = pin!(to_app.closed());
+    loop {
+        let dialled = attempts.dial(async |address, options| {
+            let mut socket = DealerSocket::with_options(options);
+            let lost = lost_peer(&mut socket);
+            socket.connect(address).await?;
+            Ok((socket, lost))
+        });
+        let (socket, lost) = tokio::select! {
+            connected = dialled => connected,
+            () = &mut app_gone => return,
+        };
+        let (mut send_half, receive_half) = socket.split();
+        let receiving = tokio::spawn(receive_replies(receive_half, to_app.clone(), stats.clone()));
+        let receiving = AbortOnDropHandle::new(receiving);
+        let backlog = Backlog::new(SOCKET_QUEUE_MESSAGES, PEER_BACKLOG_BYTES);
+        tokio::select! {
+            biased;
+            () = &mut app_gone => {
+                outbox.from_app.close();
+                let sending = outbox.send_all(&mut send_half, &backlog);
+                if tokio::time::timeout(LINGER, sending).await.is_err() {
+                    tracing::debug!("closed with messages unsent");
+                }
+                return;
+            }
+            () = lost => {}
+            _ended = receiving => {}
+            Err(error) = outbox.send_all(&mut send_half, &backlog) => {
+                tracing::debug!(%error, "could not send");
+            }
+        }
+        attempts.broken().await;
+    }
+}
+
+async fn receive_replies(
+    mut socket: DealerRecvHalf,
+    to_app: mpsc::Sender<Message>,
+    stats: Arc<TransportStats>,
+) {
+    while let Ok(message) = socket.recv().await {
+        let message = into_message(message);
+        if within_limits(&message, &stats) && to_app.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn into_message(message: ZmqMessage) -> Message {
+    Message::new(message.into_vec())
+}
+
+/// What waits to be handed over; it outlives the connections.
+struct Outbox {
+    from_app: mpsc::Receiver<Message>,
+    waiting: VecDeque<Message>,
+    stats: Arc<TransportStats>,
+}
+
+impl Outbox {
+    /// Hands messages over until there will be no more. Dropping the future loses none that it had not handed over.
+    async fn send_all(
+        &mut self,
+        socket: &mut DealerSendHalf,
+        backlog: &Backlog,
+    ) -> Result<(), ZmqError> {
+        let mut batch = Vec::new();
+        loop {
+            while let Some(message) = self.waiting.front() {
+                let room = backlog.reserve(message).await;
+                if let Some(message) = self.waiting.pop_front() {
+                    socket.send(room.attach(message, None)).await?;
+                }
+            }
+            if self.from_app.recv_many(&mut batch, SOCKET_QUEUE_MESSAGES).await == 0 {
+                return Ok(());
+            }
+            let sendable = batch.drain(..).filter(|message| within_limits(message, &self.stats));
+            self.waiting.extend(sendable);
+        }
+    }
+}
+
+async fn run_subscriber(mut attempts: Attempts, news: mpsc::Sender<Message>) {
+    let stats = attempts.stats.clone();
+    let mut app_gone = pin!(news.closed());
+    loop {
+        let dialled = attempts.dial(async |address, options| {
+            let mut socket = SubSocket::with_options(options);
+            let lost = lost_peer(&mut socket);
+            socket.subscribe("").await?;
+            socket.connect(address).await?;
+            Ok((socket, lost))
+        });
+        let (mut socket, lost) = tokio::select! {
+            connected = dialled => connected,
+            () = &mut app_gone => return,
+        };
+        let mut lost = pin!(lost);
+        loop {
+            let received = tokio::select! {
+                received = socket.recv() => received,
+                () = &mut lost => break,
+                () = &mut app_gone => return,
+            };
+            let Ok(message) = received else { break };
+            let message = into_message(message);
+            if within_limits(&message, &stats) && news.send(message).await.is_err() {
+                return;
+            }
+        }
+        drop(socket);
+        attempts.broken().await;
+    }
+}

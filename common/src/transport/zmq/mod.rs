@@ -1,0 +1,100 @@
+//! Endpoints over ZeroMQ: DEALER, ROUTER, PUB and SUB on tcp and ipc.
+//!
+//! What we found in zeromq 0.7.0, and what is done about it here:
+//!
+//! | zeromq | here |
+//! |---|---|
+//! | reserves any announced length; a peer may claim another's identity | the [guard](super::guard) refuses both |
+//! | a DEALER never reconnects: its `recv` waits for ever, its `send` fails | a new socket after each break |
+//! | a SUB reconnects, but not if the break comes while it is registering for the news of it | the same |
+//! | an unresolved name ends `connect`; a refused port is retried for 30 s | attempts in a loop, for ever |
+//! | queues of 100,000 messages per peer; then `send` waits for that peer, and all others with it | a permit in each message bounds what is queued; replies beyond it are dropped |
+//! | PUB queues 100,000 messages for a slow subscriber and then drops the *newest* | the guard takes them and drops the oldest |
+//! | removes its ipc file after closing, whosever it is by then | it only ever listens on names of its own |
+//!
+//! A router's tcp port is guarded; its ipc socket is not: who can open the file is trusted not to announce 2^46 bytes.
+//! A publisher's ports are both guarded, because the guard is what lets the newest win.
+
+mod bind;
+mod connect;
+
+use super::guard::GuardConfig;
+use super::{BoxFuture, Dealer, Endpoint, Publisher, Router, Subscriber, Transport};
+use super::{TransportError, TransportStats};
+use crate::limits::RECONNECT_WAIT;
+use crate::runtime::backoff::Backoff;
+use crate::runtime::seed::SeedTree;
+use connect::Attempts;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Half of each delay is random: the actors of a run all lose a shard at the same moment.
+const RECONNECT_JITTER: f64 = 0.5;
+
+/// ZeroMQ, see the module and the contract in [`transport`](super).
+#[derive(Debug)]
+pub struct ZmqTransport {
+    seeds: SeedTree,
+    connections: AtomicU64,
+    guard: GuardConfig,
+    stats: Arc<TransportStats>,
+}
+
+impl ZmqTransport {
+    /// The seeds only jitter the reconnects, each connection from its own generator.
+    pub fn new(seeds: SeedTree) -> Self {
+        Self::with_guard(seeds, GuardConfig::default())
+    }
+
+    /// The same with other limits for the connections of each port.
+    pub fn with_guard(seeds: SeedTree, guard: GuardConfig) -> Self {
+        Self { seeds, connections: AtomicU64::new(0), guard, stats: Arc::default() }
+    }
+
+    fn attempts(&self, to: &Endpoint) -> Result<Attempts, TransportError> {
+        let endpoint = to.clone();
+        match to {
+            Endpoint::Mem(_) => return Err(wrong_transport(to)),
+            Endpoint::Tcp { port: 0, .. } => return Err(TransportError::PortOpen { endpoint }),
+            _ => {}
+        }
+        let index = self.connections.fetch_add(1, Ordering::Relaxed);
+        let [first, longest] = RECONNECT_WAIT;
+        let backoff = Backoff::new(first, longest, RECONNECT_JITTER);
+        let backoff = backoff.expect("the constants form a range");
+        let delays = backoff.delays(self.seeds.index(index).rng());
+        Ok(Attempts::new(endpoint, delays, self.stats.clone()))
+    }
+}
+
+impl Transport for ZmqTransport {
+    fn bind_router<'a>(
+        &'a self,
+        at: &'a Endpoint,
+    ) -> BoxFuture<'a, Result<Router, TransportError>> {
+        Box::pin(bind::router(at, self.guard, &self.stats))
+    }
+
+    fn bind_publisher<'a>(
+        &'a self,
+        at: &'a Endpoint,
+    ) -> BoxFuture<'a, Result<Publisher, TransportError>> {
+        Box::pin(bind::publisher(at, self.guard, &self.stats))
+    }
+
+    fn connect_dealer(&self, to: &Endpoint) -> Result<Dealer, TransportError> {
+        Ok(connect::dealer(self.attempts(to)?))
+    }
+
+    fn subscribe(&self, to: &Endpoint) -> Result<Subscriber, TransportError> {
+        Ok(connect::subscriber(self.attempts(to)?))
+    }
+
+    fn stats(&self) -> &Arc<TransportStats> {
+        &self.stats
+    }
+}
+
+fn wrong_transport(endpoint: &Endpoint) -> TransportError {
+    TransportError::WrongTransport { endpoint: endpoint.clone(), expected: "tcp:// or ipc://" }
+}
