@@ -1,0 +1,168 @@
+//! How fast the transports are: one dealer sends batches, the router acknowledges each, a window of 64 is open.
+//!
+//! ```text
+//! cargo run --release -p common --example transport_speed
+//! ```
+//!
+//! Dealer, router, ZeroMQ and guard share one process and two tokio workers, so each figure is the cost of both ends
+//! together. The machine may be busy with other things: the processor time per message is the steadier figure.
+//! `unguarded` is the zeromq crate on tcp without any of our code: what the guard and the queues cost.
+
+use bytes::Bytes;
+use common::runtime::seed::SeedTree;
+use common::transport::memory::{FaultPlan, MemoryTransport};
+use common::transport::zmq::ZmqTransport;
+use common::transport::{Endpoint, Message, Transport};
+use std::error::Error;
+use std::time::Duration;
+use tokio::time::Instant;
+use zeromq::{DealerSocket, RouterSocket, Socket, SocketRecv, SocketSend, ZmqMessage};
+
+/// Unacknowledged messages; what the insert protocol grants at most.
+const WINDOW: u64 = 64;
+const ROUNDS: usize = 3;
+/// A batch of 1,024 rows of 168 bytes, and a sample request or an acknowledgement.
+const LOADS: [(usize, u64); 2] = [(172_032, 20_000), (100, 200_000)];
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    let zmq = ZmqTransport::new(SeedTree::new(0));
+    let memory = MemoryTransport::new(FaultPlan::none());
+    let ipc_at = std::env::temp_dir().join(format!("sapex-speed-{}", std::process::id()));
+    for (bytes, messages) in LOADS {
+        for _ in 0..ROUNDS {
+            let took = run_unguarded(bytes, messages).await?;
+            report("unguarded", bytes, messages, took);
+            let took = run(&zmq, &"tcp://127.0.0.1:0".parse()?, bytes, messages).await?;
+            report("tcp", bytes, messages, took);
+            let took = run(&zmq, &Endpoint::Ipc(ipc_at.clone()), bytes, messages).await?;
+            report("ipc", bytes, messages, took);
+            let took = run(&memory, &"mem://speed".parse()?, bytes, messages).await?;
+            report("memory", bytes, messages, took);
+        }
+    }
+    Ok(())
+}
+
+/// What a run took: on the clock, and of the processors.
+struct Cost {
+    wall: Duration,
+    cpu: Duration,
+}
+
+/// A running measurement.
+struct Meter {
+    start: Instant,
+    cpu: Duration,
+}
+
+impl Meter {
+    fn start() -> Self {
+        Self { start: Instant::now(), cpu: cpu_time() }
+    }
+
+    fn stop(self) -> Cost {
+        Cost { wall: self.start.elapsed(), cpu: cpu_time().saturating_sub(self.cpu) }
+    }
+}
+
+/// User and system time of this process so far, in steps of 10 ms; zero where there is no `/proc`.
+fn cpu_time() -> Duration {
+    let stat = fs_err::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The fields behind the name in parentheses, which may contain spaces: utime is the 12th, stime the 13th.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(10 * ticks)
+}
+
+#[expect(clippy::print_stdout, reason = "the report is what this program is for")]
+#[expect(clippy::cast_precision_loss, reason = "rates for people")]
+fn report(transport: &str, bytes: usize, messages: u64, took: Cost) {
+    let per_second = messages as f64 / took.wall.as_secs_f64();
+    let gigabytes = per_second * bytes as f64 / 1e9;
+    let cpu = took.cpu.as_secs_f64() * 1e6 / messages as f64;
+    println!(
+        "{transport:>9} {bytes:>7} B {per_second:>9.0} messages/s {gigabytes:>6.2} GB/s {cpu:>6.1} us of cpu each"
+    );
+}
+
+async fn run(
+    transport: &dyn Transport,
+    at: &Endpoint,
+    bytes: usize,
+    messages: u64,
+) -> Result<Cost, Box<dyn Error + Send + Sync>> {
+    let mut router = transport.bind_router(at).await?;
+    let mut dealer = transport.connect_dealer(&router.local)?;
+    let outgoing = router.outgoing.clone();
+    let serving = tokio::spawn(async move {
+        while let Some((peer, _batch)) = router.incoming.recv().await {
+            let ack = Message::new(vec![Bytes::from_static(b"ack")]);
+            if outgoing.send((peer, ack)).await.is_err() {
+                return;
+            }
+        }
+    });
+    let batch =
+        Message::new(vec![Bytes::from_static(b"a header of some length"), vec![1; bytes].into()]);
+    dealer.outgoing.send(batch.clone()).await?;
+    dealer.incoming.recv().await.ok_or("the dealer is open")?;
+    let meter = Meter::start();
+    let mut acknowledged = 0;
+    for sent in 0..messages {
+        dealer.outgoing.send(batch.clone()).await?;
+        if sent + 1 - acknowledged >= WINDOW {
+            dealer.incoming.recv().await.ok_or("the dealer is open")?;
+            acknowledged += 1;
+        }
+    }
+    while acknowledged < messages {
+        dealer.incoming.recv().await.ok_or("the dealer is open")?;
+        acknowledged += 1;
+    }
+    let took = meter.stop();
+    serving.abort();
+    // The address is used again: wait until it is free.
+    while !serving.is_finished() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    Ok(took)
+}
+
+async fn run_unguarded(
+    bytes: usize,
+    messages: u64,
+) -> Result<Cost, Box<dyn Error + Send + Sync>> {
+    let mut router = RouterSocket::new();
+    let at = router.bind("tcp://127.0.0.1:0").await?;
+    let mut dealer = DealerSocket::new();
+    dealer.connect(&at.to_string()).await?;
+    let (mut replies, mut requests) = router.split();
+    let serving = tokio::spawn(async move {
+        while let Ok(request) = requests.recv().await {
+            let Some(peer) = request.get(0).cloned() else { return };
+            let mut reply = ZmqMessage::from(Bytes::from_static(b"ack"));
+            reply.push_front(peer);
+            if replies.send(reply).await.is_err() {
+                return;
+            }
+        }
+    });
+    let (mut sender, mut receiver) = dealer.split();
+    let mut batch = ZmqMessage::from(Bytes::from_static(b"a header of some length"));
+    batch.push_back(vec![1; bytes].into());
+    let meter = Meter::start();
+    for sent in 0..messages {
+        sender.send(batch.clone()).await?;
+        if sent + 1 >= WINDOW {
+            receiver.recv().await?;
+        }
+    }
+    for _ in 0..(WINDOW - 1).min(messages) {
+        receiver.recv().await?;
+    }
+    let took = meter.stop();
+    serving.abort();
+    Ok(took)
+}
