@@ -345,8 +345,8 @@ impl Table {
 
     /// (sum p)^2 / sum p^2: how many equally likely items would be as diverse.
     ///
-    /// Apart from [`Table::stats`] because it is O(len), about half a millisecond for a million rows: for a scrape, not
-    /// for every reply. Summed afresh each time; a running sum of squares would drift as priorities shrink.
+    /// Apart from [`Table::stats`] because it is O(len), a fraction of a millisecond for a million rows: for a scrape,
+    /// not for every reply. Summed afresh each time; a running sum of squares would drift as priorities shrink.
     pub fn effective_sample_size(&self) -> f64 {
         self.selector.effective_sample_size(self.ring.len())
     }

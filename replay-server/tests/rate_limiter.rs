@@ -147,6 +147,14 @@ fn inserts_and_samples_stop_exactly_at_the_buffer() {
 }
 
 #[test]
+fn a_share_of_less_than_a_row_counts_in_full() {
+    let mut limiter = limiter(config());
+    (0..10).for_each(|_| insert(&mut limiter, 10));
+    (0..10).for_each(|_| sample(&mut limiter, 0.25));
+    assert_eq!(limiter.counters().samples, 2.5);
+}
+
+#[test]
 fn without_a_limit_only_the_minimum_size_holds_samples() {
     let mut limiter = limiter(RateLimiterConfig { samples_per_insert: 0.0, ..config() });
     for _ in 0..1_000 {

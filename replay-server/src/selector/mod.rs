@@ -117,7 +117,7 @@ impl Selector {
     }
 
     /// (sum p)^2 / sum p^2 over the first `len` slots: how many equally likely items would be as diverse. `len` when
-    /// all are alike, 1 when one outweighs all others, 0 without items. O(len): about half a millisecond for a million.
+    /// all are alike, 1 when one outweighs all others, 0 without items. O(len): well below a millisecond for a million.
     pub fn effective_sample_size(&self, len: usize) -> f64 {
         match self {
             Self::Prioritized(selector) => selector.effective_sample_size(len),

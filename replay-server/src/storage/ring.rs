@@ -5,11 +5,6 @@
 
 use common::ids::ItemKey;
 
-/// Rows that a gather looks ahead, see [`Ring::gather`].
-const LOOK_AHEAD_ROWS: usize = 16;
-/// Bytes that one touch brings into the cache.
-const CACHE_LINE_BYTES: usize = 64;
-
 /// The rows of one table.
 #[derive(Debug)]
 pub struct Ring {
@@ -85,18 +80,13 @@ impl Ring {
 
     /// Replaces `block` by the rows in `slots`: `[slots.len(), row_bytes]`, contiguous.
     ///
-    /// Rows lie scattered over memory, so each would wait for its cache misses in turn. Reading one byte of every cache
-    /// line of the rows ahead lets those misses overlap.
+    /// The copies are independent of each other, so the processor overlaps their cache misses by itself: reading ahead
+    /// by hand took 1.0 to 1.5 times as long on rows of 168 bytes, prefetch instructions 0.8 to 0.9, too little to pay
+    /// for `unsafe`.
     pub fn gather(&self, slots: &[u32], block: &mut Vec<u8>) {
         block.clear();
         block.reserve(slots.len() * self.row_bytes);
-        for batch in slots.chunks(LOOK_AHEAD_ROWS) {
-            let touch = |&slot: &u32| {
-                self.row(slot).iter().step_by(CACHE_LINE_BYTES).fold(0, |sum, byte| sum ^ byte)
-            };
-            std::hint::black_box(batch.iter().map(touch).fold(0, |sum, byte| sum ^ byte));
-            batch.iter().for_each(|&slot| block.extend_from_slice(self.row(slot)));
-        }
+        slots.iter().for_each(|&slot| block.extend_from_slice(self.row(slot)));
     }
 
     /// The slot that the next row goes to.

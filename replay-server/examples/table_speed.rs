@@ -1,0 +1,173 @@
+//! How fast one table is on one core, without threads and sockets: `cargo run --release -p replay-server --example
+//! table_speed`. Rows of 168 bytes, a million of them, batches of 256; and the sum tree beside a binary one.
+
+#![expect(clippy::print_stdout, reason = "a program that prints a table")]
+#![expect(clippy::disallowed_methods, reason = "it measures wall time")]
+
+use common::spec::{Dtype, ItemLayout};
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64;
+use replay_server::rate_limiter::RateLimiterConfig;
+use replay_server::selector::{Draws, PrioritizedConfig, SelectorConfig};
+use replay_server::sum_tree::SumTree;
+use replay_server::table::{SampleBlock, Table, TableConfig};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+const ROWS: usize = 1_000_000;
+const INSERT_ROWS: usize = 1_000;
+const BATCH: usize = 256;
+const BATCHES: usize = 4_000;
+
+fn main() {
+    let empty = resident_bytes();
+    let mut table = Table::new(&config()).expect("the settings work");
+    let mut rng = Pcg64::seed_from_u64(1);
+    let row_bytes = config().layout.row_bytes;
+    let rows: Vec<u8> =
+        (0..INSERT_ROWS * row_bytes / 4).flat_map(|_| rng.random::<f32>().to_le_bytes()).collect();
+
+    println!("rows of {row_bytes} bytes, {ROWS} of them, one core");
+    let mut insert_all = || {
+        for _ in 0..ROWS / INSERT_ROWS {
+            table.insert(&rows, None, Duration::ZERO).expect("nothing limits");
+        }
+    };
+    report("inserts, first lap (fresh pages)", ROWS, &mut insert_all);
+    report("inserts, second lap", ROWS, &mut insert_all);
+    let per_row = (resident_bytes() - empty) as f64 / ROWS as f64;
+    println!("{:<44} {per_row:>12.1}", "resident bytes per row");
+
+    let mut block = SampleBlock::default();
+    let mut td_abs = [0_f32; BATCH];
+    let mut sample = |table: &mut Table, block: &mut SampleBlock| {
+        table.sample(BATCH, 0.0, &mut rng, block, Duration::ZERO).expect("nothing limits");
+    };
+    report("samples in batches of 256", BATCHES * BATCH, || {
+        (0..BATCHES).for_each(|_| sample(&mut table, &mut block));
+    });
+    report("samples, each batch then re-weighted", BATCHES * BATCH, || {
+        for batch in 0..BATCHES {
+            sample(&mut table, &mut block);
+            td_abs
+                .iter_mut()
+                .zip(0..)
+                .for_each(|(td, i)| *td = ((batch * 31 + i) % 97) as f32 / 10.0);
+            table.update_priorities(&block.keys, &td_abs);
+        }
+    });
+    report("priority updates in batches of 256", BATCHES * BATCH, || {
+        for batch in 0..BATCHES {
+            let shift = (batch * 1_009) as u64;
+            block.keys.iter_mut().for_each(|key| *key = (1 << 32) | ((*key + shift) % ROWS as u64));
+            black_box(table.update_priorities(&block.keys, &td_abs));
+        }
+    });
+    report("effective sample size, rows read", ROWS, || {
+        black_box(table.effective_sample_size());
+    });
+    trees();
+}
+
+/// The sum tree by itself, one operation at a time and in batches, and the usual binary tree.
+fn trees() {
+    let mut rng = Pcg64::seed_from_u64(2);
+    let mut wide = SumTree::new(ROWS);
+    let mut binary = Binary::new(ROWS);
+    let writes: Vec<(u32, f64)> =
+        (0..BATCHES * BATCH).map(|_| (rng.random_range(0..ROWS as u32), rng.random())).collect();
+    let queries: Vec<f64> = (0..BATCHES * BATCH).map(|_| rng.random()).collect();
+    println!("\na sum tree of {ROWS} leaves, scattered leaves and masses");
+    report("binary: sets", writes.len(), || {
+        writes.iter().for_each(|&(leaf, value)| binary.set(leaf as usize, value));
+    });
+    report("wide: sets", writes.len(), || {
+        writes.iter().for_each(|&(leaf, value)| wide.set(leaf as usize, value));
+    });
+    report("wide: sets in batches", writes.len(), || {
+        writes.chunks(BATCH).for_each(|batch| wide.set_many(batch));
+    });
+    report("binary: finds", queries.len(), || {
+        queries.iter().for_each(|query| _ = black_box(binary.find(query * binary.sums[1])));
+    });
+    report("wide: finds", queries.len(), || {
+        queries.iter().for_each(|query| _ = black_box(wide.find(query * wide.total())));
+    });
+    let (mut masses, mut found) = (Vec::new(), Vec::new());
+    report("wide: finds in batches", queries.len(), || {
+        for batch in queries.chunks(BATCH) {
+            masses.clear();
+            masses.extend(batch.iter().map(|query| query * wide.total()));
+            wide.find_many(&mut masses, black_box(&mut found));
+        }
+    });
+}
+
+/// The textbook rival: root at 1, children of i at 2i and 2i + 1, sums recomputed along the path.
+struct Binary {
+    sums: Vec<f64>,
+    leaves: usize,
+}
+
+impl Binary {
+    fn new(len: usize) -> Self {
+        let leaves = len.next_power_of_two();
+        Self { sums: vec![0.0; 2 * leaves], leaves }
+    }
+
+    fn set(&mut self, leaf: usize, value: f64) {
+        let mut node = self.leaves + leaf;
+        self.sums[node] = value;
+        while node > 1 {
+            node /= 2;
+            self.sums[node] = self.sums[2 * node] + self.sums[2 * node + 1];
+        }
+    }
+
+    fn find(&self, mut mass: f64) -> usize {
+        let mut node = 1;
+        while node < self.leaves {
+            node *= 2;
+            if mass >= self.sums[node] {
+                mass -= self.sums[node];
+                node += 1;
+            }
+        }
+        node - self.leaves
+    }
+}
+
+fn config() -> TableConfig {
+    let prioritized = PrioritizedConfig { alpha: 0.6, epsilon: 1e-6, draws: Draws::Stratified };
+    TableConfig {
+        // 168 bytes, about HalfCheetah's transition.
+        layout: ItemLayout::new(&[
+            ("policy_version", Dtype::I64, &[]),
+            ("numbers", Dtype::F32, &[40]),
+        ]),
+        capacity: ROWS,
+        selector: SelectorConfig::Prioritized(prioritized),
+        limiter: RateLimiterConfig {
+            min_size: 1,
+            samples_per_insert: 0.0,
+            error_buffer: 0.0,
+            insert_rows: INSERT_ROWS,
+            sample_share: BATCH as f64,
+        },
+    }
+}
+
+/// Runs `work` once and prints how many of its `operations` went through per second.
+fn report(what: &str, operations: usize, work: impl FnOnce()) {
+    let start = Instant::now();
+    work();
+    let seconds = start.elapsed().as_secs_f64();
+    println!("{what:<44} {:>12.2} M/s", operations as f64 / seconds / 1e6);
+}
+
+/// Resident memory of this process, from `/proc`; 0 where there is none.
+fn resident_bytes() -> usize {
+    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kib| kib.parse::<usize>().ok()).unwrap_or(0) * 1024
+}
