@@ -1,1 +1,28 @@
-//! actor-node
+//! The actor node: steps environments with slightly stale policies and pushes transitions.
+//!
+//! Stepping, all on the actor's own thread:
+//! - [`mod@env`]: environments. Nobody else steps one.
+//! - [`lanes`]: several as one batch, with auto-reset; survives those that fail.
+//! - [`watched`]: lanes with a deadline.
+//! - [`n_step`]: steps into replay rows.
+//! - [`actor`]: the loop.
+//! - [`evaluation`]: deterministic episodes.
+//!
+//! Talking to the others:
+//! - [`policy_feed`] and [`policy_cache`]: the newest weights.
+//! - [`spool`] and [`uploader`]: rows on their way, exactly once.
+//! - [`service`]: the roles put together.
+//! - [`metrics`]: what is exported.
+
+pub mod actor;
+pub mod env;
+pub mod evaluation;
+pub mod lanes;
+pub mod metrics;
+pub mod n_step;
+pub mod policy_cache;
+pub mod policy_feed;
+pub mod service;
+pub mod spool;
+pub mod uploader;
+pub mod watched;

@@ -1,0 +1,92 @@
+//! `faulty`: an environment that fails on schedule, for tests of everything that must survive it.
+
+use super::{Env, EnvError, Params, StepOutcome, check_action, check_params};
+use common::spec::EnvSpec;
+use std::time::Duration;
+
+/// Its name.
+pub const NAME: &str = "faulty";
+
+/// What goes wrong, and the parameter that says at which step of an episode (counted from 1).
+const FAULTS: &[&str] = &["panic_at", "nan_obs_at", "nan_reward_at", "error_at", "hang_at"];
+/// Parameter: how long a hang lasts, in milliseconds.
+const HANG_MS: &str = "hang_ms";
+const EPISODE_STEPS: u32 = 50;
+
+#[derive(Debug)]
+struct Faulty {
+    spec: EnvSpec,
+    schedule: Vec<(&'static str, u64)>,
+    hang: Duration,
+    steps: u64,
+}
+
+/// Without parameters it is a plain environment that counts its steps.
+pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
+    let known: Vec<&str> = FAULTS.iter().copied().chain([HANG_MS]).collect();
+    check_params(NAME, params, &known)?;
+    let number = |key: &str| -> Result<Option<u64>, EnvError> {
+        let Some(text) = params.get(key) else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| EnvError::Parameter {
+            env: NAME,
+            key: key.to_owned(),
+            value: text.clone(),
+            expected: "expected a whole number".into(),
+        })
+    };
+    let mut schedule = Vec::new();
+    for &fault in FAULTS {
+        schedule.extend(number(fault)?.map(|step| (fault, step)));
+    }
+    let hang = Duration::from_millis(number(HANG_MS)?.unwrap_or(1_000));
+    let spec = EnvSpec {
+        id: NAME.into(),
+        obs_dim: 2,
+        act_dim: 1,
+        action_low: vec![-1.0],
+        action_high: vec![1.0],
+        episode_steps_max: Some(EPISODE_STEPS),
+    };
+    Ok(Box::new(Faulty { spec, schedule, hang, steps: 0 }))
+}
+
+impl Faulty {
+    #[expect(clippy::cast_precision_loss, reason = "episodes are short")]
+    fn observe(&self, obs: &mut [f32]) {
+        obs.copy_from_slice(&[self.steps as f32, 1.0]);
+    }
+}
+
+impl Env for Faulty {
+    fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    fn reset(&mut self, _seed: Option<u64>, obs: &mut [f32]) -> Result<(), EnvError> {
+        self.steps = 0;
+        self.observe(obs);
+        Ok(())
+    }
+
+    fn step(&mut self, action: &[f32], obs: &mut [f32]) -> Result<StepOutcome, EnvError> {
+        check_action(action)?;
+        self.steps += 1;
+        self.observe(obs);
+        let mut reward = 1.0;
+        for &(fault, step) in &self.schedule {
+            if step != self.steps {
+                continue;
+            }
+            match fault {
+                "panic_at" => panic!("scheduled panic at step {step}"),
+                "nan_obs_at" => obs[0] = f32::NAN,
+                "nan_reward_at" => reward = f64::NAN,
+                "error_at" => {
+                    return Err(EnvError::Failed(format!("scheduled error at step {step}")));
+                }
+                _ => std::thread::sleep(self.hang),
+            }
+        }
+        Ok(StepOutcome { reward, terminated: false, truncated: false })
+    }
+}

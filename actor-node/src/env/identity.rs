@@ -1,0 +1,63 @@
+//! `identity`: a learning test that takes seconds. The observation is a target in [-1, 1]^2, the reward
+//! −|action − target|², the next target does not depend on the action. A policy that repeats its observation gets 0.
+
+use super::{Env, EnvError, Params, StepOutcome, check_action, check_params};
+use common::spec::EnvSpec;
+use rand::RngExt;
+use rand_pcg::Pcg64;
+
+/// Its name.
+pub const NAME: &str = "identity";
+
+const DIM: usize = 2;
+const EPISODE_STEPS: u32 = 20;
+
+#[derive(Debug)]
+struct Identity {
+    spec: EnvSpec,
+    target: [f32; DIM],
+    rng: Pcg64,
+}
+
+pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
+    check_params(NAME, params, &[])?;
+    let spec = EnvSpec {
+        id: NAME.into(),
+        obs_dim: DIM,
+        act_dim: DIM,
+        action_low: vec![-1.0; DIM],
+        action_high: vec![1.0; DIM],
+        episode_steps_max: Some(EPISODE_STEPS),
+    };
+    Ok(Box::new(Identity { spec, target: [0.0; DIM], rng: Pcg64::new(0, 0) }))
+}
+
+impl Identity {
+    fn next_target(&mut self, obs: &mut [f32]) {
+        self.target = std::array::from_fn(|_| self.rng.random_range(-1.0..1.0));
+        obs.copy_from_slice(&self.target);
+    }
+}
+
+impl Env for Identity {
+    fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    fn reset(&mut self, seed: Option<u64>, obs: &mut [f32]) -> Result<(), EnvError> {
+        if let Some(seed) = seed {
+            self.rng = Pcg64::new(seed.into(), 0);
+        }
+        self.next_target(obs);
+        Ok(())
+    }
+
+    fn step(&mut self, action: &[f32], obs: &mut [f32]) -> Result<StepOutcome, EnvError> {
+        check_action(action)?;
+        let miss =
+            |(action, target): (&f32, &f32)| f64::from(action.clamp(-1.0, 1.0) - target).powi(2);
+        let reward = -action.iter().zip(&self.target).map(miss).sum::<f64>();
+        self.next_target(obs);
+        Ok(StepOutcome { reward, terminated: false, truncated: false })
+    }
+}

@@ -1,0 +1,43 @@
+//! [`TimeLimit`]: truncates episodes after a number of steps.
+
+use super::{Env, EnvError, StepOutcome};
+use common::spec::EnvSpec;
+
+/// An environment whose episodes end, truncated, after `steps_max` steps. A termination on that very step is reported
+/// beside the truncation, as Gymnasium does.
+pub struct TimeLimit {
+    env: Box<dyn Env>,
+    steps_max: u32,
+    steps: u32,
+}
+
+impl TimeLimit {
+    /// Wraps `env`.
+    pub fn new(env: Box<dyn Env>, steps_max: u32) -> Self {
+        Self { env, steps_max, steps: 0 }
+    }
+}
+
+impl Env for TimeLimit {
+    fn spec(&self) -> &EnvSpec {
+        self.env.spec()
+    }
+
+    fn reset(&mut self, seed: Option<u64>, obs: &mut [f32]) -> Result<(), EnvError> {
+        self.steps = 0;
+        self.env.reset(seed, obs)
+    }
+
+    fn step(&mut self, action: &[f32], obs: &mut [f32]) -> Result<StepOutcome, EnvError> {
+        let mut outcome = self.env.step(action, obs)?;
+        self.steps += 1;
+        outcome.truncated |= self.steps >= self.steps_max;
+        Ok(outcome)
+    }
+}
+
+impl std::fmt::Debug for TimeLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TimeLimit({}, {})", self.spec().id, self.steps_max)
+    }
+}

@@ -1,0 +1,252 @@
+//! [`Lanes`]: L environments stepped as one batch, with auto-reset that keeps the final observation.
+//!
+//! Actions come in normalised to [-1, 1] and are scaled to the environment's box. Within one call, a lane whose episode
+//! ends is reset: `next_obs` holds the final observation, `obs` the one to act on next. Nothing that is not finite
+//! leaves this module, and no failing environment ends the process: a lane that panics, fails or returns NaN is rebuilt,
+//! its episode discarded and reported.
+
+use crate::env::{self, Env, EnvError, Params};
+use common::runtime::seed::SeedTree;
+use common::spec::EnvSpec;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A lane that fails this often without a good step in between will not recover.
+const FAILURES_IN_A_ROW_MAX: u32 = 10;
+
+/// Why an episode was thrown away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The environment panicked.
+    Panic,
+    /// The environment reported an error.
+    Error,
+    /// An observation or a reward was not finite.
+    NotFinite,
+    /// A step took longer than its deadline.
+    Hang,
+}
+
+impl Fault {
+    /// As in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Panic => "panic",
+            Self::Error => "error",
+            Self::NotFinite => "not_finite",
+            Self::Hang => "hang",
+        }
+    }
+}
+
+/// An episode that ended by itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ended {
+    /// Which lane.
+    pub lane: usize,
+    /// Sum of rewards.
+    pub episode_return: f64,
+    /// Steps.
+    pub length: u64,
+}
+
+/// What one turn of all lanes gave. L lanes, O numbers per observation.
+#[derive(Debug, Clone, Default)]
+pub struct Turn {
+    /// (L, O), after the action; at an episode's end the final observation
+    pub next_obs: Vec<f32>,
+    /// (L)
+    pub reward: Vec<f64>,
+    /// (L)
+    pub terminated: Vec<bool>,
+    /// (L)
+    pub truncated: Vec<bool>,
+    /// (L, O), to act on next
+    pub obs: Vec<f32>,
+    /// Episodes that ended.
+    pub ended: Vec<Ended>,
+    /// Lanes whose episode was thrown away; their other entries mean nothing, but `obs` is a fresh start.
+    pub discarded: Vec<(usize, Fault, String)>,
+}
+
+/// The lanes, on the caller's thread.
+#[derive(Debug)]
+pub struct Lanes {
+    name: String,
+    params: Params,
+    spec: EnvSpec,
+    scale: Vec<f32>,
+    bias: Vec<f32>,
+    seeds: SeedTree,
+    builds: u64,
+    lanes: Vec<Lane>,
+    env_action: Vec<f32>,
+}
+
+struct Lane {
+    env: Box<dyn Env>,
+    episode_return: f64,
+    length: u64,
+    failures: u32,
+}
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Lane({}, step {})", self.env.spec().id, self.length)
+    }
+}
+
+impl Lanes {
+    /// Builds `count` lanes of an environment and starts their first episodes. Lane i is seeded from `seeds.index(i)`,
+    /// a rebuilt one from the next index that nobody had.
+    ///
+    /// # Errors
+    /// The environment does not exist, or does not start.
+    pub fn new(
+        name: &str,
+        params: &Params,
+        count: usize,
+        seeds: SeedTree,
+    ) -> Result<(Self, Turn), EnvError> {
+        let spec = env::make(name, params)?.spec().clone();
+        let mut lanes = Self {
+            name: name.to_owned(),
+            params: params.clone(),
+            scale: spec.action_scale(),
+            bias: spec.action_bias(),
+            env_action: vec![0.0; spec.act_dim],
+            spec,
+            seeds,
+            builds: 0,
+            lanes: Vec::with_capacity(count),
+        };
+        let (obs_dim, mut turn) = (lanes.spec.obs_dim, Turn::default());
+        turn.next_obs = vec![0.0; count * obs_dim];
+        turn.obs = vec![0.0; count * obs_dim];
+        turn.reward = vec![0.0; count];
+        turn.terminated = vec![false; count];
+        turn.truncated = vec![false; count];
+        for obs in turn.obs.chunks_exact_mut(obs_dim) {
+            let lane = lanes.build(obs)?;
+            lanes.lanes.push(lane);
+        }
+        Ok((lanes, turn))
+    }
+
+    /// Shapes and bounds.
+    pub fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    /// Lanes.
+    pub fn count(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Steps every lane with its action of `actions` (L, A), normalised, and replaces the contents of `turn`, which must
+    /// come from [`Lanes::new`].
+    ///
+    /// # Errors
+    /// A lane fails again and again, or cannot be rebuilt.
+    pub fn step(&mut self, actions: &[f32], turn: &mut Turn) -> Result<(), EnvError> {
+        let (obs_dim, act_dim) = (self.spec.obs_dim, self.spec.act_dim);
+        turn.ended.clear();
+        turn.discarded.clear();
+        for (lane, action) in actions.chunks_exact(act_dim).enumerate() {
+            let span = lane * obs_dim..(lane + 1) * obs_dim;
+            let (scale, bias) = (&self.scale, &self.bias);
+            for (j, value) in self.env_action.iter_mut().enumerate() {
+                *value = action[j].mul_add(scale[j], bias[j]);
+            }
+            match self.lanes[lane].step(&self.env_action, &mut turn.next_obs[span.clone()]) {
+                Ok(outcome) => {
+                    turn.reward[lane] = outcome.reward;
+                    turn.terminated[lane] = outcome.terminated;
+                    turn.truncated[lane] = outcome.truncated;
+                    let obs = &mut turn.obs[span.clone()];
+                    if outcome.terminated || outcome.truncated {
+                        let Lane { episode_return, length, .. } = self.lanes[lane];
+                        turn.ended.push(Ended { lane, episode_return, length });
+                        if let Err((_, reason)) = self.lanes[lane].reset(None, obs) {
+                            self.rebuild(lane, &reason, obs)?;
+                        }
+                    } else {
+                        obs.copy_from_slice(&turn.next_obs[span]);
+                    }
+                }
+                Err((fault, reason)) => {
+                    self.rebuild(lane, &reason, &mut turn.obs[span])?;
+                    turn.discarded.push((lane, fault, reason));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn rebuild(&mut self, lane: usize, reason: &str, obs: &mut [f32]) -> Result<(), EnvError> {
+        let failures = self.lanes[lane].failures + 1;
+        if failures >= FAILURES_IN_A_ROW_MAX {
+            let name = &self.name;
+            return Err(EnvError::Failed(format!(
+                "{name} failed {failures} times in a row without a good step, the last time: {reason}"
+            )));
+        }
+        self.lanes[lane] = Lane { failures, ..self.build(obs)? };
+        Ok(())
+    }
+
+    fn build(&mut self, obs: &mut [f32]) -> Result<Lane, EnvError> {
+        let seed = self.seeds.index(self.builds).seed();
+        self.builds += 1;
+        let env = env::make(&self.name, &self.params)?;
+        let mut lane = Lane { env, episode_return: 0.0, length: 0, failures: 0 };
+        lane.reset(Some(seed), obs)
+            .map_err(|(_, reason)| EnvError::Failed(format!("{}: {reason}", self.name)))?;
+        Ok(lane)
+    }
+}
+
+impl Lane {
+    fn step(
+        &mut self,
+        action: &[f32],
+        obs: &mut [f32],
+    ) -> Result<env::StepOutcome, (Fault, String)> {
+        // The environment is rebuilt after a panic, so nothing half-done is ever looked at.
+        let stepped = catch_unwind(AssertUnwindSafe(|| self.env.step(action, obs)));
+        let outcome = finished(stepped)?;
+        if !outcome.reward.is_finite() {
+            return Err((Fault::NotFinite, format!("reward is {}", outcome.reward)));
+        }
+        check_obs(obs)?;
+        self.episode_return += outcome.reward;
+        self.length += 1;
+        self.failures = 0;
+        Ok(outcome)
+    }
+
+    fn reset(&mut self, seed: Option<u64>, obs: &mut [f32]) -> Result<(), (Fault, String)> {
+        (self.episode_return, self.length) = (0.0, 0);
+        let reset = catch_unwind(AssertUnwindSafe(|| self.env.reset(seed, obs)));
+        finished(reset)?;
+        check_obs(obs)
+    }
+}
+
+fn finished<T>(result: std::thread::Result<Result<T, EnvError>>) -> Result<T, (Fault, String)> {
+    match result {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err((Fault::Error, error.to_string())),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+            Err((Fault::Panic, format!("panicked: {}", text.unwrap_or_default())))
+        }
+    }
+}
+
+fn check_obs(obs: &[f32]) -> Result<(), (Fault, String)> {
+    match obs.iter().position(|value| !value.is_finite()) {
+        Some(i) => Err((Fault::NotFinite, format!("observation {i} is {}", obs[i]))),
+        None => Ok(()),
+    }
+}

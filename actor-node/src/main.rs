@@ -1,0 +1,60 @@
+//! `actor-node`: one actor of a run, or its evaluator.
+
+use actor_node::env::Params;
+use actor_node::service::{ActorNode, Evaluator, Peers};
+use clap::Parser;
+use common::config::Resolved;
+use common::process::{self, Args, Process};
+use common::transport::Endpoint;
+use common::transport::zmq::ZmqTransport;
+use std::process::ExitCode;
+use tracing::info;
+
+/// Steps environments for a run.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(flatten)]
+    args: Args,
+    /// Evaluate the newest policy deterministically instead of acting.
+    #[arg(long)]
+    evaluate: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    process::run("actor-node", &cli.args, |process| serve(process, cli.evaluate))
+}
+
+async fn serve(process: Process, evaluates: bool) -> anyhow::Result<()> {
+    let peers = peers(&process.resolved)?;
+    let transport = ZmqTransport::new(process.seeds.role("transport"));
+    let id = process.resolved.config.actor.id;
+    if evaluates {
+        let evaluator = Evaluator::new(process, Params::new())?;
+        let report = |evaluation: &actor_node::evaluation::Evaluation| {
+            let actor_node::evaluation::Evaluation { version, mean, ci95, returns, .. } =
+                evaluation;
+            info!(%version, mean, ci95, episodes = returns.len(), "evaluation");
+        };
+        evaluator.run(&transport, &peers, report).await?;
+    } else {
+        // Half of the grace period: the other half is for everything else that stops.
+        let flush = process.resolved.config.run.grace / 2;
+        ActorNode::new(process, id, Params::new(), 0)?.run(&transport, &peers, flush).await?;
+    }
+    Ok(())
+}
+
+fn peers(resolved: &Resolved) -> anyhow::Result<Peers> {
+    let parse = |key, text: &str| -> anyhow::Result<Endpoint> {
+        Ok(text.parse().map_err(|error| resolved.invalid(key, format!("{error}")))?)
+    };
+    let endpoints = &resolved.config.endpoints;
+    let replay = endpoints
+        .replay
+        .iter()
+        .map(|text| parse("endpoints.replay", text))
+        .collect::<Result<_, _>>()?;
+    Ok(Peers { replay, weights: parse("endpoints.weights", &endpoints.weights)? })
+}

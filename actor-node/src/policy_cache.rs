@@ -1,0 +1,107 @@
+//! [`PolicyCache`]: the newest weights, shared by the feed that receives them and the actors that use them.
+
+use arc_swap::ArcSwapOption;
+use common::ids::PolicyVersion;
+use common::policy::snapshot::PolicySnapshot;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Weights and when they arrived.
+#[derive(Debug, Clone)]
+pub struct Cached {
+    /// The weights, verified.
+    pub snapshot: PolicySnapshot,
+    /// When they arrived, on the process's clock.
+    pub received_at: Duration,
+}
+
+/// Newest wins. Reading is wait-free; one feed writes.
+#[derive(Debug, Default)]
+pub struct PolicyCache {
+    newest: ArcSwapOption<Cached>,
+}
+
+impl PolicyCache {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes a snapshot if it is newer than what is there; `false` if it is not. A repetition of the same version renews
+    /// its time: the learner is alive.
+    pub fn offer(&self, snapshot: PolicySnapshot, now: Duration) -> bool {
+        let current = self.newest.load();
+        let version = current.as_ref().map(|cached| cached.snapshot.version);
+        if version.is_some_and(|version| version > snapshot.version) {
+            return false;
+        }
+        let newer = version != Some(snapshot.version);
+        self.newest.store(Some(Arc::new(Cached { snapshot, received_at: now })));
+        newer
+    }
+
+    /// The newest weights; `None` before the first.
+    pub fn load(&self) -> Option<Arc<Cached>> {
+        self.newest.load_full()
+    }
+
+    /// Version of the newest weights; `None` before the first.
+    pub fn version(&self) -> Option<PolicyVersion> {
+        self.newest.load().as_ref().map(|cached| cached.snapshot.version)
+    }
+
+    /// Time since the newest weights were last heard of; `None` before the first.
+    pub fn age(&self, now: Duration) -> Option<Duration> {
+        self.newest.load().as_ref().map(|cached| now.saturating_sub(cached.received_at))
+    }
+
+    /// Whether an actor should stop and wait: nothing has been heard for longer than `age_max`. Zero means never.
+    pub fn is_stale(&self, now: Duration, age_max: Duration) -> bool {
+        !age_max.is_zero() && self.age(now).is_none_or(|age| age > age_max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::policy::arch::{Activation, PolicyArch};
+
+    fn snapshot(version: u64) -> PolicySnapshot {
+        let arch = PolicyArch {
+            obs_dim: 1,
+            act_dim: 1,
+            hidden: vec![1],
+            activation: Activation::Relu,
+            log_std_min: -20.0,
+            log_std_max: 2.0,
+        };
+        let parameters = arch.tensor_layout().parameters;
+        PolicySnapshot::new(PolicyVersion(version), &arch, vec![0.0; parameters]).unwrap()
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn only_newer_versions_are_taken_and_repetitions_renew_the_age() {
+        let cache = PolicyCache::new();
+        assert_eq!(cache.version(), None);
+        assert!(cache.offer(snapshot(2), seconds(1)));
+        assert!(!cache.offer(snapshot(1), seconds(2)));
+        assert_eq!(cache.version(), Some(PolicyVersion(2)));
+        assert_eq!(cache.age(seconds(4)), Some(seconds(3)));
+        assert!(!cache.offer(snapshot(2), seconds(4)));
+        assert_eq!(cache.age(seconds(4)), Some(seconds(0)));
+    }
+
+    #[test]
+    fn a_silent_learner_makes_the_cache_stale_unless_that_is_switched_off() {
+        let cache = PolicyCache::new();
+        assert!(cache.is_stale(seconds(0), seconds(5)));
+        cache.offer(snapshot(1), seconds(1));
+        assert!(!cache.is_stale(seconds(6), seconds(5)));
+        assert!(cache.is_stale(seconds(7), seconds(5)));
+        assert!(!cache.is_stale(seconds(1_000), seconds(0)));
+    }
+}

@@ -1,0 +1,70 @@
+//! [`PolicyFeed`]: receives weights, checks them, and puts them into the policy cache.
+
+use crate::metrics::FeedMetrics;
+use crate::policy_cache::PolicyCache;
+use common::policy::arch::PolicyArch;
+use common::policy::snapshot::PolicySnapshot;
+use common::runtime::clock::Clock;
+use common::transport::{Message, Subscriber};
+use common::wire::message::Event;
+use common::wire::rows::expect_frames;
+use common::wire::{WireError, decode};
+use std::sync::Arc;
+use tracing::{info, warn};
+
+/// What a receiver of weights needs.
+#[derive(Debug)]
+pub struct PolicyFeed {
+    /// Where weights come from.
+    pub subscriber: Subscriber,
+    /// Where they go.
+    pub cache: Arc<PolicyCache>,
+    /// What they must fit.
+    pub arch: PolicyArch,
+    /// `Cluster::hash`.
+    pub cluster_hash: u64,
+    /// Time.
+    pub clock: Clock,
+    /// Counters.
+    pub metrics: FeedMetrics,
+}
+
+impl PolicyFeed {
+    /// Receives until the transport stops. Weights that do not fit are refused; the first refusal of a kind is logged.
+    pub async fn run(mut self) {
+        let mut last_refusal = None;
+        while let Some(message) = self.subscriber.incoming.recv().await {
+            match self.read(&message) {
+                Ok(snapshot) => {
+                    let version = snapshot.version;
+                    if self.cache.offer(snapshot, self.clock.now()) {
+                        self.metrics.received.inc();
+                        if last_refusal.take().is_some() {
+                            info!(%version, "weights are accepted again");
+                        }
+                    }
+                }
+                Err(refusal) => {
+                    self.metrics.refused.inc();
+                    if last_refusal.as_ref() != Some(&refusal) {
+                        warn!(refusal, "weights refused");
+                    }
+                    last_refusal = Some(refusal);
+                }
+            }
+        }
+    }
+
+    fn read(&self, message: &Message) -> Result<PolicySnapshot, String> {
+        let malformed = |error: WireError| error.to_string();
+        let (event, data) = decode::<Event>(message).map_err(malformed)?;
+        let Event::Policy { version, arch_hash, cluster_hash, checksum, .. } = event;
+        if cluster_hash != self.cluster_hash {
+            return Err("[cluster] settings differ between the learner and this process".to_owned());
+        }
+        expect_frames(data, 1).map_err(malformed)?;
+        let snapshot =
+            PolicySnapshot::from_le_bytes(version, &self.arch, arch_hash, checksum, &data[0]);
+        snapshot.map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,327 @@
+//! [`ActorNode`] and [`Evaluator`]: the roles as functions of their sockets and a reason to stop.
+
+use crate::actor::{Actor, ActorError, Counters, Habits};
+use crate::env::{EnvError, Params};
+use crate::evaluation::{Evaluation, evaluate};
+use crate::metrics::{ActorMetrics, EvaluatorMetrics, FeedMetrics, UploadMetrics};
+use crate::n_step::NStep;
+use crate::policy_cache::PolicyCache;
+use crate::policy_feed::PolicyFeed;
+use crate::spool::Spool;
+use crate::uploader::{Identity, Uploader};
+use crate::watched::{LaneGroup, Recipe};
+use common::config::{Config, ConfigError};
+use common::ids::{ActorId, Incarnation, PolicyVersion};
+use common::policy::arch::{ArchError, PolicyArch};
+use common::policy::infer::PolicyNet;
+use common::policy::snapshot::SnapshotError;
+use common::process::Process;
+use common::runtime::seed::SeedTree;
+use common::runtime::shutdown::StopReason;
+use common::spec::{EnvSpec, ItemLayout};
+use common::telemetry::metrics::MetricsError;
+use common::transport::{Endpoint, Transport, TransportError};
+use common::wire::link::{Link, Rejected};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tracing::info;
+
+/// Why an actor or an evaluator does not start, or ends early.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The settings do not fit the environment.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The environment cannot be used.
+    #[error(transparent)]
+    Env(#[from] EnvError),
+    /// The actor ended early.
+    #[error(transparent)]
+    Actor(#[from] ActorError),
+    /// The policy's description makes no sense.
+    #[error(transparent)]
+    Arch(#[from] ArchError),
+    /// Weights that do not fit.
+    #[error(transparent)]
+    Weights(#[from] SnapshotError),
+    /// A metric is registered otherwise already.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// A socket cannot be made.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// A replay server will not have us.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// The operating system gives no thread.
+    #[error("start the actor's thread: {0}")]
+    Thread(std::io::Error),
+    /// A thread or task panicked; the log has the details.
+    #[error("the {0} panicked")]
+    Panicked(&'static str),
+}
+
+/// Where an actor's peers are.
+#[derive(Debug, Clone)]
+pub struct Peers {
+    /// Replay servers, in order.
+    pub replay: Vec<Endpoint>,
+    /// Where weights come from.
+    pub weights: Endpoint,
+}
+
+/// One actor, built and not yet connected.
+#[derive(Debug)]
+pub struct ActorNode {
+    process: Process,
+    id: u32,
+    actor: Actor,
+    spec: EnvSpec,
+    arch: PolicyArch,
+}
+
+impl ActorNode {
+    /// Builds actor number `id` with its environments, which take `env_steps_max` steps (0: no limit).
+    ///
+    /// # Errors
+    /// The environment does not exist, does not start, or has other shapes than `[cluster]` says.
+    pub fn new(
+        process: Process,
+        id: u32,
+        params: Params,
+        env_steps_max: u64,
+    ) -> Result<Self, NodeError> {
+        let spec = process.resolved.env_spec()?;
+        let actor =
+            build_actor(&process.resolved.config, &process, id, params, env_steps_max, &spec)?;
+        let arch = process.resolved.config.policy_arch(&spec);
+        Ok(Self { process, id, actor, spec, arch })
+    }
+
+    /// What others may read while it runs.
+    pub fn counters(&self) -> Arc<Counters> {
+        self.actor.counters()
+    }
+
+    /// Acts until the process is asked to stop or the actor has done its steps, and delivers what was collected; after
+    /// a stop, for `flush` at the longest.
+    ///
+    /// # Errors
+    /// The environment cannot be used any more, or a replay server will not have us.
+    pub async fn run(
+        self,
+        transport: &dyn Transport,
+        peers: &Peers,
+        flush: Duration,
+    ) -> Result<(), NodeError> {
+        let Self { process, id, actor, spec, arch } = self;
+        let (config, shutdown) = (&process.resolved.config, &process.shutdown);
+        let name = format!("actor-{id}");
+        let cache = Arc::new(PolicyCache::new());
+        let spool = Arc::new(Spool::new(config.actor.spool_rows));
+        let feed = start_feed(&process, transport, peers, &cache, &arch, &id.to_string())?;
+        let identity = Identity {
+            actor: ActorId(id),
+            incarnation: new_life(&process, id),
+            cluster: config.cluster.clone(),
+            layout: ItemLayout::transition(&spec),
+        };
+        let mut uploads = JoinSet::new();
+        for endpoint in &peers.replay {
+            let link = Link::new(transport.connect_dealer(endpoint)?, endpoint.clone());
+            let metrics = UploadMetrics::new(&process.admin.metrics, id)?;
+            let clock = process.clock.clone();
+            uploads.spawn(
+                Uploader::new(link, identity.clone(), Arc::clone(&spool), clock, metrics).run(),
+            );
+        }
+        let (cached, spooled) = (Arc::clone(&cache), Arc::clone(&spool));
+        let (clock, stop) = (process.clock.clone(), shutdown.token());
+        let acting = shutdown
+            .spawn_thread(&name, move || actor.run(&cached, &spooled, &clock, &stop))
+            .map_err(NodeError::Thread)?;
+        process.admin.readiness.ready(&name);
+        let uploaded = drain(&mut uploads, shutdown.cancelled(), flush).await;
+        process.admin.readiness.not_ready(&name, "stopping");
+        spool.close();
+        if let Err(error) = &uploaded {
+            shutdown.request(StopReason::Requested(format!("{name}: {error}")));
+        }
+        let acted = tokio::task::spawn_blocking(move || acting.join()).await;
+        feed.abort();
+        uploaded?;
+        Ok(acted.ok().and_then(Result::ok).ok_or(NodeError::Panicked("actor"))??)
+    }
+}
+
+fn build_actor(
+    config: &Config,
+    process: &Process,
+    id: u32,
+    params: Params,
+    env_steps_max: u64,
+    expected: &EnvSpec,
+) -> Result<Actor, NodeError> {
+    let seeds = process.seeds.role("actor").index(id.into());
+    let recipe = Recipe {
+        env: config.cluster.env.clone(),
+        params,
+        lanes: config.actor.lanes,
+        seeds: seeds.role("env"),
+    };
+    let started = LaneGroup::new(recipe, config.actor.step_deadline)?;
+    let spec = started.0.spec().clone();
+    for (key, same) in [
+        ("cluster.obs_dim", spec.obs_dim == expected.obs_dim),
+        ("cluster.act_dim", spec.act_dim == expected.act_dim),
+        ("cluster.action_low", spec.action_low == expected.action_low),
+        ("cluster.action_high", spec.action_high == expected.action_high),
+    ] {
+        if !same {
+            let EnvSpec { id, obs_dim, act_dim, action_low, action_high, .. } = &spec;
+            let shapes = format!(
+                "obs_dim {obs_dim}, act_dim {act_dim}, actions {action_low:?} to {action_high:?}"
+            );
+            return Err(process.resolved.invalid(key, format!("{id} has {shapes}")).into());
+        }
+    }
+    let habits = Habits {
+        warmup_steps: config.actor.warmup_steps,
+        insert_rows: config.actor.insert_rows,
+        policy_age_max: config.actor.policy_age_max,
+        env_steps_max,
+    };
+    let window = || NStep::new(&spec, config.cluster.n_step, config.cluster.gamma);
+    let windows = (0..config.actor.lanes).map(|_| window()).collect();
+    let net = PolicyNet::new(&config.policy_arch(&spec))?;
+    let metrics = ActorMetrics::new(&process.admin.metrics, id)?;
+    Ok(Actor::new(started, windows, net, seeds.role("exploration").rng(), habits, metrics))
+}
+
+/// Differs from every other life of this actor, on this machine or another.
+fn new_life(process: &Process, id: u32) -> Incarnation {
+    let nanos = process.clock.unix_time().as_nanos() & u128::from(u64::MAX);
+    let nanos = u64::try_from(nanos).expect("masked to 64 bits");
+    Incarnation(SeedTree::new(nanos).index(id.into()).index(std::process::id().into()).seed())
+}
+
+fn start_feed(
+    process: &Process,
+    transport: &dyn Transport,
+    peers: &Peers,
+    cache: &Arc<PolicyCache>,
+    arch: &PolicyArch,
+    who: &str,
+) -> Result<tokio::task::JoinHandle<()>, NodeError> {
+    let feed = PolicyFeed {
+        subscriber: transport.subscribe(&peers.weights)?,
+        cache: Arc::clone(cache),
+        arch: arch.clone(),
+        cluster_hash: process.resolved.config.cluster.hash(),
+        clock: process.clock.clone(),
+        metrics: FeedMetrics::new(&process.admin.metrics, who)?,
+    };
+    Ok(tokio::spawn(feed.run()))
+}
+
+/// Waits for the uploads: all of them while the process runs, `flush` longer once it is asked to stop.
+async fn drain(
+    uploads: &mut JoinSet<Result<(), Rejected>>,
+    stopping: impl Future<Output = ()>,
+    flush: Duration,
+) -> Result<(), NodeError> {
+    let deadline = async {
+        stopping.await;
+        tokio::time::sleep(flush).await;
+    };
+    tokio::pin!(deadline);
+    loop {
+        tokio::select! {
+            joined = uploads.join_next() => match joined {
+                None => return Ok(()),
+                Some(uploaded) => uploaded.map_err(|_| NodeError::Panicked("uploader"))??,
+            },
+            () = &mut deadline => {
+                let servers = uploads.len();
+                info!(servers, "rows were not acknowledged in time and are given up");
+                uploads.shutdown().await;
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Evaluates the newest policy again and again.
+#[derive(Debug)]
+pub struct Evaluator {
+    process: Process,
+    arch: PolicyArch,
+    params: Params,
+}
+
+impl Evaluator {
+    /// An evaluator of the run's environment.
+    ///
+    /// # Errors
+    /// The settings do not say what shapes it has.
+    pub fn new(process: Process, params: Params) -> Result<Self, NodeError> {
+        let spec = process.resolved.env_spec()?;
+        let arch = process.resolved.config.policy_arch(&spec);
+        Ok(Self { process, arch, params })
+    }
+
+    /// Evaluates each newer policy, at most once per `evaluator.interval`, and hands the result to `report`, until the
+    /// process is asked to stop.
+    ///
+    /// # Errors
+    /// The environment fails.
+    pub async fn run(
+        self,
+        transport: &dyn Transport,
+        peers: &Peers,
+        mut report: impl FnMut(&Evaluation),
+    ) -> Result<(), NodeError> {
+        let Self { process, arch, params } = self;
+        let config = &process.resolved.config;
+        let cache = Arc::new(PolicyCache::new());
+        let feed = start_feed(&process, transport, peers, &cache, &arch, "evaluator")?;
+        let metrics = EvaluatorMetrics::new(&process.admin.metrics)?;
+        let seeds = process.seeds.role("evaluator");
+        let (mut evaluated, mut round) = (None::<PolicyVersion>, 0);
+        process.admin.readiness.ready("evaluator");
+        loop {
+            tokio::select! {
+                () = process.shutdown.cancelled() => break,
+                () = tokio::time::sleep(config.evaluator.interval) => {}
+            }
+            let Some(cached) =
+                cache.load().filter(|cached| evaluated != Some(cached.snapshot.version))
+            else {
+                continue;
+            };
+            let (env, episodes) = (config.cluster.env.clone(), config.evaluator.episodes);
+            let (params, arch, seeds) = (params.clone(), arch.clone(), seeds.index(round));
+            let evaluating = tokio::task::spawn_blocking(move || {
+                let mut net = PolicyNet::new(&arch)?;
+                net.set_weights(&cached.snapshot.weights)?;
+                Ok::<_, NodeError>(evaluate(
+                    &env,
+                    &params,
+                    &mut net,
+                    cached.snapshot.version,
+                    episodes,
+                    &seeds,
+                )?)
+            });
+            let evaluation = evaluating.await.map_err(|_| NodeError::Panicked("evaluation"))??;
+            (evaluated, round) = (Some(evaluation.version), round + 1);
+            metrics.episode_return.set(evaluation.mean);
+            #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+            metrics.version.set(evaluation.version.0 as f64);
+            report(&evaluation);
+        }
+        feed.abort();
+        Ok(())
+    }
+}

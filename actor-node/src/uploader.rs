@@ -1,0 +1,241 @@
+//! [`Uploader`]: delivers insert batches to one replay server, exactly once as the table sees it.
+//!
+//! Per shard it numbers batches 1, 2, 3 …, keeps each until it is acknowledged and has at most the server's credit of
+//! them outstanding. After silence, or when the server has forgotten us, it greets again and resends everything that is
+//! outstanding, in order; the server drops what it has (`docs/protocol.md`, "Inserting, exactly once"). A batch that
+//! was sent to one shard is never sent to another: it might be in both then.
+
+use crate::metrics::UploadMetrics;
+use crate::spool::{RowBatch, Spool};
+use common::config::Cluster;
+use common::ids::{ActorId, BatchSequence, Incarnation};
+use common::runtime::clock::Clock;
+use common::spec::ItemLayout;
+use common::transport::Message;
+use common::wire::encode;
+use common::wire::handshake::{Hello, Role};
+use common::wire::link::{HELLO_EVERY, Link, Rejected};
+use common::wire::message::{Reply, Request};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// A server that owes an acknowledgement and says nothing for this long is asked whether it is there.
+const ASK_AFTER: Duration = Duration::from_secs(1);
+/// Outstanding batches without an acknowledgement for this long are sent again. Doubles up to [`RESEND_MAX`] while the
+/// server answers but acknowledges nothing: it probably holds them back and did not lose them.
+const RESEND_FIRST: Duration = Duration::from_secs(1);
+const RESEND_MAX: Duration = Duration::from_secs(8);
+
+/// Who uploads.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Unique in the run.
+    pub actor: ActorId,
+    /// Drawn at start.
+    pub incarnation: Incarnation,
+    /// Settings to agree on.
+    pub cluster: Cluster,
+    /// Layout to agree on.
+    pub layout: ItemLayout,
+}
+
+/// One per replay server.
+#[derive(Debug)]
+pub struct Uploader {
+    link: Link,
+    identity: Identity,
+    spool: Arc<Spool>,
+    clock: Clock,
+    metrics: UploadMetrics,
+    lanes: Vec<Lane>,
+    up: bool,
+    progress_at: Duration,
+    resend_after: Duration,
+    /// The server has forgotten us or was silent: what is outstanding is probably lost.
+    resend_now: bool,
+}
+
+/// What is outstanding on one shard.
+#[derive(Debug)]
+struct Lane {
+    next: u64,
+    outstanding: VecDeque<(BatchSequence, RowBatch)>,
+    credit: u32,
+}
+
+impl Lane {
+    fn spare(&self) -> usize {
+        (self.credit as usize).saturating_sub(self.outstanding.len())
+    }
+
+    fn oldest(&self) -> BatchSequence {
+        self.outstanding.front().map_or(BatchSequence(self.next), |(sequence, _)| *sequence)
+    }
+}
+
+impl Uploader {
+    /// An uploader over a fresh link.
+    pub fn new(
+        link: Link,
+        identity: Identity,
+        spool: Arc<Spool>,
+        clock: Clock,
+        metrics: UploadMetrics,
+    ) -> Self {
+        let progress_at = clock.now();
+        Self {
+            link,
+            identity,
+            spool,
+            clock,
+            metrics,
+            lanes: Vec::new(),
+            up: false,
+            progress_at,
+            resend_after: RESEND_FIRST,
+            resend_now: false,
+        }
+    }
+
+    /// Delivers until the spool is closed and everything is acknowledged.
+    ///
+    /// # Errors
+    /// The server refuses this process for good.
+    pub async fn run(mut self) -> Result<(), Rejected> {
+        let mut tick = tokio::time::interval(HELLO_EVERY / 2);
+        loop {
+            self.attend();
+            if self.spool.is_finished() && self.outstanding() == 0 {
+                return Ok(());
+            }
+            let takes = self.up
+                && !self.spool.is_finished()
+                && self.lanes.iter().any(|lane| lane.spare() > 0);
+            let spool = Arc::clone(&self.spool);
+            tokio::select! {
+                _ = tick.tick() => {}
+                message = self.link.recv() => match message {
+                    Some(message) => self.receive(&message)?,
+                    None => return Ok(()),
+                },
+                Some(batch) = spool.pop(), if takes => self.dispatch(batch),
+            }
+        }
+    }
+
+    /// Batches that are not acknowledged.
+    fn outstanding(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.outstanding.len()).sum()
+    }
+
+    /// What time asks for: greeting, and resending after silence.
+    fn attend(&mut self) {
+        let now = self.clock.now();
+        let owed = self.outstanding() > 0;
+        let silent = self.link.silence(now) >= ASK_AFTER;
+        let overdue = now.saturating_sub(self.progress_at) >= self.resend_after;
+        self.resend_now |= self.link.wants_greeting() || !self.up;
+        if !self.up || self.link.wants_greeting() || (owed && (silent || overdue)) {
+            let hello = self.hello();
+            self.link.greet(&hello, now);
+        }
+        let up = self.link.is_up(now);
+        if up != self.up {
+            self.up = up;
+            self.spool.server_is_up(up);
+            if !up {
+                warn!(server = %self.link.endpoint(), "replay server does not answer, rows are kept until it does");
+            }
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        let Identity { actor, incarnation, cluster, layout } = &self.identity;
+        let oldest_unacknowledged = self.lanes.iter().map(Lane::oldest).collect();
+        Hello::new(
+            Role::Actor { id: *actor, incarnation: *incarnation, oldest_unacknowledged },
+            cluster,
+            layout,
+        )
+    }
+
+    fn receive(&mut self, message: &Message) -> Result<(), Rejected> {
+        let now = self.clock.now();
+        match self.link.read(message)? {
+            Some((Reply::Welcome { shards, window }, _)) => {
+                self.welcomed(shards.len(), window, now)
+            }
+            Some((Reply::Inserted { shard, sequence, rows_refused, credit }, _)) => {
+                let Some(lane) = self.lanes.get_mut(usize::from(shard)) else { return Ok(()) };
+                lane.credit = credit;
+                while lane.outstanding.front().is_some_and(|(oldest, _)| *oldest <= sequence) {
+                    let (_, batch) = lane.outstanding.pop_front().expect("just looked at");
+                    self.metrics.acknowledged(batch.count);
+                    self.progress_at = now;
+                    self.resend_after = RESEND_FIRST;
+                }
+                if rows_refused > 0 {
+                    warn!(server = %self.link.endpoint(), rows_refused, "the replay server refused rows");
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The server knows us (again): whatever is outstanding may have been lost on the way.
+    fn welcomed(&mut self, shards: usize, window: u32, now: Duration) {
+        while self.lanes.len() < shards {
+            self.lanes.push(Lane { next: 1, outstanding: VecDeque::new(), credit: window });
+        }
+        let waited = now.saturating_sub(self.progress_at);
+        if self.outstanding() == 0 || !(self.resend_now || waited >= self.resend_after) {
+            self.resend_now = false;
+            return;
+        }
+        self.resend_now = false;
+        self.resend_after = (self.resend_after * 2).min(RESEND_MAX);
+        self.progress_at = now;
+        let resends: Vec<_> = self
+            .lanes
+            .iter()
+            .zip(0..)
+            .flat_map(|(lane, shard)| {
+                lane.outstanding.iter().map(move |(seq, batch)| insert(shard, *seq, batch))
+            })
+            .collect();
+        info!(server = %self.link.endpoint(), batches = resends.len(), ?waited, "resending insert batches");
+        self.metrics.resent(resends.len());
+        for message in resends {
+            self.link.ask(message, now);
+        }
+    }
+
+    /// Sends a batch to the shard with the most spare credit.
+    fn dispatch(&mut self, batch: RowBatch) {
+        let (shard, lane) = self
+            .lanes
+            .iter_mut()
+            .enumerate()
+            .max_by_key(|(shard, lane)| (lane.spare(), std::cmp::Reverse((lane.next, *shard))))
+            .expect("batches are taken only after Welcome");
+        let now = self.clock.now();
+        if lane.outstanding.is_empty() {
+            self.progress_at = now;
+        }
+        let sequence = BatchSequence(lane.next);
+        lane.next += 1;
+        lane.outstanding.push_back((sequence, batch.clone()));
+        let shard = u16::try_from(shard).expect("Welcome lists at most 256 shards");
+        // A full queue loses nothing: the batch is outstanding and will be resent.
+        self.link.ask(insert(shard, sequence, &batch), now);
+    }
+}
+
+fn insert(shard: u16, sequence: BatchSequence, batch: &RowBatch) -> Message {
+    let rows = u32::try_from(batch.count).expect("bounded by INSERT_ROWS_MAX");
+    let header = Request::Insert { shard, sequence, rows, has_priorities: false };
+    encode(&header, [batch.rows.clone()])
+}

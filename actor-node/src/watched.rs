@@ -1,0 +1,160 @@
+//! [`LaneGroup`]: lanes on the caller's thread, or on a thread of their own with a deadline for every step.
+//!
+//! A step cannot be stopped from outside. A group that misses its deadline is abandoned with its thread (which ends when
+//! its step does, if ever), a fresh group is built on a fresh thread, and all its episodes are reported as discarded.
+//! Handing turns between threads costs a few microseconds, so lanes run inline unless `actor.step_deadline` is set.
+
+use crate::env::{EnvError, Params};
+use crate::lanes::{Fault, Lanes, Turn};
+use common::runtime::seed::SeedTree;
+use common::spec::EnvSpec;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+/// Building a group may take this many times the deadline of a step.
+const BUILD_FACTOR: u32 = 20;
+
+/// How to build a group.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// Environment.
+    pub env: String,
+    /// Its parameters.
+    pub params: Params,
+    /// Lanes.
+    pub lanes: usize,
+    /// Where their seeds come from.
+    pub seeds: SeedTree,
+}
+
+/// Lanes, watched or not.
+#[derive(Debug)]
+pub enum LaneGroup {
+    /// On the caller's thread.
+    Inline(Lanes),
+    /// On their own thread.
+    Watched(Watched),
+}
+
+/// A group on its own thread.
+#[derive(Debug)]
+pub struct Watched {
+    recipe: Recipe,
+    deadline: Duration,
+    generation: u64,
+    worker: Worker,
+    spec: EnvSpec,
+}
+
+type Order = (Vec<f32>, Turn);
+type Outcome = (Vec<f32>, Turn, Result<(), EnvError>);
+
+#[derive(Debug)]
+struct Worker {
+    orders: SyncSender<Order>,
+    outcomes: Receiver<Outcome>,
+}
+
+impl LaneGroup {
+    /// Builds a group; a zero deadline means inline. Returns the first observations in the turn's `obs`.
+    ///
+    /// # Errors
+    /// The environment does not exist, or does not start.
+    pub fn new(recipe: Recipe, deadline: Duration) -> Result<(Self, Turn), EnvError> {
+        if deadline.is_zero() {
+            let (lanes, turn) =
+                Lanes::new(&recipe.env, &recipe.params, recipe.lanes, recipe.seeds)?;
+            return Ok((Self::Inline(lanes), turn));
+        }
+        let (worker, spec, turn) = start(&recipe, 0, deadline)?;
+        Ok((Self::Watched(Watched { recipe, deadline, generation: 0, worker, spec }), turn))
+    }
+
+    /// Shapes and bounds.
+    pub fn spec(&self) -> &EnvSpec {
+        match self {
+            Self::Inline(lanes) => lanes.spec(),
+            Self::Watched(watched) => &watched.spec,
+        }
+    }
+
+    /// As [`Lanes::step`].
+    ///
+    /// # Errors
+    /// As there; and a group that does not even start again in time.
+    pub fn step(&mut self, actions: &[f32], turn: &mut Turn) -> Result<(), EnvError> {
+        match self {
+            Self::Inline(lanes) => lanes.step(actions, turn),
+            Self::Watched(watched) => watched.step(actions, turn),
+        }
+    }
+}
+
+impl Watched {
+    fn step(&mut self, actions: &[f32], turn: &mut Turn) -> Result<(), EnvError> {
+        let order = (actions.to_vec(), std::mem::take(turn));
+        if self.worker.orders.send(order).is_err() {
+            return Err(EnvError::Failed(format!(
+                "{}: the lanes' thread is gone",
+                self.recipe.env
+            )));
+        }
+        match self.worker.outcomes.recv_timeout(self.deadline) {
+            Ok((_, stepped, result)) => {
+                *turn = stepped;
+                result
+            }
+            Err(RecvTimeoutError::Timeout) => self.abandon(turn),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(EnvError::Failed(format!("{}: the lanes' thread is gone", self.recipe.env)))
+            }
+        }
+    }
+
+    fn abandon(&mut self, turn: &mut Turn) -> Result<(), EnvError> {
+        self.generation += 1;
+        (self.worker, self.spec, *turn) = start(&self.recipe, self.generation, self.deadline)?;
+        let reason = format!("step took longer than {:?}", self.deadline);
+        turn.discarded =
+            (0..self.recipe.lanes).map(|lane| (lane, Fault::Hang, reason.clone())).collect();
+        Ok(())
+    }
+}
+
+fn start(
+    recipe: &Recipe,
+    generation: u64,
+    deadline: Duration,
+) -> Result<(Worker, EnvSpec, Turn), EnvError> {
+    let (orders, inbox) = sync_channel::<Order>(1);
+    let (outbox, outcomes) = sync_channel::<Outcome>(1);
+    let (started, ready) = sync_channel(1);
+    let mut recipe = recipe.clone();
+    let env = recipe.env.clone();
+    let body = move || {
+        if generation > 0 {
+            recipe.seeds = recipe.seeds.role("rebuilt").index(generation);
+        }
+        let built = Lanes::new(&recipe.env, &recipe.params, recipe.lanes, recipe.seeds);
+        let (answer, lanes) = match built {
+            Ok((lanes, turn)) => (Ok((lanes.spec().clone(), turn)), Some(lanes)),
+            Err(error) => (Err(error), None),
+        };
+        let (Ok(()), Some(mut lanes)) = (started.send(answer), lanes) else { return };
+        for (actions, mut turn) in inbox {
+            let result = lanes.step(&actions, &mut turn);
+            if outbox.send((actions, turn, result)).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("lanes".into())
+        .spawn(body)
+        .map_err(|error| EnvError::Failed(format!("start a thread for {env}: {error}")))?;
+    let limit = deadline * BUILD_FACTOR;
+    let built = ready.recv_timeout(limit);
+    let (spec, turn) =
+        built.map_err(|_| EnvError::Failed(format!("{env}: did not start within {limit:?}")))??;
+    Ok((Worker { orders, outcomes }, spec, turn))
+}
