@@ -130,10 +130,7 @@ async fn run(
     Ok(took)
 }
 
-async fn run_unguarded(
-    bytes: usize,
-    messages: u64,
-) -> Result<Cost, Box<dyn Error + Send + Sync>> {
+async fn run_unguarded(bytes: usize, messages: u64) -> Result<Cost, Box<dyn Error + Send + Sync>> {
     let mut router = RouterSocket::new();
     let at = router.bind("tcp://127.0.0.1:0").await?;
     let mut dealer = DealerSocket::new();

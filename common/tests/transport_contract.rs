@@ -1,5 +1,7 @@
 //! The contract of `common::transport`, held against ZeroMQ over guarded tcp, ZeroMQ over ipc, and memory.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use bytes::Bytes;
 use common::limits::{FRAME_BYTES_MAX, MESSAGE_FRAMES_MAX, PEER_BACKLOG_MESSAGES};
 use common::runtime::seed::SeedTree;
@@ -283,7 +285,8 @@ async fn a_router_that_does_not_read_holds_its_dealers_back(net: Net) {
     let mut sent = 0;
     let patience = Duration::from_millis(500);
     let large = numbered(0, 256 << 10);
-    while let Ok(result) = tokio::time::timeout(patience, dealer.outgoing.send(large.clone())).await {
+    while let Ok(result) = tokio::time::timeout(patience, dealer.outgoing.send(large.clone())).await
+    {
         result.unwrap();
         sent += 1;
         assert!(sent < 1_000, "nothing holds the dealer back");
@@ -299,9 +302,8 @@ async fn a_slow_subscriber_gets_the_newest_and_holds_nobody_back(net: Net) {
     let mut fast = net.transport.subscribe(&publisher.local).unwrap();
     publish_until_seen(&publisher, &mut slow.incoming, numbered(0, 0)).await;
     publish_until_seen(&publisher, &mut fast.incoming, numbered(0, 0)).await;
-    let reading = tokio::spawn(async move {
-        while number(&next(&mut fast.incoming).await) != 300 {}
-    });
+    let reading =
+        tokio::spawn(async move { while number(&next(&mut fast.incoming).await) != 300 {} });
     for news in 1..=300 {
         soon("room to publish", publisher.outgoing.send(numbered(news, 256 << 10))).await.unwrap();
     }

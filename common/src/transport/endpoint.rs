@@ -106,7 +106,8 @@ mod tests {
 
     #[test]
     fn an_address_reads_as_it_is_written() {
-        for text in ["tcp://127.0.0.1:0", "tcp://replay-0.replay:5555", "tcp://[::1]:80", "tcp://*:1"]
+        for text in
+            ["tcp://127.0.0.1:0", "tcp://replay-0.replay:5555", "tcp://[::1]:80", "tcp://*:1"]
         {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
         }
@@ -122,8 +123,17 @@ mod tests {
     #[test]
     fn an_error_names_the_text() {
         for text in [
-            "", "replay:5555", "udp://a:1", "tcp://a", "tcp://:1", "tcp://a:65536", "tcp://::1:80",
-            "tcp://a/b:1", "ipc://relative", "ipc:///folder/", "mem://",
+            "",
+            "replay:5555",
+            "udp://a:1",
+            "tcp://a",
+            "tcp://:1",
+            "tcp://a:65536",
+            "tcp://::1:80",
+            "tcp://a/b:1",
+            "ipc://relative",
+            "ipc:///folder/",
+            "mem://",
         ] {
             let error = text.parse::<Endpoint>().unwrap_err();
             assert!(error.to_string().contains(&format!("{text:?}")), "{error}");

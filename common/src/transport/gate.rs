@@ -4,12 +4,12 @@
 //!
 //! | part | bytes |
 //! |---|---|
-//! | greeting | 64: `ff`, 8 of padding, `7f`, version (2, major first), mechanism (20, zero-padded), as-server, 31 of filler |
-//! | frame | flags, size (1 byte, or 8 if flag `02`), body; flag `01`: more frames follow, `04`: a command, others reserved |
-//! | READY | the first frame, a command: name with its length, then properties (name with 1-byte, value with 4-byte length) |
+//! | greeting | 64: `ff`, 8 of padding, `7f`, version (2, major first), mechanism (20, zero-padded), 32 more |
+//! | frame | flags (`01` more frames follow, `02` long, `04` command), size (1 byte, or 8 if long), body |
+//! | READY | the first frame, a command: `05 READY`, properties: length (1), name, length (4), value |
 //!
-//! The gate lets through one greeting with the NULL mechanism, one READY command and then data frames within its limits.
-//! zeromq 0.7 knows no other command either. A READY that claims an identity is refused: the router would hand
+//! The gate lets through one greeting with the NULL mechanism, one READY command and then data frames within its
+//! limits. zeromq 0.7 knows no other command either. A READY that claims an identity is refused: the router would hand
 //! another peer's replies to whoever claims its name. The gate holds no bytes of its own and allocates nothing.
 
 use crate::limits::{COMMAND_BYTES_MAX, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, MESSAGE_FRAMES_MAX};
@@ -47,7 +47,7 @@ impl GateLimits {
         messages: u64::MAX,
     };
 
-    /// For a publisher's port: a few short subscriptions, which the publisher keeps for as long as the connection lives.
+    /// For a publisher's port: a few short subscriptions, which it keeps for as long as the connection lives.
     pub const SUBSCRIPTIONS: Self =
         Self { frame_bytes: 256, message_frames: 1, message_bytes: 256, messages: 16 };
 }
@@ -177,8 +177,8 @@ impl FrameGate {
 
     /// How many of these bytes, the next of the stream, may be forwarded.
     ///
-    /// The rest, at most [`HELD_BYTES_MAX`], must come again at the front of the next call with more behind it. After an
-    /// error nothing of this call may be forwarded, and the connection must be closed.
+    /// The rest, at most [`HELD_BYTES_MAX`], must come again at the front of the next call with more behind it. After
+    /// an error nothing of this call may be forwarded, and the connection must be closed.
     pub fn admit(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
         let mut admitted = 0;
         while let Some(run) = self.next_run(&bytes[admitted..])? {

@@ -8,7 +8,7 @@
 //! | [`Subscriber`] | [`Transport::subscribe`] | the newest news | |
 //!
 //! [`zmq::ZmqTransport`] carries them over ZeroMQ (tcp behind the [`guard`], ipc), [`memory::MemoryTransport`] inside
-//! one process with seeded faults. Both keep this contract, and one suite (`tests/transport_contract.rs`) holds both to it:
+//! one process with seeded faults. Both keep this contract; one suite (`tests/transport_contract.rs`) holds them to it:
 //!
 //! - **At most once.** A message that was put into `outgoing` was handed over, no more. Acknowledging and sending again
 //!   is the protocol's business. Within one connection order is kept.
@@ -21,11 +21,11 @@
 //!   [`PEER_BACKLOG_MESSAGES`](crate::limits::PEER_BACKLOG_MESSAGES), so that it never delays the other peers' replies.
 //!   Replies to a peer that is gone are dropped.
 //! - **News: the newest wins.** A slow [`Subscriber`] misses messages, but never the newest, and never slows the
-//!   [`Publisher`]. At most one older message is delivered before the newest. Each message must therefore stand alone, and
-//!   one publisher carries one kind of state. Who subscribes late gets the next message, not the last one.
+//!   [`Publisher`]. At most one older message is delivered before the newest. Each message must therefore stand alone,
+//!   and one publisher carries one kind of state. Who subscribes late gets the next message, not the last one.
 //! - **Limits.** A message beyond [`MESSAGE_FRAMES_MAX`](crate::limits::MESSAGE_FRAMES_MAX),
-//!   [`FRAME_BYTES_MAX`](crate::limits::FRAME_BYTES_MAX) or [`MESSAGE_BYTES_MAX`](crate::limits::MESSAGE_BYTES_MAX) is refused,
-//!   logged and counted, never cut short.
+//!   [`FRAME_BYTES_MAX`](crate::limits::FRAME_BYTES_MAX) or
+//!   [`MESSAGE_BYTES_MAX`](crate::limits::MESSAGE_BYTES_MAX) is refused, logged and counted, never cut short.
 //! - **Closing.** Dropping `incoming` (for a publisher: every clone of `outgoing`) closes the endpoint. What waits in
 //!   `outgoing` is still handed over if that takes no longer than [`LINGER`](crate::limits::LINGER).
 //!

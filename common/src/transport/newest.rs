@@ -23,6 +23,7 @@ async fn replace_while_waiting(
 ) {
     loop {
         let received = tokio::select! {
+            biased;
             received = from_source.recv() => received,
             () = to_reader.closed() => return,
         };

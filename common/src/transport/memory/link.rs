@@ -38,6 +38,7 @@ async fn send_replies(
 ) {
     loop {
         let reply = tokio::select! {
+            biased;
             reply = from_app.recv() => reply,
             () = requests.closed(), if !from_app.is_closed() => {
                 from_app.close();
@@ -93,6 +94,7 @@ async fn run_dealer(
     let mut again = false;
     loop {
         let Attached { bound, number, broken } = tokio::select! {
+            biased;
             attached = hub.attach(&name) => attached,
             () = &mut app_gone => return,
         };
@@ -109,6 +111,7 @@ async fn run_dealer(
         let mut down = Line::new(&hub, number, "down");
         let request = Destination::Router(&requests, &id);
         let closing = tokio::select! {
+            biased;
             () = broken.cancelled() => false,
             () = &mut app_gone => true,
             () = down.carry(Source::Queue(&mut replies), Destination::App(&to_app)) => false,
@@ -142,6 +145,7 @@ async fn run_subscriber(hub: Arc<Hub>, name: String, to_app: mpsc::Sender<Messag
     let mut again = false;
     loop {
         let Attached { bound, number, broken } = tokio::select! {
+            biased;
             attached = hub.attach(&name) => attached,
             () = &mut app_gone => return,
         };
@@ -156,6 +160,7 @@ async fn run_subscriber(hub: Arc<Hub>, name: String, to_app: mpsc::Sender<Messag
         drop(news);
         let mut line = Line::new(&hub, number, "down");
         tokio::select! {
+            biased;
             () = broken.cancelled() => {}
             () = &mut app_gone => return,
             () = line.carry(Source::News(&mut subscription), Destination::App(&to_app)) => {}
@@ -235,10 +240,7 @@ impl Line {
             let first = self.under_way.front().cloned();
             let has_room = self.under_way.len() < SOCKET_QUEUE_MESSAGES;
             tokio::select! {
-                message = source.next(&self.stats), if more && has_room => match message {
-                    Some(message) => self.set_off(message),
-                    None => more = false,
-                },
+                biased;
                 Some(taken) = async {
                     let (due, message) = first?;
                     Some(destination.deliver(due, message).await)
@@ -248,11 +250,15 @@ impl Line {
                         return;
                     }
                 }
+                message = source.next(&self.stats), if more && has_room => match message {
+                    Some(message) => self.set_off(message),
+                    None => more = false,
+                },
             }
         }
     }
 
-    /// Draws a message's fate. The same number of draws each time, so that one plan's losses do not move another's delays.
+    /// Draws a message's fate, always with three draws, so that one plan's losses do not move another's delays.
     fn set_off(&mut self, message: Message) {
         let (shortest, longest) = (*self.plan.delay.start(), *self.plan.delay.end());
         let delay = shortest + longest.saturating_sub(shortest).mul_f64(self.rng.random::<f64>());

@@ -1,8 +1,8 @@
 //! The in-process twin of [`zmq`](super::zmq): the same contract, no sockets, and faults that follow from a seed.
 //!
-//! All clones of a [`MemoryTransport`] share one hub, where endpoints meet by name (`mem://name`). Every connection draws
-//! delay, loss and duplication from its own two generators, one per direction, so that a run under
-//! `tokio::time::pause` on one thread repeats itself exactly.
+//! All clones of a [`MemoryTransport`] share one hub, where endpoints meet by name (`mem://name`). Every connection
+//! draws delay, loss and duplication from its own two generators, one per direction, so that a run under
+//! `tokio::time::pause` on one thread repeats itself exactly (therefore every `select!` here is biased).
 
 mod hub;
 mod link;

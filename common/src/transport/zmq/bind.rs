@@ -3,8 +3,8 @@
 use super::super::backlog::Backlog;
 use super::super::guard::{self, GuardConfig, Kind, PublicListener};
 use super::super::local_socket::{PrivateSocket, PublicSocket};
-use super::super::{Endpoint, Message, PeerId, Publisher, Router, TransportError, TransportStats};
 use super::super::within_limits;
+use super::super::{Endpoint, Message, PeerId, Publisher, Router, TransportError, TransportStats};
 use super::wrong_transport;
 use crate::limits::{
     CONNECTIONS_MAX, LINGER, PEER_BACKLOG_BYTES, PEER_BACKLOG_MESSAGES, SOCKET_QUEUE_MESSAGES,

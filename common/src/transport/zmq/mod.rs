@@ -8,8 +8,8 @@
 //! | a DEALER never reconnects: its `recv` waits for ever, its `send` fails | a new socket after each break |
 //! | a SUB reconnects, but not if the break comes while it is registering for the news of it | the same |
 //! | an unresolved name ends `connect`; a refused port is retried for 30 s | attempts in a loop, for ever |
-//! | queues of 100,000 messages per peer; then `send` waits for that peer, and all others with it | a permit in each message bounds what is queued; replies beyond it are dropped |
-//! | PUB queues 100,000 messages for a slow subscriber and then drops the *newest* | the guard takes them and drops the oldest |
+//! | queues 100,000 messages per peer; then `send` waits, for all peers | a permit in each message; beyond it, drops |
+//! | PUB queues as many for a slow subscriber and then drops the *newest* | the guard takes them and drops the oldest |
 //! | removes its ipc file after closing, whosever it is by then | it only ever listens on names of its own |
 //!
 //! A router's tcp port is guarded; its ipc socket is not: who can open the file is trusted not to announce 2^46 bytes.

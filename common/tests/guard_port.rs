@@ -1,0 +1,204 @@
+//! A guarded port against raw TCP peers: what they may do to it, and that honest peers do not notice.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use bytes::Bytes;
+use common::runtime::seed::SeedTree;
+use common::transport::guard::GuardConfig;
+use common::transport::zmq::ZmqTransport;
+use common::transport::{Dealer, Endpoint, Message, Router, Transport, TransportStats};
+use std::future::Future;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const NEVER: Duration = Duration::from_secs(30);
+const READY: &[u8] = b"\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER";
+
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(NEVER, future).await.expect("it happens at all")
+}
+
+fn transport(config: GuardConfig) -> ZmqTransport {
+    ZmqTransport::with_guard(SeedTree::new(2), config)
+}
+
+async fn bind(transport: &ZmqTransport) -> Router {
+    transport.bind_router(&"tcp://127.0.0.1:0".parse().unwrap()).await.unwrap()
+}
+
+async fn raw(endpoint: &Endpoint) -> TcpStream {
+    let Endpoint::Tcp { host, port } = endpoint else { panic!("{endpoint} is no tcp address") };
+    TcpStream::connect((host.as_str(), *port)).await.unwrap()
+}
+
+fn greeting() -> [u8; 64] {
+    let mut greeting = [0; 64];
+    (greeting[0], greeting[9], greeting[10]) = (0xff, 0x7f, 3);
+    greeting[12..16].copy_from_slice(b"NULL");
+    greeting
+}
+
+/// Completes the NULL handshake as a DEALER.
+async fn shake_hands(stream: &mut TcpStream) {
+    stream.write_all(&greeting()).await.unwrap();
+    stream.write_all(READY).await.unwrap();
+    let mut answer = [0; 64 + 2];
+    soon(stream.read_exact(&mut answer)).await.unwrap();
+    let mut ready = vec![0; usize::from(answer[65])];
+    soon(stream.read_exact(&mut ready)).await.unwrap();
+    assert!(ready.starts_with(b"\x05READY"), "{ready:?}");
+}
+
+/// Waits until the other side has closed.
+async fn is_closed(stream: &mut TcpStream) {
+    let mut rest = Vec::new();
+    // A reset closes as well as an end.
+    soon(stream.read_to_end(&mut rest)).await.ok();
+}
+
+async fn exchange(dealer: &mut Dealer, router: &mut Router) {
+    let message = Message::new(vec![Bytes::from_static(b"still here")]);
+    dealer.outgoing.send(message.clone()).await.unwrap();
+    let (peer, seen) = soon(router.incoming.recv()).await.unwrap();
+    assert_eq!(seen, message);
+    router.outgoing.send((peer, message.clone())).await.unwrap();
+    assert_eq!(soon(dealer.incoming.recv()).await, Some(message));
+}
+
+async fn until(stats: &TransportStats, condition: impl Fn(&TransportStats) -> bool) {
+    let polling = async {
+        while !condition(stats) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(polling).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nine_bytes_that_announce_2_to_the_46_close_one_connection_and_nothing_else() {
+    let transport = transport(GuardConfig::default());
+    let mut router = bind(&transport).await;
+    let mut honest = transport.connect_dealer(&router.local).unwrap();
+    exchange(&mut honest, &mut router).await;
+
+    let mut attacker = raw(&router.local).await;
+    shake_hands(&mut attacker).await;
+    attacker.write_all(&[0, 5]).await.unwrap();
+    attacker.write_all(b"hello").await.unwrap();
+    let (_, hello) = soon(router.incoming.recv()).await.unwrap();
+    assert_eq!(hello.frames, [Bytes::from_static(b"hello")], "so far it is a peer like any other");
+    let header = [&[2][..], &(1_u64 << 46).to_be_bytes()].concat();
+    assert_eq!(header.len(), 9);
+    attacker.write_all(&header).await.unwrap();
+    is_closed(&mut attacker).await;
+
+    exchange(&mut honest, &mut router).await;
+    let stats = transport.stats();
+    until(stats, |stats| stats.guard_refused_frame_bytes.get() == 1).await;
+    assert_eq!(stats.reconnects.get(), 0, "the honest peer kept its connection");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_is_closed_and_counted_by_reason() {
+    let transport = transport(GuardConfig::default());
+    let mut router = bind(&transport).await;
+    let cases: [(&str, Vec<u8>); 6] = [
+        ("guard_refused_handshake", b"GET / HTTP/1.1\r\n\r\n".to_vec()),
+        ("guard_refused_handshake", [&greeting()[..], b"\x00\x05hello"].concat()),
+        ("guard_refused_protocol", [&greeting()[..], READY, &[0x40, 0]].concat()),
+        ("guard_refused_protocol", [&greeting()[..], READY, READY].concat()),
+        ("guard_refused_message", [&greeting()[..], READY, &[1, 0].repeat(9)].concat()),
+        ("guard_refused_frame_bytes", [&greeting()[..], READY, &[2], &[0xff; 8]].concat()),
+    ];
+    for (counter, bytes) in cases {
+        let count = |stats: &TransportStats| {
+            stats.read().into_iter().find(|(name, _)| *name == counter).unwrap().1
+        };
+        let before = count(transport.stats());
+        let mut stream = raw(&router.local).await;
+        stream.write_all(&bytes).await.unwrap();
+        is_closed(&mut stream).await;
+        until(transport.stats(), |stats| count(stats) == before + 1).await;
+    }
+    let mut honest = transport.connect_dealer(&router.local).unwrap();
+    exchange(&mut honest, &mut router).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_finish_the_handshake_in_time_is_closed() {
+    let handshake_timeout = Duration::from_millis(100);
+    let transport = transport(GuardConfig { handshake_timeout, ..GuardConfig::default() });
+    let router = bind(&transport).await;
+    let mut silent = raw(&router.local).await;
+    let mut half_done = raw(&router.local).await;
+    half_done.write_all(&greeting()).await.unwrap();
+    let mut done = raw(&router.local).await;
+    shake_hands(&mut done).await;
+    is_closed(&mut silent).await;
+    is_closed(&mut half_done).await;
+    until(transport.stats(), |stats| stats.guard_refused_timeout.get() == 2).await;
+    // The third is idle far beyond that time, and welcome.
+    tokio::time::sleep(2 * handshake_timeout).await;
+    done.write_all(&[0, 0]).await.unwrap();
+    let mut router = router;
+    assert!(soon(router.incoming.recv()).await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_port_refuses_and_a_freed_place_is_given_again() {
+    let transport = transport(GuardConfig { connections_max: 2, ..GuardConfig::default() });
+    let mut router = bind(&transport).await;
+    let mut first = raw(&router.local).await;
+    let mut second = raw(&router.local).await;
+    shake_hands(&mut first).await;
+    shake_hands(&mut second).await;
+    let mut third = raw(&router.local).await;
+    is_closed(&mut third).await;
+    assert_eq!(transport.stats().guard_refused_connections.get(), 1);
+    drop(first);
+    let mut dealer = transport.connect_dealer(&router.local).unwrap();
+    exchange(&mut dealer, &mut router).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_that_subscribes_without_end_is_closed() {
+    let transport = transport(GuardConfig::default());
+    let at = "tcp://127.0.0.1:0".parse().unwrap();
+    let publisher = transport.bind_publisher(&at).await.unwrap();
+    let mut greedy = raw(&publisher.local).await;
+    greedy.write_all(&greeting()).await.unwrap();
+    greedy.write_all(b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB").await.unwrap();
+    // The connection may close under the last of them.
+    greedy.write_all(&[0, 2, 1, b'a'].repeat(1_000)).await.ok();
+    is_closed(&mut greedy).await;
+    until(transport.stats(), |stats| stats.guard_refused_subscriptions.get() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_private_socket_is_for_this_user_only_and_goes_with_the_port() {
+    use std::os::unix::fs::MetadataExt as _;
+    let ours = || -> Vec<_> {
+        let folders = std::fs::read_dir(std::env::temp_dir()).unwrap().flatten();
+        let named = folders.filter(|f| f.file_name().to_string_lossy().starts_with("sapex-"));
+        named.map(|folder| folder.path()).collect()
+    };
+    let before = ours();
+    let transport = transport(GuardConfig::default());
+    let router = bind(&transport).await;
+    let made: Vec<_> = ours().into_iter().filter(|folder| !before.contains(folder)).collect();
+    // Other tests of this process make theirs at the same time; each of them must be closed to others.
+    assert!(!made.is_empty());
+    for folder in &made {
+        if let Ok(metadata) = std::fs::metadata(folder) {
+            assert_eq!(metadata.mode() & 0o777, 0o700, "{}", folder.display());
+        }
+    }
+    drop(router);
+    let gone = async {
+        while made.iter().any(|folder| folder.exists()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(gone).await;
+}
