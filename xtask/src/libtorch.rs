@@ -1,0 +1,268 @@
+//! Fetches libtorch from PyPI: one place, no account, and the same bytes as everybody's `pip install torch`.
+//!
+//! The wheel is a CUDA build. Its CPU half works without a GPU, but its `libtorch_cpu.so` wants two small CUDA libraries
+//! at load time (`libcudart.so.13`, `libcupti.so.13`), and its `libtorch.so` wants all of CUDA. So the CPU folder holds
+//! the CPU libraries, those two, and a linker script in the place of `libtorch.so`: 0.5 GB instead of 5.
+//!
+//! | folder | `lib/` | `include/` |
+//! |---|---|---|
+//! | `.libtorch` | `libtorch_cpu.so libc10.so libgomp.so.1 libcudart.so.13 libcupti.so.13`, `libtorch.so` (a script) | headers |
+//! | `.libtorch-cuda` | link to `torch/lib`; what it loads lies in `nvidia/*/lib`, where its own rpath looks | link |
+//!
+//! A folder is built beside its final name and renamed, so one that exists is complete.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use fs_err as fs;
+use std::env::consts::{ARCH, OS};
+use std::ffi::OsStr;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What `tch` is pinned to.
+const TORCH_VERSION: &str = "2.11.0";
+
+/// Unpacks the members of a wheel (argument 1) that begin with one of the prefixes (3..) into a folder (2).
+const UNPACK: &str = "
+import sys, zipfile
+wheel = zipfile.ZipFile(sys.argv[1])
+wheel.extractall(sys.argv[2], [n for n in wheel.namelist() if n.startswith(tuple(sys.argv[3:]))])
+";
+
+/// Which libtorch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// For any x86-64 Linux machine.
+    Cpu,
+    /// For a machine with an NVIDIA driver.
+    Cuda,
+}
+
+impl Build {
+    /// From the command line's switch.
+    pub(crate) fn new(cuda: bool) -> Self {
+        if cuda { Self::Cuda } else { Self::Cpu }
+    }
+
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Cpu => ".libtorch",
+            Self::Cuda => ".libtorch-cuda",
+        }
+    }
+
+    /// Members of the torch wheel that are unpacked.
+    fn members(self) -> &'static [&'static str] {
+        match self {
+            Self::Cpu => &[
+                "torch/include/",
+                "torch/lib/libtorch_cpu.so",
+                "torch/lib/libc10.so",
+                "torch/lib/libgomp.so.1",
+            ],
+            Self::Cuda => &["torch/include/", "torch/lib/"],
+        }
+    }
+
+    /// What else pip must bring, picked from the wheel's own `Requires-Dist` lines so that versions are stated once.
+    fn requirements(self, metadata: &str) -> Vec<String> {
+        let requires = metadata.lines().filter_map(|line| line.strip_prefix("Requires-Dist: "));
+        let unmarked = requires.map(|line| line.split(';').next().unwrap_or(line).trim());
+        match self {
+            Self::Cpu => unmarked
+                .filter_map(|line| line.strip_prefix("cuda-toolkit[")?.split_once(']'))
+                .map(|(_, version)| format!("cuda-toolkit[cudart,cupti]{version}"))
+                .collect(),
+            Self::Cuda => unmarked
+                .filter(|line| line.starts_with("nvidia-") || line.starts_with("cuda-toolkit["))
+                .map(String::from)
+                .collect(),
+        }
+    }
+}
+
+/// Puts libtorch into the workspace, unless it is there or the user has one.
+///
+/// # Errors
+/// No Linux on x86-64, no Python 3.10 with pip, no network, no space. What was begun is left under `*.partial`, which
+/// nothing reads and the next call removes.
+pub(crate) fn fetch(root: &Path, build: Build) -> Result<()> {
+    let folder = root.join(build.folder());
+    if let Some(own) = users_libtorch(root) {
+        say(&format!("LIBTORCH is set: using {}, nothing fetched", own.display()));
+        return Ok(());
+    }
+    let complete = fs::read_to_string(folder.join("build-version"))
+        .is_ok_and(|version| version.trim() == TORCH_VERSION);
+    if !complete {
+        ensure!(
+            OS == "linux" && ARCH == "x86_64",
+            "no libtorch {TORCH_VERSION} recipe for {OS} on {ARCH}: set LIBTORCH to the folder of your own"
+        );
+        let partial = root.join(format!("{}.partial", build.folder()));
+        remove_if_present(&partial)?;
+        assemble(&partial, build)?;
+        remove_if_present(&folder)?;
+        fs::rename(&partial, &folder)?;
+    }
+    say(&format!("libtorch {TORCH_VERSION} ({build:?}) is in {}", folder.display()));
+    if build == Build::Cuda {
+        say(&format!("to build with it: export LIBTORCH={}", folder.display()));
+    }
+    Ok(())
+}
+
+/// `LIBTORCH`, where it is not one of the two folders that this program fills: cargo itself sets it to the first.
+fn users_libtorch(root: &Path) -> Option<PathBuf> {
+    let set = PathBuf::from(std::env::var_os("LIBTORCH")?);
+    let ours = [Build::Cpu, Build::Cuda].map(|build| root.join(build.folder()));
+    (!ours.contains(&set)).then_some(set)
+}
+
+/// Downloads, unpacks and links everything below `partial`.
+fn assemble(partial: &Path, build: Build) -> Result<()> {
+    let wheels = partial.join("wheels");
+    fs::create_dir_all(&wheels)?;
+    // The folder hides itself from git under whatever name it is found.
+    fs::write(partial.join(".gitignore"), "*\n")?;
+
+    let python = python_with_pip(partial)?;
+    let torch = format!("torch=={TORCH_VERSION}");
+    download(&python, &wheels, &["--no-deps", &torch])?;
+    let info = format!("torch-{TORCH_VERSION}.dist-info/METADATA");
+    let members: Vec<_> = build.members().iter().copied().chain([info.as_str()]).collect();
+    for wheel in wheels_in(&wheels)? {
+        unpack(&python, &wheel, partial, &members)?;
+        fs::remove_file(wheel)?; // half a gigabyte, not needed beside its content
+    }
+
+    let requirements = build.requirements(&fs::read_to_string(partial.join(&info))?);
+    ensure!(
+        !requirements.is_empty(),
+        "the {torch} wheel asks for no cuda-toolkit: not the build this knows"
+    );
+    download(&python, &wheels, &requirements)?;
+    for wheel in wheels_in(&wheels)? {
+        unpack(&python, &wheel, partial, &["nvidia/"])?;
+    }
+    remove_if_present(&wheels)?;
+    remove_if_present(&partial.join("venv"))?;
+    match build {
+        Build::Cpu => lay_out_cpu(partial)?,
+        Build::Cuda => {
+            symlink("torch/lib", partial.join("lib"))?;
+            symlink("torch/include", partial.join("include"))?;
+        }
+    }
+    fs::write(partial.join("build-version"), TORCH_VERSION)?; // torch-sys checks this file
+    Ok(())
+}
+
+/// Brings the unpacked CPU pieces into the shape of a libtorch folder.
+fn lay_out_cpu(partial: &Path) -> Result<()> {
+    fs::rename(partial.join("torch/lib"), partial.join("lib"))?;
+    fs::rename(partial.join("torch/include"), partial.join("include"))?;
+    let lib = partial.join("lib");
+    for name in ["libcudart.so.13", "libcupti.so.13"] {
+        fs::rename(partial.join("nvidia/cu13/lib").join(name), lib.join(name))?;
+    }
+    symlink("libgomp.so.1", lib.join("libgomp.so"))?;
+    fs::write(lib.join("libtorch.so"), "INPUT(-ltorch_cpu)\n")?;
+    remove_if_present(&partial.join("torch"))?;
+    remove_if_present(&partial.join("nvidia"))
+}
+
+/// A Python that has pip: the system's, or that of a virtual environment made for the purpose.
+fn python_with_pip(partial: &Path) -> Result<PathBuf> {
+    let system = PathBuf::from("python3");
+    let probe = |python: &Path| quiet(Command::new(python).args(["-m", "pip", "--version"]));
+    if probe(&system)
+        .context("cannot run python3: install Python 3.10 or newer, or set LIBTORCH")?
+    {
+        return Ok(system);
+    }
+    let venv = partial.join("venv");
+    let python = venv.join("bin/python3");
+    if quiet(Command::new(&system).args(["-m", "venv"]).arg(&venv))? && probe(&python)? {
+        return Ok(python);
+    }
+    bail!("python3 has neither pip nor venv: install python3-pip or python3-venv, or set LIBTORCH")
+}
+
+/// Runs a command for its exit status only.
+fn quiet(command: &mut Command) -> std::io::Result<bool> {
+    Ok(command.stdout(Stdio::null()).stderr(Stdio::null()).status()?.success())
+}
+
+/// `pip download` into `wheels`, its progress shown; wheels only, because nothing here may run a stranger's setup.py.
+fn download<S: AsRef<OsStr>>(python: &Path, wheels: &Path, what: &[S]) -> Result<()> {
+    let mut command = Command::new(python);
+    command.args(["-m", "pip", "download", "--only-binary=:all:", "--dest"]).arg(wheels).args(what);
+    run(&mut command).context("pip could not download libtorch")
+}
+
+fn unpack(python: &Path, wheel: &Path, into: &Path, members: &[&str]) -> Result<()> {
+    let mut command = Command::new(python);
+    command.args(["-c", UNPACK]).arg(wheel).arg(into).args(members);
+    run(&mut command).with_context(|| format!("could not unpack {}", wheel.display()))
+}
+
+/// Runs a command; its last line on stderr, where Python and pip put the cause, becomes the error.
+fn run(command: &mut Command) -> Result<()> {
+    let output =
+        command.stdout(Stdio::inherit()).stderr(Stdio::piped()).spawn()?.wait_with_output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let lines = || stderr.lines().map(str::trim).filter(|line| !line.is_empty());
+    // pip ends with hints about itself; the cause is its last line that begins so.
+    let cause = lines().rfind(|line| line.starts_with("ERROR:")).or_else(|| lines().next_back());
+    bail!("{}", cause.map_or_else(|| output.status.to_string(), String::from))
+}
+
+fn wheels_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut wheels = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        wheels.extend((path.extension() == Some(OsStr::new("whl"))).then_some(path));
+    }
+    Ok(wheels)
+}
+
+fn remove_if_present(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "a command-line front door")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const METADATA: &str = "Version: 2.11.0
+Requires-Dist: filelock
+Requires-Dist: cuda-toolkit[cublas,cudart,cupti]==13.0.2; platform_system == \"Linux\"
+Requires-Dist: cuda-bindings<14,>=13.0.3; platform_system == \"Linux\"
+Requires-Dist: nvidia-cudnn-cu13==9.19.0.56; platform_system == \"Linux\"
+";
+
+    #[test]
+    fn the_cpu_build_asks_for_the_two_small_cuda_libraries_only() {
+        assert_eq!(Build::Cpu.requirements(METADATA), ["cuda-toolkit[cudart,cupti]==13.0.2"]);
+    }
+
+    #[test]
+    fn the_cuda_build_asks_for_every_nvidia_library_and_nothing_of_python() {
+        assert_eq!(
+            Build::Cuda.requirements(METADATA),
+            ["cuda-toolkit[cublas,cudart,cupti]==13.0.2", "nvidia-cudnn-cu13==9.19.0.56"]
+        );
+    }
+}
