@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 const NEVER: Duration = Duration::from_secs(30);
+const READY_SUB: &[u8] = b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB";
 const READY: &[u8] = b"\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER";
 
 async fn soon<T>(future: impl Future<Output = T>) -> T {
@@ -41,8 +42,12 @@ fn greeting() -> [u8; 64] {
 
 /// Completes the NULL handshake as a DEALER.
 async fn shake_hands(stream: &mut TcpStream) {
+    shake_hands_as(stream, READY).await;
+}
+
+async fn shake_hands_as(stream: &mut TcpStream, ready: &[u8]) {
     stream.write_all(&greeting()).await.unwrap();
-    stream.write_all(READY).await.unwrap();
+    stream.write_all(ready).await.unwrap();
     let mut answer = [0; 64 + 2];
     soon(stream.read_exact(&mut answer)).await.unwrap();
     let mut ready = vec![0; usize::from(answer[65])];
@@ -168,11 +173,49 @@ async fn a_subscriber_that_subscribes_without_end_is_closed() {
     let publisher = transport.bind_publisher(&at).await.unwrap();
     let mut greedy = raw(&publisher.local).await;
     greedy.write_all(&greeting()).await.unwrap();
-    greedy.write_all(b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB").await.unwrap();
+    greedy.write_all(READY_SUB).await.unwrap();
     // The connection may close under the last of them.
     greedy.write_all(&[0, 2, 1, b'a'].repeat(1_000)).await.ok();
     is_closed(&mut greedy).await;
     until(transport.stats(), |stats| stats.guard_refused_subscriptions.get() == 1).await;
+}
+
+/// Reads one frame of a message.
+async fn read_frame(stream: &mut TcpStream) -> Vec<u8> {
+    let flags = soon(stream.read_u8()).await.unwrap();
+    let size = match flags & 2 {
+        0 => u64::from(soon(stream.read_u8()).await.unwrap()),
+        _ => soon(stream.read_u64()).await.unwrap(),
+    };
+    let mut body = vec![0; usize::try_from(size).unwrap()];
+    soon(stream.read_exact(&mut body)).await.unwrap();
+    body
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_that_does_not_read_its_connection_misses_news_but_not_the_newest() {
+    let transport = transport(GuardConfig::default());
+    let at = "tcp://127.0.0.1:0".parse().unwrap();
+    let publisher = transport.bind_publisher(&at).await.unwrap();
+    let mut deaf = raw(&publisher.local).await;
+    shake_hands_as(&mut deaf, READY_SUB).await;
+    deaf.write_all(b"\x00\x01\x01").await.unwrap();
+    let policy = Bytes::from(vec![0; 4 << 20]);
+    let news = |number: u8| Message::new(vec![Bytes::from(vec![number]), policy.clone()]);
+    while transport.stats().dropped_outdated.get() == 0 {
+        // Until then the subscription may not have arrived.
+        soon(publisher.outgoing.send(news(0))).await.unwrap();
+    }
+    // Together 600 MB: more than all buffers between the two, and than the publisher's backlog.
+    for number in 1..=150 {
+        soon(publisher.outgoing.send(news(number))).await.unwrap();
+    }
+    let mut seen = vec![0];
+    while seen.last() != Some(&150) {
+        seen.push(read_frame(&mut deaf).await[0]);
+        assert_eq!(read_frame(&mut deaf).await.len(), policy.len());
+    }
+    assert!(seen.is_sorted() && seen.len() < 100, "{seen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

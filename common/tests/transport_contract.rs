@@ -271,7 +271,8 @@ async fn a_peer_that_does_not_read_does_not_delay_the_others(net: Net) {
     while net.transport.stats().dropped_slow_peer.get() == 0 {
         rounds += 1;
         assert!(rounds < 10 * PEER_BACKLOG_MESSAGES, "nothing bounds what waits for the deaf peer");
-        router.outgoing.send((deaf_id.clone(), large.clone())).await.unwrap();
+        let to_deaf = router.outgoing.send((deaf_id.clone(), large.clone()));
+        soon("room for a reply", to_deaf).await.unwrap();
         router.outgoing.send((fine_id.clone(), numbered(2, 0))).await.unwrap();
         assert_eq!(number(&next(&mut fine.incoming).await), 2);
     }
