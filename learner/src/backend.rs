@@ -29,7 +29,10 @@ pub fn sac_config(config: &Config, spec: &EnvSpec) -> SacConfig {
         policy: config.policy_arch(spec),
         critic_hidden: learner.critic_hidden.clone(),
         critic_activation: config.cluster.activation,
-        critic_action_space: learner.critic_action_space,
+        critic_loss_factor: learner.critic_loss_factor,
+        critic_action_units: learner.critic_action_units,
+        log_prob_units: learner.log_prob_units,
+        alpha_loss: learner.alpha_loss,
         action_scale: spec.action_scale(),
         action_bias: spec.action_bias(),
         batch_size: learner.batch_size,
@@ -94,6 +97,9 @@ fn torch(
     _: &TrainState,
     _: usize,
 ) -> Result<Box<dyn Trainer + Send>, BackendError> {
-    let key = if resolved.config.learner.device == "cpu" { "learner.backend" } else { "learner.device" };
-    Err(resolved.invalid(key, "this program was built without libtorch; run `make libtorch` first").into())
+    let key =
+        if resolved.config.learner.device == "cpu" { "learner.backend" } else { "learner.device" };
+    Err(resolved
+        .invalid(key, "this program was built without libtorch; run `make libtorch` first")
+        .into())
 }

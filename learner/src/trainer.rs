@@ -3,7 +3,7 @@
 //! Two backends stand behind it, `native` (plain Rust, CPU) and `torch` (tch, feature `torch`). They hold the same
 //! [`TrainState`], give the same numbers, and each is the other's oracle. Letters: B batch, O observation, A action.
 
-pub use common::config::CriticActionSpace;
+pub use common::config::{ActionUnits, AlphaLoss};
 use common::policy::arch::{Activation, PolicyArch, TensorLayout};
 use serde::{Deserialize, Serialize};
 
@@ -16,9 +16,16 @@ pub struct SacConfig {
     pub critic_hidden: Vec<usize>,
     /// Activation of the critics.
     pub critic_activation: Activation,
-    /// Units of the actions that the critics see.
-    pub critic_action_space: CriticActionSpace,
-    /// `env_action = action * scale + bias`, shape (A); used by [`CriticActionSpace::Env`] only.
+    /// Factor of the mean squared error in each critic's loss.
+    pub critic_loss_factor: f32,
+    /// Units of the actions that the critics see: one choice for stored, target and policy actions alike
+    /// (SEED-SPEC §10 row 4).
+    pub critic_action_units: ActionUnits,
+    /// Units in which log-probabilities are densities: `Env` subtracts the sum of ln(scale).
+    pub log_prob_units: ActionUnits,
+    /// Form of the temperature's loss.
+    pub alpha_loss: AlphaLoss,
+    /// `env_action = action * scale + bias`, shape (A); used by [`ActionUnits::Env`] only.
     pub action_scale: Vec<f32>,
     /// See `action_scale`.
     pub action_bias: Vec<f32>,
@@ -85,13 +92,13 @@ pub struct Noise<'a> {
 pub struct UpdateStats {
     /// Updates that these means are over.
     pub updates: u64,
-    /// mean(w * (Q1 - y)^2)
+    /// factor * mean(w * (Q1 - y)^2)
     pub critic1_loss: f64,
-    /// mean(w * (Q2 - y)^2)
+    /// factor * mean(w * (Q2 - y)^2)
     pub critic2_loss: f64,
     /// mean(alpha * log_prob - min Q)
     pub actor_loss: f64,
-    /// -mean(log_alpha * (log_prob + target_entropy)); 0 where the temperature is fixed
+    /// The temperature's loss, in its configured form; 0 where the temperature is fixed
     pub alpha_loss: f64,
     /// Temperature used by the updates.
     pub alpha: f64,

@@ -145,15 +145,24 @@ pub enum BackendKind {
     Torch,
 }
 
-/// Which units of an action the critics see. One choice for stored, target and policy actions alike
-/// (SEED-SPEC §10 row 4).
+/// Units of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum CriticActionSpace {
+pub enum ActionUnits {
     /// The squashed action in [-1, 1], as it lies in the replay row.
     Normalised,
-    /// `action * scale + bias`, the environment's units.
+    /// `action * scale + bias`, the environment's.
     Env,
+}
+
+/// How the temperature's loss is written (SEED-SPEC §1.2, switch 9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AlphaLoss {
+    /// -mean(log_alpha * (log_prob + target_entropy))
+    Log,
+    /// -exp(log_alpha) * mean(log_prob + target_entropy)
+    Exp,
 }
 
 /// The learner.
@@ -174,7 +183,10 @@ pub struct Learner {
     pub alpha_auto: bool,
     pub alpha_init: f32,
     pub target_entropy_per_dim: f32,
-    pub critic_action_space: CriticActionSpace,
+    pub alpha_loss: AlphaLoss,
+    pub critic_loss_factor: f32,
+    pub critic_action_units: ActionUnits,
+    pub log_prob_units: ActionUnits,
     pub importance_beta: f64,
     pub prefetch_batches: usize,
     pub publish_updates: u64,

@@ -96,6 +96,11 @@ fn ranges(resolved: &Resolved) -> Vec<Rule> {
         (rate(c.learner.lr_actor), "learner.lr_actor", expect("must be above 0")),
         (rate(c.learner.lr_critic), "learner.lr_critic", expect("must be above 0")),
         (rate(c.learner.lr_alpha), "learner.lr_alpha", expect("must be above 0")),
+        (
+            rate(c.learner.critic_loss_factor),
+            "learner.critic_loss_factor",
+            expect("must be above 0"),
+        ),
         (rate(c.learner.adam_eps), "learner.adam_eps", expect("must be above 0")),
         (rate(c.learner.tau) && c.learner.tau <= 1.0, "learner.tau", expect("must be in (0, 1]")),
         (

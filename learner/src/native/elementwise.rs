@@ -1,0 +1,157 @@
+//! The loops between the matrix products, each compiled for AVX-512, AVX2 and the baseline, chosen at run time.
+
+use common::policy::arch::Activation;
+use common::policy::kernels::tanh::tanh_in_place;
+use multiversion::multiversion;
+
+/// y (n, width) += bias (width), then the activation.
+pub(crate) fn bias_activation(y: &mut [f32], bias: &[f32], activation: Activation) {
+    match activation {
+        Activation::Relu => bias_relu(y, bias),
+        Activation::Tanh => {
+            add_bias(y, bias);
+            tanh_in_place(y);
+        }
+    }
+}
+
+/// y (n, width) += bias (width).
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
+pub(crate) fn add_bias(y: &mut [f32], bias: &[f32]) {
+    for row in y.chunks_exact_mut(bias.len()) {
+        for (y, b) in row.iter_mut().zip(bias) {
+            *y += b;
+        }
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
+fn bias_relu(y: &mut [f32], bias: &[f32]) {
+    for row in y.chunks_exact_mut(bias.len()) {
+        for (y, b) in row.iter_mut().zip(bias) {
+            *y = (*y + b).max(0.0);
+        }
+    }
+}
+
+/// dy *= activation'(x), from the activation's value h = activation(x).
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
+pub(crate) fn activation_backward(dy: &mut [f32], h: &[f32], activation: Activation) {
+    match activation {
+        Activation::Relu => {
+            for (dy, h) in dy.iter_mut().zip(h) {
+                *dy = if *h > 0.0 { *dy } else { 0.0 };
+            }
+        }
+        Activation::Tanh => {
+            for (dy, h) in dy.iter_mut().zip(h) {
+                *dy *= 1.0 - h * h;
+            }
+        }
+    }
+}
+
+/// out (width) replaced by the column sums of y (n, width).
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
+pub(crate) fn column_sums(y: &[f32], out: &mut [f32]) {
+    out.fill(0.0);
+    for row in y.chunks_exact(out.len()) {
+        for (sum, y) in out.iter_mut().zip(row) {
+            *sum += y;
+        }
+    }
+}
+
+/// out (n) replaced by x (n, width) · w (width) + bias: a layer of width 1.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
+pub(crate) fn dot_rows(x: &[f32], w: &[f32], bias: f32, out: &mut [f32]) {
+    const LANES: usize = 16;
+    for (out, row) in out.iter_mut().zip(x.chunks_exact(w.len())) {
+        let mut sums = [0.0_f32; LANES];
+        let (rows, ws) = (row.chunks_exact(LANES), w.chunks_exact(LANES));
+        let rest: f32 = rows.remainder().iter().zip(ws.remainder()).map(|(x, w)| x * w).sum();
+        for (x, w) in rows.zip(ws) {
+            for i in 0..LANES {
+                sums[i] += x[i] * w[i];
+            }
+        }
+        *out = bias + rest + sums.iter().sum::<f32>();
+    }
+}
+
+/// out (width) replaced by the sum over rows of g (n) · x (n, width): the weight gradient of a layer of width 1.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
+pub(crate) fn weighted_rows(x: &[f32], g: &[f32], out: &mut [f32]) {
+    out.fill(0.0);
+    for (row, g) in x.chunks_exact(out.len()).zip(g) {
+        for (sum, x) in out.iter_mut().zip(row) {
+            *sum += g * x;
+        }
+    }
+}
+
+/// out (n, width) replaced by g (n) ⊗ w (width): the input gradient of a layer of width 1.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
+pub(crate) fn outer(g: &[f32], w: &[f32], out: &mut [f32]) {
+    for (row, g) in out.chunks_exact_mut(w.len()).zip(g) {
+        for (out, w) in row.iter_mut().zip(w) {
+            *out = g * w;
+        }
+    }
+}
+
+/// a += b.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
+pub(crate) fn add(a: &mut [f32], b: &[f32]) {
+    for (a, b) in a.iter_mut().zip(b) {
+        *a += b;
+    }
+}
+
+/// target <- tau · source + (1 − tau) · target.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
+pub(crate) fn polyak(target: &mut [f32], source: &[f32], tau: f32) {
+    for (target, source) in target.iter_mut().zip(source) {
+        *target += tau * (source - *target);
+    }
+}
+
+/// The step-dependent numbers of one Adam step (SEED-SPEC §2.3).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AdamStep {
+    /// lr / (1 − β1^t)
+    pub(crate) rate: f32,
+    /// 1 / √(1 − β2^t)
+    pub(crate) scale: f32,
+    /// Outside the root.
+    pub(crate) eps: f32,
+}
+
+const BETA1: f32 = 0.9;
+const BETA2: f32 = 0.999;
+
+impl AdamStep {
+    /// Of step number `t`, counted from 1.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "f32 arithmetic by design; the powers are taken in f64"
+    )]
+    pub(crate) fn new(lr: f32, eps: f32, t: u64) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+        let t = t as f64;
+        let correction = |beta: f32| 1.0 - f64::from(beta).powf(t);
+        let rate = (f64::from(lr) / correction(BETA1)) as f32;
+        Self { rate, scale: (1.0 / correction(BETA2).sqrt()) as f32, eps }
+    }
+}
+
+/// One Adam step of params, m and v along the gradient g, all of one length.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
+pub(crate) fn adam(params: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], step: AdamStep) {
+    let AdamStep { rate, scale, eps } = step;
+    for (((p, m), v), g) in params.iter_mut().zip(m).zip(v).zip(g) {
+        *m = BETA1 * *m + (1.0 - BETA1) * g;
+        *v = BETA2 * *v + (1.0 - BETA2) * g * g;
+        *p -= rate * *m / (v.sqrt() * scale + eps);
+    }
+}

@@ -1,0 +1,204 @@
+//! A multi-layer perceptron over a flat parameter vector: forward, and backward by hand.
+//!
+//! Letters: n rows, `in`/`out` widths of a layer. Weights are (out, in), as PyTorch lays them out; matrices are row-major.
+
+use super::elementwise::{
+    activation_backward, add_bias, bias_activation, column_sums, dot_rows, outer, weighted_rows,
+};
+use super::gemm::{View, product};
+use common::policy::arch::{Activation, PolicyArch, TensorLayout};
+use std::ops::Range;
+
+/// Where one layer's parameters lie.
+#[derive(Debug, Clone)]
+struct Layer {
+    weight: Range<usize>,
+    bias: Range<usize>,
+    input: usize,
+    output: usize,
+}
+
+/// The shape of a network: an activation after every layer but the last.
+#[derive(Debug, Clone)]
+pub(crate) struct Mlp {
+    layers: Vec<Layer>,
+    activation: Activation,
+}
+
+/// What a forward pass keeps for the backward one: each layer's output, (rows, out); the last one is the network's.
+#[derive(Debug, Clone)]
+pub(crate) struct Activations(Vec<Vec<f32>>);
+
+impl Activations {
+    /// The network's output, (rows, out).
+    pub(crate) fn output(&self) -> &[f32] {
+        self.0.last().expect("a network has a layer")
+    }
+}
+
+/// Scratch of a backward pass: gradients with respect to two neighbouring layers' outputs.
+#[derive(Debug, Clone)]
+pub(crate) struct Scratch(Vec<f32>, Vec<f32>);
+
+impl Mlp {
+    /// A critic: alternating `weight` and `bias` tensors.
+    pub(crate) fn critic(layout: &TensorLayout, activation: Activation) -> Self {
+        let pairs = layout.entries.chunks_exact(2);
+        let layers = pairs.map(|pair| Layer {
+            weight: pair[0].range(),
+            bias: pair[1].range(),
+            input: pair[0].shape[1],
+            output: pair[0].shape[0],
+        });
+        Self { layers: layers.collect(), activation }
+    }
+
+    /// The policy: its trunk, and both heads as one layer of width 2A (`tensor_layout` puts them side by side).
+    pub(crate) fn policy(arch: &PolicyArch) -> Self {
+        let layout = arch.tensor_layout();
+        let entry = |name: &str| layout.entry(name).expect("a tensor of tensor_layout").range();
+        let mut input = arch.obs_dim;
+        let mut layers = Vec::new();
+        for (i, &output) in arch.hidden.iter().enumerate() {
+            let (weight, bias) =
+                (entry(&format!("trunk.{i}.weight")), entry(&format!("trunk.{i}.bias")));
+            layers.push(Layer { weight, bias, input, output });
+            input = output;
+        }
+        let weight = entry("mu.weight").start..entry("log_std.weight").end;
+        let bias = entry("mu.bias").start..entry("log_std.bias").end;
+        layers.push(Layer { weight, bias, input, output: 2 * arch.act_dim });
+        Self { layers, activation: arch.activation }
+    }
+
+    /// Room for `rows` rows.
+    pub(crate) fn activations(&self, rows: usize) -> Activations {
+        Activations(self.layers.iter().map(|layer| vec![0.0; rows * layer.output]).collect())
+    }
+
+    /// Room for the backward pass of `rows` rows.
+    pub(crate) fn scratch(&self, rows: usize) -> Scratch {
+        let widest = self.layers.iter().map(|layer| layer.output).max().unwrap_or(0);
+        Scratch(vec![0.0; rows * widest], vec![0.0; rows * widest])
+    }
+
+    /// Runs `x` (n, in) through the network; every layer's output is left in `kept`, made for exactly n rows.
+    pub(crate) fn forward(&self, params: &[f32], x: &[f32], kept: &mut Activations) {
+        let rows = x.len() / self.layers[0].input;
+        for (i, layer) in self.layers.iter().enumerate() {
+            let (before, rest) = kept.0.split_at_mut(i);
+            let input = before.last().map_or(x, Vec::as_slice);
+            let (output, last) = (&mut rest[0], i + 1 == self.layers.len());
+            let (weight, bias) = (&params[layer.weight.clone()], &params[layer.bias.clone()]);
+            if layer.output == 1 {
+                dot_rows(input, weight, bias[0], output);
+                continue;
+            }
+            let weight = View::new(weight, layer.output, layer.input);
+            product(View::new(input, rows, layer.input), weight.transposed(), output);
+            if last {
+                add_bias(output, bias);
+            } else {
+                bias_activation(output, bias, self.activation);
+            }
+        }
+    }
+
+    /// Parameter gradients for `dy` (n, out) at the output; `x` and `kept` are those of the forward pass.
+    pub(crate) fn backward_params(
+        &self,
+        params: &[f32],
+        x: &[f32],
+        kept: &Activations,
+        dy: &[f32],
+        scratch: &mut Scratch,
+        grads: &mut [f32],
+    ) {
+        let rows = x.len() / self.layers[0].input;
+        let Scratch(current, next) = scratch;
+        current[..dy.len()].copy_from_slice(dy);
+        for (i, layer) in self.layers.iter().enumerate().rev() {
+            let input = if i == 0 { x } else { &kept.0[i - 1] };
+            let d = &current[..rows * layer.output];
+            column_sums(d, &mut grads[layer.bias.clone()]);
+            let weight_grad = &mut grads[layer.weight.clone()];
+            if layer.output == 1 {
+                weighted_rows(input, d, weight_grad);
+            } else {
+                let d = View::new(d, rows, layer.output).transposed();
+                product(d, View::new(input, rows, layer.input), weight_grad);
+            }
+            if i > 0 {
+                self.layer_input_gradient(i, params, rows, current, &kept.0[i - 1], next);
+                std::mem::swap(current, next);
+            }
+        }
+    }
+
+    /// Input gradients, columns `from`.. of x only, for `dy` (n, out); parameters get none. `hidden` are the hidden
+    /// layers' outputs, (n, out) each. Writes `dx` (n, in − from).
+    pub(crate) fn backward_input(
+        &self,
+        params: &[f32],
+        hidden: &[Vec<f32>],
+        dy: &[f32],
+        from: usize,
+        scratch: &mut Scratch,
+        dx: &mut [f32],
+    ) {
+        let rows = dy.len() / self.layers.last().expect("a network has a layer").output;
+        let Scratch(current, next) = scratch;
+        current[..dy.len()].copy_from_slice(dy);
+        for i in (1..self.layers.len()).rev() {
+            let kept = &hidden[i - 1][..rows * self.layers[i].input];
+            self.layer_input_gradient(i, params, rows, current, kept, next);
+            std::mem::swap(current, next);
+        }
+        let first = &self.layers[0];
+        let weight =
+            View::new(&params[first.weight.clone()], first.output, first.input).columns_from(from);
+        product(View::new(&current[..rows * first.output], rows, first.output), weight, dx);
+    }
+
+    /// next (n, in) = current (n, out) · W ⊙ activation'(kept), for layer i > 0.
+    fn layer_input_gradient(
+        &self,
+        i: usize,
+        params: &[f32],
+        rows: usize,
+        current: &[f32],
+        kept: &[f32],
+        next: &mut [f32],
+    ) {
+        let layer = &self.layers[i];
+        let d = &current[..rows * layer.output];
+        let out = &mut next[..rows * layer.input];
+        let weight = &params[layer.weight.clone()];
+        if layer.output == 1 {
+            outer(d, weight, out);
+        } else {
+            product(
+                View::new(d, rows, layer.output),
+                View::new(weight, layer.output, layer.input),
+                out,
+            );
+        }
+        activation_backward(out, kept, self.activation);
+    }
+
+    /// Room for the hidden outputs of `rows` gathered rows.
+    pub(crate) fn gathered(&self, rows: usize) -> Vec<Vec<f32>> {
+        let hidden = &self.layers[..self.layers.len() - 1];
+        hidden.iter().map(|layer| vec![0.0; rows * layer.output]).collect()
+    }
+
+    /// Copies the hidden outputs of the given rows.
+    pub(crate) fn gather(&self, kept: &Activations, rows: &[usize], out: &mut [Vec<f32>]) {
+        for ((layer, kept), out) in self.layers.iter().zip(&kept.0).zip(out) {
+            let width = layer.output;
+            for (row, out) in rows.iter().zip(out.chunks_exact_mut(width)) {
+                out.copy_from_slice(&kept[row * width..(row + 1) * width]);
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! [`Team`]: a few threads that work on one update together.
+//!
+//! Why not rayon: an update has five short phases (20 to 500 µs); waking a parked pool costs as much as a phase. These
+//! threads spin for a moment before they sleep, so that a phase starts within about a microsecond while updates follow
+//! each other, and cost nothing when they do not. Why not more: see `learner.threads`.
+
+#![expect(
+    unsafe_code,
+    reason = "lends each worker one element of a slice for the length of a call"
+)]
+
+use std::cell::UnsafeCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle, Thread};
+
+/// Looks before a waiting thread yields, and before it sleeps: roughly 20 µs and 200 µs.
+const SPINS: u32 = 2_000;
+const YIELDS: u32 = 200;
+
+/// Threads, the caller's included.
+#[derive(Debug)]
+pub(crate) struct Team {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// The caller's closure, as a pointer to it and a function that knows its type.
+#[derive(Clone, Copy)]
+struct Job {
+    data: *const (),
+    run: unsafe fn(*const (), usize),
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Number of jobs given so far; a worker that has done fewer has work.
+    given: AtomicU64,
+    /// Workers that have not finished the current job.
+    busy: AtomicUsize,
+    stop: AtomicBool,
+    panicked: AtomicBool,
+    asleep: Vec<AtomicBool>,
+    job: JobCell,
+}
+
+struct JobCell(UnsafeCell<Option<Job>>);
+
+impl std::fmt::Debug for JobCell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JobCell")
+    }
+}
+
+// SAFETY: the cell is written by the caller only while no worker is busy, before `given` is released; workers read it only
+// after they acquired the new `given`, and report through `busy` before the caller writes again. The pointer inside
+// is used while `Team::each` holds the closure alive.
+unsafe impl Sync for JobCell {}
+// SAFETY: as above: the pointer is only dereferenced between those two synchronisations.
+unsafe impl Send for JobCell {}
+
+impl Team {
+    /// A team of `threads` in all; 1 works alone on the caller's thread.
+    pub(crate) fn new(threads: usize) -> std::io::Result<Self> {
+        let helpers = threads.max(1) - 1;
+        let shared = Arc::new(Shared {
+            given: AtomicU64::new(0),
+            busy: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
+            asleep: (0..helpers).map(|_| AtomicBool::new(false)).collect(),
+            job: JobCell(UnsafeCell::new(None)),
+        });
+        let workers = (0..helpers)
+            .map(|helper| {
+                let shared = Arc::clone(&shared);
+                thread::Builder::new()
+                    .name(format!("update-{}", helper + 1))
+                    .spawn(move || work(&shared, helper))
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { shared, workers })
+    }
+
+    /// Calls `f(i, &mut items[i])` once for every item, spread over the team: item i is done by thread i modulo its size.
+    /// Returns when all are done. A panic of any of them becomes a panic here.
+    pub(crate) fn each<T: Send>(&mut self, items: &mut [T], f: impl Fn(usize, &mut T) + Sync) {
+        let threads = self.workers.len() + 1;
+        let (base, count) = (AtomicPtr::new(items.as_mut_ptr()), items.len());
+        let share = |thread: usize| {
+            for i in (thread..count).step_by(threads) {
+                // SAFETY: i < items.len(), and only this thread has i ≡ thread (mod threads), so the elements that
+                // different threads borrow are different. `items` is borrowed exclusively until `each` returns.
+                f(i, unsafe { &mut *base.load(Ordering::Relaxed).add(i) });
+            }
+        };
+        if threads == 1 || count <= 1 {
+            for thread in 0..threads {
+                share(thread);
+            }
+            return;
+        }
+        self.start(&share);
+        let mine = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| share(0)));
+        wait_until(|| self.shared.busy.load(Ordering::Acquire) == 0);
+        if let Err(panic) = mine {
+            std::panic::resume_unwind(panic);
+        }
+        assert!(!self.shared.panicked.load(Ordering::Relaxed), "a thread of the update panicked");
+    }
+
+    fn start<F: Fn(usize) + Sync>(&mut self, share: &F) {
+        /// # Safety
+        /// `data` points to a live `F`.
+        unsafe fn call<F: Fn(usize)>(data: *const (), thread: usize) {
+            // SAFETY: by the contract above.
+            (unsafe { &*data.cast::<F>() })(thread);
+        }
+        let job = Job { data: std::ptr::from_ref(share).cast(), run: call::<F> };
+        // SAFETY: no worker is busy (`each` waits before it returns), so nobody reads the cell.
+        unsafe { *self.shared.job.0.get() = Some(job) };
+        self.shared.busy.store(self.workers.len(), Ordering::Relaxed);
+        self.shared.given.fetch_add(1, Ordering::SeqCst);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        for (worker, asleep) in self.workers.iter().zip(&self.shared.asleep) {
+            if asleep.swap(false, Ordering::SeqCst) {
+                Thread::unpark(worker.thread());
+            }
+        }
+    }
+}
+
+impl Drop for Team {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.shared.given.fetch_add(1, Ordering::SeqCst);
+        self.wake();
+        for worker in self.workers.drain(..) {
+            // A worker's panic was already passed on by `each`.
+            drop(worker.join());
+        }
+    }
+}
+
+fn work(shared: &Shared, helper: usize) {
+    let mut done = 0;
+    loop {
+        await_job(shared, helper, done);
+        done += 1;
+        if shared.stop.load(Ordering::SeqCst) {
+            return;
+        }
+        // SAFETY: `given` was acquired after the caller wrote the cell, and it is not written before `busy` is 0 again.
+        let job = unsafe { *shared.job.0.get() }.expect("a job was given");
+        // SAFETY: `each` keeps the closure alive until `busy` is 0.
+        let run = || unsafe { (job.run)(job.data, helper + 1) };
+        if std::panic::catch_unwind(run).is_err() {
+            shared.panicked.store(true, Ordering::Relaxed);
+        }
+        shared.busy.fetch_sub(1, Ordering::Release);
+    }
+}
+
+fn await_job(shared: &Shared, helper: usize, done: u64) {
+    let given = || shared.given.load(Ordering::SeqCst) > done;
+    if spin_until(given) {
+        return;
+    }
+    while !given() {
+        shared.asleep[helper].store(true, Ordering::SeqCst);
+        // Whoever gives a job after this store sees the flag and unparks; a job given before it is seen here.
+        if !given() {
+            thread::park();
+        }
+    }
+    shared.asleep[helper].store(false, Ordering::SeqCst);
+}
+
+/// The caller's wait: the others are about to finish, so it never sleeps, but lets them have its core.
+fn wait_until(ready: impl Fn() -> bool) {
+    while !spin_until(&ready) {
+        thread::yield_now();
+    }
+}
+
+fn spin_until(ready: impl Fn() -> bool) -> bool {
+    for _ in 0..SPINS {
+        if ready() {
+            return true;
+        }
+        std::hint::spin_loop();
+    }
+    for _ in 0..YIELDS {
+        if ready() {
+            return true;
+        }
+        thread::yield_now();
+    }
+    ready()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_item_is_done_once_whatever_the_team() {
+        for threads in 1..5 {
+            let mut team = Team::new(threads).unwrap();
+            let mut items = vec![0_usize; 7];
+            for round in 1..=200 {
+                team.each(&mut items, |i, item| *item += i + 1);
+                assert!(
+                    items.iter().enumerate().all(|(i, item)| *item == round * (i + 1)),
+                    "{items:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_team_that_slept_wakes_up() {
+        let mut team = Team::new(2).unwrap();
+        let mut items = [0; 2];
+        for _ in 0..3 {
+            thread::sleep(std::time::Duration::from_millis(20));
+            team.each(&mut items, |_, item| *item += 1);
+        }
+        assert_eq!(items, [3, 3]);
+    }
+
+    #[test]
+    fn a_panic_of_a_helper_reaches_the_caller() {
+        let mut team = Team::new(2).unwrap();
+        let each = || team.each(&mut [0, 1], |i, _| assert!(i != 1, "item 1 fails"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(each)).is_err());
+    }
+}

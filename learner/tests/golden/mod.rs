@@ -1,0 +1,57 @@
+//! Golden files: numbers from the originals (`testdata/goldens`, or the folder in `SAPEX_GOLDENS_DIR`).
+
+#![expect(clippy::unwrap_used, reason = "a golden file that does not read is a failed test")]
+
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// All files of one kind, by name. Fails if there is none.
+pub(crate) fn of_kind(kind: &str) -> Vec<(String, Value)> {
+    let dir = std::env::var_os("SAPEX_GOLDENS_DIR").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/goldens")),
+        PathBuf::from,
+    );
+    let listing =
+        std::fs::read_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+    let paths = listing.map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .map(|path| {
+            let file: Value =
+                serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+            (path.file_stem().unwrap().to_string_lossy().into_owned(), file)
+        })
+        .filter(|(_, file)| file["kind"] == kind)
+        .collect();
+    files.sort_by(|a, b| a.0.cmp(&b.0));
+    assert!(!files.is_empty(), "no golden file of kind {kind} in {}", dir.display());
+    files
+}
+
+/// The numbers of a tensor, or a plain number as one.
+pub(crate) fn numbers(value: &Value) -> Vec<f64> {
+    match value {
+        Value::Number(number) => vec![number.as_f64().unwrap()],
+        tensor => {
+            tensor["data"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
+        }
+    }
+}
+
+/// The same as f32.
+#[expect(clippy::cast_possible_truncation, reason = "golden files say how their numbers round")]
+pub(crate) fn floats(value: &Value) -> Vec<f32> {
+    numbers(value).into_iter().map(|value| value as f32).collect()
+}
+
+/// |got − expected| <= tolerance · max(1, |expected|), element by element.
+pub(crate) fn assert_near(what: &str, got: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(got.len(), expected.len(), "{what}: length");
+    for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
+        let error = (f64::from(*got) - expected).abs();
+        assert!(
+            error <= tolerance * expected.abs().max(1.0),
+            "{what}[{i}]: {got}, expected {expected}, off by {error:e}, tolerance {tolerance:e}"
+        );
+    }
+}
