@@ -25,6 +25,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// One direction of a relay reads this much at a time: few system calls, and it stays in a core's cache.
+/// Measured with `examples/transport_speed.rs`: 64 KiB costs a tenth more cpu per batch, 512 KiB saves nothing; nor do
+/// larger buffers of the private socket.
 const RELAY_BUFFER_BYTES: usize = 256 << 10;
 const _: () = assert!(RELAY_BUFFER_BYTES > 2 * HELD_BYTES_MAX);
 
