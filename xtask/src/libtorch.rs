@@ -1,12 +1,12 @@
 //! Fetches libtorch from PyPI: one place, no account, and the same bytes as everybody's `pip install torch`.
 //!
-//! The wheel is a CUDA build. Its CPU half works without a GPU, but its `libtorch_cpu.so` wants two small CUDA libraries
-//! at load time (`libcudart.so.13`, `libcupti.so.13`), and its `libtorch.so` wants all of CUDA. So the CPU folder holds
-//! the CPU libraries, those two, and a linker script in the place of `libtorch.so`: 0.5 GB instead of 5.
+//! The wheel is a CUDA build. Its CPU half works without a GPU, but its `libtorch_cpu.so` wants two small CUDA
+//! libraries at load time (`libcudart.so.13`, `libcupti.so.13`), and its `libtorch.so` wants all of CUDA. So the CPU
+//! folder holds the CPU libraries, those two, and a linker script in the place of `libtorch.so`: 0.5 GB instead of 4.
 //!
 //! | folder | `lib/` | `include/` |
 //! |---|---|---|
-//! | `.libtorch` | `libtorch_cpu.so libc10.so libgomp.so.1 libcudart.so.13 libcupti.so.13`, `libtorch.so` (a script) | headers |
+//! | `.libtorch` | `libtorch_cpu.so libc10.so libgomp.so.1`, the two of CUDA, `libtorch.so` (a script) | headers |
 //! | `.libtorch-cuda` | link to `torch/lib`; what it loads lies in `nvidia/*/lib`, where its own rpath looks | link |
 //!
 //! A folder is built beside its final name and renamed, so one that exists is complete.
@@ -42,6 +42,13 @@ impl Build {
     /// From the command line's switch.
     pub(crate) fn new(cuda: bool) -> Self {
         if cuda { Self::Cuda } else { Self::Cpu }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "the CPU",
+            Self::Cuda => "CUDA",
+        }
     }
 
     fn folder(self) -> &'static str {
@@ -84,8 +91,8 @@ impl Build {
 /// Puts libtorch into the workspace, unless it is there or the user has one.
 ///
 /// # Errors
-/// No Linux on x86-64, no Python 3.10 with pip, no network, no space. What was begun is left under `*.partial`, which
-/// nothing reads and the next call removes.
+/// No Linux on x86-64, no Python 3.10 with pip, no network, no space. Nothing is left behind, but by a kill a
+/// `*.partial`, which nothing reads and the next call removes.
 pub(crate) fn fetch(root: &Path, build: Build) -> Result<()> {
     let folder = root.join(build.folder());
     if let Some(own) = users_libtorch(root) {
@@ -101,11 +108,14 @@ pub(crate) fn fetch(root: &Path, build: Build) -> Result<()> {
         );
         let partial = root.join(format!("{}.partial", build.folder()));
         remove_if_present(&partial)?;
-        assemble(&partial, build)?;
+        if let Err(error) = assemble(&partial, build) {
+            remove_if_present(&partial)?; // up to gigabytes that no later call could go on with
+            return Err(error);
+        }
         remove_if_present(&folder)?;
         fs::rename(&partial, &folder)?;
     }
-    say(&format!("libtorch {TORCH_VERSION} ({build:?}) is in {}", folder.display()));
+    say(&format!("libtorch {TORCH_VERSION} for {} is in {}", build.name(), folder.display()));
     if build == Build::Cuda {
         say(&format!("to build with it: export LIBTORCH={}", folder.display()));
     }
@@ -198,7 +208,8 @@ fn quiet(command: &mut Command) -> std::io::Result<bool> {
 fn download<S: AsRef<OsStr>>(python: &Path, wheels: &Path, what: &[S]) -> Result<()> {
     let mut command = Command::new(python);
     command.args(["-m", "pip", "download", "--only-binary=:all:", "--dest"]).arg(wheels).args(what);
-    run(&mut command).context("pip could not download libtorch")
+    run(&mut command)
+        .context("pip could not download libtorch (it needs a network and Python 3.10 or newer)")
 }
 
 fn unpack(python: &Path, wheel: &Path, into: &Path, members: &[&str]) -> Result<()> {

@@ -1,15 +1,21 @@
 //! `cargo xtask <chore>`: what the repository needs done to it that is not compiling.
 
+mod docs;
 mod libtorch;
+mod source;
+mod tidy;
 
 use clap::{Parser, Subcommand};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Repository chores.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask")]
 struct Cli {
+    /// The repository; this one by default.
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
     #[command(subcommand)]
     chore: Chore,
 }
@@ -22,13 +28,21 @@ enum Chore {
         #[arg(long)]
         cuda: bool,
     },
+    /// Check the house rules.
+    Tidy,
+    /// Write docs/configuration.md.
+    Docs,
 }
 
 #[expect(clippy::print_stderr, reason = "a command-line front door")]
 fn main() -> ExitCode {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace");
-    let outcome = match Cli::parse().chore {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace");
+    let Cli { root, chore } = Cli::parse();
+    let root = root.as_deref().unwrap_or(own);
+    let outcome = match chore {
         Chore::Libtorch { cuda } => libtorch::fetch(root, libtorch::Build::new(cuda)),
+        Chore::Tidy => tidy::check(root),
+        Chore::Docs => docs::write(root),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

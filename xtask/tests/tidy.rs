@@ -1,0 +1,43 @@
+//! The house rules hold for this repository: `cargo test` is enough to notice a breach.
+
+use std::process::Command;
+
+#[test]
+fn the_repository_keeps_its_house_rules() {
+    let xtask = Command::new(env!("CARGO_BIN_EXE_xtask")).arg("tidy").output().unwrap();
+    assert!(xtask.status.success(), "\n{}", String::from_utf8_lossy(&xtask.stderr));
+}
+
+#[test]
+fn another_repository_is_checked_where_it_lies() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for (path, text) in [
+        ("config/default.toml", "# All.\n[run]\n# Root of every random number.\nseed = 0\n"),
+        ("config/tuned/A.toml", "[run]\nseed = 1\n"),
+        ("common/src/wire/message.rs", "//! Messages.\n"),
+        ("common/src/wire/handshake.rs", "//! Handshake.\n"),
+        ("docs/protocol.md", "<!-- wire-source-hash: 0 -->\n[a](b.md)\n"),
+    ] {
+        let path = root.join(path);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, text).unwrap();
+    }
+    let run = |chore: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+            .args([chore, "--root"])
+            .arg(root)
+            .output()
+            .unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (_, said) = run("tidy");
+    assert!(said.contains("docs/configuration.md: out of date, run `make docs`"), "{said}");
+    assert!(said.contains("docs/protocol.md: the wire's source has changed"), "{said}");
+    assert!(said.contains("docs/protocol.md:2: b.md leads nowhere"), "{said}");
+
+    assert!(run("docs").0);
+    let marked = said.lines().find(|line| line.starts_with("<!--")).unwrap();
+    fs_err::write(root.join("docs/protocol.md"), marked).unwrap();
+    assert_eq!(run("tidy"), (true, String::new()));
+}
