@@ -104,6 +104,11 @@ impl ActorNode {
         self.actor.counters()
     }
 
+    /// The actor itself, for whoever drives it by hand.
+    pub fn into_actor(self) -> Actor {
+        self.actor
+    }
+
     /// Acts until the process is asked to stop or the actor has done its steps, and delivers what was collected; after
     /// a stop, for `flush` at the longest.
     ///

@@ -1,1 +1,17 @@
-//! cluster
+//! `sapex`: every role in one process, and what a user does with a run.
+//!
+//! - [`cli`]: the arguments.
+//! - [`train`]: all roles over private sockets; [`lockstep`]: the same parts in turn on one thread.
+//! - [`finish`]: final evaluation, report, last words.
+//! - [`run_dir`], [`progress`], [`report`], [`export`]: what a run leaves, shows and gives away.
+//! - [`bench`]: measures this machine, beside the peers.
+
+pub mod bench;
+pub mod cli;
+pub mod export;
+pub mod finish;
+pub mod lockstep;
+pub mod progress;
+pub mod report;
+pub mod run_dir;
+pub mod train;

@@ -4,6 +4,7 @@
 //!
 //! - [`ids`]: newtypes for everything that is counted or named.
 //! - [`config`]: one TOML, layered, every value with its origin.
+//! - [`durable`]: directories that are there whole or not at all.
 //! - [`limits`]: every bound of the system on one page.
 //! - [`spec`]: what an environment looks like from outside, and the layout of a replay row.
 //! - [`policy`]: the policy's description, weights, pure-Rust inference and squashing maths.
@@ -14,6 +15,7 @@
 //! - [`runtime`]: shutdown, clock, seeds and backoff.
 
 pub mod config;
+pub mod durable;
 pub mod ids;
 pub mod limits;
 pub mod policy;

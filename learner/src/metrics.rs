@@ -21,7 +21,7 @@ const fn gauge(name: &'static str, unit: &'static str, help: &'static str, when_
 }
 
 const UPDATES: MetricSpec = counter(
-    "sapex_learner_updates_total",
+    "sapex_learner_done_updates_total",
     "updates",
     "Updates done by this process.",
     "Flat: it waits for batches (see its batch wait and the replay limiter), or it has stopped.",
@@ -78,7 +78,7 @@ const ESS: MetricSpec = gauge(
     "Near 0: a few items dominate. Lower replay.priority_alpha or learner.importance_beta.",
 );
 const PUBLISHED: MetricSpec = counter(
-    "sapex_learner_publications_total",
+    "sapex_learner_weight_publications_total",
     "publications",
     "Weight messages sent, repetitions included.",
     "Flat: actors act on old weights.",
@@ -90,13 +90,13 @@ const PUBLISHED_BYTES: MetricSpec = counter(
     "Above the network's share: raise learner.publish_updates.",
 );
 const HELD: MetricSpec = counter(
-    "sapex_learner_samples_held_total",
+    "sapex_learner_held_samples_total",
     "samples",
     "Sample requests that a rate limiter held back until their time was over.",
     "Rises: the replay waits for inserts; see its limiter.",
 );
 const DROPPED: MetricSpec = counter(
-    "sapex_learner_priorities_dropped_total",
+    "sapex_learner_dropped_priorities_total",
     "priorities",
     "New priorities that found a full queue.",
     "Rises: the network to the replay servers cannot keep up.",
@@ -108,7 +108,7 @@ const CHECKPOINT_AT: MetricSpec = gauge(
     "Old: writing fails (see the log), or learner.checkpoint_updates is high.",
 );
 const CHECKPOINT_FAILED: MetricSpec = counter(
-    "sapex_learner_checkpoints_failed_total",
+    "sapex_learner_failed_checkpoints_total",
     "checkpoints",
     "Checkpoints that could not be written.",
     "Above 0: see the log for the path and the reason; training goes on.",
@@ -244,5 +244,16 @@ impl CheckpointMetrics {
 
     pub(crate) fn failed(&self) {
         self.failed.inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::METRICS;
+
+    #[test]
+    fn every_metric_follows_the_naming_rule() {
+        let wrong: Vec<_> = METRICS.iter().filter_map(|spec| spec.check().err()).map(|e| e.to_string()).collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
     }
 }

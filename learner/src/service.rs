@@ -155,7 +155,7 @@ impl Learner {
         let saved = tokio::task::spawn_blocking(move || {
             writing.join().map_err(|_| LearnerError::Panicked("checkpoint writer"))?;
             let path = writer.save(&checkpoint)?;
-            Ok((checkpoint, path))
+            Ok::<_, LearnerError>((checkpoint, path))
         });
         let saved = saved.await.map_err(|_| LearnerError::Panicked("checkpoint writer"))??;
         sampled??;

@@ -34,7 +34,7 @@ async fn serve(process: Process, index: usize) -> anyhow::Result<()> {
         endpoint.parse().map_err(|error| resolved.invalid("endpoints.replay", format!("{error}")))?;
     let first_shard = index * resolved.config.replay.shards;
     let server = ReplayServer::new(process.clone(), &spec, first_shard)?;
-    let router = ZmqTransport::new().bind_router(&endpoint).await?;
+    let router = ZmqTransport::new(process.seeds.role("transport")).bind_router(&endpoint).await?;
     server.run(router).await?;
     Ok(())
 }

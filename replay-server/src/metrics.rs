@@ -247,3 +247,14 @@ impl ServerMetrics {
         self.quarantined.set(connections as f64);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::METRICS;
+
+    #[test]
+    fn every_metric_follows_the_naming_rule() {
+        let wrong: Vec<_> = METRICS.iter().filter_map(|spec| spec.check().err()).map(|e| e.to_string()).collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+}

@@ -84,11 +84,6 @@ impl ReplayServer {
         Ok(Self { process, layout, tables, first_shard })
     }
 
-    /// The tables, in order, to be filled before serving.
-    pub fn tables(&mut self) -> &mut [Table] {
-        &mut self.tables
-    }
-
     /// Serves until the process is asked to stop, and returns the tables.
     ///
     /// # Errors

@@ -102,7 +102,6 @@ pub struct Replay {
     pub min_size: u64,
     pub samples_per_insert: f64,
     pub error_buffer: f64,
-    pub dir: String,
 }
 
 /// Actors.

@@ -1,0 +1,7 @@
+//! Measures this machine.
+
+/// Placeholder.
+///
+/// # Errors
+/// None.
+pub fn run(_: &crate::cli::Bench) -> anyhow::Result<()> { Ok(()) }

@@ -1,0 +1,77 @@
+//! The end of a run: the final evaluation, the report, and what the user is told.
+
+use crate::progress::say;
+use crate::report;
+use crate::run_dir::RunDir;
+use actor_node::env::Params;
+use actor_node::evaluation::{Evaluation, evaluate};
+use anyhow::bail;
+use common::config::Resolved;
+use common::policy::infer::PolicyNet;
+use common::process::Process;
+use common::runtime::seed::SeedTree;
+use common::policy::snapshot::PolicySnapshot;
+use learner::checkpoint::{self, Checkpoint};
+use learner::run_log::RunLog;
+use std::path::Path;
+
+/// Name of the policy in a checkpoint.
+const POLICY: &str = "policy.safetensors";
+
+/// Evaluates the final policy, logs it, writes the report and says where everything is.
+///
+/// # Errors
+/// The environment fails, or the report cannot be written.
+pub fn finish(
+    process: &Process,
+    run: &RunDir,
+    checkpoint: &Checkpoint,
+    path: &Path,
+    log: &RunLog,
+) -> anyhow::Result<()> {
+    let config = &process.resolved.config;
+    let seeds = process.seeds.role("final evaluation");
+    let evaluation = policy_evaluation(&process.resolved, path, config.evaluator.final_episodes, &seeds)?;
+    let snapshot = crate::progress::Snapshot { updates: checkpoint.state.updates, ..Default::default() };
+    log.record("final", &crate::train::evaluation_record(&evaluation, &snapshot)[1..]);
+    log.flush()?;
+    let report = report::write(run.path())?;
+    say(&format!("evaluation  {}", describe(&evaluation)));
+    say(&format!("checkpoint  {}", path.display()));
+    say(&format!("report      {}", report.display()));
+    Ok(())
+}
+
+/// `mean deterministic return -142.3 ± 35.1 (95%) over 20 episodes`.
+pub fn describe(evaluation: &Evaluation) -> String {
+    let Evaluation { mean, ci95, returns, .. } = evaluation;
+    format!("mean deterministic return {mean:.1} ± {ci95:.1} (95%) over {} episodes", returns.len())
+}
+
+/// Evaluates the policy of a checkpoint.
+///
+/// # Errors
+/// The policy cannot be read, or the environment fails.
+pub fn policy_evaluation(
+    resolved: &Resolved,
+    checkpoint: &Path,
+    episodes: usize,
+    seeds: &SeedTree,
+) -> anyhow::Result<Evaluation> {
+    let (snapshot, arch) = PolicySnapshot::load(&checkpoint.join(POLICY))?;
+    let mut policy = PolicyNet::new(&arch)?;
+    policy.set_weights(&snapshot.weights)?;
+    let env = &resolved.config.cluster.env;
+    Ok(evaluate(env, &Params::new(), &mut policy, snapshot.version, episodes, seeds)?)
+}
+
+/// The newest checkpoint of a run.
+///
+/// # Errors
+/// There is none.
+pub fn newest_checkpoint(run: &RunDir) -> anyhow::Result<std::path::PathBuf> {
+    match checkpoint::newest(&run.checkpoints())? {
+        Some(path) => Ok(path),
+        None => bail!("{} holds no checkpoint yet", run.path().display()),
+    }
+}

@@ -1,0 +1,180 @@
+//! `--lockstep`: the same parts on one thread, in turn. One actor, one table, an exact ratio of updates to rows: the same
+//! run twice from the same seed, and the place to step through with a debugger.
+
+use crate::finish;
+use crate::progress::{Progress, Snapshot};
+use crate::run_dir::RunDir;
+use actor_node::env::Params;
+use actor_node::service::ActorNode;
+use anyhow::Context;
+use common::ids::PolicyVersion;
+use common::process::Process;
+use common::runtime::seed::SavedRng;
+use common::spec::ItemLayout;
+use learner::backend;
+use learner::batch::{Columns, Part, ReadyBatch, importance_weights};
+use learner::checkpoint::{self, Checkpoint};
+use learner::init;
+use learner::run_log::RunLog;
+use learner::trainer::{Noise, Trainer};
+use learner::training_loop::{self, NOISE, fill_normal};
+use rand_pcg::Pcg64;
+use replay_server::service::table_config;
+use replay_server::table::{SampleBlock, Table};
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+/// Name of the sampling generator in a checkpoint.
+const SAMPLING: &str = "sampling";
+
+/// The learner's side: everything between a sampled block and new weights.
+struct Updates {
+    trainer: Box<dyn Trainer + Send>,
+    columns: Columns,
+    noise: Pcg64,
+    sampling: Pcg64,
+    next_action: Vec<f32>,
+    action: Vec<f32>,
+    td_abs: Vec<f32>,
+    beta: f64,
+    parameters: usize,
+    done: u64,
+}
+
+/// Trains in lockstep, evaluates, reports.
+///
+/// # Errors
+/// As `sapex train`.
+pub fn train(process: &Process, run: &RunDir, resume: bool) -> anyhow::Result<()> {
+    let config = &process.resolved.config;
+    let spec = process.resolved.env_spec()?;
+    let log = RunLog::open(run.path(), &process.clock)?;
+    let mut table = Table::new(&table_config(config, &ItemLayout::transition(&spec)))?;
+    let node = ActorNode::new(process.clone(), 0, Params::new(), config.run.env_steps)?;
+    let mut actor = node.into_actor();
+    let mut updates = Updates::new(process, run, resume)?;
+    let mut version = PolicyVersion(0);
+    actor.use_weights(version, &updates.weights())?;
+    let mut progress = Progress::new(std::io::stdout().is_terminal(), config.run.env_steps);
+    let began = process.clock.now();
+    while actor.steps() < config.run.env_steps && !process.shutdown.is_stopping() {
+        actor.turn()?;
+        while let Some(batch) = actor.take_rows(false) {
+            // The limiter holds inserts until the updates below have caught up, so this never waits.
+            table.insert(&batch.rows, None, Duration::ZERO).context("insert in lockstep")?;
+        }
+        while updates.step(&mut table, config.learner.batch_size)? {
+            if updates.done.is_multiple_of(config.learner.publish_updates) {
+                version.0 += 1;
+                actor.use_weights(version, &updates.weights())?;
+            }
+            if updates.done.is_multiple_of(config.learner.log_updates) {
+                updates.report(&log, version);
+            }
+        }
+        progress.show(&snapshot(process, began, actor.steps(), &updates));
+    }
+    progress.end(&snapshot(process, began, actor.steps(), &updates));
+    let checkpoint = updates.checkpoint(version);
+    let sac = backend::sac_config(config, &spec);
+    let toml = process.resolved.to_toml();
+    let path = checkpoint::save(&run.checkpoints(), &checkpoint, &sac, &toml, &process.clock)?;
+    finish::finish(process, run, &checkpoint, &path, &log)
+}
+
+fn snapshot(process: &Process, began: Duration, env_steps: u64, updates: &Updates) -> Snapshot {
+    let elapsed = process.clock.now().saturating_sub(began);
+    let batch_size = process.resolved.config.learner.batch_size as u64;
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+    let (done, steps, samples) = (updates.done as f64, env_steps as f64, (updates.done * batch_size) as f64);
+    Snapshot {
+        elapsed,
+        env_steps,
+        updates: updates.done,
+        updates_per_second: done / elapsed.as_secs_f64().max(1e-9),
+        samples_per_insert: samples / steps.max(1.0),
+        ..Snapshot::default()
+    }
+}
+
+impl Updates {
+    fn new(process: &Process, run: &RunDir, resume: bool) -> anyhow::Result<Self> {
+        let config = &process.resolved.config;
+        let spec = process.resolved.env_spec()?;
+        let sac = backend::sac_config(config, &spec);
+        let seeds = process.seeds.role("learner");
+        let start = if resume {
+            checkpoint::load(&finish::newest_checkpoint(run)?, &sac)?
+        } else {
+            Checkpoint {
+                state: init::train_state(&sac, &mut seeds.role("parameters").rng()),
+                policy_version: PolicyVersion(0),
+                counters: BTreeMap::new(),
+                generators: BTreeMap::new(),
+            }
+        };
+        let generator = |name: &str| {
+            start.generators.get(name).map_or_else(|| seeds.role(name).rng(), SavedRng::restore)
+        };
+        let (noise, sampling) = (generator(NOISE), generator(SAMPLING));
+        let numbers = config.learner.batch_size * spec.act_dim;
+        Ok(Self {
+            parameters: sac.policy.tensor_layout().parameters,
+            trainer: backend::build(&process.resolved, sac, &start.state)?,
+            columns: Columns::new(&spec),
+            noise,
+            sampling,
+            next_action: vec![0.0; numbers],
+            action: vec![0.0; numbers],
+            td_abs: vec![0.0; config.learner.batch_size],
+            beta: config.learner.importance_beta,
+            done: start.state.updates,
+        })
+    }
+
+    /// One update, if the limiter agrees.
+    fn step(&mut self, table: &mut Table, batch_size: usize) -> anyhow::Result<bool> {
+        #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
+        let share = batch_size as f64;
+        if !table.can_sample(share) {
+            return Ok(false);
+        }
+        let mut block = SampleBlock::default();
+        table.sample(batch_size, share, &mut self.sampling, &mut block, Duration::ZERO)?;
+        let weights = importance_weights(block.probabilities.iter().copied(), self.beta);
+        let SampleBlock { keys, probabilities, rows } = block;
+        let part = Part { shard: 0, keys, probabilities, rows: rows.into() };
+        let batch = ReadyBatch::new(&self.columns, vec![part], &weights);
+        fill_normal(&mut self.next_action, &mut self.noise);
+        fill_normal(&mut self.action, &mut self.noise);
+        let noise = Noise { next_action: &self.next_action, action: &self.action };
+        self.trainer.update(&batch.columns(), &noise)?;
+        self.trainer.pop_td_abs(&mut self.td_abs)?;
+        table.update_priorities(&batch.origins[0].1, &self.td_abs);
+        self.done += 1;
+        Ok(true)
+    }
+
+    fn weights(&self) -> Vec<f32> {
+        let mut weights = vec![0.0; self.parameters];
+        self.trainer.actor_params(&mut weights);
+        weights
+    }
+
+    fn report(&mut self, log: &RunLog, version: PolicyVersion) {
+        let stats = self.trainer.take_stats();
+        let progress = training_loop::Progress { updates: self.done, version, stats, ..Default::default() };
+        log.train(&progress, 1.0);
+    }
+
+    fn checkpoint(&self, version: PolicyVersion) -> Checkpoint {
+        let generators = [(NOISE, &self.noise), (SAMPLING, &self.sampling)];
+        Checkpoint {
+            state: self.trainer.state(),
+            policy_version: version,
+            counters: BTreeMap::new(),
+            generators: generators.map(|(name, rng)| (name.to_owned(), SavedRng::save(rng))).into(),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! `sapex`: the front door.
+
+use clap::Parser;
+use cluster::cli::{Cli, Command, Eval, Train};
+use cluster::progress::say;
+use cluster::run_dir::RunDir;
+use cluster::{bench, export, finish, lockstep, report, train};
+use common::config::Resolved;
+use common::process::{EXIT_CONFIG, Process};
+use common::runtime::seed::SeedTree;
+use common::telemetry::logs::{self, Look};
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Train(train) => return train_command(&train),
+        Command::Eval(eval) => eval_command(&eval),
+        Command::Report { run } => report::write(&run).map(|path| say(&path.display().to_string())),
+        Command::Export(export) => export::export(&export).map(|path| say(&path.display().to_string())),
+        Command::Envs { name } => envs_command(name.as_deref()),
+        Command::Bench(bench) => bench::run(&bench),
+    };
+    result.map_or_else(|error| refuse(&error, 1), |()| ExitCode::SUCCESS)
+}
+
+/// Settings that are wrong end with status 2 before anything is touched; a run that fails with status 1.
+fn train_command(options: &Train) -> ExitCode {
+    let prepared = (|| {
+        let resolved = train::settings(options)?;
+        if options.args.print_config {
+            return Ok((resolved, None));
+        }
+        let run = prepare(options, &resolved)?;
+        Ok((resolved, Some(run)))
+    })();
+    let (resolved, run) = match prepared {
+        Err(error) => return refuse(&error, EXIT_CONFIG),
+        Ok((resolved, None)) => {
+            say(resolved.render().trim_end());
+            return ExitCode::SUCCESS;
+        }
+        Ok((resolved, Some(run))) => (resolved, run),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(&error.into(), 1),
+    };
+    runtime.block_on(async {
+        let process = match start(resolved).await {
+            Ok(process) => process,
+            Err(error) => return refuse(&error, 1),
+        };
+        say(&format!("run         {}", run.path().display()));
+        let result = if options.lockstep {
+            let (process, run, resume) = (process.clone(), run.clone(), options.resume);
+            let trained = tokio::task::spawn_blocking(move || lockstep::train(&process, &run, resume)).await;
+            trained.unwrap_or_else(|panic| Err(anyhow::anyhow!("training panicked: {panic}")))
+        } else {
+            train::train(process.clone(), run, options.resume).await
+        };
+        let failed = result.err().map(|error| refuse(&error, 1));
+        let status = process.finish(Ok::<_, std::convert::Infallible>(())).await;
+        failed.unwrap_or(status)
+    })
+}
+
+fn prepare(options: &Train, resolved: &Resolved) -> anyhow::Result<RunDir> {
+    let run = &resolved.config.run;
+    let clock = common::runtime::clock::Clock::system();
+    let path = options
+        .run_dir
+        .clone()
+        .unwrap_or_else(|| RunDir::fresh(&resolved.config.cluster.env, run.seed, clock.unix_time()));
+    if options.resume {
+        let run = RunDir::open(&path)?;
+        run.write_config(resolved)?;
+        return Ok(run);
+    }
+    RunDir::create(&path, resolved)
+}
+
+/// The log goes to standard error, below what the command prints, and is quiet unless asked.
+async fn start(resolved: Resolved) -> anyhow::Result<Process> {
+    let filter = &resolved.config.telemetry.log_filter;
+    let filter = if filter == "info" { "warn" } else { filter };
+    logs::init_to(std::io::stderr, Look::text(std::io::stderr().is_terminal()), filter)?;
+    Ok(Process::serve(resolved).await?)
+}
+
+fn eval_command(eval: &Eval) -> anyhow::Result<()> {
+    let run = RunDir::open(&eval.run)?;
+    let resolved = run.config()?;
+    let checkpoint = finish::newest_checkpoint(&run)?;
+    let episodes = eval.episodes.unwrap_or(resolved.config.evaluator.final_episodes);
+    anyhow::ensure!(episodes >= 1, "--episodes {episodes}: expected at least 1");
+    let seeds = SeedTree::new(eval.seed).role("eval");
+    let evaluation = finish::policy_evaluation(&resolved, &checkpoint, episodes, &seeds)?;
+    if eval.json {
+        say(&serde_json::to_string(&evaluation)?);
+    } else {
+        say(&finish::describe(&evaluation));
+    }
+    Ok(())
+}
+
+fn envs_command(name: Option<&str>) -> anyhow::Result<()> {
+    let Some(name) = name else {
+        for (name, about) in actor_node::env::names() {
+            say(&format!("{name:<16} {about}"));
+        }
+        return Ok(());
+    };
+    let env = actor_node::env::make(name, &Default::default())?;
+    say("[cluster]");
+    say(&format!("env = \"{name}\""));
+    for (key, value, _) in train::shapes(env.spec()) {
+        say(&format!("{} = {value}", key.trim_start_matches("cluster.")));
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stderr, reason = "for the person who typed the command")]
+fn refuse(error: &anyhow::Error, status: u8) -> ExitCode {
+    eprintln!("sapex: {error:#}");
+    ExitCode::from(status)
+}

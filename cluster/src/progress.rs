@@ -1,0 +1,103 @@
+//! What a person sees while a run trains: a live line on a terminal, plain lines otherwise.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use std::fmt;
+use std::time::Duration;
+
+/// Plain lines come this often.
+const PLAIN_EVERY: Duration = Duration::from_secs(2);
+
+/// The numbers of one moment.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Snapshot {
+    /// Time since the run began.
+    pub elapsed: Duration,
+    /// Environment steps over all actors.
+    pub env_steps: u64,
+    /// Updates.
+    pub updates: u64,
+    /// Updates per second, lately.
+    pub updates_per_second: f64,
+    /// Mean deterministic return of the latest evaluation.
+    pub eval_return: Option<f64>,
+    /// Policy versions between acting and the newest weights, for the items sampled lately.
+    pub lag_versions: f64,
+    /// Samples per inserted row, over the run.
+    pub samples_per_insert: f64,
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let eval = self.eval_return.map_or_else(|| "     -".to_owned(), |mean| format!("{mean:>6.1}"));
+        write!(
+            f,
+            "{:>5.1}s  steps {:>7}  updates {:>7} ({:>6.0}/s)  return {eval}  lag {:>5.1} versions  samples/insert {:>5.1}",
+            self.elapsed.as_secs_f64(),
+            self.env_steps,
+            self.updates,
+            self.updates_per_second,
+            self.lag_versions,
+            self.samples_per_insert,
+        )
+    }
+}
+
+/// Where the numbers go.
+#[derive(Debug)]
+pub enum Progress {
+    /// A bar that is redrawn in place.
+    Bar(ProgressBar),
+    /// A line now and then.
+    Plain {
+        /// When the next is due.
+        due: Duration,
+    },
+}
+
+impl Progress {
+    /// A bar over `env_steps` on a terminal (without a limit: a line that is redrawn), plain lines otherwise.
+    pub fn new(terminal: bool, env_steps: u64) -> Self {
+        if !terminal {
+            return Self::Plain { due: Duration::ZERO };
+        }
+        let (bar, template) = if env_steps == 0 {
+            (ProgressBar::new_spinner(), "{spinner} {msg}")
+        } else {
+            (ProgressBar::new(env_steps), "{bar:20} {percent:>3}%  {msg}")
+        };
+        let style = ProgressStyle::with_template(template).expect("the template is a constant");
+        Self::Bar(bar.with_style(style))
+    }
+
+    /// Shows the numbers, if it is time.
+    pub fn show(&mut self, now: &Snapshot) {
+        match self {
+            Self::Bar(bar) => {
+                bar.set_position(now.env_steps);
+                bar.set_message(now.to_string());
+            }
+            Self::Plain { due } if now.elapsed >= *due => {
+                *due = now.elapsed + PLAIN_EVERY;
+                say(&now.to_string());
+            }
+            Self::Plain { .. } => {}
+        }
+    }
+
+    /// Shows the last numbers and leaves the line standing.
+    pub fn end(&mut self, now: &Snapshot) {
+        if let Self::Plain { due } = self {
+            *due = Duration::ZERO;
+        }
+        self.show(now);
+        if let Self::Bar(bar) = self {
+            bar.abandon();
+        }
+    }
+}
+
+/// One line on standard output: what this program is for.
+#[expect(clippy::print_stdout, reason = "the front door talks to the person who typed the command")]
+pub fn say(line: &str) {
+    println!("{line}");
+}

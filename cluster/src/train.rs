@@ -1,0 +1,259 @@
+//! `sapex train`: all roles in one process, over the same code, protocol and sockets as a cluster.
+
+use crate::cli::Train;
+use crate::progress::{Progress, Snapshot, say};
+use crate::run_dir::RunDir;
+use crate::finish;
+use actor_node::actor::Counters;
+use actor_node::env::{self, Params};
+use actor_node::evaluation::Evaluation;
+use actor_node::service::{ActorNode, Evaluator, Peers};
+use anyhow::{Context, anyhow};
+use common::config::Resolved;
+use common::process::Process;
+use common::runtime::shutdown::StopReason;
+use common::spec::EnvSpec;
+use common::transport::zmq::ZmqTransport;
+use common::transport::{Endpoint, Transport};
+use learner::run_log::RunLog;
+use learner::service::{Learner, Places};
+use learner::training_loop;
+use replay_server::service::ReplayServer;
+use replay_server::table::Table;
+use std::io::IsTerminal as _;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use toml::Value;
+
+/// How often the numbers are looked at.
+const WATCH_EVERY: Duration = Duration::from_millis(100);
+/// How often actors are written to the run's log.
+const LOG_EVERY: Duration = Duration::from_secs(1);
+
+/// The settings of a run: the user's, with the environment's shapes below them.
+///
+/// # Errors
+/// Settings that are wrong, an environment that does not exist.
+pub fn settings(train: &Train) -> anyhow::Result<Resolved> {
+    let mut args = train.args.clone();
+    args.set = train.assignments().into_iter().chain(args.set).collect();
+    let name = args.load(Vec::new())?.config.cluster.env;
+    let spec = env::make(&name, &Params::new())?.spec().clone();
+    Ok(args.load(shapes(&spec))?)
+}
+
+/// An environment's shapes as settings.
+pub fn shapes(spec: &EnvSpec) -> Vec<(String, Value, &'static str)> {
+    let count = |n: usize| Value::Integer(i64::try_from(n).expect("a dimension is small"));
+    let bounds = |bounds: &[f32]| Value::Array(bounds.iter().map(|&b| Value::Float(f64::from(b))).collect());
+    [
+        ("cluster.obs_dim", count(spec.obs_dim)),
+        ("cluster.act_dim", count(spec.act_dim)),
+        ("cluster.action_low", bounds(&spec.action_low)),
+        ("cluster.action_high", bounds(&spec.action_high)),
+    ]
+    .map(|(key, value)| (key.to_owned(), value, "the environment"))
+    .into()
+}
+
+/// Trains, evaluates, reports.
+///
+/// # Errors
+/// Whatever ended the run early; what was trained until then is in the run directory.
+pub async fn train(process: Process, run: RunDir, resume: bool) -> anyhow::Result<()> {
+    let log = RunLog::open(run.path(), &process.clock)?;
+    let mut system = System::start(&process, &run, log.clone(), resume).await?;
+    let watched = watch(&process, &mut system, &log).await;
+    process.shutdown.request(StopReason::Requested("the run is complete".into()));
+    let outcome = system.stop().await;
+    watched?;
+    let (checkpoint, path) = outcome?;
+    finish::finish(&process, &run, &checkpoint, &path, &log)
+}
+
+/// The roles of a run, running.
+struct System {
+    learner: tokio::task::JoinHandle<Result<LearnerOutcome, learner::service::LearnerError>>,
+    replay: tokio::task::JoinHandle<Result<Vec<Table>, replay_server::service::ReplayError>>,
+    actors: JoinSet<anyhow::Result<()>>,
+    evaluator: tokio::task::JoinHandle<Result<(), actor_node::service::NodeError>>,
+    counters: Vec<Arc<Counters>>,
+    progress: watch::Receiver<training_loop::Progress>,
+    evaluation: Arc<Mutex<Option<Evaluation>>>,
+    /// The private sockets' directory, removed at the end.
+    _sockets: tempfile::TempDir,
+}
+
+type LearnerOutcome = (learner::checkpoint::Checkpoint, std::path::PathBuf);
+
+impl System {
+    async fn start(process: &Process, run: &RunDir, log: RunLog, resume: bool) -> anyhow::Result<Self> {
+        let spec = process.resolved.env_spec()?;
+        let sockets = tempfile::Builder::new().prefix("sapex-").tempdir().context("make a directory for sockets")?;
+        let socket = |name: &str| -> anyhow::Result<Endpoint> {
+            Ok(format!("ipc://{}", sockets.path().join(name).display()).parse()?)
+        };
+        let peers = Peers { replay: vec![socket("replay")?], weights: socket("weights")? };
+        let transport: Arc<dyn Transport> = Arc::new(ZmqTransport::new(process.seeds.role("transport")));
+
+        let server = ReplayServer::new(process.clone(), &spec, 0)?;
+        let router = transport.bind_router(&peers.replay[0]).await?;
+        let replay = tokio::spawn(server.run(router));
+
+        let places =
+            Places { replay: peers.replay.clone(), weights: peers.weights.clone(), run_dir: run.path().to_owned() };
+        let learner = Learner::new(process.clone(), spec, places, log, resume)?;
+        let progress = learner.progress();
+        let over = Arc::clone(&transport);
+        let learner = tokio::spawn(async move { learner.run(&*over).await });
+
+        let mut actors = JoinSet::new();
+        let mut counters = Vec::new();
+        for id in 0..process.resolved.config.run.actors {
+            let node = ActorNode::new(process.clone(), id, Params::new(), steps_of(process, id))?;
+            counters.push(node.counters());
+            let (over, peers) = (Arc::clone(&transport), peers.clone());
+            // After the stop nobody samples any more: rows that are still on their way are of no use.
+            actors.spawn(async move { Ok(node.run(&*over, &peers, Duration::ZERO).await?) });
+        }
+        let evaluation = Arc::new(Mutex::new(None));
+        let (newest, evaluator) = (Arc::clone(&evaluation), Evaluator::new(process.clone(), Params::new())?);
+        let evaluator = tokio::spawn(async move {
+            let report = |evaluation: &Evaluation| {
+                *newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(evaluation.clone());
+            };
+            evaluator.run(&*transport, &peers, report).await
+        });
+        Ok(Self { learner, replay, actors, evaluator, counters, progress, evaluation, _sockets: sockets })
+    }
+
+    /// Waits for every role. The first error is the run's.
+    async fn stop(mut self) -> anyhow::Result<LearnerOutcome> {
+        let trained = (&mut self.learner).await.context("the learner panicked")?;
+        let replayed = (&mut self.replay).await.context("the replay server panicked")?;
+        let evaluated = (&mut self.evaluator).await.context("the evaluator panicked")?;
+        let mut acted = Ok(());
+        while let Some(joined) = self.actors.join_next().await {
+            acted = acted.and(joined.context("an actor panicked").and_then(|result| result));
+        }
+        let outcome = trained?;
+        acted?;
+        evaluated?;
+        replayed?;
+        Ok(outcome)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+    fn snapshot(&self, elapsed: Duration, batch_size: usize) -> Snapshot {
+        let env_steps = self.counters.iter().map(|counters| counters.env_steps.load(Ordering::Relaxed)).sum();
+        let progress = *self.progress.borrow();
+        let evaluation = self.evaluation.lock().unwrap_or_else(PoisonError::into_inner);
+        Snapshot {
+            elapsed,
+            env_steps,
+            updates: progress.updates,
+            updates_per_second: progress.updates_per_second,
+            eval_return: evaluation.as_ref().map(|evaluation| evaluation.mean),
+            lag_versions: progress.lag_versions,
+            samples_per_insert: (progress.updates * batch_size as u64) as f64 / (env_steps as f64).max(1.0),
+        }
+    }
+
+    /// Mean return of the latest training episodes over all actors.
+    #[expect(clippy::cast_precision_loss, reason = "few actors")]
+    fn return_mean(&self) -> Option<f64> {
+        let means: Vec<f64> = self.counters.iter().filter_map(|counters| counters.return_mean()).collect();
+        (!means.is_empty()).then(|| means.iter().sum::<f64>() / means.len() as f64)
+    }
+}
+
+/// The share of `run.env_steps` of actor number `id`; 0 for no limit.
+fn steps_of(process: &Process, id: u32) -> u64 {
+    let run = &process.resolved.config.run;
+    let (steps, actors) = (run.env_steps, u64::from(run.actors));
+    if steps == 0 { 0 } else { (steps / actors + u64::from(u64::from(id) < steps % actors)).max(1) }
+}
+
+/// Shows and logs the numbers until the run is over: every actor has done its steps, the target is reached, somebody
+/// failed, or a stop was asked for.
+async fn watch(process: &Process, system: &mut System, log: &RunLog) -> anyhow::Result<()> {
+    let config = &process.resolved.config;
+    let mut progress = Progress::new(std::io::stdout().is_terminal(), config.run.env_steps);
+    let (mut tick, began) = (tokio::time::interval(WATCH_EVERY), process.clock.now());
+    let (mut log_due, mut evaluated) = (began, None);
+    let (mut steps_logged, mut logged_at) = (0_u64, began);
+    let result = loop {
+        tokio::select! {
+            () = process.shutdown.cancelled() => break Ok(()),
+            joined = system.actors.join_next() => match joined {
+                None => break Ok(()),
+                Some(Ok(Ok(()))) => {}
+                Some(Ok(Err(error))) => break Err(error),
+                Some(Err(_)) => break Err(anyhow!("an actor panicked")),
+            },
+            _ = tick.tick() => {}
+        }
+        if system.learner.is_finished() || system.replay.is_finished() || system.evaluator.is_finished() {
+            break Ok(());
+        }
+        let now = process.clock.now();
+        let snapshot = system.snapshot(now.saturating_sub(began), config.learner.batch_size);
+        progress.show(&snapshot);
+        let evaluation = system.evaluation.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(evaluation) = evaluation.filter(|evaluation| evaluated != Some(evaluation.version)) {
+            evaluated = Some(evaluation.version);
+            log.eval(&evaluation_record(&evaluation, &snapshot));
+            if evaluation.mean >= config.run.target_return {
+                let reached = format!("evaluation reached {:.1}", evaluation.mean);
+                process.shutdown.request(StopReason::Requested(reached));
+            }
+        }
+        if now >= log_due {
+            log_due = now + LOG_EVERY;
+            let seconds = now.saturating_sub(logged_at).as_secs_f64().max(1e-9);
+            #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+            let rate = (snapshot.env_steps - steps_logged) as f64 / seconds;
+            log.actors(&actors_record(system, &snapshot, rate));
+            (steps_logged, logged_at) = (snapshot.env_steps, now);
+        }
+    };
+    let elapsed = process.clock.now().saturating_sub(began);
+    progress.end(&system.snapshot(elapsed, config.learner.batch_size));
+    if let (Ok(()), Some(reason)) = (&result, process.shutdown.reason()) {
+        say(&format!("stopping: {reason}"));
+    }
+    result
+}
+
+/// What an evaluation adds to the run's log.
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+pub fn evaluation_record(evaluation: &Evaluation, snapshot: &Snapshot) -> Vec<(&'static str, f64)> {
+    let returns = &evaluation.returns;
+    vec![
+        ("env_steps", snapshot.env_steps as f64),
+        ("updates", snapshot.updates as f64),
+        ("version", evaluation.version.0 as f64),
+        ("episodes", returns.len() as f64),
+        ("return_mean", evaluation.mean),
+        ("return_std", evaluation.std),
+        ("return_ci95", evaluation.ci95),
+        ("return_min", returns.iter().copied().fold(f64::INFINITY, f64::min)),
+        ("return_max", returns.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
+    ]
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+fn actors_record(system: &System, snapshot: &Snapshot, steps_per_second: f64) -> Vec<(&'static str, f64)> {
+    let episodes: u64 = system.counters.iter().map(|counters| counters.episodes.load(Ordering::Relaxed)).sum();
+    let mut record = vec![
+        ("env_steps", snapshot.env_steps as f64),
+        ("env_steps_per_second", steps_per_second),
+        ("episodes", episodes as f64),
+        ("samples_per_insert", snapshot.samples_per_insert),
+    ];
+    record.extend(system.return_mean().map(|mean| ("return_mean", mean)));
+    record
+}

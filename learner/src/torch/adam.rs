@@ -1,0 +1,131 @@
+//! Adam on flat vectors, with state that can be saved and loaded: tch's own optimisers keep theirs to themselves.
+//!
+//! `m <- b1 m + (1 - b1) g`, `v <- b2 v + (1 - b2) g²`, `p <- p - lr * m̂ / (sqrt(v̂) + eps)` with the bias-corrected
+//! `m̂ = m / (1 - b1^t)` and `v̂ = v / (1 - b2^t)` (SEED-SPEC §2.3). Multiplying through by `c = sqrt(1 - b2^t)` leaves
+//! two numbers that depend on t, a step size and an epsilon: [`StepScalars`]. They reach the device with the batch, in
+//! memory that stays where it is, so that neither the device nor a recorded graph has to know t.
+
+use super::TchResult;
+use super::networks::signed;
+use super::ops::{Into as _, lerp};
+use crate::trainer::Group;
+use tch::{Device, Kind, Tensor};
+
+const BETA1: f64 = 0.9;
+const BETA2: f64 = 0.999;
+
+/// The numbers of Adam's step t, computed in f64: `1 - b2^t` at t = 1 has three digits in f32.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StepScalars {
+    /// `lr * c / (1 - b1^t)` for an lr of 1.
+    rate: f64,
+    /// `eps * c`.
+    pub(super) eps: f32,
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "rounded once, to the parameters' precision")]
+impl StepScalars {
+    /// For the step that makes it `t` steps, from 1 on.
+    pub(super) fn new(t: u64, eps: f32) -> Self {
+        let t = i32::try_from(t).unwrap_or(i32::MAX); // both powers are 0 in f64 long before
+        let c = (1.0 - BETA2.powi(t)).sqrt();
+        Self { rate: c / (1.0 - BETA1.powi(t)), eps: (f64::from(eps) * c) as f32 }
+    }
+
+    /// What the parameters' change is multiplied with.
+    pub(super) fn negative_rate(&self, lr: f32) -> f32 {
+        (-f64::from(lr) * self.rate) as f32
+    }
+}
+
+/// An optimiser group: parameters, gradient and moments, each one flat vector (P).
+#[derive(Debug)]
+pub(super) struct AdamGroup {
+    pub(super) params: Tensor,
+    /// Filled by the backward pass, whole.
+    pub(super) grad: Tensor,
+    m: Tensor,
+    v: Tensor,
+    scratch: Tensor,
+}
+
+impl AdamGroup {
+    /// All zero, of `len` parameters.
+    pub(super) fn zeros(len: usize, device: Device) -> TchResult<Self> {
+        Self::over(Tensor::f_zeros([signed(len)], (Kind::Float, device))?)
+    }
+
+    /// Optimises `params`, which may be a view; moments are zero.
+    pub(super) fn over(params: Tensor) -> TchResult<Self> {
+        let zeros = || params.f_zeros_like();
+        Ok(Self { grad: zeros()?, m: zeros()?, v: zeros()?, scratch: zeros()?, params })
+    }
+
+    /// One step; `negative_rate` and `eps` are (1), from [`StepScalars`].
+    pub(super) fn step(&self, negative_rate: &Tensor, eps: &Tensor) -> TchResult<()> {
+        let Self { params, grad, m, v, scratch } = self;
+        lerp(m, grad, 1.0 - BETA1)?;
+        grad.mul_into(grad, scratch)?;
+        lerp(v, scratch, 1.0 - BETA2)?;
+        v.sqrt_into(scratch)?;
+        scratch.add_into(eps, scratch)?;
+        m.div_into(scratch, scratch)?;
+        params.add_mul_into(scratch, negative_rate, params)
+    }
+
+    /// Copies a group of the same length in.
+    pub(super) fn load(&mut self, group: &Group) -> TchResult<()> {
+        self.params.f_copy_(&Tensor::f_from_slice(&group.params)?)?;
+        self.m.f_copy_(&Tensor::f_from_slice(&group.adam_m)?)?;
+        self.v.f_copy_(&Tensor::f_from_slice(&group.adam_v)?)
+    }
+
+    /// Copies it out, waiting for the device.
+    pub(super) fn save(&self) -> TchResult<Group> {
+        Ok(Group {
+            params: to_vec(&self.params)?,
+            adam_m: to_vec(&self.m)?,
+            adam_v: to_vec(&self.v)?,
+        })
+    }
+}
+
+/// The elements of an f32 tensor, waiting for the device.
+pub(super) fn to_vec(tensor: &Tensor) -> TchResult<Vec<f32>> {
+    let mut out = vec![0.0; tensor.numel()];
+    tensor.f_copy_data(&mut out, tensor.numel())?;
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::nn::{self, OptimizerConfig as _};
+
+    #[test]
+    fn a_hundred_steps_agree_with_the_optimiser_of_libtorch() {
+        let (lr, eps, len) = (3e-3_f32, 1e-8_f32, 64);
+        let start = Tensor::arange(len, (Kind::Float, Device::Cpu)) / 10.0 - 3.05;
+        let mut ours = AdamGroup::over(start.copy()).unwrap();
+        let store = nn::VarStore::new(Device::Cpu);
+        let theirs = store.root().var_copy("p", &start);
+        let adam = nn::Adam { eps: f64::from(eps), ..nn::Adam::default() };
+        let mut adam = adam.build(&store, f64::from(lr)).unwrap();
+
+        // Gradients from 1e-9 to 1e10, and a wave that turns their signs.
+        let slope = Tensor::arange(len, (Kind::Float, Device::Cpu)).exp2() * 1e-9;
+        for t in 1..=100 {
+            ours.grad.copy_(&(&ours.params * &slope + ours.params.sin()));
+            let loss = theirs.square() * &slope / 2.0 - theirs.cos();
+            adam.backward_step(&loss.sum(Kind::Float));
+
+            let scalars = StepScalars::new(t, eps);
+            let one = |value: f32| Tensor::from_slice(&[value]);
+            ours.step(&one(scalars.negative_rate(lr)), &one(scalars.eps)).unwrap();
+        }
+        let worst = (&ours.params - &theirs).abs().max().double_value(&[]);
+        assert!(worst < 2e-5, "the parameters differ by {worst}");
+        let moved = (&theirs - &start).abs().min().double_value(&[]);
+        assert!(moved > 1e-3, "a parameter hardly moved: {moved}");
+    }
+}

@@ -1,0 +1,258 @@
+//! The `torch` backend: continuous SAC on libtorch, on a CPU or an NVIDIA GPU.
+//!
+//! - [`networks`]: perceptrons as views of flat vectors, forward and backward.
+//! - [`adam`]: the optimiser on those vectors.
+//! - [`inputs`]: a batch, its noise and the step's numbers in one vector and one copy.
+//! - [`ops`]: the operations, results last.
+//! - [`update`]: the algorithm; [`work`]: its intermediate results.
+//!
+//! One copy goes in and one statistics vector stays on the device: on a GPU an update is only enqueued.
+
+mod adam;
+mod inputs;
+mod networks;
+mod ops;
+mod update;
+mod work;
+
+use crate::trainer::{
+    AlphaLoss, Batch, Group, Noise, SacConfig, TrainState, Trainer, TrainerError, UpdateStats,
+};
+use inputs::Inputs;
+use networks::signed;
+use tch::{Cuda, Device, Kind, TchError, Tensor};
+use update::{SUMS, Sac};
+
+type TchResult<T> = Result<T, TchError>;
+
+/// Continuous SAC on libtorch.
+///
+/// Threads: libtorch's own pool does the arithmetic; its size is one number for the whole process, so the trainer
+/// built last decides it.
+#[derive(Debug)]
+pub struct TorchTrainer {
+    config: SacConfig,
+    /// As in the configuration.
+    device: String,
+    inputs: Inputs,
+    sac: Sac,
+    /// |td| (B) of the updates not yet asked for: a ring of [`Trainer::pipeline_depth`].
+    td_abs: Vec<Tensor>,
+    /// Updates in the ring.
+    outstanding: usize,
+    updates: u64,
+    updates_summed: u64,
+}
+
+impl TorchTrainer {
+    /// A trainer in the given state on `cpu` or `cuda:N`, with `threads` threads where it is the CPU.
+    ///
+    /// # Errors
+    /// An unknown or absent device, a failure of libtorch, a state that does not fit the configuration.
+    pub fn new(
+        config: SacConfig,
+        state: TrainState,
+        device: &str,
+        threads: usize,
+    ) -> Result<Self, TrainerError> {
+        let failed = |error: TchError| device_error(device, &error.to_string());
+        let place = parse_device(device)?;
+        tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+        let inputs = Inputs::new(&config, place).map_err(failed)?;
+        let sac = Sac::new(&config, &inputs, place).map_err(failed)?;
+        let depth = if place.is_cuda() { 2 } else { 1 };
+        let td = || Tensor::f_zeros([signed(config.batch_size)], (Kind::Float, place));
+        let td_abs = (0..depth).map(|_| td()).collect::<TchResult<_>>().map_err(failed)?;
+        let mut trainer = Self {
+            device: device.into(),
+            config,
+            inputs,
+            sac,
+            td_abs,
+            outstanding: 0,
+            updates: 0,
+            updates_summed: 0,
+        };
+        trainer.load(&state)?;
+        Ok(trainer)
+    }
+
+    fn check_shapes(&self, batch: &Batch<'_>, noise: &Noise<'_>) -> Result<(), TrainerError> {
+        let SacConfig { batch_size: b, policy, .. } = &self.config;
+        let (b, o, a) = (*b, policy.obs_dim, policy.act_dim);
+        check("obs", batch.obs, b * o)?;
+        check("action", batch.action, b * a)?;
+        check("reward", batch.reward, b)?;
+        check("discount", batch.discount, b)?;
+        check("next_obs", batch.next_obs, b * o)?;
+        check("weight", batch.weight, b)?;
+        check("next_action noise", noise.next_action, b * a)?;
+        check("action noise", noise.action, b * a)
+    }
+
+    /// The ring's slot of the update with that number; updates count from 0.
+    fn slot(&self, update: u64) -> usize {
+        let depth = u64::try_from(self.td_abs.len()).expect("a ring of one or two");
+        usize::try_from(update % depth).expect("less than two")
+    }
+
+    /// What the trait's infallible reads do with a device that is gone: there is no state left to go on with.
+    fn answered<T>(&self, what: &str, result: TchResult<T>) -> T {
+        result.unwrap_or_else(|error| panic!("{} failed while {what}: {error}", self.device))
+    }
+
+    fn read_state(&self) -> TchResult<TrainState> {
+        Ok(TrainState {
+            actor: self.sac.actor.save()?,
+            critics: self.sac.critics.save()?,
+            targets: adam::to_vec(&self.sac.targets)?,
+            log_alpha: self.sac.log_alpha.save()?,
+            updates: self.updates,
+        })
+    }
+
+    fn write_state(&mut self, state: &TrainState) -> TchResult<()> {
+        self.sac.actor.load(&state.actor)?;
+        self.sac.critics.load(&state.critics)?;
+        self.sac.targets.f_copy_(&Tensor::f_from_slice(&state.targets)?)?;
+        self.sac.log_alpha.load(&state.log_alpha)?;
+        self.sac.refresh_alpha()
+    }
+
+    fn read_sums(&mut self) -> TchResult<[f64; SUMS]> {
+        let mut sums = [0.0; SUMS];
+        self.sac.sums.f_copy_data(&mut sums, SUMS)?;
+        drop(self.sac.sums.f_zero_()?);
+        Ok(sums)
+    }
+}
+
+impl Trainer for TorchTrainer {
+    fn update(&mut self, batch: &Batch<'_>, noise: &Noise<'_>) -> Result<(), TrainerError> {
+        self.check_shapes(batch, noise)?;
+        let td_abs = &self.td_abs[self.slot(self.updates)];
+        let (config, t) = (&self.config, self.updates + 1);
+        let (inputs, sac) = (&mut self.inputs, &self.sac);
+        tch::no_grad(|| {
+            inputs.upload(config, batch, noise, t)?;
+            sac.step(inputs, td_abs)
+        })
+        .map_err(|error| device_error(&self.device, &error.to_string()))?;
+        self.updates = t;
+        self.updates_summed += 1;
+        self.outstanding = self.td_abs.len().min(self.outstanding + 1);
+        Ok(())
+    }
+
+    /// On a GPU this waits for all that is enqueued: libtorch's interface has no events to wait for less.
+    fn pop_td_abs(&mut self, out: &mut [f32]) -> Result<(), TrainerError> {
+        check("td_abs", out, self.config.batch_size)?;
+        let Some(left) = self.outstanding.checked_sub(1) else {
+            return Err(device_error(&self.device, "|td| asked for without an update"));
+        };
+        let behind = u64::try_from(self.outstanding).expect("one or two");
+        self.td_abs[self.slot(self.updates - behind)]
+            .f_copy_data(out, out.len())
+            .map_err(|error| device_error(&self.device, &error.to_string()))?;
+        self.outstanding = left;
+        Ok(())
+    }
+
+    fn pipeline_depth(&self) -> usize {
+        self.td_abs.len()
+    }
+
+    fn take_stats(&mut self) -> UpdateStats {
+        let sums = self.read_sums();
+        let sums = self.answered("reading statistics", sums);
+        let updates = std::mem::take(&mut self.updates_summed);
+        if updates == 0 {
+            return UpdateStats::default();
+        }
+        #[expect(clippy::cast_precision_loss, reason = "2^53 updates are never reached")]
+        let [loss1, loss2, log_prob, q, alpha, log_alpha, alpha_log_prob, log_alpha_log_prob] =
+            sums.map(|sum| sum / updates as f64);
+        let alpha_loss = |target: f32| match self.config.alpha_loss {
+            AlphaLoss::Log => -(log_alpha_log_prob + log_alpha * f64::from(target)),
+            AlphaLoss::Exp => -(alpha_log_prob + alpha * f64::from(target)),
+        };
+        UpdateStats {
+            updates,
+            critic1_loss: loss1 / 2.0,
+            critic2_loss: loss2 / 2.0,
+            actor_loss: alpha_log_prob - q,
+            alpha_loss: self.config.target_entropy.map_or(0.0, alpha_loss),
+            alpha,
+            entropy: -log_prob,
+            q_mean: q,
+        }
+    }
+
+    fn actor_params(&self, out: &mut [f32]) {
+        let read = self.sac.actor.params.f_copy_data(out, out.len());
+        self.answered("reading the actor", read);
+    }
+
+    fn state(&self) -> TrainState {
+        self.answered("reading the state", self.read_state())
+    }
+
+    fn load(&mut self, state: &TrainState) -> Result<(), TrainerError> {
+        check_group(
+            ["actor", "actor.adam_m", "actor.adam_v"],
+            &state.actor,
+            &self.sac.actor.params,
+        )?;
+        check_group(
+            ["critics", "critics.adam_m", "critics.adam_v"],
+            &state.critics,
+            &self.sac.critics.params,
+        )?;
+        check("targets", &state.targets, self.sac.targets.numel())?;
+        check_group(
+            ["log_alpha", "log_alpha.adam_m", "log_alpha.adam_v"],
+            &state.log_alpha,
+            &self.sac.log_alpha.params,
+        )?;
+        self.write_state(state).map_err(|error| device_error(&self.device, &error.to_string()))?;
+        self.updates = state.updates;
+        self.outstanding = 0;
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        format!("torch {}", self.device)
+    }
+}
+
+fn check(what: &'static str, values: &[f32], expected: usize) -> Result<(), TrainerError> {
+    let got = values.len();
+    if got == expected { Ok(()) } else { Err(TrainerError::Shape { what, got, expected }) }
+}
+
+fn check_group(
+    what: [&'static str; 3],
+    group: &Group,
+    params: &Tensor,
+) -> Result<(), TrainerError> {
+    let vectors = [&group.params, &group.adam_m, &group.adam_v];
+    what.into_iter().zip(vectors).try_for_each(|(what, v)| check(what, v, params.numel()))
+}
+
+fn device_error(device: &str, message: &str) -> TrainerError {
+    TrainerError::Device { device: device.into(), message: message.into() }
+}
+
+fn parse_device(device: &str) -> Result<Device, TrainerError> {
+    if device == "cpu" {
+        return Ok(Device::Cpu);
+    }
+    let number = device.strip_prefix("cuda:").and_then(|number| number.parse::<usize>().ok());
+    let number = number.ok_or_else(|| device_error(device, "expected cpu or cuda:N"))?;
+    let present = Cuda::device_count();
+    if i64::try_from(number).is_ok_and(|number| number < present) {
+        Ok(Device::Cuda(number))
+    } else {
+        Err(device_error(device, &format!("no such device, {present} present")))
+    }
+}

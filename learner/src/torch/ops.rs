@@ -1,0 +1,100 @@
+//! The operations of this backend, with their result last and written to memory that exists: `a.add_into(b, out)`.
+//!
+//! tch's `out` variants hand the result's tensor back as well, and take it first. Here a line reads in the order of the
+//! equation, and nothing is left to drop.
+
+use super::TchResult;
+use tch::{Kind, Tensor};
+
+macro_rules! into {
+    ($($doc:literal $name:ident = $call:ident($($operand:ident),*);)*) => {
+        /// See the module.
+        pub(super) trait Into {
+            $(#[doc = $doc]
+            fn $name(&self, $($operand: &Tensor,)* out: &Tensor) -> TchResult<()>;)*
+        }
+
+        impl Into for Tensor {
+            $(fn $name(&self, $($operand: &Tensor,)* out: &Tensor) -> TchResult<()> {
+                self.$call(out, $($operand),*).map(drop)
+            })*
+        }
+    };
+}
+
+into! {
+    "`|self|`" abs_into = f_abs_out();
+    "`e^self`" exp_into = f_exp_out();
+    "`-self`" neg_into = f_neg_out();
+    "`sqrt(self)`" sqrt_into = f_sqrt_out();
+    "`tanh(self)`" tanh_into = f_tanh_out();
+    "`self + b`" add_into = f_add_out(b);
+    "`self - b`" sub_into = f_sub_out(b);
+    "`self * b`" mul_into = f_mul_out(b);
+    "`self / b`" div_into = f_div_out(b);
+    "`min(self, b)`" min_into = f_minimum_out(b);
+    "`ln(e^self + e^b)`" ln_sum_exp_into = f_logaddexp_out(b);
+    "1 where `self <= b`, else 0" le_into = f_le_tensor_out(b);
+    "1 where `self > b`, else 0" gt_into = f_gt_tensor_out(b);
+    "`self @ b`, matrices" mm_into = f_mm_out(b);
+    "`self @ b`, stacks of matrices" bmm_into = f_bmm_out(b);
+    "`self + a * b`" add_mul_into = f_addcmul_out(a, b);
+    "`self + a @ b`, a matrix and a vector" add_mv_into = f_addmv_out(a, b);
+    "`self + a @ b`, matrices" add_mm_into = f_addmm_out(a, b);
+    "`self + a @ b`, stacks of matrices" add_bmm_into = f_baddbmm_out(a, b);
+}
+
+/// `from + weight * (to - from)`, in place.
+pub(super) fn lerp(from: &Tensor, to: &Tensor, weight: f64) -> TchResult<()> {
+    from.f_lerp_scalar_out(from, to, weight).map(drop)
+}
+
+/// Mean over the first dimension, which `out` lacks.
+pub(super) fn mean_rows(tensor: &Tensor, out: &Tensor) -> TchResult<()> {
+    tensor.f_mean_out(out, 0, false, Kind::Float).map(drop)
+}
+
+/// Sum over the last dimension but one, which `out` lacks.
+pub(super) fn sum_rows(tensor: &Tensor, out: &Tensor) -> TchResult<()> {
+    tensor.f_sum_intlist_out(out, -2, false, Kind::Float).map(drop)
+}
+
+/// `max(tensor, 0)`, in place. On a CPU four times as fast as libtorch's own `relu_out`, which copies.
+pub(super) fn relu(tensor: &Tensor) -> TchResult<()> {
+    tensor.f_clamp_min_out(tensor, 0.0).map(drop)
+}
+
+/// Writes `from` over `to`, of the same shape.
+pub(super) fn copy(from: &Tensor, to: &Tensor) -> TchResult<()> {
+    to.shallow_clone().f_copy_(from)
+}
+
+/// `tensor` held within `bounds`.
+pub(super) fn clamp(tensor: &Tensor, bounds: (f64, f64), out: &Tensor) -> TchResult<()> {
+    tensor.f_clamp_out(out, bounds.0, bounds.1).map(drop)
+}
+
+/// `grad` by the result of [`clamp`] to one by its argument: 0 outside the bounds.
+pub(super) fn clamp_backward(
+    grad: &Tensor,
+    tensor: &Tensor,
+    bounds: (f64, f64),
+    out: &Tensor,
+) -> TchResult<()> {
+    tensor.f_hardtanh_backward_grad_input(out, grad, bounds.0, bounds.1).map(drop)
+}
+
+/// `grad` by `result = max(x, 0)` to one by x, in place.
+pub(super) fn relu_backward(grad: &Tensor, result: &Tensor) -> TchResult<()> {
+    result.f_threshold_backward_grad_input(grad, grad, 0.0).map(drop)
+}
+
+/// `grad` by `result = tanh(x)` to one by x, in place.
+pub(super) fn tanh_backward(grad: &Tensor, result: &Tensor) -> TchResult<()> {
+    Tensor::f_tanh_backward_grad_input(grad, grad, result).map(drop)
+}
+
+/// `value - tensor`.
+pub(super) fn subtract_from(value: f64, tensor: &Tensor, out: &Tensor) -> TchResult<()> {
+    tensor.f_rsub_scalar_out(out, value).map(drop)
+}

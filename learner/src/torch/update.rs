@@ -1,0 +1,173 @@
+//! Soft Actor-Critic: one update, on one page, in the order of docs/algorithm.md.
+//!
+//! Nothing in [`Sac::step`] waits for the device, takes device memory, or has a shape or an address that depends on
+//! data, so that the whole of it can be recorded into a CUDA graph.
+//!
+//! Letters: B batch, O observation, A action. Primes are next ones; `a~` is the policy's own action in s.
+
+use super::TchResult;
+use super::adam::AdamGroup;
+use super::inputs::Inputs;
+use super::networks::{Critics, Policy, signed};
+use super::ops::{
+    Into as _, clamp, clamp_backward, copy, lerp, mean_rows, subtract_from, tanh_backward,
+};
+use super::work::Work;
+use crate::trainer::{AlphaLoss, SacConfig, critic_layout};
+use tch::{Device, Kind, Tensor};
+
+/// Elements of [`Sac::sums`].
+pub(super) const SUMS: usize = 8;
+
+/// Networks, optimisers and every intermediate result, on one device.
+#[derive(Debug)]
+pub(super) struct Sac {
+    pub(super) actor: AdamGroup,
+    /// Critic 1, then critic 2.
+    pub(super) critics: AdamGroup,
+    /// Parameters of both targets, as the critics'.
+    pub(super) targets: Tensor,
+    pub(super) log_alpha: AdamGroup,
+    /// Sums over updates, f64 (8): twice each critic's loss, mean log-probability, mean Q, alpha, ln alpha, and these
+    /// two times the mean log-probability.
+    pub(super) sums: Tensor,
+    /// (2): `alpha`, then `log_alpha`, which the optimiser group is a view of.
+    temperature: Tensor,
+    /// (1), a view.
+    alpha: Tensor,
+    policy: Policy,
+    q: Critics,
+    work: Work,
+    log_std_bounds: (f64, f64),
+    tau: f64,
+    target_entropy: Option<f64>,
+    alpha_loss: AlphaLoss,
+}
+
+impl Sac {
+    /// Everything zero; the trainer loads the state.
+    pub(super) fn new(config: &SacConfig, x: &Inputs, device: Device) -> TchResult<Self> {
+        let arch = &config.policy;
+        let critic = critic_layout(arch.obs_dim, arch.act_dim, &config.critic_hidden);
+        let actor = AdamGroup::zeros(arch.tensor_layout().parameters, device)?;
+        let critics = AdamGroup::zeros(2 * critic.parameters, device)?;
+        let targets = critics.params.f_zeros_like()?;
+        let temperature = Tensor::f_zeros([2], (Kind::Float, device))?;
+        let policy = Policy::new(config, &actor, &x.policy)?;
+        let q = Critics::new(config, &critics, &targets, x)?;
+        Ok(Self {
+            work: Work::new(config, x, &policy, &q)?,
+            policy,
+            q,
+            log_alpha: AdamGroup::over(temperature.f_narrow(0, 1, 1)?)?,
+            alpha: temperature.f_narrow(0, 0, 1)?,
+            sums: Tensor::f_zeros([signed(SUMS)], (Kind::Double, device))?,
+            actor,
+            critics,
+            targets,
+            temperature,
+            log_std_bounds: (arch.log_std_min.into(), arch.log_std_max.into()),
+            tau: config.tau.into(),
+            alpha_loss: config.alpha_loss,
+            target_entropy: config.target_entropy.map(f64::from),
+        })
+    }
+
+    /// One update from `x`; the mean |td| of both critics goes to `td_abs` (B).
+    pub(super) fn step(&self, x: &Inputs, td_abs: &Tensor) -> TchResult<()> {
+        self.act(x)?;
+        self.learn_critics(x, td_abs)?;
+        self.learn_actor(x)?;
+        self.sum_up()?;
+        self.learn_temperature(x)?;
+        lerp(&self.targets, &self.critics.params, self.tau)
+    }
+
+    /// Makes `alpha` fit `log_alpha`.
+    pub(super) fn refresh_alpha(&self) -> TchResult<()> {
+        self.log_alpha.params.exp_into(&self.alpha)
+    }
+
+    /// a' ~ pi(s'), a~ ~ pi(s) with their log-probabilities: one pass, because the actor steps only after both.
+    fn act(&self, x: &Inputs) -> TchResult<()> {
+        let w = &self.work;
+        self.policy.net.forward(&self.policy.both)?;
+        // u = mu + exp(clamp(log_std)) * noise, a = tanh(u)
+        clamp(&w.raw_log_std, self.log_std_bounds, &w.log_std)?;
+        w.log_std.exp_into(&w.std_noise)?;
+        w.std_noise.mul_into(&x.noise, &w.std_noise)?;
+        w.mu.add_into(&w.std_noise, &w.u)?;
+        w.u.tanh_into(&w.action)?;
+        x.action_bias.add_mul_into(&w.action_halves, &x.action_scale, &x.sampled_actions)?;
+        // log pi = sum_j [-noise_j²/2 - log_std_j - ln(2π)/2 - 2 (ln 2 - u_j - softplus(-2 u_j))];
+        // u + softplus(-2u) = ln(e^u + e^-u), whose form here neither overflows nor cancels
+        w.u.neg_into(&w.minus_u)?;
+        w.u.ln_sum_exp_into(&w.minus_u, &w.ln_2_cosh_u)?;
+        x.noise_log_density.add_mv_into(&w.terms, &w.term_factors, &w.log_prob)
+    }
+
+    /// y = r + discount * (min Q_target(s', a') - alpha * log pi(a'|s')); loss_i = factor * mean(w * (Q_i(s, a) - y)²).
+    fn learn_critics(&self, x: &Inputs, td_abs: &Tensor) -> TchResult<()> {
+        let (w, q) = (&self.work, &self.q);
+        q.target_net.forward(&q.next)?;
+        w.q1.min_into(&w.q2, &w.min_q)?;
+        w.next_log_prob.mul_into(&self.alpha, &w.y)?;
+        w.min_q.sub_into(&w.y, &w.y)?;
+        x.reward.add_mul_into(&x.discount, &w.y, &w.y)?;
+
+        q.net.forward(&q.taken)?;
+        w.q.sub_into(&w.y, &w.td)?;
+        w.td.abs_into(&w.td_abs)?;
+        mean_rows(&w.td_abs, td_abs)?;
+        w.td.mul_into(&x.weight, &w.dq)?; // dloss/dQ = factor * 2 w td / B
+        w.td_rows.bmm_into(&w.dq_columns, &w.twice_losses)?;
+        q.net.backward(&q.taken, &q.grads)?;
+        self.critics.step(&x.negative_rate_critic, &x.adam_eps)
+    }
+
+    /// loss = mean(alpha * log pi(a~|s) - min Q(s, a~)), by the critics that have just stepped; only the actor moves.
+    fn learn_actor(&self, x: &Inputs) -> TchResult<()> {
+        let (w, q) = (&self.work, &self.q);
+        q.net.forward(&q.chosen)?;
+        w.q1.min_into(&w.q2, &w.min_q)?;
+        mean_rows(&w.min_q, &w.mean_q)?;
+        // dmin Q/dQ_i is 1 for the smaller one; dloss/da = -dmin Q/da / B
+        w.q1.le_into(&w.q2, &w.dq1)?;
+        w.q1.gt_into(&w.q2, &w.dq2)?;
+        q.net.backward_input(&q.chosen, &q.action_columns, &w.da_both)?;
+        w.da1.add_into(&w.da2, &w.da)?;
+        w.da.mul_into(&w.minus_scale_over_b, &w.da)?;
+
+        // dlog pi/du = 2 tanh(u), dlog pi/dlog_std = -1 beside what goes through u = mu + exp(log_std) * noise
+        w.over_b.mul_into(&self.alpha, &w.alphas_over_b)?;
+        tanh_backward(&w.da, &w.chosen_action)?;
+        w.da.add_mul_into(&w.chosen_action, &w.two_alpha_over_b, &w.d_mu)?;
+        w.d_mu.mul_into(&w.chosen_std_noise, &w.d_log_std)?;
+        w.d_log_std.sub_into(&w.alpha_over_b, &w.d_log_std)?;
+        clamp_backward(&w.d_log_std, &w.chosen_raw_log_std, self.log_std_bounds, &w.d_raw_log_std)?;
+        self.policy.net.backward(&self.policy.chosen, &self.policy.grads)?;
+        self.actor.step(&x.negative_rate_actor, &x.adam_eps)
+    }
+
+    /// Adds this update to the statistics, before the temperature moves.
+    fn sum_up(&self) -> TchResult<()> {
+        let w = &self.work;
+        mean_rows(&w.chosen_log_prob, &w.mean_log_prob)?;
+        copy(&self.temperature, &w.temperature)?;
+        self.temperature.mul_into(&w.mean_log_prob, &w.temperature_log_prob)?;
+        self.sums.add_into(&w.row, &self.sums)
+    }
+
+    /// loss = -log_alpha * mean(log pi + target entropy), or that with alpha for log_alpha. The losses above use the
+    /// alpha from before this step.
+    fn learn_temperature(&self, x: &Inputs) -> TchResult<()> {
+        let Some(target_entropy) = self.target_entropy else { return Ok(()) };
+        let gradient = &self.log_alpha.grad;
+        subtract_from(-target_entropy, &self.work.mean_log_prob_row, gradient)?;
+        if self.alpha_loss == AlphaLoss::Exp {
+            gradient.mul_into(&self.alpha, gradient)?; // dalpha/dlog_alpha = alpha
+        }
+        self.log_alpha.step(&x.negative_rate_alpha, &x.adam_eps)?;
+        self.refresh_alpha()
+    }
+}
