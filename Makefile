@@ -1,0 +1,121 @@
+# The front door. `make` lists the targets; everything else is plain cargo.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+# Further arguments of `make train` and `make bench`: make train ARGS="--seed 3 --actors 2"
+ARGS ?=
+PYTHON ?= python3
+SAPEX := $(or $(CARGO_TARGET_DIR),target)/release/sapex
+
+# The libtorch that builds use: yours, else the CUDA one, else the CPU one. Without any, sapex is built without torch.
+LIBTORCH ?= $(patsubst %/build-version,%,$(firstword \
+	$(wildcard $(CURDIR)/.libtorch-cuda/build-version $(CURDIR)/.libtorch/build-version)))
+ifneq ($(LIBTORCH),)
+export LIBTORCH
+SAPEX_FEATURES := --features cluster/torch
+ROLE_FEATURES := --features cluster/torch,learner/torch
+endif
+
+# What fails under `make test` fails here with the same words.
+STEP = @printf '\n==> %s\n' '$(1)'
+NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
+DENY := $(shell cargo deny --version >/dev/null 2>&1 && echo yes)
+
+.PHONY: help
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: train
+train: ## Pendulum-v1 from nothing to solved, in one process, with a report at the end.
+	cargo build --release -p cluster $(SAPEX_FEATURES)
+	$(SAPEX) train --env Pendulum-v1 $(ARGS)
+
+.PHONY: build
+build: ## All programs, into target/release; with the torch backend once libtorch is there.
+	cargo build --release -p cluster -p learner -p actor-node -p replay-server $(ROLE_FEATURES)
+
+.PHONY: test
+test: check test-bare test-torch ## Everything: the fast checks, the tests, libtorch and the tests that need it.
+	$(call STEP,all passed)
+
+.PHONY: check
+check: ## The fast checks: format, house rules, clippy, dependencies, documentation.
+	$(call STEP,format)
+	cargo fmt --all --check
+	$(call STEP,house rules)
+	cargo xtask tidy
+	$(call STEP,clippy)
+	cargo clippy --workspace --all-targets -- -D warnings
+	$(call STEP,dependencies)
+ifeq ($(DENY),yes)
+	cargo deny --log-level error check bans licenses sources
+else
+	@echo 'SKIPPED: cargo-deny is not installed (cargo install cargo-deny)'
+endif
+	$(call STEP,documentation)
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+
+# Without libtorch: everything but the torch backend builds and passes on a bare machine.
+.PHONY: test-bare
+test-bare:
+	$(call STEP,tests without libtorch)
+ifeq ($(NEXTEST),yes)
+	cargo nextest run --workspace
+	cargo test --workspace --doc
+else
+	cargo test --workspace
+endif
+
+# One build with all workspace members, so that what was built without libtorch is not built again.
+.PHONY: test-torch
+test-torch:
+	$(call STEP,libtorch)
+	cargo xtask libtorch
+	$(call STEP,clippy with the torch backend)
+	cargo clippy --workspace --all-targets --features cluster/torch,learner/torch -- -D warnings
+	$(call STEP,tests with the torch backend)
+ifeq ($(NEXTEST),yes)
+	cargo nextest run --workspace --features cluster/torch,learner/torch -E 'package(learner) or package(cluster)'
+else
+	cargo test -p learner -p cluster --features cluster/torch,learner/torch
+endif
+
+.PHONY: libtorch
+libtorch: ## Fetch libtorch for CPUs from PyPI, then build sapex with the torch backend.
+	cargo xtask libtorch
+	$(MAKE) build
+
+.PHONY: libtorch-cuda
+libtorch-cuda: ## The same for NVIDIA GPUs (5 GB). Builds prefer it from then on.
+	cargo xtask libtorch --cuda
+	$(MAKE) build
+
+.PHONY: bench
+bench: build .bench-venv/reverb/ready .bench-venv/sac/ready ## Measure this machine beside the peers (idle machine, 3 GB of Python).
+	$(SAPEX) bench --peers bench $(ARGS)
+
+# Exactly the pinned packages, whatever the system's Python has.
+.bench-venv/%/ready: bench/requirements-%.txt
+	$(PYTHON) -m venv --clear --without-pip $(@D)
+	$(PYTHON) -m pip --python $(@D)/bin/python install --quiet --requirement $<
+	touch $@
+
+.PHONY: docs
+docs: ## Write docs/configuration.md and docs/metrics.md anew from the code.
+	cargo xtask docs
+	SAPEX_WRITE_DOCS=1 cargo test --quiet -p cluster --test docs
+
+.PHONY: fmt
+fmt: ## Format the code.
+	cargo fmt --all
+
+.PHONY: audit
+audit: ## Look for advisories against the dependencies (needs cargo-deny and the network).
+	cargo deny check advisories
+
+.PHONY: clean-runs
+clean-runs: ## Delete every run under runs/.
+	rm -rf runs
