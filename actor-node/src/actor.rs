@@ -45,6 +45,8 @@ pub struct Counters {
     pub env_steps: AtomicU64,
     /// Episodes that ended.
     pub episodes: AtomicU64,
+    /// Version of the weights in use.
+    pub version: AtomicU64,
     returns: Mutex<VecDeque<f64>>,
 }
 
@@ -211,6 +213,7 @@ impl Actor {
         let behind = self.in_use.map_or(0, |old| version.0.saturating_sub(old.0)) as f64;
         self.metrics.lag_versions.set(behind);
         self.in_use = Some(version);
+        self.counters.version.store(version.0, Ordering::Relaxed);
         Ok(())
     }
 

@@ -83,7 +83,8 @@ fn prepare(options: &Train, resolved: &Resolved) -> anyhow::Result<RunDir> {
 /// The log goes to standard error, below what the command prints, and is quiet unless asked.
 async fn start(resolved: Resolved) -> anyhow::Result<Process> {
     let filter = &resolved.config.telemetry.log_filter;
-    let filter = if filter == "info" { "warn" } else { filter };
+    // Clients lose their servers when a run ends; in one process that is no news.
+    let filter = if filter == "info" { "warn,common::transport=error" } else { filter };
     logs::init_to(std::io::stderr, Look::text(std::io::stderr().is_terminal()), filter)?;
     Ok(Process::serve(resolved).await?)
 }

@@ -24,12 +24,14 @@ use std::io::IsTerminal as _;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use toml::Value;
 
 /// How often the numbers are looked at.
 const WATCH_EVERY: Duration = Duration::from_millis(100);
+/// Evaluations in a row that must reach `run.target_return`: one may be luck.
+const EVALUATIONS_AT_TARGET: u32 = 2;
 /// How often actors are written to the run's log.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
@@ -78,6 +80,8 @@ pub async fn train(process: Process, run: RunDir, resume: bool) -> anyhow::Resul
 struct System {
     learner: tokio::task::JoinHandle<Result<LearnerOutcome, learner::service::LearnerError>>,
     replay: tokio::task::JoinHandle<Result<Vec<Table>, replay_server::service::ReplayError>>,
+    /// Stops the replay server, last: the others are its clients.
+    replay_stop: oneshot::Sender<()>,
     actors: JoinSet<anyhow::Result<()>>,
     evaluator: tokio::task::JoinHandle<Result<(), actor_node::service::NodeError>>,
     counters: Vec<Arc<Counters>>,
@@ -101,7 +105,11 @@ impl System {
 
         let server = ReplayServer::new(process.clone(), &spec, 0)?;
         let router = transport.bind_router(&peers.replay[0]).await?;
-        let replay = tokio::spawn(server.run(router));
+        let (replay_stop, stopped) = oneshot::channel();
+        let replay = tokio::spawn(server.run(router, async {
+            // A dropped sender asks for the stop as well.
+            let _asked = stopped.await;
+        }));
 
         let places =
             Places { replay: peers.replay.clone(), weights: peers.weights.clone(), run_dir: run.path().to_owned() };
@@ -127,18 +135,19 @@ impl System {
             };
             evaluator.run(&*transport, &peers, report).await
         });
-        Ok(Self { learner, replay, actors, evaluator, counters, progress, evaluation, _sockets: sockets })
+        Ok(Self { learner, replay, replay_stop, actors, evaluator, counters, progress, evaluation, _sockets: sockets })
     }
 
     /// Waits for every role. The first error is the run's.
     async fn stop(mut self) -> anyhow::Result<LearnerOutcome> {
         let trained = (&mut self.learner).await.context("the learner panicked")?;
-        let replayed = (&mut self.replay).await.context("the replay server panicked")?;
         let evaluated = (&mut self.evaluator).await.context("the evaluator panicked")?;
         let mut acted = Ok(());
         while let Some(joined) = self.actors.join_next().await {
             acted = acted.and(joined.context("an actor panicked").and_then(|result| result));
         }
+        drop(self.replay_stop);
+        let replayed = self.replay.await.context("the replay server panicked")?;
         let outcome = trained?;
         acted?;
         evaluated?;
@@ -157,9 +166,17 @@ impl System {
             updates: progress.updates,
             updates_per_second: progress.updates_per_second,
             eval_return: evaluation.as_ref().map(|evaluation| evaluation.mean),
-            lag_versions: progress.lag_versions,
+            lag_versions: self.lag_versions(progress.version.0),
             samples_per_insert: (progress.updates * batch_size as u64) as f64 / (env_steps as f64).max(1.0),
         }
+    }
+
+    /// Versions between the newest weights and those that the actors act with, on average.
+    #[expect(clippy::cast_precision_loss, reason = "few actors, versions far below 2^53")]
+    fn lag_versions(&self, newest: u64) -> f64 {
+        let in_use = self.counters.iter().map(|counters| counters.version.load(Ordering::Relaxed));
+        let lags = in_use.map(|version| newest.saturating_sub(version) as f64);
+        lags.sum::<f64>() / self.counters.len() as f64
     }
 
     /// Mean return of the latest training episodes over all actors.
@@ -183,7 +200,7 @@ async fn watch(process: &Process, system: &mut System, log: &RunLog) -> anyhow::
     let config = &process.resolved.config;
     let mut progress = Progress::new(std::io::stdout().is_terminal(), config.run.env_steps);
     let (mut tick, began) = (tokio::time::interval(WATCH_EVERY), process.clock.now());
-    let (mut log_due, mut evaluated) = (began, None);
+    let (mut log_due, mut evaluated, mut reached) = (began, None, 0);
     let (mut steps_logged, mut logged_at) = (0_u64, began);
     let result = loop {
         tokio::select! {
@@ -206,8 +223,9 @@ async fn watch(process: &Process, system: &mut System, log: &RunLog) -> anyhow::
         if let Some(evaluation) = evaluation.filter(|evaluation| evaluated != Some(evaluation.version)) {
             evaluated = Some(evaluation.version);
             log.eval(&evaluation_record(&evaluation, &snapshot));
-            if evaluation.mean >= config.run.target_return {
-                let reached = format!("evaluation reached {:.1}", evaluation.mean);
+            reached = if evaluation.mean >= config.run.target_return { reached + 1 } else { 0 };
+            if reached == EVALUATIONS_AT_TARGET {
+                let reached = format!("{reached} evaluations in a row reached {:.1}", config.run.target_return);
                 process.shutdown.request(StopReason::Requested(reached));
             }
         }
@@ -253,6 +271,7 @@ fn actors_record(system: &System, snapshot: &Snapshot, steps_per_second: f64) ->
         ("env_steps_per_second", steps_per_second),
         ("episodes", episodes as f64),
         ("samples_per_insert", snapshot.samples_per_insert),
+        ("lag_versions", snapshot.lag_versions),
     ];
     record.extend(system.return_mean().map(|mean| ("return_mean", mean)));
     record

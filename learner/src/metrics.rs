@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// Everything the learner exports.
 pub const METRICS: &[MetricSpec] = &[
-    UPDATES, WAIT, IDLE, LOSS_CRITIC, LOSS_ACTOR, ALPHA, ENTROPY, LAG, ESS, PUBLISHED, PUBLISHED_BYTES, HELD, DROPPED,
+    UPDATES, WAIT, IDLE, LOSS_CRITIC, LOSS_ACTOR, ALPHA, ENTROPY, ITEM_AGE, ESS, PUBLISHED, PUBLISHED_BYTES, HELD, DROPPED,
     CHECKPOINT_AT, CHECKPOINT_FAILED,
 ];
 
@@ -65,8 +65,8 @@ const ENTROPY: MetricSpec = gauge(
     "Policy entropy over the latest window.",
     "Far from learner.target_entropy_per_dim times the action dimensions: the temperature has not settled.",
 );
-const LAG: MetricSpec = gauge(
-    "sapex_learner_policy_lag_versions",
+const ITEM_AGE: MetricSpec = gauge(
+    "sapex_learner_item_age_versions",
     "versions",
     "Versions between the newest weights and those that made the sampled items, on average.",
     "Far above what the table's size explains: actors do not get weights.",
@@ -124,7 +124,7 @@ pub struct TrainingMetrics {
     loss_actor: Gauge,
     alpha: Gauge,
     entropy: Gauge,
-    lag: Gauge,
+    item_age: Gauge,
     ess: Gauge,
     dropped: IntCounter,
 }
@@ -177,7 +177,7 @@ pub fn register(metrics: &Metrics) -> Result<Recorders, MetricsError> {
         loss_actor: metrics.gauge(&LOSS_ACTOR)?,
         alpha: metrics.gauge(&ALPHA)?,
         entropy: metrics.gauge(&ENTROPY)?,
-        lag: metrics.gauge(&LAG)?,
+        item_age: metrics.gauge(&ITEM_AGE)?,
         ess: metrics.gauge(&ESS)?,
         dropped: dropped.clone(),
     };
@@ -215,7 +215,7 @@ impl TrainingMetrics {
         self.loss_actor.set(stats.actor_loss);
         self.alpha.set(stats.alpha);
         self.entropy.set(stats.entropy);
-        self.lag.set(progress.lag_versions);
+        self.item_age.set(progress.item_age_versions);
         self.ess.set(ess_ratio);
     }
 }

@@ -71,7 +71,7 @@ impl RunLog {
     /// Means over a window of updates.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     pub fn train(&self, progress: &Progress, weight_ess_ratio: f64) {
-        let Progress { updates, version, stats, lag_versions, wait_ratio, updates_per_second } = progress;
+        let Progress { updates, version, stats, item_age_versions, wait_ratio, updates_per_second } = progress;
         self.record(
             "train",
             &[
@@ -84,7 +84,7 @@ impl RunLog {
                 ("alpha", stats.alpha),
                 ("entropy", stats.entropy),
                 ("q_mean", stats.q_mean),
-                ("lag_versions", *lag_versions),
+                ("item_age_versions", *item_age_versions),
                 ("wait_ratio", *wait_ratio),
                 ("updates_per_second", *updates_per_second),
                 ("weight_ess_ratio", weight_ess_ratio),

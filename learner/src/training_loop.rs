@@ -73,8 +73,8 @@ pub struct Progress {
     pub version: PolicyVersion,
     /// Newest means.
     pub stats: UpdateStats,
-    /// Versions between the newest weights and those that made the items of the latest batches, on average.
-    pub lag_versions: f64,
+    /// Versions between the newest weights and those that made the sampled items, on average over the window.
+    pub item_age_versions: f64,
     /// Share of the time that was spent waiting for batches since the last log line.
     pub wait_ratio: f64,
     /// Updates per second since the last log line.
@@ -119,7 +119,7 @@ struct Window {
     began: Duration,
     waited: Duration,
     updates: u64,
-    lag: f64,
+    age: f64,
     ess: f64,
 }
 
@@ -151,8 +151,8 @@ impl TrainingLoop {
             self.trainer.update(&batch.columns(), &noise).map_err(failed)?;
             self.metrics.updated();
             #[expect(clippy::cast_precision_loss, reason = "versions are far below 2^53")]
-            let lag = self.version.0 as f64 - batch.version_mean;
-            window.lag += lag;
+            let age = self.version.0 as f64 - batch.version_mean;
+            window.age += age;
             window.ess += batch.weight_ess_ratio;
             window.updates += 1;
             pending.push_back(batch.origins);
@@ -204,6 +204,7 @@ impl TrainingLoop {
         self.version.0 += 1;
         let publication = Publication { version: self.version, weights: weights.into(), updates };
         ports.weights.send_replace(Some(publication));
+        self.progress.send_modify(|progress| progress.version = self.version);
     }
 
     fn report(&mut self, window: &mut Window, updates: u64) {
@@ -216,7 +217,7 @@ impl TrainingLoop {
             updates,
             version: self.version,
             stats,
-            lag_versions: window.lag / count,
+            item_age_versions: window.age / count,
             wait_ratio: window.waited.as_secs_f64() / seconds,
             updates_per_second: count / seconds,
         };

@@ -35,6 +35,6 @@ async fn serve(process: Process, index: usize) -> anyhow::Result<()> {
     let first_shard = index * resolved.config.replay.shards;
     let server = ReplayServer::new(process.clone(), &spec, first_shard)?;
     let router = ZmqTransport::new(process.seeds.role("transport")).bind_router(&endpoint).await?;
-    server.run(router).await?;
+    server.run(router, process.shutdown.cancelled()).await?;
     Ok(())
 }

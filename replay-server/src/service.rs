@@ -84,11 +84,15 @@ impl ReplayServer {
         Ok(Self { process, layout, tables, first_shard })
     }
 
-    /// Serves until the process is asked to stop, and returns the tables.
+    /// Serves until `stop` completes, and returns the tables.
     ///
     /// # Errors
     /// A shard's thread does not start.
-    pub async fn run(self, mut router: Router) -> Result<Vec<Table>, ReplayError> {
+    pub async fn run(
+        self,
+        mut router: Router,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Vec<Table>, ReplayError> {
         let Self { process, layout, tables, first_shard } = self;
         let config = &process.resolved.config;
         info!(at = %router.local, shards = tables.len(), rows = config.shard_capacity(), "replay server listens");
@@ -115,9 +119,9 @@ impl ReplayServer {
             metrics: ServerMetrics::new(&process.admin.metrics)?,
         };
         process.admin.readiness.ready("replay");
-        front.serve(&mut router, process.shutdown.cancelled()).await;
+        front.serve(&mut router, stop).await;
         process.admin.readiness.not_ready("replay", "stopping");
-        Ok(stop(&doors, threads, &mut router).await)
+        Ok(join(&doors, threads, &mut router).await)
     }
 }
 
@@ -152,7 +156,7 @@ fn replies(router: &Router) -> mpsc::Sender<(PeerId, Message)> {
 }
 
 /// Stops the threads without blocking the runtime: they may be waiting to hand a reply to the socket, which still runs.
-async fn stop(
+async fn join(
     doors: &[ShardDoor],
     threads: Vec<std::thread::JoinHandle<Table>>,
     router: &mut Router,

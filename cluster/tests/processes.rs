@@ -1,0 +1,159 @@
+//! The three roles as three kinds of real processes over TCP on loopback: they learn, survive the SIGKILL of an actor,
+//! refuse a stranger with other settings, and stop on SIGTERM.
+//!
+//! The binaries of the other crates must have been built: `cargo build --workspace --bins`, which `make test` does.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longest wait for anything here.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+struct Role {
+    name: &'static str,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Role {
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let name = self.name;
+        poll(name, || self.child.try_wait().unwrap())
+    }
+}
+
+impl Drop for Role {
+    /// Nothing outlives a failed test.
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "real processes take real time")]
+fn poll<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(began.elapsed() < PATIENCE, "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+struct Cluster {
+    dir: tempfile::TempDir,
+    config: PathBuf,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("cluster.toml");
+        // The ports are free now; nobody else on this machine asks for these in between.
+        let ports: Vec<u16> = {
+            let listeners = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+            listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+        };
+        let text = format!(
+            "[cluster]\nenv = \"identity\"\nobs_dim = 2\nact_dim = 2\naction_low = [-1.0, -1.0]\n\
+             action_high = [1.0, 1.0]\nhidden = [16, 16]\n\
+             [endpoints]\nreplay = [\"tcp://127.0.0.1:{}\"]\nweights = \"tcp://127.0.0.1:{}\"\n\
+             [replay]\nshards = 2\ncapacity = 20000\nmin_size = 200\nsamples_per_insert = 32.0\n\
+             [actor]\nwarmup_steps = 200\n[evaluator]\ninterval = \"200ms\"\n\
+             [learner]\nbatch_size = 32\ncritic_hidden = [16, 16]\nlog_updates = 100\nlr_actor = 1e-3\nlr_critic = 1e-3\n",
+            ports[0], ports[1]
+        );
+        std::fs::write(&config, text).unwrap();
+        Self { dir, config }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn start(&self, name: &'static str, program: &str, args: &[&str]) -> Role {
+        let binary = Path::new(env!("CARGO_BIN_EXE_sapex")).with_file_name(program);
+        assert!(binary.exists(), "{} is missing: cargo build --workspace --bins", binary.display());
+        let log = self.path(&format!("{name}.log"));
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let child = Command::new(binary)
+            .args(["--config", self.config.to_str().unwrap()])
+            .args(args)
+            .stdout(file.try_clone().unwrap())
+            .stderr(Stdio::from(file))
+            .spawn()
+            .unwrap();
+        Role { name, child, log }
+    }
+
+    fn updates(&self) -> f64 {
+        let records = learner::run_log::read(&self.path("run")).unwrap_or_default();
+        let updates = records.iter().filter_map(|record| record.get("updates")?.as_f64());
+        updates.fold(0.0, f64::max)
+    }
+}
+
+#[test]
+fn processes_learn_survive_a_killed_actor_and_stop_on_sigterm() {
+    let cluster = Cluster::new();
+    let run = cluster.path("run");
+    let run = run.to_str().unwrap();
+    let mut replay = cluster.start("replay", "replay-server", &[]);
+    let mut learner = cluster.start("learner", "learner", &["--run-dir", run]);
+    let mut first = cluster.start("actor-0", "actor-node", &["--set", "actor.id=0"]);
+    let mut second = cluster.start("actor-1", "actor-node", &["--set", "actor.id=1"]);
+    let mut evaluator = cluster.start("evaluator", "actor-node", &["--evaluate"]);
+
+    poll("the first updates", || (cluster.updates() >= 300.0).then_some(()));
+    first.signal("-KILL");
+    assert!(!first.wait().success());
+    let at_kill = cluster.updates();
+    poll("updates after the kill", || (cluster.updates() >= at_kill + 1_000.0).then_some(()));
+
+    // A stranger with another setting is refused by name and ends; the others do not notice.
+    let mut stranger =
+        cluster.start("stranger", "actor-node", &["--set", "cluster.n_step=3", "--set", "actor.id=7"]);
+    assert_eq!(stranger.wait().code(), Some(1), "{}", stranger.log());
+    let said = stranger.log();
+    assert!(said.contains("cluster.n_step is 1 on the server and 3 on the client"), "{said}");
+
+    poll("an evaluation", || evaluator.log().contains("evaluation").then_some(()));
+    for role in [&mut evaluator, &mut second, &mut learner, &mut replay] {
+        role.signal("-TERM");
+        let status = role.wait();
+        assert!(status.success(), "{} ended with {status}:\n{}", role.name, role.log());
+    }
+
+    // An untrained policy gets about -13 per episode of 20 steps; one that repeats its observation gets 0.
+    let eval = Command::new(env!("CARGO_BIN_EXE_sapex")).args(["eval", run, "--json"]).output().unwrap();
+    assert!(eval.status.success(), "{}", String::from_utf8_lossy(&eval.stderr));
+    let evaluation: serde_json::Value = serde_json::from_slice(&eval.stdout).unwrap();
+    assert!(evaluation["mean"].as_f64().unwrap() > -4.0, "{evaluation}");
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let cluster = Cluster::new();
+    let mut replay = cluster.start("replay", "replay-server", &[]);
+    poll("the server", || replay.log().contains("replay server listens").then_some(()));
+    let mut second = cluster.start("second", "replay-server", &[]);
+    assert_eq!(second.wait().code(), Some(1));
+    assert!(second.log().contains("address in use: tcp://127.0.0.1:"), "{}", second.log());
+    replay.signal("-TERM");
+    assert!(replay.wait().success());
+}

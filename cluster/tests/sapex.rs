@@ -1,0 +1,127 @@
+//! `sapex` as a user runs it: the real program, without a terminal.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use common::policy::snapshot::PolicySnapshot;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn sapex(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sapex")).args(args).env("RUST_LOG", "warn").output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    format!("status {:?}\n{out}{err}", output.status.code())
+}
+
+/// The mean of `... mean deterministic return -142.3 ± ...`.
+fn mean_return(text: &str) -> f64 {
+    let after = text.split("mean deterministic return ").nth(1).unwrap_or_else(|| panic!("no return in: {text}"));
+    after.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// Checksum of the newest weights.
+fn policy(run: &Path) -> u64 {
+    let mut checkpoints: Vec<_> =
+        std::fs::read_dir(run.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    checkpoints.sort();
+    PolicySnapshot::load(&checkpoints.last().unwrap().join("policy.safetensors")).unwrap().0.checksum
+}
+
+#[test]
+fn pendulum_is_solved_through_two_actors_and_two_shards_and_the_run_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let run_arg = run.to_str().unwrap();
+    let output = sapex(&[
+        "train", "--env", "Pendulum-v1", "--seed", "3", "--actors", "2", "--shards", "2", "--run-dir", run_arg,
+    ]);
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(mean_return(&said) >= -200.0, "{said}");
+    for kept in ["config.toml", "metrics.jsonl", "checkpoints", "report.html"] {
+        assert!(run.join(kept).exists(), "{kept} is missing");
+    }
+    let files = std::fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(files.into_iter().any(|name| name.to_string_lossy().starts_with("events.out.tfevents.")));
+    let records = learner::run_log::read(&run).unwrap();
+    for kind in ["train", "eval", "actors", "final"] {
+        assert!(records.iter().any(|record| record["kind"] == kind), "no record of kind {kind}");
+    }
+
+    let eval = sapex(&["eval", run_arg, "--episodes", "20"]);
+    assert!(eval.status.success() && mean_return(&text(&eval)) >= -250.0, "{}", text(&eval));
+
+    let export = sapex(&["export", run_arg, "--format", "safetensors"]);
+    assert!(export.status.success(), "{}", text(&export));
+    PolicySnapshot::load(&run.join("policy.safetensors")).unwrap();
+
+    let again = sapex(&["train", "--run-dir", run_arg]);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(text(&again).contains("holds a run already"), "{}", text(&again));
+}
+
+const SMALL: [&str; 10] = [
+    "--env", "identity", "--set", "cluster.hidden=[16, 16]", "--set", "learner.critic_hidden=[16, 16]", "--set",
+    "learner.batch_size=32", "--set", "replay.samples_per_insert=32",
+];
+
+fn small(run: &Path, more: &[&str]) -> Output {
+    let mut args = vec!["train", "--run-dir", run.to_str().unwrap()];
+    args.extend(SMALL);
+    args.extend(["--set", "replay.min_size=100", "--set", "actor.warmup_steps=100"]);
+    args.extend(more);
+    sapex(&args)
+}
+
+#[test]
+fn a_run_is_resumed_where_it_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let first = small(&run, &["--set", "run.env_steps=600"]);
+    assert!(first.status.success(), "{}", text(&first));
+    let updates = |run: &Path| {
+        let newest = learner::checkpoint::newest(&run.join("checkpoints")).unwrap().unwrap();
+        newest.file_name().unwrap().to_string_lossy().trim_start_matches("update-").parse::<u64>().unwrap()
+    };
+    let before = updates(&run);
+    assert!(before > 100, "{before}");
+    let second = small(&run, &["--set", "run.env_steps=600", "--resume"]);
+    assert!(second.status.success(), "{}", text(&second));
+    assert!(updates(&run) > before, "{} after {before}", updates(&run));
+}
+
+#[test]
+fn lockstep_gives_the_same_run_twice_and_another_from_another_seed() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |name: &str, seed: &str| {
+        let run = dir.path().join(name);
+        let output = small(&run, &["--lockstep", "--seed", seed, "--set", "run.env_steps=1500"]);
+        assert!(output.status.success(), "{}", text(&output));
+        (policy(&run), mean_return(&text(&output)))
+    };
+    let first = run("first", "5");
+    assert_eq!(first, run("second", "5"));
+    assert_ne!(first.0, run("third", "6").0);
+}
+
+#[test]
+fn wrong_settings_end_with_status_2_and_a_line_that_names_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let run = run.to_str().unwrap();
+    for (args, expected) in [
+        (vec!["--set", "learner.batchsize=3"], "unknown key learner.batchsize (from --set); did you mean learner.batch_size?"),
+        (vec!["--env", "Pendulum-v2"], "unknown environment Pendulum-v2, did you mean Pendulum-v1?"),
+        (vec!["--set", "cluster.gamma=2.0"], "cluster.gamma = 2.0 (from --set): must be in [0, 1]"),
+        (vec!["--resume"], "holds no run"),
+    ] {
+        let output = sapex(&[vec!["train", "--run-dir", run], args].concat());
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+        assert!(text(&output).contains(expected), "{}", text(&output));
+    }
+    let output = sapex(&["train", "--run-dir", run, "--set", "replay.error_buffer=1.0"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("replay.error_buffer"), "{}", text(&output));
+}
