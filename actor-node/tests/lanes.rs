@@ -1,6 +1,5 @@
 //! Lanes survive environments that fail, and say what they threw away.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use actor_node::env::Params;
 use actor_node::lanes::{Fault, Lanes};

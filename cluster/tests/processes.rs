@@ -126,8 +126,11 @@ fn processes_learn_survive_a_killed_actor_and_stop_on_sigterm() {
     poll("updates after the kill", || (cluster.updates() >= at_kill + 1_000.0).then_some(()));
 
     // A stranger with another setting is refused by name and ends; the others do not notice.
-    let mut stranger =
-        cluster.start("stranger", "actor-node", &["--set", "cluster.n_step=3", "--set", "actor.id=7"]);
+    let mut stranger = cluster.start(
+        "stranger",
+        "actor-node",
+        &["--set", "cluster.n_step=3", "--set", "actor.id=7"],
+    );
     assert_eq!(stranger.wait().code(), Some(1), "{}", stranger.log());
     let said = stranger.log();
     assert!(said.contains("cluster.n_step is 1 on the server and 3 on the client"), "{said}");
@@ -140,7 +143,8 @@ fn processes_learn_survive_a_killed_actor_and_stop_on_sigterm() {
     }
 
     // An untrained policy gets about -13 per episode of 20 steps; one that repeats its observation gets 0.
-    let eval = Command::new(env!("CARGO_BIN_EXE_sapex")).args(["eval", run, "--json"]).output().unwrap();
+    let eval =
+        Command::new(env!("CARGO_BIN_EXE_sapex")).args(["eval", run, "--json"]).output().unwrap();
     assert!(eval.status.success(), "{}", String::from_utf8_lossy(&eval.stderr));
     let evaluation: serde_json::Value = serde_json::from_slice(&eval.stdout).unwrap();
     assert!(evaluation["mean"].as_f64().unwrap() > -4.0, "{evaluation}");

@@ -11,22 +11,31 @@ fn sapex(args: &[&str]) -> Output {
 }
 
 fn text(output: &Output) -> String {
-    let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    let [out, err] =
+        [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     format!("status {:?}\n{out}{err}", output.status.code())
 }
 
 /// The mean of `... mean deterministic return -142.3 ± ...`.
 fn mean_return(text: &str) -> f64 {
-    let after = text.split("mean deterministic return ").nth(1).unwrap_or_else(|| panic!("no return in: {text}"));
+    let after = text
+        .split("mean deterministic return ")
+        .nth(1)
+        .unwrap_or_else(|| panic!("no return in: {text}"));
     after.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 /// Checksum of the newest weights.
 fn policy(run: &Path) -> u64 {
-    let mut checkpoints: Vec<_> =
-        std::fs::read_dir(run.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut checkpoints: Vec<_> = std::fs::read_dir(run.join("checkpoints"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     checkpoints.sort();
-    PolicySnapshot::load(&checkpoints.last().unwrap().join("policy.safetensors")).unwrap().0.checksum
+    PolicySnapshot::load(&checkpoints.last().unwrap().join("policy.safetensors"))
+        .unwrap()
+        .0
+        .checksum
 }
 
 #[test]
@@ -35,7 +44,17 @@ fn pendulum_is_solved_through_two_actors_and_two_shards_and_the_run_is_kept() {
     let run = dir.path().join("run");
     let run_arg = run.to_str().unwrap();
     let output = sapex(&[
-        "train", "--env", "Pendulum-v1", "--seed", "3", "--actors", "2", "--shards", "2", "--run-dir", run_arg,
+        "train",
+        "--env",
+        "Pendulum-v1",
+        "--seed",
+        "3",
+        "--actors",
+        "2",
+        "--shards",
+        "2",
+        "--run-dir",
+        run_arg,
     ]);
     let said = text(&output);
     assert!(output.status.success(), "{said}");
@@ -44,7 +63,9 @@ fn pendulum_is_solved_through_two_actors_and_two_shards_and_the_run_is_kept() {
         assert!(run.join(kept).exists(), "{kept} is missing");
     }
     let files = std::fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().file_name());
-    assert!(files.into_iter().any(|name| name.to_string_lossy().starts_with("events.out.tfevents.")));
+    assert!(
+        files.into_iter().any(|name| name.to_string_lossy().starts_with("events.out.tfevents."))
+    );
     let records = learner::run_log::read(&run).unwrap();
     for kind in ["train", "eval", "actors", "final"] {
         assert!(records.iter().any(|record| record["kind"] == kind), "no record of kind {kind}");
@@ -63,8 +84,16 @@ fn pendulum_is_solved_through_two_actors_and_two_shards_and_the_run_is_kept() {
 }
 
 const SMALL: [&str; 10] = [
-    "--env", "identity", "--set", "cluster.hidden=[16, 16]", "--set", "learner.critic_hidden=[16, 16]", "--set",
-    "learner.batch_size=32", "--set", "replay.samples_per_insert=32",
+    "--env",
+    "identity",
+    "--set",
+    "cluster.hidden=[16, 16]",
+    "--set",
+    "learner.critic_hidden=[16, 16]",
+    "--set",
+    "learner.batch_size=32",
+    "--set",
+    "replay.samples_per_insert=32",
 ];
 
 fn small(run: &Path, more: &[&str]) -> Output {
@@ -83,7 +112,13 @@ fn a_run_is_resumed_where_it_stopped() {
     assert!(first.status.success(), "{}", text(&first));
     let updates = |run: &Path| {
         let newest = learner::checkpoint::newest(&run.join("checkpoints")).unwrap().unwrap();
-        newest.file_name().unwrap().to_string_lossy().trim_start_matches("update-").parse::<u64>().unwrap()
+        newest
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .trim_start_matches("update-")
+            .parse::<u64>()
+            .unwrap()
     };
     let before = updates(&run);
     assert!(before > 100, "{before}");
@@ -112,8 +147,14 @@ fn wrong_settings_end_with_status_2_and_a_line_that_names_them() {
     let run = dir.path().join("run");
     let run = run.to_str().unwrap();
     for (args, expected) in [
-        (vec!["--set", "learner.batchsize=3"], "unknown key learner.batchsize (from --set); did you mean learner.batch_size?"),
-        (vec!["--env", "Pendulum-v2"], "unknown environment Pendulum-v2, did you mean Pendulum-v1?"),
+        (
+            vec!["--set", "learner.batchsize=3"],
+            "unknown key learner.batchsize (from --set); did you mean learner.batch_size?",
+        ),
+        (
+            vec!["--env", "Pendulum-v2"],
+            "unknown environment Pendulum-v2, did you mean Pendulum-v1?",
+        ),
         (vec!["--set", "cluster.gamma=2.0"], "cluster.gamma = 2.0 (from --set): must be in [0, 1]"),
         (vec!["--resume"], "holds no run"),
     ] {

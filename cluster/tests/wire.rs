@@ -83,16 +83,21 @@ async fn upload(process: &Process, transport: &MemoryTransport, at: &Endpoint, r
     };
     let link = Link::new(transport.connect_dealer(at).unwrap(), at.clone());
     let metrics = UploadMetrics::new(&process.admin.metrics, 1).unwrap();
-    let uploader = Uploader::new(link, identity, Arc::clone(&spool), process.clock.clone(), metrics);
+    let uploader =
+        Uploader::new(link, identity, Arc::clone(&spool), process.clock.clone(), metrics);
     let producer = tokio::task::spawn_blocking(move || {
         for first in (0..rows).step_by(4) {
             let count = 4.min(rows - first);
-            let bytes: Vec<u8> = (first..first + count).flat_map(|n| row(&layout, n as f32)).collect();
+            let bytes: Vec<u8> =
+                (first..first + count).flat_map(|n| row(&layout, n as f32)).collect();
             assert!(spool.push(RowBatch { rows: bytes.into(), count }, || false));
         }
         spool.close();
     });
-    tokio::time::timeout(Duration::from_secs(120), uploader.run()).await.expect("delivered in time").unwrap();
+    tokio::time::timeout(Duration::from_secs(120), uploader.run())
+        .await
+        .expect("delivered in time")
+        .unwrap();
     producer.await.unwrap();
 }
 
@@ -154,8 +159,14 @@ async fn frequencies(shards: usize, rows: usize, draws: usize) -> Vec<usize> {
     let link = Link::new(transport.connect_dealer(&at).unwrap(), at.clone());
     let recorders = metrics::register(&process.admin.metrics).unwrap();
     let rng = SeedTree::new(11).rng();
-    let sampler =
-        Sampler::new(vec![link], &process.resolved.config, &spec, rng, process.clock.clone(), recorders.sampler);
+    let sampler = Sampler::new(
+        vec![link],
+        &process.resolved.config,
+        &spec,
+        rng,
+        process.clock.clone(),
+        recorders.sampler,
+    );
     let (batches, mut ready) = mpsc::channel::<ReadyBatch>(1);
     let (priorities, receiver) = mpsc::channel(8);
     let sampling = tokio::spawn(sampler.run(Exchange { batches, priorities: receiver }));
@@ -164,7 +175,8 @@ async fn frequencies(shards: usize, rows: usize, draws: usize) -> Vec<usize> {
     let mut settled = 0;
     for draw in 0..draws + 200 {
         let batch = ready.recv().await.unwrap();
-        let numbers: Vec<usize> = batch.columns().obs.chunks_exact(spec.obs_dim).map(|obs| obs[0] as usize).collect();
+        let numbers: Vec<usize> =
+            batch.columns().obs.chunks_exact(spec.obs_dim).map(|obs| obs[0] as usize).collect();
         // Row n gets |td| = 1 + n; every row has been drawn long before the counting begins.
         let td_abs: Vec<f32> = numbers.iter().map(|n| 1.0 + *n as f32).collect();
         priorities.send(Priorities { origins: batch.origins.clone(), td_abs }).await.unwrap();

@@ -1,5 +1,7 @@
 //! Layers, origins and refusals of the configuration, as a user meets them.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use common::config::{ConfigError, DEFAULT_TOML, Layers, Resolved, load, load_run};
 
 fn with_set(assignments: &[&str]) -> Result<Resolved, ConfigError> {

@@ -4,6 +4,8 @@
 //! After a deliberate change (with a new `PROTOCOL_VERSION`), `SAPEX_BLESS=1 cargo test -p common --test wire_golden`
 //! rewrites the file.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use bytes::Bytes;
 use common::ids::{ActorId, BatchSequence, Incarnation, PolicyVersion};
 use common::limits::HEADER_BYTES_MAX;

@@ -3,7 +3,11 @@
 //! Two shapes (HalfCheetah with 2x256 networks, Pendulum with 2x64), one and two threads, a fixed random batch; the best
 //! of several stretches, because other programs share the machine.
 
-#![expect(clippy::disallowed_methods, reason = "an example measures time itself")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "an example measures time and prints"
+)]
 
 use common::policy::arch::{Activation, PolicyArch};
 use learner::init::train_state;

@@ -1,13 +1,15 @@
 //! Which backend does the arithmetic: what `learner.backend` and `learner.device` lead to, and why.
 
 use crate::native::NativeTrainer;
-use crate::trainer::{SacConfig, TrainState, Trainer, TrainerError};
+use crate::trainer::{SacConfig, TrainState, Trainer, TrainerError, critic_layout};
 use common::config::{BackendKind, Config, ConfigError, Resolved};
 use common::spec::EnvSpec;
 use tracing::info;
 
-/// Threads that help one update: more cost more in waiting for each other than they bring (measured at 2x256).
-const THREADS_AUTO_MAX: usize = 2;
+/// Updates with fewer multiplications than this run on one thread: they take 100 µs, and when the second thread's core
+/// is busy with an actor, waiting for it costs more than it brings (2x64, batch 128, on two cores: 10,000 updates/s
+/// with both cores free, 1,800 with one of them busy; one thread does 5,600 either way).
+const TEAM_WORK_MIN: usize = 50_000_000;
 
 /// Why there is no backend.
 #[derive(Debug, thiserror::Error)]
@@ -56,10 +58,6 @@ pub fn build(
     state: &TrainState,
 ) -> Result<Box<dyn Trainer + Send>, BackendError> {
     let learner = &resolved.config.learner;
-    let threads = match learner.threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_AUTO_MAX),
-        threads => threads,
-    };
     let native = match learner.backend {
         BackendKind::Native => true,
         BackendKind::Torch => false,
@@ -70,6 +68,14 @@ pub fn build(
         BackendKind::Auto => "learner.device is not the cpu",
         _ => "asked for by learner.backend",
     };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = match learner.threads {
+        0 if native && work(&sac) >= TEAM_WORK_MIN => cores.min(2),
+        0 if native => 1,
+        // libtorch's threads spin while they wait: they must not take the last core from the actors.
+        0 => cores.saturating_sub(1).clamp(1, 4),
+        threads => threads,
+    };
     let trainer: Box<dyn Trainer + Send> = if native {
         Box::new(NativeTrainer::new(sac, state.clone(), threads)?)
     } else {
@@ -77,6 +83,14 @@ pub fn build(
     };
     info!(backend = trainer.describe(), threads, why, "learner backend");
     Ok(trainer)
+}
+
+/// Multiplications of one update, roughly: the actor's and both critics' forward and backward passes.
+fn work(sac: &SacConfig) -> usize {
+    let actor = sac.policy.tensor_layout().parameters;
+    let critic =
+        critic_layout(sac.policy.obs_dim, sac.policy.act_dim, &sac.critic_hidden).parameters;
+    sac.batch_size * (4 * actor + 14 * critic)
 }
 
 #[cfg(feature = "torch")]

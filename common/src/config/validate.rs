@@ -1,6 +1,6 @@
 //! Ranges and contradictions: what no process should start with. Each refusal names a key and what would be valid.
 
-use super::{ConfigError, Resolved};
+use super::{BackendKind, Config, ConfigError, Resolved};
 use crate::limits;
 
 /// Checks everything that can be known before any socket is opened.
@@ -8,7 +8,7 @@ use crate::limits;
 /// The rate limiter's own rule (an `error_buffer` too small to make progress) is checked where the limiter is built,
 /// from the same values: see `replay-server`.
 pub(super) fn check(resolved: &Resolved) -> Result<(), ConfigError> {
-    let rules = ranges(resolved).into_iter().chain(contradictions(resolved));
+    let rules = ranges(&resolved.config).into_iter().chain(contradictions(&resolved.config));
     for (holds, key, expected) in rules {
         if !holds {
             return Err(resolved.invalid(key, expected));
@@ -19,13 +19,27 @@ pub(super) fn check(resolved: &Resolved) -> Result<(), ConfigError> {
 
 type Rule = (bool, &'static str, String);
 
-fn ranges(resolved: &Resolved) -> Vec<Rule> {
-    let c = &resolved.config;
-    let unit = |x: f64| (0.0..=1.0).contains(&x);
-    let rate = |x: f32| x > 0.0 && x.is_finite();
-    let widths =
-        |w: &[usize]| (1..=8).contains(&w.len()) && w.iter().all(|&h| (1..=16_384).contains(&h));
-    let expect = |text: &str| text.to_owned();
+fn ranges(config: &Config) -> Vec<Rule> {
+    [run(config), replay(config), actors(config), learner(config)].concat()
+}
+
+fn unit(x: f64) -> bool {
+    (0.0..=1.0).contains(&x)
+}
+
+fn positive(x: f32) -> bool {
+    x > 0.0 && x.is_finite()
+}
+
+fn widths(widths: &[usize]) -> bool {
+    (1..=8).contains(&widths.len()) && widths.iter().all(|&width| (1..=16_384).contains(&width))
+}
+
+fn expect(text: &str) -> String {
+    text.to_owned()
+}
+
+fn run(c: &Config) -> Vec<Rule> {
     vec![
         (unit(c.cluster.gamma), "cluster.gamma", expect("must be in [0, 1]")),
         ((1..=64).contains(&c.cluster.n_step), "cluster.n_step", expect("must be in 1..=64")),
@@ -51,6 +65,11 @@ fn ranges(resolved: &Resolved) -> Vec<Rule> {
             expect("must be a number, or inf for never"),
         ),
         ((1..=1024).contains(&c.run.actors), "run.actors", expect("must be in 1..=1024")),
+    ]
+}
+
+fn replay(c: &Config) -> Vec<Rule> {
+    vec![
         ((1..=256).contains(&c.replay.shards), "replay.shards", expect("must be in 1..=256")),
         (unit(c.replay.priority_alpha), "replay.priority_alpha", expect("must be in [0, 1]")),
         (
@@ -69,6 +88,11 @@ fn ranges(resolved: &Resolved) -> Vec<Rule> {
             "replay.error_buffer",
             expect("must be 0 (chosen for you) or above"),
         ),
+    ]
+}
+
+fn actors(c: &Config) -> Vec<Rule> {
+    vec![
         ((1..=4096).contains(&c.actor.lanes), "actor.lanes", expect("must be in 1..=4096")),
         (
             (1..=limits::INSERT_ROWS_MAX).contains(&c.actor.insert_rows),
@@ -82,6 +106,11 @@ fn ranges(resolved: &Resolved) -> Vec<Rule> {
         ),
         (c.evaluator.episodes >= 1, "evaluator.episodes", expect("must be at least 1")),
         (c.evaluator.final_episodes >= 1, "evaluator.final_episodes", expect("must be at least 1")),
+    ]
+}
+
+fn learner(c: &Config) -> Vec<Rule> {
+    vec![
         (c.learner.threads <= 64, "learner.threads", expect("must be in 0..=64")),
         (
             (1..=limits::SAMPLE_ITEMS_MAX).contains(&c.learner.batch_size),
@@ -93,18 +122,22 @@ fn ranges(resolved: &Resolved) -> Vec<Rule> {
             "learner.critic_hidden",
             expect("must be 1 to 8 widths of 1 to 16384"),
         ),
-        (rate(c.learner.lr_actor), "learner.lr_actor", expect("must be above 0")),
-        (rate(c.learner.lr_critic), "learner.lr_critic", expect("must be above 0")),
-        (rate(c.learner.lr_alpha), "learner.lr_alpha", expect("must be above 0")),
+        (positive(c.learner.lr_actor), "learner.lr_actor", expect("must be above 0")),
+        (positive(c.learner.lr_critic), "learner.lr_critic", expect("must be above 0")),
+        (positive(c.learner.lr_alpha), "learner.lr_alpha", expect("must be above 0")),
         (
-            rate(c.learner.critic_loss_factor),
+            positive(c.learner.critic_loss_factor),
             "learner.critic_loss_factor",
             expect("must be above 0"),
         ),
-        (rate(c.learner.adam_eps), "learner.adam_eps", expect("must be above 0")),
-        (rate(c.learner.tau) && c.learner.tau <= 1.0, "learner.tau", expect("must be in (0, 1]")),
+        (positive(c.learner.adam_eps), "learner.adam_eps", expect("must be above 0")),
         (
-            rate(c.learner.alpha_init),
+            positive(c.learner.tau) && c.learner.tau <= 1.0,
+            "learner.tau",
+            expect("must be in (0, 1]"),
+        ),
+        (
+            positive(c.learner.alpha_init),
             "learner.alpha_init",
             expect("must be above 0: its logarithm is what is kept"),
         ),
@@ -135,8 +168,7 @@ fn ranges(resolved: &Resolved) -> Vec<Rule> {
     ]
 }
 
-fn contradictions(resolved: &Resolved) -> Vec<Rule> {
-    let c = &resolved.config;
+fn contradictions(c: &Config) -> Vec<Rule> {
     let shards = c.shards_total().max(1);
     vec![
         (
@@ -176,7 +208,7 @@ fn contradictions(resolved: &Resolved) -> Vec<Rule> {
             ),
         ),
         (
-            c.learner.backend != super::BackendKind::Native || c.learner.device == "cpu",
+            c.learner.backend != BackendKind::Native || c.learner.device == "cpu",
             "learner.device",
             "the native backend runs on the cpu; use learner.backend = torch for cuda".to_owned(),
         ),
