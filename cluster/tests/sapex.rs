@@ -166,3 +166,27 @@ fn wrong_settings_end_with_status_2_and_a_line_that_names_them() {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains("replay.error_buffer"), "{}", text(&output));
 }
+
+#[cfg(feature = "torch")]
+#[test]
+fn a_run_started_on_one_backend_resumes_on_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    for (first, second) in [("native", "torch"), ("torch", "native")] {
+        let run = dir.path().join(first);
+        let backend = |name: &str| format!("learner.backend={name}");
+        let started = small(&run, &["--set", "run.env_steps=600", "--set", &backend(first)]);
+        assert!(started.status.success(), "{}", text(&started));
+        let resumed = small(&run, &["--set", "run.env_steps=600", "--resume", "--set", &backend(second)]);
+        assert!(resumed.status.success(), "{}", text(&resumed));
+    }
+}
+
+#[cfg(not(feature = "torch"))]
+#[test]
+fn a_backend_that_was_not_built_is_refused_with_what_to_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = small(&dir.path().join("run"), &["--set", "learner.backend=torch"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let said = text(&output);
+    assert!(said.contains("learner.backend = \"torch\" (from --set)") && said.contains("make libtorch"), "{said}");
+}
