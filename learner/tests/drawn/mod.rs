@@ -1,0 +1,89 @@
+//! A fresh state with a random batch and its noise, for tests of the native backend.
+
+use common::policy::arch::{Activation, PolicyArch};
+use learner::init::train_state;
+use learner::trainer::{ActionUnits, AlphaLoss, Batch, Noise, SacConfig, TrainState};
+use learner::training_loop::fill_normal;
+use rand_pcg::Pcg64;
+
+/// A state and everything that its next update is a function of; lengths as in [`Batch`] and [`Noise`].
+pub(crate) struct Drawn {
+    pub(crate) state: TrainState,
+    pub(crate) obs: Vec<f32>,
+    pub(crate) action: Vec<f32>,
+    pub(crate) reward: Vec<f32>,
+    pub(crate) discount: Vec<f32>,
+    pub(crate) next_obs: Vec<f32>,
+    pub(crate) weight: Vec<f32>,
+    pub(crate) next_noise: Vec<f32>,
+    pub(crate) noise: Vec<f32>,
+}
+
+impl Drawn {
+    pub(crate) fn new(config: &SacConfig, seed: u128) -> Self {
+        let mut rng = Pcg64::new(seed, 1);
+        let state = train_state(config, &mut rng);
+        let (obs_dim, act_dim) = (config.policy.obs_dim, config.policy.act_dim);
+        let mut normal = |width: usize| {
+            let mut values = vec![0.0; config.batch_size * width];
+            fill_normal(&mut values, &mut rng);
+            values
+        };
+        Self {
+            state,
+            obs: normal(obs_dim),
+            action: normal(act_dim).iter().map(|a| a.tanh()).collect(),
+            reward: normal(1),
+            discount: normal(1).iter().map(|d| if *d > 0.8 { 0.0 } else { 0.97 }).collect(),
+            next_obs: normal(obs_dim),
+            weight: normal(1).iter().map(|w| 1.0 / (1.0 + w.abs())).collect(),
+            next_noise: normal(act_dim),
+            noise: normal(act_dim),
+        }
+    }
+
+    pub(crate) fn batch(&self) -> Batch<'_> {
+        Batch {
+            obs: &self.obs,
+            action: &self.action,
+            reward: &self.reward,
+            discount: &self.discount,
+            next_obs: &self.next_obs,
+            weight: &self.weight,
+        }
+    }
+
+    pub(crate) fn noise(&self) -> Noise<'_> {
+        Noise { next_action: &self.next_noise, action: &self.noise }
+    }
+}
+
+/// ReLU networks, two hidden layers each, of sizes that no kernel's tile divides.
+pub(crate) fn config() -> SacConfig {
+    SacConfig {
+        policy: PolicyArch {
+            obs_dim: 5,
+            act_dim: 3,
+            hidden: vec![37, 21],
+            activation: Activation::Relu,
+            log_std_min: -20.0,
+            log_std_max: 2.0,
+        },
+        critic_hidden: vec![43, 19],
+        critic_activation: Activation::Relu,
+        critic_loss_factor: 1.0,
+        critic_action_units: ActionUnits::Normalised,
+        log_prob_units: ActionUnits::Normalised,
+        alpha_loss: AlphaLoss::Log,
+        action_scale: vec![1.0; 3],
+        action_bias: vec![0.0; 3],
+        batch_size: 29,
+        lr_actor: 3e-4,
+        lr_critic: 1e-3,
+        lr_alpha: 3e-4,
+        adam_eps: 1e-8,
+        tau: 0.005,
+        target_entropy: Some(-3.0),
+        alpha_init: 0.5,
+    }
+}
