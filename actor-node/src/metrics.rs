@@ -255,7 +255,8 @@ mod tests {
 
     #[test]
     fn every_metric_follows_the_naming_rule() {
-        let wrong: Vec<_> = METRICS.iter().filter_map(|spec| spec.check().err()).map(|e| e.to_string()).collect();
+        let wrong: Vec<_> =
+            METRICS.iter().filter_map(|spec| spec.check().err()).map(|e| e.to_string()).collect();
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
 }

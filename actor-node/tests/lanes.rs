@@ -1,6 +1,5 @@
 //! Lanes survive environments that fail, and say what they threw away.
 
-
 use actor_node::env::Params;
 use actor_node::lanes::{Fault, Lanes};
 use actor_node::watched::{LaneGroup, Recipe};

@@ -12,13 +12,18 @@ use std::path::PathBuf;
 /// The run has no checkpoint, its policy does not load, or the file cannot be written.
 pub fn export(export: &Export) -> anyhow::Result<PathBuf> {
     let run = RunDir::open(&export.run)?;
-    let (snapshot, arch) = PolicySnapshot::load(&newest_checkpoint(&run)?.join("policy.safetensors"))?;
+    let (snapshot, arch) =
+        PolicySnapshot::load(&newest_checkpoint(&run)?.join("policy.safetensors"))?;
     match export.format {
         Format::Safetensors => {
             let out = export.out.clone().unwrap_or_else(|| run.path().join("policy.safetensors"));
             snapshot.save(&out, &arch)?;
             let (written, _) = PolicySnapshot::load(&out)?;
-            anyhow::ensure!(written.checksum == snapshot.checksum, "{} reads back differently", out.display());
+            anyhow::ensure!(
+                written.checksum == snapshot.checksum,
+                "{} reads back differently",
+                out.display()
+            );
             Ok(out)
         }
     }

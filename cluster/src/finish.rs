@@ -8,9 +8,9 @@ use actor_node::evaluation::{Evaluation, evaluate};
 use anyhow::bail;
 use common::config::Resolved;
 use common::policy::infer::PolicyNet;
+use common::policy::snapshot::PolicySnapshot;
 use common::process::Process;
 use common::runtime::seed::SeedTree;
-use common::policy::snapshot::PolicySnapshot;
 use learner::checkpoint::{self, Checkpoint};
 use learner::run_log::RunLog;
 use std::path::Path;
@@ -31,8 +31,10 @@ pub fn finish(
 ) -> anyhow::Result<()> {
     let config = &process.resolved.config;
     let seeds = process.seeds.role("final evaluation");
-    let evaluation = policy_evaluation(&process.resolved, path, config.evaluator.final_episodes, &seeds)?;
-    let snapshot = crate::progress::Snapshot { updates: checkpoint.state.updates, ..Default::default() };
+    let evaluation =
+        policy_evaluation(&process.resolved, path, config.evaluator.final_episodes, &seeds)?;
+    let snapshot =
+        crate::progress::Snapshot { updates: checkpoint.state.updates, ..Default::default() };
     log.record("final", &crate::train::evaluation_record(&evaluation, &snapshot)[1..]);
     log.flush()?;
     let report = report::write(run.path())?;

@@ -87,7 +87,8 @@ fn snapshot(process: &Process, began: Duration, env_steps: u64, updates: &Update
     let elapsed = process.clock.now().saturating_sub(began);
     let batch_size = process.resolved.config.learner.batch_size as u64;
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-    let (done, steps, samples) = (updates.done as f64, env_steps as f64, (updates.done * batch_size) as f64);
+    let (done, steps, samples) =
+        (updates.done as f64, env_steps as f64, (updates.done * batch_size) as f64);
     Snapshot {
         elapsed,
         env_steps,
@@ -164,7 +165,8 @@ impl Updates {
 
     fn report(&mut self, log: &RunLog, version: PolicyVersion) {
         let stats = self.trainer.take_stats();
-        let progress = training_loop::Progress { updates: self.done, version, stats, ..Default::default() };
+        let progress =
+            training_loop::Progress { updates: self.done, version, stats, ..Default::default() };
         log.train(&progress, 1.0);
     }
 

@@ -17,7 +17,9 @@ fn main() -> ExitCode {
         Command::Train(train) => return train_command(&train),
         Command::Eval(eval) => eval_command(&eval),
         Command::Report { run } => report::write(&run).map(|path| say(&path.display().to_string())),
-        Command::Export(export) => export::export(&export).map(|path| say(&path.display().to_string())),
+        Command::Export(export) => {
+            export::export(&export).map(|path| say(&path.display().to_string()))
+        }
         Command::Envs { name } => envs_command(name.as_deref()),
         Command::Bench(bench) => bench::run(&bench),
     };
@@ -42,10 +44,11 @@ fn train_command(options: &Train) -> ExitCode {
         }
         Ok((resolved, Some(run))) => (resolved, run),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return refuse(&error.into(), 1),
-    };
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return refuse(&error.into(), 1),
+        };
     runtime.block_on(async {
         let process = match start(resolved).await {
             Ok(process) => process,
@@ -54,7 +57,8 @@ fn train_command(options: &Train) -> ExitCode {
         say(&format!("run         {}", run.path().display()));
         let result = if options.lockstep {
             let (process, run, resume) = (process.clone(), run.clone(), options.resume);
-            let trained = tokio::task::spawn_blocking(move || lockstep::train(&process, &run, resume)).await;
+            let trained =
+                tokio::task::spawn_blocking(move || lockstep::train(&process, &run, resume)).await;
             trained.unwrap_or_else(|panic| Err(anyhow::anyhow!("training panicked: {panic}")))
         } else {
             train::train(process.clone(), run, options.resume).await
@@ -68,10 +72,9 @@ fn train_command(options: &Train) -> ExitCode {
 fn prepare(options: &Train, resolved: &Resolved) -> anyhow::Result<RunDir> {
     let run = &resolved.config.run;
     let clock = common::runtime::clock::Clock::system();
-    let path = options
-        .run_dir
-        .clone()
-        .unwrap_or_else(|| RunDir::fresh(&resolved.config.cluster.env, run.seed, clock.unix_time()));
+    let path = options.run_dir.clone().unwrap_or_else(|| {
+        RunDir::fresh(&resolved.config.cluster.env, run.seed, clock.unix_time())
+    });
     if options.resume {
         let run = RunDir::open(&path)?;
         run.write_config(resolved)?;

@@ -28,7 +28,8 @@ pub struct Snapshot {
 
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let eval = self.eval_return.map_or_else(|| "     -".to_owned(), |mean| format!("{mean:>6.1}"));
+        let eval =
+            self.eval_return.map_or_else(|| "     -".to_owned(), |mean| format!("{mean:>6.1}"));
         write!(
             f,
             "{:>5.1}s  steps {:>7}  updates {:>7} ({:>6.0}/s)  return {eval}  lag {:>5.1} versions  samples/insert {:>5.1}",

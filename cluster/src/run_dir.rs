@@ -21,7 +21,10 @@ impl RunDir {
     pub fn create(path: &Path, resolved: &Resolved) -> anyhow::Result<Self> {
         let run = Self(path.to_owned());
         if run.0.join(CONFIG).exists() {
-            bail!("{} holds a run already: choose another --run-dir, or continue it with --resume", path.display());
+            bail!(
+                "{} holds a run already: choose another --run-dir, or continue it with --resume",
+                path.display()
+            );
         }
         fs::create_dir_all(run.checkpoints())?;
         run.write_config(resolved)?;
@@ -41,12 +44,16 @@ impl RunDir {
 
     /// `runs/ENV-YYYYMMDD-HHMMSS-seedN`, with a number behind it where that is taken.
     pub fn fresh(env: &str, seed: u64, unix_time: Duration) -> PathBuf {
-        let name: String =
-            env.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
-        let stamp = humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + unix_time).to_string();
+        let name: String = env
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' })
+            .collect();
+        let stamp =
+            humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + unix_time).to_string();
         let stamp: String = stamp.chars().filter(char::is_ascii_digit).collect();
         let base = format!("runs/{name}-{}-{}-seed{seed}", &stamp[..8], &stamp[8..]);
-        (1..).map(|n| PathBuf::from(if n == 1 { base.clone() } else { format!("{base}-{n}") }))
+        (1..)
+            .map(|n| PathBuf::from(if n == 1 { base.clone() } else { format!("{base}-{n}") }))
             .find(|path| !path.exists())
             .expect("some number is free")
     }

@@ -1,9 +1,9 @@
 //! `sapex train`: all roles in one process, over the same code, protocol and sockets as a cluster.
 
 use crate::cli::Train;
+use crate::finish;
 use crate::progress::{Progress, Snapshot, say};
 use crate::run_dir::RunDir;
-use crate::finish;
 use actor_node::actor::Counters;
 use actor_node::env::{self, Params};
 use actor_node::evaluation::Evaluation;
@@ -50,7 +50,8 @@ pub fn settings(train: &Train) -> anyhow::Result<Resolved> {
 /// An environment's shapes as settings.
 pub fn shapes(spec: &EnvSpec) -> Vec<(String, Value, &'static str)> {
     let count = |n: usize| Value::Integer(i64::try_from(n).expect("a dimension is small"));
-    let bounds = |bounds: &[f32]| Value::Array(bounds.iter().map(|&b| Value::Float(f64::from(b))).collect());
+    let bounds =
+        |bounds: &[f32]| Value::Array(bounds.iter().map(|&b| Value::Float(f64::from(b))).collect());
     [
         ("cluster.obs_dim", count(spec.obs_dim)),
         ("cluster.act_dim", count(spec.act_dim)),
@@ -94,14 +95,23 @@ struct System {
 type LearnerOutcome = (learner::checkpoint::Checkpoint, std::path::PathBuf);
 
 impl System {
-    async fn start(process: &Process, run: &RunDir, log: RunLog, resume: bool) -> anyhow::Result<Self> {
+    async fn start(
+        process: &Process,
+        run: &RunDir,
+        log: RunLog,
+        resume: bool,
+    ) -> anyhow::Result<Self> {
         let spec = process.resolved.env_spec()?;
-        let sockets = tempfile::Builder::new().prefix("sapex-").tempdir().context("make a directory for sockets")?;
+        let sockets = tempfile::Builder::new()
+            .prefix("sapex-")
+            .tempdir()
+            .context("make a directory for sockets")?;
         let socket = |name: &str| -> anyhow::Result<Endpoint> {
             Ok(format!("ipc://{}", sockets.path().join(name).display()).parse()?)
         };
         let peers = Peers { replay: vec![socket("replay")?], weights: socket("weights")? };
-        let transport: Arc<dyn Transport> = Arc::new(ZmqTransport::new(process.seeds.role("transport")));
+        let transport: Arc<dyn Transport> =
+            Arc::new(ZmqTransport::new(process.seeds.role("transport")));
 
         let server = ReplayServer::new(process.clone(), &spec, 0)?;
         let router = transport.bind_router(&peers.replay[0]).await?;
@@ -111,8 +121,11 @@ impl System {
             let _asked = stopped.await;
         }));
 
-        let places =
-            Places { replay: peers.replay.clone(), weights: peers.weights.clone(), run_dir: run.path().to_owned() };
+        let places = Places {
+            replay: peers.replay.clone(),
+            weights: peers.weights.clone(),
+            run_dir: run.path().to_owned(),
+        };
         let learner = Learner::new(process.clone(), spec, places, log, resume)?;
         let progress = learner.progress();
         let over = Arc::clone(&transport);
@@ -128,14 +141,25 @@ impl System {
             actors.spawn(async move { Ok(node.run(&*over, &peers, Duration::ZERO).await?) });
         }
         let evaluation = Arc::new(Mutex::new(None));
-        let (newest, evaluator) = (Arc::clone(&evaluation), Evaluator::new(process.clone(), Params::new())?);
+        let (newest, evaluator) =
+            (Arc::clone(&evaluation), Evaluator::new(process.clone(), Params::new())?);
         let evaluator = tokio::spawn(async move {
             let report = |evaluation: &Evaluation| {
                 *newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(evaluation.clone());
             };
             evaluator.run(&*transport, &peers, report).await
         });
-        Ok(Self { learner, replay, replay_stop, actors, evaluator, counters, progress, evaluation, _sockets: sockets })
+        Ok(Self {
+            learner,
+            replay,
+            replay_stop,
+            actors,
+            evaluator,
+            counters,
+            progress,
+            evaluation,
+            _sockets: sockets,
+        })
     }
 
     /// Waits for every role. The first error is the run's.
@@ -157,7 +181,8 @@ impl System {
 
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     fn snapshot(&self, elapsed: Duration, batch_size: usize) -> Snapshot {
-        let env_steps = self.counters.iter().map(|counters| counters.env_steps.load(Ordering::Relaxed)).sum();
+        let env_steps =
+            self.counters.iter().map(|counters| counters.env_steps.load(Ordering::Relaxed)).sum();
         let progress = *self.progress.borrow();
         let evaluation = self.evaluation.lock().unwrap_or_else(PoisonError::into_inner);
         Snapshot {
@@ -167,7 +192,8 @@ impl System {
             updates_per_second: progress.updates_per_second,
             eval_return: evaluation.as_ref().map(|evaluation| evaluation.mean),
             lag_versions: self.lag_versions(progress.version.0),
-            samples_per_insert: (progress.updates * batch_size as u64) as f64 / (env_steps as f64).max(1.0),
+            samples_per_insert: (progress.updates * batch_size as u64) as f64
+                / (env_steps as f64).max(1.0),
         }
     }
 
@@ -182,7 +208,8 @@ impl System {
     /// Mean return of the latest training episodes over all actors.
     #[expect(clippy::cast_precision_loss, reason = "few actors")]
     fn return_mean(&self) -> Option<f64> {
-        let means: Vec<f64> = self.counters.iter().filter_map(|counters| counters.return_mean()).collect();
+        let means: Vec<f64> =
+            self.counters.iter().filter_map(|counters| counters.return_mean()).collect();
         (!means.is_empty()).then(|| means.iter().sum::<f64>() / means.len() as f64)
     }
 }
@@ -213,19 +240,27 @@ async fn watch(process: &Process, system: &mut System, log: &RunLog) -> anyhow::
             },
             _ = tick.tick() => {}
         }
-        if system.learner.is_finished() || system.replay.is_finished() || system.evaluator.is_finished() {
+        if system.learner.is_finished()
+            || system.replay.is_finished()
+            || system.evaluator.is_finished()
+        {
             break Ok(());
         }
         let now = process.clock.now();
         let snapshot = system.snapshot(now.saturating_sub(began), config.learner.batch_size);
         progress.show(&snapshot);
         let evaluation = system.evaluation.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(evaluation) = evaluation.filter(|evaluation| evaluated != Some(evaluation.version)) {
+        if let Some(evaluation) =
+            evaluation.filter(|evaluation| evaluated != Some(evaluation.version))
+        {
             evaluated = Some(evaluation.version);
             log.eval(&evaluation_record(&evaluation, &snapshot));
             reached = if evaluation.mean >= config.run.target_return { reached + 1 } else { 0 };
             if reached == EVALUATIONS_AT_TARGET {
-                let reached = format!("{reached} evaluations in a row reached {:.1}", config.run.target_return);
+                let reached = format!(
+                    "{reached} evaluations in a row reached {:.1}",
+                    config.run.target_return
+                );
                 process.shutdown.request(StopReason::Requested(reached));
             }
         }
@@ -264,8 +299,13 @@ pub fn evaluation_record(evaluation: &Evaluation, snapshot: &Snapshot) -> Vec<(&
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-fn actors_record(system: &System, snapshot: &Snapshot, steps_per_second: f64) -> Vec<(&'static str, f64)> {
-    let episodes: u64 = system.counters.iter().map(|counters| counters.episodes.load(Ordering::Relaxed)).sum();
+fn actors_record(
+    system: &System,
+    snapshot: &Snapshot,
+    steps_per_second: f64,
+) -> Vec<(&'static str, f64)> {
+    let episodes: u64 =
+        system.counters.iter().map(|counters| counters.episodes.load(Ordering::Relaxed)).sum();
     let mut record = vec![
         ("env_steps", snapshot.env_steps as f64),
         ("env_steps_per_second", steps_per_second),

@@ -176,7 +176,8 @@ fn a_run_started_on_one_backend_resumes_on_the_other() {
         let backend = |name: &str| format!("learner.backend={name}");
         let started = small(&run, &["--set", "run.env_steps=600", "--set", &backend(first)]);
         assert!(started.status.success(), "{}", text(&started));
-        let resumed = small(&run, &["--set", "run.env_steps=600", "--resume", "--set", &backend(second)]);
+        let resumed =
+            small(&run, &["--set", "run.env_steps=600", "--resume", "--set", &backend(second)]);
         assert!(resumed.status.success(), "{}", text(&resumed));
     }
 }
@@ -188,5 +189,8 @@ fn a_backend_that_was_not_built_is_refused_with_what_to_run() {
     let output = small(&dir.path().join("run"), &["--set", "learner.backend=torch"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     let said = text(&output);
-    assert!(said.contains("learner.backend = \"torch\" (from --set)") && said.contains("make libtorch"), "{said}");
+    assert!(
+        said.contains("learner.backend = \"torch\" (from --set)") && said.contains("make libtorch"),
+        "{said}"
+    );
 }

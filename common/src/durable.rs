@@ -38,7 +38,10 @@ fn publish(partial: &Path, target: &Path, parent: &Path) -> io::Result<()> {
     }
     sync_dir(partial)?;
     if target.exists() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} exists", target.display())));
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            format!("{} exists", target.display()),
+        ));
     }
     fs::rename(partial, target)?;
     sync_dir(parent)

@@ -49,7 +49,10 @@ pub const RECONNECT_WAIT: [Duration; 2] = [Duration::from_millis(50), Duration::
 const _: () = assert!(HEADER_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(TEXT_BYTES_MAX * 4 <= HEADER_BYTES_MAX);
 const _: () = assert!(ROW_BYTES_MAX <= FRAME_BYTES_MAX);
-const _: () = assert!(SAMPLE_ITEMS_MAX * 16 <= FRAME_BYTES_MAX, "keys and probabilities of a sample fit one frame each");
+const _: () = assert!(
+    SAMPLE_ITEMS_MAX * 16 <= FRAME_BYTES_MAX,
+    "keys and probabilities of a sample fit one frame each"
+);
 const _: () = assert!(SHARD_ROWS_MAX <= u32::MAX as usize, "a slot is a u32");
 const _: () = assert!(MESSAGE_BYTES_MAX >= FRAME_BYTES_MAX + HEADER_BYTES_MAX);
 const _: () = assert!(PEER_BACKLOG_BYTES >= MESSAGE_BYTES_MAX);

@@ -125,12 +125,14 @@ pub fn save(
         let view = TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(values));
         (name.as_str(), view.expect("shapes come from the layouts that made the vectors"))
     });
-    let state = safetensors::serialize(views, None).map_err(|error| io::Error::other(error.to_string()))?;
+    let state =
+        safetensors::serialize(views, None).map_err(|error| io::Error::other(error.to_string()))?;
     commit_dir::<CheckpointError>(&target, |at| {
         fs::write(at.join(STATE), &state)?;
         policy.save(&at.join(POLICY), &sac.policy)?;
         fs::write(at.join(CONFIG), config_toml)?;
-        let digest = |name: &str| Ok::<_, io::Error>((name.to_owned(), digest(&fs::read(at.join(name))?)));
+        let digest =
+            |name: &str| Ok::<_, io::Error>((name.to_owned(), digest(&fs::read(at.join(name))?)));
         let manifest = Manifest {
             format: FORMAT,
             unix_time_s: clock.unix_time().as_secs(),
@@ -151,22 +153,29 @@ pub fn save(
 /// # Errors
 /// A file that is missing, damaged or foreign, named with what was found and what was expected.
 pub fn load(path: &Path, sac: &SacConfig) -> Result<Checkpoint, CheckpointError> {
-    let corrupt = |file: &str, message: String| CheckpointError::Corrupt { path: path.join(file), message };
+    let corrupt =
+        |file: &str, message: String| CheckpointError::Corrupt { path: path.join(file), message };
     let text = fs::read_to_string(path.join(MANIFEST))?;
-    let manifest: Manifest = serde_json::from_str(&text).map_err(|error| corrupt(MANIFEST, error.to_string()))?;
+    let manifest: Manifest =
+        serde_json::from_str(&text).map_err(|error| corrupt(MANIFEST, error.to_string()))?;
     if manifest.format != FORMAT {
         return Err(foreign(path, "format", &manifest.format, &FORMAT));
     }
     let mut files = BTreeMap::new();
     for name in [STATE, POLICY, CONFIG] {
         let bytes = fs::read(path.join(name))?;
-        let (found, expected) = (digest(&bytes), manifest.digests.get(name).cloned().unwrap_or_default());
+        let (found, expected) =
+            (digest(&bytes), manifest.digests.get(name).cloned().unwrap_or_default());
         if found != expected {
-            return Err(corrupt(name, format!("digest is {found}, the manifest says {expected}: the file is damaged")));
+            return Err(corrupt(
+                name,
+                format!("digest is {found}, the manifest says {expected}: the file is damaged"),
+            ));
         }
         files.insert(name, bytes);
     }
-    let tensors = SafeTensors::deserialize(&files[STATE]).map_err(|error| corrupt(STATE, error.to_string()))?;
+    let tensors = SafeTensors::deserialize(&files[STATE])
+        .map_err(|error| corrupt(STATE, error.to_string()))?;
     let state = state(&path.join(STATE), sac, &tensors, manifest.updates)?;
     let Manifest { policy_version, counters, generators, .. } = manifest;
     Ok(Checkpoint { state, policy_version, counters, generators })
@@ -244,7 +253,9 @@ fn vectors(sac: &SacConfig) -> Vec<(&'static str, TensorLayout, usize)> {
 
 /// The flat vectors behind a prefix, with what stands between prefix and name.
 fn parts<'s>(prefix: &str, state: &'s TrainState) -> Vec<(&'static str, &'s Vec<f32>)> {
-    let group = |group: &'s Group| vec![("", &group.params), ("adam_m", &group.adam_m), ("adam_v", &group.adam_v)];
+    let group = |group: &'s Group| {
+        vec![("", &group.params), ("adam_m", &group.adam_m), ("adam_v", &group.adam_v)]
+    };
     match prefix {
         "actor" => group(&state.actor),
         "critic1" | "critic2" => group(&state.critics),
@@ -292,11 +303,17 @@ fn state(
                     return Err(foreign(path, &name, &found, &(Dtype::F32, &entry.shape)));
                 }
                 let values = tensor.data().chunks_exact(4);
-                let values = values.map(|bytes| f32::from_le_bytes(bytes.try_into().expect("chunks of 4")));
+                let values =
+                    values.map(|bytes| f32::from_le_bytes(bytes.try_into().expect("chunks of 4")));
                 let from = flat.len();
                 flat.extend(values);
                 if let Some(i) = flat[from..].iter().position(|value| !value.is_finite()) {
-                    return Err(foreign(path, &format!("{name}[{i}]"), &flat[from + i], &"a finite number"));
+                    return Err(foreign(
+                        path,
+                        &format!("{name}[{i}]"),
+                        &flat[from + i],
+                        &"a finite number",
+                    ));
                 }
             }
         }
@@ -304,7 +321,11 @@ fn state(
     };
     let mut group = |prefixes: &[&str]| -> Result<Group, CheckpointError> {
         let mut part = |part: &str| -> Result<Vec<f32>, CheckpointError> {
-            prefixes.iter().map(|prefix| read(prefix, part)).collect::<Result<Vec<_>, _>>().map(|all| all.concat())
+            prefixes
+                .iter()
+                .map(|prefix| read(prefix, part))
+                .collect::<Result<Vec<_>, _>>()
+                .map(|all| all.concat())
         };
         Ok(Group { params: part("")?, adam_m: part("adam_m")?, adam_v: part("adam_v")? })
     };

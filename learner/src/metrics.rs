@@ -8,15 +8,38 @@ use std::time::Duration;
 
 /// Everything the learner exports.
 pub const METRICS: &[MetricSpec] = &[
-    UPDATES, WAIT, IDLE, LOSS_CRITIC, LOSS_ACTOR, ALPHA, ENTROPY, ITEM_AGE, ESS, PUBLISHED, PUBLISHED_BYTES, HELD, DROPPED,
-    CHECKPOINT_AT, CHECKPOINT_FAILED,
+    UPDATES,
+    WAIT,
+    IDLE,
+    LOSS_CRITIC,
+    LOSS_ACTOR,
+    ALPHA,
+    ENTROPY,
+    ITEM_AGE,
+    ESS,
+    PUBLISHED,
+    PUBLISHED_BYTES,
+    HELD,
+    DROPPED,
+    CHECKPOINT_AT,
+    CHECKPOINT_FAILED,
 ];
 
-const fn counter(name: &'static str, unit: &'static str, help: &'static str, when_bad: &'static str) -> MetricSpec {
+const fn counter(
+    name: &'static str,
+    unit: &'static str,
+    help: &'static str,
+    when_bad: &'static str,
+) -> MetricSpec {
     MetricSpec { name, kind: MetricKind::Counter, unit, help, when_bad, labels: &[] }
 }
 
-const fn gauge(name: &'static str, unit: &'static str, help: &'static str, when_bad: &'static str) -> MetricSpec {
+const fn gauge(
+    name: &'static str,
+    unit: &'static str,
+    help: &'static str,
+    when_bad: &'static str,
+) -> MetricSpec {
     MetricSpec { name, kind: MetricKind::Gauge, unit, help, when_bad, labels: &[] }
 }
 
@@ -253,7 +276,8 @@ mod tests {
 
     #[test]
     fn every_metric_follows_the_naming_rule() {
-        let wrong: Vec<_> = METRICS.iter().filter_map(|spec| spec.check().err()).map(|e| e.to_string()).collect();
+        let wrong: Vec<_> =
+            METRICS.iter().filter_map(|spec| spec.check().err()).map(|e| e.to_string()).collect();
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
 }

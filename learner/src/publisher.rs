@@ -45,7 +45,10 @@ impl Publisher {
     ///
     /// # Errors
     /// Weights that are not finite or do not fit the architecture: the learner must not go on.
-    pub async fn run(self, mut slot: watch::Receiver<Option<Publication>>) -> Result<(), SnapshotError> {
+    pub async fn run(
+        self,
+        mut slot: watch::Receiver<Option<Publication>>,
+    ) -> Result<(), SnapshotError> {
         let mut repeat = tokio::time::interval(REPEAT_EVERY);
         let mut newest: Option<Message> = None;
         loop {
@@ -79,7 +82,8 @@ impl Publisher {
             arch_hash: snapshot.arch_hash,
             cluster_hash: self.cluster_hash,
             checksum: snapshot.checksum,
-            parameters: u32::try_from(snapshot.weights.len()).expect("bounded by POLICY_PARAMETERS_MAX"),
+            parameters: u32::try_from(snapshot.weights.len())
+                .expect("bounded by POLICY_PARAMETERS_MAX"),
             updates,
         };
         Ok(encode(&header, [rows::frame(&snapshot.weights)]))

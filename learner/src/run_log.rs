@@ -46,11 +46,16 @@ impl RunLog {
     /// The files cannot be written.
     pub fn open(run_dir: &Path, clock: &Clock) -> Result<Self, RunLogError> {
         fs::create_dir_all(run_dir)?;
-        let mut metrics =
-            fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(run_dir.join(METRICS))?;
+        let mut metrics = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(run_dir.join(METRICS))?;
         cut_torn_line(&mut metrics)?;
         let unix_time = clock.unix_time();
-        let name = format!("events.out.tfevents.{}.sapex.{}", unix_time.as_secs(), std::process::id());
+        let name =
+            format!("events.out.tfevents.{}.sapex.{}", unix_time.as_secs(), std::process::id());
         let events = fs::OpenOptions::new().append(true).create(true).open(run_dir.join(name))?;
         let events = EventWriter::new(BufWriter::new(events), unix_time.as_secs_f64())?;
         let (metrics, clock) = (BufWriter::new(metrics), clock.clone());
@@ -71,7 +76,8 @@ impl RunLog {
     /// Means over a window of updates.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     pub fn train(&self, progress: &Progress, weight_ess_ratio: f64) {
-        let Progress { updates, version, stats, item_age_versions, wait_ratio, updates_per_second } = progress;
+        let Progress { updates, version, stats, item_age_versions, wait_ratio, updates_per_second } =
+            progress;
         self.record(
             "train",
             &[
@@ -129,7 +135,9 @@ impl Files {
         let step = |name| fields.iter().find(|(field, _)| *field == name).map(|(_, value)| *value);
         let step = step("env_steps").or_else(|| step("updates")).unwrap_or(0.0);
         let wall_time = self.clock.unix_time().as_secs_f64();
-        for (name, value) in fields.iter().filter(|(name, _)| !["updates", "env_steps"].contains(name)) {
+        for (name, value) in
+            fields.iter().filter(|(name, _)| !["updates", "env_steps"].contains(name))
+        {
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
@@ -175,8 +183,11 @@ mod tests {
     fn a_log_is_continued_and_a_torn_line_is_cut_off() {
         let dir = tempfile::tempdir().unwrap();
         let clock = Clock::system();
-        RunLog::open(dir.path(), &clock).unwrap().record("eval", &[("return_mean", -3.5), ("bad", f64::NAN)]);
-        let mut file = std::fs::OpenOptions::new().append(true).open(dir.path().join(METRICS)).unwrap();
+        RunLog::open(dir.path(), &clock)
+            .unwrap()
+            .record("eval", &[("return_mean", -3.5), ("bad", f64::NAN)]);
+        let mut file =
+            std::fs::OpenOptions::new().append(true).open(dir.path().join(METRICS)).unwrap();
         file.write_all(b"{\"kind\": \"tor").unwrap();
         assert_eq!(read(dir.path()).unwrap().len(), 1);
         let log = RunLog::open(dir.path(), &clock).unwrap();

@@ -165,10 +165,16 @@ impl Sampler {
     /// A shard answers within [`HOLD`]; a part that is missing after twice that was lost on the way.
     fn ask_again(&mut self, now: Duration) {
         let mut lost = Vec::new();
-        for draw in self.draws.iter_mut().filter(|draw| now.saturating_sub(draw.asked_at) >= 2 * HOLD) {
+        for draw in
+            self.draws.iter_mut().filter(|draw| now.saturating_sub(draw.asked_at) >= 2 * HOLD)
+        {
             draw.asked_at = now;
             let missing = draw.missing.iter().enumerate();
-            lost.extend(missing.filter_map(|(shard, count)| Some((draw.request, shard, (*count)?, draw.share))));
+            lost.extend(
+                missing.filter_map(|(shard, count)| {
+                    Some((draw.request, shard, (*count)?, draw.share))
+                }),
+            );
         }
         for (request, shard, count, share) in lost {
             self.ask(request, shard, count, share);
@@ -181,7 +187,8 @@ impl Sampler {
 
     /// Starts a draw; `false` while no shard is up, or a request could not be handed over.
     fn draw(&mut self) -> bool {
-        let mass: f64 = self.shards.iter().filter(|shard| shard.up).map(|shard| shard.state.mass).sum();
+        let mass: f64 =
+            self.shards.iter().filter(|shard| shard.up).map(|shard| shard.state.mass).sum();
         let up = self.shards.iter().filter(|shard| shard.up).count();
         if up == 0 {
             return false;
@@ -202,20 +209,36 @@ impl Sampler {
         let share = self.batch_size as f64 / shards_up;
         let request = self.next_request;
         self.next_request += 1;
-        let missing: Vec<_> =
-            counts.into_iter().zip(&self.shards).map(|(count, shard)| shard.up.then_some(count)).collect();
-        let asked: Vec<(usize, usize)> =
-            missing.iter().enumerate().filter_map(|(shard, count)| Some((shard, (*count)?))).collect();
+        let missing: Vec<_> = counts
+            .into_iter()
+            .zip(&self.shards)
+            .map(|(count, shard)| shard.up.then_some(count))
+            .collect();
+        let asked: Vec<(usize, usize)> = missing
+            .iter()
+            .enumerate()
+            .filter_map(|(shard, count)| Some((shard, (*count)?)))
+            .collect();
         let asked_at = self.clock.now();
-        self.draws.push_back(Draw { request, chances, missing, share, asked_at, parts: Vec::new() });
+        self.draws.push_back(Draw {
+            request,
+            chances,
+            missing,
+            share,
+            asked_at,
+            parts: Vec::new(),
+        });
         // What the transport does not take now is asked again when the shard is found silent.
-        asked.into_iter().fold(true, |handed, (shard, count)| self.ask(request, shard, count, share) && handed)
+        asked
+            .into_iter()
+            .fold(true, |handed, (shard, count)| self.ask(request, shard, count, share) && handed)
     }
 
     fn ask(&mut self, request: u64, shard: usize, count: usize, share: f64) -> bool {
         let now = self.clock.now();
         let server = shard / self.shards_per_server;
-        let local = u16::try_from(shard % self.shards_per_server).expect("at most 256 shards per server");
+        let local =
+            u16::try_from(shard % self.shards_per_server).expect("at most 256 shards per server");
         let count = u32::try_from(count).expect("bounded by SAMPLE_ITEMS_MAX");
         let timeout_ms = u32::try_from(HOLD.as_millis()).expect("a second");
         let sample = Request::Sample { request, shard: local, count, share, timeout_ms };
@@ -226,7 +249,9 @@ impl Sampler {
         let now = self.clock.now();
         let Some((reply, data)) = self.links[server].read(message)? else { return Ok(()) };
         let shards = self.shards_of(server);
-        let global = |local: u16| Some(shards.start + usize::from(local)).filter(|shard| shards.contains(shard));
+        let global = |local: u16| {
+            Some(shards.start + usize::from(local)).filter(|shard| shards.contains(shard))
+        };
         match reply {
             Reply::Welcome { shards: states, .. } => {
                 if states.len() != self.shards_per_server {
@@ -265,7 +290,12 @@ impl Sampler {
         Ok(())
     }
 
-    fn part(&self, shard: usize, count: usize, data: &[bytes::Bytes]) -> Result<Part, common::wire::WireError> {
+    fn part(
+        &self,
+        shard: usize,
+        count: usize,
+        data: &[bytes::Bytes],
+    ) -> Result<Part, common::wire::WireError> {
         rows::expect_frames(data, 3)?;
         let keys = rows::read("keys", &data[0], count)?;
         let probabilities = rows::read("probabilities", &data[1], count)?;
@@ -286,11 +316,16 @@ impl Sampler {
     /// depend on which reply came first.
     fn completed(&mut self) -> Vec<ReadyBatch> {
         let mut batches = Vec::new();
-        while let Some(at) = self.draws.iter().position(|draw| draw.missing.iter().all(Option::is_none)) {
+        while let Some(at) =
+            self.draws.iter().position(|draw| draw.missing.iter().all(Option::is_none))
+        {
             let Some(mut draw) = self.draws.remove(at) else { break };
             draw.parts.sort_by_key(|part| part.shard);
             let chances = &draw.chances;
-            let used = draw.parts.iter().flat_map(|part| part.probabilities.iter().map(|p| chances[part.shard] * p));
+            let used = draw
+                .parts
+                .iter()
+                .flat_map(|part| part.probabilities.iter().map(|p| chances[part.shard] * p));
             let weights = importance_weights(used, self.beta);
             batches.push(ReadyBatch::new(&self.columns, draw.parts, &weights));
         }
@@ -302,7 +337,8 @@ impl Sampler {
         for (shard, keys) in priorities.origins {
             let (mine, rest) = td_abs.split_at(keys.len());
             td_abs = rest;
-            let local = u16::try_from(shard % self.shards_per_server).expect("at most 256 shards per server");
+            let local = u16::try_from(shard % self.shards_per_server)
+                .expect("at most 256 shards per server");
             let count = u32::try_from(keys.len()).expect("bounded by SAMPLE_ITEMS_MAX");
             let header = Request::UpdatePriorities { shard: local, count };
             let message = encode(&header, [rows::frame(&keys), rows::frame(mine)]);
@@ -337,7 +373,8 @@ fn multinomial(n: usize, chances: &[f64], rng: &mut Pcg64) -> Vec<usize> {
             let count = if Some(i) == last {
                 left
             } else {
-                let p = if chance_left > 0.0 { (chance / chance_left).clamp(0.0, 1.0) } else { 0.0 };
+                let p =
+                    if chance_left > 0.0 { (chance / chance_left).clamp(0.0, 1.0) } else { 0.0 };
                 draw_binomial(left, p, rng)
             };
             left -= count;

@@ -126,7 +126,8 @@ impl Learner {
                 generators: Default::default(),
             }
         };
-        let (progress, _) = watch::channel(Progress { updates: start.state.updates, ..Progress::default() });
+        let (progress, _) =
+            watch::channel(Progress { updates: start.state.updates, ..Progress::default() });
         Ok(Self { process, spec, sac, places, start, log, progress })
     }
 
@@ -140,13 +141,20 @@ impl Learner {
     ///
     /// # Errors
     /// Whatever makes going on pointless. What was trained until then is written first, unless it diverged.
-    pub async fn run(self, transport: &dyn Transport) -> Result<(Checkpoint, PathBuf), LearnerError> {
+    pub async fn run(
+        self,
+        transport: &dyn Transport,
+    ) -> Result<(Checkpoint, PathBuf), LearnerError> {
         let process = self.process.clone();
         let (tasks, training) = self.start(transport).await?;
         let Tasks { sampling, publishing, writing, writer } = tasks;
         process.admin.readiness.ready("learner");
         let trained = tokio::task::spawn_blocking(move || training.join());
-        let trained = trained.await.ok().and_then(Result::ok).ok_or(LearnerError::Panicked("training thread"));
+        let trained = trained
+            .await
+            .ok()
+            .and_then(Result::ok)
+            .ok_or(LearnerError::Panicked("training thread"));
         process.admin.readiness.not_ready("learner", "stopping");
         // The training loop has dropped its ends: the others finish by themselves.
         let sampled = sampling.await.map_err(|_| LearnerError::Panicked("sampler"));
@@ -184,7 +192,8 @@ impl Learner {
         let (checkpoints, jobs) = std_mpsc::sync_channel(1);
 
         let rng = seeds.role("sampling").index(start.state.updates).rng();
-        let sampler = Sampler::new(links, config, &spec, rng, process.clock.clone(), recorders.sampler);
+        let sampler =
+            Sampler::new(links, config, &spec, rng, process.clock.clone(), recorders.sampler);
         let exchange = Exchange { batches: batch_sender, priorities: priority_receiver };
         let stop = process.shutdown.clone();
         let sampling = shutdown.spawn("sampler", async move {
@@ -207,7 +216,8 @@ impl Learner {
             }
             result
         });
-        let noise = start.generators.get(NOISE).map_or_else(|| seeds.role(NOISE).rng(), SavedRng::restore);
+        let noise =
+            start.generators.get(NOISE).map_or_else(|| seeds.role(NOISE).rng(), SavedRng::restore);
         let writer = Writer {
             dir: places.checkpoints(),
             config_toml: process.resolved.to_toml(),
@@ -231,11 +241,13 @@ impl Learner {
         };
         let background = writer.clone();
         let thread = |thread: &'static str| move |source| LearnerError::Thread { thread, source };
-        let writing =
-            shutdown.spawn_thread("checkpoints", move || background.run(&jobs)).map_err(thread("checkpoint"))?;
+        let writing = shutdown
+            .spawn_thread("checkpoints", move || background.run(&jobs))
+            .map_err(thread("checkpoint"))?;
         let ports = Ports { batches, priorities, weights, checkpoints };
-        let training =
-            shutdown.spawn_thread("training", move || training_loop.run(ports)).map_err(thread("training"))?;
+        let training = shutdown
+            .spawn_thread("training", move || training_loop.run(ports))
+            .map_err(thread("training"))?;
         Ok((Tasks { sampling, publishing, writing, writer }, training))
     }
 }
@@ -249,11 +261,15 @@ struct Tasks {
 }
 
 fn connect(transport: &dyn Transport, replay: &[Endpoint]) -> Result<Vec<Link>, TransportError> {
-    replay.iter().map(|endpoint| Ok(Link::new(transport.connect_dealer(endpoint)?, endpoint.clone()))).collect()
+    replay
+        .iter()
+        .map(|endpoint| Ok(Link::new(transport.connect_dealer(endpoint)?, endpoint.clone())))
+        .collect()
 }
 
 fn resume_from(dir: &Path, sac: &SacConfig) -> Result<Checkpoint, LearnerError> {
-    let path = checkpoint::newest(dir)?.ok_or_else(|| LearnerError::NothingToResume(dir.to_owned()))?;
+    let path =
+        checkpoint::newest(dir)?.ok_or_else(|| LearnerError::NothingToResume(dir.to_owned()))?;
     let checkpoint = checkpoint::load(&path, sac)?;
     info!(from = %path.display(), updates = checkpoint.state.updates, "resuming");
     Ok(checkpoint)
@@ -282,7 +298,8 @@ impl Writer {
     }
 
     fn save(&self, checkpoint: &Checkpoint) -> Result<PathBuf, CheckpointError> {
-        let saved = checkpoint::save(&self.dir, checkpoint, &self.sac, &self.config_toml, &self.clock);
+        let saved =
+            checkpoint::save(&self.dir, checkpoint, &self.sac, &self.config_toml, &self.clock);
         let path = saved.inspect_err(|_| self.metrics.failed())?;
         self.metrics.written(self.clock.unix_time());
         checkpoint::prune(&self.dir, self.keep)?;

@@ -98,7 +98,8 @@ mod tests {
         let hex: String = out.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             hex,
-            "1800000000000000a37f4b2209000000000000f03f1a0d627261696e2e4576656e743a3286bf577a".to_owned()
+            "1800000000000000a37f4b2209000000000000f03f1a0d627261696e2e4576656e743a3286bf577a"
+                .to_owned()
                 + "1a00000000000000129bd82d09000000000000004010ac022a0c0a0a0a03612f62150000003f133d26ac"
         );
     }

@@ -137,7 +137,9 @@ impl TrainingLoop {
         let mut updates = self.trainer.state().updates;
         let mut window = Window { began: self.clock.now(), ..Window::default() };
         self.publish(&ports, updates);
-        while !self.stop.is_stopping() && (self.config.updates_max == 0 || updates < self.config.updates_max) {
+        while !self.stop.is_stopping()
+            && (self.config.updates_max == 0 || updates < self.config.updates_max)
+        {
             let before = self.clock.now();
             let Some(batch) = ports.batches.blocking_recv() else { break };
             let waited = self.clock.now().saturating_sub(before);
@@ -187,7 +189,9 @@ impl TrainingLoop {
         ports: &Ports,
     ) -> Result<(), TrainingError> {
         let Some(origins) = pending.pop_front() else { return Ok(()) };
-        self.trainer.pop_td_abs(td_abs).map_err(|source| TrainingError::Trainer { update, source })?;
+        self.trainer
+            .pop_td_abs(td_abs)
+            .map_err(|source| TrainingError::Trainer { update, source })?;
         if let Some((item, &value)) = td_abs.iter().enumerate().find(|(_, td)| !td.is_finite()) {
             return Err(TrainingError::Diverged { update, item, value });
         }

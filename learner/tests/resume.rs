@@ -52,7 +52,8 @@ fn update(trainer: &mut dyn Trainer, noise: &mut Pcg64, seed: u64) {
         fill_normal(&mut values, rng);
         values
     };
-    let (obs, action, next_obs) = (normal(48, &mut rng), normal(32, &mut rng), normal(48, &mut rng));
+    let (obs, action, next_obs) =
+        (normal(48, &mut rng), normal(32, &mut rng), normal(48, &mut rng));
     let (reward, discount, weight) = (normal(16, &mut rng), vec![0.99; 16], vec![1.0; 16]);
     let (next_action, own) = (normal(32, noise), normal(32, noise));
     let batch = Batch {

@@ -45,7 +45,12 @@ struct Entry {
 impl Ledger {
     /// Starts counting at `oldest` for a new incarnation. A repeated greeting (even an old one, delivered late) changes
     /// nothing for an incarnation that is known.
-    pub(crate) fn greet(&mut self, actor: ActorId, incarnation: Incarnation, oldest: BatchSequence) {
+    pub(crate) fn greet(
+        &mut self,
+        actor: ActorId,
+        incarnation: Incarnation,
+        oldest: BatchSequence,
+    ) {
         let mut past = VecDeque::new();
         if let Some(entry) = self.entries.get_mut(&actor) {
             if entry.incarnation == incarnation || entry.past.contains(&incarnation) {
@@ -84,7 +89,12 @@ impl Ledger {
     }
 
     /// A parked batch is in the table now.
-    pub(crate) fn inserted(&mut self, actor: ActorId, incarnation: Incarnation, sequence: BatchSequence) {
+    pub(crate) fn inserted(
+        &mut self,
+        actor: ActorId,
+        incarnation: Incarnation,
+        sequence: BatchSequence,
+    ) {
         if let Some(entry) = self.entries.get_mut(&actor)
             && entry.incarnation == incarnation
         {

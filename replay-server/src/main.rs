@@ -30,8 +30,9 @@ async fn serve(process: Process, index: usize) -> anyhow::Result<()> {
         let expected = format!("must have an entry number {index}, as --index asks for");
         return Err(resolved.invalid("endpoints.replay", expected).into());
     };
-    let endpoint: Endpoint =
-        endpoint.parse().map_err(|error| resolved.invalid("endpoints.replay", format!("{error}")))?;
+    let endpoint: Endpoint = endpoint
+        .parse()
+        .map_err(|error| resolved.invalid("endpoints.replay", format!("{error}")))?;
     let first_shard = index * resolved.config.replay.shards;
     let server = ReplayServer::new(process.clone(), &spec, first_shard)?;
     let router = ZmqTransport::new(process.seeds.role("transport")).bind_router(&endpoint).await?;

@@ -28,8 +28,22 @@ const fn shard_gauge(
 
 /// Everything the replay server exports.
 pub const METRICS: &[MetricSpec] = &[
-    INSERTED, SAMPLED, REFUSED, DUPLICATES, GAPS, PRIORITIES, PRIORITIES_STALE, PRIORITIES_REFUSED, ITEMS, MASS, ESS,
-    WAIT_INSERT, WAIT_SAMPLE, INBOX_FULL, MALFORMED, QUARANTINED,
+    INSERTED,
+    SAMPLED,
+    REFUSED,
+    DUPLICATES,
+    GAPS,
+    PRIORITIES,
+    PRIORITIES_STALE,
+    PRIORITIES_REFUSED,
+    ITEMS,
+    MASS,
+    ESS,
+    WAIT_INSERT,
+    WAIT_SAMPLE,
+    INBOX_FULL,
+    MALFORMED,
+    QUARANTINED,
 ];
 
 const INSERTED: MetricSpec = shard_counter(
@@ -80,7 +94,12 @@ const PRIORITIES_REFUSED: MetricSpec = shard_counter(
     "Priorities that were not finite or negative.",
     "Above 0: the learner diverges.",
 );
-const ITEMS: MetricSpec = shard_gauge("sapex_replay_table_items", "items", "Rows in the table.", "Differs much between shards: inserts are skewed.");
+const ITEMS: MetricSpec = shard_gauge(
+    "sapex_replay_table_items",
+    "items",
+    "Rows in the table.",
+    "Differs much between shards: inserts are skewed.",
+);
 const MASS: MetricSpec = shard_gauge(
     "sapex_replay_priority_mass_ratio",
     "ratio",
@@ -254,7 +273,8 @@ mod tests {
 
     #[test]
     fn every_metric_follows_the_naming_rule() {
-        let wrong: Vec<_> = METRICS.iter().filter_map(|spec| spec.check().err()).map(|e| e.to_string()).collect();
+        let wrong: Vec<_> =
+            METRICS.iter().filter_map(|spec| spec.check().err()).map(|e| e.to_string()).collect();
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
 }

@@ -89,7 +89,12 @@ impl Front {
         }
     }
 
-    fn handle(&self, peer: &PeerId, message: &Message, sessions: &mut Sessions) -> Result<Option<Reply>, Trouble> {
+    fn handle(
+        &self,
+        peer: &PeerId,
+        message: &Message,
+        sessions: &mut Sessions,
+    ) -> Result<Option<Reply>, Trouble> {
         sessions.admit(peer).map_err(Trouble::Refuse)?;
         let (request, data) = decode::<Request>(message)?;
         let now = self.clock.now();
@@ -102,21 +107,37 @@ impl Front {
             Request::Hello(_) => unreachable!("handled above"),
             Request::Insert { shard, sequence, rows, has_priorities } => {
                 let Client::Actor(actor, incarnation) = client else {
-                    return Err(Trouble::Malformed("insert from a client that greeted as a learner".into()));
+                    return Err(Trouble::Malformed(
+                        "insert from a client that greeted as a learner".into(),
+                    ));
                 };
                 let (rows, td_abs) = self.insert_frames(data, rows, has_priorities)?;
                 let peer = peer.clone();
-                self.hand(shard, Command::Insert(Insert { peer, actor, incarnation, sequence, rows, td_abs }))?;
+                self.hand(
+                    shard,
+                    Command::Insert(Insert { peer, actor, incarnation, sequence, rows, td_abs }),
+                )?;
             }
             Request::Sample { request, shard, count, share, timeout_ms } => {
                 expect_frames(data, 0)?;
                 let count = within("count", count, SAMPLE_ITEMS_MAX)?;
                 if !(share.is_finite() && share >= 0.0) {
-                    return Err(Trouble::Malformed(format!("share = {share}, expected a number of at least 0")));
+                    return Err(Trouble::Malformed(format!(
+                        "share = {share}, expected a number of at least 0"
+                    )));
                 }
                 let timeout = Duration::from_millis(timeout_ms.into()).min(SAMPLE_TIMEOUT_MAX);
                 let peer = peer.clone();
-                self.hand(shard, Command::Sample(Sample { peer, request, count, share, deadline: now + timeout }))?;
+                self.hand(
+                    shard,
+                    Command::Sample(Sample {
+                        peer,
+                        request,
+                        count,
+                        share,
+                        deadline: now + timeout,
+                    }),
+                )?;
             }
             Request::UpdatePriorities { shard, count } => {
                 let count = within("count", count, SAMPLE_ITEMS_MAX)?;
@@ -145,14 +166,21 @@ impl Front {
         Ok((data[0].clone(), td_abs))
     }
 
-    fn greet(&self, peer: &PeerId, hello: &Hello, sessions: &mut Sessions) -> Result<Reply, Trouble> {
+    fn greet(
+        &self,
+        peer: &PeerId,
+        hello: &Hello,
+        sessions: &mut Sessions,
+    ) -> Result<Reply, Trouble> {
         if let Err(refusal) = hello.check(&self.cluster, &self.layout) {
             warn!(?peer, %refusal, "client refused");
             return Err(Trouble::Refuse(refusal));
         }
         if let Role::Actor { id, incarnation, oldest_unacknowledged } = &hello.role {
             // An actor that meets this server for the first time does not know how many shards there are.
-            let oldest = |number: usize| oldest_unacknowledged.get(number).copied().unwrap_or(BatchSequence(1));
+            let oldest = |number: usize| {
+                oldest_unacknowledged.get(number).copied().unwrap_or(BatchSequence(1))
+            };
             for number in 0..self.shards.len() {
                 let greet = Command::Greet {
                     actor: *id,
@@ -183,7 +211,12 @@ impl Front {
         })
     }
 
-    fn answer_trouble(&self, peer: &PeerId, trouble: Trouble, sessions: &mut Sessions) -> Option<Reply> {
+    fn answer_trouble(
+        &self,
+        peer: &PeerId,
+        trouble: Trouble,
+        sessions: &mut Sessions,
+    ) -> Option<Reply> {
         match trouble {
             Trouble::Busy => None,
             Trouble::Refuse(refusal) => {

@@ -102,7 +102,16 @@ impl ReplayServer {
             let (sender, inbox) = bounded(INBOX_COMMANDS);
             let published = Arc::new(Published::default());
             let shard = first_shard + number;
-            let owner = build_shard(&process, number, shard, table, layout.row_bytes, &router, inbox, &published)?;
+            let owner = build_shard(
+                &process,
+                number,
+                shard,
+                table,
+                layout.row_bytes,
+                &router,
+                inbox,
+                &published,
+            )?;
             let name = format!("shard-{shard}");
             let thread = process.shutdown.spawn_thread(&name, move || owner.run());
             threads.push(thread.map_err(|source| ReplayError::Thread { shard, source })?);

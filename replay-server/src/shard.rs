@@ -221,7 +221,9 @@ impl Shard {
             }
         }
         let now = self.clock.now();
-        while desk.samples.len() > PARKED_SAMPLES_MAX || desk.samples.front().is_some_and(|s| s.deadline <= now) {
+        while desk.samples.len() > PARKED_SAMPLES_MAX
+            || desk.samples.front().is_some_and(|s| s.deadline <= now)
+        {
             let sample = desk.samples.pop_front().expect("just looked at");
             self.refuse_sample(&sample);
         }
@@ -230,7 +232,11 @@ impl Shard {
     fn insert_parked(&mut self, desk: &mut Desk) -> bool {
         let mut any = false;
         while let Some(insert) = desk.inserts.front() {
-            let refused = match self.table.insert(&insert.rows, insert.td_abs.as_deref(), self.clock.now()) {
+            let refused = match self.table.insert(
+                &insert.rows,
+                insert.td_abs.as_deref(),
+                self.clock.now(),
+            ) {
                 Err(InsertError::Limited(_)) => break,
                 Ok(outcome) => {
                     self.metrics.inserted(&outcome);
@@ -277,8 +283,14 @@ impl Shard {
     fn answer_sample(&self, sample: Sample, block: SampleBlock) {
         self.metrics.sampled(sample.count);
         let count = u32::try_from(block.keys.len()).expect("bounded by SAMPLE_ITEMS_MAX");
-        let header = Reply::Sampled { request: sample.request, shard: self.number, count, state: self.state() };
-        let frames = [rows::frame(&block.keys), rows::frame(&block.probabilities), block.rows.into()];
+        let header = Reply::Sampled {
+            request: sample.request,
+            shard: self.number,
+            count,
+            state: self.state(),
+        };
+        let frames =
+            [rows::frame(&block.keys), rows::frame(&block.probabilities), block.rows.into()];
         self.reply(sample.peer, encode(&header, frames));
     }
 

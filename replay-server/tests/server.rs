@@ -28,13 +28,19 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
-        let set = ["replay.min_size=2", "replay.samples_per_insert=1", "learner.batch_size=8", "actor.insert_rows=4"];
+        let set = [
+            "replay.min_size=2",
+            "replay.samples_per_insert=1",
+            "learner.batch_size=8",
+            "actor.insert_rows=4",
+        ];
         let set = set.iter().map(ToString::to_string).collect();
         let process = Process::quiet(load(&Layers { set, ..Layers::default() }).unwrap());
         let transport = MemoryTransport::new(FaultPlan::none());
         let at: Endpoint = "mem://replay".parse().unwrap();
         let router = transport.bind_router(&at).await.unwrap();
-        let server = ReplayServer::new(process.clone(), &process.resolved.env_spec().unwrap(), 0).unwrap();
+        let server =
+            ReplayServer::new(process.clone(), &process.resolved.env_spec().unwrap(), 0).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let tables = tokio::spawn(server.run(router, async {
             drop(stopped.await);
@@ -133,15 +139,23 @@ async fn malformed_messages_change_nothing_and_end_in_quarantine_of_that_client_
     let block = |bytes: usize| Bytes::from(vec![0; bytes]);
     assert!(malformed(bad.ask(&insert(1, 2), [block(row_bytes)]).await).contains("expected 96"));
     assert!(malformed(bad.ask(&insert(1, 2), []).await).contains("0 data frames, expected 1"));
-    assert!(malformed(bad.ask(&insert(1, 9_000), [block(8)]).await).contains("above the limit of 8192"));
+    assert!(
+        malformed(bad.ask(&insert(1, 9_000), [block(8)]).await).contains("above the limit of 8192")
+    );
     assert!(malformed(bad.ask(&insert(1, 0), [block(0)]).await).contains("rows = 0"));
     let sample = Request::Sample { request: 1, shard: 0, count: 1, share: f64::NAN, timeout_ms: 1 };
     assert!(malformed(bad.ask(&sample, []).await).contains("share = NaN"));
     let priorities = Request::UpdatePriorities { shard: 0, count: 2 };
     let frames = [rows::frame(&[1_u64, 2]), rows::frame(&[0.5_f32])];
-    assert!(malformed(bad.ask(&priorities, frames).await).contains("frame of td has 4 bytes, expected 8"));
+    assert!(
+        malformed(bad.ask(&priorities, frames).await)
+            .contains("frame of td has 4 bytes, expected 8")
+    );
     let unknown = Request::Sample { request: 1, shard: 7, count: 1, share: 1.0, timeout_ms: 1 };
-    assert_eq!(bad.ask(&unknown, []).await, Reply::Refused(Refusal::UnknownShard { shard: 7, shards: 1 }));
+    assert_eq!(
+        bad.ask(&unknown, []).await,
+        Reply::Refused(Refusal::UnknownShard { shard: 7, shards: 1 })
+    );
     for _ in 0..2 {
         bad.send(Message { frames: vec![Bytes::from_static(b"garbage")] }).await;
         assert!(malformed(bad.reply().await).starts_with("header of 7 bytes"));
@@ -149,10 +163,14 @@ async fn malformed_messages_change_nothing_and_end_in_quarantine_of_that_client_
     bad.send(Message { frames: vec![Bytes::from_static(b"garbage")] }).await;
     assert_eq!(bad.reply().await, Reply::Refused(Refusal::Quarantined));
 
-    let other = Role::Actor { id: ActorId(2), incarnation: Incarnation(2), oldest_unacknowledged: vec![] };
+    let other =
+        Role::Actor { id: ActorId(2), incarnation: Incarnation(2), oldest_unacknowledged: vec![] };
     let mut good = server.greeted(other).await;
     let acknowledged = good.ask(&insert(1, 1), [block(row_bytes)]).await;
-    assert!(matches!(acknowledged, Reply::Inserted { sequence: BatchSequence(1), .. }), "{acknowledged:?}");
+    assert!(
+        matches!(acknowledged, Reply::Inserted { sequence: BatchSequence(1), .. }),
+        "{acknowledged:?}"
+    );
     assert_eq!(server.tables().await[0].len(), 1);
 }
 
@@ -185,7 +203,9 @@ async fn a_held_back_sample_says_what_is_missing_and_held_back_inserts_wait_for_
         actor.send(encode(&insert(sequence, 4), [Bytes::from(vec![0; 4 * row_bytes])])).await;
     }
     // One sample per row is allowed, twelve ahead (the automatic buffer): not all sixteen rows fit before a sample.
-    while let Ok(Some(message)) = tokio::time::timeout(Duration::from_millis(300), actor.0.incoming.recv()).await {
+    while let Ok(Some(message)) =
+        tokio::time::timeout(Duration::from_millis(300), actor.0.incoming.recv()).await
+    {
         match decode::<Reply>(&message).unwrap().0 {
             Reply::Inserted { sequence, .. } => acknowledged = sequence.0,
             other => panic!("{other:?}"),

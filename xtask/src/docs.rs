@@ -61,7 +61,7 @@ pub(crate) fn write(root: &Path) -> Result<()> {
 /// The page as it should be.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub(crate) fn configuration(root: &Path) -> Result<String> {
     let default = fs::read_to_string(root.join("config/default.toml"))?;
     let sections = parse(&default).context("config/default.toml")?;

@@ -4,4 +4,6 @@
 ///
 /// # Errors
 /// None.
-pub fn run(_: &crate::cli::Bench) -> anyhow::Result<()> { Ok(()) }
+pub fn run(_: &crate::cli::Bench) -> anyhow::Result<()> {
+    Ok(())
+}

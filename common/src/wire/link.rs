@@ -97,7 +97,10 @@ impl Link {
     ///
     /// # Errors
     /// A refusal that asking again cannot change.
-    pub fn read<'m>(&mut self, message: &'m Message) -> Result<Option<(Reply, &'m [Bytes])>, Rejected> {
+    pub fn read<'m>(
+        &mut self,
+        message: &'m Message,
+    ) -> Result<Option<(Reply, &'m [Bytes])>, Rejected> {
         let (reply, data) = match decode::<Reply>(message) {
             Ok(read) => read,
             Err(error) => {
