@@ -1,28 +1,31 @@
 //! Directories that are there whole or not at all, whatever dies while they are written.
+//!
+//! A directory is filled beside its final name, under a name that begins with `.partial-`; every file and folder in it
+//! is flushed to the disk; only then it is renamed, and the rename is flushed, too. A writer that dies leaves its
+//! `.partial-` directory: the next writer removes it. So there is **one writer per parent directory** at a time.
 
 use fs_err as fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Prefix of what is being written; whatever carries it belongs to a writer that may be dead.
+/// Prefix of what is being written or removed; nobody may take it for a result.
 const PARTIAL: &str = ".partial-";
 
-/// Makes the directory `target`: `write` fills a directory beside it, every file in it is flushed to the disk, and it
-/// is renamed. On an error nothing of it is left and `target` is as it was; an existing `target` is an error.
+/// Makes the directory `target`: `write` fills the directory that it is given, and that becomes `target`. Parents that
+/// are missing are made, and leftovers of dead writers beside `target` are removed.
 ///
 /// # Errors
-/// The file system refuses (a full disk, say) or `write` fails; the message names the path.
+/// `target` exists, the file system refuses (a full disk, say) or `write` fails: then `target` is as it was and nothing
+/// of the attempt is left. (Where only the very last flush fails, `target` is there, whole, but a power cut may undo it.)
+/// Errors of the file system name the step and the path.
 pub fn commit_dir<E: From<io::Error>>(
     target: &Path,
     write: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), E> {
-    let parent = target.parent().unwrap_or(Path::new("."));
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let partial = parent.join(format!("{PARTIAL}{name}"));
-    fs::create_dir_all(parent)?;
-    if partial.exists() {
-        fs::remove_dir_all(&partial)?;
-    }
+    let parent = parent(target);
+    create_parents(parent)?;
+    remove_leftovers(parent)?;
+    let partial = partial(target)?;
     fs::create_dir(&partial)?;
     let written = write(&partial).and_then(|()| Ok(publish(&partial, target, parent)?));
     if written.is_err() {
@@ -32,51 +35,161 @@ pub fn commit_dir<E: From<io::Error>>(
     written
 }
 
-fn publish(partial: &Path, target: &Path, parent: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(partial)? {
-        fs::OpenOptions::new().read(true).open(entry?.path())?.sync_all()?;
-    }
-    sync_dir(partial)?;
-    if target.exists() {
-        return Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            format!("{} exists", target.display()),
-        ));
-    }
-    fs::rename(partial, target)?;
-    sync_dir(parent)
+/// Removes the directory `target`: it is out of sight at once, then its files go. After a crash the next writer beside
+/// it removes what is left.
+///
+/// # Errors
+/// The file system refuses; the message names the step and the path.
+pub fn remove_dir(target: &Path) -> io::Result<()> {
+    let partial = partial(target)?;
+    fs::rename(target, &partial)?;
+    fs::remove_dir_all(partial)
 }
 
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    fs::OpenOptions::new().read(true).open(dir)?.sync_all()
+fn publish(partial: &Path, target: &Path, parent: &Path) -> io::Result<()> {
+    sync_tree(partial)?;
+    // A rename would replace an empty directory without a word.
+    if target.exists() {
+        let message = format!("{} exists already and is not replaced", target.display());
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+    }
+    fs::rename(partial, target)?;
+    sync(parent)
+}
+
+/// Flushes everything in a directory, then the directory.
+fn sync_tree(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() { sync_tree(&entry.path())? } else { sync(&entry.path())? }
+    }
+    sync(dir)
+}
+
+fn sync(path: &Path) -> io::Result<()> {
+    fs::OpenOptions::new().read(true).open(path)?.sync_all()
+}
+
+/// Makes a directory whose name survives a crash: each new one is flushed into the one above.
+fn create_parents(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let above = parent(dir);
+    create_parents(above)?;
+    fs::create_dir_all(dir)?;
+    sync(above)
+}
+
+fn remove_leftovers(parent: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(parent)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
+            // Somebody else's rubbish must not keep us from writing; what is in our way fails at `create_dir`.
+            let _left = fs::remove_dir_all(entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// The directory above, which for a bare name is the current one.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn partial(target: &Path) -> io::Result<PathBuf> {
+    let Some(name) = target.file_name() else {
+        let message = format!("{} has no last name to write a directory under", target.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    };
+    let mut hidden = std::ffi::OsString::from(PARTIAL);
+    hidden.push(name);
+    Ok(parent(target).join(hidden))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(dir).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
     #[test]
     fn a_failed_write_leaves_nothing_and_a_good_one_everything() {
         let dir = tempfile::tempdir().unwrap();
-        let target = dir.path().join("a/thing");
+        let target = dir.path().join("a/b/thing");
         let failed = commit_dir(&target, |at| {
             std::fs::write(at.join("one"), "1")?;
             Err::<(), _>(io::Error::other("no more"))
         });
         assert_eq!(failed.unwrap_err().to_string(), "no more");
-        assert_eq!(std::fs::read_dir(target.parent().unwrap()).unwrap().count(), 0);
-        commit_dir(&target, |at| std::fs::write(at.join("one"), "1")).unwrap();
-        assert_eq!(std::fs::read_to_string(target.join("one")).unwrap(), "1");
-        assert!(commit_dir(&target, |_| Ok::<_, io::Error>(())).is_err(), "never overwritten");
+        assert_eq!(names(&dir.path().join("a/b")), [""; 0]);
+        commit_dir(&target, |at| {
+            std::fs::create_dir(at.join("below"))?;
+            std::fs::write(at.join("below/one"), "1")
+        })
+        .unwrap();
+        assert_eq!(std::fs::read_to_string(target.join("below/one")).unwrap(), "1");
+        assert_eq!(names(&dir.path().join("a/b")), ["thing"]);
     }
 
     #[test]
-    fn a_dead_writers_leftovers_are_replaced() {
+    fn what_is_there_is_never_replaced_not_even_an_empty_directory() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join(".partial-thing")).unwrap();
-        std::fs::write(dir.path().join(".partial-thing/old"), "x").unwrap();
+        let target = dir.path().join("thing");
+        commit_dir(&target, |_| Ok::<_, io::Error>(())).unwrap();
+        let again = commit_dir(&target, |at| std::fs::write(at.join("one"), "1")).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        assert!(again.to_string().contains("thing exists already"), "{again}");
+        assert_eq!(names(&target), [""; 0]);
+        assert_eq!(names(dir.path()), ["thing"]);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_with_the_path_and_touches_nothing_old() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = dir.path().join("old");
+        commit_dir(&old, |at| std::fs::write(at.join("one"), "1")).unwrap();
+        let failed = commit_dir(&dir.path().join("new"), |at| {
+            std::fs::write(at.join("one"), "1")?;
+            std::os::unix::fs::symlink("/dev/full", at.join("two"))?;
+            fs::write(at.join("two"), "2")
+        });
+        let failed = failed.unwrap_err();
+        assert_eq!(failed.kind(), io::ErrorKind::StorageFull);
+        assert!(failed.to_string().contains(".partial-new/two"), "{failed}");
+        assert_eq!(names(dir.path()), ["old"]);
+        assert_eq!(std::fs::read_to_string(old.join("one")).unwrap(), "1");
+    }
+
+    #[test]
+    fn leftovers_of_dead_writers_are_removed_whatever_they_were_to_become() {
+        let dir = tempfile::tempdir().unwrap();
+        for left in [".partial-thing", ".partial-another"] {
+            std::fs::create_dir(dir.path().join(left)).unwrap();
+            std::fs::write(dir.path().join(left).join("old"), "x").unwrap();
+        }
         let target = dir.path().join("thing");
         commit_dir(&target, |at| std::fs::write(at.join("new"), "1")).unwrap();
-        assert!(!target.join("old").exists());
+        assert_eq!(names(dir.path()), ["thing"]);
+        assert_eq!(names(&target), ["new"]);
+    }
+
+    #[test]
+    fn a_removed_directory_is_gone_with_all_that_is_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("thing");
+        commit_dir(&target, |at| std::fs::write(at.join("one"), "1")).unwrap();
+        remove_dir(&target).unwrap();
+        assert_eq!(names(dir.path()), [""; 0]);
+        assert!(remove_dir(&target).unwrap_err().to_string().contains("thing"));
+    }
+
+    #[test]
+    fn a_bare_name_lies_in_the_current_directory() {
+        assert_eq!(partial(Path::new("thing")).unwrap(), Path::new("./.partial-thing"));
+        assert!(partial(Path::new("/")).is_err());
     }
 }

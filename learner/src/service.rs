@@ -15,7 +15,7 @@ use common::policy::snapshot::SnapshotError;
 use common::process::Process;
 use common::runtime::clock::Clock;
 use common::runtime::seed::SavedRng;
-use common::runtime::shutdown::StopReason;
+use common::runtime::shutdown::{Shutdown, StopReason};
 use common::spec::EnvSpec;
 use common::telemetry::metrics::MetricsError;
 use common::transport::{Endpoint, Transport, TransportError};
@@ -208,14 +208,7 @@ impl Learner {
             cluster_hash: config.cluster.hash(),
             metrics: recorders.publisher,
         };
-        let stop = process.shutdown.clone();
-        let publishing = shutdown.spawn("publisher", async move {
-            let result = publisher.run(slot).await;
-            if let Err(error) = &result {
-                stop.request(StopReason::Requested(format!("publishing failed: {error}")));
-            }
-            result
-        });
+        let publishing = spawn_publisher(shutdown, publisher, slot);
         let noise =
             start.generators.get(NOISE).map_or_else(|| seeds.role(NOISE).rng(), SavedRng::restore);
         let writer = Writer {
@@ -250,6 +243,22 @@ impl Learner {
             .map_err(thread("training"))?;
         Ok((Tasks { sampling, publishing, writing, writer }, training))
     }
+}
+
+/// Weights that cannot be published end the run: nobody could act on them.
+fn spawn_publisher(
+    shutdown: &Shutdown,
+    publisher: Publisher,
+    slot: watch::Receiver<Option<Publication>>,
+) -> tokio::task::JoinHandle<Result<(), SnapshotError>> {
+    let stop = shutdown.clone();
+    shutdown.spawn("publisher", async move {
+        let result = publisher.run(slot).await;
+        if let Err(error) = &result {
+            stop.request(StopReason::Requested(format!("publishing failed: {error}")));
+        }
+        result
+    })
 }
 
 /// What runs beside the training thread.

@@ -1,9 +1,99 @@
-//! Measures this machine.
+//! `sapex bench`: this machine in figures, each beside its peer in the same run. What counts is the ratio.
+//!
+//! - `peers`: the Python scripts of `bench/peers`, one at a time, nothing else running.
+//! - `replay`: inserts and samples through real TCP sockets with the guard on.
+//! - `updates`, `inference`: the learner's and the actor's arithmetic.
+//! - `pendulum`: the whole system against the clock; `memory`: what a shard and an actor hold.
 
-/// Placeholder.
+mod inference;
+mod memory;
+mod peers;
+mod pendulum;
+mod replay;
+mod table;
+mod updates;
+
+use crate::cli::Bench;
+use crate::progress::say;
+use common::runtime::clock::Clock;
+use fs_err as fs;
+use peers::Peers;
+use serde::Serialize;
+use table::Row;
+
+/// Everything of one run, as written to the JSON file.
+#[derive(Debug, Serialize)]
+struct Results {
+    unix_time_s: u64,
+    cpu: String,
+    cores: usize,
+    load_before: String,
+    version: &'static str,
+    rows: Vec<Row>,
+}
+
+/// Measures, prints a table and writes the JSON.
 ///
 /// # Errors
-/// None.
-pub fn run(_: &crate::cli::Bench) -> anyhow::Result<()> {
+/// One of our own measurements fails, or the file cannot be written. A peer that fails is a row that says so.
+pub fn run(bench: &Bench) -> anyhow::Result<()> {
+    let clock = Clock::system();
+    let peers = Peers::new(bench.peers.as_deref());
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let mut results = Results {
+        unix_time_s: clock.unix_time().as_secs(),
+        cpu: model.map_or("unknown", |(_, model)| model).to_owned(),
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        load_before: fs::read_to_string("/proc/loadavg").unwrap_or_default().trim().to_owned(),
+        version: env!("CARGO_PKG_VERSION"),
+        rows: Vec::new(),
+    };
+    let figures: [(&str, Figure); 6] = [
+        ("memory", memory::measure),
+        ("replay", replay::measure),
+        ("updates", updates::measure),
+        ("inference", inference::measure),
+        ("pendulum", pendulum::measure),
+        ("torch", updates::measure_torch),
+    ];
+    for (name, measure) in figures {
+        if bench.only.as_deref().is_none_or(|only| name.contains(only)) {
+            say(&format!("measuring {name} ..."));
+            results.rows.extend(measure(&clock, &peers)?);
+        }
+    }
+    say("");
+    say(&table::render(&results.rows));
+    say(&format!("{}, {} cores, load before {}", results.cpu, results.cores, results.load_before));
+    if let Some(parent) = bench.out.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::write(&bench.out, serde_json::to_string_pretty(&results)? + "\n")?;
+    say(&format!("written to {}", bench.out.display()));
     Ok(())
+}
+
+type Figure = fn(&Clock, &Peers) -> anyhow::Result<Vec<Row>>;
+
+/// Calls `work` until `seconds` have passed (after a fifth of that, uncounted) and returns its calls per second.
+fn rate(
+    clock: &Clock,
+    seconds: f64,
+    mut work: impl FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<f64> {
+    let mut counted = 0.0;
+    for length in [seconds / 5.0, seconds] {
+        let (began, mut calls) = (clock.now(), 0.0);
+        loop {
+            work()?;
+            calls += 1.0;
+            let elapsed = clock.now().saturating_sub(began).as_secs_f64();
+            if elapsed >= length {
+                counted = calls / elapsed;
+                break;
+            }
+        }
+    }
+    Ok(counted)
 }

@@ -161,9 +161,11 @@ impl Series {
     }
 }
 
+type Point = (f64, f64);
+
 /// The lowest and the highest point of every pixel column, in the order in which they came.
-fn thin(points: impl Iterator<Item = (f64, f64)>, axes: &Axes) -> impl Iterator<Item = (f64, f64)> {
-    let mut columns: Vec<(i64, (f64, f64), (f64, f64))> = Vec::new();
+fn thin(points: impl Iterator<Item = Point>, axes: &Axes) -> impl Iterator<Item = Point> {
+    let mut columns: Vec<(i64, Point, Point)> = Vec::new();
     for point in points {
         #[expect(clippy::cast_possible_truncation, reason = "a pixel column")]
         let column = axes.at(point.0, 1.0).0 as i64;

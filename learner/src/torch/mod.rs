@@ -12,8 +12,11 @@ mod adam;
 mod inputs;
 mod networks;
 mod ops;
+mod plain;
 mod update;
 mod work;
+
+pub use plain::plain_inference;
 
 use crate::trainer::{
     AlphaLoss, Batch, Group, Noise, SacConfig, TrainState, Trainer, TrainerError, UpdateStats,

@@ -1,0 +1,216 @@
+//! One client against one shard, through real ZeroMQ sockets over TCP on loopback with the guard on: 168-byte rows.
+
+use super::peers::Peers;
+use super::table::{Bar, Row};
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use common::config::{Layers, load};
+use common::ids::{ActorId, BatchSequence, Incarnation};
+use common::process::Process;
+use common::runtime::clock::Clock;
+use common::spec::ItemLayout;
+use common::transport::zmq::ZmqTransport;
+use common::transport::{Dealer, Endpoint, Transport};
+use common::wire::handshake::{Hello, Role};
+use common::wire::message::{Reply, Request};
+use common::wire::{decode, encode, rows};
+use replay_server::service::ReplayServer;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+const ROW_BYTES: usize = 168;
+const INSERT_ROWS: usize = 2_048;
+const WINDOW: u64 = 16;
+const BATCH: u32 = 256;
+const REQUESTS: usize = 8;
+const FILL: usize = 200_000;
+const SECONDS: f64 = 4.0;
+
+/// Inserts, samples, and samples with their priorities coming back.
+pub(super) fn measure(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let [inserts, samples, updated] = runtime.block_on(ours(clock))?;
+    drop(runtime);
+    let reverb = |args: &[&str]| peers.run("reverb", "reverb_bench.py", args);
+    let row = |name: &str, ours: f64, peer, bar| Row {
+        name: name.to_owned(),
+        ours,
+        unit: "rows/s",
+        peer,
+        bar,
+    };
+    let sampled = reverb(&["--figure", "samples"]);
+    Ok(vec![
+        row(
+            "inserts of one client, peer confirms row by row",
+            inserts,
+            reverb(&["--figure", "inserts", "--method", "insert"]),
+            Some(Bar::AtLeast(100.0)),
+        ),
+        row(
+            "inserts of one client, peer at its best",
+            inserts,
+            reverb(&["--figure", "inserts"]),
+            None,
+        ),
+        row(
+            "prioritized samples in batches of 256",
+            samples,
+            sampled.clone(),
+            Some(Bar::AtLeast(20.0)),
+        ),
+        row("the same, priorities sent back", updated, sampled, None),
+    ])
+}
+
+async fn ours(clock: &Clock) -> anyhow::Result<[f64; 3]> {
+    let set = [
+        "cluster.obs_dim=16",
+        "cluster.act_dim=6",
+        "cluster.action_low=[-1.0, -1.0, -1.0, -1.0, -1.0, -1.0]",
+        "cluster.action_high=[1.0, 1.0, 1.0, 1.0, 1.0, 1.0]",
+        "replay.capacity=1000000",
+        "replay.samples_per_insert=0",
+        "replay.min_size=1",
+        "actor.insert_rows=2048",
+        "actor.window=16",
+    ];
+    let set = set.iter().map(ToString::to_string).collect();
+    let process = Process::quiet(load(&Layers { set, ..Layers::default() })?);
+    let spec = process.resolved.env_spec()?;
+    let layout = ItemLayout::transition(&spec);
+    anyhow::ensure!(
+        layout.row_bytes == ROW_BYTES,
+        "rows of {} bytes, expected {ROW_BYTES}",
+        layout.row_bytes
+    );
+    let transport = ZmqTransport::new(process.seeds.role("transport"));
+    let router = transport.bind_router(&"tcp://127.0.0.1:0".parse()?).await?;
+    let at = router.local.clone();
+    let server = ReplayServer::new(process.clone(), &spec, 0)?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(server.run(router, async {
+        let _asked = stopped.await;
+    }));
+    let connect = async |role: Role| -> anyhow::Result<Client> {
+        let hello = Hello::new(role, &process.resolved.config.cluster, &layout);
+        Client::connect(&transport, &at, hello).await
+    };
+    let actor = Role::Actor {
+        id: ActorId(0),
+        incarnation: Incarnation(1),
+        oldest_unacknowledged: Vec::new(),
+    };
+    let mut inserter = connect(actor).await?;
+    let inserts = inserter.insert(clock).await?;
+    let mut sampler = connect(Role::Learner).await?;
+    let samples = sampler.sample(clock, false).await?;
+    let updated = sampler.sample(clock, true).await?;
+    drop(stop);
+    serving.await??;
+    Ok([inserts, samples, updated])
+}
+
+struct Client {
+    dealer: Dealer,
+    next: u64,
+}
+
+impl Client {
+    async fn connect(
+        transport: &dyn Transport,
+        at: &Endpoint,
+        hello: Hello,
+    ) -> anyhow::Result<Self> {
+        let mut client = Self { dealer: transport.connect_dealer(at)?, next: 1 };
+        client.dealer.outgoing.send(encode(&Request::Hello(hello), [])).await?;
+        match client.reply().await?.0 {
+            Reply::Welcome { .. } => Ok(client),
+            other => bail!("expected a welcome, got {other:?}"),
+        }
+    }
+
+    async fn reply(&mut self) -> anyhow::Result<(Reply, Vec<Bytes>)> {
+        let message =
+            tokio::time::timeout(Duration::from_secs(10), self.dealer.incoming.recv()).await;
+        let message =
+            message.context("no answer within 10 s")?.context("the transport has stopped")?;
+        let (reply, data) = decode::<Reply>(&message)?;
+        Ok((reply, data.to_vec()))
+    }
+
+    /// Rows per second, acknowledged, with at most [`WINDOW`] batches on their way; at least [`FILL`] rows stay.
+    async fn insert(&mut self, clock: &Clock) -> anyhow::Result<f64> {
+        let block = Bytes::from(vec![0; INSERT_ROWS * ROW_BYTES]);
+        let (mut acknowledged, mut counted, mut began) = (0_u64, 0_u64, None);
+        loop {
+            while self.next - 1 - acknowledged < WINDOW {
+                let sequence = BatchSequence(self.next);
+                let rows = u32::try_from(INSERT_ROWS).expect("a small constant");
+                let header = Request::Insert { shard: 0, sequence, rows, has_priorities: false };
+                self.dealer.outgoing.send(encode(&header, [block.clone()])).await?;
+                self.next += 1;
+            }
+            if let (Reply::Inserted { sequence, .. }, _) = self.reply().await? {
+                acknowledged = sequence.0;
+            }
+            let now = clock.now();
+            // The first rows fill fresh pages: what is counted begins once the table is there.
+            if began.is_none() && acknowledged * INSERT_ROWS as u64 >= FILL as u64 {
+                (began, counted) = (Some(now), acknowledged);
+            }
+            if let Some(began) = began {
+                let seconds = now.saturating_sub(began).as_secs_f64();
+                if seconds >= SECONDS {
+                    while acknowledged + 1 < self.next {
+                        if let (Reply::Inserted { sequence, .. }, _) = self.reply().await? {
+                            acknowledged = sequence.0;
+                        }
+                    }
+                    #[expect(clippy::cast_precision_loss, reason = "a rate")]
+                    return Ok(((acknowledged - counted) * INSERT_ROWS as u64) as f64 / seconds);
+                }
+            }
+        }
+    }
+
+    /// Samples per second with [`REQUESTS`] batches on their way.
+    async fn sample(&mut self, clock: &Clock, priorities: bool) -> anyhow::Result<f64> {
+        for request in 0..REQUESTS {
+            self.ask(request as u64).await?;
+        }
+        let (began, mut samples) = (clock.now(), 0_u64);
+        let seconds = loop {
+            let (reply, data) = self.reply().await?;
+            let Reply::Sampled { request, count, .. } = reply else {
+                bail!("expected a sample, got {reply:?}")
+            };
+            samples += u64::from(count);
+            if priorities {
+                let keys: Vec<u64> = rows::read("keys", &data[0], count as usize)?;
+                #[expect(clippy::cast_precision_loss, reason = "any spread of priorities will do")]
+                let td_abs: Vec<f32> = keys.iter().map(|key| (key % 97) as f32 / 97.0).collect();
+                let header = Request::UpdatePriorities { shard: 0, count };
+                let message = encode(&header, [data[0].clone(), rows::frame(&td_abs)]);
+                self.dealer.outgoing.send(message).await?;
+            }
+            let seconds = clock.now().saturating_sub(began).as_secs_f64();
+            if seconds >= SECONDS {
+                break seconds;
+            }
+            self.ask(request).await?;
+        };
+        for _ in 1..REQUESTS {
+            self.reply().await?;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a rate")]
+        Ok(samples as f64 / seconds)
+    }
+
+    async fn ask(&mut self, request: u64) -> anyhow::Result<()> {
+        let sample =
+            Request::Sample { request, shard: 0, count: BATCH, share: 0.0, timeout_ms: 1_000 };
+        Ok(self.dealer.outgoing.send(encode(&sample, [])).await?)
+    }
+}

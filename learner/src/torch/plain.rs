@@ -1,0 +1,33 @@
+//! A policy in the ordinary way of tch, for comparison: `sapex bench` measures our inference beside it.
+
+use crate::trainer::TrainerError;
+use tch::nn::Module as _;
+use tch::{Device, Kind, Tensor, nn};
+
+/// Builds a perceptron of these widths with ReLU between its layers and hands `measure` a call that evaluates it for one
+/// observation, without gradients, on one thread.
+///
+/// # Errors
+/// libtorch refuses.
+pub fn plain_inference(
+    widths: &[usize],
+    measure: impl FnOnce(&mut dyn FnMut()) -> f64,
+) -> Result<f64, TrainerError> {
+    let store = nn::VarStore::new(Device::Cpu);
+    let mut policy = nn::seq();
+    let width = |i: usize| i64::try_from(widths[i]).expect("a width is small");
+    for i in 1..widths.len() {
+        let path = store.root() / i.to_string();
+        policy = policy.add(nn::linear(path, width(i - 1), width(i), nn::LinearConfig::default()));
+        if i + 1 < widths.len() {
+            policy = policy.add_fn(Tensor::relu);
+        }
+    }
+    let obs = Tensor::f_randn([1, width(0)], (Kind::Float, Device::Cpu));
+    let obs = obs.map_err(|error| TrainerError::Device {
+        device: "cpu".into(),
+        message: error.to_string(),
+    })?;
+    tch::set_num_threads(1);
+    Ok(tch::no_grad(|| measure(&mut || drop(policy.forward(&obs)))))
+}
