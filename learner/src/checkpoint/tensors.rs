@@ -93,7 +93,7 @@ fn from_vectors(vectors: Vec<Vec<f32>>, updates: u64) -> TrainState {
 pub(super) fn write(sac: &SacConfig, state: &TrainState) -> Result<Vec<u8>, CheckpointError> {
     let mut views = Vec::new();
     for (vector, values) in vectors(sac).into_iter().zip(slices(state)) {
-        let expected = vector.tensors.iter().map(Tensor::elements).sum();
+        let expected: usize = vector.tensors.iter().map(Tensor::elements).sum();
         if values.len() != expected {
             let (what, found) = (vector.name.to_owned(), format!("{} elements", values.len()));
             return Err(CheckpointError::State { what, found, expected: expected.to_string() });
