@@ -19,7 +19,8 @@ SAPEX_FEATURES := --features cluster/torch
 ROLE_FEATURES := --features cluster/torch,learner/torch
 endif
 
-# What fails under `make test` fails here with the same words.
+# For what needs libtorch and finds none.
+FETCH_LIBTORCH = $(if $(LIBTORCH),@echo 'using $(LIBTORCH)',cargo xtask libtorch)
 STEP = @printf '\n==> %s\n' '$(1)'
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 DENY := $(shell cargo deny --version >/dev/null 2>&1 && echo yes)
@@ -73,9 +74,10 @@ endif
 .PHONY: test-torch
 test-torch:
 	$(call STEP,libtorch)
-	cargo xtask libtorch
-	$(call STEP,clippy with the torch backend)
+	$(FETCH_LIBTORCH)
+	$(call STEP,clippy and documentation with the torch backend)
 	cargo clippy --workspace --all-targets --features cluster/torch,learner/torch -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --features cluster/torch,learner/torch
 	$(call STEP,tests with the torch backend)
 ifeq ($(NEXTEST),yes)
 	cargo nextest run --workspace --features cluster/torch,learner/torch -E 'package(learner) or package(cluster)'
@@ -94,7 +96,9 @@ libtorch-cuda: ## The same for NVIDIA GPUs (5 GB). Builds prefer it from then on
 	$(MAKE) build
 
 .PHONY: bench
-bench: build .bench-venv/reverb/ready .bench-venv/sac/ready ## Measure this machine beside the peers (idle machine, 3 GB of Python).
+bench: .bench-venv/reverb/ready .bench-venv/sac/ready ## Measure this machine beside the peers (idle machine, 3 GB of Python).
+	$(FETCH_LIBTORCH)
+	$(MAKE) build
 	$(SAPEX) bench --peers bench $(ARGS)
 
 # Exactly the pinned packages, whatever the system's Python has.
