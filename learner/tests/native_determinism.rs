@@ -106,7 +106,8 @@ fn a_state_of_other_shapes_is_refused_and_nothing_changes() {
     let drawn = Drawn::new(&config(), SEED);
     let mut trainer = trainer(&drawn, 1);
     let before = state_bits(&trainer.state());
-    let damage: [(&str, fn(&mut TrainState)); 4] = [
+    type Damage = fn(&mut TrainState);
+    let damage: [(&str, Damage); 4] = [
         ("state.actor", |state| state.actor.adam_v.truncate(3)),
         ("state.critics", |state| state.critics.params.push(0.0)),
         ("state.targets", |state| state.targets.clear()),
