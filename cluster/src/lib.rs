@@ -4,7 +4,7 @@
 //! - [`train`]: all roles over private sockets; [`lockstep`]: the same parts in turn on one thread.
 //! - [`finish`]: final evaluation, report, last words.
 //! - [`run_dir`], [`progress`], [`report`], [`export`]: what a run leaves, shows and gives away.
-//! - [`bench`]: measures this machine, beside the peers.
+//! - [`mod@bench`]: measures this machine, beside the peers.
 
 pub mod bench;
 pub mod cli;

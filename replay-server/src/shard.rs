@@ -89,7 +89,7 @@ pub struct Sample {
     pub deadline: Duration,
 }
 
-/// What the network side reads of a shard, at most [`IDLE`] old.
+/// What the network side reads of a shard, a moment old at most.
 #[derive(Debug, Default)]
 pub struct Published(Mutex<(ShardState, serde_json::Value)>);
 
