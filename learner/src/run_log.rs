@@ -1,27 +1,46 @@
 //! [`RunLog`]: what a run writes down while it trains: `metrics.jsonl` and TensorBoard events, side by side.
 //!
 //! One JSON object per line: `kind`, `time_s` since the log was opened, then flat numbers; a number that is not finite is
-//! `null`. A write that fails is logged once and counted as missing; it never stops training.
+//! `null`. A record reaches the operating system whole before the call returns, so that a killed process loses none.
+//!
+//! A write that fails is logged once and counted, and never stops training: both files are cut back to their last whole
+//! record, and go on with the first record that can be written again.
 
-use crate::tensorboard::EventWriter;
+use crate::tensorboard;
 use crate::training_loop::Progress;
 use common::runtime::clock::Clock;
 use fs_err as fs;
 use fs_err::File;
 use serde_json::{Map, Value};
-use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::Path;
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tracing::error;
+use tracing::{error, warn};
 
 /// Name of the file in a run directory.
 pub const METRICS: &str = "metrics.jsonl";
 
-/// Why a log cannot be opened, or was not written to the end.
+/// Why a log cannot be opened or read, or was not written to the end.
 #[derive(Debug, thiserror::Error)]
-#[error("run log: {0}")]
-pub struct RunLogError(#[from] io::Error);
+pub enum RunLogError {
+    /// The file system refused; the message names the path.
+    #[error("run log: {0}")]
+    Io(#[from] io::Error),
+    /// Writing failed at times; the process's log says when and why.
+    #[error("run log: {0} records are missing")]
+    Missing(u64),
+    /// Not a record.
+    #[error("{path}, line {number}: {error}")]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        number: usize,
+        /// What the JSON reader said.
+        error: serde_json::Error,
+    },
+}
 
 /// One line.
 pub type Record = Map<String, Value>;
@@ -32,11 +51,14 @@ pub struct RunLog(Arc<Mutex<Files>>);
 
 #[derive(Debug)]
 struct Files {
-    metrics: BufWriter<File>,
-    events: EventWriter<BufWriter<File>>,
+    metrics: Appended,
+    events: Appended,
     clock: Clock,
     began: Duration,
-    failed: bool,
+    /// Records that did not get into both files.
+    missing: u64,
+    /// Whether the newest record is one of them.
+    failing: bool,
 }
 
 impl RunLog {
@@ -46,30 +68,34 @@ impl RunLog {
     /// The files cannot be written.
     pub fn open(run_dir: &Path, clock: &Clock) -> Result<Self, RunLogError> {
         fs::create_dir_all(run_dir)?;
-        let mut metrics = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(run_dir.join(METRICS))?;
-        cut_torn_line(&mut metrics)?;
-        let unix_time = clock.unix_time();
-        let name =
-            format!("events.out.tfevents.{}.sapex.{}", unix_time.as_secs(), std::process::id());
-        let events = fs::OpenOptions::new().append(true).create(true).open(run_dir.join(name))?;
-        let events = EventWriter::new(BufWriter::new(events), unix_time.as_secs_f64())?;
-        let (metrics, clock) = (BufWriter::new(metrics), clock.clone());
-        let began = clock.now();
-        Ok(Self(Arc::new(Mutex::new(Files { metrics, events, clock, began, failed: false }))))
+        let mut metrics = Appended::open(&run_dir.join(METRICS))?;
+        metrics.cut(whole(&fs::read(run_dir.join(METRICS))?).len() as u64)?;
+        let (unix_time, began) = (clock.unix_time(), clock.now());
+        let (seconds, process) = (unix_time.as_secs(), std::process::id());
+        let name = format!("events.out.tfevents.{seconds}.sapex.{process}");
+        let mut events = Appended::open(&run_dir.join(name))?;
+        if events.length == 0 {
+            let mut version = Vec::new();
+            tensorboard::version(&mut version, unix_time.as_secs_f64());
+            events.append(&version)?;
+        }
+        let clock = clock.clone();
+        let files = Files { metrics, events, clock, began, missing: 0, failing: false };
+        Ok(Self(Arc::new(Mutex::new(files))))
     }
 
     /// Writes one record; the fields that are counts of progress (`updates`, `env_steps`) become TensorBoard's step.
     pub fn record(&self, kind: &str, fields: &[(&'static str, f64)]) {
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = files.record(kind, fields)
-            && !std::mem::replace(&mut files.failed, true)
-        {
-            error!(%error, "metrics are not written any more, training goes on");
+        let written = files.record(kind, fields);
+        let failed_before = std::mem::replace(&mut files.failing, written.is_err());
+        files.missing += u64::from(written.is_err());
+        match written {
+            Err(error) if !failed_before => {
+                error!(%error, "metrics are not written, training goes on");
+            }
+            Ok(()) if failed_before => warn!(missing = files.missing, "metrics are written again"),
+            _ => (),
         }
     }
 
@@ -108,33 +134,43 @@ impl RunLog {
         self.record("actors", fields);
     }
 
-    /// Hands everything to the operating system.
+    /// Flushes everything to the disk.
     ///
     /// # Errors
-    /// Something was not written, now or before.
+    /// The disk fails, or records are missing from before.
     pub fn flush(&self) -> Result<(), RunLogError> {
-        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if files.failed {
-            return Err(io::Error::other("records are missing, see the log").into());
+        let files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if files.missing > 0 {
+            return Err(RunLogError::Missing(files.missing));
         }
-        files.metrics.flush()?;
-        Ok(files.events.flush()?)
+        files.metrics.file.sync_all()?;
+        Ok(files.events.file.sync_all()?)
     }
 }
 
 impl Files {
     fn record(&mut self, kind: &str, fields: &[(&'static str, f64)]) -> io::Result<()> {
+        let metrics = self.metrics.append(&self.line(kind, fields));
+        let events = self.events.append(&self.scalars(kind, fields));
+        metrics.and(events)
+    }
+
+    fn line(&self, kind: &str, fields: &[(&'static str, f64)]) -> Vec<u8> {
         let time = self.clock.now().saturating_sub(self.began).as_secs_f64();
-        let mut line = Record::new();
-        line.insert("kind".into(), kind.into());
-        line.insert("time_s".into(), time.into());
-        line.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))));
-        serde_json::to_writer(&mut self.metrics, &line)?;
-        self.metrics.write_all(b"\n")?;
-        self.metrics.flush()?;
+        let mut record = Record::new();
+        record.insert("kind".into(), kind.into());
+        record.insert("time_s".into(), time.into());
+        record.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())));
+        let mut line = Value::from(record).to_string();
+        line.push('\n');
+        line.into()
+    }
+
+    fn scalars(&self, kind: &str, fields: &[(&'static str, f64)]) -> Vec<u8> {
         let step = |name| fields.iter().find(|(field, _)| *field == name).map(|(_, value)| *value);
         let step = step("env_steps").or_else(|| step("updates")).unwrap_or(0.0);
         let wall_time = self.clock.unix_time().as_secs_f64();
+        let mut out = Vec::new();
         for (name, value) in
             fields.iter().filter(|(name, _)| !["updates", "env_steps"].contains(name))
         {
@@ -143,20 +179,51 @@ impl Files {
                 clippy::cast_sign_loss,
                 reason = "steps are counts, TensorBoard's scalars are f32"
             )]
-            self.events.scalar(wall_time, step as u64, &format!("{kind}/{name}"), *value as f32)?;
+            let (step, value) = (step as u64, *value as f32);
+            tensorboard::scalar(&mut out, wall_time, step, &format!("{kind}/{name}"), value);
         }
-        self.events.flush()
+        out
     }
 }
 
-/// Cuts off what follows the last line feed, and leaves the position at the end.
-fn cut_torn_line(file: &mut File) -> io::Result<()> {
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-    file.set_len(whole as u64)?;
-    file.seek(SeekFrom::End(0))?;
-    Ok(())
+/// A file that grows by whole records. One process appends to it.
+#[derive(Debug)]
+struct Appended {
+    file: File,
+    /// Bytes of whole records.
+    length: u64,
+}
+
+impl Appended {
+    fn open(path: &Path) -> io::Result<Self> {
+        let mut options = fs::OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).open(path)?;
+        let length = file.metadata()?.len();
+        Ok(Self { file, length })
+    }
+
+    /// Adds a record, or leaves the file as it was.
+    fn append(&mut self, record: &[u8]) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(self.length))?;
+        let written = self.file.write_all(record);
+        match written {
+            Ok(()) => self.length += record.len() as u64,
+            // Where even this fails, the next record is written over the torn one.
+            Err(_) => drop(self.file.set_len(self.length)),
+        }
+        written
+    }
+
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.length = length;
+        self.file.set_len(length)
+    }
+}
+
+/// The whole lines: everything up to the last line feed.
+fn whole(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    &bytes[..end]
 }
 
 /// The records of a run; a torn last line is passed over.
@@ -165,14 +232,13 @@ fn cut_torn_line(file: &mut File) -> io::Result<()> {
 /// The file cannot be read, or a line that is not the last is no JSON object.
 pub fn read(run_dir: &Path) -> Result<Vec<Record>, RunLogError> {
     let path = run_dir.join(METRICS);
-    let text = fs::read_to_string(&path)?;
-    let whole = text.rfind('\n').map_or("", |last| &text[..last]);
-    let parse = |(number, line): (usize, &str)| {
-        serde_json::from_str(line).map_err(|error| {
-            io::Error::other(format!("{}, line {}: {error}", path.display(), number + 1)).into()
-        })
+    let bytes = fs::read(&path)?;
+    let lines = whole(&bytes).split_inclusive(|byte| *byte == b'\n');
+    let parse = |(number, line): (usize, &[u8])| {
+        let record = serde_json::from_slice(line);
+        record.map_err(|error| RunLogError::Line { path: path.clone(), number, error })
     };
-    whole.lines().enumerate().map(parse).collect()
+    (1..).zip(lines).map(parse).collect()
 }
 
 #[cfg(test)]
@@ -183,12 +249,11 @@ mod tests {
     fn a_log_is_continued_and_a_torn_line_is_cut_off() {
         let dir = tempfile::tempdir().unwrap();
         let clock = Clock::system();
-        RunLog::open(dir.path(), &clock)
-            .unwrap()
-            .record("eval", &[("return_mean", -3.5), ("bad", f64::NAN)]);
+        let log = RunLog::open(dir.path(), &clock).unwrap();
+        log.record("eval", &[("return_mean", -3.5), ("bad", f64::NAN)]);
         let mut file =
             std::fs::OpenOptions::new().append(true).open(dir.path().join(METRICS)).unwrap();
-        file.write_all(b"{\"kind\": \"tor").unwrap();
+        file.write_all(b"{\"kind\": \"tor\0\xff").unwrap();
         assert_eq!(read(dir.path()).unwrap().len(), 1);
         let log = RunLog::open(dir.path(), &clock).unwrap();
         log.record("eval", &[("return_mean", 1.0)]);
@@ -201,21 +266,46 @@ mod tests {
     }
 
     #[test]
+    fn a_damaged_line_in_the_middle_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(METRICS), "{\"kind\": \"a\"}\n{\n{}\n").unwrap();
+        let error = read(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("metrics.jsonl, line 2: "), "{error}");
+    }
+
+    #[test]
     fn a_full_disk_does_not_stop_training_and_is_told_at_the_end() {
-        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let full = File::from_parts(full, "/dev/full");
-        let events = std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap();
-        let events = BufWriter::new(File::from_parts(events, "/dev/null"));
+        let open = |path| Appended::open(Path::new(path)).unwrap();
+        let (metrics, events) = (open("/dev/full"), open("/dev/null"));
         let clock = Clock::system();
-        let files = Files {
-            metrics: BufWriter::new(full),
-            events: EventWriter::new(events, 0.0).unwrap(),
-            began: clock.now(),
-            clock,
-            failed: false,
-        };
+        let began = clock.now();
+        let files = Files { metrics, events, clock, began, missing: 0, failing: false };
         let log = RunLog(Arc::new(Mutex::new(files)));
         log.record("train", &[("updates", 1.0)]);
-        assert!(log.flush().unwrap_err().to_string().contains("records are missing"));
+        log.record("train", &[("updates", 2.0)]);
+        assert_eq!(log.flush().unwrap_err().to_string(), "run log: 2 records are missing");
+    }
+
+    #[test]
+    fn records_of_several_threads_stay_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = RunLog::open(dir.path(), &Clock::system()).unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..4_u8 {
+                let log = log.clone();
+                scope.spawn(move || {
+                    for k in 0..100_u8 {
+                        log.record("eval", &[("thread", thread.into()), ("k", k.into())]);
+                    }
+                });
+            }
+        });
+        log.flush().unwrap();
+        let records = read(dir.path()).unwrap();
+        for thread in 0..4_u8 {
+            let own = records.iter().filter(|record| record["thread"] == f64::from(thread));
+            let counts: Vec<f64> = own.map(|record| record["k"].as_f64().unwrap()).collect();
+            assert_eq!(counts, (0..100).map(f64::from).collect::<Vec<_>>());
+        }
     }
 }

@@ -5,57 +5,31 @@
 //! little-endian. The data is an `Event` protobuf: `wall_time: double = 1`, `step: int64 = 2`, `file_version: string = 3`
 //! (in the first record), `summary = 5 { value = 1 { tag: string = 1, simple_value: float = 2 } }`.
 
-use std::io::{self, Write};
-
-/// Writes events.
-#[derive(Debug)]
-pub struct EventWriter<W> {
-    out: W,
+/// Appends the version record that a file begins with.
+pub fn version(out: &mut Vec<u8>, wall_time: f64) {
+    let mut event = double(1, wall_time);
+    event.extend(bytes(3, b"brain.Event:2"));
+    record(out, &event);
 }
 
-impl<W: Write> EventWriter<W> {
-    /// Starts a file with its version record.
-    ///
-    /// # Errors
-    /// The writer fails.
-    pub fn new(out: W, wall_time: f64) -> io::Result<Self> {
-        let mut writer = Self { out };
-        let mut event = double(1, wall_time);
-        event.extend(bytes(3, b"brain.Event:2"));
-        writer.record(&event)?;
-        Ok(writer)
-    }
+/// Appends one scalar; `wall_time` is in seconds since 1970.
+pub fn scalar(out: &mut Vec<u8>, wall_time: f64, step: u64, tag: &str, value: f32) {
+    let mut scalar = bytes(1, tag.as_bytes());
+    scalar.push(2 << 3 | 5);
+    scalar.extend(value.to_le_bytes());
+    let mut event = double(1, wall_time);
+    event.push(2 << 3);
+    event.extend(varint(step));
+    event.extend(bytes(5, &bytes(1, &scalar)));
+    record(out, &event);
+}
 
-    /// Adds one scalar.
-    ///
-    /// # Errors
-    /// The writer fails.
-    pub fn scalar(&mut self, wall_time: f64, step: u64, tag: &str, value: f32) -> io::Result<()> {
-        let mut scalar = bytes(1, tag.as_bytes());
-        scalar.push(2 << 3 | 5);
-        scalar.extend(value.to_le_bytes());
-        let mut event = double(1, wall_time);
-        event.push(2 << 3);
-        event.extend(varint(step));
-        event.extend(bytes(5, &bytes(1, &scalar)));
-        self.record(&event)
-    }
-
-    /// Hands everything to the operating system.
-    ///
-    /// # Errors
-    /// The writer fails.
-    pub fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-
-    fn record(&mut self, data: &[u8]) -> io::Result<()> {
-        let length = (data.len() as u64).to_le_bytes();
-        self.out.write_all(&length)?;
-        self.out.write_all(&masked_crc(&length).to_le_bytes())?;
-        self.out.write_all(data)?;
-        self.out.write_all(&masked_crc(data).to_le_bytes())
-    }
+fn record(out: &mut Vec<u8>, data: &[u8]) {
+    let length = (data.len() as u64).to_le_bytes();
+    out.extend(length);
+    out.extend(masked_crc(&length).to_le_bytes());
+    out.extend(data);
+    out.extend(masked_crc(data).to_le_bytes());
 }
 
 fn masked_crc(data: &[u8]) -> u32 {
@@ -93,8 +67,8 @@ mod tests {
     #[test]
     fn records_are_the_pinned_bytes() {
         let mut out = Vec::new();
-        let mut writer = EventWriter::new(&mut out, 1.0).unwrap();
-        writer.scalar(2.0, 300, "a/b", 0.5).unwrap();
+        version(&mut out, 1.0);
+        scalar(&mut out, 2.0, 300, "a/b", 0.5);
         let hex: String = out.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             hex,
