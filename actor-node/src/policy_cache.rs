@@ -6,6 +6,10 @@ use common::policy::snapshot::PolicySnapshot;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// A learner repeats its newest weights every second. One that has been silent for this long is gone, and an older
+/// version is then the first word of its successor, resumed from a checkpoint.
+const SUCCESSOR_AFTER: Duration = Duration::from_secs(5);
+
 /// Weights and when they arrived.
 #[derive(Debug, Clone)]
 pub struct Cached {
@@ -27,12 +31,13 @@ impl PolicyCache {
         Self::default()
     }
 
-    /// Takes a snapshot if it is newer than what is there; `false` if it is not. A repetition of the same version renews
-    /// its time: the learner is alive.
+    /// Takes a snapshot if it is newer than what is there, or if what is there has not been heard of for
+    /// a few seconds; `false` otherwise. A repetition of the same version renews its time: the learner is alive.
     pub fn offer(&self, snapshot: PolicySnapshot, now: Duration) -> bool {
         let current = self.newest.load();
         let version = current.as_ref().map(|cached| cached.snapshot.version);
-        if version.is_some_and(|version| version > snapshot.version) {
+        let silent = self.age(now).is_none_or(|age| age >= SUCCESSOR_AFTER);
+        if version.is_some_and(|version| version > snapshot.version) && !silent {
             return false;
         }
         let newer = version != Some(snapshot.version);
@@ -93,6 +98,15 @@ mod tests {
         assert_eq!(cache.age(seconds(4)), Some(seconds(3)));
         assert!(!cache.offer(snapshot(2), seconds(4)));
         assert_eq!(cache.age(seconds(4)), Some(seconds(0)));
+    }
+
+    #[test]
+    fn a_learner_that_resumed_from_an_older_checkpoint_is_listened_to_once_the_old_one_is_silent() {
+        let cache = PolicyCache::new();
+        cache.offer(snapshot(90), seconds(1));
+        assert!(!cache.offer(snapshot(40), seconds(5)));
+        assert!(cache.offer(snapshot(40), seconds(6)));
+        assert_eq!(cache.version(), Some(PolicyVersion(40)));
     }
 
     #[test]

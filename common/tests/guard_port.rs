@@ -215,7 +215,8 @@ async fn a_subscriber_that_does_not_read_its_connection_misses_news_but_not_the_
         seen.push(read_frame(&mut deaf).await[0]);
         assert_eq!(read_frame(&mut deaf).await.len(), policy.len());
     }
-    assert!(seen.is_sorted() && seen.len() < 100, "{seen:?}");
+    // How many get through depends on when the backlog was emptied; all of them would mean that nothing was dropped.
+    assert!(seen.is_sorted() && seen.len() < 150, "{seen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
