@@ -1,10 +1,10 @@
 //! The `torch` backend: continuous SAC on libtorch, on a CPU or an NVIDIA GPU.
 //!
-//! - [`networks`]: perceptrons as views of flat vectors, forward and backward.
-//! - [`adam`]: the optimiser on those vectors.
-//! - [`inputs`]: a batch, its noise and the step's numbers in one vector and one copy.
-//! - [`ops`]: the operations, results last.
-//! - [`update`]: the algorithm; [`work`]: its intermediate results.
+//! - `networks`: perceptrons as views of flat vectors, forward and backward.
+//! - `adam`: the optimiser on those vectors.
+//! - `inputs`: a batch, its noise and the step's numbers in one vector and one copy.
+//! - `ops`: the operations, results last.
+//! - `update`: the algorithm; `work`: its intermediate results.
 //!
 //! One copy goes in and one statistics vector stays on the device: on a GPU an update is only enqueued.
 
