@@ -1,7 +1,8 @@
 //! Updates per second of the native backend: `cargo run --release -p learner --example native_updates`.
 //!
 //! Two shapes (HalfCheetah with 2x256 networks, Pendulum with 2x64), one and two threads, a fixed random batch; the best
-//! of several stretches, because other programs share the machine.
+//! of several stretches, because other programs share the machine. Where they take the cores away, compare the time that
+//! the calling thread had a core per update (Linux only).
 
 #![expect(
     clippy::disallowed_methods,
@@ -25,8 +26,10 @@ fn main() {
     {
         for threads in [1, 2] {
             let config = config(obs_dim, act_dim, hidden, batch_size);
-            let best = (0..4).map(|_| updates_per_second(&config, threads)).fold(0.0, f64::max);
-            println!("{name}, {threads} threads: {best:8.0} updates/s");
+            let stretches: Vec<_> = (0..4).map(|_| measure(&config, threads)).collect();
+            let rate = stretches.iter().map(|stretch| stretch.rate).fold(0.0, f64::max);
+            let core = stretches.iter().map(|stretch| stretch.core).fold(f64::MAX, f64::min);
+            println!("{name}, {threads} threads: {rate:8.0} updates/s, {core:6.0} µs on a core");
         }
     }
 }
@@ -60,7 +63,20 @@ fn config(obs_dim: usize, act_dim: usize, hidden: usize, batch_size: usize) -> S
     }
 }
 
-fn updates_per_second(config: &SacConfig, threads: usize) -> f64 {
+struct Stretch {
+    /// Updates per second.
+    rate: f64,
+    /// Microseconds per update in which the calling thread had a core; NaN where the system does not say.
+    core: f64,
+}
+
+/// Nanoseconds in which this thread had a core.
+fn on_core() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(f64::NAN)
+}
+
+fn measure(config: &SacConfig, threads: usize) -> Stretch {
     let mut rng = Pcg64::new(1, 1);
     let state = train_state(config, &mut rng);
     let mut trainer =
@@ -86,7 +102,7 @@ fn updates_per_second(config: &SacConfig, threads: usize) -> f64 {
     let noise = Noise { next_action: &noise[0], action: &noise[1] };
     let mut td_abs = vec![0.0; rows];
     let mut run = |time: Duration| {
-        let (began, mut updates) = (Instant::now(), 0_u32);
+        let (began, began_on_core, mut updates) = (Instant::now(), on_core(), 0_u32);
         while began.elapsed() < time {
             for _ in 0..10 {
                 trainer.update(&batch, &noise).expect("shapes fit");
@@ -94,7 +110,11 @@ fn updates_per_second(config: &SacConfig, threads: usize) -> f64 {
             }
             updates += 10;
         }
-        f64::from(updates) / began.elapsed().as_secs_f64()
+        let updates = f64::from(updates);
+        Stretch {
+            rate: updates / began.elapsed().as_secs_f64(),
+            core: (on_core() - began_on_core) / updates / 1e3,
+        }
     };
     run(STRETCH / 5);
     run(STRETCH)

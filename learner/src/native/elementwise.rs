@@ -1,38 +1,7 @@
 //! The loops between the matrix products, each compiled for AVX-512, AVX2 and the baseline, chosen at run time.
 
 use common::policy::arch::Activation;
-use common::policy::kernels::tanh::tanh_in_place;
 use multiversion::multiversion;
-
-/// y (n, width) += bias (width), then the activation.
-pub(crate) fn bias_activation(y: &mut [f32], bias: &[f32], activation: Activation) {
-    match activation {
-        Activation::Relu => bias_relu(y, bias),
-        Activation::Tanh => {
-            add_bias(y, bias);
-            tanh_in_place(y);
-        }
-    }
-}
-
-/// y (n, width) += bias (width).
-#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
-pub(crate) fn add_bias(y: &mut [f32], bias: &[f32]) {
-    for row in y.chunks_exact_mut(bias.len()) {
-        for (y, b) in row.iter_mut().zip(bias) {
-            *y += b;
-        }
-    }
-}
-
-#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
-fn bias_relu(y: &mut [f32], bias: &[f32]) {
-    for row in y.chunks_exact_mut(bias.len()) {
-        for (y, b) in row.iter_mut().zip(bias) {
-            *y = (*y + b).max(0.0);
-        }
-    }
-}
 
 /// dy *= activation'(x), from the activation's value h = activation(x).
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]

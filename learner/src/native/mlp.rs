@@ -2,11 +2,10 @@
 //!
 //! Letters: n rows, `in`/`out` widths of a layer. Weights are (out, in), as PyTorch lays them out; matrices are row-major.
 
-use super::elementwise::{
-    activation_backward, add_bias, bias_activation, column_sums, dot_rows, outer, weighted_rows,
-};
-use super::gemm::{View, product};
+use super::elementwise::{activation_backward, column_sums, dot_rows, outer, weighted_rows};
+use super::gemm::{Finish, Panels, View, product};
 use common::policy::arch::{Activation, PolicyArch, TensorLayout};
+use common::policy::kernels::tanh::tanh_in_place;
 use std::ops::Range;
 
 /// Where one layer's parameters lie.
@@ -36,9 +35,13 @@ impl Activations {
     }
 }
 
-/// Scratch of a backward pass: gradients with respect to two neighbouring layers' outputs.
+/// Scratch of a backward pass: gradients with respect to two neighbouring layers' outputs, and a packed factor.
 #[derive(Debug, Clone)]
-pub(crate) struct Scratch(Vec<f32>, Vec<f32>);
+pub(crate) struct Scratch(Vec<f32>, Vec<f32>, Panels);
+
+/// Each layer's weights as forward passes want them, (in, out): a copy, to be taken anew whenever they change.
+#[derive(Debug, Clone)]
+pub(crate) struct Packed(Vec<Panels>);
 
 impl Mlp {
     /// A critic: alternating `weight` and `bias` tensors.
@@ -79,27 +82,58 @@ impl Mlp {
     /// Room for the backward pass of `rows` rows.
     pub(crate) fn scratch(&self, rows: usize) -> Scratch {
         let widest = self.layers.iter().map(|layer| layer.output).max().unwrap_or(0);
-        Scratch(vec![0.0; rows * widest], vec![0.0; rows * widest])
+        let lines = |layer: &Layer| Panels::lines(rows.max(layer.output), layer.input);
+        let lines = self.layers.iter().map(lines).max().unwrap_or(0);
+        Scratch(vec![0.0; rows * widest], vec![0.0; rows * widest], Panels::with_room(lines))
     }
 
-    /// Runs `x` (n, in) through the network; every layer's output is left in `kept`, made for exactly n rows.
-    pub(crate) fn forward(&self, params: &[f32], x: &[f32], kept: &mut Activations) {
+    /// Room for [`Mlp::pack`].
+    pub(crate) fn packed(&self) -> Packed {
+        let lines = |layer: &Layer| Panels::lines(layer.input, layer.output);
+        Packed(self.layers.iter().map(|layer| Panels::with_room(lines(layer))).collect())
+    }
+
+    /// Whether layer i is a critic's last one: a dot product per row, not worth a tile of sixteen columns.
+    fn is_value(&self, i: usize) -> bool {
+        i + 1 == self.layers.len() && self.layers[i].output == 1
+    }
+
+    /// Takes these parameters' weights.
+    pub(crate) fn pack(&self, params: &[f32], packed: &mut Packed) {
+        for (i, (layer, panels)) in self.layers.iter().zip(&mut packed.0).enumerate() {
+            if !self.is_value(i) {
+                let weight = View::new(&params[layer.weight.clone()], layer.output, layer.input);
+                panels.pack(weight.transposed());
+            }
+        }
+    }
+
+    /// Runs `x` (n, in) through the network; every layer's output is left in `kept`, made for exactly n rows. `packed` are
+    /// the weights of `params`.
+    pub(crate) fn forward(
+        &self,
+        params: &[f32],
+        packed: &Packed,
+        x: &[f32],
+        kept: &mut Activations,
+    ) {
         let rows = x.len() / self.layers[0].input;
-        for (i, layer) in self.layers.iter().enumerate() {
+        for (i, (layer, weights)) in self.layers.iter().zip(&packed.0).enumerate() {
             let (before, rest) = kept.0.split_at_mut(i);
             let input = before.last().map_or(x, Vec::as_slice);
             let (output, last) = (&mut rest[0], i + 1 == self.layers.len());
-            let (weight, bias) = (&params[layer.weight.clone()], &params[layer.bias.clone()]);
-            if layer.output == 1 {
-                dot_rows(input, weight, bias[0], output);
+            let bias = &params[layer.bias.clone()];
+            if self.is_value(i) {
+                dot_rows(input, &params[layer.weight.clone()], bias[0], output);
                 continue;
             }
-            let weight = View::new(weight, layer.output, layer.input);
-            product(View::new(input, rows, layer.input), weight.transposed(), output);
-            if last {
-                add_bias(output, bias);
-            } else {
-                bias_activation(output, bias, self.activation);
+            let finish = match self.activation {
+                Activation::Relu if !last => Finish::BiasRelu(bias),
+                _ => Finish::Bias(bias),
+            };
+            product(View::new(input, rows, layer.input), weights, finish, output);
+            if self.activation == Activation::Tanh && !last {
+                tanh_in_place(output);
             }
         }
     }
@@ -115,7 +149,7 @@ impl Mlp {
         grads: &mut [f32],
     ) {
         let rows = x.len() / self.layers[0].input;
-        let Scratch(current, next) = scratch;
+        let Scratch(current, next, panels) = scratch;
         current[..dy.len()].copy_from_slice(dy);
         for (i, layer) in self.layers.iter().enumerate().rev() {
             let input = if i == 0 { x } else { &kept.0[i - 1] };
@@ -126,10 +160,11 @@ impl Mlp {
                 weighted_rows(input, d, weight_grad);
             } else {
                 let d = View::new(d, rows, layer.output).transposed();
-                product(d, View::new(input, rows, layer.input), weight_grad);
+                let input = panels.pack(View::new(input, rows, layer.input));
+                product(d, input, Finish::Sum, weight_grad);
             }
             if i > 0 {
-                self.layer_input_gradient(i, params, rows, current, &kept.0[i - 1], next);
+                self.layer_input_gradient(i, params, current, &kept.0[i - 1], next, panels);
                 std::mem::swap(current, next);
             }
         }
@@ -147,41 +182,40 @@ impl Mlp {
         dx: &mut [f32],
     ) {
         let rows = dy.len() / self.layers.last().expect("a network has a layer").output;
-        let Scratch(current, next) = scratch;
+        let Scratch(current, next, panels) = scratch;
         current[..dy.len()].copy_from_slice(dy);
         for i in (1..self.layers.len()).rev() {
             let kept = &hidden[i - 1][..rows * self.layers[i].input];
-            self.layer_input_gradient(i, params, rows, current, kept, next);
+            self.layer_input_gradient(i, params, current, kept, next, panels);
             std::mem::swap(current, next);
         }
         let first = &self.layers[0];
         let weight =
             View::new(&params[first.weight.clone()], first.output, first.input).columns_from(from);
-        product(View::new(&current[..rows * first.output], rows, first.output), weight, dx);
+        let d = View::new(&current[..rows * first.output], rows, first.output);
+        product(d, panels.pack(weight), Finish::Sum, dx);
     }
 
-    /// next (n, in) = current (n, out) · W ⊙ activation'(kept), for layer i > 0.
+    /// next (n, in) = current (n, out) · W ⊙ activation'(kept), for layer i > 0 and `kept` of n rows.
     fn layer_input_gradient(
         &self,
         i: usize,
         params: &[f32],
-        rows: usize,
         current: &[f32],
         kept: &[f32],
         next: &mut [f32],
+        panels: &mut Panels,
     ) {
         let layer = &self.layers[i];
+        let rows = kept.len() / layer.input;
         let d = &current[..rows * layer.output];
         let out = &mut next[..rows * layer.input];
         let weight = &params[layer.weight.clone()];
         if layer.output == 1 {
             outer(d, weight, out);
         } else {
-            product(
-                View::new(d, rows, layer.output),
-                View::new(weight, layer.output, layer.input),
-                out,
-            );
+            let weight = panels.pack(View::new(weight, layer.output, layer.input));
+            product(View::new(d, rows, layer.output), weight, Finish::Sum, out);
         }
         activation_backward(out, kept, self.activation);
     }

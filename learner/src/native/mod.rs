@@ -1,16 +1,20 @@
 //! The `native` backend: continuous SAC on multi-layer perceptrons, in plain Rust on a CPU. No libtorch, no allocation
 //! in the update, and the same numbers for any number of threads.
 //!
-//! - `sac`: the update on one page, in equation order.
+//! - `sac`: the update on one page, in equation order; on `part`, half a batch, and `critic`, one of two.
 //! - `mlp`: networks over flat parameters, backward by hand.
-//! - `gemm`, `elementwise`: the kernels.
+//! - `gemm` on `tile` on `lanes`: matrix products. `elementwise`: what is between them.
 //! - `team`: the threads.
 
+mod critic;
 mod elementwise;
 mod gemm;
+mod lanes;
 mod mlp;
+mod part;
 mod sac;
 mod team;
+mod tile;
 
 use crate::trainer::{
     Batch, Group, Noise, SacConfig, TrainState, Trainer, TrainerError, UpdateStats, critic_layout,

@@ -1,0 +1,228 @@
+//! One half of the batch, as the policy sees it: its samples, and its share of the policy's gradients.
+
+use super::critic::Critic;
+use super::mlp::{Activations, Mlp, Packed, Scratch};
+use crate::trainer::{ActionUnits, Batch, Noise, SacConfig};
+
+/// Parts that the rows of a batch are split into.
+pub(super) const PARTS: usize = 2;
+
+/// What the row split owns: one half of the batch, as the policy sees it.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// 0 or 1.
+    pub(super) index: usize,
+    /// First row and number of rows.
+    pub(super) first: usize,
+    pub(super) rows: usize,
+    packed: Packed,
+    /// a' and lp'.
+    pub(super) next: Sampled,
+    /// ã and lp.
+    pub(super) own: Sampled,
+    /// dL/d(mu, log_std), (rows, 2A)
+    d_heads: Vec<f32>,
+    /// dQ/da of the attained minimum, (rows, A)
+    d_action: Vec<f32>,
+    pub(super) min_q_sum: f64,
+    /// Rows whose minimum one critic attains, and scratch for them.
+    chosen: Vec<usize>,
+    ones: Vec<f32>,
+    gathered: Vec<Vec<f32>>,
+    d_gathered: Vec<f32>,
+    critic_scratch: Scratch,
+    policy_scratch: Scratch,
+    /// As the policy's parameters.
+    pub(super) grads: Vec<f32>,
+}
+
+/// A policy sample of one half.
+#[derive(Debug)]
+pub(super) struct Sampled {
+    kept: Activations,
+    /// (rows, O + A), the critic's input: observation and action in the critic's units
+    pub(super) input: Vec<f32>,
+    /// tanh(u), (rows, A)
+    squashed: Vec<f32>,
+    /// ξ, (rows, A)
+    noise: Vec<f32>,
+    /// (rows)
+    pub(super) log_prob: Vec<f32>,
+}
+
+impl Part {
+    /// Room for half `index` of two.
+    pub(super) fn new(index: usize, config: &SacConfig, policy: &Mlp, critic: &Mlp) -> Self {
+        let bounds = [index, index + 1].map(|part| part * config.batch_size / PARTS);
+        let (first, rows, act_dim) = (bounds[0], bounds[1] - bounds[0], config.policy.act_dim);
+        let sampled = || Sampled {
+            kept: policy.activations(rows),
+            input: vec![0.0; rows * (config.policy.obs_dim + act_dim)],
+            squashed: vec![0.0; rows * act_dim],
+            noise: vec![0.0; rows * act_dim],
+            log_prob: vec![0.0; rows],
+        };
+        Self {
+            index,
+            first,
+            rows,
+            packed: policy.packed(),
+            next: sampled(),
+            own: sampled(),
+            d_heads: vec![0.0; rows * 2 * act_dim],
+            d_action: vec![0.0; rows * act_dim],
+            min_q_sum: 0.0,
+            chosen: Vec::with_capacity(rows),
+            ones: vec![1.0; rows],
+            gathered: critic.gathered(rows),
+            d_gathered: vec![0.0; rows * act_dim],
+            critic_scratch: critic.scratch(rows),
+            policy_scratch: policy.scratch(rows),
+            grads: vec![0.0; config.policy.tensor_layout().parameters],
+        }
+    }
+
+    /// Phase 1: both policy samples of these rows.
+    pub(super) fn sample(
+        &mut self,
+        config: &SacConfig,
+        policy: &Mlp,
+        params: &[f32],
+        batch: &Batch<'_>,
+        noise: &Noise<'_>,
+    ) {
+        let (obs_dim, act_dim) = (config.policy.obs_dim, config.policy.act_dim);
+        let obs = self.first * obs_dim..(self.first + self.rows) * obs_dim;
+        let act = self.first * act_dim..(self.first + self.rows) * act_dim;
+        policy.pack(params, &mut self.packed);
+        policy.forward(params, &self.packed, &batch.next_obs[obs.clone()], &mut self.next.kept);
+        policy.forward(params, &self.packed, &batch.obs[obs.clone()], &mut self.own.kept);
+        self.next.draw(config, &batch.next_obs[obs.clone()], &noise.next_action[act.clone()]);
+        self.own.draw(config, &batch.obs[obs], &noise.action[act]);
+    }
+
+    /// Phase 4a: dQ/da of min(Q1, Q2), through the critic that attains it, into `d_action`.
+    pub(super) fn choose_critic(&mut self, config: &SacConfig, critic: &Mlp, twins: &[Critic]) {
+        let (obs_dim, act_dim) = (config.policy.obs_dim, config.policy.act_dim);
+        let [q1, q2] = [0, 1].map(|c: usize| twins[c].policy_kept[self.index].output());
+        self.min_q_sum = q1.iter().zip(q2).map(|(q1, q2)| f64::from(q1.min(*q2))).sum();
+        for (c, own) in twins.iter().enumerate() {
+            self.chosen.clear();
+            self.chosen.extend((0..self.rows).filter(|&row| (q2[row] < q1[row]) == (c == 1)));
+            let rows = self.chosen.len();
+            critic.gather(&own.policy_kept[self.index], &self.chosen, &mut self.gathered);
+            let d_gathered = &mut self.d_gathered[..rows * act_dim];
+            let (params, ones) = (&own.group.params, &self.ones[..rows]);
+            critic.backward_input(
+                params,
+                &self.gathered,
+                ones,
+                obs_dim,
+                &mut self.critic_scratch,
+                d_gathered,
+            );
+            for (row, d) in self.chosen.iter().zip(d_gathered.chunks_exact(act_dim)) {
+                self.d_action[row * act_dim..][..act_dim].copy_from_slice(d);
+            }
+        }
+    }
+
+    /// Phase 4b: gradients of L = mean(α lp − min Q) with respect to the policy's parameters.
+    ///
+    /// With t = tanh u, u = μ + σξ: d lp/du = 2t and d lp/d(log σ) = −1 + 2t·σξ (the Gaussian term depends on ξ alone).
+    pub(super) fn policy_gradient(
+        &mut self,
+        config: &SacConfig,
+        policy: &Mlp,
+        params: &[f32],
+        alpha: f32,
+    ) {
+        let act_dim = config.policy.act_dim;
+        let (low, high) = (config.policy.log_std_min, config.policy.log_std_max);
+        #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^24")]
+        let share = 1.0 / config.batch_size as f32;
+        let heads = self.own.kept.output().chunks_exact(2 * act_dim);
+        for (row, (heads, d_heads)) in
+            heads.zip(self.d_heads.chunks_exact_mut(2 * act_dim)).enumerate()
+        {
+            for j in 0..act_dim {
+                let at = row * act_dim + j;
+                let (tanh, raw, noise) =
+                    (self.own.squashed[at], heads[act_dim + j], self.own.noise[at]);
+                let unit = critic_scale(config, j);
+                let d_u =
+                    share * (alpha * 2.0 * tanh - self.d_action[at] * unit * (1.0 - tanh * tanh));
+                d_heads[j] = d_u;
+                // The clamp passes gradients within its bounds only.
+                let inside = low <= raw && raw <= high;
+                d_heads[act_dim + j] =
+                    if inside { d_u * raw.exp() * noise - share * alpha } else { 0.0 };
+            }
+        }
+        let obs_dim = config.policy.obs_dim;
+        self.own.observations(obs_dim, act_dim);
+        let Self { own, d_heads, policy_scratch, grads, .. } = self;
+        policy.backward_params(
+            params,
+            &own.input[..own.log_prob.len() * obs_dim],
+            &own.kept,
+            d_heads,
+            policy_scratch,
+            grads,
+        );
+    }
+}
+
+impl Sampled {
+    /// From the policy's outputs in `kept`: a = tanh(μ + σξ), its log-probability (form E, SEED-SPEC §2.2), and the
+    /// critic's input.
+    fn draw(&mut self, config: &SacConfig, obs: &[f32], noise: &[f32]) {
+        let (obs_dim, act_dim) = (config.policy.obs_dim, config.policy.act_dim);
+        let (low, high) = (config.policy.log_std_min, config.policy.log_std_max);
+        let log_scale = match config.log_prob_units {
+            ActionUnits::Normalised => 0.0,
+            ActionUnits::Env => config.action_scale.iter().map(|scale| scale.ln()).sum(),
+        };
+        self.noise.copy_from_slice(noise);
+        let heads = self.kept.output().chunks_exact(2 * act_dim);
+        for (row, heads) in heads.enumerate() {
+            let input = &mut self.input[row * (obs_dim + act_dim)..][..obs_dim + act_dim];
+            input[..obs_dim].copy_from_slice(&obs[row * obs_dim..][..obs_dim]);
+            let mut log_prob = -log_scale;
+            for j in 0..act_dim {
+                let at = row * act_dim + j;
+                let log_std = heads[act_dim + j].clamp(low, high);
+                let u = heads[j] + log_std.exp() * noise[at];
+                log_prob += common::policy::squash::log_prob_term(u, log_std, noise[at]);
+                let tanh = u.tanh();
+                self.squashed[at] = tanh;
+                input[obs_dim + j] = critic_action(config, j, tanh);
+            }
+            self.log_prob[row] = log_prob;
+        }
+    }
+
+    /// Packs the observations at the front of `input`: the critics are done with it, the policy's backward pass wants them.
+    fn observations(&mut self, obs_dim: usize, act_dim: usize) {
+        for row in 1..self.log_prob.len() {
+            let from = row * (obs_dim + act_dim);
+            self.input.copy_within(from..from + obs_dim, row * obs_dim);
+        }
+    }
+}
+
+/// A normalised action in the critic's units.
+pub(super) fn critic_action(config: &SacConfig, j: usize, action: f32) -> f32 {
+    match config.critic_action_units {
+        ActionUnits::Normalised => action,
+        ActionUnits::Env => action * config.action_scale[j] + config.action_bias[j],
+    }
+}
+
+/// d(critic's action) / d(normalised action).
+fn critic_scale(config: &SacConfig, j: usize) -> f32 {
+    match config.critic_action_units {
+        ActionUnits::Normalised => 1.0,
+        ActionUnits::Env => config.action_scale[j],
+    }
+}

@@ -1,0 +1,57 @@
+//! An update allocates nothing, on any of its threads. Alone in its program, because it counts every allocation.
+
+#![expect(unsafe_code, reason = "an allocator that counts")]
+
+mod drawn;
+
+use drawn::{Drawn, config};
+use learner::native::NativeTrainer;
+use learner::trainer::Trainer;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: `System` does the work; `realloc` and `alloc_zeroed` are the trait's, which call `alloc`.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's contract is ours.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller's contract is ours; `alloc` took the block from `System`.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn an_update_allocates_nothing() {
+    let drawn = Drawn::new(&config(), 5);
+    let mut td_abs = vec![0.0; config().batch_size];
+    let mut actor = vec![0.0; drawn.state.actor.params.len()];
+    for threads in [1, 2] {
+        let mut trainer = NativeTrainer::new(config(), drawn.state.clone(), threads).unwrap();
+        let mut round = || {
+            trainer.update(&drawn.batch(), &drawn.noise()).unwrap();
+            trainer.pop_td_abs(&mut td_abs).unwrap();
+            trainer.actor_params(&mut actor);
+            trainer.take_stats();
+        };
+        // What a thread, or the detection of the processor, sets up once.
+        round();
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        assert!(before > 0, "the allocator counts");
+        for _ in 0..20 {
+            round();
+        }
+        let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+        assert_eq!(allocations, 0, "{threads} threads, 20 updates");
+    }
+}
