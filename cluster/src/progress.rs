@@ -4,6 +4,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::fmt;
 use std::time::Duration;
 
+/// The last numbers are not said twice within this time.
+const WATCHED_AGAIN: Duration = Duration::from_millis(200);
 /// Plain lines come this often.
 const PLAIN_EVERY: Duration = Duration::from_secs(2);
 
@@ -87,7 +89,9 @@ impl Progress {
 
     /// Shows the last numbers and leaves the line standing.
     pub fn end(&mut self, now: &Snapshot) {
-        if let Self::Plain { due } = self {
+        if let Self::Plain { due } = self
+            && now.elapsed + PLAIN_EVERY > *due + WATCHED_AGAIN
+        {
             *due = Duration::ZERO;
         }
         self.show(now);
