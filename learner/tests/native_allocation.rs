@@ -46,12 +46,15 @@ fn an_update_allocates_nothing() {
         };
         // What a thread, or the detection of the processor, sets up once.
         round();
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
-        assert!(before > 0, "the allocator counts");
-        for _ in 0..20 {
-            round();
-        }
-        let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
-        assert_eq!(allocations, 0, "{threads} threads, 20 updates");
+        assert!(ALLOCATIONS.load(Ordering::Relaxed) > 0, "the allocator counts");
+        // The test harness's own thread allocates now and then. What an update allocates is in every stretch.
+        let quietest = (0..10)
+            .map(|_| {
+                let before = ALLOCATIONS.load(Ordering::Relaxed);
+                (0..20).for_each(|_| round());
+                ALLOCATIONS.load(Ordering::Relaxed) - before
+            })
+            .min();
+        assert_eq!(quietest, Some(0), "{threads} threads, 20 updates");
     }
 }
