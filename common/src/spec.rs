@@ -3,6 +3,17 @@
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 
+/// What an action is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ActionKind {
+    /// A numbers within bounds.
+    #[default]
+    Continuous,
+    /// One of A choices.
+    Discrete,
+}
+
 /// Shapes and bounds of an environment. Only `actor-node` steps environments; everybody else sees this.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EnvSpec {
@@ -10,9 +21,14 @@ pub struct EnvSpec {
     pub id: String,
     /// Numbers in one observation, all f32.
     pub obs_dim: usize,
-    /// Numbers in one action, all f32.
+    /// `Some([channels, height, width])` where an observation is an image of bytes 0 to 255; their product is `obs_dim`.
+    /// Environments and policies handle images as f32 of those values, rows store bytes.
+    pub obs_image: Option<[usize; 3]>,
+    /// What an action is.
+    pub actions: ActionKind,
+    /// A: numbers in one action, or the number of discrete actions.
     pub act_dim: usize,
-    /// Lowest action per dimension in the environment's own units, shape (A).
+    /// Lowest action per dimension in the environment's own units, shape (A); empty where actions are discrete.
     pub action_low: Vec<f32>,
     /// Highest action per dimension, shape (A).
     pub action_high: Vec<f32>,
@@ -21,6 +37,14 @@ pub struct EnvSpec {
 }
 
 impl EnvSpec {
+    /// Numbers that say one action: A, or 1, the index of a discrete one.
+    pub fn action_width(&self) -> usize {
+        match self.actions {
+            ActionKind::Continuous => self.act_dim,
+            ActionKind::Discrete => 1,
+        }
+    }
+
     /// Half the width of the action box, shape (A): `env_action = action * scale + bias` for an action in [-1, 1].
     pub fn action_scale(&self) -> Vec<f32> {
         self.action_low.iter().zip(&self.action_high).map(|(lo, hi)| (hi - lo) / 2.0).collect()
@@ -166,6 +190,8 @@ mod tests {
         EnvSpec {
             id: "Pendulum-v1".into(),
             obs_dim: 3,
+            obs_image: None,
+            actions: ActionKind::Continuous,
             act_dim: 1,
             action_low: vec![-2.0],
             action_high: vec![2.0],

@@ -13,7 +13,7 @@
 use common::policy::arch::{Activation, PolicyArch};
 use learner::init::train_state;
 use learner::native::NativeTrainer;
-use learner::trainer::{ActionUnits, AlphaLoss, Batch, Noise, SacConfig, Trainer};
+use learner::trainer::{ActionUnits, AlphaLoss, Batch, Noise, Trainer, TrainerConfig};
 use learner::training_loop::fill_normal;
 use rand_pcg::Pcg64;
 use std::time::{Duration, Instant};
@@ -34,25 +34,14 @@ fn main() {
     }
 }
 
-fn config(obs_dim: usize, act_dim: usize, hidden: usize, batch_size: usize) -> SacConfig {
-    SacConfig {
-        policy: PolicyArch {
-            obs_dim,
-            act_dim,
-            hidden: vec![hidden; 2],
-            activation: Activation::Relu,
-            log_std_min: -20.0,
-            log_std_max: 2.0,
-        },
-        critic_hidden: vec![hidden; 2],
-        critic_activation: Activation::Relu,
+fn config(obs_dim: usize, act_dim: usize, hidden: usize, batch_size: usize) -> TrainerConfig {
+    TrainerConfig {
         critic_loss_factor: 1.0,
         critic_action_units: ActionUnits::Normalised,
         log_prob_units: ActionUnits::Normalised,
         alpha_loss: AlphaLoss::Log,
         action_scale: vec![1.0; act_dim],
         action_bias: vec![0.0; act_dim],
-        batch_size,
         lr_actor: 3e-4,
         lr_critic: 3e-4,
         lr_alpha: 3e-4,
@@ -60,6 +49,16 @@ fn config(obs_dim: usize, act_dim: usize, hidden: usize, batch_size: usize) -> S
         tau: 0.005,
         target_entropy: Some(-(act_dim as f32)),
         alpha_init: 1.0,
+        ..TrainerConfig::sac(
+            PolicyArch::mlp_gaussian(
+                (obs_dim, act_dim),
+                &[hidden; 2],
+                Activation::Relu,
+                (-20.0, 2.0),
+            ),
+            &[hidden; 2],
+            batch_size,
+        )
     }
 }
 
@@ -76,7 +75,7 @@ fn on_core() -> f64 {
     text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(f64::NAN)
 }
 
-fn measure(config: &SacConfig, threads: usize) -> Stretch {
+fn measure(config: &TrainerConfig, threads: usize) -> Stretch {
     let mut rng = Pcg64::new(1, 1);
     let state = train_state(config, &mut rng);
     let mut trainer =
@@ -98,8 +97,9 @@ fn measure(config: &SacConfig, threads: usize) -> Stretch {
         discount: &discount,
         next_obs: &next_obs,
         weight: &weight,
+        ..Batch::default()
     };
-    let noise = Noise { next_action: &noise[0], action: &noise[1] };
+    let noise = Noise { next_action: &noise[0], action: &noise[1], extra: &[] };
     let mut td_abs = vec![0.0; rows];
     let mut run = |time: Duration| {
         let (began, began_on_core, mut updates) = (Instant::now(), on_core(), 0_u32);

@@ -7,7 +7,9 @@
 use common::policy::arch::{Activation, PolicyArch};
 use learner::init;
 use learner::torch::TorchTrainer;
-use learner::trainer::{ActionUnits, AlphaLoss, Batch, Noise, SacConfig, Trainer, TrainerError};
+use learner::trainer::{
+    ActionUnits, AlphaLoss, Batch, Noise, Trainer, TrainerConfig, TrainerError,
+};
 use rand::SeedableRng as _;
 use rand_distr::{Distribution, StandardNormal};
 use rand_pcg::Pcg64;
@@ -71,9 +73,10 @@ fn updates_per_second(shapes: &Shapes, device: &str, threads: usize) -> Result<f
         discount: &discount,
         next_obs,
         weight: &weight,
+        ..Batch::default()
     };
     let draws = [normals(b * act), normals(b * act)];
-    let noise = Noise { next_action: &draws[0], action: &draws[1] };
+    let noise = Noise { next_action: &draws[0], action: &draws[1], extra: &[] };
     let mut trainer = TorchTrainer::new(config, state, device, threads)?;
     let mut td_abs = vec![0.0; b];
     let updates = if hidden > 100 { 100 } else { 1000 };
@@ -88,26 +91,15 @@ fn updates_per_second(shapes: &Shapes, device: &str, threads: usize) -> Result<f
     Ok(f64::from(updates) / took.as_secs_f64())
 }
 
-fn config(shapes: &Shapes) -> SacConfig {
+fn config(shapes: &Shapes) -> TrainerConfig {
     let hidden = vec![shapes.hidden; 2];
-    SacConfig {
-        policy: PolicyArch {
-            obs_dim: shapes.obs,
-            act_dim: shapes.act,
-            hidden: hidden.clone(),
-            activation: Activation::Relu,
-            log_std_min: -20.0,
-            log_std_max: 2.0,
-        },
-        critic_hidden: hidden,
-        critic_activation: Activation::Relu,
+    TrainerConfig {
         critic_loss_factor: 1.0,
         critic_action_units: ActionUnits::Normalised,
         log_prob_units: ActionUnits::Normalised,
         alpha_loss: AlphaLoss::Log,
         action_scale: vec![1.0; shapes.act],
         action_bias: vec![0.0; shapes.act],
-        batch_size: shapes.batch,
         lr_actor: 3e-4,
         lr_critic: 3e-4,
         lr_alpha: 3e-4,
@@ -115,6 +107,16 @@ fn config(shapes: &Shapes) -> SacConfig {
         tau: 0.005,
         target_entropy: Some(-6.0),
         alpha_init: 1.0,
+        ..TrainerConfig::sac(
+            PolicyArch::mlp_gaussian(
+                (shapes.obs, shapes.act),
+                &hidden,
+                Activation::Relu,
+                (-20.0, 2.0),
+            ),
+            &hidden,
+            shapes.batch,
+        )
     }
 }
 

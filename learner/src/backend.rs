@@ -1,9 +1,11 @@
 //! Which backend does the arithmetic: what `learner.backend` and `learner.device` lead to, and why.
 
 use crate::native::NativeTrainer;
-use crate::trainer::{SacConfig, TrainState, Trainer, TrainerError, critic_layout};
-use common::config::{BackendKind, Config, ConfigError, Resolved};
-use common::spec::EnvSpec;
+use crate::trainer::{
+    Algorithm, CriticArch, CriticKind, TrainState, Trainer, TrainerConfig, TrainerError,
+};
+use common::config::{self, BackendKind, Config, ConfigError, Resolved};
+use common::spec::{ActionKind, EnvSpec};
 use tracing::info;
 
 /// Updates with fewer multiplications than this run on one thread: they take 100 µs, and when the second thread's core
@@ -23,28 +25,60 @@ pub enum BackendError {
 }
 
 /// The mathematics' settings for an environment of these shapes.
-pub fn sac_config(config: &Config, spec: &EnvSpec) -> SacConfig {
+pub fn trainer_config(config: &Config, spec: &EnvSpec) -> TrainerConfig {
     let learner = &config.learner;
+    let discrete = spec.actions == ActionKind::Discrete;
     #[expect(clippy::cast_precision_loss, reason = "few action dimensions")]
-    let dims = spec.act_dim as f32;
-    SacConfig {
+    let actions = spec.act_dim as f32;
+    let target_entropy = if discrete {
+        learner.target_entropy_ratio * actions.ln()
+    } else {
+        learner.target_entropy_per_dim * actions
+    };
+    let algorithm = match learner.algorithm {
+        config::Algorithm::Sac if discrete => Algorithm::DiscreteSac(learner.discrete_loss),
+        config::Algorithm::Sac => Algorithm::Sac,
+        config::Algorithm::Lac => Algorithm::Lac(config.lac.clone()),
+        config::Algorithm::Bcq => Algorithm::Bcq(config.bcq.clone()),
+    };
+    let kind = match algorithm {
+        Algorithm::DiscreteSac(_) => CriticKind::VectorQ,
+        Algorithm::Lac(_) => CriticKind::Lyapunov,
+        Algorithm::Sac | Algorithm::Bcq(_) => CriticKind::Q,
+    };
+    let body =
+        config.body(learner.critic_network, &learner.critic_hidden, learner.critic_neurons, spec);
+    TrainerConfig {
+        algorithm,
         policy: config.policy_arch(spec),
-        critic_hidden: learner.critic_hidden.clone(),
-        critic_activation: config.cluster.activation,
+        critic: CriticArch { obs_dim: spec.obs_dim, act_dim: spec.act_dim, body, kind },
+        critics: learner.critics,
+        critic_reduce: learner.critic_reduce,
+        init: learner.init,
         critic_loss_factor: learner.critic_loss_factor,
         critic_action_units: learner.critic_action_units,
         log_prob_units: learner.log_prob_units,
+        tanh_correction: learner.tanh_correction,
         alpha_loss: learner.alpha_loss,
         action_scale: spec.action_scale(),
         action_bias: spec.action_bias(),
         batch_size: learner.batch_size,
+        sequence_len: config.cluster.sequence_len,
+        burn_in: config.cluster.burn_in,
+        stored_state: learner.stored_state,
         lr_actor: learner.lr_actor,
         lr_critic: learner.lr_critic,
         lr_alpha: learner.lr_alpha,
         adam_eps: learner.adam_eps,
+        adam_betas: (learner.adam_beta1, learner.adam_beta2),
         tau: learner.tau,
-        target_entropy: learner.alpha_auto.then_some(learner.target_entropy_per_dim * dims),
+        target_updates: learner.target_updates,
+        target_actor: learner.target_actor,
+        target_entropy: learner.alpha_auto.then_some(target_entropy),
         alpha_init: learner.alpha_init,
+        weights_in_actor_loss: learner.weights_in_actor_loss,
+        priority_rule: learner.priority_rule,
+        normaliser_frozen: learner.normaliser_frozen,
     }
 }
 
@@ -54,7 +88,7 @@ pub fn sac_config(config: &Config, spec: &EnvSpec) -> SacConfig {
 /// `torch` without the feature, a device that is not there, a state of other shapes.
 pub fn build(
     resolved: &Resolved,
-    sac: SacConfig,
+    sac: TrainerConfig,
     state: &TrainState,
 ) -> Result<Box<dyn Trainer + Send>, BackendError> {
     let learner = &resolved.config.learner;
@@ -86,17 +120,16 @@ pub fn build(
 }
 
 /// Multiplications of one update, roughly: the actor's and both critics' forward and backward passes.
-fn work(sac: &SacConfig) -> usize {
+fn work(sac: &TrainerConfig) -> usize {
     let actor = sac.policy.tensor_layout().parameters;
-    let critic =
-        critic_layout(sac.policy.obs_dim, sac.policy.act_dim, &sac.critic_hidden).parameters;
+    let critic = sac.critic.tensor_layout().parameters;
     sac.batch_size * (4 * actor + 14 * critic)
 }
 
 #[cfg(feature = "torch")]
 fn torch(
     resolved: &Resolved,
-    sac: SacConfig,
+    sac: TrainerConfig,
     state: &TrainState,
     threads: usize,
 ) -> Result<Box<dyn Trainer + Send>, BackendError> {
@@ -107,7 +140,7 @@ fn torch(
 #[cfg(not(feature = "torch"))]
 fn torch(
     resolved: &Resolved,
-    _: SacConfig,
+    _: TrainerConfig,
     _: &TrainState,
     _: usize,
 ) -> Result<Box<dyn Trainer + Send>, BackendError> {

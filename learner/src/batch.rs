@@ -115,7 +115,7 @@ impl ReadyBatch {
         let (reward, rest) = rest.split_at(self.size);
         let (discount, rest) = rest.split_at(self.size);
         let (next_obs, weight) = rest.split_at(self.size * self.obs_dim);
-        Batch { obs, action, reward, discount, next_obs, weight }
+        Batch { obs, action, reward, discount, next_obs, weight, ..Batch::default() }
     }
 }
 
@@ -145,6 +145,8 @@ mod tests {
         EnvSpec {
             id: "test".into(),
             obs_dim: 3,
+            obs_image: None,
+            actions: common::spec::ActionKind::Continuous,
             act_dim: 1,
             action_low: vec![-1.0],
             action_high: vec![1.0],

@@ -12,8 +12,8 @@
 //! | tensor | shape |
 //! |---|---|
 //! | `actor.NAME`, `actor.adam_m.NAME`, `actor.adam_v.NAME` | by `PolicyArch::tensor_layout` |
-//! | `critic1.NAME`, `critic1.adam_m.NAME`, `critic1.adam_v.NAME`, and the same for `critic2` | by `critic_layout` |
-//! | `target1.NAME`, `target2.NAME` | by `critic_layout` |
+//! | `critic1.NAME`, `critic1.adam_m.NAME`, `critic1.adam_v.NAME`, and the same for `critic2` | by `CriticArch::tensor_layout` |
+//! | `target1.NAME`, `target2.NAME` | by `CriticArch::tensor_layout` |
 //! | `log_alpha`, `log_alpha.adam_m`, `log_alpha.adam_v` | (1) |
 //!
 //! Both backends share it: they know only [`TrainState`], and every bit of a number is kept. Loading trusts nothing:
@@ -23,14 +23,14 @@
 mod manifest;
 mod tensors;
 
-use crate::trainer::{SacConfig, TrainState};
+use crate::trainer::{TrainerConfig, TrainState};
 use common::durable::{commit_dir, remove_dir};
 use common::ids::PolicyVersion;
 use common::policy::snapshot::{PolicySnapshot, SnapshotFileError};
 use common::runtime::clock::Clock;
 use common::runtime::seed::SavedRng;
 use fs_err as fs;
-use manifest::{Critic, Manifest, digest};
+use manifest::{Manifest, digest};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -108,7 +108,7 @@ pub enum CheckpointError {
 pub fn save(
     dir: &Path,
     checkpoint: &Checkpoint,
-    sac: &SacConfig,
+    sac: &TrainerConfig,
     config_toml: &str,
     clock: &Clock,
 ) -> Result<PathBuf, CheckpointError> {
@@ -136,7 +136,7 @@ pub fn save(
             updates: state.updates,
             policy_version: *policy_version,
             policy: sac.policy.clone(),
-            critic: Critic::of(sac),
+            critic: sac.critic.clone(),
             counters: counters.clone(),
             generators: generators.clone(),
             digests: digests.map(|(name, digest)| (name.to_owned(), digest)).into(),
@@ -151,7 +151,7 @@ pub fn save(
 ///
 /// # Errors
 /// A file that is missing, damaged or foreign, named with what was found and what was expected.
-pub fn load(path: &Path, sac: &SacConfig) -> Result<Checkpoint, CheckpointError> {
+pub fn load(path: &Path, sac: &TrainerConfig) -> Result<Checkpoint, CheckpointError> {
     let manifest = Manifest::parse(&path.join(MANIFEST), &fs::read(path.join(MANIFEST))?)?;
     let read = |name: &str| -> Result<Vec<u8>, CheckpointError> {
         let bytes = fs::read(path.join(name))?;

@@ -1,15 +1,15 @@
 //! Fresh parameters: PyTorch's default for linear layers, U(±1/√in) for weights and biases.
 
-use crate::trainer::{Group, SacConfig, TrainState, critic_layout};
-use common::policy::arch::TensorLayout;
+use crate::trainer::{Group, TrainerConfig, TrainState};
+use common::policy::layout::TensorLayout;
 use rand::RngExt;
 use rand_pcg::Pcg64;
 
 /// The state before the first update. The critics are drawn apart: identical twins would learn the same error
 /// (SEED-SPEC §10 row 5). Targets start as copies.
-pub fn train_state(sac: &SacConfig, rng: &mut Pcg64) -> TrainState {
+pub fn train_state(sac: &TrainerConfig, rng: &mut Pcg64) -> TrainState {
     let actor = group(linear_default(&sac.policy.tensor_layout(), rng));
-    let critic = critic_layout(sac.policy.obs_dim, sac.policy.act_dim, &sac.critic_hidden);
+    let critic = sac.critic.tensor_layout();
     let mut critics = linear_default(&critic, rng);
     critics.extend(linear_default(&critic, rng));
     let targets = critics.clone();
@@ -18,7 +18,7 @@ pub fn train_state(sac: &SacConfig, rng: &mut Pcg64) -> TrainState {
         critics: group(critics),
         targets,
         log_alpha: group(vec![sac.alpha_init.ln()]),
-        updates: 0,
+        ..TrainState::default()
     }
 }
 
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn every_tensor_fills_its_range_and_no_more() {
-        let layout = critic_layout(2, 2, &[64]);
+        let layout = crate::trainer::CriticArch::mlp(2, 2, &[64], common::policy::arch::Activation::Relu).tensor_layout();
         let params = linear_default(&layout, &mut Pcg64::new(1, 1));
         for entry in &layout.entries {
             let bound = if entry.name.starts_with("layers.0") { 0.5 } else { 0.125 };

@@ -22,6 +22,7 @@
 pub mod backend;
 pub mod batch;
 pub mod checkpoint;
+pub mod critic;
 pub mod init;
 pub mod metrics;
 pub mod native;

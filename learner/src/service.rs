@@ -8,7 +8,7 @@ use crate::metrics::{self, CheckpointMetrics};
 use crate::publisher::{Publication, Publisher};
 use crate::run_log::{RunLog, RunLogError};
 use crate::sampler::{Exchange, Sampler};
-use crate::trainer::SacConfig;
+use crate::trainer::TrainerConfig;
 use crate::training_loop::{NOISE, Ports, Progress, TrainingError, TrainingLoop};
 use common::ids::PolicyVersion;
 use common::policy::snapshot::SnapshotError;
@@ -95,7 +95,7 @@ impl Places {
 pub struct Learner {
     process: Process,
     spec: EnvSpec,
-    sac: SacConfig,
+    sac: TrainerConfig,
     places: Places,
     start: Checkpoint,
     log: RunLog,
@@ -114,7 +114,7 @@ impl Learner {
         log: RunLog,
         resume: bool,
     ) -> Result<Self, LearnerError> {
-        let sac = backend::sac_config(&process.resolved.config, &spec);
+        let sac = backend::trainer_config(&process.resolved.config, &spec);
         let seeds = process.seeds.role("learner");
         let start = if resume {
             resume_from(&places.checkpoints(), &sac)?
@@ -276,7 +276,7 @@ fn connect(transport: &dyn Transport, replay: &[Endpoint]) -> Result<Vec<Link>, 
         .collect()
 }
 
-fn resume_from(dir: &Path, sac: &SacConfig) -> Result<Checkpoint, LearnerError> {
+fn resume_from(dir: &Path, sac: &TrainerConfig) -> Result<Checkpoint, LearnerError> {
     let path =
         checkpoint::newest(dir)?.ok_or_else(|| LearnerError::NothingToResume(dir.to_owned()))?;
     let checkpoint = checkpoint::load(&path, sac)?;
@@ -288,7 +288,7 @@ fn resume_from(dir: &Path, sac: &SacConfig) -> Result<Checkpoint, LearnerError> 
 #[derive(Debug, Clone)]
 struct Writer {
     dir: PathBuf,
-    sac: SacConfig,
+    sac: TrainerConfig,
     config_toml: String,
     keep: usize,
     clock: Clock,

@@ -147,7 +147,7 @@ impl TrainingLoop {
             window.waited += waited;
             fill_normal(&mut next_action, &mut self.noise);
             fill_normal(&mut action, &mut self.noise);
-            let noise = Noise { next_action: &next_action, action: &action };
+            let noise = Noise { next_action: &next_action, action: &action, extra: &[] };
             updates += 1;
             let failed = |source| TrainingError::Trainer { update: updates, source };
             self.trainer.update(&batch.columns(), &noise).map_err(failed)?;

@@ -11,7 +11,7 @@ use common::runtime::clock::VirtualTime;
 use common::runtime::seed::SavedRng;
 use learner::checkpoint::{Checkpoint, load, newest, prune, save};
 use learner::init::train_state;
-use learner::trainer::{Group, SacConfig, TrainState};
+use learner::trainer::{Group, TrainerConfig, TrainState};
 use rand::RngExt as _;
 use rand_pcg::Pcg64;
 use safetensors::tensor::TensorView;
@@ -24,17 +24,10 @@ use std::time::Duration;
 const SEED: u128 = 20_261_121;
 
 /// Different widths everywhere.
-fn config() -> SacConfig {
-    SacConfig {
-        policy: PolicyArch {
-            obs_dim: 3,
-            act_dim: 2,
-            hidden: vec![5, 4],
-            activation: Activation::Relu,
-            log_std_min: -20.0,
-            log_std_max: 2.0,
-        },
-        critic_hidden: vec![4, 6],
+fn config() -> TrainerConfig {
+    TrainerConfig {
+        policy: PolicyArch::mlp_gaussian((3, 2), &[5, 4], Activation::Relu, (-20.0, 2.0)),
+        critic: CriticArch::mlp(3, 2, &[4, 6], Activation::Relu),
         ..drawn::config()
     }
 }
@@ -90,7 +83,7 @@ fn saved(dir: &Path, checkpoint: &Checkpoint) -> PathBuf {
     save(dir, checkpoint, &config(), "[run]\nseed = 1\n", &clock).unwrap()
 }
 
-fn refusal(path: &Path, config: &SacConfig) -> String {
+fn refusal(path: &Path, config: &TrainerConfig) -> String {
     load(path, config).unwrap_err().to_string()
 }
 
@@ -163,9 +156,9 @@ fn networks_of_the_same_shapes_that_compute_something_else_are_refused() {
     let mut clamped = config();
     clamped.policy.log_std_min = -5.0;
     assert!(refusal(&path, &clamped).contains("log_std_min: -5.0"));
-    let critic = SacConfig { critic_activation: Activation::Tanh, ..config() };
+    let critic = TrainerConfig { critic_activation: Activation::Tanh, ..config() };
     assert!(refusal(&path, &critic).contains("critic is Critic"), "{}", refusal(&path, &critic));
-    let other_rates = SacConfig { lr_actor: 0.1, tau: 0.5, batch_size: 3, ..config() };
+    let other_rates = TrainerConfig { lr_actor: 0.1, tau: 0.5, batch_size: 3, ..config() };
     load(&path, &other_rates).unwrap();
 }
 

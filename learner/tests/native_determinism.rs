@@ -30,7 +30,7 @@ fn outcome(trainer: &mut NativeTrainer, drawn: &Drawn) -> (Vec<u32>, UpdateStats
 }
 
 fn state_bits(state: &TrainState) -> Vec<u32> {
-    let TrainState { actor, critics, targets, log_alpha, updates } = state;
+    let TrainState { actor, critics, targets, log_alpha, updates, .. } = state;
     let groups = [actor, critics, log_alpha];
     let moments = groups.iter().flat_map(|group| [&group.params, &group.adam_m, &group.adam_v]);
     let values = moments.chain([targets]).flatten().map(|x| x.to_bits());

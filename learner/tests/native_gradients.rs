@@ -8,7 +8,7 @@ mod drawn;
 use common::policy::arch::{Activation, PolicyArch};
 use drawn::Drawn;
 use learner::native::NativeTrainer;
-use learner::trainer::{ActionUnits, SacConfig, TrainState, Trainer};
+use learner::trainer::{ActionUnits, CriticArch, TrainState, Trainer, TrainerConfig};
 
 const SEED: u128 = 8;
 const OBS: usize = 4;
@@ -124,18 +124,15 @@ impl Case {
     }
 }
 
-fn config() -> SacConfig {
-    SacConfig {
-        policy: PolicyArch {
-            obs_dim: OBS,
-            act_dim: ACT,
-            hidden: ACTOR_WIDTHS[1..3].to_vec(),
-            activation: Activation::Tanh,
-            log_std_min: LOG_STD[0] as f32,
-            log_std_max: LOG_STD[1] as f32,
-        },
-        critic_hidden: CRITIC_WIDTHS[1..3].to_vec(),
-        critic_activation: Activation::Tanh,
+fn config() -> TrainerConfig {
+    TrainerConfig {
+        policy: PolicyArch::mlp_gaussian(
+            (OBS, ACT),
+            &ACTOR_WIDTHS[1..3],
+            Activation::Tanh,
+            (LOG_STD[0] as f32, LOG_STD[1] as f32),
+        ),
+        critic: CriticArch::mlp(OBS, ACT, &CRITIC_WIDTHS[1..3], Activation::Tanh),
         critic_loss_factor: LOSS_FACTOR as f32,
         critic_action_units: ActionUnits::Env,
         log_prob_units: ActionUnits::Env,

@@ -9,31 +9,20 @@ use common::runtime::seed::SavedRng;
 use learner::checkpoint::{Checkpoint, load, newest, prune, save};
 use learner::init::train_state;
 use learner::native::NativeTrainer;
-use learner::trainer::{ActionUnits, AlphaLoss, Batch, Noise, SacConfig, TrainState, Trainer};
+use learner::trainer::{ActionUnits, AlphaLoss, Batch, Noise, TrainState, Trainer, TrainerConfig};
 use learner::training_loop::{NOISE, fill_normal};
 use rand_pcg::Pcg64;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-fn config(hidden: usize) -> SacConfig {
-    SacConfig {
-        policy: PolicyArch {
-            obs_dim: 3,
-            act_dim: 2,
-            hidden: vec![hidden; 2],
-            activation: Activation::Relu,
-            log_std_min: -20.0,
-            log_std_max: 2.0,
-        },
-        critic_hidden: vec![hidden; 2],
-        critic_activation: Activation::Relu,
+fn config(hidden: usize) -> TrainerConfig {
+    TrainerConfig {
         critic_loss_factor: 1.0,
         critic_action_units: ActionUnits::Normalised,
         log_prob_units: ActionUnits::Normalised,
         alpha_loss: AlphaLoss::Log,
         action_scale: vec![1.0; 2],
         action_bias: vec![0.0; 2],
-        batch_size: 16,
         lr_actor: 1e-3,
         lr_critic: 1e-3,
         lr_alpha: 1e-3,
@@ -41,6 +30,11 @@ fn config(hidden: usize) -> SacConfig {
         tau: 0.005,
         target_entropy: Some(-2.0),
         alpha_init: 1.0,
+        ..TrainerConfig::sac(
+            PolicyArch::mlp_gaussian((3, 2), &[hidden; 2], Activation::Relu, (-20.0, 2.0)),
+            &[hidden; 2],
+            16,
+        )
     }
 }
 
@@ -63,12 +57,13 @@ fn update(trainer: &mut dyn Trainer, noise: &mut Pcg64, seed: u64) {
         discount: &discount,
         next_obs: &next_obs,
         weight: &weight,
+        ..Batch::default()
     };
-    trainer.update(&batch, &Noise { next_action: &next_action, action: &own }).unwrap();
+    trainer.update(&batch, &Noise { next_action: &next_action, action: &own, extra: &[] }).unwrap();
     trainer.pop_td_abs(&mut [0.0; 16]).unwrap();
 }
 
-fn trained(updates: u64) -> (SacConfig, TrainState, Pcg64) {
+fn trained(updates: u64) -> (TrainerConfig, TrainState, Pcg64) {
     let (config, mut noise) = (config(8), Pcg64::new(5, 5));
     let state = train_state(&config, &mut Pcg64::new(1, 1));
     let mut trainer = NativeTrainer::new(config.clone(), state, 1).unwrap();
@@ -76,7 +71,7 @@ fn trained(updates: u64) -> (SacConfig, TrainState, Pcg64) {
     (config, trainer.state(), noise)
 }
 
-fn saved(dir: &Path) -> (SacConfig, Checkpoint, std::path::PathBuf) {
+fn saved(dir: &Path) -> (TrainerConfig, Checkpoint, std::path::PathBuf) {
     let (config, state, noise) = trained(7);
     let checkpoint = Checkpoint {
         state,

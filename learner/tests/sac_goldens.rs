@@ -9,12 +9,10 @@ use common::policy::arch::{Activation, PolicyArch};
 use golden::{assert_near, floats, numbers, of_kind};
 use learner::init::group;
 use learner::native::NativeTrainer;
-use learner::trainer::{
-    ActionUnits, AlphaLoss, Batch, Noise, SacConfig, TrainState, Trainer, critic_layout,
-};
+use learner::trainer::{ActionUnits, AlphaLoss, Batch, Noise, TrainState, Trainer, TrainerConfig};
 use serde_json::Value;
 
-type Factory = dyn Fn(SacConfig, TrainState) -> Box<dyn Trainer>;
+type Factory = dyn Fn(TrainerConfig, TrainState) -> Box<dyn Trainer>;
 
 #[test]
 fn the_native_backend_follows_the_reference() {
@@ -60,9 +58,12 @@ fn check(name: &str, file: &Value, make: &Factory) {
         }
         let [obs, action, reward, discount, next_obs, weight] =
             columns.each_ref().map(Vec::as_slice);
-        let batch = Batch { obs, action, reward, discount, next_obs, weight };
+        let batch = Batch { obs, action, reward, discount, next_obs, weight, ..Batch::default() };
         trainer
-            .update(&batch, &Noise { next_action: &noise[2 * k], action: &noise[2 * k + 1] })
+            .update(
+                &batch,
+                &Noise { next_action: &noise[2 * k], action: &noise[2 * k + 1], extra: &[] },
+            )
             .unwrap();
 
         let mut td_abs = vec![0.0; config.batch_size];
@@ -105,7 +106,7 @@ fn check(name: &str, file: &Value, make: &Factory) {
     }
 }
 
-fn config(config: &Value) -> SacConfig {
+fn config(config: &Value) -> TrainerConfig {
     let number = |key: &str| config[key].as_f64().unwrap() as f32;
     let size = |value: &Value| usize::try_from(value.as_u64().unwrap()).unwrap();
     let widths = |key: &str| config[key].as_array().unwrap().iter().map(size).collect::<Vec<_>>();
@@ -122,24 +123,13 @@ fn config(config: &Value) -> SacConfig {
             .unwrap_or_else(|| panic!("{key} = {value}"))
     };
     let units = [ActionUnits::Normalised, ActionUnits::Env];
-    SacConfig {
-        policy: PolicyArch {
-            obs_dim: size(&config["obs_dim"]),
-            act_dim: size(&config["act_dim"]),
-            hidden: widths("actor_hidden"),
-            activation,
-            log_std_min: number("log_std_min"),
-            log_std_max: number("log_std_max"),
-        },
-        critic_hidden: widths("critic_hidden"),
-        critic_activation: activation,
+    TrainerConfig {
         critic_loss_factor: number("critic_loss_factor"),
         critic_action_units: units[choose("critic_action_space", &["normalised", "env"])],
         log_prob_units: units[choose("tanh_correction", &["exact", "exact_with_scale"])],
         alpha_loss: [AlphaLoss::Log, AlphaLoss::Exp][choose("alpha_loss_form", &["log", "exp"])],
         action_scale: floats(&config["action_scale"]),
         action_bias: floats(&config["action_bias"]),
-        batch_size: size(&config["batch"]),
         lr_actor: number("lr_actor"),
         lr_critic: number("lr_critic"),
         lr_alpha: number("lr_alpha"),
@@ -147,6 +137,16 @@ fn config(config: &Value) -> SacConfig {
         tau: number("tau"),
         target_entropy: Some(number("target_entropy")),
         alpha_init: 1.0,
+        ..TrainerConfig::sac(
+            PolicyArch::mlp_gaussian(
+                (size(&config["obs_dim"]), size(&config["act_dim"])),
+                &widths("actor_hidden"),
+                activation,
+                (number("log_std_min"), number("log_std_max")),
+            ),
+            &widths("critic_hidden"),
+            size(&config["batch"]),
+        )
     }
 }
 
@@ -194,13 +194,12 @@ impl Values {
 }
 
 impl Tensors {
-    fn new(config: &SacConfig) -> Self {
+    fn new(config: &TrainerConfig) -> Self {
         let mut tensors = Vec::new();
         for entry in config.policy.tensor_layout().entries {
             tensors.push((format!("actor.{}", entry.name), Vector::Actor, entry.range()));
         }
-        let critic =
-            critic_layout(config.policy.obs_dim, config.policy.act_dim, &config.critic_hidden);
+        let critic = config.critic.tensor_layout();
         for (prefix, vector) in [("critic", Vector::Critics), ("target", Vector::Targets)] {
             for twin in 0..2 {
                 let shift = twin * critic.parameters;
@@ -229,7 +228,7 @@ impl Tensors {
             critics: group(fill(Vector::Critics)),
             targets: fill(Vector::Targets),
             log_alpha: group(fill(Vector::LogAlpha)),
-            updates: 0,
+            ..TrainState::default()
         }
     }
 

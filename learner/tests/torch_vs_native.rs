@@ -10,7 +10,7 @@ use learner::init;
 use learner::native::NativeTrainer;
 use learner::torch::TorchTrainer;
 use learner::trainer::{
-    ActionUnits, AlphaLoss, Batch, Noise, SacConfig, TrainState, Trainer, TrainerError,
+    ActionUnits, AlphaLoss, Batch, Noise, TrainState, Trainer, TrainerConfig, TrainerError,
 };
 use rand::SeedableRng as _;
 use rand_distr::{Distribution as _, StandardNormal};
@@ -25,25 +25,14 @@ const OBS: usize = 5;
 const ACT: usize = 3;
 const BATCH: usize = 32;
 
-fn config(units: ActionUnits, activation: Activation) -> SacConfig {
-    SacConfig {
-        policy: PolicyArch {
-            obs_dim: OBS,
-            act_dim: ACT,
-            hidden: vec![24, 16],
-            activation,
-            log_std_min: -20.0,
-            log_std_max: 2.0,
-        },
-        critic_hidden: vec![20, 12],
-        critic_activation: activation,
+fn config(units: ActionUnits, activation: Activation) -> TrainerConfig {
+    TrainerConfig {
         critic_loss_factor: 0.5,
         critic_action_units: units,
         log_prob_units: units,
         alpha_loss: if units == ActionUnits::Env { AlphaLoss::Exp } else { AlphaLoss::Log },
         action_scale: vec![2.0, 0.5, 1.5],
         action_bias: vec![0.0, 0.25, -1.0],
-        batch_size: BATCH,
         lr_actor: 3e-4,
         lr_critic: 1e-3,
         lr_alpha: 5e-4,
@@ -51,6 +40,11 @@ fn config(units: ActionUnits, activation: Activation) -> SacConfig {
         tau: 0.005,
         target_entropy: Some(-3.0),
         alpha_init: 0.5,
+        ..TrainerConfig::sac(
+            PolicyArch::mlp_gaussian((OBS, ACT), &[24, 16], activation, (-20.0, 2.0)),
+            &[20, 12],
+            BATCH,
+        )
     }
 }
 
@@ -84,9 +78,9 @@ impl Step {
     fn take(&self, trainer: &mut dyn Trainer) -> Vec<f32> {
         let [obs, action, reward, discount, next_obs, weight] =
             self.columns.each_ref().map(Vec::as_slice);
-        let batch = Batch { obs, action, reward, discount, next_obs, weight };
+        let batch = Batch { obs, action, reward, discount, next_obs, weight, ..Batch::default() };
         let [next_action, action] = self.noise.each_ref().map(Vec::as_slice);
-        trainer.update(&batch, &Noise { next_action, action }).unwrap();
+        trainer.update(&batch, &Noise { next_action, action, extra: &[] }).unwrap();
         let mut td_abs = vec![0.0; BATCH];
         trainer.pop_td_abs(&mut td_abs).unwrap();
         td_abs
@@ -214,8 +208,10 @@ fn resuming_gives_the_same_bits() {
 fn a_fixed_temperature_stays() {
     for device in devices("a_fixed_temperature_stays") {
         let mut rng = Pcg64::seed_from_u64(SEED);
-        let config =
-            SacConfig { target_entropy: None, ..config(ActionUnits::Normalised, Activation::Relu) };
+        let config = TrainerConfig {
+            target_entropy: None,
+            ..config(ActionUnits::Normalised, Activation::Relu)
+        };
         let state = init::train_state(&config, &mut rng);
         let mut torch = TorchTrainer::new(config, state.clone(), device, 1).unwrap();
         Step::draw(&mut rng).take(&mut torch);
@@ -240,8 +236,16 @@ fn what_does_not_fit_is_refused_by_name_and_changes_nothing() {
     let step = Step::draw(&mut rng);
     let [obs, action, reward, discount, next_obs, weight] =
         step.columns.each_ref().map(Vec::as_slice);
-    let batch = Batch { obs, action, reward, discount, next_obs: &next_obs[1..], weight };
-    let noise = Noise { next_action: &step.noise[0], action: &step.noise[1] };
+    let batch = Batch {
+        obs,
+        action,
+        reward,
+        discount,
+        next_obs: &next_obs[1..],
+        weight,
+        ..Batch::default()
+    };
+    let noise = Noise { next_action: &step.noise[0], action: &step.noise[1], extra: &[] };
     let refused = torch.update(&batch, &noise).unwrap_err().to_string();
     assert_eq!(refused, "next_obs has 159 elements, expected 160");
     assert_eq!(torch.state(), state);

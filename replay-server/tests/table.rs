@@ -24,6 +24,8 @@ fn layout() -> ItemLayout {
     ItemLayout::transition(&EnvSpec {
         id: "Pendulum-v1".into(),
         obs_dim: 3,
+        obs_image: None,
+        actions: common::spec::ActionKind::Continuous,
         act_dim: 1,
         action_low: vec![-2.0],
         action_high: vec![2.0],

@@ -12,14 +12,12 @@ const SECONDS: f64 = 2.0;
 const SIZES: [usize; 4] = [17, 256, 256, 12];
 
 pub(super) fn measure(clock: &Clock, _: &Peers) -> anyhow::Result<Vec<Row>> {
-    let arch = PolicyArch {
-        obs_dim: SIZES[0],
-        act_dim: SIZES[3] / 2,
-        hidden: SIZES[1..3].to_vec(),
-        activation: Activation::Relu,
-        log_std_min: -20.0,
-        log_std_max: 2.0,
-    };
+    let arch = PolicyArch::mlp_gaussian(
+        (SIZES[0], SIZES[3] / 2),
+        &SIZES[1..3],
+        Activation::Relu,
+        (-20.0, 2.0),
+    );
     let mut net = PolicyNet::new(&arch)?;
     net.set_weights(&vec![0.01; arch.tensor_layout().parameters])?;
     let obs = [0.5; SIZES[0]];

@@ -9,7 +9,7 @@ use common::runtime::seed::SeedTree;
 use learner::backend::sac_config;
 use learner::init::train_state;
 use learner::native::NativeTrainer;
-use learner::trainer::{Batch, Noise, SacConfig, TrainState, Trainer};
+use learner::trainer::{Batch, Noise, TrainerConfig, TrainState, Trainer};
 use learner::training_loop::fill_normal;
 
 const SECONDS: f64 = 4.0;
@@ -80,7 +80,7 @@ fn peer(
 fn updates(
     clock: &Clock,
     (_, obs_dim, act_dim, hidden, batch_size): (&str, usize, usize, usize, usize),
-    make: impl Fn(SacConfig, TrainState) -> anyhow::Result<Box<dyn Trainer>>,
+    make: impl Fn(TrainerConfig, TrainState) -> anyhow::Result<Box<dyn Trainer>>,
 ) -> anyhow::Result<f64> {
     let bounds = |bound: f64| format!("{:?}", vec![bound; act_dim]);
     let set = vec![

@@ -6,13 +6,16 @@
 //!
 //! `config/default.toml` is embedded; it names, documents and defaults every key. docs/configuration.md is made from it.
 
+mod algorithms;
 mod load;
 mod validate;
 
 pub use load::{ConfigError, Layers, Origin, Resolved, load, load_run};
 
-use crate::policy::arch::{Activation, PolicyArch};
-use crate::spec::{EnvSpec, digest64};
+pub use algorithms::*;
+
+use crate::policy::arch::{Activation, Body, CfcMode, Conv, Head, LogStd, Mlp, PolicyArch};
+use crate::spec::{ActionKind, EnvSpec, digest64};
 use crate::telemetry::logs::LogFormat;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -36,6 +39,9 @@ pub struct Config {
     pub actor: Actor,
     pub evaluator: Evaluator,
     pub learner: Learner,
+    pub lac: Lac,
+    pub bcq: Bcq,
+    pub offline: Offline,
     pub telemetry: Telemetry,
 }
 
@@ -49,12 +55,28 @@ pub struct Cluster {
     pub act_dim: usize,
     pub action_low: Vec<f32>,
     pub action_high: Vec<f32>,
+    pub actions: ActionKind,
+    pub obs_image: Vec<usize>,
     pub gamma: f64,
     pub n_step: usize,
+    pub truncation_bootstrap: bool,
+    pub network: Network,
     pub hidden: Vec<usize>,
     pub activation: Activation,
+    pub layer_norm: bool,
+    pub lstm_layers: usize,
+    pub neurons: usize,
+    pub cfc_mode: CfcMode,
+    pub wiring_seed: u64,
+    pub sigma: Sigma,
     pub log_std_min: f32,
     pub log_std_max: f32,
+    pub mean_bound: f32,
+    pub normalise_obs: bool,
+    pub obs_clip: f32,
+    pub sequence_len: usize,
+    pub burn_in: usize,
+    pub cost_horizon: usize,
 }
 
 /// Where the processes meet.
@@ -77,6 +99,8 @@ pub struct Run {
     pub actors: u32,
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
+    pub track_metrics: bool,
+    pub track_trajectories: bool,
 }
 
 /// How a table chooses items.
@@ -117,6 +141,11 @@ pub struct Actor {
     pub spool_rows: usize,
     #[serde(with = "humantime_serde")]
     pub policy_age_max: Duration,
+    pub exploration: Exploration,
+    pub exploration_sigma: f32,
+    pub ou_theta: f32,
+    pub ou_dt: f32,
+    pub record: String,
     #[serde(with = "humantime_serde")]
     pub step_deadline: Duration,
 }
@@ -144,26 +173,6 @@ pub enum BackendKind {
     Torch,
 }
 
-/// Units of an action.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ActionUnits {
-    /// The squashed action in [-1, 1], as it lies in the replay row.
-    Normalised,
-    /// `action * scale + bias`, the environment's.
-    Env,
-}
-
-/// How the temperature's loss is written (SEED-SPEC §1.2, switch 9).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AlphaLoss {
-    /// -mean(log_alpha * (log_prob + target_entropy))
-    Log,
-    /// -exp(log_alpha) * mean(log_prob + target_entropy)
-    Exp,
-}
-
 /// The learner.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -172,16 +181,39 @@ pub struct Learner {
     pub backend: BackendKind,
     pub device: String,
     pub threads: usize,
+    pub algorithm: Algorithm,
     pub batch_size: usize,
+    pub critics: usize,
+    pub critic_network: Network,
     pub critic_hidden: Vec<usize>,
+    pub critic_neurons: usize,
+    pub init: Init,
     pub lr_actor: f32,
     pub lr_critic: f32,
     pub lr_alpha: f32,
+    pub lr_schedule: LrSchedule,
+    pub lr_schedule_steps: u64,
+    pub lr_schedule_updates: u64,
+    pub lr_actor_final: f32,
+    pub lr_critic_final: f32,
+    pub lr_alpha_final: f32,
     pub adam_eps: f32,
+    pub adam_beta1: f32,
+    pub adam_beta2: f32,
     pub tau: f32,
+    pub target_updates: u64,
+    pub target_actor: TargetActor,
+    pub critic_reduce: Reduce,
+    pub tanh_correction: TanhCorrection,
+    pub discrete_loss: DiscreteLoss,
+    pub stored_state: StoredState,
+    pub weights_in_actor_loss: bool,
+    pub priority_rule: PriorityRule,
+    pub normaliser_frozen: bool,
     pub alpha_auto: bool,
     pub alpha_init: f32,
     pub target_entropy_per_dim: f32,
+    pub target_entropy_ratio: f32,
     pub alpha_loss: AlphaLoss,
     pub critic_loss_factor: f32,
     pub critic_action_units: ActionUnits,
@@ -191,6 +223,8 @@ pub struct Learner {
     pub publish_updates: u64,
     pub checkpoint_updates: u64,
     pub checkpoint_keep: usize,
+    pub checkpoint_contents: Vec<String>,
+    pub watch: String,
     pub updates_max: u64,
     pub log_updates: u64,
 }
@@ -217,22 +251,41 @@ impl Resolved {
             let key = if cluster.obs_dim == 0 { "cluster.obs_dim" } else { "cluster.act_dim" };
             return Err(self.invalid(key, unset));
         }
-        for (key, bounds) in [
+        let bounds = match cluster.actions {
+            ActionKind::Continuous => cluster.act_dim,
+            ActionKind::Discrete => 0,
+        };
+        for (key, values) in [
             ("cluster.action_low", &cluster.action_low),
             ("cluster.action_high", &cluster.action_high),
         ] {
-            if bounds.len() != cluster.act_dim || bounds.iter().any(|bound| !bound.is_finite()) {
-                return Err(
-                    self.invalid(key, format!("must be {} finite numbers", cluster.act_dim))
-                );
+            if values.len() != bounds || values.iter().any(|bound| !bound.is_finite()) {
+                let kind = cluster.actions;
+                let expected = format!("must be {bounds} finite numbers for {kind:?} actions");
+                return Err(self.invalid(key, expected));
             }
         }
         if cluster.action_low.iter().zip(&cluster.action_high).any(|(low, high)| low >= high) {
             return Err(self.invalid("cluster.action_low", "must be below cluster.action_high"));
         }
+        let obs_image = match cluster.obs_image[..] {
+            [] => None,
+            [c, h, w] if c.saturating_mul(h).saturating_mul(w) == cluster.obs_dim => {
+                Some([c, h, w])
+            }
+            _ => {
+                let expected = format!(
+                    "must be empty or [channels, height, width] with cluster.obs_dim = {} numbers",
+                    cluster.obs_dim
+                );
+                return Err(self.invalid("cluster.obs_image", expected));
+            }
+        };
         Ok(EnvSpec {
             id: cluster.env.clone(),
             obs_dim: cluster.obs_dim,
+            obs_image,
+            actions: cluster.actions,
             act_dim: cluster.act_dim,
             action_low: cluster.action_low.clone(),
             action_high: cluster.action_high.clone(),
@@ -241,16 +294,64 @@ impl Resolved {
     }
 }
 
+/// The convolutions of the nature-CNN (Mnih et al. 2015), for images of at least 36 by 36.
+const NATURE_CNN: [Conv; 3] = [
+    Conv { filters: 32, kernel: 8, stride: 4 },
+    Conv { filters: 64, kernel: 4, stride: 2 },
+    Conv { filters: 64, kernel: 3, stride: 1 },
+];
+
+/// For smaller images, down to 8 by 8.
+const SMALL_CNN: [Conv; 2] =
+    [Conv { filters: 16, kernel: 3, stride: 2 }, Conv { filters: 32, kernel: 3, stride: 1 }];
+
 impl Config {
+    /// A body of the configured kind.
+    pub fn body(&self, network: Network, hidden: &[usize], neurons: usize, spec: &EnvSpec) -> Body {
+        let c = &self.cluster;
+        let mlp =
+            Mlp { hidden: hidden.to_vec(), activation: c.activation, layer_norm: c.layer_norm };
+        let wiring_seed = c.wiring_seed;
+        match network {
+            Network::Mlp => Body::Mlp(mlp),
+            Network::Cnn => {
+                let image = spec.obs_image.unwrap_or([1, 1, spec.obs_dim]);
+                let large = image[1].min(image[2]) >= 36;
+                let convs = if large { NATURE_CNN.to_vec() } else { SMALL_CNN.to_vec() };
+                Body::Cnn { image, convs, dense: mlp }
+            }
+            Network::Lstm => Body::Lstm { layers: c.lstm_layers, hidden: hidden[0] },
+            Network::Liquid => Body::Liquid { neurons, wiring_seed },
+            Network::Ncp => Body::Ncp { neurons, wiring_seed },
+            Network::Cfc => Body::Cfc {
+                hidden: hidden[0],
+                mode: c.cfc_mode,
+                backbone: hidden[1..].to_vec(),
+                mixed_memory: false,
+            },
+            Network::WiredCfc => Body::WiredCfc { units: neurons, mode: c.cfc_mode, wiring_seed },
+        }
+    }
+
     /// The policy network for an environment of these shapes.
     pub fn policy_arch(&self, spec: &EnvSpec) -> PolicyArch {
+        let c = &self.cluster;
+        let log_std = match c.sigma {
+            Sigma::Conditioned => {
+                LogStd::Conditioned { min: c.log_std_min, max: c.log_std_max }
+            }
+            Sigma::Free => LogStd::Free,
+        };
+        let mean_bound = (c.mean_bound > 0.0).then_some(c.mean_bound);
         PolicyArch {
             obs_dim: spec.obs_dim,
             act_dim: spec.act_dim,
-            hidden: self.cluster.hidden.clone(),
-            activation: self.cluster.activation,
-            log_std_min: self.cluster.log_std_min,
-            log_std_max: self.cluster.log_std_max,
+            body: self.body(c.network, &c.hidden, c.neurons, spec),
+            head: match spec.actions {
+                ActionKind::Continuous => Head::Gaussian { log_std, mean_bound },
+                ActionKind::Discrete => Head::Categorical,
+            },
+            obs_clip: c.normalise_obs.then_some(c.obs_clip),
         }
     }
 

@@ -16,6 +16,7 @@ use std::ops::Range;
 #[derive(Debug, Clone)]
 pub struct PolicyNet {
     arch: PolicyArch,
+    log_std_bounds: (f32, f32),
     isa: Isa,
     /// The hidden layers, then both heads as one (2A, h) layer.
     layers: Vec<Layer>,
@@ -44,14 +45,15 @@ impl PolicyNet {
     /// An architecture that [`PolicyArch::validate`] refuses.
     pub fn with_isa(arch: &PolicyArch, isa: Isa) -> Result<Self, ArchError> {
         arch.validate()?;
+        let (mlp, log_std_bounds) = arch.as_mlp_gaussian().expect("a perceptron");
         let layout = arch.tensor_layout();
         let range = |name: &str| layout.entry(name).expect("the layout has every layer").range();
 
-        let mut layers = Vec::with_capacity(arch.hidden.len() + 1);
-        let mut ranges = Vec::with_capacity(arch.hidden.len() + 1);
+        let mut layers = Vec::with_capacity(mlp.hidden.len() + 1);
+        let mut ranges = Vec::with_capacity(mlp.hidden.len() + 1);
         let mut width = arch.obs_dim;
-        for (i, &hidden) in arch.hidden.iter().enumerate() {
-            layers.push(Layer::new(width, hidden, Some(arch.activation)));
+        for (i, &hidden) in mlp.hidden.iter().enumerate() {
+            layers.push(Layer::new(width, hidden, Some(mlp.activation)));
             ranges.push((range(&format!("trunk.{i}.weight")), range(&format!("trunk.{i}.bias"))));
             width = hidden;
         }
@@ -62,7 +64,7 @@ impl PolicyNet {
             range("mu.bias").start..range("log_std.bias").end,
         ));
         let (scratch, mu, log_std) = Default::default();
-        Ok(Self { arch: arch.clone(), isa, layers, ranges, scratch, mu, log_std })
+        Ok(Self { arch: arch.clone(), log_std_bounds, isa, layers, ranges, scratch, mu, log_std })
     }
 
     /// The architecture that it was made for.
@@ -89,7 +91,8 @@ impl PolicyNet {
     /// # Panics
     /// If the length of `obs` is not a multiple of O.
     pub fn forward(&mut self, obs: &[f32]) -> Heads<'_> {
-        let PolicyArch { obs_dim, act_dim, log_std_min, log_std_max, .. } = self.arch;
+        let PolicyArch { obs_dim, act_dim, .. } = self.arch;
+        let (log_std_min, log_std_max) = self.log_std_bounds;
         let batch = obs.len() / obs_dim;
         assert_eq!(batch * obs_dim, obs.len(), "obs is (B, {obs_dim})");
         self.grow(batch);

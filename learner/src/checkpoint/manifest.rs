@@ -1,9 +1,9 @@
 //! The manifest of a checkpoint: everything that is no tensor, and what the other files must look like.
 
 use super::{CheckpointError, FORMAT, MANIFEST, foreign};
-use crate::trainer::SacConfig;
+use crate::trainer::{CriticArch, TrainerConfig};
 use common::ids::PolicyVersion;
-use common::policy::arch::{Activation, PolicyArch};
+use common::policy::arch::PolicyArch;
 use common::runtime::seed::SavedRng;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -26,8 +26,8 @@ pub(super) struct Manifest {
     pub(super) policy_version: PolicyVersion,
     /// The policy network.
     pub(super) policy: PolicyArch,
-    /// Each of the two critics.
-    pub(super) critic: Critic,
+    /// Each of the critics.
+    pub(super) critic: CriticArch,
     /// Counts that somebody wants to continue.
     pub(super) counters: BTreeMap<String, u64>,
     /// Generators at their exact position.
@@ -36,20 +36,6 @@ pub(super) struct Manifest {
     pub(super) digests: BTreeMap<String, String>,
     /// BLAKE3 of this file with this field empty.
     pub(super) digest: String,
-}
-
-/// What gives the critics' tensors their meaning.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Critic {
-    hidden: Vec<usize>,
-    activation: Activation,
-}
-
-impl Critic {
-    pub(super) fn of(sac: &SacConfig) -> Self {
-        Self { hidden: sac.critic_hidden.clone(), activation: sac.critic_activation }
-    }
 }
 
 /// The one field that every format has.
@@ -112,13 +98,12 @@ impl Manifest {
     ///
     /// # Errors
     /// The first field that differs.
-    pub(super) fn fits(&self, path: &Path, sac: &SacConfig) -> Result<(), CheckpointError> {
+    pub(super) fn fits(&self, path: &Path, sac: &TrainerConfig) -> Result<(), CheckpointError> {
         if self.policy != sac.policy {
             return Err(foreign(path, "policy", &self.policy, &sac.policy));
         }
-        let critic = Critic::of(sac);
-        if self.critic != critic {
-            return Err(foreign(path, "critic", &self.critic, &critic));
+        if self.critic != sac.critic {
+            return Err(foreign(path, "critic", &self.critic, &sac.critic));
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! [`TrainState`] as named tensors and back: one list of names serves both directions.
 
 use super::{CheckpointError, foreign};
-use crate::trainer::{Group, SacConfig, TrainState, critic_layout};
-use common::policy::arch::TensorLayout;
+use crate::trainer::{Group, TrainerConfig, TrainState};
+use common::policy::layout::TensorLayout;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeSet;
@@ -29,9 +29,9 @@ impl Tensor {
 }
 
 /// The vectors of a state, in the order of [`slices`] and [`from_vectors`].
-fn vectors(sac: &SacConfig) -> Vec<Vector> {
+fn vectors(sac: &TrainerConfig) -> Vec<Vector> {
     let actor = sac.policy.tensor_layout();
-    let critic = critic_layout(sac.policy.obs_dim, sac.policy.act_dim, &sac.critic_hidden);
+    let critic = sac.critic.tensor_layout();
     let mut scalar = TensorLayout::default();
     scalar.push("", &[1]);
     let vector = |name, prefixes: &[&str], part: &str, layout: &TensorLayout| {
@@ -62,7 +62,7 @@ fn vectors(sac: &SacConfig) -> Vec<Vector> {
 
 /// The vectors of `state`, in the order of [`vectors`].
 fn slices(state: &TrainState) -> [&[f32]; 10] {
-    let TrainState { actor, critics, targets, log_alpha, updates: _ } = state;
+    let TrainState { actor, critics, targets, log_alpha, .. } = state;
     [
         &actor.params,
         &actor.adam_m,
@@ -83,14 +83,14 @@ fn from_vectors(vectors: Vec<Vec<f32>>, updates: u64) -> TrainState {
     let mut next = || vectors.next().expect("ten vectors, as many as `vectors` lists");
     let mut group = || Group { params: next(), adam_m: next(), adam_v: next() };
     let (actor, critics, log_alpha) = (group(), group(), group());
-    TrainState { actor, critics, targets: next(), log_alpha, updates }
+    TrainState { actor, critics, targets: next(), log_alpha, updates, ..TrainState::default() }
 }
 
 /// The content of `state.safetensors`.
 ///
 /// # Errors
 /// A vector of another length than the configuration's, or a number that is not finite.
-pub(super) fn write(sac: &SacConfig, state: &TrainState) -> Result<Vec<u8>, CheckpointError> {
+pub(super) fn write(sac: &TrainerConfig, state: &TrainState) -> Result<Vec<u8>, CheckpointError> {
     let mut views = Vec::new();
     for (vector, values) in vectors(sac).into_iter().zip(slices(state)) {
         let expected: usize = vector.tensors.iter().map(Tensor::elements).sum();
@@ -122,7 +122,7 @@ pub(super) fn write(sac: &SacConfig, state: &TrainState) -> Result<Vec<u8>, Chec
 /// not finite.
 pub(super) fn read(
     path: &Path,
-    sac: &SacConfig,
+    sac: &TrainerConfig,
     bytes: &[u8],
     updates: u64,
 ) -> Result<TrainState, CheckpointError> {

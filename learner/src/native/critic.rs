@@ -3,7 +3,7 @@
 use super::elementwise::{AdamStep, adam, polyak};
 use super::mlp::{Activations, Mlp, Packed, Scratch};
 use super::part::{Part, critic_action};
-use crate::trainer::{Batch, Group, SacConfig, TrainState};
+use crate::trainer::{Batch, Group, TrainState, TrainerConfig};
 
 /// What the critic split owns.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Critic {
     /// Takes critic `index` of two out of the state, and makes room.
     pub(super) fn new(
         index: usize,
-        config: &SacConfig,
+        config: &TrainerConfig,
         critic: &Mlp,
         parts: &[Part],
         state: &TrainState,
@@ -71,7 +71,7 @@ impl Critic {
     /// Phase 2: target values of the next actions, values of the stored ones.
     pub(super) fn evaluate(
         &mut self,
-        config: &SacConfig,
+        config: &TrainerConfig,
         critic: &Mlp,
         halves: &[Part],
         batch: &Batch<'_>,
@@ -93,7 +93,7 @@ impl Critic {
     /// Phase 3: L = mean(w (Q − y)²), Adam, Polyak, and the new values of the policy's actions.
     pub(super) fn learn(
         &mut self,
-        config: &SacConfig,
+        config: &TrainerConfig,
         critic: &Mlp,
         halves: &[Part],
         batch: &Batch<'_>,

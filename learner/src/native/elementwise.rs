@@ -17,6 +17,7 @@ pub(crate) fn activation_backward(dy: &mut [f32], h: &[f32], activation: Activat
                 *dy *= 1.0 - h * h;
             }
         }
+        other => unreachable!("{other:?} is left to the torch backend"),
     }
 }
 

@@ -4,8 +4,11 @@
 
 use super::elementwise::{activation_backward, column_sums, dot_rows, outer, weighted_rows};
 use super::gemm::{Finish, Panels, View, product};
-use common::policy::arch::{Activation, PolicyArch, TensorLayout};
 use common::policy::kernels::tanh::tanh_in_place;
+use common::policy::{
+    arch::{Activation, PolicyArch},
+    layout::TensorLayout,
+};
 use std::ops::Range;
 
 /// Where one layer's parameters lie.
@@ -58,11 +61,12 @@ impl Mlp {
 
     /// The policy: its trunk, and both heads as one layer of width 2A (`tensor_layout` puts them side by side).
     pub(crate) fn policy(arch: &PolicyArch) -> Self {
+        let (mlp, _) = arch.as_mlp_gaussian().expect("asked for before");
         let layout = arch.tensor_layout();
         let entry = |name: &str| layout.entry(name).expect("a tensor of tensor_layout").range();
         let mut input = arch.obs_dim;
         let mut layers = Vec::new();
-        for (i, &output) in arch.hidden.iter().enumerate() {
+        for (i, &output) in mlp.hidden.iter().enumerate() {
             let (weight, bias) =
                 (entry(&format!("trunk.{i}.weight")), entry(&format!("trunk.{i}.bias")));
             layers.push(Layer { weight, bias, input, output });
@@ -71,7 +75,7 @@ impl Mlp {
         let weight = entry("mu.weight").start..entry("log_std.weight").end;
         let bias = entry("mu.bias").start..entry("log_std.bias").end;
         layers.push(Layer { weight, bias, input, output: 2 * arch.act_dim });
-        Self { layers, activation: arch.activation }
+        Self { layers, activation: mlp.activation }
     }
 
     /// Room for `rows` rows.

@@ -17,7 +17,7 @@ mod team;
 mod tile;
 
 use crate::trainer::{
-    Batch, Group, Noise, SacConfig, TrainState, Trainer, TrainerError, UpdateStats, critic_layout,
+    Batch, Group, Noise, NoiseSizes, TrainState, Trainer, TrainerConfig, TrainerError, UpdateStats,
 };
 use sac::Sac;
 use team::Team;
@@ -37,7 +37,11 @@ impl NativeTrainer {
     ///
     /// # Errors
     /// A state whose lengths do not fit the configuration; no threads to be had.
-    pub fn new(config: SacConfig, state: TrainState, threads: usize) -> Result<Self, TrainerError> {
+    pub fn new(
+        config: TrainerConfig,
+        state: TrainState,
+        threads: usize,
+    ) -> Result<Self, TrainerError> {
         check_state(&config, &state)?;
         let device = "cpu".to_owned();
         let team = Team::new(threads).map_err(|error| TrainerError::Device {
@@ -81,6 +85,7 @@ impl Trainer for NativeTrainer {
             alpha: sums.alpha / count,
             entropy: sums.entropy / count,
             q_mean: sums.q_mean / count,
+            ..UpdateStats::default()
         }
     }
 
@@ -99,6 +104,18 @@ impl Trainer for NativeTrainer {
         Ok(())
     }
 
+    fn noise_sizes(&self) -> NoiseSizes {
+        let each = self.sac.config().batch_size * self.sac.config().policy.act_dim;
+        NoiseSizes { next_action: each, action: each, extra: 0 }
+    }
+
+    fn reconfigure(&mut self, config: &TrainerConfig) -> Result<(), TrainerError> {
+        config.plain_sac().map_err(TrainerError::Unsupported)?;
+        self.sac.config().same_networks(config).map_err(TrainerError::Unsupported)?;
+        self.sac.reconfigure(config.clone());
+        Ok(())
+    }
+
     fn describe(&self) -> String {
         format!("native ({} threads)", self.threads)
     }
@@ -109,7 +126,7 @@ fn expect(what: &'static str, got: usize, expected: usize) -> Result<(), Trainer
 }
 
 fn check_batch(
-    config: &SacConfig,
+    config: &TrainerConfig,
     batch: &Batch<'_>,
     noise: &Noise<'_>,
 ) -> Result<(), TrainerError> {
@@ -125,14 +142,14 @@ fn check_batch(
     expect("noise.action", noise.action.len(), act)
 }
 
-fn check_state(config: &SacConfig, state: &TrainState) -> Result<(), TrainerError> {
+fn check_state(config: &TrainerConfig, state: &TrainState) -> Result<(), TrainerError> {
     let group = |what, group: &Group, expected| {
         expect(what, group.params.len(), expected)?;
         expect(what, group.adam_m.len(), expected)?;
         expect(what, group.adam_v.len(), expected)
     };
     let arch = &config.policy;
-    let critics = 2 * critic_layout(arch.obs_dim, arch.act_dim, &config.critic_hidden).parameters;
+    let critics = 2 * config.critic.tensor_layout().parameters;
     group("state.actor", &state.actor, arch.tensor_layout().parameters)?;
     group("state.critics", &state.critics, critics)?;
     expect("state.targets", state.targets.len(), critics)?;

@@ -2,7 +2,7 @@
 
 use super::critic::Critic;
 use super::mlp::{Activations, Mlp, Packed, Scratch};
-use crate::trainer::{ActionUnits, Batch, Noise, SacConfig};
+use crate::trainer::{ActionUnits, Batch, Noise, TrainerConfig};
 
 /// Parts that the rows of a batch are split into.
 pub(super) const PARTS: usize = 2;
@@ -52,7 +52,7 @@ pub(super) struct Sampled {
 
 impl Part {
     /// Room for half `index` of two.
-    pub(super) fn new(index: usize, config: &SacConfig, policy: &Mlp, critic: &Mlp) -> Self {
+    pub(super) fn new(index: usize, config: &TrainerConfig, policy: &Mlp, critic: &Mlp) -> Self {
         let bounds = [index, index + 1].map(|part| part * config.batch_size / PARTS);
         let (first, rows, act_dim) = (bounds[0], bounds[1] - bounds[0], config.policy.act_dim);
         let sampled = || Sampled {
@@ -85,7 +85,7 @@ impl Part {
     /// Phase 1: both policy samples of these rows.
     pub(super) fn sample(
         &mut self,
-        config: &SacConfig,
+        config: &TrainerConfig,
         policy: &Mlp,
         params: &[f32],
         batch: &Batch<'_>,
@@ -102,7 +102,7 @@ impl Part {
     }
 
     /// Phase 4a: dQ/da of min(Q1, Q2), through the critic that attains it, into `d_action`.
-    pub(super) fn choose_critic(&mut self, config: &SacConfig, critic: &Mlp, twins: &[Critic]) {
+    pub(super) fn choose_critic(&mut self, config: &TrainerConfig, critic: &Mlp, twins: &[Critic]) {
         let (obs_dim, act_dim) = (config.policy.obs_dim, config.policy.act_dim);
         let [q1, q2] = [0, 1].map(|c: usize| twins[c].policy_kept[self.index].output());
         self.min_q_sum = q1.iter().zip(q2).map(|(q1, q2)| f64::from(q1.min(*q2))).sum();
@@ -132,13 +132,13 @@ impl Part {
     /// With t = tanh u, u = μ + σξ: d lp/du = 2t and d lp/d(log σ) = −1 + 2t·σξ (the Gaussian term depends on ξ alone).
     pub(super) fn policy_gradient(
         &mut self,
-        config: &SacConfig,
+        config: &TrainerConfig,
         policy: &Mlp,
         params: &[f32],
         alpha: f32,
     ) {
         let act_dim = config.policy.act_dim;
-        let (low, high) = (config.policy.log_std_min, config.policy.log_std_max);
+        let (_, (low, high)) = config.plain_policy();
         #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^24")]
         let share = 1.0 / config.batch_size as f32;
         let heads = self.own.kept.output().chunks_exact(2 * act_dim);
@@ -176,9 +176,9 @@ impl Part {
 impl Sampled {
     /// From the policy's outputs in `kept`: a = tanh(μ + σξ), its log-probability (form E, SEED-SPEC §2.2), and the
     /// critic's input.
-    fn draw(&mut self, config: &SacConfig, obs: &[f32], noise: &[f32]) {
+    fn draw(&mut self, config: &TrainerConfig, obs: &[f32], noise: &[f32]) {
         let (obs_dim, act_dim) = (config.policy.obs_dim, config.policy.act_dim);
-        let (low, high) = (config.policy.log_std_min, config.policy.log_std_max);
+        let (_, (low, high)) = config.plain_policy();
         let log_scale = match config.log_prob_units {
             ActionUnits::Normalised => 0.0,
             ActionUnits::Env => config.action_scale.iter().map(|scale| scale.ln()).sum(),
@@ -212,7 +212,7 @@ impl Sampled {
 }
 
 /// A normalised action in the critic's units.
-pub(super) fn critic_action(config: &SacConfig, j: usize, action: f32) -> f32 {
+pub(super) fn critic_action(config: &TrainerConfig, j: usize, action: f32) -> f32 {
     match config.critic_action_units {
         ActionUnits::Normalised => action,
         ActionUnits::Env => action * config.action_scale[j] + config.action_bias[j],
@@ -220,7 +220,7 @@ pub(super) fn critic_action(config: &SacConfig, j: usize, action: f32) -> f32 {
 }
 
 /// d(critic's action) / d(normalised action).
-fn critic_scale(config: &SacConfig, j: usize) -> f32 {
+fn critic_scale(config: &TrainerConfig, j: usize) -> f32 {
     match config.critic_action_units {
         ActionUnits::Normalised => 1.0,
         ActionUnits::Env => config.action_scale[j],

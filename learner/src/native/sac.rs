@@ -15,14 +15,12 @@ use super::elementwise::{AdamStep, adam, add};
 use super::mlp::Mlp;
 use super::part::{PARTS, Part};
 use super::team::Team;
-use crate::trainer::{
-    AlphaLoss, Batch, Group, Noise, SacConfig, TrainState, UpdateStats, critic_layout,
-};
+use crate::trainer::{AlphaLoss, Batch, Group, Noise, TrainState, TrainerConfig, UpdateStats};
 
 /// Everything an update works on. Allocated once.
 #[derive(Debug)]
 pub(crate) struct Sac {
-    config: SacConfig,
+    config: TrainerConfig,
     policy: Mlp,
     critic: Mlp,
     actor: Group,
@@ -40,12 +38,12 @@ pub(crate) struct Sac {
 
 impl Sac {
     /// Room for everything, and the state taken over; its lengths are checked by the caller.
-    pub(crate) fn new(config: SacConfig, state: &TrainState) -> Self {
+    pub(crate) fn new(config: TrainerConfig, state: &TrainState) -> Self {
         let arch = &config.policy;
         let batch = config.batch_size;
         let policy = Mlp::policy(arch);
-        let layout = critic_layout(arch.obs_dim, arch.act_dim, &config.critic_hidden);
-        let critic = Mlp::critic(&layout, config.critic_activation);
+        let layout = config.critic.tensor_layout();
+        let critic = Mlp::critic(&layout, config.plain_critic_activation());
         let parts = (0..PARTS).map(|i| Part::new(i, &config, &policy, &critic));
         let parts: Vec<Part> = parts.collect();
         let critics = (0..2).map(|i| Critic::new(i, &config, &critic, &parts, state)).collect();
@@ -81,10 +79,16 @@ impl Sac {
             targets: join(|critic| &critic.target),
             log_alpha,
             updates: self.updates,
+            ..TrainState::default()
         }
     }
 
-    pub(crate) fn config(&self) -> &SacConfig {
+    /// Other step sizes and switches; the networks must be the same.
+    pub(crate) fn reconfigure(&mut self, config: TrainerConfig) {
+        self.config = config;
+    }
+
+    pub(crate) fn config(&self) -> &TrainerConfig {
         &self.config
     }
 

@@ -6,7 +6,7 @@
 use super::TchResult;
 use super::adam::StepScalars;
 use super::networks::signed;
-use crate::trainer::{ActionUnits, Batch, Noise, SacConfig};
+use crate::trainer::{ActionUnits, Batch, Noise, TrainerConfig};
 use std::f32::consts::{LN_2, PI};
 use tch::{Device, Kind, Tensor};
 
@@ -82,7 +82,7 @@ impl Cutter<'_> {
 impl Inputs {
     /// Room for batches of the configured size. [`Inputs::pack`] writes in the order in which the views are cut here.
     #[expect(clippy::cast_precision_loss, reason = "batch sizes and action dimensions are small")]
-    pub(super) fn new(config: &SacConfig, device: Device) -> TchResult<Self> {
+    pub(super) fn new(config: &TrainerConfig, device: Device) -> TchResult<Self> {
         let (b, o, a) = (config.batch_size, config.policy.obs_dim, config.policy.act_dim);
         let len = 2 * b * o + 2 * b * a + 2 * b + 3 * b * (o + a) + 3 * b + 4;
         let flat = Tensor::f_zeros([signed(len)], (Kind::Float, device))?;
@@ -137,7 +137,7 @@ impl Inputs {
     /// To a GPU through pinned memory, which the copy reads after this has returned.
     pub(super) fn upload(
         &mut self,
-        config: &SacConfig,
+        config: &TrainerConfig,
         batch: &Batch<'_>,
         noise: &Noise<'_>,
         t: u64,

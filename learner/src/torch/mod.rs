@@ -19,7 +19,7 @@ mod work;
 pub use plain::plain_inference;
 
 use crate::trainer::{
-    AlphaLoss, Batch, Group, Noise, SacConfig, TrainState, Trainer, TrainerError, UpdateStats,
+    AlphaLoss, Batch, Group, Noise, NoiseSizes, TrainerConfig, TrainState, Trainer, TrainerError, UpdateStats,
 };
 use inputs::Inputs;
 use networks::signed;
@@ -36,9 +36,10 @@ type TchResult<T> = Result<T, TchError>;
 /// does 146 there.
 #[derive(Debug)]
 pub struct TorchTrainer {
-    config: SacConfig,
+    config: TrainerConfig,
     /// As in the configuration.
     device: String,
+    threads: usize,
     inputs: Inputs,
     sac: Sac,
     /// |td| (B) of the updates not yet asked for: a ring of [`Trainer::pipeline_depth`].
@@ -55,7 +56,7 @@ impl TorchTrainer {
     /// # Errors
     /// An unknown or absent device, a failure of libtorch, a state that does not fit the configuration.
     pub fn new(
-        config: SacConfig,
+        config: TrainerConfig,
         state: TrainState,
         device: &str,
         threads: usize,
@@ -70,6 +71,7 @@ impl TorchTrainer {
         let td_abs = (0..depth).map(|_| td()).collect::<TchResult<_>>().map_err(failed)?;
         let mut trainer = Self {
             device: device.into(),
+            threads,
             config,
             inputs,
             sac,
@@ -83,7 +85,7 @@ impl TorchTrainer {
     }
 
     fn check_shapes(&self, batch: &Batch<'_>, noise: &Noise<'_>) -> Result<(), TrainerError> {
-        let SacConfig { batch_size: b, policy, .. } = &self.config;
+        let TrainerConfig { batch_size: b, policy, .. } = &self.config;
         let (b, o, a) = (*b, policy.obs_dim, policy.act_dim);
         check("obs", batch.obs, b * o)?;
         check("action", batch.action, b * a)?;
@@ -113,6 +115,7 @@ impl TorchTrainer {
             targets: adam::to_vec(&self.sac.targets)?,
             log_alpha: self.sac.log_alpha.save()?,
             updates: self.updates,
+            ..TrainState::default()
         })
     }
 
@@ -190,6 +193,7 @@ impl Trainer for TorchTrainer {
             alpha,
             entropy: -log_prob,
             q_mean: q,
+            ..UpdateStats::default()
         }
     }
 
@@ -222,6 +226,19 @@ impl Trainer for TorchTrainer {
         self.write_state(state).map_err(|error| device_error(&self.device, &error.to_string()))?;
         self.updates = state.updates;
         self.outstanding = 0;
+        Ok(())
+    }
+
+    fn noise_sizes(&self) -> NoiseSizes {
+        let each = self.config.batch_size * self.config.policy.act_dim;
+        NoiseSizes { next_action: each, action: each, extra: 0 }
+    }
+
+    fn reconfigure(&mut self, config: &TrainerConfig) -> Result<(), TrainerError> {
+        config.plain_sac().map_err(TrainerError::Unsupported)?;
+        self.config.same_networks(config).map_err(TrainerError::Unsupported)?;
+        let state = self.state();
+        *self = Self::new(config.clone(), state, &self.device, self.threads)?;
         Ok(())
     }
 

@@ -9,8 +9,11 @@ use super::TchResult;
 use super::adam::AdamGroup;
 use super::inputs::Inputs;
 use super::ops::{Into as _, copy, relu, relu_backward, sum_rows, tanh_backward};
-use crate::trainer::{SacConfig, critic_layout};
-use common::policy::arch::{Activation, PolicyArch, TensorEntry, TensorLayout};
+use crate::trainer::{CriticArch, TrainerConfig};
+use common::policy::{
+    arch::{Activation, PolicyArch},
+    layout::TensorEntry,
+};
 use tch::{Kind, Tensor};
 
 /// Where one linear layer lies in a flat vector, and its size.
@@ -26,7 +29,8 @@ pub(super) struct Slot {
 pub(super) fn actor_slots(arch: &PolicyArch) -> Vec<Slot> {
     let layout = arch.tensor_layout();
     let entry = |name: &str| layout.entry(name).expect("named by tensor_layout");
-    let mut slots: Vec<_> = (0..arch.hidden.len())
+    let (mlp, _) = arch.as_mlp_gaussian().expect("asked for before");
+    let mut slots: Vec<_> = (0..mlp.hidden.len())
         .map(|i| slot(entry(&format!("trunk.{i}.weight")), entry(&format!("trunk.{i}.bias"))))
         .collect();
     let mu = slot(entry("mu.weight"), entry("mu.bias"));
@@ -35,8 +39,8 @@ pub(super) fn actor_slots(arch: &PolicyArch) -> Vec<Slot> {
 }
 
 /// One critic's layers.
-pub(super) fn critic_slots(obs_dim: usize, act_dim: usize, hidden: &[usize]) -> Vec<Slot> {
-    let layout: TensorLayout = critic_layout(obs_dim, act_dim, hidden);
+pub(super) fn critic_slots(critic: &CriticArch) -> Vec<Slot> {
+    let layout = critic.tensor_layout();
     layout.entries.chunks_exact(2).map(|pair| slot(&pair[0], &pair[1])).collect()
 }
 
@@ -135,6 +139,7 @@ impl Mlp {
                 match self.activation {
                     Activation::Relu => relu(output)?,
                     Activation::Tanh => output.tanh_into(output)?,
+                    other => unreachable!("{other:?} is left to the general backend"),
                 };
             }
         }
@@ -192,6 +197,7 @@ impl Mlp {
         match self.activation {
             Activation::Relu => relu_backward(delta, output),
             Activation::Tanh => tanh_backward(delta, output),
+            other => unreachable!("{other:?} is left to the general backend"),
         }
     }
 
@@ -292,9 +298,13 @@ pub(super) struct Policy {
 
 impl Policy {
     /// On the parameters and the gradient of `group`, over `input` (2B, O).
-    pub(super) fn new(config: &SacConfig, group: &AdamGroup, input: &Tensor) -> TchResult<Self> {
+    pub(super) fn new(
+        config: &TrainerConfig,
+        group: &AdamGroup,
+        input: &Tensor,
+    ) -> TchResult<Self> {
         let arch = &config.policy;
-        let net = Mlp::new(&group.params, &actor_slots(arch), arch.activation)?;
+        let net = Mlp::new(&group.params, &actor_slots(arch), config.plain_policy().0.activation)?;
         let both = net.pass(input)?;
         let chosen = both.rows_from(signed(config.batch_size))?;
         Ok(Self { grads: net.grads(&group.grad)?, net, both, chosen })
@@ -317,16 +327,16 @@ pub(super) struct Critics {
 impl Critics {
     /// On the parameters and the gradient of `group` and on `targets`, flat ones, two critics each.
     pub(super) fn new(
-        config: &SacConfig,
+        config: &TrainerConfig,
         group: &AdamGroup,
         targets: &Tensor,
         x: &Inputs,
     ) -> TchResult<Self> {
         let arch = &config.policy;
-        let slots = critic_slots(arch.obs_dim, arch.act_dim, &config.critic_hidden);
+        let slots = critic_slots(&config.critic);
         let stack = |flat: &Tensor| flat.f_reshape([2, -1]);
-        let net = Mlp::new(&stack(&group.params)?, &slots, config.critic_activation)?;
-        let target_net = Mlp::new(&stack(targets)?, &slots, config.critic_activation)?;
+        let net = Mlp::new(&stack(&group.params)?, &slots, config.plain_critic_activation())?;
+        let target_net = Mlp::new(&stack(targets)?, &slots, config.plain_critic_activation())?;
         let taken = net.pass(&x.taken)?;
         Ok(Self {
             grads: net.grads(&stack(&group.grad)?)?,
@@ -356,8 +366,12 @@ mod tests {
         for activation in [Activation::Relu, Activation::Tanh] {
             let (log_std_min, log_std_max) = (-20.0, 2.0);
             let (obs_dim, act_dim, hidden) = (17, 6, vec![64, 48]);
-            let arch =
-                PolicyArch { obs_dim, act_dim, hidden, activation, log_std_min, log_std_max };
+            let arch = PolicyArch::mlp_gaussian(
+                (obs_dim, act_dim),
+                &hidden,
+                activation,
+                (log_std_min, log_std_max),
+            );
             let weights: Vec<f32> =
                 normals(arch.tensor_layout().parameters).iter().map(|w| w * 0.2).collect();
             let flat = Tensor::from_slice(&weights);

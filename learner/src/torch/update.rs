@@ -13,7 +13,7 @@ use super::ops::{
     Into as _, clamp, clamp_backward, copy, lerp, mean_rows, subtract_from, tanh_backward,
 };
 use super::work::Work;
-use crate::trainer::{AlphaLoss, SacConfig, critic_layout};
+use crate::trainer::{AlphaLoss, TrainerConfig};
 use tch::{Device, Kind, Tensor};
 
 /// Elements of [`Sac::sums`].
@@ -46,9 +46,9 @@ pub(super) struct Sac {
 
 impl Sac {
     /// Everything zero; the trainer loads the state.
-    pub(super) fn new(config: &SacConfig, x: &Inputs, device: Device) -> TchResult<Self> {
+    pub(super) fn new(config: &TrainerConfig, x: &Inputs, device: Device) -> TchResult<Self> {
         let arch = &config.policy;
-        let critic = critic_layout(arch.obs_dim, arch.act_dim, &config.critic_hidden);
+        let critic = config.critic.tensor_layout();
         let actor = AdamGroup::zeros(arch.tensor_layout().parameters, device)?;
         let critics = AdamGroup::zeros(2 * critic.parameters, device)?;
         let targets = critics.params.f_zeros_like()?;
@@ -66,7 +66,10 @@ impl Sac {
             critics,
             targets,
             temperature,
-            log_std_bounds: (arch.log_std_min.into(), arch.log_std_max.into()),
+            log_std_bounds: {
+                let (_, (min, max)) = config.plain_policy();
+                (min.into(), max.into())
+            },
             tau: config.tau.into(),
             alpha_loss: config.alpha_loss,
             target_entropy: config.target_entropy.map(f64::from),

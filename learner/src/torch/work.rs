@@ -7,7 +7,7 @@ use super::TchResult;
 use super::inputs::Inputs;
 use super::networks::{Critics, Policy, signed};
 use super::update::SUMS;
-use crate::trainer::SacConfig;
+use crate::trainer::TrainerConfig;
 use tch::{Kind, Tensor};
 
 /// See the module.
@@ -123,7 +123,7 @@ fn columns(tensor: &Tensor) -> TchResult<(Tensor, Tensor)> {
 impl Work {
     #[expect(clippy::cast_precision_loss, reason = "batch sizes are small")]
     pub(super) fn new(
-        config: &SacConfig,
+        config: &TrainerConfig,
         x: &Inputs,
         policy: &Policy,
         q: &Critics,

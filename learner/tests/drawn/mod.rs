@@ -2,7 +2,7 @@
 
 use common::policy::arch::{Activation, PolicyArch};
 use learner::init::train_state;
-use learner::trainer::{ActionUnits, AlphaLoss, Batch, Noise, SacConfig, TrainState};
+use learner::trainer::{ActionUnits, AlphaLoss, Batch, Noise, TrainState, TrainerConfig};
 use learner::training_loop::fill_normal;
 use rand_pcg::Pcg64;
 
@@ -20,7 +20,7 @@ pub(crate) struct Drawn {
 }
 
 impl Drawn {
-    pub(crate) fn new(config: &SacConfig, seed: u128) -> Self {
+    pub(crate) fn new(config: &TrainerConfig, seed: u128) -> Self {
         let mut rng = Pcg64::new(seed, 1);
         let state = train_state(config, &mut rng);
         let (obs_dim, act_dim) = (config.policy.obs_dim, config.policy.act_dim);
@@ -50,34 +50,24 @@ impl Drawn {
             discount: &self.discount,
             next_obs: &self.next_obs,
             weight: &self.weight,
+            ..Batch::default()
         }
     }
 
     pub(crate) fn noise(&self) -> Noise<'_> {
-        Noise { next_action: &self.next_noise, action: &self.noise }
+        Noise { next_action: &self.next_noise, action: &self.noise, extra: &[] }
     }
 }
 
 /// ReLU networks, two hidden layers each, of sizes that no kernel's tile divides.
-pub(crate) fn config() -> SacConfig {
-    SacConfig {
-        policy: PolicyArch {
-            obs_dim: 5,
-            act_dim: 3,
-            hidden: vec![37, 21],
-            activation: Activation::Relu,
-            log_std_min: -20.0,
-            log_std_max: 2.0,
-        },
-        critic_hidden: vec![43, 19],
-        critic_activation: Activation::Relu,
+pub(crate) fn config() -> TrainerConfig {
+    TrainerConfig {
         critic_loss_factor: 1.0,
         critic_action_units: ActionUnits::Normalised,
         log_prob_units: ActionUnits::Normalised,
         alpha_loss: AlphaLoss::Log,
         action_scale: vec![1.0; 3],
         action_bias: vec![0.0; 3],
-        batch_size: 29,
         lr_actor: 3e-4,
         lr_critic: 1e-3,
         lr_alpha: 3e-4,
@@ -85,5 +75,10 @@ pub(crate) fn config() -> SacConfig {
         tau: 0.005,
         target_entropy: Some(-3.0),
         alpha_init: 0.5,
+        ..TrainerConfig::sac(
+            PolicyArch::mlp_gaussian((5, 3), &[37, 21], Activation::Relu, (-20.0, 2.0)),
+            &[43, 19],
+            29,
+        )
     }
 }

@@ -1,0 +1,230 @@
+//! Tensors of each [`Body`]: shared by the policy, by the critics and by everything that evaluates them.
+
+use super::arch::{Body, CfcMode, Mlp};
+use super::layout::TensorLayout;
+
+/// Neurons of Velora's wiring (SEED-SPEC §3.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NcpNeurons {
+    /// Layer after the observation.
+    pub inter: usize,
+    /// Layer before the motor neurons; H of the liquid network.
+    pub command: usize,
+}
+
+impl NcpNeurons {
+    /// `command = max(floor(0.4 n), 1)`, `inter = n - command`.
+    pub fn velora(neurons: usize) -> Self {
+        let command = (neurons * 2 / 5).max(1);
+        Self { inter: neurons - command, command }
+    }
+
+    /// As [`NcpNeurons::velora`], of the neurons that are no motor neurons (`AutoNCP`, SEED-SPEC §3.14).
+    pub fn auto_ncp(units: usize, motor: usize) -> Self {
+        Self::velora(units - motor)
+    }
+}
+
+/// Heads of Velora's command cell, in the order of their tensors.
+pub const LIQUID_HEADS: [&str; 5] = ["g", "h", "f_to_g", "f_to_h", "proj"];
+
+impl Body {
+    /// Whether the body ends in its own output layer, of as many neurons as are asked for: no linear head follows.
+    pub fn is_its_own_head(&self) -> bool {
+        matches!(
+            self,
+            Self::Liquid { .. }
+                | Self::Ncp { .. }
+                | Self::WiredCfc { .. }
+                | Self::BatchConstrained { .. }
+        )
+    }
+
+    /// Floats of recurrent state per row, for `outputs` asked for; 0 where there is none.
+    pub fn state_dim(&self, outputs: usize) -> usize {
+        match self {
+            Self::Mlp(_)
+            | Self::Cnn { .. }
+            | Self::Ncp { .. }
+            | Self::BatchConstrained { .. } => 0,
+            Self::Lstm { layers, hidden } => 2 * layers * hidden,
+            Self::Liquid { neurons, .. } => NcpNeurons::velora(*neurons).command,
+            Self::Cfc { hidden, mixed_memory, .. } => hidden * (1 + usize::from(*mixed_memory)),
+            Self::WiredCfc { units, .. } => (*units).max(outputs),
+        }
+    }
+
+    /// Widths of a wired network's layers, input first: `[input, inter, command, outputs]`; `None` for other bodies.
+    pub fn wired_widths(&self, input: usize, outputs: usize) -> Option<[usize; 4]> {
+        let NcpNeurons { inter, command } = match *self {
+            Self::Liquid { neurons, .. } | Self::Ncp { neurons, .. } => NcpNeurons::velora(neurons),
+            Self::WiredCfc { units, .. } => NcpNeurons::auto_ncp(units, outputs),
+            _ => return None,
+        };
+        Some([input, inter, command, outputs])
+    }
+
+    /// Appends the trainable tensors for an input of `input` numbers and returns the width of what comes out: features,
+    /// or the `outputs` themselves where [`Body::is_its_own_head`].
+    ///
+    /// | body | tensors |
+    /// |---|---|
+    /// | Mlp | `trunk.{i}.{weight,bias}`, with layer norm also `trunk.{i}.norm.{weight,bias}` |
+    /// | Cnn | `conv.{i}.{weight (F,C,k,k),bias}`, then as Mlp |
+    /// | Lstm | `lstm.{l}.{weight_ih (4H,in), weight_hh (4H,H), bias_ih, bias_hh}`, gates i, f, g, o |
+    /// | Liquid | `inter`, the five heads (H, inter + H) of the command cell, `motor`: each `.{weight,bias}` |
+    /// | Ncp | `inter`, `command`, `motor`: each `.{weight,bias}` |
+    /// | Cfc | `lstm.input.{weight,bias}`, `lstm.recurrent.weight` with mixed memory; `backbone.{i}.{weight,bias}`; the cell |
+    /// | WiredCfc | three cells `layer.{0,1,2}.` |
+    /// | BatchConstrained | `decoder.{i}`, `perturbation.{i}`, `critic.{i}`, output layers included: each `.{weight,bias}` |
+    ///
+    /// A cell on z = [x; h] has `ff1`, `ff2`, `time_a`, `time_b` (each `.{weight,bias}`), or in pure mode `ff1`,
+    /// `w_tau (H)` and `a (H)`.
+    pub fn push_tensors(
+        &self,
+        layout: &mut TensorLayout,
+        input: usize,
+        outputs: usize,
+    ) -> usize {
+        match self {
+            Self::Mlp(mlp) => push_mlp(layout, mlp, input),
+            Self::Cnn { image, convs, dense } => {
+                let [mut channels, ..] = *image;
+                for (i, conv) in convs.iter().enumerate() {
+                    let shape = [conv.filters, channels, conv.kernel, conv.kernel];
+                    layout.push(format!("conv.{i}.weight"), &shape);
+                    layout.push(format!("conv.{i}.bias"), &[conv.filters]);
+                    channels = conv.filters;
+                }
+                push_mlp(layout, dense, self.conv_features())
+            }
+            Self::Lstm { layers, hidden } => {
+                let mut width = input;
+                for l in 0..*layers {
+                    layout.push(format!("lstm.{l}.weight_ih"), &[4 * hidden, width]);
+                    layout.push(format!("lstm.{l}.weight_hh"), &[4 * hidden, *hidden]);
+                    layout.push(format!("lstm.{l}.bias_ih"), &[4 * hidden]);
+                    layout.push(format!("lstm.{l}.bias_hh"), &[4 * hidden]);
+                    width = *hidden;
+                }
+                width
+            }
+            Self::Liquid { neurons, .. } => {
+                let NcpNeurons { inter, command } = NcpNeurons::velora(*neurons);
+                push_linear(layout, "inter", inter, input);
+                for head in LIQUID_HEADS {
+                    push_linear(layout, head, command, inter + command);
+                }
+                push_linear(layout, "motor", outputs, command);
+                outputs
+            }
+            Self::Ncp { neurons, .. } => {
+                let NcpNeurons { inter, command } = NcpNeurons::velora(*neurons);
+                push_linear(layout, "inter", inter, input);
+                push_linear(layout, "command", command, inter);
+                push_linear(layout, "motor", outputs, command);
+                outputs
+            }
+            Self::Cfc { hidden, mode, backbone, mixed_memory } => {
+                if *mixed_memory {
+                    push_linear(layout, "lstm.input", 4 * hidden, input);
+                    layout.push("lstm.recurrent.weight", &[4 * hidden, *hidden]);
+                }
+                let mut width = input + hidden;
+                for (i, &next) in backbone.iter().enumerate() {
+                    push_linear(layout, &format!("backbone.{i}"), next, width);
+                    width = next;
+                }
+                push_cell(layout, "", *mode, *hidden, width);
+                *hidden
+            }
+            Self::BatchConstrained { decoder, perturbation, critic, latent, .. } => {
+                for (name, mlp, input, output) in [
+                    ("decoder", decoder, input + latent, outputs),
+                    ("perturbation", perturbation, input + outputs, outputs),
+                    ("critic", critic, input + outputs, 1),
+                ] {
+                    let mut width = input;
+                    for (i, &next) in mlp.hidden.iter().chain(&[output]).enumerate() {
+                        push_linear(layout, &format!("{name}.{i}"), next, width);
+                        width = next;
+                    }
+                }
+                outputs
+            }
+            Self::WiredCfc { units, mode, .. } => {
+                let NcpNeurons { inter, command } = NcpNeurons::auto_ncp(*units, outputs);
+                let mut width = input;
+                for (l, &hidden) in [inter, command, outputs].iter().enumerate() {
+                    push_cell(layout, &format!("layer.{l}."), *mode, hidden, width + hidden);
+                    width = hidden;
+                }
+                outputs
+            }
+        }
+    }
+
+    /// Appends the masks of a wired body, 0 or 1, shaped as the weights that they multiply: `inter.mask`, `motor.mask`,
+    /// and `command.mask` ((H, inter + H) for all five liquid heads); `layer.{l}.mask` for a wired cell's `ff1` and `ff2`.
+    pub fn push_buffers(&self, layout: &mut TensorLayout, input: usize, outputs: usize) {
+        let Some([input, inter, command, outputs]) = self.wired_widths(input, outputs) else {
+            return;
+        };
+        if let Self::WiredCfc { .. } = self {
+            layout.push_buffer("layer.0.mask", &[inter, input + inter]);
+            layout.push_buffer("layer.1.mask", &[command, inter + command]);
+            layout.push_buffer("layer.2.mask", &[outputs, command + outputs]);
+            return;
+        }
+        let recurrent = if matches!(self, Self::Liquid { .. }) { command } else { 0 };
+        layout.push_buffer("inter.mask", &[inter, input]);
+        layout.push_buffer("command.mask", &[command, inter + recurrent]);
+        layout.push_buffer("motor.mask", &[outputs, command]);
+    }
+
+    /// Numbers that leave the last convolution; 0 for bodies without any, and where a kernel does not fit its input.
+    pub fn conv_features(&self) -> usize {
+        let Self::Cnn { image: [channels, height, width], convs, .. } = self else { return 0 };
+        let side = |side: usize| {
+            convs.iter().try_fold(side, |side, conv| {
+                side.checked_sub(conv.kernel).map(|room| room / conv.stride.max(1) + 1)
+            })
+        };
+        let filters = convs.last().map_or(*channels, |conv| conv.filters);
+        filters * side(*height).unwrap_or(0) * side(*width).unwrap_or(0)
+    }
+}
+
+/// Appends `{name}.weight (out, in)` and `{name}.bias (out)`.
+pub fn push_linear(layout: &mut TensorLayout, name: &str, output: usize, input: usize) {
+    layout.push(format!("{name}.weight"), &[output, input]);
+    layout.push(format!("{name}.bias"), &[output]);
+}
+
+fn push_mlp(layout: &mut TensorLayout, mlp: &Mlp, input: usize) -> usize {
+    let mut width = input;
+    for (i, &hidden) in mlp.hidden.iter().enumerate() {
+        push_linear(layout, &format!("trunk.{i}"), hidden, width);
+        if mlp.layer_norm {
+            layout.push(format!("trunk.{i}.norm.weight"), &[hidden]);
+            layout.push(format!("trunk.{i}.norm.bias"), &[hidden]);
+        }
+        width = hidden;
+    }
+    width
+}
+
+fn push_cell(layout: &mut TensorLayout, prefix: &str, mode: CfcMode, hidden: usize, input: usize) {
+    let linear = |layout: &mut TensorLayout, name: &str| {
+        push_linear(layout, &format!("{prefix}{name}"), hidden, input);
+    };
+    linear(layout, "ff1");
+    if mode == CfcMode::Pure {
+        layout.push(format!("{prefix}w_tau"), &[hidden]);
+        layout.push(format!("{prefix}a"), &[hidden]);
+        return;
+    }
+    for name in ["ff2", "time_a", "time_b"] {
+        linear(layout, name);
+    }
+}

@@ -1,0 +1,68 @@
+//! [`TensorLayout`]: names, shapes and order of the tensors of one network inside one flat vector.
+
+use std::fmt;
+
+/// One named tensor inside a flat parameter vector, row-major, weights as (out, in).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorEntry {
+    /// Checkpoint key, such as `trunk.0.weight`.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Index of its first element in the flat vector.
+    pub offset: usize,
+    /// Whether an optimiser moves it. Buffers (the masks of a wiring, the statistics of observations) are carried with
+    /// the weights, and their gradient is zero.
+    pub trainable: bool,
+}
+
+impl TensorEntry {
+    /// Elements.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The tensor's range in the flat vector.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.offset..self.offset + self.elements()
+    }
+}
+
+/// Names, shapes and order of the tensors of one network. Tensors lie back to back, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TensorLayout {
+    /// In wire and checkpoint order.
+    pub entries: Vec<TensorEntry>,
+    /// Length of the flat vector.
+    pub parameters: usize,
+}
+
+impl TensorLayout {
+    /// Appends a trainable tensor.
+    pub fn push(&mut self, name: impl Into<String>, shape: &[usize]) {
+        self.append(name.into(), shape, true);
+    }
+
+    /// Appends a tensor that no optimiser moves. Buffers come after every trainable tensor.
+    pub fn push_buffer(&mut self, name: impl Into<String>, shape: &[usize]) {
+        self.append(name.into(), shape, false);
+    }
+
+    fn append(&mut self, name: String, shape: &[usize], trainable: bool) {
+        let entry = TensorEntry { name, shape: shape.to_vec(), offset: self.parameters, trainable };
+        self.parameters += entry.elements();
+        self.entries.push(entry);
+    }
+
+    /// The tensor of that name.
+    pub fn entry(&self, name: &str) -> Option<&TensorEntry> {
+        self.entries.iter().find(|entry| entry.name == name)
+    }
+}
+
+impl fmt::Display for TensorLayout {
+    /// One `name [shape]` line per tensor: the text under the architecture hash.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.entries.iter().try_for_each(|entry| writeln!(f, "{} {:?}", entry.name, entry.shape))
+    }
+}
