@@ -120,25 +120,81 @@ pub struct ItemLayout {
 }
 
 impl ItemLayout {
-    /// The layout of a transition:
+    /// The layout of a transition of a policy without state: [`ItemLayout::of`] a single step.
+    pub fn transition(spec: &EnvSpec) -> Self {
+        Self::of(spec, 0, 1, 0)
+    }
+
+    /// The layout of an item, from everything that decides about it: the environment, S = `state_dim` floats of policy
+    /// state, T = `sequence_len` steps, and N = `cost_horizon` steps over which costs are summed (0: they are not).
+    /// W is [`EnvSpec::action_width`]; observations are u8 where they are images, else f32.
+    ///
+    /// A transition, T = 1:
     ///
     /// | field | dtype | shape | meaning |
     /// |---|---|---|---|
     /// | `policy_version` | i64 | () | version of the policy that chose the first action |
-    /// | `obs` | f32 | (O) | observation before the first action |
-    /// | `action` | f32 | (A) | first action, in normalised [-1, 1] units |
+    /// | `obs` | f32 or u8 | (O) | observation before the first action |
+    /// | `action` | f32 | (W) | first action, in normalised [-1, 1] units, or the index of a discrete one |
     /// | `reward` | f32 | () | n-step reward, sum of gamma^k r_k over the m steps of the window |
-    /// | `discount` | f32 | () | gamma^m * (1 - terminated): truncation bootstraps |
-    /// | `next_obs` | f32 | (O) | observation after the last step of the window (the final one, not the reset one) |
-    pub fn transition(spec: &EnvSpec) -> Self {
-        Self::new(&[
-            ("policy_version", Dtype::I64, &[]),
-            ("obs", Dtype::F32, &[spec.obs_dim]),
-            ("action", Dtype::F32, &[spec.act_dim]),
-            ("reward", Dtype::F32, &[]),
-            ("discount", Dtype::F32, &[]),
-            ("next_obs", Dtype::F32, &[spec.obs_dim]),
-        ])
+    /// | `discount` | f32 | () | gamma^m * (1 - terminated): truncation bootstraps unless the run says otherwise |
+    /// | `next_obs` | f32 or u8 | (O) | observation after the last step of the window (the final one, not the reset one) |
+    /// | `state` | f32 | (S) | only where S > 0: the policy's state before `obs` |
+    /// | `next_state` | f32 | (S) | only where S > 0: the policy's state before `next_obs` |
+    /// | `horizon_cost` | f32 | () | only where N > 0: see below |
+    ///
+    /// A sequence, T > 1: steps of one episode in order. An episode is cut into windows of T that overlap by the run's
+    /// burn-in; what is missing in its last window is padded with zeros.
+    ///
+    /// | field | dtype | shape | meaning |
+    /// |---|---|---|---|
+    /// | `policy_version` | i64 | () | version of the policy that chose the first action |
+    /// | `state` | f32 | (S) | only where S > 0: the policy's state before the first observation |
+    /// | `obs` | f32 or u8 | (T+1, O) | observation before each step, and the one after the last real step |
+    /// | `action` | f32 | (T, W) | as above, per step |
+    /// | `reward` | f32 | (T) | of each step |
+    /// | `discount` | f32 | (T) | gamma * (1 - terminated) of each step; 0 in the padding |
+    /// | `valid` | f32 | (T) | 1 for real steps, 0 for the padding after the episode's end |
+    /// | `horizon_cost` | f32 | (T) | only where N > 0: see below, per step; 0 in the padding |
+    ///
+    /// `horizon_cost` of a step is the undiscounted sum of the environment's rewards over that step and the N - 1 after
+    /// it. An episode that ends earlier goes on with its last reward (SEED-SPEC §7.5).
+    pub fn of(spec: &EnvSpec, state_dim: usize, sequence_len: usize, cost_horizon: usize) -> Self {
+        let (obs_dim, width, steps) = (spec.obs_dim, spec.action_width(), sequence_len);
+        let pixel = if spec.obs_image.is_some() { Dtype::U8 } else { Dtype::F32 };
+        let state: &[usize] = &[state_dim];
+        let (recurrent, finite) = (state_dim > 0, cost_horizon > 0);
+        if steps <= 1 {
+            let fields: [(bool, &'static str, Dtype, &[usize]); 9] = [
+                (true, "policy_version", Dtype::I64, &[]),
+                (true, "obs", pixel, &[obs_dim]),
+                (true, "action", Dtype::F32, &[width]),
+                (true, "reward", Dtype::F32, &[]),
+                (true, "discount", Dtype::F32, &[]),
+                (true, "next_obs", pixel, &[obs_dim]),
+                (recurrent, "state", Dtype::F32, state),
+                (recurrent, "next_state", Dtype::F32, state),
+                (finite, "horizon_cost", Dtype::F32, &[]),
+            ];
+            return Self::some(&fields);
+        }
+        let fields: [(bool, &'static str, Dtype, &[usize]); 8] = [
+            (true, "policy_version", Dtype::I64, &[]),
+            (recurrent, "state", Dtype::F32, state),
+            (true, "obs", pixel, &[steps + 1, obs_dim]),
+            (true, "action", Dtype::F32, &[steps, width]),
+            (true, "reward", Dtype::F32, &[steps]),
+            (true, "discount", Dtype::F32, &[steps]),
+            (true, "valid", Dtype::F32, &[steps]),
+            (finite, "horizon_cost", Dtype::F32, &[steps]),
+        ];
+        Self::some(&fields)
+    }
+
+    /// Packs the fields that are marked.
+    fn some(fields: &[(bool, &'static str, Dtype, &[usize])]) -> Self {
+        let marked = fields.iter().filter(|(present, ..)| *present);
+        Self::new(&marked.map(|&(_, name, dtype, shape)| (name, dtype, shape)).collect::<Vec<_>>())
     }
 
     /// Packs the fields in the given order, each aligned to its element size.
@@ -205,6 +261,64 @@ mod tests {
         let offsets: Vec<_> = layout.fields.iter().map(|f| f.offset).collect();
         assert_eq!(offsets, [0, 8, 20, 24, 28, 32]);
         assert_eq!(layout.row_bytes, 48);
+    }
+
+    #[test]
+    fn plain_transitions_keep_the_digest_that_stored_rows_carry() {
+        let plain = ItemLayout::new(&[
+            ("policy_version", Dtype::I64, &[]),
+            ("obs", Dtype::F32, &[3]),
+            ("action", Dtype::F32, &[1]),
+            ("reward", Dtype::F32, &[]),
+            ("discount", Dtype::F32, &[]),
+            ("next_obs", Dtype::F32, &[3]),
+        ]);
+        assert_eq!(ItemLayout::transition(&pendulum()), plain);
+        assert_eq!(ItemLayout::transition(&pendulum()).hash(), plain.hash());
+    }
+
+    /// `name:dtype shape`, in order.
+    fn listed(layout: &ItemLayout) -> String {
+        let field = |f: &Field| format!("{}:{:?}{:?}", f.name, f.dtype, f.shape);
+        layout.fields.iter().map(field).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn state_and_horizon_come_last_in_a_transition() {
+        let layout = ItemLayout::of(&pendulum(), 5, 1, 4);
+        assert!(
+            listed(&layout)
+                .ends_with("next_obs:F32[3] state:F32[5] next_state:F32[5] horizon_cost:F32[]")
+        );
+        assert_eq!(layout.field("horizon_cost").map(|f| f.offset), Some(44 + 40));
+    }
+
+    #[test]
+    fn images_are_bytes_and_discrete_actions_one_number() {
+        let spec = EnvSpec {
+            obs_dim: 9,
+            obs_image: Some([1, 3, 3]),
+            actions: ActionKind::Discrete,
+            act_dim: 4,
+            action_low: vec![],
+            action_high: vec![],
+            ..pendulum()
+        };
+        let layout = ItemLayout::of(&spec, 0, 1, 0);
+        assert!(listed(&layout).contains("obs:U8[9] action:F32[1]"));
+        // 8 + 9, aligned to 20, + 3 * 4, + 9, aligned to 48
+        assert_eq!(layout.row_bytes, 48);
+    }
+
+    #[test]
+    fn sequences_share_observations_between_neighbouring_steps() {
+        let layout = ItemLayout::of(&pendulum(), 2, 4, 0);
+        assert_eq!(
+            listed(&layout),
+            "policy_version:I64[] state:F32[2] obs:F32[5, 3] action:F32[4, 1] reward:F32[4] \
+             discount:F32[4] valid:F32[4]"
+        );
+        assert_eq!(listed(&ItemLayout::of(&pendulum(), 0, 4, 7)).matches("state").count(), 0);
     }
 
     #[test]
