@@ -15,9 +15,10 @@ use learner::backend;
 use learner::batch::{Columns, Part, ReadyBatch, importance_weights};
 use learner::checkpoint::{self, Checkpoint};
 use learner::init;
+use learner::noise::NoiseBuffers;
 use learner::run_log::RunLog;
-use learner::trainer::{Noise, Trainer};
-use learner::training_loop::{self, NOISE, fill_normal};
+use learner::trainer::Trainer;
+use learner::training_loop::{self, NOISE};
 use rand_pcg::Pcg64;
 use replay_server::service::table_config;
 use replay_server::table::{SampleBlock, Table};
@@ -34,8 +35,7 @@ struct Updates {
     columns: Columns,
     noise: Pcg64,
     sampling: Pcg64,
-    next_action: Vec<f32>,
-    action: Vec<f32>,
+    draws: NoiseBuffers,
     td_abs: Vec<f32>,
     beta: f64,
     parameters: usize,
@@ -50,7 +50,7 @@ pub fn train(process: &Process, run: &RunDir, resume: bool) -> anyhow::Result<()
     let config = &process.resolved.config;
     let spec = process.resolved.env_spec()?;
     let log = RunLog::open(run.path(), &process.clock)?;
-    let mut table = Table::new(&table_config(config, &ItemLayout::transition(&spec)))?;
+    let mut table = Table::new(&table_config(config, &config.item_layout(&spec)))?;
     let node = ActorNode::new(process.clone(), 0, Params::new(), config.run.env_steps)?;
     let mut actor = node.into_actor();
     let mut updates = Updates::new(process, run, resume)?;
@@ -77,7 +77,7 @@ pub fn train(process: &Process, run: &RunDir, resume: bool) -> anyhow::Result<()
     }
     progress.end(&snapshot(process, began, actor.steps(), &updates));
     let checkpoint = updates.checkpoint(version);
-    let sac = backend::sac_config(config, &spec);
+    let sac = backend::trainer_config(config, &spec);
     let toml = process.resolved.to_toml();
     let path = checkpoint::save(&run.checkpoints(), &checkpoint, &sac, &toml, &process.clock)?;
     finish::finish(process, run, &checkpoint, &path, &log)
@@ -103,7 +103,7 @@ impl Updates {
     fn new(process: &Process, run: &RunDir, resume: bool) -> anyhow::Result<Self> {
         let config = &process.resolved.config;
         let spec = process.resolved.env_spec()?;
-        let sac = backend::sac_config(config, &spec);
+        let sac = backend::trainer_config(config, &spec);
         let seeds = process.seeds.role("learner");
         let start = if resume {
             checkpoint::load(&finish::newest_checkpoint(run)?, &sac)?
@@ -119,15 +119,15 @@ impl Updates {
             start.generators.get(name).map_or_else(|| seeds.role(name).rng(), SavedRng::restore)
         };
         let (noise, sampling) = (generator(NOISE), generator(SAMPLING));
-        let numbers = config.learner.batch_size * spec.act_dim;
+        let parameters = sac.policy.tensor_layout().parameters;
+        let trainer = backend::build(&process.resolved, sac, &start.state)?;
         Ok(Self {
-            parameters: sac.policy.tensor_layout().parameters,
-            trainer: backend::build(&process.resolved, sac, &start.state)?,
-            columns: Columns::new(&spec),
+            parameters,
+            draws: NoiseBuffers::new(trainer.noise_sizes()),
+            trainer,
+            columns: Columns::new(&config.item_layout(&spec)),
             noise,
             sampling,
-            next_action: vec![0.0; numbers],
-            action: vec![0.0; numbers],
             td_abs: vec![0.0; config.learner.batch_size],
             beta: config.learner.importance_beta,
             done: start.state.updates,
@@ -146,11 +146,8 @@ impl Updates {
         let weights = importance_weights(block.probabilities.iter().copied(), self.beta);
         let SampleBlock { keys, probabilities, rows } = block;
         let part = Part { shard: 0, keys, probabilities, rows: rows.into() };
-        let batch = ReadyBatch::new(&self.columns, vec![part], &weights);
-        fill_normal(&mut self.next_action, &mut self.noise);
-        fill_normal(&mut self.action, &mut self.noise);
-        let noise = Noise { next_action: &self.next_action, action: &self.action };
-        self.trainer.update(&batch.columns(), &noise)?;
+        let batch = ReadyBatch::new(&self.columns, vec![part], &[], &weights);
+        self.trainer.update(&batch.columns(), &self.draws.draw(&mut self.noise))?;
         self.trainer.pop_td_abs(&mut self.td_abs)?;
         table.update_priorities(&batch.origins[0].1, &self.td_abs);
         self.done += 1;

@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow};
 use common::config::Resolved;
 use common::process::Process;
 use common::runtime::shutdown::StopReason;
-use common::spec::EnvSpec;
+use common::spec::{ActionKind, EnvSpec};
 use common::transport::zmq::ZmqTransport;
 use common::transport::{Endpoint, Transport};
 use learner::run_log::RunLog;
@@ -52,8 +52,16 @@ pub fn shapes(spec: &EnvSpec) -> Vec<(String, Value, &'static str)> {
     let count = |n: usize| Value::Integer(i64::try_from(n).expect("a dimension is small"));
     let bounds =
         |bounds: &[f32]| Value::Array(bounds.iter().map(|&b| Value::Float(f64::from(b))).collect());
+    let actions = match spec.actions {
+        ActionKind::Continuous => "continuous",
+        ActionKind::Discrete => "discrete",
+    };
+    let image = spec.obs_image.unwrap_or_default();
+    let image = image.iter().filter(|&&side| side > 0).map(|&side| count(side)).collect();
     [
         ("cluster.obs_dim", count(spec.obs_dim)),
+        ("cluster.obs_image", Value::Array(image)),
+        ("cluster.actions", Value::String(actions.into())),
         ("cluster.act_dim", count(spec.act_dim)),
         ("cluster.action_low", bounds(&spec.action_low)),
         ("cluster.action_high", bounds(&spec.action_high)),

@@ -92,14 +92,20 @@ pub fn build(
     state: &TrainState,
 ) -> Result<Box<dyn Trainer + Send>, BackendError> {
     let learner = &resolved.config.learner;
+    let served = sac.plain_sac();
     let native = match learner.backend {
         BackendKind::Native => true,
         BackendKind::Torch => false,
-        BackendKind::Auto => learner.device == "cpu",
+        BackendKind::Auto => learner.device == "cpu" && served.is_ok(),
     };
-    let why = match learner.backend {
-        BackendKind::Auto if native => "multi-layer perceptrons on a cpu",
-        BackendKind::Auto => "learner.device is not the cpu",
+    let why = match (learner.backend, &served) {
+        (BackendKind::Native, Err(why)) => {
+            let expected = format!("needs learner.backend = torch: {why}");
+            return Err(resolved.invalid("learner.backend", expected).into());
+        }
+        (BackendKind::Auto, Ok(())) if native => "soft actor-critic on perceptrons, on a cpu",
+        (BackendKind::Auto, Ok(())) => "learner.device is not the cpu",
+        (BackendKind::Auto, Err(why)) => why,
         _ => "asked for by learner.backend",
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

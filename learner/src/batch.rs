@@ -1,7 +1,8 @@
 //! [`ReadyBatch`]: sampled rows taken apart into columns, with importance weights, in one contiguous block.
 
 use crate::trainer::Batch;
-use common::spec::{EnvSpec, ItemLayout};
+use common::spec::{Dtype, Field, ItemLayout};
+use std::ops::Range;
 
 /// What is sampled from one shard, as it came over the wire.
 #[derive(Debug, Clone)]
@@ -16,35 +17,76 @@ pub struct Part {
     pub rows: bytes::Bytes,
 }
 
-/// Where the columns of a transition row lie, checked once against the environment's shapes.
+/// The columns of a batch, in the order in which they lie in its block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Name {
+    Obs,
+    Action,
+    Reward,
+    Discount,
+    NextObs,
+    State,
+    NextState,
+    Valid,
+    HorizonCost,
+}
+
+/// One column: where its numbers lie in a row.
+#[derive(Debug, Clone)]
+struct Column {
+    name: Name,
+    dtype: Dtype,
+    /// First byte in the row.
+    offset: usize,
+    /// Numbers per item.
+    elements: usize,
+}
+
+/// Where the columns of a row lie, worked out once from the layout.
 #[derive(Debug, Clone)]
 pub struct Columns {
     row_bytes: usize,
-    obs_dim: usize,
-    act_dim: usize,
     policy_version: usize,
-    obs: usize,
-    action: usize,
-    reward: usize,
-    discount: usize,
-    next_obs: usize,
+    columns: Vec<Column>,
 }
 
 impl Columns {
-    /// The columns of `ItemLayout::transition(spec)`.
-    pub fn new(spec: &EnvSpec) -> Self {
-        let layout = ItemLayout::transition(spec);
-        let offset = |name| layout.field(name).expect("a field of ItemLayout::transition").offset;
+    /// The columns of a layout of [`ItemLayout::of`].
+    pub fn new(layout: &ItemLayout) -> Self {
+        let column = |name, field: &str| {
+            layout.field(field).map(|field| Column {
+                name,
+                dtype: field.dtype,
+                offset: field.offset,
+                elements: field.elements(),
+            })
+        };
+        let mut obs = column(Name::Obs, "obs").expect("every layout has observations");
+        let mut next_obs = column(Name::NextObs, "next_obs");
+        if next_obs.is_none() {
+            // A sequence keeps T + 1 observations; the next ones are the same numbers, one step on.
+            let steps = layout.field("reward").map_or(1, Field::elements);
+            let obs_dim = obs.elements / (steps + 1);
+            obs.elements = steps * obs_dim;
+            let offset = obs.offset + obs_dim * obs.dtype.size();
+            next_obs = Some(Column { name: Name::NextObs, offset, ..obs.clone() });
+        }
+        let columns = [
+            Some(obs),
+            column(Name::Action, "action"),
+            column(Name::Reward, "reward"),
+            column(Name::Discount, "discount"),
+            next_obs,
+            column(Name::State, "state"),
+            column(Name::NextState, "next_state"),
+            column(Name::Valid, "valid"),
+            column(Name::HorizonCost, "horizon_cost"),
+        ];
+        let version = layout.field("policy_version").expect("every layout has the version");
         Self {
             row_bytes: layout.row_bytes,
-            obs_dim: spec.obs_dim,
-            act_dim: spec.act_dim,
-            policy_version: offset("policy_version"),
-            obs: offset("obs"),
-            action: offset("action"),
-            reward: offset("reward"),
-            discount: offset("discount"),
-            next_obs: offset("next_obs"),
+            policy_version: version.offset,
+            columns: columns.into_iter().flatten().collect(),
         }
     }
 
@@ -54,15 +96,15 @@ impl Columns {
     }
 }
 
-/// B transitions in columns. One allocation: obs (B, O), action (B, A), reward (B), discount (B), next_obs (B, O),
-/// weight (B) lie back to back, so that a GPU needs one copy.
+/// B items in columns. One allocation: each column (B, ...) follows the one before, the weights (B) are the last, so that a
+/// GPU needs one copy.
 #[derive(Debug, Clone)]
 pub struct ReadyBatch {
     block: Vec<f32>,
+    ranges: Vec<(Name, Range<usize>)>,
     size: usize,
-    obs_dim: usize,
-    act_dim: usize,
-    /// Shard and keys of consecutive items, in the order of the rows.
+    /// Shard and keys of consecutive items, in the order of the rows. Fewer than B where the last rows are recorded ones,
+    /// whose priorities nobody keeps.
     pub origins: Vec<(usize, Vec<u64>)>,
     /// Mean of the policy versions that made the items.
     pub version_mean: f64,
@@ -71,24 +113,24 @@ pub struct ReadyBatch {
 }
 
 impl ReadyBatch {
-    /// Takes rows apart. `weights` (B) belong to the rows of `parts`, in order.
-    pub fn new(columns: &Columns, parts: Vec<Part>, weights: &[f32]) -> Self {
-        let (size, obs_dim, act_dim) = (weights.len(), columns.obs_dim, columns.act_dim);
-        let mut block = vec![0.0_f32; size * (2 * obs_dim + act_dim + 3)];
-        let (obs, rest) = block.split_at_mut(size * obs_dim);
-        let (action, rest) = rest.split_at_mut(size * act_dim);
-        let (reward, rest) = rest.split_at_mut(size);
-        let (discount, rest) = rest.split_at_mut(size);
-        let (next_obs, weight) = rest.split_at_mut(size * obs_dim);
-        weight.copy_from_slice(weights);
+    /// Takes rows apart. `weights` (B) belong to the rows of `parts`, then of `recorded` (whole rows), in order.
+    pub fn new(columns: &Columns, parts: Vec<Part>, recorded: &[u8], weights: &[f32]) -> Self {
+        let size = weights.len();
+        let (mut ranges, mut end) = (Vec::with_capacity(columns.columns.len()), 0);
+        for column in &columns.columns {
+            ranges.push((column.name, end..end + size * column.elements));
+            end += size * column.elements;
+        }
+        let mut block = vec![0.0_f32; end + size];
+        block[end..].copy_from_slice(weights);
         let mut versions = 0.0;
-        let rows = parts.iter().flat_map(|part| part.rows.chunks_exact(columns.row_bytes));
+        let rows = parts.iter().map(|part| &part.rows[..]).chain([recorded]);
+        let rows = rows.flat_map(|rows| rows.chunks_exact(columns.row_bytes));
         for (i, row) in rows.enumerate() {
-            read_f32(&row[columns.obs..], &mut obs[i * obs_dim..][..obs_dim]);
-            read_f32(&row[columns.action..], &mut action[i * act_dim..][..act_dim]);
-            read_f32(&row[columns.reward..], &mut reward[i..=i]);
-            read_f32(&row[columns.discount..], &mut discount[i..=i]);
-            read_f32(&row[columns.next_obs..], &mut next_obs[i * obs_dim..][..obs_dim]);
+            for (column, (_, range)) in columns.columns.iter().zip(&ranges) {
+                let out = &mut block[range.start + i * column.elements..][..column.elements];
+                read(column.dtype, &row[column.offset..], out);
+            }
             let version = row[columns.policy_version..][..8].try_into().expect("8 bytes were cut");
             #[expect(clippy::cast_precision_loss, reason = "versions are far below 2^53")]
             let version = i64::from_le_bytes(version) as f64;
@@ -100,7 +142,7 @@ impl ReadyBatch {
         let squares: f64 = weights.iter().map(|&w| f64::from(w) * f64::from(w)).sum();
         let origins = parts.into_iter().map(|part| (part.shard, part.keys)).collect();
         let (version_mean, weight_ess_ratio) = (versions / count, sum * sum / (squares * count));
-        Self { block, size, obs_dim, act_dim, origins, version_mean, weight_ess_ratio }
+        Self { block, ranges, size, origins, version_mean, weight_ess_ratio }
     }
 
     /// B.
@@ -110,12 +152,31 @@ impl ReadyBatch {
 
     /// The columns as the trainer takes them.
     pub fn columns(&self) -> Batch<'_> {
-        let (obs, rest) = self.block.split_at(self.size * self.obs_dim);
-        let (action, rest) = rest.split_at(self.size * self.act_dim);
-        let (reward, rest) = rest.split_at(self.size);
-        let (discount, rest) = rest.split_at(self.size);
-        let (next_obs, weight) = rest.split_at(self.size * self.obs_dim);
-        Batch { obs, action, reward, discount, next_obs, weight, ..Batch::default() }
+        let mut batch =
+            Batch { weight: &self.block[self.block.len() - self.size..], ..Batch::default() };
+        for (name, range) in &self.ranges {
+            let values = &self.block[range.clone()];
+            *match name {
+                Name::Obs => &mut batch.obs,
+                Name::Action => &mut batch.action,
+                Name::Reward => &mut batch.reward,
+                Name::Discount => &mut batch.discount,
+                Name::NextObs => &mut batch.next_obs,
+                Name::State => &mut batch.state,
+                Name::NextState => &mut batch.next_state,
+                Name::Valid => &mut batch.valid,
+                Name::HorizonCost => &mut batch.horizon_cost,
+            } = values;
+        }
+        batch
+    }
+}
+
+fn read(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
+    match dtype {
+        Dtype::F32 => read_f32(bytes, out),
+        Dtype::U8 => out.iter_mut().zip(bytes).for_each(|(value, &byte)| *value = byte.into()),
+        Dtype::I64 => unreachable!("no column of a batch holds whole numbers"),
     }
 }
 
@@ -139,7 +200,7 @@ pub fn importance_weights(probabilities: impl Iterator<Item = f64>, beta: f64) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use common::spec::Dtype;
+    use common::spec::EnvSpec;
 
     fn spec() -> EnvSpec {
         EnvSpec {
@@ -177,7 +238,12 @@ mod tests {
             rows: row(base, version).into(),
         };
         let parts = vec![part(0, 0.0, 4), part(2, 100.0, 6)];
-        let batch = ReadyBatch::new(&Columns::new(&spec()), parts, &[1.0, 0.5]);
+        let batch = ReadyBatch::new(
+            &Columns::new(&ItemLayout::transition(&spec())),
+            parts,
+            &[],
+            &[1.0, 0.5],
+        );
         let columns = batch.columns();
         assert_eq!(columns.obs, [0.0, 1.0, 2.0, 100.0, 101.0, 102.0]);
         assert_eq!(columns.action, [3.0, 103.0]);

@@ -26,6 +26,7 @@ pub mod critic;
 pub mod init;
 pub mod metrics;
 pub mod native;
+pub mod noise;
 pub mod publisher;
 pub mod run_log;
 pub mod sampler;
@@ -33,5 +34,6 @@ pub mod service;
 pub mod tensorboard;
 #[cfg(feature = "torch")]
 pub mod torch;
+pub mod track;
 pub mod trainer;
 pub mod training_loop;

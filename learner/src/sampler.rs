@@ -9,7 +9,7 @@ use crate::batch::{Columns, Part, ReadyBatch, importance_weights};
 use crate::metrics::SamplerMetrics;
 use common::config::Config;
 use common::runtime::clock::Clock;
-use common::spec::{EnvSpec, ItemLayout};
+use common::spec::EnvSpec;
 use common::transport::Message;
 use common::wire::handshake::{Hello, Role};
 use common::wire::link::{HELLO_EVERY, Link, Rejected};
@@ -93,15 +93,16 @@ impl Sampler {
         metrics: SamplerMetrics,
     ) -> Self {
         let shards = vec![Shard::default(); config.shards_total()];
+        let layout = config.item_layout(spec);
         Self {
             links,
             shards,
             shards_per_server: config.replay.shards,
-            hello: Hello::new(Role::Learner, &config.cluster, &ItemLayout::transition(spec)),
+            hello: Hello::new(Role::Learner, &config.cluster, &layout),
             batch_size: config.learner.batch_size,
             beta: config.learner.importance_beta,
             in_flight_max: config.learner.prefetch_batches,
-            columns: Columns::new(spec),
+            columns: Columns::new(&layout),
             draws: VecDeque::new(),
             next_request: 0,
             rng,
@@ -327,7 +328,7 @@ impl Sampler {
                 .iter()
                 .flat_map(|part| part.probabilities.iter().map(|p| chances[part.shard] * p));
             let weights = importance_weights(used, self.beta);
-            batches.push(ReadyBatch::new(&self.columns, draw.parts, &weights));
+            batches.push(ReadyBatch::new(&self.columns, draw.parts, &[], &weights));
         }
         batches
     }

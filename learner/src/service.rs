@@ -224,7 +224,6 @@ impl Learner {
             noise,
             version: start.policy_version,
             config: config.learner.clone(),
-            act_dim: spec.act_dim,
             parameters: writer.sac.policy.tensor_layout().parameters,
             clock: process.clock.clone(),
             stop: shutdown.token(),

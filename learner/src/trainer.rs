@@ -317,6 +317,21 @@ pub struct TrainState {
     pub updates: u64,
 }
 
+/// Adam's step sizes, which schedules move.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepSizes {
+    /// Of the policy; BCQ: of the perturbation network.
+    pub actor: f32,
+    /// Of the critics.
+    pub critic: f32,
+    /// Of `log_alpha`.
+    pub alpha: f32,
+    /// Of `log_lambda`, where there is one.
+    pub lambda: f32,
+    /// Of BCQ's auto-encoder.
+    pub vae: f32,
+}
+
 /// Lengths of the slices of [`Noise`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NoiseSizes {
@@ -347,8 +362,11 @@ pub trait Trainer {
     /// How many random numbers an update takes.
     fn noise_sizes(&self) -> NoiseSizes;
 
+    /// Step sizes of the updates from here on; costs nothing.
+    fn set_step_sizes(&mut self, sizes: &StepSizes);
+
     /// Takes other step sizes, rates and switches from the next update on: everything but the networks, the algorithm
-    /// and the shapes.
+    /// and the shapes. No |td| may be outstanding.
     ///
     /// # Errors
     /// The settings need another network or another backend; nothing is changed then.

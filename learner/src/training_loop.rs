@@ -6,16 +6,16 @@
 use crate::batch::ReadyBatch;
 use crate::checkpoint::Checkpoint;
 use crate::metrics::TrainingMetrics;
+use crate::noise::NoiseBuffers;
 use crate::publisher::Publication;
 use crate::run_log::RunLog;
 use crate::sampler::Priorities;
-use crate::trainer::{Noise, Trainer, TrainerError, UpdateStats};
+use crate::trainer::{Trainer, TrainerError, UpdateStats};
 use common::config;
 use common::ids::PolicyVersion;
 use common::runtime::clock::Clock;
 use common::runtime::seed::SavedRng;
 use common::runtime::shutdown::StopToken;
-use rand_distr::{Distribution, StandardNormal};
 use rand_pcg::Pcg64;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -91,8 +91,6 @@ pub struct TrainingLoop {
     pub version: PolicyVersion,
     /// Cadences.
     pub config: config::Learner,
-    /// A: numbers per action.
-    pub act_dim: usize,
     /// Length of the actor's weights.
     pub parameters: usize,
     /// Time.
@@ -130,8 +128,7 @@ impl TrainingLoop {
     /// # Errors
     /// The backend failed or the numbers diverged; there is no final state then.
     pub fn run(mut self, mut ports: Ports) -> Result<Checkpoint, TrainingError> {
-        let size = self.config.batch_size * self.act_dim;
-        let (mut next_action, mut action) = (vec![0.0_f32; size], vec![0.0_f32; size]);
+        let mut noise = NoiseBuffers::new(self.trainer.noise_sizes());
         let mut td_abs = vec![0.0_f32; self.config.batch_size];
         let mut pending = VecDeque::new();
         let mut updates = self.trainer.state().updates;
@@ -145,12 +142,9 @@ impl TrainingLoop {
             let waited = self.clock.now().saturating_sub(before);
             self.metrics.waited(waited);
             window.waited += waited;
-            fill_normal(&mut next_action, &mut self.noise);
-            fill_normal(&mut action, &mut self.noise);
-            let noise = Noise { next_action: &next_action, action: &action, extra: &[] };
             updates += 1;
             let failed = |source| TrainingError::Trainer { update: updates, source };
-            self.trainer.update(&batch.columns(), &noise).map_err(failed)?;
+            self.trainer.update(&batch.columns(), &noise.draw(&mut self.noise)).map_err(failed)?;
             self.metrics.updated();
             #[expect(clippy::cast_precision_loss, reason = "versions are far below 2^53")]
             let age = self.version.0 as f64 - batch.version_mean;
@@ -245,9 +239,4 @@ impl TrainingLoop {
             generators: BTreeMap::from([(NOISE.to_owned(), SavedRng::save(&self.noise))]),
         }
     }
-}
-
-/// Standard normals in the order of the slice.
-pub fn fill_normal(out: &mut [f32], rng: &mut Pcg64) {
-    out.iter_mut().for_each(|value| *value = StandardNormal.sample(rng));
 }

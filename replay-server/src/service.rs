@@ -77,7 +77,7 @@ impl ReplayServer {
     /// # Errors
     /// Settings that no table accepts: a limiter that would deadlock, for one.
     pub fn new(process: Process, spec: &EnvSpec, first_shard: usize) -> Result<Self, ReplayError> {
-        let layout = ItemLayout::transition(spec);
+        let layout = process.resolved.config.item_layout(spec);
         let config = table_config(&process.resolved.config, &layout);
         let shards = process.resolved.config.replay.shards;
         let tables = (0..shards).map(|_| Table::new(&config)).collect::<Result<_, _>>()?;

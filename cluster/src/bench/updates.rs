@@ -6,11 +6,11 @@ use super::table::{Bar, Row};
 use common::config::{Layers, load};
 use common::runtime::clock::Clock;
 use common::runtime::seed::SeedTree;
-use learner::backend::sac_config;
+use learner::backend::trainer_config;
 use learner::init::train_state;
 use learner::native::NativeTrainer;
-use learner::trainer::{Batch, Noise, TrainerConfig, TrainState, Trainer};
-use learner::training_loop::fill_normal;
+use learner::trainer::{Batch, Noise, TrainState, Trainer, TrainerConfig};
+use rand_distr::{Distribution, StandardNormal};
 
 const SECONDS: f64 = 4.0;
 
@@ -93,14 +93,13 @@ fn updates(
         format!("learner.batch_size={batch_size}"),
     ];
     let resolved = load(&Layers { set, ..Layers::default() })?;
-    let sac = sac_config(&resolved.config, &resolved.env_spec()?);
+    let sac = trainer_config(&resolved.config, &resolved.env_spec()?);
     let mut rng = SeedTree::new(1).rng();
     let state = train_state(&sac, &mut rng);
     let mut trainer = make(sac, state)?;
     let mut normal = |width: usize| {
-        let mut values = vec![0.0; batch_size * width];
-        fill_normal(&mut values, &mut rng);
-        values
+        let values = (0..batch_size * width).map(|_| StandardNormal.sample(&mut rng));
+        values.collect::<Vec<f32>>()
     };
     let (obs, next_obs, reward) = (normal(obs_dim), normal(obs_dim), normal(1));
     let action: Vec<f32> = normal(act_dim).iter().map(|a| a.tanh()).collect();
@@ -112,9 +111,10 @@ fn updates(
         discount: &discount,
         next_obs: &next_obs,
         weight: &weight,
+        ..Batch::default()
     };
     let (next_action, own) = (normal(act_dim), normal(act_dim));
-    let noise = Noise { next_action: &next_action, action: &own };
+    let noise = Noise { next_action: &next_action, action: &own, extra: &[] };
     let mut td_abs = vec![0.0; batch_size];
     rate(clock, SECONDS, || {
         trainer.update(&batch, &noise)?;

@@ -15,7 +15,7 @@ pub use load::{ConfigError, Layers, Origin, Resolved, load, load_run};
 pub use algorithms::*;
 
 use crate::policy::arch::{Activation, Body, CfcMode, Conv, Head, LogStd, Mlp, PolicyArch};
-use crate::spec::{ActionKind, EnvSpec, digest64};
+use crate::spec::{ActionKind, EnvSpec, ItemLayout, digest64};
 use crate::telemetry::logs::LogFormat;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -353,6 +353,11 @@ impl Config {
             },
             obs_clip: c.normalise_obs.then_some(c.obs_clip),
         }
+    }
+
+    /// The replay row for an environment of these shapes.
+    pub fn item_layout(&self, spec: &EnvSpec) -> ItemLayout {
+        ItemLayout::transition(spec)
     }
 
     /// Shards over all replay servers.

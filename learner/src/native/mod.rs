@@ -17,7 +17,7 @@ mod team;
 mod tile;
 
 use crate::trainer::{
-    Batch, Group, Noise, NoiseSizes, TrainState, Trainer, TrainerConfig, TrainerError, UpdateStats,
+    Batch, Group, Noise, NoiseSizes, StepSizes, TrainState, Trainer, TrainerConfig, TrainerError, UpdateStats,
 };
 use sac::Sac;
 use team::Team;
@@ -107,6 +107,12 @@ impl Trainer for NativeTrainer {
     fn noise_sizes(&self) -> NoiseSizes {
         let each = self.sac.config().batch_size * self.sac.config().policy.act_dim;
         NoiseSizes { next_action: each, action: each, extra: 0 }
+    }
+
+    fn set_step_sizes(&mut self, sizes: &StepSizes) {
+        let config = self.sac.config_mut();
+        (config.lr_actor, config.lr_critic, config.lr_alpha) =
+            (sizes.actor, sizes.critic, sizes.alpha);
     }
 
     fn reconfigure(&mut self, config: &TrainerConfig) -> Result<(), TrainerError> {

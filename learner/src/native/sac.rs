@@ -88,6 +88,10 @@ impl Sac {
         self.config = config;
     }
 
+    pub(crate) fn config_mut(&mut self) -> &mut TrainerConfig {
+        &mut self.config
+    }
+
     pub(crate) fn config(&self) -> &TrainerConfig {
         &self.config
     }

@@ -19,7 +19,7 @@ mod work;
 pub use plain::plain_inference;
 
 use crate::trainer::{
-    AlphaLoss, Batch, Group, Noise, NoiseSizes, TrainerConfig, TrainState, Trainer, TrainerError, UpdateStats,
+    AlphaLoss, Batch, Group, Noise, NoiseSizes, StepSizes, TrainerConfig, TrainState, Trainer, TrainerError, UpdateStats,
 };
 use inputs::Inputs;
 use networks::signed;
@@ -232,6 +232,12 @@ impl Trainer for TorchTrainer {
     fn noise_sizes(&self) -> NoiseSizes {
         let each = self.config.batch_size * self.config.policy.act_dim;
         NoiseSizes { next_action: each, action: each, extra: 0 }
+    }
+
+    fn set_step_sizes(&mut self, sizes: &StepSizes) {
+        let config = &mut self.config;
+        (config.lr_actor, config.lr_critic, config.lr_alpha) =
+            (sizes.actor, sizes.critic, sizes.alpha);
     }
 
     fn reconfigure(&mut self, config: &TrainerConfig) -> Result<(), TrainerError> {

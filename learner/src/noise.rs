@@ -1,0 +1,33 @@
+//! [`NoiseBuffers`]: the random numbers of an update, drawn in a fixed order so that a run replays.
+
+use crate::trainer::{Noise, NoiseSizes};
+use rand_distr::{Distribution, StandardNormal};
+use rand_pcg::Pcg64;
+
+/// Room for the random numbers of one update.
+#[derive(Debug, Clone)]
+pub struct NoiseBuffers {
+    next_action: Vec<f32>,
+    action: Vec<f32>,
+    extra: Vec<f32>,
+}
+
+impl NoiseBuffers {
+    /// Room for as many as the trainer asks for.
+    pub fn new(sizes: NoiseSizes) -> Self {
+        let NoiseSizes { next_action, action, extra } = sizes;
+        Self {
+            next_action: vec![0.0; next_action],
+            action: vec![0.0; action],
+            extra: vec![0.0; extra],
+        }
+    }
+
+    /// Fresh standard normals: for the next action, the action, then the extra ones.
+    pub fn draw(&mut self, rng: &mut Pcg64) -> Noise<'_> {
+        for part in [&mut self.next_action, &mut self.action, &mut self.extra] {
+            part.iter_mut().for_each(|value| *value = StandardNormal.sample(rng));
+        }
+        Noise { next_action: &self.next_action, action: &self.action, extra: &self.extra }
+    }
+}

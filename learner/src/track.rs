@@ -1,0 +1,125 @@
+//! [`Tracker`]: statistics of every single update, for those who study learning itself (`run.track_metrics`; SEED-SPEC
+//! §6.11).
+//!
+//! One line of `track_metrics.jsonl` per update: the losses, |td| of every item, and the mean norm and the variance of the
+//! actor's and the critics' gradients. Gradients are read off Adam's first moments before and after the update,
+//! g = (m' - β1 m) / (1 - β1), so that no backend needs to know about it; the copies make an update about twice as slow.
+
+use crate::trainer::{TrainState, Trainer, TrainerConfig, UpdateStats};
+use fs_err::{File, OpenOptions};
+use serde::Serialize;
+use std::io::{self, BufWriter, Write as _};
+use std::path::Path;
+
+/// Name of the file in a run directory.
+pub const TRACK_METRICS: &str = "track_metrics.jsonl";
+
+/// One update.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    /// Counted from 1.
+    update: u64,
+    actor_loss: f64,
+    critic_loss: f64,
+    alpha_loss: f64,
+    /// (B), by `learner.priority_rule`
+    td_error: &'a [f32],
+    actor_grads: Gradient,
+    critic_grads: Gradient,
+}
+
+/// What is kept of a gradient.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Gradient {
+    /// Euclidean norm.
+    pub norm: f64,
+    /// Variance over the parameters.
+    pub variance: f64,
+}
+
+/// The writer of the file.
+#[derive(Debug)]
+pub struct Tracker {
+    file: BufWriter<File>,
+    beta1: f32,
+    actor_m: Vec<f32>,
+    critics_m: Vec<f32>,
+}
+
+impl Tracker {
+    /// Appends to the file of a run directory; `state` is the trainer's before the next update.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn open(run_dir: &Path, config: &TrainerConfig, state: TrainState) -> io::Result<Self> {
+        let path = run_dir.join(TRACK_METRICS);
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let (actor_m, critics_m) = (state.actor.adam_m, state.critics.adam_m);
+        let (beta1, _) = config.adam_betas;
+        Ok(Self { file: BufWriter::new(file), beta1, actor_m, critics_m })
+    }
+
+    /// Writes the update that the trainer has just done, and takes its statistics.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn updated(
+        &mut self,
+        trainer: &mut dyn Trainer,
+        td_error: &[f32],
+    ) -> io::Result<UpdateStats> {
+        let (stats, state) = (trainer.take_stats(), trainer.state());
+        let line = Line {
+            update: state.updates,
+            actor_loss: stats.actor_loss,
+            critic_loss: stats.critic1_loss + stats.critic2_loss,
+            alpha_loss: stats.alpha_loss,
+            td_error,
+            actor_grads: gradient(self.beta1, &self.actor_m, &state.actor.adam_m),
+            critic_grads: gradient(self.beta1, &self.critics_m, &state.critics.adam_m),
+        };
+        serde_json::to_writer(&mut self.file, &line)?;
+        self.file.write_all(b"\n")?;
+        (self.actor_m, self.critics_m) = (state.actor.adam_m, state.critics.adam_m);
+        Ok(stats)
+    }
+
+    /// Hands everything to the operating system.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Norm and variance of the gradient between two first moments of Adam.
+fn gradient(beta1: f32, before: &[f32], after: &[f32]) -> Gradient {
+    let beta1 = f64::from(beta1);
+    let each = |(before, after): (&f32, &f32)| {
+        (f64::from(*after) - beta1 * f64::from(*before)) / (1.0 - beta1)
+    };
+    let (mut sum, mut squares) = (0.0, 0.0);
+    for g in before.iter().zip(after).map(each) {
+        sum += g;
+        squares += g * g;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53 parameters")]
+    let count = (after.len() as f64).max(1.0);
+    let mean = sum / count;
+    Gradient { norm: squares.sqrt(), variance: (squares / count - mean * mean).max(0.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gradient_is_read_off_the_first_moments() {
+        let (g, before) = ([3.0_f32, -4.0], [0.5_f32, 0.25]);
+        let after: Vec<f32> = before.iter().zip(g).map(|(m, g)| 0.9 * m + 0.1 * g).collect();
+        let Gradient { norm, variance } = gradient(0.9, &before, &after);
+        assert!((norm - 5.0).abs() < 1e-5, "{norm}");
+        assert!((variance - 12.25).abs() < 1e-4, "{variance}");
+    }
+}
