@@ -333,16 +333,38 @@ impl Config {
         }
     }
 
+    /// What acts in batch-constrained Q-learning; the perturbation network has the policy's widths.
+    fn batch_constrained(&self, spec: &EnvSpec) -> Body {
+        let mlp = |hidden: &[usize]| Mlp {
+            hidden: hidden.to_vec(),
+            activation: self.cluster.activation,
+            layer_norm: false,
+        };
+        let Bcq { vae_hidden, vae_latent, phi, act_samples, .. } = &self.bcq;
+        Body::BatchConstrained {
+            decoder: mlp(vae_hidden),
+            perturbation: mlp(&self.cluster.hidden),
+            critic: mlp(&self.learner.critic_hidden),
+            latent: if *vae_latent == 0 { 2 * spec.act_dim } else { *vae_latent },
+            samples: *act_samples,
+            phi: *phi,
+        }
+    }
+
     /// The policy network for an environment of these shapes.
     pub fn policy_arch(&self, spec: &EnvSpec) -> PolicyArch {
         let c = &self.cluster;
         let log_std = match c.sigma {
-            Sigma::Conditioned => {
-                LogStd::Conditioned { min: c.log_std_min, max: c.log_std_max }
-            }
+            Sigma::Conditioned => LogStd::Conditioned { min: c.log_std_min, max: c.log_std_max },
             Sigma::Free => LogStd::Free,
         };
         let mean_bound = (c.mean_bound > 0.0).then_some(c.mean_bound);
+        let obs_clip = c.normalise_obs.then_some(c.obs_clip);
+        if self.learner.algorithm == Algorithm::Bcq {
+            let (body, head) = (self.batch_constrained(spec), Head::Deterministic { bound: 1.0 });
+            let (obs_dim, act_dim) = (spec.obs_dim, spec.act_dim);
+            return PolicyArch { obs_dim, act_dim, body, head, obs_clip };
+        }
         PolicyArch {
             obs_dim: spec.obs_dim,
             act_dim: spec.act_dim,
@@ -351,13 +373,15 @@ impl Config {
                 ActionKind::Continuous => Head::Gaussian { log_std, mean_bound },
                 ActionKind::Discrete => Head::Categorical,
             },
-            obs_clip: c.normalise_obs.then_some(c.obs_clip),
+            obs_clip,
         }
     }
 
     /// The replay row for an environment of these shapes.
     pub fn item_layout(&self, spec: &EnvSpec) -> ItemLayout {
-        ItemLayout::transition(spec)
+        let c = &self.cluster;
+        let state_dim = self.policy_arch(spec).state_dim();
+        ItemLayout::of(spec, state_dim, c.sequence_len, c.cost_horizon)
     }
 
     /// Shards over all replay servers.
