@@ -1,0 +1,68 @@
+//! Every golden file has a test that runs it: whoever adds a file of a new kind is told here.
+
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
+#![expect(clippy::print_stderr, reason = "what is not run says so aloud")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Kinds that nothing here can run yet, and why.
+const NOT_RUN: &[(&str, &str)] = &[
+    ("env_mujoco", "there are no MuJoCo environments here yet"),
+    (
+        "arlbench_update_schedule",
+        "a schedule of one synchronous process; here the rate limiter decides when updates happen",
+    ),
+    ("arlbench_train_shapes", "array shapes of a run that is one process; ours writes one record per update"),
+];
+
+fn files(dir: &Path, extension: &str, found: &mut Vec<PathBuf>) {
+    for entry in fs_err::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, extension, found);
+        } else if path.extension().is_some_and(|it| it == extension) {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_golden_file_has_a_runner() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let goldens = std::env::var_os("SAPEX_GOLDENS_DIR")
+        .map_or_else(|| root.join("testdata/goldens"), PathBuf::from);
+    let mut kinds: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    let mut cases = Vec::new();
+    files(&goldens, "json", &mut cases);
+    assert!(!cases.is_empty(), "no golden files in {}", goldens.display());
+    for path in cases {
+        let json: serde_json::Value =
+            serde_json::from_str(&fs_err::read_to_string(&path).unwrap()).unwrap();
+        let kind = json["kind"].as_str().unwrap_or_else(|| panic!("{}: no kind", path.display()));
+        kinds.entry(kind.to_owned()).or_default().push(path);
+    }
+    let mut sources = Vec::new();
+    for package in ["common", "replay-server", "actor-node", "learner", "cluster"] {
+        files(&root.join(package).join("tests"), "rs", &mut sources);
+    }
+    let this = Path::new(file!()).file_name().unwrap();
+    let tests: String = sources
+        .iter()
+        .filter(|path| path.file_name() != Some(this))
+        .map(|path| fs_err::read_to_string(path).unwrap())
+        .collect();
+    let mut missing = Vec::new();
+    for (kind, files) in &kinds {
+        let runner = tests.contains(&format!("\"{kind}\""));
+        match NOT_RUN.iter().find(|(excused, _)| excused == kind) {
+            Some((_, why)) => {
+                assert!(!runner, "{kind} has a runner: take it off the list of those without");
+                eprintln!("SKIPPED: {} files of kind {kind}: {why}", files.len());
+            }
+            None if !runner => missing.push(format!("{kind}: {files:?}")),
+            None => {}
+        }
+    }
+    assert!(missing.is_empty(), "golden files that no test runs:\n{}", missing.join("\n"));
+}
