@@ -1,125 +1,149 @@
-//! Environments against trajectories recorded from Gymnasium (`testdata/goldens/env`, or `SAPEX_ENV_GOLDENS_DIR`), with
-//! the tolerances that the files state.
+//! Environments against trajectories recorded from Gymnasium: every file of kind `env_classic` in `testdata/goldens/env`,
+//! with the tolerances that the files state.
 
 #![expect(clippy::unwrap_used, reason = "a golden file that does not read is a failed test")]
 
+mod golden;
+
+use actor_node::env::acrobot::Acrobot;
+use actor_node::env::cart_pole::CartPole;
+use actor_node::env::mountain_car::MountainCar;
 use actor_node::env::pendulum::Pendulum;
-use actor_node::env::{Env, TimeLimit};
+use actor_node::env::{Env, StateAccess, TimeLimit};
+use golden::{Case, numbers};
 use serde_json::Value;
-use std::path::PathBuf;
 
-fn golden(name: &str) -> Value {
-    let dir = std::env::var_os("SAPEX_ENV_GOLDENS_DIR").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/goldens/env")),
-        PathBuf::from,
-    );
-    let path = dir.join(name);
-    let text = std::fs::read_to_string(&path)
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    serde_json::from_str(&text).unwrap()
-}
-
-/// Numbers of a tensor `{shape, dtype, data}`, or of a plain list of any depth.
-fn numbers(value: &Value) -> Vec<f64> {
-    match value {
-        Value::Object(tensor) => numbers(&tensor["data"]),
-        Value::Array(values) => values.iter().flat_map(numbers).collect(),
-        Value::Bool(flag) => vec![f64::from(u8::from(*flag))],
-        number => vec![number.as_f64().unwrap()],
+fn environment(id: &str) -> Box<dyn StateAccess> {
+    match id {
+        "Pendulum-v1" => Box::new(Pendulum::new(10.0)),
+        "CartPole-v1" => Box::new(CartPole::new()),
+        "Acrobot-v1" => Box::new(Acrobot::new()),
+        "MountainCar-v0" => Box::new(MountainCar::discrete()),
+        "MountainCarContinuous-v0" => Box::new(MountainCar::continuous()),
+        other => panic!("no environment {other}"),
     }
-}
-
-fn assert_near(what: &str, got: f64, expected: f64, tolerance: f64) {
-    assert!(
-        (got - expected).abs() <= tolerance * expected.abs().max(1.0),
-        "{what}: {got}, expected {expected}"
-    );
-}
-
-struct Tolerances {
-    obs: f64,
-    state: f64,
-    reward: f64,
 }
 
 #[test]
-fn pendulum_follows_gymnasiums_trajectories() {
-    let file = golden("E_Pendulum-v1.json");
-    let tolerance = |key: &str| file["tolerance"][key].as_f64().unwrap();
-    let tolerances = Tolerances {
-        obs: tolerance("obs"),
-        state: tolerance("state"),
-        reward: tolerance("reward"),
-    };
-    let trajectories = file["outputs"]["trajectories"].as_array().unwrap();
-    assert!(!trajectories.is_empty());
-    for trajectory in trajectories {
-        let name = trajectory["name"].as_str().unwrap();
-        let actions = numbers(&trajectory["actions"]);
-        let (start, first, steps) = match trajectory.get("last_steps") {
-            Some(steps) => {
-                let first = usize::try_from(trajectory["last_steps_start_index"].as_u64().unwrap())
-                    .unwrap();
-                (&trajectory["state_before_last_steps"], first, steps)
+fn environments_follow_gymnasiums_trajectories() {
+    for case in golden::cases("env_classic") {
+        let trajectories = case.at("/outputs/trajectories").as_array().unwrap();
+        assert!(!trajectories.is_empty());
+        for trajectory in trajectories {
+            let told = trajectory["name"].to_string();
+            if let Some(same) = trajectory.get("same_as") {
+                let same = trajectories.iter().find(|other| other["name"] == *same).unwrap();
+                both_flags_at_the_limit(&case, same, trajectory, &told);
+            } else {
+                follow(&case, trajectory, &told);
             }
-            None => (&trajectory["initial_state"], 0, &trajectory["steps"]),
-        };
-        let start = numbers(start);
-        follow(name, [start[0], start[1]], &actions[first..], steps, &tolerances);
-        if let Some(total) = trajectory.get("episode_return") {
-            time_limit(
-                &trajectory["initial_state"],
-                &actions,
-                total.as_f64().unwrap(),
-                tolerances.reward,
-            );
         }
     }
 }
 
-fn follow(name: &str, start: [f64; 2], actions: &[f64], steps: &Value, tolerances: &Tolerances) {
+#[test]
+fn specs_are_gymnasiums() {
+    for case in golden::cases("env_classic") {
+        let env = environment(case.at("/config/env_id").as_str().unwrap());
+        let spec = env.spec();
+        assert_eq!(spec.obs_dim, size(&case, "/config/obs_dim"), "{}", case.name);
+        let steps = spec.episode_steps_max.map(|steps| steps as usize);
+        assert_eq!(steps, Some(size(&case, "/config/max_episode_steps")), "{}", case.name);
+        if case.at("/config/discrete").as_bool().unwrap() {
+            assert_eq!(spec.action_width(), 1);
+            assert_eq!(spec.act_dim, size(&case, "/config/num_actions"), "{}", case.name);
+        } else {
+            for (key, bounds) in [("low", &spec.action_low), ("high", &spec.action_high)] {
+                let bounds: Vec<f64> = bounds.iter().map(|&bound| bound.into()).collect();
+                let given = numbers(case.at(&format!("/config/action_{key}")));
+                assert_eq!(bounds, given, "{}", case.name);
+            }
+        }
+    }
+}
+
+fn size(case: &Case, pointer: &str) -> usize {
+    usize::try_from(case.at(pointer).as_u64().unwrap()).unwrap()
+}
+
+/// The actions of step `i`, exact in f32.
+#[expect(clippy::cast_possible_truncation, reason = "the actions are exact in f32")]
+fn action(actions: &[f64], width: usize, i: usize) -> Vec<f32> {
+    actions[i * width..(i + 1) * width].iter().map(|&number| number as f32).collect()
+}
+
+/// Steps from the recorded state with the recorded actions; where only the tail is recorded, from the state before it.
+fn follow(case: &Case, trajectory: &Value, told: &str) {
+    let mut env = environment(case.at("/config/env_id").as_str().unwrap());
+    let (start, first, steps) = match trajectory.get("last_steps") {
+        Some(steps) => {
+            let first = trajectory["last_steps_start_index"].as_u64().unwrap();
+            (&trajectory["state_before_last_steps"], usize::try_from(first).unwrap(), steps)
+        }
+        None => (&trajectory["initial_state"], 0, &trajectory["steps"]),
+    };
+    env.set_state(&numbers(start));
     let (obs_all, states) = (numbers(&steps["obs"]), numbers(&steps["state"]));
     let (rewards, terminated) = (numbers(&steps["reward"]), numbers(&steps["terminated"]));
-    let mut env = Pendulum::new(10.0);
-    env.set_state(start);
-    let mut obs = [0.0_f32; 3];
+    let actions = numbers(&trajectory["actions"]);
+    let (width, obs_dim) = (env.spec().action_width(), env.spec().obs_dim);
+    let mut obs = vec![0.0; obs_dim];
     for (i, reward) in rewards.iter().enumerate() {
-        #[expect(clippy::cast_possible_truncation, reason = "the actions are exact in f32")]
-        let outcome = env.step(&[actions[i] as f32], &mut obs).unwrap();
-        for j in 0..3 {
-            assert_near(
-                &format!("{name} step {i} obs {j}"),
-                obs[j].into(),
-                obs_all[3 * i + j],
-                tolerances.obs,
-            );
-        }
-        for j in 0..2 {
-            let what = format!("{name} step {i} state {j}");
-            assert_near(&what, env.state()[j], states[2 * i + j], tolerances.state);
-        }
-        assert_near(&format!("{name} step {i} reward"), outcome.reward, *reward, tolerances.reward);
-        assert_eq!(f64::from(u8::from(outcome.terminated)), terminated[i], "{name} step {i}");
+        let told = format!("{told} step {i}");
+        let outcome = env.step(&action(&actions, width, first + i), &mut obs).unwrap();
+        let recorded = &obs_all[i * obs_dim..(i + 1) * obs_dim];
+        let got: Vec<f64> = obs.iter().map(|&number| number.into()).collect();
+        case.assert_near(&format!("{told} obs"), &got, recorded, "obs");
+        let state = env.state();
+        let recorded = &states[i * state.len()..(i + 1) * state.len()];
+        case.assert_near(&format!("{told} state"), &state, recorded, "state");
+        case.assert_near(&format!("{told} reward"), &[outcome.reward], &[*reward], "reward");
+        assert_eq!(f64::from(u8::from(outcome.terminated)), terminated[i], "{told}");
+    }
+    if trajectory.get("episode_return").is_some() {
+        whole_episode(case, trajectory, told);
     }
 }
 
-/// A whole episode under the time limit: its return, and truncation on the last step only.
-fn time_limit(start: &Value, actions: &[f64], expected: f64, tolerance: f64) {
-    let start = numbers(start);
-    let mut pendulum = Pendulum::new(10.0);
-    pendulum.set_state([start[0], start[1]]);
-    let limit = pendulum.spec().episode_steps_max.unwrap();
-    let mut env = TimeLimit::new(Box::new(pendulum), limit);
-    let mut obs = [0.0_f32; 3];
+/// A whole episode under its time limit: its return, and the flag on the last step only.
+fn whole_episode(case: &Case, trajectory: &Value, told: &str) {
+    let mut env = environment(case.at("/config/env_id").as_str().unwrap());
+    env.set_state(&numbers(&trajectory["initial_state"]));
+    let (width, limit) = (env.spec().action_width(), env.spec().episode_steps_max.unwrap());
+    let mut obs = vec![0.0; env.spec().obs_dim];
+    let mut env = TimeLimit::new(env, limit);
+    let actions = numbers(&trajectory["actions"]);
+    let steps = actions.len() / width;
     let mut total = 0.0;
-    for (i, action) in actions.iter().enumerate() {
-        #[expect(clippy::cast_possible_truncation, reason = "the actions are exact in f32")]
-        let outcome = env.step(&[*action as f32], &mut obs).unwrap();
+    for i in 0..steps {
+        let outcome = env.step(&action(&actions, width, i), &mut obs).unwrap();
         total += outcome.reward;
-        assert_eq!(outcome.truncated, i + 1 == actions.len(), "step {i}");
-        assert!(!outcome.terminated);
+        let is_last = i + 1 == steps;
+        let ends_by_itself = trajectory["name"] == "termination";
+        assert_eq!(outcome.terminated, is_last && ends_by_itself, "{told} step {i}");
+        assert_eq!(outcome.truncated, is_last && !ends_by_itself, "{told} step {i}");
     }
-    assert_near("episode return", total, expected, tolerance);
+    let recorded = trajectory["episode_return"].as_f64().unwrap();
+    case.assert_near(&format!("{told} return"), &[total], &[recorded], "reward");
+}
+
+/// An episode whose time limit is its length reports both flags on its last step.
+fn both_flags_at_the_limit(case: &Case, same: &Value, limited: &Value, told: &str) {
+    let mut env = environment(case.at("/config/env_id").as_str().unwrap());
+    env.set_state(&numbers(&same["initial_state"]));
+    let width = env.spec().action_width();
+    let mut obs = vec![0.0; env.spec().obs_dim];
+    let limit = u32::try_from(limited["max_episode_steps"].as_u64().unwrap()).unwrap();
+    let mut env = TimeLimit::new(env, limit);
+    let actions = numbers(&same["actions"]);
+    let outcomes: Vec<_> = (0..actions.len() / width)
+        .map(|i| env.step(&action(&actions, width, i), &mut obs).unwrap())
+        .collect();
+    let last = outcomes.last().unwrap();
+    assert_eq!(Value::from(last.terminated), limited["final_terminated"], "{told}");
+    assert_eq!(Value::from(last.truncated), limited["final_truncated"], "{told}");
+    let reward = limited["final_reward"].as_f64().unwrap();
+    case.assert_near(told, &[last.reward], &[reward], "reward");
 }
 
 #[test]
@@ -133,4 +157,18 @@ fn a_reset_repeats_with_its_seed_and_an_action_that_is_no_number_is_refused() {
     assert_ne!(first, second);
     let error = env.step(&[f32::NAN], &mut first).unwrap_err().to_string();
     assert_eq!(error, "action 0 is NaN, expected a number");
+}
+
+#[test]
+fn a_pendulum_without_velocity_is_a_pendulum_seen_less_well() {
+    let (mut whole, mut part) = (Pendulum::new(10.0), Pendulum::without_velocity(10.0));
+    let (mut seen, mut less) = ([0.0; 3], [0.0; 2]);
+    whole.set_state(&[1.0, -2.0]);
+    part.set_state(&[1.0, -2.0]);
+    for torque in [2.0, -0.5, 3.0] {
+        let outcomes =
+            [whole.step(&[torque], &mut seen).unwrap(), part.step(&[torque], &mut less).unwrap()];
+        assert_eq!(outcomes[0], outcomes[1]);
+        assert_eq!(seen[..2], less);
+    }
 }

@@ -1,6 +1,6 @@
 //! `faulty`: an environment that fails on schedule, for tests of everything that must survive it.
 
-use super::{Env, EnvError, Params, StepOutcome, check_action, check_params};
+use super::{Env, EnvError, Params, StepOutcome, check_action, check_params, continuous};
 use common::spec::EnvSpec;
 use std::time::Duration;
 
@@ -39,14 +39,7 @@ pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
         schedule.extend(number(fault)?.map(|step| (fault, step)));
     }
     let hang = Duration::from_millis(number(HANG_MS)?.unwrap_or(1_000));
-    let spec = EnvSpec {
-        id: NAME.into(),
-        obs_dim: 2,
-        act_dim: 1,
-        action_low: vec![-1.0],
-        action_high: vec![1.0],
-        episode_steps_max: Some(EPISODE_STEPS),
-    };
+    let spec = continuous(NAME, 2, &[-1.0], &[1.0], EPISODE_STEPS);
     Ok(Box::new(Faulty { spec, schedule, hang, steps: 0 }))
 }
 

@@ -1,7 +1,7 @@
 //! `identity`: a learning test that takes seconds. The observation is a target in [-1, 1]^2, the reward
 //! −|action − target|², the next target does not depend on the action. A policy that repeats its observation gets 0.
 
-use super::{Env, EnvError, Params, StepOutcome, check_action, check_params};
+use super::{Env, EnvError, Params, StepOutcome, check_action, check_params, continuous};
 use common::spec::EnvSpec;
 use rand::RngExt;
 use rand_pcg::Pcg64;
@@ -21,14 +21,7 @@ struct Identity {
 
 pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
     check_params(NAME, params, &[])?;
-    let spec = EnvSpec {
-        id: NAME.into(),
-        obs_dim: DIM,
-        act_dim: DIM,
-        action_low: vec![-1.0; DIM],
-        action_high: vec![1.0; DIM],
-        episode_steps_max: Some(EPISODE_STEPS),
-    };
+    let spec = continuous(NAME, DIM, &[-1.0; DIM], &[1.0; DIM], EPISODE_STEPS);
     Ok(Box::new(Identity { spec, target: [0.0; DIM], rng: Pcg64::new(0, 0) }))
 }
 

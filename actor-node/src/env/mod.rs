@@ -3,12 +3,19 @@
 //! An environment works in its own action units, clips actions to its bounds as Gymnasium's do, and reports `terminated`
 //! and `truncated` apart. [`make`] knows them by name and wraps the time limit around those that have one.
 
+pub mod acrobot;
+pub mod cart_pole;
 pub mod faulty;
 pub mod identity;
+pub mod mountain_car;
+pub mod oscillator;
 pub mod pendulum;
+pub mod pixel_catch;
 mod time_limit;
 
-use common::spec::EnvSpec;
+use common::spec::{ActionKind, EnvSpec};
+use rand::RngExt;
+use rand_pcg::Pcg64;
 use std::collections::BTreeMap;
 
 pub use time_limit::TimeLimit;
@@ -55,6 +62,14 @@ pub enum EnvError {
         /// As given.
         value: f32,
     },
+    /// A discrete action that is none of the choices.
+    #[error("action is {value}, expected a whole number from 0 to {}", choices - 1)]
+    Index {
+        /// As given.
+        value: f32,
+        /// How many there are.
+        choices: usize,
+    },
     /// The environment failed.
     #[error("{0}")]
     Failed(String),
@@ -72,12 +87,21 @@ pub trait Env: Send {
     /// The environment failed.
     fn reset(&mut self, seed: Option<u64>, obs: &mut [f32]) -> Result<(), EnvError>;
 
-    /// Applies `action`, shape (A), in the environment's units, and writes the next observation, shape (O): at an
+    /// Applies `action`, in the environment's units, shape (A), or the index of a discrete one, shape (1), and writes the next observation, shape (O): at an
     /// episode's end the final one.
     ///
     /// # Errors
-    /// An action that is no number; the environment failed.
+    /// An action that is no number or no choice; the environment failed.
     fn step(&mut self, action: &[f32], obs: &mut [f32]) -> Result<StepOutcome, EnvError>;
+}
+
+/// An environment whose inner state can be looked at and put, for comparison with recorded trajectories.
+pub trait StateAccess: Env {
+    /// The state, in the order that the environment's description gives.
+    fn state(&self) -> Vec<f64>;
+
+    /// Goes on from `state`, which must be as long as that of [`StateAccess::state`].
+    fn set_state(&mut self, state: &[f64]);
 }
 
 /// Environment parameters by name.
@@ -94,6 +118,46 @@ const ENVIRONMENTS: &[Entry] = &[
         name: pendulum::NAME,
         about: "swing up and balance a pendulum (Gymnasium)",
         make: pendulum::make,
+    },
+    Entry {
+        name: pendulum::NO_VELOCITY_NAME,
+        about: "Pendulum-v1 without its velocity: for policies with a memory",
+        make: pendulum::make_no_velocity,
+    },
+    Entry {
+        name: cart_pole::NAME,
+        about: "balance a pole on a cart, left or right (Gymnasium)",
+        make: cart_pole::make,
+    },
+    Entry {
+        name: acrobot::NAME,
+        about: "swing a two-link arm up, three torques (Gymnasium)",
+        make: acrobot::make,
+    },
+    Entry {
+        name: mountain_car::NAME,
+        about: "drive a weak car up a hill, three pushes (Gymnasium)",
+        make: mountain_car::make,
+    },
+    Entry {
+        name: mountain_car::CONTINUOUS_NAME,
+        about: "the same with a continuous push (Gymnasium)",
+        make: mountain_car::make_continuous,
+    },
+    Entry {
+        name: cart_pole::COST_NAME,
+        about: "balance a pole on a cart; the reward is a cost, for lac",
+        make: cart_pole::make_cost,
+    },
+    Entry {
+        name: oscillator::NAME,
+        about: "let a protein follow a wave; the reward is a cost, for lac",
+        make: oscillator::make,
+    },
+    Entry {
+        name: pixel_catch::NAME,
+        about: "catch falling dots, seen as an image: learns in a minute",
+        make: pixel_catch::make,
     },
     Entry {
         name: identity::NAME,
@@ -138,6 +202,53 @@ pub(crate) fn check_action(action: &[f32]) -> Result<(), EnvError> {
     }
 }
 
+/// The choice that a discrete action names; refuses what is not whole or out of range.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "few choices, and in range by then"
+)]
+pub(crate) fn check_index(action: &[f32], choices: usize) -> Result<usize, EnvError> {
+    let value = action[0];
+    let is_choice = value.fract() == 0.0 && (0.0..choices as f32).contains(&value);
+    if is_choice { Ok(value as usize) } else { Err(EnvError::Index { value, choices }) }
+}
+
+/// Of an environment with vectors as observations and numbers as actions.
+#[expect(clippy::cast_possible_truncation, reason = "bounds are exact in f32")]
+fn continuous(id: &str, obs_dim: usize, low: &[f64], high: &[f64], steps_max: u32) -> EnvSpec {
+    let bounds = |bounds: &[f64]| bounds.iter().map(|&bound| bound as f32).collect();
+    EnvSpec {
+        id: id.into(),
+        obs_dim,
+        obs_image: None,
+        actions: ActionKind::Continuous,
+        act_dim: low.len(),
+        action_low: bounds(low),
+        action_high: bounds(high),
+        episode_steps_max: Some(steps_max),
+    }
+}
+
+/// Of an environment with vectors as observations and choices as actions.
+fn discrete(id: &str, obs_dim: usize, choices: usize, steps_max: u32) -> EnvSpec {
+    let actions = ActionKind::Discrete;
+    EnvSpec { actions, act_dim: choices, ..continuous(id, obs_dim, &[], &[], steps_max) }
+}
+
+fn uniform(rng: &mut Pcg64, low: f64, high: f64) -> f64 {
+    rng.random_range(low..high)
+}
+
+/// Observations are f32, states f64.
+#[expect(clippy::cast_possible_truncation, reason = "observations are f32")]
+fn write_obs(obs: &mut [f32], values: &[f64]) {
+    for (obs, value) in obs.iter_mut().zip(values) {
+        *obs = *value as f32;
+    }
+}
+
 /// Refuses parameters of an environment that has none but `known`.
 pub(crate) fn check_params(
     env: &'static str,
@@ -173,6 +284,34 @@ mod tests {
                 .to_string()
                 .starts_with("unknown environment zzz;")
         );
+    }
+
+    #[test]
+    fn every_environment_starts_and_steps_within_its_spec() {
+        for (name, _) in names() {
+            let mut env = make(name, &Params::new()).unwrap();
+            let spec = env.spec().clone();
+            assert_eq!(spec.id, name);
+            assert_eq!(spec.action_low.len(), spec.action_high.len());
+            let mut obs = vec![f32::NAN; spec.obs_dim];
+            env.reset(Some(1), &mut obs).unwrap();
+            assert!(obs.iter().all(|value| value.is_finite()), "{name}: {obs:?}");
+            obs.fill(f32::NAN);
+            env.step(&vec![0.0; spec.action_width()], &mut obs).unwrap();
+            assert!(obs.iter().all(|value| value.is_finite()), "{name}: {obs:?}");
+        }
+    }
+
+    #[test]
+    fn a_discrete_action_must_be_one_of_the_choices() {
+        let mut env = make("CartPole-v1", &Params::new()).unwrap();
+        let mut obs = [0.0; 4];
+        env.reset(Some(1), &mut obs).unwrap();
+        for wrong in [-1.0, 0.5, 2.0, f32::NAN, f32::INFINITY, 1e30] {
+            let error = env.step(&[wrong], &mut obs).unwrap_err().to_string();
+            assert_eq!(error, format!("action is {wrong}, expected a whole number from 0 to 1"));
+        }
+        env.step(&[1.0], &mut obs).unwrap();
     }
 
     #[test]

@@ -4,15 +4,21 @@
 //! theta_dot' = clip(theta_dot + (3g / 2l · sin theta + 3 / (m l²) · u) · dt, ±8), theta' = theta + theta_dot' · dt.
 //! Reward −(θ² + 0.1 · theta_dot² + 0.001 · u²) of the state *before* the step, θ normalised to [−π, π). Observation
 //! (cos theta, sin theta, theta_dot). 200 steps, never terminated.
+//!
+//! PendulumNoVelocity-v1 is the same without the observation's third number: only who remembers can tell the speed.
 
-use super::{Env, EnvError, Params, StepOutcome, check_action, check_params};
+use super::{
+    Env, EnvError, Params, StateAccess, StepOutcome, check_action, check_params, continuous,
+    uniform, write_obs,
+};
 use common::spec::EnvSpec;
-use rand::RngExt;
 use rand_pcg::Pcg64;
 use std::f64::consts::PI;
 
 /// Its name.
 pub const NAME: &str = "Pendulum-v1";
+/// Its name without the velocity.
+pub const NO_VELOCITY_NAME: &str = "PendulumNoVelocity-v1";
 
 const SPEED_MAX: f64 = 8.0;
 const TORQUE_MAX: f64 = 2.0;
@@ -34,51 +40,54 @@ pub struct Pendulum {
 
 /// Parameter `g`: gravity in m/s², 10 by default.
 pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
-    check_params(NAME, params, &["g"])?;
-    let gravity = match params.get("g") {
-        None => GRAVITY,
-        Some(text) => text.parse().ok().filter(|g: &f64| g.is_finite()).ok_or_else(|| {
-            EnvError::Parameter {
-                env: NAME,
-                key: "g".into(),
-                value: text.clone(),
-                expected: "expected a number".into(),
-            }
-        })?,
-    };
-    Ok(Box::new(Pendulum::new(gravity)))
+    Ok(Box::new(Pendulum::new(gravity(NAME, params)?)))
+}
+
+/// Parameter `g`, as for [`make`].
+pub(super) fn make_no_velocity(params: &Params) -> Result<Box<dyn Env>, EnvError> {
+    Ok(Box::new(Pendulum::without_velocity(gravity(NO_VELOCITY_NAME, params)?)))
+}
+
+fn gravity(env: &'static str, params: &Params) -> Result<f64, EnvError> {
+    check_params(env, params, &["g"])?;
+    let Some(text) = params.get("g") else { return Ok(GRAVITY) };
+    text.parse().ok().filter(|g: &f64| g.is_finite()).ok_or_else(|| EnvError::Parameter {
+        env,
+        key: "g".into(),
+        value: text.clone(),
+        expected: "expected a number".into(),
+    })
 }
 
 impl Pendulum {
     /// A pendulum that hangs still until it is reset.
-    #[expect(clippy::cast_possible_truncation, reason = "2 is 2 as f32")]
     pub fn new(gravity: f64) -> Self {
-        let spec = EnvSpec {
-            id: NAME.into(),
-            obs_dim: 3,
-            act_dim: 1,
-            action_low: vec![-TORQUE_MAX as f32],
-            action_high: vec![TORQUE_MAX as f32],
-            episode_steps_max: Some(EPISODE_STEPS),
-        };
+        Self::observed_as(NAME, 3, gravity)
+    }
+
+    /// The same with the observation (cos theta, sin theta).
+    pub fn without_velocity(gravity: f64) -> Self {
+        Self::observed_as(NO_VELOCITY_NAME, 2, gravity)
+    }
+
+    fn observed_as(name: &str, obs_dim: usize, gravity: f64) -> Self {
+        let spec = continuous(name, obs_dim, &[-TORQUE_MAX], &[TORQUE_MAX], EPISODE_STEPS);
         Self { spec, gravity, theta: PI, theta_dot: 0.0, rng: Pcg64::new(0, 0) }
     }
 
-    /// (theta, theta_dot).
-    pub fn state(&self) -> [f64; 2] {
-        [self.theta, self.theta_dot]
-    }
-
-    /// Puts the pendulum there.
-    pub fn set_state(&mut self, [theta, theta_dot]: [f64; 2]) {
-        (self.theta, self.theta_dot) = (theta, theta_dot);
-    }
-
-    /// Writes the observation, shape (3).
-    #[expect(clippy::cast_possible_truncation, reason = "observations are f32")]
-    pub fn observe(&self, obs: &mut [f32]) {
+    fn observe(&self, obs: &mut [f32]) {
         let (sin, cos) = self.theta.sin_cos();
-        obs.copy_from_slice(&[cos as f32, sin as f32, self.theta_dot as f32]);
+        write_obs(obs, &[cos, sin, self.theta_dot][..self.spec.obs_dim]);
+    }
+}
+
+impl StateAccess for Pendulum {
+    fn state(&self) -> Vec<f64> {
+        vec![self.theta, self.theta_dot]
+    }
+
+    fn set_state(&mut self, state: &[f64]) {
+        (self.theta, self.theta_dot) = (state[0], state[1]);
     }
 }
 
@@ -91,8 +100,8 @@ impl Env for Pendulum {
         if let Some(seed) = seed {
             self.rng = Pcg64::new(seed.into(), 0);
         }
-        self.theta = self.rng.random_range(-PI..PI);
-        self.theta_dot = self.rng.random_range(-1.0..1.0);
+        self.theta = uniform(&mut self.rng, -PI, PI);
+        self.theta_dot = uniform(&mut self.rng, -1.0, 1.0);
         self.observe(obs);
         Ok(())
     }

@@ -1,0 +1,120 @@
+//! Oscillator-v1: steer a ring of three genes so that a protein follows a wave; the reward is a cost (SEED-SPEC §11.1).
+//!
+//! State m1..3 (messengers) and p1..3 (proteins), actions u in [0, 1]³. One explicit Euler step of 1 from old values,
+//! then max(0, ·): m_i += −0.16 m_i + 1.6 / (1 + p_j²) + 5 u_i with j = 3, 1, 2; p_i += −0.06 p_i + 0.16 m_i.
+//! Reference r(t) = 8 + 7 sin(2πt / 200), cost (p1 − r)² at the new t; terminated above 100. Observation
+//! (m1..3, p1..3, r, p1 − r). 400 steps, start U(0, 5).
+
+use super::{
+    Env, EnvError, Params, StepOutcome, check_action, check_params, continuous, uniform, write_obs,
+};
+use common::spec::EnvSpec;
+use rand_pcg::Pcg64;
+use std::f64::consts::PI;
+
+/// Its name.
+pub const NAME: &str = "Oscillator-v1";
+
+const COST_MAX: f64 = 100.0;
+
+#[derive(Debug)]
+struct Oscillator {
+    spec: EnvSpec,
+    messengers: [f64; 3],
+    proteins: [f64; 3],
+    time: f64,
+    rng: Pcg64,
+}
+
+pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
+    check_params(NAME, params, &[])?;
+    Ok(Box::new(Oscillator::new()))
+}
+
+impl Oscillator {
+    fn new() -> Self {
+        let spec = continuous(NAME, 8, &[0.0; 3], &[1.0; 3], 400);
+        let rng = Pcg64::new(0, 0);
+        Self { spec, messengers: [0.0; 3], proteins: [0.0; 3], time: 0.0, rng }
+    }
+
+    fn reference(&self) -> f64 {
+        8.0 + 7.0 * (2.0 * PI * self.time / 200.0).sin()
+    }
+
+    fn observe(&self, obs: &mut [f32]) {
+        let ([m1, m2, m3], [p1, p2, p3]) = (self.messengers, self.proteins);
+        let reference = self.reference();
+        write_obs(obs, &[m1, m2, m3, p1, p2, p3, reference, p1 - reference]);
+    }
+}
+
+impl Env for Oscillator {
+    fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    fn reset(&mut self, seed: Option<u64>, obs: &mut [f32]) -> Result<(), EnvError> {
+        if let Some(seed) = seed {
+            self.rng = Pcg64::new(seed.into(), 0);
+        }
+        self.messengers = std::array::from_fn(|_| uniform(&mut self.rng, 0.0, 5.0));
+        self.proteins = std::array::from_fn(|_| uniform(&mut self.rng, 0.0, 5.0));
+        self.time = 0.0;
+        self.observe(obs);
+        Ok(())
+    }
+
+    fn step(&mut self, action: &[f32], obs: &mut [f32]) -> Result<StepOutcome, EnvError> {
+        check_action(action)?;
+        let (m, p) = (self.messengers, self.proteins);
+        self.messengers = std::array::from_fn(|i| {
+            let light = f64::from(action[i]).clamp(0.0, 1.0);
+            let repressor = p[(i + 2) % 3];
+            let rate = -0.16 * m[i] + 1.6 / (1.0 + repressor * repressor) + 5.0 * light;
+            (m[i] + rate).max(0.0)
+        });
+        self.proteins = std::array::from_fn(|i| (p[i] - 0.06 * p[i] + 0.16 * m[i]).max(0.0));
+        self.time += 1.0;
+        let cost = (self.proteins[0] - self.reference()).powi(2);
+        self.observe(obs);
+        Ok(StepOutcome { reward: cost, terminated: cost > COST_MAX, truncated: false })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_step_is_that_of_the_equations() {
+        let mut env = Oscillator::new();
+        env.messengers = [1.0, 2.0, 3.0];
+        env.proteins = [4.0, 0.0, 2.0];
+        let mut obs = [0.0; 8];
+        let outcome = env.step(&[0.5, 2.0, -1.0], &mut obs).unwrap();
+        let r = 8.0 + 7.0 * (PI / 100.0).sin();
+        let expected = [
+            1.0 - 0.16 + 1.6 / 5.0 + 2.5,
+            2.0 - 0.32 + 1.6 / 17.0 + 5.0,
+            3.0 - 0.48 + 1.6,
+            4.0 - 0.24 + 0.16,
+            0.32,
+            2.0 - 0.12 + 0.48,
+            r,
+            3.92 - r,
+        ];
+        for (i, expected) in expected.into_iter().enumerate() {
+            assert!((f64::from(obs[i]) - expected).abs() < 1e-6, "{i}: {}, {expected}", obs[i]);
+        }
+        assert!((outcome.reward - (3.92 - r) * (3.92 - r)).abs() < 1e-12);
+        assert!(!outcome.terminated);
+    }
+
+    #[test]
+    fn it_ends_where_the_protein_is_too_far_off() {
+        let (mut env, mut obs) = (Oscillator::new(), [0.0; 8]);
+        env.proteins[0] = 30.0;
+        assert!(env.step(&[0.0; 3], &mut obs).unwrap().terminated);
+    }
+}

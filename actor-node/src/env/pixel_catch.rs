@@ -1,0 +1,166 @@
+//! PixelCatch-v1: catch falling dots with a paddle, seen as an image; learns in a minute, for convolutional policies.
+//!
+//! The observation is one channel of 16 by 16 bytes: the dot (2 by 2 pixels) and the paddle (4 pixels wide in the lowest
+//! row) are 255, all else is 0. The action in [−1, 1] moves the paddle by up to 3 columns per step; the dot falls 2
+//! rows. Every eighth step it is down: reward 1 where the paddle is under the whole dot, −1 where it is not, and the
+//! next dot starts in a random column. 10 dots, then the episode is truncated: the picture does not tell how many are left.
+
+use super::{Env, EnvError, Params, StepOutcome, check_action, check_params, continuous, uniform};
+use common::spec::EnvSpec;
+use rand::RngExt;
+use rand_pcg::Pcg64;
+
+/// Its name.
+pub const NAME: &str = "PixelCatch-v1";
+
+const SIDE: usize = 16;
+const DOT: usize = 2;
+const PADDLE: usize = 4;
+const PADDLE_SPEED: f64 = 3.0;
+/// Steps from the top to the paddle.
+const FALL_STEPS: usize = SIDE / DOT;
+const DROPS: u32 = 10;
+const WHITE: f32 = 255.0;
+
+#[derive(Debug)]
+struct PixelCatch {
+    spec: EnvSpec,
+    /// Left column of the paddle; drawn at the nearest whole one.
+    paddle: f64,
+    /// Left column of the dot.
+    column: usize,
+    /// Steps that the dot has fallen.
+    fallen: usize,
+    rng: Pcg64,
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "80 steps")]
+pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
+    check_params(NAME, params, &[])?;
+    let steps = DROPS * FALL_STEPS as u32;
+    let mut spec = continuous(NAME, SIDE * SIDE, &[-1.0], &[1.0], steps);
+    spec.obs_image = Some([1, SIDE, SIDE]);
+    Ok(Box::new(PixelCatch { spec, paddle: 0.0, column: 0, fallen: 0, rng: Pcg64::new(0, 0) }))
+}
+
+/// Columns at which a thing of this width can start.
+#[expect(clippy::cast_precision_loss, reason = "16 columns")]
+fn columns(width: usize) -> f64 {
+    (SIDE - width) as f64
+}
+
+impl PixelCatch {
+    fn drop_another(&mut self) {
+        self.column = self.rng.random_range(0..=SIDE - DOT);
+        self.fallen = 0;
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a column of the image"
+    )]
+    fn paddle_column(&self) -> usize {
+        self.paddle.round() as usize
+    }
+
+    fn observe(&self, obs: &mut [f32]) {
+        obs.fill(0.0);
+        for row in 0..DOT {
+            let start = (self.fallen * DOT + row) * SIDE + self.column;
+            obs[start..start + DOT].fill(WHITE);
+        }
+        let start = (SIDE - 1) * SIDE + self.paddle_column();
+        obs[start..start + PADDLE].fill(WHITE);
+    }
+}
+
+impl Env for PixelCatch {
+    fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    fn reset(&mut self, seed: Option<u64>, obs: &mut [f32]) -> Result<(), EnvError> {
+        if let Some(seed) = seed {
+            self.rng = Pcg64::new(seed.into(), 0);
+        }
+        self.paddle = uniform(&mut self.rng, 0.0, columns(PADDLE));
+        self.drop_another();
+        self.observe(obs);
+        Ok(())
+    }
+
+    fn step(&mut self, action: &[f32], obs: &mut [f32]) -> Result<StepOutcome, EnvError> {
+        check_action(action)?;
+        let speed = f64::from(action[0]).clamp(-1.0, 1.0) * PADDLE_SPEED;
+        self.paddle = (self.paddle + speed).clamp(0.0, columns(PADDLE));
+        self.fallen += 1;
+        let mut reward = 0.0;
+        if self.fallen == FALL_STEPS {
+            let left = self.paddle_column();
+            let caught = left <= self.column && self.column + DOT <= left + PADDLE;
+            reward = if caught { 1.0 } else { -1.0 };
+            self.drop_another();
+        }
+        self.observe(obs);
+        Ok(StepOutcome { reward, terminated: false, truncated: false })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the dot and the paddle start, read off the image.
+    fn see(obs: &[f32]) -> (usize, usize) {
+        let (dot, paddle) = obs.split_at((SIDE - 1) * SIDE);
+        let white = |pixels: &[f32]| pixels.iter().position(|&pixel| pixel == WHITE);
+        (white(dot).unwrap() % SIDE, white(paddle).unwrap())
+    }
+
+    #[test]
+    fn who_reads_the_image_and_follows_the_dot_catches_every_one() {
+        let mut env = super::super::make(NAME, &Params::new()).unwrap();
+        let mut obs = [0.0; SIDE * SIDE];
+        for seed in 0..20 {
+            env.reset(Some(seed), &mut obs).unwrap();
+            let mut total = 0.0;
+            for step in 1.. {
+                let (dot, paddle) = see(&obs);
+                let target = (dot as f32 - 1.0).clamp(0.0, (SIDE - PADDLE) as f32);
+                let action = (target - paddle as f32) / 3.0;
+                let outcome = env.step(&[action.clamp(-1.0, 1.0)], &mut obs).unwrap();
+                total += outcome.reward;
+                if outcome.truncated {
+                    assert_eq!(step, 80);
+                    break;
+                }
+            }
+            assert_eq!(total, 10.0, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn who_stands_still_misses_most() {
+        let mut env = super::super::make(NAME, &Params::new()).unwrap();
+        let mut obs = [0.0; SIDE * SIDE];
+        let mut total = 0.0;
+        for seed in 0..50 {
+            env.reset(Some(seed), &mut obs).unwrap();
+            for _ in 0..80 {
+                total += env.step(&[0.0], &mut obs).unwrap().reward;
+            }
+        }
+        assert!((-8.0..-3.0).contains(&(total / 50.0)), "{}", total / 50.0);
+    }
+
+    #[test]
+    fn every_pixel_is_black_or_white() {
+        let mut env = super::super::make(NAME, &Params::new()).unwrap();
+        let mut obs = [0.5; SIDE * SIDE];
+        env.reset(Some(1), &mut obs).unwrap();
+        let white = obs.iter().filter(|&&pixel| pixel == WHITE).count();
+        assert_eq!(white, DOT * DOT + PADDLE);
+        assert!(obs.iter().all(|&pixel| pixel == WHITE || pixel == 0.0));
+    }
+}

@@ -1,0 +1,66 @@
+//! Reads golden cases: JSON files of named tensors with tolerances (their README describes the format).
+//!
+//! They are taken from `testdata/goldens` and its folder `env`, or from the folder that `SAPEX_GOLDENS_DIR` names.
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// One file.
+#[derive(Debug)]
+pub(crate) struct Case {
+    /// Its file name, for messages.
+    pub(crate) name: String,
+    json: Value,
+}
+
+/// Every case of one kind, by file name. At least one: a test that compares nothing must not pass.
+pub(crate) fn cases(kind: &str) -> Vec<Case> {
+    let folder = std::env::var_os("SAPEX_GOLDENS_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/goldens"),
+        PathBuf::from,
+    );
+    let listed = [folder.clone(), folder.join("env")]
+        .into_iter()
+        .filter(|folder| folder.is_dir())
+        .flat_map(|folder| fs_err::read_dir(folder).unwrap());
+    let mut cases: Vec<Case> = listed
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .map(|path| Case {
+            name: path.file_name().unwrap().to_string_lossy().into_owned(),
+            json: serde_json::from_str(&fs_err::read_to_string(&path).unwrap()).unwrap(),
+        })
+        .filter(|case| case.json["kind"] == kind)
+        .collect();
+    cases.sort_by(|a, b| a.name.cmp(&b.name));
+    assert!(!cases.is_empty(), "no golden of kind {kind} in {}", folder.display());
+    cases
+}
+
+impl Case {
+    /// The part under a JSON pointer such as `/config/obs_dim`.
+    pub(crate) fn at(&self, pointer: &str) -> &Value {
+        self.json.pointer(pointer).unwrap_or_else(|| panic!("{}: nothing at {pointer}", self.name))
+    }
+
+    /// Holds `ours` against `given`: |ours - given| <= tolerance * max(1, |given|).
+    pub(crate) fn assert_near(&self, told: &str, ours: &[f64], given: &[f64], tolerance: &str) {
+        let tolerance = self.at(&format!("/tolerance/{tolerance}")).as_f64().unwrap();
+        assert_eq!(ours.len(), given.len(), "{}: {told}", self.name);
+        for (i, (ours, given)) in ours.iter().zip(given).enumerate() {
+            let error = (ours - given).abs() / given.abs().max(1.0);
+            let name = &self.name;
+            assert!(error <= tolerance, "{name}: {told}[{i}] is {ours}, expected {given}");
+        }
+    }
+}
+
+/// Numbers of a tensor `{shape, dtype, data}`, or of a plain list of any depth.
+pub(crate) fn numbers(value: &Value) -> Vec<f64> {
+    match value {
+        Value::Object(tensor) => numbers(&tensor["data"]),
+        Value::Array(values) => values.iter().flat_map(numbers).collect(),
+        Value::Bool(flag) => vec![f64::from(u8::from(*flag))],
+        number => vec![number.as_f64().unwrap()],
+    }
+}
