@@ -101,6 +101,12 @@ bench: .bench-venv/reverb/ready .bench-venv/sac/ready ## Measure this machine be
 	$(MAKE) build
 	$(SAPEX) bench --peers bench $(ARGS)
 
+.PHONY: learn
+learn: ## Train every algorithm and network of bench/learning.toml and hold it to what it promises (half an hour).
+	$(FETCH_LIBTORCH)
+	$(MAKE) build
+	cargo run --release -p cluster $(SAPEX_FEATURES) --example learn -- --sapex $(SAPEX) $(ARGS)
+
 # Exactly the pinned packages, whatever the system's Python has.
 .bench-venv/%/ready: bench/requirements-%.txt
 	$(PYTHON) -m venv --clear --without-pip $(@D)

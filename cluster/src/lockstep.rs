@@ -10,7 +10,6 @@ use anyhow::Context;
 use common::ids::PolicyVersion;
 use common::process::Process;
 use common::runtime::seed::SavedRng;
-use common::spec::ItemLayout;
 use learner::backend;
 use learner::batch::{Columns, Part, ReadyBatch, importance_weights};
 use learner::checkpoint::{self, Checkpoint};

@@ -13,7 +13,10 @@ const NOT_RUN: &[(&str, &str)] = &[
         "arlbench_update_schedule",
         "a schedule of one synchronous process; here the rate limiter decides when updates happen",
     ),
-    ("arlbench_train_shapes", "array shapes of a run that is one process; ours writes one record per update"),
+    (
+        "arlbench_train_shapes",
+        "array shapes of a run that is one process; ours writes one record per update",
+    ),
 ];
 
 fn files(dir: &Path, extension: &str, found: &mut Vec<PathBuf>) {

@@ -1,0 +1,223 @@
+//! Does it learn? Runs `sapex train` for every case of `bench/learning.toml` and seed, each a whole run with actors, replay
+//! and learner, holds the final deterministic evaluation against what the case promises, and writes a table.
+//!
+//! `cargo run --release -p cluster --example learn -- --sapex target/release/sapex [--only TEXT] [--out FILE]`
+
+#![expect(clippy::print_stdout, reason = "a front door")]
+
+use actor_node::env::{self, Params};
+use anyhow::{Context as _, bail};
+use clap::Parser as _;
+use common::runtime::seed::SeedTree;
+use common::spec::ActionKind;
+use rand::RngExt as _;
+use serde::Deserialize;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Runs the learning cases and writes a table of what they reached.
+#[derive(Debug, clap::Parser)]
+struct Arguments {
+    /// The program to run.
+    #[arg(long, default_value = "target/release/sapex")]
+    sapex: PathBuf,
+    /// The cases.
+    #[arg(long, default_value = "bench/learning.toml")]
+    cases: PathBuf,
+    /// Only cases whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Where the table goes.
+    #[arg(long, default_value = "bench/results/learning.md")]
+    out: PathBuf,
+    /// Only the first seed of each case.
+    #[arg(long)]
+    quick: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cases {
+    case: Vec<Case>,
+}
+
+/// One promise.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    /// Of `sapex train`, beside the seed and the run directory. `{first}` is the directory of the first run.
+    args: Vec<String>,
+    /// A run whose recording or policy this one starts from.
+    #[serde(default)]
+    first: Vec<String>,
+    seeds: Vec<u64>,
+    promise: Promise,
+}
+
+/// What the final policy's mean return is held against.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Promise {
+    /// It is at least this.
+    AtLeast(f64),
+    /// It is below this: what is compared against cannot solve the task.
+    Below(f64),
+    /// Returns are costs, and it is at most this share of a uniformly random policy's.
+    CostOfRandomAtMost(f64),
+    /// It is better than a uniformly random policy's by at least this.
+    AboveRandom(f64),
+    /// It is better than the first run's.
+    BeatsFirst,
+}
+
+/// What a run said at its end.
+#[derive(Debug, Clone, Copy)]
+struct Reached {
+    mean: f64,
+    ci95: f64,
+    seconds: f64,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let text = fs_err::read_to_string(&arguments.cases)?;
+    let cases: Cases =
+        toml::from_str(&text).with_context(|| arguments.cases.display().to_string())?;
+    let folder = tempfile::tempdir()?;
+    let mut table = String::from(
+        "| case | seed | mean return, 95% | promised | training | kept |\n|---|---|---|---|---|---|\n",
+    );
+    let mut broken = 0;
+    for case in cases.case.iter().filter(|case| case.name.contains(&arguments.only)) {
+        let seeds = if arguments.quick { &case.seeds[..1] } else { &case.seeds[..] };
+        for &seed in seeds {
+            let row = match run_case(&arguments.sapex, folder.path(), case, seed) {
+                Ok((reached, promised, kept)) => {
+                    broken += usize::from(!kept);
+                    let Reached { mean, ci95, seconds } = reached;
+                    let kept = if kept { "yes" } else { "**no**" };
+                    format!(
+                        "| {} | {seed} | {mean:.1} ± {ci95:.1} | {promised} | {seconds:.0} s | {kept} |",
+                        case.name
+                    )
+                }
+                Err(error) => {
+                    broken += 1;
+                    format!("| {} | {seed} | {error:#} | | | **no** |", case.name)
+                }
+            };
+            println!("{row}");
+            writeln!(table, "{row}")?;
+        }
+    }
+    if let Some(parent) = arguments.out.parent() {
+        fs_err::create_dir_all(parent)?;
+    }
+    fs_err::write(&arguments.out, &table)?;
+    println!("written to {}", arguments.out.display());
+    if broken > 0 {
+        bail!("{broken} promises broken");
+    }
+    Ok(())
+}
+
+fn run_case(
+    sapex: &Path,
+    folder: &Path,
+    case: &Case,
+    seed: u64,
+) -> anyhow::Result<(Reached, String, bool)> {
+    let first_dir = folder.join(format!("{}-{seed}-first", case.name));
+    let named = |args: &[String]| -> Vec<String> {
+        let first = first_dir.display().to_string();
+        args.iter().map(|arg| arg.replace("{first}", &first)).collect()
+    };
+    let first = if case.first.is_empty() {
+        None
+    } else {
+        Some(run(sapex, &first_dir, &named(&case.first), seed)?)
+    };
+    let reached =
+        run(sapex, &folder.join(format!("{}-{seed}", case.name)), &named(&case.args), seed)?;
+    let random = || random_return(&environment(&case.args)?, seed);
+    let (promised, kept) = match case.promise {
+        Promise::AtLeast(bar) => (format!("≥ {bar}"), reached.mean >= bar),
+        Promise::Below(bar) => (format!("< {bar}"), reached.mean < bar),
+        Promise::CostOfRandomAtMost(share) => {
+            let bar = share * random()?;
+            (format!("≤ {bar:.1} ({share} of random)"), reached.mean <= bar)
+        }
+        Promise::AboveRandom(margin) => {
+            let bar = random()? + margin;
+            (format!("≥ {bar:.1} (random + {margin})"), reached.mean >= bar)
+        }
+        Promise::BeatsFirst => {
+            let bar = first.context("beats-first needs a first run")?.mean;
+            (format!("> {bar:.1} (the data's policy)"), reached.mean > bar)
+        }
+    };
+    Ok((reached, promised, kept))
+}
+
+/// Runs `sapex train` to its end and reads the last record of its log.
+fn run(sapex: &Path, dir: &Path, args: &[String], seed: u64) -> anyhow::Result<Reached> {
+    let mut command = Command::new(sapex);
+    command.arg("train").args(args).arg("--seed").arg(seed.to_string()).arg("--run-dir").arg(dir);
+    let output = command.output().with_context(|| sapex.display().to_string())?;
+    if !output.status.success() {
+        bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let log = fs_err::read_to_string(dir.join(learner::run_log::METRICS))?;
+    let records = log.lines().map(serde_json::from_str::<serde_json::Value>);
+    let records: Vec<_> = records.collect::<Result<_, _>>()?;
+    let last = records.iter().rfind(|record| record["kind"] == "final");
+    let last = last.context("the run has no final evaluation")?;
+    let number = |key: &str| last[key].as_f64().with_context(|| format!("no {key} in {last}"));
+    Ok(Reached {
+        mean: number("return_mean")?,
+        ci95: number("return_ci95")?,
+        seconds: number("time_s")?,
+    })
+}
+
+/// The value behind `--env`.
+fn environment(args: &[String]) -> anyhow::Result<String> {
+    let at = args.iter().position(|arg| arg == "--env").context("the case names no --env")?;
+    args.get(at + 1).cloned().context("--env without a name")
+}
+
+/// Mean return of 100 episodes of uniformly random actions.
+fn random_return(name: &str, seed: u64) -> anyhow::Result<f64> {
+    const EPISODES: u32 = 100;
+    let mut env = env::make(name, &Params::new())?;
+    let spec = env.spec().clone();
+    let mut rng = SeedTree::new(seed).role("random policy").rng();
+    let (mut obs, mut action) = (vec![0.0; spec.obs_dim], vec![0.0; spec.action_width()]);
+    let mut total = 0.0;
+    env.reset(Some(seed), &mut obs)?;
+    for _ in 0..EPISODES {
+        loop {
+            match spec.actions {
+                ActionKind::Discrete => {
+                    #[expect(clippy::cast_precision_loss, reason = "few actions")]
+                    let index = rng.random_range(0..spec.act_dim) as f32;
+                    action[0] = index;
+                }
+                ActionKind::Continuous => {
+                    for (j, value) in action.iter_mut().enumerate() {
+                        *value = rng.random_range(spec.action_low[j]..spec.action_high[j]);
+                    }
+                }
+            }
+            let outcome = env.step(&action, &mut obs)?;
+            total += outcome.reward;
+            if outcome.terminated || outcome.truncated {
+                env.reset(None, &mut obs)?;
+                break;
+            }
+        }
+    }
+    Ok(total / f64::from(EPISODES))
+}
