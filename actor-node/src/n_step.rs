@@ -1,51 +1,34 @@
-//! [`NStep`]: assembles n-step transitions of one lane into replay rows (`ItemLayout::transition`).
+//! [`NStep`]: assembles n-step transitions of one lane into replay rows (`ItemLayout::of` with T = 1).
 //!
 //! For a window that starts at step t and spans m ≤ n steps: reward = Σ_{k<m} γ^k r_{t+k}, discount = γ^m (1 − terminated),
 //! `next_obs` the observation after the m-th step. Windows never cross an episode's end: there, the shorter ones are
 //! flushed, so that every step starts exactly one row. A truncated end bootstraps, a terminated one does not.
 
-use common::ids::PolicyVersion;
-use common::spec::{EnvSpec, ItemLayout};
+use crate::rows::{Place, Step};
+use common::spec::ItemLayout;
 use std::collections::VecDeque;
-
-/// One step of a lane, as the lanes report it.
-#[derive(Debug, Clone, Copy)]
-pub struct Step<'a> {
-    /// (O), before the action
-    pub obs: &'a [f32],
-    /// (A), normalised to [-1, 1]
-    pub action: &'a [f32],
-    /// Of this step.
-    pub reward: f64,
-    /// The task is over.
-    pub terminated: bool,
-    /// The episode is cut off.
-    pub truncated: bool,
-    /// (O), after the action: at an end the final one, not the reset one
-    pub next_obs: &'a [f32],
-    /// Version of the policy that chose the action.
-    pub version: PolicyVersion,
-}
 
 /// The windows of one lane that are still open. Allocates nothing after its first `n` steps.
 #[derive(Debug)]
 pub struct NStep {
     n: usize,
     gamma: f64,
-    offsets: Offsets,
+    places: Places,
     row_bytes: usize,
     open: VecDeque<Window>,
     spare: Vec<Vec<u8>>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Offsets {
-    version: usize,
-    obs: usize,
-    action: usize,
-    reward: usize,
-    discount: usize,
-    next_obs: usize,
+struct Places {
+    version: Place,
+    obs: Place,
+    action: Place,
+    reward: Place,
+    discount: Place,
+    next_obs: Place,
+    state: Option<Place>,
+    next_state: Option<Place>,
 }
 
 /// A row that waits for its remaining steps.
@@ -60,19 +43,19 @@ struct Window {
 
 impl NStep {
     /// Windows of `n` steps with discount factor `gamma`.
-    pub fn new(spec: &EnvSpec, n: usize, gamma: f64) -> Self {
-        let layout = ItemLayout::transition(spec);
-        let offset = |name| layout.field(name).expect("a field of ItemLayout::transition").offset;
-        let offsets = Offsets {
-            version: offset("policy_version"),
-            obs: offset("obs"),
-            action: offset("action"),
-            reward: offset("reward"),
-            discount: offset("discount"),
-            next_obs: offset("next_obs"),
+    pub fn new(layout: &ItemLayout, n: usize, gamma: f64) -> Self {
+        let places = Places {
+            version: Place::expect(layout, "policy_version"),
+            obs: Place::expect(layout, "obs"),
+            action: Place::expect(layout, "action"),
+            reward: Place::expect(layout, "reward"),
+            discount: Place::expect(layout, "discount"),
+            next_obs: Place::expect(layout, "next_obs"),
+            state: Place::of(layout, "state"),
+            next_state: Place::of(layout, "next_state"),
         };
         let open = VecDeque::with_capacity(n);
-        Self { n, gamma, offsets, row_bytes: layout.row_bytes, open, spare: Vec::with_capacity(n) }
+        Self { n, gamma, places, row_bytes: layout.row_bytes, open, spare: Vec::with_capacity(n) }
     }
 
     /// Takes a step and appends the rows that it completes; returns how many.
@@ -100,10 +83,12 @@ impl NStep {
 
     fn start(&mut self, step: &Step<'_>) {
         let mut row = self.spare.pop().unwrap_or_else(|| vec![0; self.row_bytes]);
-        let version = i64::try_from(step.version.0).expect("versions are far below 2^63");
-        row[self.offsets.version..][..8].copy_from_slice(&version.to_le_bytes());
-        write_f32(&mut row[self.offsets.obs..], step.obs);
-        write_f32(&mut row[self.offsets.action..], step.action);
+        self.places.version.write_version(&mut row, step.version);
+        self.places.obs.write(&mut row, 0, step.obs);
+        self.places.action.write(&mut row, 0, step.action);
+        if let Some(place) = self.places.state {
+            place.write(&mut row, 0, step.state);
+        }
         self.open.push_back(Window { row, reward: 0.0, discount: 1.0, steps: 0 });
     }
 
@@ -114,16 +99,13 @@ impl NStep {
     fn finish(&mut self, window: Window, last: &Step<'_>, rows: &mut Vec<u8>) {
         let Window { mut row, reward, discount, .. } = window;
         let discount = if last.terminated { 0.0 } else { discount };
-        write_f32(&mut row[self.offsets.reward..], &[reward as f32]);
-        write_f32(&mut row[self.offsets.discount..], &[discount as f32]);
-        write_f32(&mut row[self.offsets.next_obs..], last.next_obs);
+        self.places.reward.write(&mut row, 0, &[reward as f32]);
+        self.places.discount.write(&mut row, 0, &[discount as f32]);
+        self.places.next_obs.write(&mut row, 0, last.next_obs);
+        if let Some(place) = self.places.next_state {
+            place.write(&mut row, 0, last.next_state);
+        }
         rows.extend_from_slice(&row);
         self.spare.push(row);
-    }
-}
-
-fn write_f32(out: &mut [u8], values: &[f32]) {
-    for (bytes, value) in out.chunks_exact_mut(4).zip(values) {
-        bytes.copy_from_slice(&value.to_le_bytes());
     }
 }

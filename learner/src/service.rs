@@ -8,6 +8,7 @@ use crate::metrics::{self, CheckpointMetrics};
 use crate::publisher::{Publication, Publisher};
 use crate::run_log::{RunLog, RunLogError};
 use crate::sampler::{Exchange, Sampler};
+use crate::track::Tracker;
 use crate::trainer::TrainerConfig;
 use crate::training_loop::{NOISE, Ports, Progress, TrainingError, TrainingLoop};
 use common::ids::PolicyVersion;
@@ -41,6 +42,9 @@ pub enum LearnerError {
     /// `--resume` without anything to resume from.
     #[error("nothing to resume: {0} holds no checkpoint")]
     NothingToResume(PathBuf),
+    /// The statistics of every update cannot be written.
+    #[error("track_metrics: {0}")]
+    Track(#[from] std::io::Error),
     /// The run's log cannot be opened.
     #[error(transparent)]
     Log(#[from] RunLogError),
@@ -219,6 +223,10 @@ impl Learner {
             metrics: recorders.checkpoint,
             sac,
         };
+        let tracker = match config.run.track_metrics {
+            true => Some(Tracker::open(&places.run_dir, &writer.sac, start.state.clone())?),
+            false => None,
+        };
         let training_loop = TrainingLoop {
             trainer,
             noise,
@@ -227,6 +235,7 @@ impl Learner {
             parameters: writer.sac.policy.tensor_layout().parameters,
             clock: process.clock.clone(),
             stop: shutdown.token(),
+            tracker,
             log,
             progress,
             metrics: recorders.training,

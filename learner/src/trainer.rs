@@ -271,6 +271,29 @@ pub struct UpdateStats {
     pub extra_loss: f64,
 }
 
+impl UpdateStats {
+    /// Means over these updates and `other`'s together.
+    pub fn merge(&mut self, other: &Self) {
+        let updates = self.updates + other.updates;
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^53 updates")]
+        let share = other.updates as f64 / updates.max(1) as f64;
+        for (mean, new) in [
+            (&mut self.critic1_loss, other.critic1_loss),
+            (&mut self.critic2_loss, other.critic2_loss),
+            (&mut self.actor_loss, other.actor_loss),
+            (&mut self.alpha_loss, other.alpha_loss),
+            (&mut self.alpha, other.alpha),
+            (&mut self.entropy, other.entropy),
+            (&mut self.q_mean, other.q_mean),
+            (&mut self.lambda, other.lambda),
+            (&mut self.extra_loss, other.extra_loss),
+        ] {
+            *mean += share * (new - *mean);
+        }
+        self.updates = updates;
+    }
+}
+
 /// Parameters of one optimiser group with Adam's moments, all of one length, laid out by a [`TensorLayout`].
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Group {

@@ -10,6 +10,7 @@ use crate::noise::NoiseBuffers;
 use crate::publisher::Publication;
 use crate::run_log::RunLog;
 use crate::sampler::Priorities;
+use crate::track::Tracker;
 use crate::trainer::{Trainer, TrainerError, UpdateStats};
 use common::config;
 use common::ids::PolicyVersion;
@@ -36,6 +37,9 @@ pub enum TrainingError {
         /// What it said.
         source: TrainerError,
     },
+    /// The statistics of every update cannot be written.
+    #[error("track_metrics: {0}")]
+    Track(std::io::Error),
     /// The numbers left the finite range. The newest checkpoint is from before.
     #[error(
         "update {update} diverged: |td| of item {item} is {value}; \
@@ -97,6 +101,8 @@ pub struct TrainingLoop {
     pub clock: Clock,
     /// Ends the loop early.
     pub stop: StopToken,
+    /// Statistics of every single update, where they are asked for.
+    pub tracker: Option<Tracker>,
     /// Where lines of metrics go.
     pub log: RunLog,
     /// Newest numbers for others.
@@ -119,6 +125,8 @@ struct Window {
     updates: u64,
     age: f64,
     ess: f64,
+    /// Means that the tracker has taken from the trainer.
+    stats: UpdateStats,
 }
 
 impl TrainingLoop {
@@ -152,8 +160,13 @@ impl TrainingLoop {
             window.ess += batch.weight_ess_ratio;
             window.updates += 1;
             pending.push_back(batch.origins);
-            while pending.len() >= self.trainer.pipeline_depth() {
+            let depth = if self.tracker.is_some() { 1 } else { self.trainer.pipeline_depth() };
+            while pending.len() >= depth {
                 self.return_priorities(&mut pending, &mut td_abs, updates, &ports)?;
+            }
+            if let Some(tracker) = &mut self.tracker {
+                let stats = tracker.updated(&mut *self.trainer, &td_abs);
+                window.stats.merge(&stats.map_err(TrainingError::Track)?);
             }
             if updates.is_multiple_of(self.config.publish_updates) {
                 self.publish(&ports, updates);
@@ -171,6 +184,9 @@ impl TrainingLoop {
         self.publish(&ports, updates);
         if window.updates > 0 {
             self.report(&mut window, updates);
+        }
+        if let Some(tracker) = &mut self.tracker {
+            tracker.flush().map_err(TrainingError::Track)?;
         }
         Ok(self.checkpoint())
     }
@@ -206,7 +222,10 @@ impl TrainingLoop {
     }
 
     fn report(&mut self, window: &mut Window, updates: u64) {
-        let stats = self.trainer.take_stats();
+        let stats = match self.tracker {
+            Some(_) => window.stats,
+            None => self.trainer.take_stats(),
+        };
         let now = self.clock.now();
         let seconds = now.saturating_sub(window.began).as_secs_f64().max(1e-9);
         #[expect(clippy::cast_precision_loss, reason = "a window has few updates")]

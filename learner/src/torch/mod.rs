@@ -9,6 +9,7 @@
 //! One copy goes in and one statistics vector stays on the device: on a GPU an update is only enqueued.
 
 mod adam;
+pub mod graph;
 mod inputs;
 mod networks;
 mod ops;
