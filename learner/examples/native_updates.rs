@@ -14,7 +14,7 @@ use common::policy::arch::{Activation, PolicyArch};
 use learner::init::train_state;
 use learner::native::NativeTrainer;
 use learner::trainer::{ActionUnits, AlphaLoss, Batch, Noise, Trainer, TrainerConfig};
-use learner::training_loop::fill_normal;
+use learner::noise::fill_normal;
 use rand_pcg::Pcg64;
 use std::time::{Duration, Instant};
 

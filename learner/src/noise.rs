@@ -26,8 +26,13 @@ impl NoiseBuffers {
     /// Fresh standard normals: for the next action, the action, then the extra ones.
     pub fn draw(&mut self, rng: &mut Pcg64) -> Noise<'_> {
         for part in [&mut self.next_action, &mut self.action, &mut self.extra] {
-            part.iter_mut().for_each(|value| *value = StandardNormal.sample(rng));
+            fill_normal(part, rng);
         }
         Noise { next_action: &self.next_action, action: &self.action, extra: &self.extra }
     }
+}
+
+/// Standard normals in the order of the slice.
+pub fn fill_normal(out: &mut [f32], rng: &mut Pcg64) {
+    out.iter_mut().for_each(|value| *value = StandardNormal.sample(rng));
 }

@@ -9,8 +9,8 @@ use common::runtime::seed::SeedTree;
 use learner::backend::trainer_config;
 use learner::init::train_state;
 use learner::native::NativeTrainer;
+use learner::noise::fill_normal;
 use learner::trainer::{Batch, Noise, TrainState, Trainer, TrainerConfig};
-use rand_distr::{Distribution, StandardNormal};
 
 const SECONDS: f64 = 4.0;
 
@@ -98,8 +98,9 @@ fn updates(
     let state = train_state(&sac, &mut rng);
     let mut trainer = make(sac, state)?;
     let mut normal = |width: usize| {
-        let values = (0..batch_size * width).map(|_| StandardNormal.sample(&mut rng));
-        values.collect::<Vec<f32>>()
+        let mut values = vec![0.0; batch_size * width];
+        fill_normal(&mut values, &mut rng);
+        values
     };
     let (obs, next_obs, reward) = (normal(obs_dim), normal(obs_dim), normal(1));
     let action: Vec<f32> = normal(act_dim).iter().map(|a| a.tanh()).collect();
