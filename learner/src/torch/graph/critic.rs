@@ -1,0 +1,80 @@
+//! Forward passes of critics ([`CriticArch`]) over windows of steps.
+//!
+//! A recurrent critic remembers what happened: its state runs over the stored observations and actions of the window,
+//! from zeros, and every question (what is this action worth here?) is one step from the state before it.
+//!
+//! Letters: B batch, T steps, A action.
+
+use super::net;
+use super::params::{Weights, signed};
+use crate::critic::{CriticArch, CriticKind};
+use common::policy::arch::{Body, Mlp};
+use tch::{Kind, Tensor};
+
+/// States of one critic around each step after the burn-in, (B, T - burn_in, S) each; S is 0 for feed-forward critics.
+#[derive(Debug)]
+pub struct Memory {
+    /// Before the observation: for questions about it.
+    pub before: Tensor,
+    /// After the stored step: for questions about the next observation.
+    pub after: Tensor,
+}
+
+/// Runs the critic's state over what happened: obs (B, T, O), action (B, T, A) as the critic sees it.
+pub fn remember(
+    arch: &CriticArch,
+    w: &Weights,
+    obs: &Tensor,
+    action: &Tensor,
+    burn_in: usize,
+) -> Memory {
+    let (b, t) = (obs.size()[0], obs.size()[1] - signed(burn_in));
+    let states = signed(arch.body.state_dim(arch.outputs()));
+    if states == 0 {
+        let none = Tensor::zeros([b, t, 0], (obs.kind(), obs.device()));
+        return Memory { before: none.shallow_clone(), after: none };
+    }
+    let zeros = Tensor::zeros([b, states], (obs.kind(), obs.device()));
+    let passed = net::unroll(&arch.body, w, &input(arch, obs, action), &zeros, burn_in);
+    Memory { before: passed.before, after: passed.after }
+}
+
+/// The values of actions (B, T, A) at obs (B, T, O), from the given states (B, T, S): (B, T), or (B, T, A) for a
+/// [`CriticKind::VectorQ`], which does not look at the actions.
+pub fn values(
+    arch: &CriticArch,
+    w: &Weights,
+    obs: &Tensor,
+    action: &Tensor,
+    states: &Tensor,
+) -> Tensor {
+    let x = input(arch, obs, action);
+    let out = if let Body::Mlp(layers) = &arch.body {
+        perceptron(arch.kind, w, layers, &x)
+    } else {
+        let (features, _) = net::step_each(&arch.body, w, &x, states);
+        if arch.body.is_its_own_head() {
+            features
+        } else {
+            let late = arch.action_joins_late();
+            let joined = if late { Tensor::cat(&[&features, action], -1) } else { features };
+            net::linear(w, "q", &joined)
+        }
+    };
+    if arch.kind == CriticKind::VectorQ { out } else { out.squeeze_dim(-1) }
+}
+
+/// What enters the body.
+fn input(arch: &CriticArch, obs: &Tensor, action: &Tensor) -> Tensor {
+    let alone = arch.kind == CriticKind::VectorQ || arch.action_joins_late();
+    if alone { obs.shallow_clone() } else { Tensor::cat(&[obs, action], -1) }
+}
+
+/// `layers.{i}`, the last of them the output, or the sum of the squared features (SEED-SPEC §7.3): (B, T, outputs).
+fn perceptron(kind: CriticKind, w: &Weights, layers: &Mlp, x: &Tensor) -> Tensor {
+    let features = net::mlp(w, "layers", layers, x);
+    if kind == CriticKind::Lyapunov {
+        return features.square().sum_dim_intlist(-1, true, None::<Kind>);
+    }
+    net::linear(w, &format!("layers.{}", layers.hidden.len()), &features)
+}

@@ -1,0 +1,112 @@
+//! Soft actor-critic for discrete actions (SEED-SPEC §4.12), and Velora's form of it (SEED-SPEC §3.10).
+
+use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Numbers};
+use super::policy::{Categorical, categorical};
+use super::sac::{At, Rule};
+use crate::trainer::{DiscreteLoss, NoiseSizes, TrainerConfig};
+use std::f64::consts::SQRT_2;
+use tch::{Kind, Tensor, no_grad};
+
+/// The rule for discrete actions.
+#[derive(Debug)]
+pub struct DiscreteSac {
+    rule: Rule,
+    loss: DiscreteLoss,
+}
+
+impl DiscreteSac {
+    /// With the settings' switches and numbers.
+    pub fn new(config: &TrainerConfig, loss: DiscreteLoss) -> Self {
+        Self { rule: Rule::new(config), loss }
+    }
+
+    /// ln p, or Velora's ln(p + 1e-8).
+    fn log(&self, policy: &Categorical) -> Tensor {
+        match self.loss {
+            DiscreteLoss::Expected => policy.log_probs.shallow_clone(),
+            DiscreteLoss::Sampled => (&policy.probs + 1e-8).log(),
+        }
+    }
+
+    /// The logarithms in the policy's loss, (B, T, A), or (B, T, 1) of the one sampled action for all.
+    fn entropy_term(&self, policy: &Categorical, noise: &GraphNoise) -> Tensor {
+        match self.loss {
+            DiscreteLoss::Expected => policy.log_probs.shallow_clone(),
+            DiscreteLoss::Sampled => {
+                let action = draw(&policy.log_probs, &noise.action.view_as(&policy.probs));
+                policy.log_probs.gather(-1, &action, false)
+            }
+        }
+    }
+}
+
+impl Algorithm for DiscreteSac {
+    fn noise_sizes(&self) -> NoiseSizes {
+        let each = self.rule.steps() * self.rule.config.policy.act_dim;
+        let action = if self.loss == DiscreteLoss::Sampled { each } else { 0 };
+        NoiseSizes { next_action: 0, action, extra: 0 }
+    }
+
+    fn numbers(&mut self) -> &mut Numbers {
+        &mut self.rule.numbers
+    }
+
+    fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: u64) -> Losses {
+        let Rule { config, numbers, .. } = &self.rule;
+        let rule = &self.rule;
+        let stored = batch.kept(&batch.action).to_kind(Kind::Int64);
+        let critics = |networks, at| rule.values(networks, batch, &batch.action, at, &batch.action);
+        let alpha = model.log_alpha.values().flat().exp();
+
+        // y = r + discount sum_a p'_a (min_i Q'_i(s')_a - alpha ln p'_a)
+        let y = no_grad(|| {
+            let next = categorical(&rule.policy_next(rule.target_actor(model), batch));
+            let q = rule.reduce(&critics(model.targets.networks(), At::Next));
+            let value = sum(&(&next.probs * (q - &alpha * self.log(&next))));
+            batch.kept(&batch.reward) + batch.kept(&batch.discount) * value
+        });
+
+        // L_i = factor mean(w (Q_i(s)_a - y)²)
+        let q = critics(model.critics.trained(), At::Now);
+        let index = stored.unsqueeze(0).expand([q.size()[0], -1, -1, -1], false);
+        let td = q.gather(-1, &index, false).squeeze_dim(-1) - y;
+        let critic_losses = batch.mean(&(&batch.weight * td.square())) * numbers.critic_loss_factor;
+        model.critics.descend(&critic_losses.sum(None), &numbers.adam(numbers.lr.critic, step));
+
+        // L_pi = mean(sum_a p_a (alpha ln p_a - min_i Q_i(s)_a)), with the critics after their step
+        let now = categorical(&rule.policy_now(&model.actor.trained()[0], batch));
+        let q = rule.reduce(&critics(model.critics.values().networks(), At::Now));
+        let loss = sum(&(&now.probs * (&alpha * self.entropy_term(&now, noise) - &q)));
+        let actor_loss = batch.mean(&rule.weigh(&loss, batch));
+        model.actor.descend(&actor_loss, &numbers.adam(numbers.lr.actor, step));
+
+        // L_alpha = log_alpha (mean H - target entropy), H = -sum_a p_a ln p_a
+        let entropy = -batch.mean(&sum(&(&now.probs * self.log(&now))).detach());
+        let alpha_loss = rule.tune_temperature(model, &entropy, step);
+
+        rule.move_targets(model, step);
+        Losses {
+            td_abs: batch.priority(&td.detach(), config.priority_rule),
+            critics: critic_losses,
+            actor: actor_loss,
+            alpha_loss,
+            alpha: Some(alpha),
+            entropy: Some(entropy),
+            q_mean: batch.mean(&sum(&(now.probs.detach() * q))),
+            lambda: None,
+            extra_loss: None,
+        }
+    }
+}
+
+/// Over actions, (.., A) to (..).
+fn sum(x: &Tensor) -> Tensor {
+    x.sum_dim_intlist(-1, false, None::<Kind>)
+}
+
+/// Draws one action of (.., A) from its logarithmic probabilities by as many standard normals: each becomes a Gumbel
+/// number, -ln(-ln Phi(z)), and the largest sum wins; (.., 1).
+fn draw(log_probs: &Tensor, normals: &Tensor) -> Tensor {
+    let uniform = (normals * (-1.0 / SQRT_2)).erfc() * 0.5;
+    (log_probs.detach() - (-uniform.log()).log()).argmax(-1, true)
+}

@@ -1,0 +1,144 @@
+//! From a network's numbers to distributions over actions, samples and their densities.
+//!
+//! Letters: B batch, T steps, A action.
+
+use super::net::{self, Unrolled};
+use super::params::Weights;
+use crate::trainer::{ActionUnits, TanhCorrection};
+use common::policy::arch::{Head, LogStd, PolicyArch};
+use std::f64::consts::{LN_2, PI};
+use tch::{Kind, Tensor};
+
+/// Observations as the networks see them: `clamp((obs - mean) / std, ±clip)` where they are normalised.
+pub fn normalise(arch: &PolicyArch, w: &Weights, obs: &Tensor) -> Tensor {
+    let Some(clip) = arch.obs_clip.map(f64::from) else { return obs.shallow_clone() };
+    let (mean, std) = (w.get("normaliser.mean"), w.get("normaliser.std"));
+    ((obs - mean) / std).clamp(-clip, clip)
+}
+
+/// The network over a window obs (B, T, O), already normalised, from state (B, S): what it hands to its head
+/// (B, T - burn_in, [`PolicyArch::outputs`]), with the states around each step.
+pub fn unroll(
+    arch: &PolicyArch,
+    w: &Weights,
+    obs: &Tensor,
+    state: &Tensor,
+    burn_in: usize,
+) -> Unrolled {
+    let features = net::unroll(&arch.body, w, obs, state, burn_in);
+    Unrolled { out: head(arch, w, &features.out), ..features }
+}
+
+/// One step from each of the states (B, T, S): what the network hands to its head (B, T, outputs).
+pub fn step_each(arch: &PolicyArch, w: &Weights, obs: &Tensor, states: &Tensor) -> Tensor {
+    head(arch, w, &net::step_each(&arch.body, w, obs, states).0)
+}
+
+/// Features to the head's numbers; a body that is its own head has given them already.
+fn head(arch: &PolicyArch, w: &Weights, features: &Tensor) -> Tensor {
+    if arch.body.is_its_own_head() {
+        return features.shallow_clone();
+    }
+    let linear = |name: &str| net::linear(w, name, features);
+    match arch.head {
+        Head::Gaussian { log_std: LogStd::Conditioned { .. }, .. } => {
+            Tensor::cat(&[linear("mu"), linear("log_std")], -1)
+        }
+        Head::Gaussian { .. } => linear("mu"),
+        Head::Categorical => linear("logits"),
+        Head::Deterministic { .. } => linear("action"),
+    }
+}
+
+/// A diagonal Gaussian before the squashing, each (B, T, A).
+#[derive(Debug)]
+pub struct Gaussian {
+    /// Means.
+    pub mu: Tensor,
+    /// Logarithms of the standard deviations.
+    pub log_std: Tensor,
+}
+
+/// Reads the head's numbers `raw` (B, T, outputs) as a Gaussian.
+///
+/// # Panics
+/// If the head is no Gaussian.
+pub fn gaussian(arch: &PolicyArch, w: &Weights, raw: &Tensor) -> Gaussian {
+    let Head::Gaussian { log_std, mean_bound } = arch.head else { panic!("not a Gaussian head") };
+    let (mu, log_std) = match log_std {
+        LogStd::Conditioned { min, max } => {
+            let halves = raw.chunk(2, -1);
+            (halves[0].shallow_clone(), halves[1].clamp(f64::from(min), f64::from(max)))
+        }
+        LogStd::Free => (raw.shallow_clone(), w.get("log_std").expand_as(raw)),
+    };
+    let bounded = |bound: f32| mu.tanh() * f64::from(bound);
+    Gaussian { mu: mean_bound.map_or_else(|| mu.shallow_clone(), bounded), log_std }
+}
+
+/// What turns a sample into an action and its density.
+#[derive(Debug)]
+pub struct Squash {
+    /// Slope of tanh.
+    pub correction: TanhCorrection,
+    /// Whose density it is.
+    pub units: ActionUnits,
+    /// Half the width of the environment's bounds, (A).
+    pub scale: Tensor,
+}
+
+/// A drawn action and the logarithm of its density.
+#[derive(Debug)]
+pub struct Sample {
+    /// In [-1, 1], (B, T, A).
+    pub action: Tensor,
+    /// (B, T)
+    pub log_prob: Tensor,
+}
+
+/// `u = mu + sigma * noise`, `action = tanh u`, and
+/// `log_prob = sum_j [-noise²/2 - ln sigma - ln(2 pi)/2 - ln |d action / d u|]`, noise (B, T, A).
+pub fn sample(policy: &Gaussian, noise: &Tensor, squash: &Squash) -> Sample {
+    let u = &policy.mu + policy.log_std.exp() * noise;
+    let action = u.tanh();
+    let log_density = noise.square() * -0.5 - &policy.log_std - 0.5 * (2.0 * PI).ln();
+    let log_prob = log_density - log_slope(&u, &action, squash);
+    Sample { log_prob: log_prob.sum_dim_intlist(-1, false, None::<Kind>), action }
+}
+
+/// Logarithm of the slope of the squashing at u, by the configured form (SEED-SPEC §2.2).
+fn log_slope(u: &Tensor, action: &Tensor, squash: &Squash) -> Tensor {
+    let env = squash.units == ActionUnits::Env;
+    let slope = || -> Tensor { 1.0 - action.square() };
+    match squash.correction {
+        // 1 - tanh² u is even in u; of -|u| nothing cancels: 2 (ln 2 - |u| - ln(1 + e^(-2|u|))).
+        TanhCorrection::Exact => {
+            let u = u.abs();
+            let exact = (LN_2 - &u - (u * -2.0).softplus()) * 2.0;
+            if env { exact + squash.scale.log() } else { exact }
+        }
+        TanhCorrection::F32Eps => {
+            let rounded = (slope() + f64::from(f32::EPSILON)).log();
+            if env { rounded + squash.scale.log() } else { rounded }
+        }
+        TanhCorrection::Millionth => {
+            let slope = if env { slope() * &squash.scale } else { slope() };
+            (slope + 1e-6).log()
+        }
+    }
+}
+
+/// Probabilities of discrete actions.
+#[derive(Debug)]
+pub struct Categorical {
+    /// (B, T, A)
+    pub probs: Tensor,
+    /// Exact logarithms, (B, T, A).
+    pub log_probs: Tensor,
+}
+
+/// Reads the head's numbers `raw` (B, T, A) as logits.
+pub fn categorical(raw: &Tensor) -> Categorical {
+    let log_probs = raw.log_softmax(-1, raw.kind());
+    Categorical { probs: log_probs.exp(), log_probs }
+}

@@ -1,0 +1,224 @@
+//! Soft actor-critic for continuous actions (SEED-SPEC §§4.5, 10), and what its relatives share.
+
+use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Numbers};
+use super::critic;
+use super::params::{Place, Values, Weights};
+use super::policy::{self, Gaussian, Squash, gaussian, sample};
+use crate::trainer::{
+    ActionUnits, AlphaLoss, NoiseSizes, Reduce, StoredState, TargetActor, TrainerConfig,
+};
+use tch::{Tensor, no_grad};
+
+/// The rule for continuous actions.
+#[derive(Debug)]
+pub struct Sac {
+    rule: Rule,
+    squash: Squash,
+    /// (A)
+    bias: Tensor,
+}
+
+impl Sac {
+    /// With the settings' switches and numbers.
+    pub fn new(config: &TrainerConfig, place: Place) -> Self {
+        let (kind, device) = place;
+        let vector = |x: &[f32]| Tensor::from_slice(x).to_kind(kind).to_device(device);
+        let squash = Squash {
+            correction: config.tanh_correction,
+            units: config.log_prob_units,
+            scale: vector(&config.action_scale),
+        };
+        Self { rule: Rule::new(config), squash, bias: vector(&config.action_bias) }
+    }
+
+    /// A normalised action (.., A) in the units that the critics see.
+    pub fn seen_by_critics(&self, action: &Tensor) -> Tensor {
+        match self.rule.config.critic_action_units {
+            ActionUnits::Normalised => action.shallow_clone(),
+            ActionUnits::Env => action * &self.squash.scale + &self.bias,
+        }
+    }
+
+    fn distribution(&self, w: &Weights, raw: &Tensor) -> Gaussian {
+        gaussian(&self.rule.config.policy, w, raw)
+    }
+}
+
+impl Algorithm for Sac {
+    fn noise_sizes(&self) -> NoiseSizes {
+        let each = self.rule.steps() * self.rule.config.policy.act_dim;
+        NoiseSizes { next_action: each, action: each, extra: 0 }
+    }
+
+    fn numbers(&mut self) -> &mut Numbers {
+        &mut self.rule.numbers
+    }
+
+    fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: u64) -> Losses {
+        let Self { rule, squash, .. } = self;
+        let Rule { config, numbers, .. } = rule;
+        let stored = self.seen_by_critics(&batch.action);
+        let critics =
+            |networks, at, action: &Tensor| rule.values(networks, batch, &stored, at, action);
+        let alpha = model.log_alpha.values().flat().exp();
+
+        // y = r + discount (min_i Q'_i(s', a') - alpha log_prob'),  a' ~ pi(s')
+        let y = no_grad(|| {
+            let acting = rule.target_actor(model);
+            let policy = self.distribution(acting, &rule.policy_next(acting, batch));
+            let next = sample(&policy, &noise.next_action, squash);
+            let q =
+                critics(model.targets.networks(), At::Next, &self.seen_by_critics(&next.action));
+            let value = rule.reduce(&q) - &alpha * next.log_prob;
+            batch.kept(&batch.reward) + batch.kept(&batch.discount) * value
+        });
+
+        // L_i = factor mean(w (Q_i(s, a) - y)²)
+        let td = critics(model.critics.trained(), At::Now, &batch.kept(&stored)) - y;
+        let critic_losses = batch.mean(&(&batch.weight * td.square())) * numbers.critic_loss_factor;
+        model.critics.descend(&critic_losses.sum(None), &numbers.adam(numbers.lr.critic, step));
+
+        // L_pi = mean(alpha log_prob - min_i Q_i(s, a~)),  a~ ~ pi(s), with the critics after their step
+        let acting = &model.actor.trained()[0];
+        let policy = self.distribution(acting, &rule.policy_now(acting, batch));
+        let now = sample(&policy, &noise.action, squash);
+        let action = self.seen_by_critics(&now.action);
+        let q = rule.reduce(&critics(model.critics.values().networks(), At::Now, &action));
+        let actor_loss = batch.mean(&rule.weigh(&(&alpha * &now.log_prob - &q), batch));
+        model.actor.descend(&actor_loss, &numbers.adam(numbers.lr.actor, step));
+
+        // L_alpha = -log_alpha mean(log_prob + target entropy), with alpha before its step everywhere above
+        let entropy = -batch.mean(&now.log_prob.detach());
+        let alpha_loss = rule.tune_temperature(model, &entropy, step);
+
+        rule.move_targets(model, step);
+        Losses {
+            td_abs: batch.priority(&td.detach(), config.priority_rule),
+            critics: critic_losses,
+            actor: actor_loss,
+            alpha_loss,
+            alpha: Some(alpha),
+            entropy: Some(entropy),
+            q_mean: batch.mean(&q),
+            lambda: None,
+            extra_loss: None,
+        }
+    }
+}
+
+/// Which observation of a step a critic is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// The step's own.
+    Now,
+    /// The one it led to.
+    Next,
+}
+
+/// What soft actor-critic, discrete actions and Lyapunov critics have in common: the switches, and the parts that do not
+/// depend on the kind of action.
+#[derive(Debug)]
+pub struct Rule {
+    /// The switches.
+    pub config: TrainerConfig,
+    /// The numbers.
+    pub numbers: Numbers,
+}
+
+impl Rule {
+    /// Those of a configuration.
+    pub fn new(config: &TrainerConfig) -> Self {
+        Self { config: config.clone(), numbers: Numbers::new(config) }
+    }
+
+    /// Steps of a batch that losses are over: B (T - burn_in).
+    pub fn steps(&self) -> usize {
+        self.config.batch_size * (self.config.sequence_len - self.config.burn_in)
+    }
+
+    /// The policy that acts in targets.
+    pub fn target_actor<'a>(&self, model: &'a Model) -> &'a Weights {
+        let copy: &Values = match self.config.target_actor {
+            TargetActor::Current => model.actor.values(),
+            TargetActor::Copy => &model.target_actor,
+        };
+        &copy.networks()[0]
+    }
+
+    /// What the policy says at the observations, (B, T - burn_in, outputs).
+    pub fn policy_now(&self, w: &Weights, batch: &GraphBatch) -> Tensor {
+        let state = match self.config.stored_state {
+            StoredState::Shared if self.config.sequence_len == 1 => &batch.next_state,
+            _ => &batch.state,
+        };
+        policy::unroll(&self.config.policy, w, &batch.obs, state, batch.burn_in).out
+    }
+
+    /// What the policy says at the next observations, (B, T - burn_in, outputs).
+    pub fn policy_next(&self, w: &Weights, batch: &GraphBatch) -> Tensor {
+        let arch = &self.config.policy;
+        let states = if self.config.sequence_len == 1 {
+            batch.next_state.unsqueeze(1)
+        } else {
+            policy::unroll(arch, w, &batch.obs, &batch.state, batch.burn_in).after
+        };
+        policy::step_each(arch, w, &batch.kept(&batch.next_obs), &states)
+    }
+
+    /// Every critic's values of `action` (B, T - burn_in, A) after what happened, `stored` (B, T, A), both in the
+    /// critics' units: (C, B, T - burn_in), for vector critics (C, B, T - burn_in, A).
+    pub fn values(
+        &self,
+        networks: &[Weights],
+        batch: &GraphBatch,
+        stored: &Tensor,
+        at: At,
+        action: &Tensor,
+    ) -> Tensor {
+        let arch = &self.config.critic;
+        let value = |w: &Weights| {
+            let memory = critic::remember(arch, w, &batch.obs, stored, batch.burn_in);
+            let (obs, states) = match at {
+                At::Now => (&batch.obs, &memory.before),
+                At::Next => (&batch.next_obs, &memory.after),
+            };
+            critic::values(arch, w, &batch.kept(obs), action, states)
+        };
+        Tensor::stack(&networks.iter().map(value).collect::<Vec<_>>(), 0)
+    }
+
+    /// The critics' values (C, ..) as one, (..).
+    pub fn reduce(&self, q: &Tensor) -> Tensor {
+        match self.config.critic_reduce {
+            Reduce::Min => q.amin([0].as_slice(), false),
+            Reduce::Max => q.amax([0].as_slice(), false),
+        }
+    }
+
+    /// The policy's losses (B, T - burn_in) times the importance weights, where they count there.
+    pub fn weigh(&self, loss: &Tensor, batch: &GraphBatch) -> Tensor {
+        if self.config.weights_in_actor_loss { loss * &batch.weight } else { loss.shallow_clone() }
+    }
+
+    /// Moves the temperature towards the target entropy, where it is tuned; the loss.
+    pub fn tune_temperature(&self, model: &Model, entropy: &Tensor, step: u64) -> Option<Tensor> {
+        let surplus = entropy - self.numbers.target_entropy?;
+        let log_alpha = model.log_alpha.trained()[0].get("log_alpha");
+        let loss = match self.config.alpha_loss {
+            AlphaLoss::Log => log_alpha * surplus,
+            AlphaLoss::Exp => log_alpha.exp() * surplus,
+        };
+        model.log_alpha.descend(&loss, &self.numbers.adam(self.numbers.lr.alpha, step));
+        Some(loss)
+    }
+
+    /// Polyak averaging, every so many updates.
+    pub fn move_targets(&self, model: &Model, step: u64) {
+        if step.is_multiple_of(self.config.target_updates) {
+            model.targets.follow(model.critics.values(), self.numbers.tau);
+            if self.config.target_actor == TargetActor::Copy {
+                model.target_actor.follow(model.actor.values(), self.numbers.tau);
+            }
+        }
+    }
+}
