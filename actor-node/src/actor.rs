@@ -1,10 +1,12 @@
 //! [`Actor`]: the loop. Observe, act, step, assemble, hand over; one thread, L lanes.
 
 use crate::env::EnvError;
+use crate::exploration::Exploration;
 use crate::lanes::Turn;
 use crate::metrics::ActorMetrics;
-use crate::n_step::{NStep, Step};
 use crate::policy_cache::PolicyCache;
+use crate::recording::Recorder;
+use crate::rows::{Assembler, Step};
 use crate::spool::{RowBatch, Spool};
 use crate::watched::LaneGroup;
 use common::ids::PolicyVersion;
@@ -12,8 +14,9 @@ use common::policy::infer::PolicyNet;
 use common::policy::snapshot::SnapshotError;
 use common::runtime::clock::Clock;
 use common::runtime::shutdown::StopToken;
+use common::spec::ActionKind;
 use rand::RngExt;
-use rand_distr::{Distribution, StandardNormal};
+use rand_distr::{Distribution, StandardNormal, StandardUniform};
 use rand_pcg::Pcg64;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -79,56 +82,79 @@ pub struct Habits {
     pub policy_age_max: Duration,
     /// Steps after which it has done its part; 0 for no limit.
     pub env_steps_max: u64,
+    /// Noise on continuous actions, beside the policy's own.
+    pub exploration: Exploration,
 }
 
-/// The owner of one group of lanes.
+/// The owner of one group of lanes. L lanes, O numbers per observation, W per action, S of policy state.
 #[derive(Debug)]
 pub struct Actor {
     lanes: LaneGroup,
     turn: Turn,
-    windows: Vec<NStep>,
+    assemblers: Vec<Assembler>,
     net: PolicyNet,
     in_use: Option<PolicyVersion>,
     rows: Vec<u8>,
     rows_count: usize,
+    /// (L, W)
     actions: Vec<f32>,
+    /// (L, numbers that the policy draws per action)
     noise: Vec<f32>,
+    exploration_noise: Vec<f64>,
+    /// (L, O), before the actions
     obs: Vec<f32>,
+    /// (L, S), before the observation to act on next; zeros where an episode starts
+    state: Vec<f32>,
+    /// (L, S), before `obs`
+    state_before: Vec<f32>,
     rng: Pcg64,
     habits: Habits,
+    recorder: Option<Recorder>,
     steps: u64,
     counters: Arc<Counters>,
     metrics: ActorMetrics,
 }
 
 impl Actor {
-    /// An actor over lanes that have just been started (`turn.obs` holds their first observations).
+    /// An actor over lanes that have just been started (`turn.obs` holds their first observations), one assembler each.
     pub fn new(
         (lanes, turn): (LaneGroup, Turn),
-        windows: Vec<NStep>,
+        assemblers: Vec<Assembler>,
         net: PolicyNet,
         rng: Pcg64,
         habits: Habits,
         metrics: ActorMetrics,
     ) -> Self {
-        let numbers = windows.len() * lanes.spec().act_dim;
+        let count = assemblers.len();
+        let state = vec![0.0; count * net.state_dim()];
         Self {
             obs: turn.obs.clone(),
+            actions: vec![0.0; count * lanes.spec().action_width()],
+            noise: vec![0.0; count * net.noise_width()],
+            exploration_noise: Vec::new(),
+            state_before: state.clone(),
+            state,
             lanes,
             turn,
-            windows,
+            assemblers,
             net,
             in_use: None,
             rows: Vec::new(),
             rows_count: 0,
-            actions: vec![0.0; numbers],
-            noise: vec![0.0; numbers],
             rng,
             habits,
+            recorder: None,
             steps: 0,
             counters: Arc::default(),
             metrics,
         }
+    }
+
+    /// The same actor, which also records its rows.
+    #[must_use]
+    pub fn recorded_by(mut self, recorder: Option<Recorder>) -> Self {
+        self.recorder = recorder;
+        self
     }
 
     /// What others may read while it runs.
@@ -226,24 +252,20 @@ impl Actor {
     /// # Errors
     /// The environment cannot be used any more.
     pub fn turn(&mut self) -> Result<(), EnvError> {
-        if self.is_warming_up() {
-            self.actions.iter_mut().for_each(|action| *action = self.rng.random_range(-1.0..1.0));
-        } else {
-            self.noise.iter_mut().for_each(|noise| *noise = StandardNormal.sample(&mut self.rng));
-            self.net.sample(&self.turn.obs, &self.noise, &mut self.actions);
-        }
+        self.decide();
         self.obs.copy_from_slice(&self.turn.obs);
         self.lanes.step(&self.actions, &mut self.turn)?;
         for (lane, fault, reason) in &self.turn.discarded {
             warn!(lane, fault = fault.name(), reason, "episode discarded, environment rebuilt");
             self.metrics.discarded(fault.name());
-            self.windows[*lane].discard();
+            self.assemblers[*lane].discard();
         }
-        for lane in 0..self.windows.len() {
+        for lane in 0..self.assemblers.len() {
             if self.turn.discarded.iter().all(|(discarded, ..)| *discarded != lane) {
                 self.assemble(lane);
             }
         }
+        self.forget_ended_states();
         for ended in &self.turn.ended {
             self.counters.ended(ended.episode_return);
             self.metrics.episodes.inc();
@@ -251,26 +273,71 @@ impl Actor {
         if let (false, Some(mean)) = (self.turn.ended.is_empty(), self.counters.return_mean()) {
             self.metrics.episode_return.set(mean);
         }
-        let stepped = self.windows.len() as u64;
+        let stepped = self.assemblers.len() as u64;
         self.steps += stepped;
         self.counters.env_steps.fetch_add(stepped, Ordering::Relaxed);
         self.metrics.steps.inc_by(stepped);
         Ok(())
     }
 
+    /// Chooses every lane's action, and replaces every lane's state by the one after it.
+    fn decide(&mut self) {
+        let is_warming_up = self.is_warming_up();
+        self.state_before.copy_from_slice(&self.state);
+        // A recurrent policy watches the warm-up as well: stored states are those that it would have had.
+        if !is_warming_up || (!self.state.is_empty() && self.in_use.is_some()) {
+            let rng = &mut self.rng;
+            if self.net.noise_is_uniform() {
+                self.noise.iter_mut().for_each(|noise| *noise = StandardUniform.sample(rng));
+            } else {
+                self.noise.iter_mut().for_each(|noise| *noise = StandardNormal.sample(rng));
+            }
+            self.net.sample(&self.turn.obs, &mut self.state, &self.noise, &mut self.actions);
+        }
+        let (spec, rng, actions) = (self.lanes.spec(), &mut self.rng, &mut self.actions);
+        match (spec.actions, is_warming_up) {
+            (ActionKind::Continuous, true) => {
+                actions.iter_mut().for_each(|action| *action = rng.random_range(-1.0..1.0));
+            }
+            #[expect(clippy::cast_precision_loss, reason = "few choices")]
+            (ActionKind::Discrete, true) => {
+                actions
+                    .iter_mut()
+                    .for_each(|action| *action = rng.random_range(0..spec.act_dim) as f32);
+            }
+            (ActionKind::Continuous, false) => {
+                self.habits.exploration.disturb(actions, &mut self.exploration_noise, rng);
+            }
+            (ActionKind::Discrete, false) => {}
+        }
+    }
+
     fn assemble(&mut self, lane: usize) {
-        let spec = self.lanes.spec();
+        let (spec, state_dim) = (self.lanes.spec(), self.net.state_dim());
         let obs = lane * spec.obs_dim..(lane + 1) * spec.obs_dim;
+        let width = spec.action_width();
+        let state = lane * state_dim..(lane + 1) * state_dim;
         let step = Step {
             obs: &self.obs[obs.clone()],
-            action: &self.actions[lane * spec.act_dim..(lane + 1) * spec.act_dim],
+            action: &self.actions[lane * width..(lane + 1) * width],
             reward: self.turn.reward[lane],
             terminated: self.turn.terminated[lane],
             truncated: self.turn.truncated[lane],
             next_obs: &self.turn.next_obs[obs],
+            state: &self.state_before[state.clone()],
+            next_state: &self.state[state],
             version: self.in_use.unwrap_or_default(),
         };
-        self.rows_count += self.windows[lane].push(&step, &mut self.rows);
+        self.rows_count += self.assemblers[lane].push(&step, &mut self.rows);
+    }
+
+    /// Lanes that start an episode next start it without memories.
+    fn forget_ended_states(&mut self) {
+        let ended = self.turn.ended.iter().map(|ended| ended.lane);
+        let state_dim = self.net.state_dim();
+        for lane in ended.chain(self.turn.discarded.iter().map(|(lane, ..)| *lane)) {
+            self.state[lane * state_dim..(lane + 1) * state_dim].fill(0.0);
+        }
     }
 
     /// The oldest rows collected so far, as a batch of exactly `insert_rows`; at the end (`flush`) also a smaller one.
@@ -283,6 +350,9 @@ impl Actor {
         let bytes = count * (self.rows.len() / self.rows_count);
         let rows = self.rows.drain(..bytes).collect::<Vec<u8>>();
         self.rows_count -= count;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.append(&rows);
+        }
         Some(RowBatch { rows: rows.into(), count })
     }
 }

@@ -1,6 +1,7 @@
 //! Deterministic evaluation: whole episodes with the mode of the policy, and what can be said about their mean.
 
-use crate::env::{self, EnvError, Params};
+use crate::env::{self, Env, EnvError, Params};
+use crate::lanes::Scaling;
 use common::ids::PolicyVersion;
 use common::policy::infer::PolicyNet;
 use common::runtime::seed::SeedTree;
@@ -23,7 +24,21 @@ pub struct Evaluation {
     pub ci95: f64,
 }
 
-/// Runs `episodes` episodes of `env` from start states seeded by `seeds.index(i)`.
+/// One episode step by step: O numbers per observation, W per action ([`common::spec::EnvSpec::action_width`]).
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Trajectory {
+    /// (steps, O), before each action
+    pub obs: Vec<f32>,
+    /// (steps, W), the policy's: normalised, or indices
+    pub action: Vec<f32>,
+    /// (steps)
+    pub reward: Vec<f64>,
+    /// (steps), terminated or truncated
+    pub done: Vec<bool>,
+}
+
+/// Runs `episodes` episodes of `env` from start states seeded by `seeds.index(i)`. A recurrent policy starts each with a
+/// state of zeros.
 ///
 /// # Errors
 /// The environment fails, or returns what is not finite: an evaluation is not silently shortened.
@@ -36,35 +51,86 @@ pub fn evaluate(
     seeds: &SeedTree,
 ) -> Result<Evaluation, EnvError> {
     let mut env = env::make(env, params)?;
-    let spec = env.spec().clone();
-    let (scale, bias) = (spec.action_scale(), spec.action_bias());
-    let (mut obs, mut action) = (vec![0.0; spec.obs_dim], vec![0.0; spec.act_dim]);
+    run(env.as_mut(), policy, version, episodes, seeds, None)
+}
+
+/// As [`evaluate`], and every step of every episode.
+///
+/// # Errors
+/// As there.
+pub fn evaluate_recorded(
+    env: &str,
+    params: &Params,
+    policy: &mut PolicyNet,
+    version: PolicyVersion,
+    episodes: usize,
+    seeds: &SeedTree,
+) -> Result<(Evaluation, Vec<Trajectory>), EnvError> {
+    let (mut env, mut recorded) = (env::make(env, params)?, Vec::with_capacity(episodes));
+    let evaluation =
+        run(env.as_mut(), policy, version, episodes, seeds, Some(&mut recorded))?;
+    Ok((evaluation, recorded))
+}
+
+fn run(
+    env: &mut dyn Env,
+    policy: &mut PolicyNet,
+    version: PolicyVersion,
+    episodes: usize,
+    seeds: &SeedTree,
+    mut recorder: Option<&mut Vec<Trajectory>>,
+) -> Result<Evaluation, EnvError> {
     let (mut returns, mut lengths) = (Vec::with_capacity(episodes), Vec::with_capacity(episodes));
     for episode in 0..episodes {
-        env.reset(Some(seeds.index(episode as u64).seed()), &mut obs)?;
-        let (mut total, mut steps) = (0.0, 0);
-        loop {
-            policy.mode(&obs, &mut action);
-            for (j, value) in action.iter_mut().enumerate() {
-                *value = value.mul_add(scale[j], bias[j]);
-            }
-            let outcome = env.step(&action, &mut obs)?;
-            total += outcome.reward;
-            steps += 1;
-            if !total.is_finite() || obs.iter().any(|value| !value.is_finite()) {
-                let id = &spec.id;
-                return Err(EnvError::Failed(format!(
-                    "{id}: episode {episode}, step {steps} is not finite"
-                )));
-            }
-            if outcome.terminated || outcome.truncated {
-                break;
-            }
-        }
+        let mut trajectory = recorder.is_some().then(Trajectory::default);
+        let seed = seeds.index(episode as u64).seed();
+        let (total, steps) = run_episode(env, policy, seed, trajectory.as_mut()).map_err(
+            |error| EnvError::Failed(format!("{}: episode {episode}: {error}", env.spec().id)),
+        )?;
         returns.push(total);
         lengths.push(steps);
+        if let (Some(recorder), Some(trajectory)) = (&mut recorder, trajectory) {
+            recorder.push(trajectory);
+        }
     }
     Ok(summarise(version, returns, lengths))
+}
+
+/// Return and length of one episode.
+fn run_episode(
+    env: &mut dyn Env,
+    policy: &mut PolicyNet,
+    seed: u64,
+    mut trajectory: Option<&mut Trajectory>,
+) -> Result<(f64, u64), EnvError> {
+    let (spec, scaling) = (env.spec(), Scaling::new(env.spec()));
+    let mut obs = vec![0.0; spec.obs_dim];
+    let mut action = vec![0.0; spec.action_width()];
+    let (mut env_action, mut state) = (action.clone(), vec![0.0; policy.state_dim()]);
+    env.reset(Some(seed), &mut obs)?;
+    let (mut total, mut steps) = (0.0, 0);
+    loop {
+        policy.mode(&obs, &mut state, &mut action);
+        if let Some(trajectory) = &mut trajectory {
+            trajectory.obs.extend_from_slice(&obs);
+            trajectory.action.extend_from_slice(&action);
+        }
+        scaling.apply(&action, &mut env_action);
+        let outcome = env.step(&env_action, &mut obs)?;
+        total += outcome.reward;
+        steps += 1;
+        if !total.is_finite() || obs.iter().any(|value| !value.is_finite()) {
+            return Err(EnvError::Failed(format!("step {steps} is not finite")));
+        }
+        let done = outcome.terminated || outcome.truncated;
+        if let Some(trajectory) = &mut trajectory {
+            trajectory.reward.push(outcome.reward);
+            trajectory.done.push(done);
+        }
+        if done {
+            return Ok((total, steps));
+        }
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "few episodes")]
@@ -98,27 +164,29 @@ fn student_t_975(df: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use common::policy::arch::{Activation, PolicyArch};
+    use common::policy::arch::{Activation, Body, Head, LogStd, Mlp, PolicyArch};
 
-    fn zero_policy() -> PolicyNet {
-        let arch = PolicyArch {
-            obs_dim: 3,
-            act_dim: 1,
-            hidden: vec![4],
-            activation: Activation::Relu,
-            log_std_min: -20.0,
-            log_std_max: 2.0,
-        };
+    fn zero_policy(body: Body, head: Head, (obs_dim, act_dim): (usize, usize)) -> PolicyNet {
+        let arch = PolicyArch { obs_dim, act_dim, body, head, obs_clip: None };
         let mut net = PolicyNet::new(&arch).unwrap();
         net.set_weights(&vec![0.0; arch.tensor_layout().parameters]).unwrap();
         net
+    }
+
+    fn perceptron() -> Body {
+        Body::Mlp(Mlp { hidden: vec![4], activation: Activation::Relu, layer_norm: false })
+    }
+
+    fn gaussian() -> Head {
+        let log_std = LogStd::Conditioned { min: -20.0, max: 2.0 };
+        Head::Gaussian { log_std, mean_bound: None }
     }
 
     #[test]
     fn the_same_seeds_give_the_same_returns_and_other_seeds_do_not() {
         let run = |seed| {
             let seeds = SeedTree::new(seed);
-            let policy = &mut zero_policy();
+            let policy = &mut zero_policy(perceptron(), gaussian(), (3, 1));
             evaluate("Pendulum-v1", &Params::new(), policy, PolicyVersion(3), 4, &seeds).unwrap()
         };
         let first = run(1);
@@ -126,6 +194,28 @@ mod tests {
         assert_ne!(first.returns, run(2).returns);
         assert_eq!(first.lengths, [200; 4]);
         assert!(first.mean < -200.0, "a pendulum that hangs is not solved: {}", first.mean);
+    }
+
+    #[test]
+    fn discrete_and_recurrent_policies_are_evaluated_and_what_they_did_is_recorded() {
+        let body = Body::Lstm { layers: 1, hidden: 4 };
+        let mut policy = zero_policy(body, Head::Categorical, (4, 2));
+        let (seeds, version) = (SeedTree::new(4), PolicyVersion(0));
+        let (evaluation, trajectories) =
+            evaluate_recorded("CartPole-v1", &Params::new(), &mut policy, version, 3, &seeds)
+                .unwrap();
+        let plain =
+            evaluate("CartPole-v1", &Params::new(), &mut policy, version, 3, &seeds).unwrap();
+        assert_eq!(evaluation, plain);
+        assert_eq!(trajectories.len(), 3);
+        for (trajectory, length) in trajectories.iter().zip(&evaluation.lengths) {
+            let steps = usize::try_from(*length).unwrap();
+            assert!((5..30).contains(&steps), "pushed to one side only: {steps} steps");
+            assert_eq!(trajectory.obs.len(), 4 * steps);
+            assert_eq!(trajectory.action, vec![trajectory.action[0]; steps]);
+            assert_eq!(trajectory.reward, vec![1.0; steps]);
+            assert_eq!(trajectory.done.iter().position(|&done| done), Some(steps - 1));
+        }
     }
 
     #[test]

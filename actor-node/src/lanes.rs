@@ -1,6 +1,7 @@
 //! [`Lanes`]: L environments stepped as one batch, with auto-reset that keeps the final observation.
 //!
-//! Actions come in normalised to [-1, 1] and are scaled to the environment's box. Within one call, a lane whose episode
+//! Continuous actions come in normalised to [-1, 1] and are scaled to the environment's box; discrete ones are indices and go
+//! straight to it. Within one call, a lane whose episode
 //! ends is reset: `next_obs` holds the final observation, `obs` the one to act on next. Nothing that is not finite
 //! leaves this module, and no failing environment ends the process: a lane that panics, fails or returns NaN is rebuilt,
 //! its episode discarded and reported.
@@ -68,14 +69,35 @@ pub struct Turn {
     pub discarded: Vec<(usize, Fault, String)>,
 }
 
+/// From a policy's actions to an environment's.
+#[derive(Debug, Clone)]
+pub(crate) struct Scaling {
+    /// (A), and the bias; empty for discrete actions, which are indices on both sides.
+    scale: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Scaling {
+    pub(crate) fn new(spec: &EnvSpec) -> Self {
+        Self { scale: spec.action_scale(), bias: spec.action_bias() }
+    }
+
+    /// Writes the environment's action (W) for `action` (W).
+    pub(crate) fn apply(&self, action: &[f32], env_action: &mut [f32]) {
+        env_action.copy_from_slice(action);
+        for ((value, scale), bias) in env_action.iter_mut().zip(&self.scale).zip(&self.bias) {
+            *value = value.mul_add(*scale, *bias);
+        }
+    }
+}
+
 /// The lanes, on the caller's thread.
 #[derive(Debug)]
 pub struct Lanes {
     name: String,
     params: Params,
     spec: EnvSpec,
-    scale: Vec<f32>,
-    bias: Vec<f32>,
+    scaling: Scaling,
     seeds: SeedTree,
     builds: u64,
     lanes: Vec<Lane>,
@@ -111,9 +133,8 @@ impl Lanes {
         let mut lanes = Self {
             name: name.to_owned(),
             params: params.clone(),
-            scale: spec.action_scale(),
-            bias: spec.action_bias(),
-            env_action: vec![0.0; spec.act_dim],
+            scaling: Scaling::new(&spec),
+            env_action: vec![0.0; spec.action_width()],
             spec,
             seeds,
             builds: 0,
@@ -142,21 +163,18 @@ impl Lanes {
         self.lanes.len()
     }
 
-    /// Steps every lane with its action of `actions` (L, A), normalised, and replaces the contents of `turn`, which must
+    /// Steps every lane with its action of `actions` (L, W), normalised or an index, and replaces the contents of `turn`, which must
     /// come from [`Lanes::new`].
     ///
     /// # Errors
     /// A lane fails again and again, or cannot be rebuilt.
     pub fn step(&mut self, actions: &[f32], turn: &mut Turn) -> Result<(), EnvError> {
-        let (obs_dim, act_dim) = (self.spec.obs_dim, self.spec.act_dim);
+        let (obs_dim, width) = (self.spec.obs_dim, self.spec.action_width());
         turn.ended.clear();
         turn.discarded.clear();
-        for (lane, action) in actions.chunks_exact(act_dim).enumerate() {
+        for (lane, action) in actions.chunks_exact(width).enumerate() {
             let span = lane * obs_dim..(lane + 1) * obs_dim;
-            let (scale, bias) = (&self.scale, &self.bias);
-            for (j, value) in self.env_action.iter_mut().enumerate() {
-                *value = action[j].mul_add(scale[j], bias[j]);
-            }
+            self.scaling.apply(action, &mut self.env_action);
             match self.lanes[lane].step(&self.env_action, &mut turn.next_obs[span.clone()]) {
                 Ok(outcome) => {
                     turn.reward[lane] = outcome.reward;

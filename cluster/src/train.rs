@@ -88,7 +88,8 @@ pub async fn train(process: Process, run: RunDir, resume: bool) -> anyhow::Resul
 /// The roles of a run, running.
 struct System {
     learner: tokio::task::JoinHandle<Result<LearnerOutcome, learner::service::LearnerError>>,
-    replay: tokio::task::JoinHandle<Result<Vec<Table>, replay_server::service::ReplayError>>,
+    /// None where the run learns from recorded data alone.
+    replay: Option<tokio::task::JoinHandle<Result<Vec<Table>, replay_server::service::ReplayError>>>,
     /// Stops the replay server, last: the others are its clients.
     replay_stop: oneshot::Sender<()>,
     actors: JoinSet<anyhow::Result<()>>,
@@ -121,13 +122,18 @@ impl System {
         let transport: Arc<dyn Transport> =
             Arc::new(ZmqTransport::new(process.seeds.role("transport")));
 
-        let server = ReplayServer::new(process.clone(), &spec, 0)?;
-        let router = transport.bind_router(&peers.replay[0]).await?;
+        let offline = process.resolved.config.is_offline();
         let (replay_stop, stopped) = oneshot::channel();
-        let replay = tokio::spawn(server.run(router, async {
-            // A dropped sender asks for the stop as well.
-            let _asked = stopped.await;
-        }));
+        let replay = if offline {
+            None
+        } else {
+            let server = ReplayServer::new(process.clone(), &spec, 0)?;
+            let router = transport.bind_router(&peers.replay[0]).await?;
+            Some(tokio::spawn(server.run(router, async {
+                // A dropped sender asks for the stop as well.
+                let _asked = stopped.await;
+            })))
+        };
 
         let places = Places {
             replay: peers.replay.clone(),
@@ -141,7 +147,8 @@ impl System {
 
         let mut actors = JoinSet::new();
         let mut counters = Vec::new();
-        for id in 0..process.resolved.config.run.actors {
+        let actor_count = if offline { 0 } else { process.resolved.config.run.actors };
+        for id in 0..actor_count {
             let node = ActorNode::new(process.clone(), id, Params::new(), steps_of(process, id))?;
             counters.push(node.counters());
             let (over, peers) = (Arc::clone(&transport), peers.clone());
@@ -179,7 +186,10 @@ impl System {
             acted = acted.and(joined.context("an actor panicked").and_then(|result| result));
         }
         drop(self.replay_stop);
-        let replayed = self.replay.await.context("the replay server panicked")?;
+        let replayed = match self.replay {
+            Some(replay) => replay.await.context("the replay server panicked")?.map(drop),
+            None => Ok(()),
+        };
         let outcome = trained?;
         acted?;
         evaluated?;
@@ -233,6 +243,7 @@ fn steps_of(process: &Process, id: u32) -> u64 {
 /// failed, or a stop was asked for.
 async fn watch(process: &Process, system: &mut System, log: &RunLog) -> anyhow::Result<()> {
     let config = &process.resolved.config;
+    let offline = config.is_offline();
     let mut progress = Progress::new(std::io::stdout().is_terminal(), config.run.env_steps);
     let (mut tick, began) = (tokio::time::interval(WATCH_EVERY), process.clock.now());
     let (mut log_due, mut evaluated, mut reached) = (began, None, 0);
@@ -240,7 +251,7 @@ async fn watch(process: &Process, system: &mut System, log: &RunLog) -> anyhow::
     let result = loop {
         tokio::select! {
             () = process.shutdown.cancelled() => break Ok(()),
-            joined = system.actors.join_next() => match joined {
+            joined = system.actors.join_next(), if !offline => match joined {
                 None => break Ok(()),
                 Some(Ok(Ok(()))) => {}
                 Some(Ok(Err(error))) => break Err(error),
@@ -249,7 +260,7 @@ async fn watch(process: &Process, system: &mut System, log: &RunLog) -> anyhow::
             _ = tick.tick() => {}
         }
         if system.learner.is_finished()
-            || system.replay.is_finished()
+            || system.replay.as_ref().is_some_and(tokio::task::JoinHandle::is_finished)
             || system.evaluator.is_finished()
         {
             break Ok(());

@@ -104,24 +104,25 @@ impl RunLog {
     pub fn train(&self, progress: &Progress, weight_ess_ratio: f64) {
         let Progress { updates, version, stats, item_age_versions, wait_ratio, updates_per_second } =
             progress;
-        self.record(
-            "train",
-            &[
-                ("updates", *updates as f64),
-                ("version", version.0 as f64),
-                ("critic1_loss", stats.critic1_loss),
-                ("critic2_loss", stats.critic2_loss),
-                ("actor_loss", stats.actor_loss),
-                ("alpha_loss", stats.alpha_loss),
-                ("alpha", stats.alpha),
-                ("entropy", stats.entropy),
-                ("q_mean", stats.q_mean),
-                ("item_age_versions", *item_age_versions),
-                ("wait_ratio", *wait_ratio),
-                ("updates_per_second", *updates_per_second),
-                ("weight_ess_ratio", weight_ess_ratio),
-            ],
-        );
+        let mut fields = vec![
+            ("updates", *updates as f64),
+            ("version", version.0 as f64),
+            ("critic1_loss", stats.critic1_loss),
+            ("critic2_loss", stats.critic2_loss),
+            ("actor_loss", stats.actor_loss),
+            ("alpha_loss", stats.alpha_loss),
+            ("alpha", stats.alpha),
+            ("entropy", stats.entropy),
+            ("q_mean", stats.q_mean),
+            ("item_age_versions", *item_age_versions),
+            ("wait_ratio", *wait_ratio),
+            ("updates_per_second", *updates_per_second),
+            ("weight_ess_ratio", weight_ess_ratio),
+        ];
+        // Only Lyapunov and batch-constrained learning have these.
+        let special = [("lambda", stats.lambda), ("extra_loss", stats.extra_loss)];
+        fields.extend(special.into_iter().filter(|(_, value)| *value != 0.0));
+        self.record("train", &fields);
     }
 
     /// A deterministic evaluation.

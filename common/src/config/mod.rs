@@ -384,6 +384,11 @@ impl Config {
         ItemLayout::of(spec, state_dim, c.sequence_len, c.cost_horizon)
     }
 
+    /// Whether the run learns from recorded data alone: no actors, no replay servers.
+    pub fn is_offline(&self) -> bool {
+        !self.offline.dataset.is_empty() && self.offline.share >= 1.0
+    }
+
     /// Shards over all replay servers.
     pub fn shards_total(&self) -> usize {
         self.endpoints.replay.len() * self.replay.shards

@@ -72,6 +72,21 @@ impl PolicyNet {
         &self.arch
     }
 
+    /// Floats of recurrent state per row.
+    pub fn state_dim(&self) -> usize {
+        self.arch.state_dim()
+    }
+
+    /// Random numbers per row that [`PolicyNet::sample`] takes.
+    pub fn noise_width(&self) -> usize {
+        self.arch.act_dim
+    }
+
+    /// Whether they are uniform in [0, 1) instead of standard normal.
+    pub fn noise_is_uniform(&self) -> bool {
+        false
+    }
+
     /// Takes flat weights laid out by [`PolicyArch::tensor_layout`] and packs them for the kernels.
     ///
     /// Costs some passes over the weights; meant for once per snapshot, not once per step.
@@ -121,7 +136,7 @@ impl PolicyNet {
     ///
     /// # Panics
     /// If a slice does not have its shape.
-    pub fn mode(&mut self, obs: &[f32], action: &mut [f32]) {
+    pub fn mode(&mut self, obs: &[f32], _state: &mut [f32], action: &mut [f32]) {
         self.forward(obs).mode(action);
     }
 
@@ -129,7 +144,13 @@ impl PolicyNet {
     ///
     /// # Panics
     /// If a slice does not have its shape.
-    pub fn sample(&mut self, obs: &[f32], noise: &[f32], action: &mut [f32]) {
+    pub fn sample(
+        &mut self,
+        obs: &[f32],
+        _state: &mut [f32],
+        noise: &[f32],
+        action: &mut [f32],
+    ) {
         self.forward(obs).sample(noise, action);
     }
 
