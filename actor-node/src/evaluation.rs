@@ -67,8 +67,7 @@ pub fn evaluate_recorded(
     seeds: &SeedTree,
 ) -> Result<(Evaluation, Vec<Trajectory>), EnvError> {
     let (mut env, mut recorded) = (env::make(env, params)?, Vec::with_capacity(episodes));
-    let evaluation =
-        run(env.as_mut(), policy, version, episodes, seeds, Some(&mut recorded))?;
+    let evaluation = run(env.as_mut(), policy, version, episodes, seeds, Some(&mut recorded))?;
     Ok((evaluation, recorded))
 }
 
@@ -84,9 +83,10 @@ fn run(
     for episode in 0..episodes {
         let mut trajectory = recorder.is_some().then(Trajectory::default);
         let seed = seeds.index(episode as u64).seed();
-        let (total, steps) = run_episode(env, policy, seed, trajectory.as_mut()).map_err(
-            |error| EnvError::Failed(format!("{}: episode {episode}: {error}", env.spec().id)),
-        )?;
+        let (total, steps) =
+            run_episode(env, policy, seed, trajectory.as_mut()).map_err(|error| {
+                EnvError::Failed(format!("{}: episode {episode}: {error}", env.spec().id))
+            })?;
         returns.push(total);
         lengths.push(steps);
         if let (Some(recorder), Some(trajectory)) = (&mut recorder, trajectory) {

@@ -4,8 +4,10 @@
 //! - [`mod@env`]: environments. Nobody else steps one.
 //! - [`lanes`]: several as one batch, with auto-reset; survives those that fail.
 //! - [`watched`]: lanes with a deadline.
-//! - [`n_step`]: steps into replay rows.
+//! - [`exploration`]: noise on actions.
+//! - [`rows`]: steps into replay rows: [`n_step`] transitions or [`windows`] of steps, with costs summed over a horizon.
 //! - [`actor`]: the loop.
+//! - [`recording`]: its rows, also to disk.
 //! - [`evaluation`]: deterministic episodes.
 //!
 //! Talking to the others:
@@ -15,14 +17,19 @@
 //! - [`metrics`]: what is exported.
 
 pub mod actor;
+mod cost_horizon;
 pub mod env;
 pub mod evaluation;
+pub mod exploration;
 pub mod lanes;
 pub mod metrics;
 pub mod n_step;
 pub mod policy_cache;
 pub mod policy_feed;
+pub mod recording;
+pub mod rows;
 pub mod service;
 pub mod spool;
 pub mod uploader;
 pub mod watched;
+pub mod windows;

@@ -2,11 +2,13 @@
 
 use crate::actor::{Actor, ActorError, Counters, Habits};
 use crate::env::{EnvError, Params};
-use crate::evaluation::{Evaluation, evaluate};
+use crate::evaluation::{Evaluation, evaluate, evaluate_recorded};
+use crate::exploration::Exploration;
 use crate::metrics::{ActorMetrics, EvaluatorMetrics, FeedMetrics, UploadMetrics};
-use crate::n_step::NStep;
 use crate::policy_cache::PolicyCache;
 use crate::policy_feed::PolicyFeed;
+use crate::recording::Recorder;
+use crate::rows::Assembler;
 use crate::spool::Spool;
 use crate::uploader::{Identity, Uploader};
 use crate::watched::{LaneGroup, Recipe};
@@ -16,9 +18,10 @@ use common::policy::arch::{ArchError, PolicyArch};
 use common::policy::infer::PolicyNet;
 use common::policy::snapshot::SnapshotError;
 use common::process::Process;
+use common::recording::{Header, RecordingError};
 use common::runtime::seed::SeedTree;
 use common::runtime::shutdown::StopReason;
-use common::spec::{EnvSpec, ItemLayout};
+use common::spec::EnvSpec;
 use common::telemetry::metrics::MetricsError;
 use common::transport::{Endpoint, Transport, TransportError};
 use common::wire::link::{Link, Rejected};
@@ -54,6 +57,9 @@ pub enum NodeError {
     /// A replay server will not have us.
     #[error(transparent)]
     Rejected(#[from] Rejected),
+    /// Rows cannot be recorded where the settings say.
+    #[error("actor.record: {0}")]
+    Recording(#[from] RecordingError),
     /// The operating system gives no thread.
     #[error("start the actor's thread: {0}")]
     Thread(std::io::Error),
@@ -130,7 +136,7 @@ impl ActorNode {
             actor: ActorId(id),
             incarnation: new_life(&process, id),
             cluster: config.cluster.clone(),
-            layout: ItemLayout::transition(&spec),
+            layout: config.item_layout(&spec),
         };
         let mut uploads = JoinSet::new();
         for endpoint in &peers.replay {
@@ -177,31 +183,52 @@ fn build_actor(
     };
     let started = LaneGroup::new(recipe, config.actor.step_deadline)?;
     let spec = started.0.spec().clone();
-    for (key, same) in [
-        ("cluster.obs_dim", spec.obs_dim == expected.obs_dim),
-        ("cluster.act_dim", spec.act_dim == expected.act_dim),
-        ("cluster.action_low", spec.action_low == expected.action_low),
-        ("cluster.action_high", spec.action_high == expected.action_high),
-    ] {
-        if !same {
-            let EnvSpec { id, obs_dim, act_dim, action_low, action_high, .. } = &spec;
-            let shapes = format!(
-                "obs_dim {obs_dim}, act_dim {act_dim}, actions {action_low:?} to {action_high:?}"
-            );
-            return Err(process.resolved.invalid(key, format!("{id} has {shapes}")).into());
-        }
-    }
+    check_spec(process, &spec, expected)?;
     let habits = Habits {
         warmup_steps: config.actor.warmup_steps,
         insert_rows: config.actor.insert_rows,
         policy_age_max: config.actor.policy_age_max,
         env_steps_max,
+        exploration: Exploration::new(&config.actor),
     };
-    let window = || NStep::new(&spec, config.cluster.n_step, config.cluster.gamma);
-    let windows = (0..config.actor.lanes).map(|_| window()).collect();
+    let layout = config.item_layout(&spec);
+    let assembler = || Assembler::new(&config.cluster, &layout);
+    let assemblers = (0..config.actor.lanes).map(|_| assembler()).collect();
     let net = PolicyNet::new(&config.policy_arch(&spec))?;
+    let recorder = match config.actor.record.as_str() {
+        "" => None,
+        dir => {
+            let header = Header::new(&spec, &config.cluster, net.state_dim());
+            Some(Recorder::open(dir.as_ref(), ActorId(id), &header)?)
+        }
+    };
     let metrics = ActorMetrics::new(&process.admin.metrics, id)?;
-    Ok(Actor::new(started, windows, net, seeds.role("exploration").rng(), habits, metrics))
+    let rng = seeds.role("exploration").rng();
+    Ok(Actor::new(started, assemblers, net, rng, habits, metrics).recorded_by(recorder))
+}
+
+/// Refuses an environment that is not what the settings tell everybody else.
+fn check_spec(process: &Process, spec: &EnvSpec, expected: &EnvSpec) -> Result<(), NodeError> {
+    for (key, same) in [
+        ("cluster.obs_dim", spec.obs_dim == expected.obs_dim),
+        ("cluster.obs_image", spec.obs_image == expected.obs_image),
+        ("cluster.actions", spec.actions == expected.actions),
+        ("cluster.act_dim", spec.act_dim == expected.act_dim),
+        ("cluster.action_low", spec.action_low == expected.action_low),
+        ("cluster.action_high", spec.action_high == expected.action_high),
+    ] {
+        if !same {
+            let EnvSpec { id, obs_dim, obs_image, actions, act_dim, .. } = spec;
+            let EnvSpec { action_low, action_high, .. } = spec;
+            let image = obs_image.map(|image| format!(" as image {image:?}")).unwrap_or_default();
+            let shapes = format!(
+                "obs_dim {obs_dim}{image}, {actions:?} actions, act_dim {act_dim}, \
+                 actions {action_low:?} to {action_high:?}"
+            );
+            return Err(process.resolved.invalid(key, format!("{id} has {shapes}")).into());
+        }
+    }
+    Ok(())
 }
 
 /// Differs from every other life of this actor, on this machine or another.

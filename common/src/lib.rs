@@ -6,6 +6,7 @@
 //! - [`config`]: one TOML, layered, every value with its origin.
 //! - [`durable`]: directories that are there whole or not at all.
 //! - [`limits`]: every bound of the system on one page.
+//! - [`recording`]: rows of actors in files, for offline training.
 //! - [`spec`]: what an environment looks like from outside, and the layout of a replay row.
 //! - [`policy`]: the policy's description, weights, pure-Rust inference and squashing maths.
 //! - [`transport`]: moving messages: ZeroMQ behind a guard, and an in-memory twin with seeded faults.
@@ -20,6 +21,7 @@ pub mod ids;
 pub mod limits;
 pub mod policy;
 pub mod process;
+pub mod recording;
 pub mod runtime;
 pub mod spec;
 pub mod telemetry;
