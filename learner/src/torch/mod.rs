@@ -17,6 +17,7 @@ mod plain;
 mod update;
 mod work;
 
+pub use graph::GraphTrainer;
 pub use plain::plain_inference;
 
 use crate::trainer::{

@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 
 /// A learning rule: the settings, and the update as a function of (model, batch, noise). It waits for no device, and no
 /// shape in it depends on data.
-pub trait Algorithm: Debug {
+pub trait Algorithm: Debug + Send {
     /// How many random numbers an update takes.
     fn noise_sizes(&self) -> NoiseSizes;
 

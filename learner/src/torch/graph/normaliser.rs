@@ -1,0 +1,52 @@
+//! Running statistics of observations (Welford, in batches; SEED-SPEC §6.7).
+
+use crate::trainer::Normaliser;
+
+/// Bounds of the standard deviation, so that a constant number divides by something.
+const STD_BOUNDS: (f64, f64) = (1e-6, 1e6);
+
+impl Normaliser {
+    /// No observation seen, of `width` numbers each.
+    pub fn new(width: usize) -> Self {
+        Self { count: 0.0, mean: vec![0.0; width], summed_variance: vec![0.0; width] }
+    }
+
+    /// Takes in rows of observations (N, O).
+    ///
+    /// `count' = count + N`, `mean' = mean + sum(x - mean) / count'`,
+    /// `summed_variance' = summed_variance + sum((x - mean) (x - mean'))`.
+    pub fn see<'a>(&mut self, rows: impl Iterator<Item = &'a [f32]> + Clone) {
+        let width = self.mean.len();
+        let (mut seen, mut sums) = (0.0, vec![0.0; width]);
+        for row in rows.clone() {
+            seen += 1.0;
+            for ((sum, x), mean) in sums.iter_mut().zip(row).zip(&self.mean) {
+                *sum += f64::from(*x) - mean;
+            }
+        }
+        if seen == 0.0 {
+            return;
+        }
+        self.count += seen;
+        let moved: Vec<f64> =
+            self.mean.iter().zip(&sums).map(|(mean, sum)| mean + sum / self.count).collect();
+        for row in rows {
+            for (o, x) in row.iter().enumerate() {
+                let x = f64::from(*x);
+                self.summed_variance[o] += (x - self.mean[o]) * (x - moved[o]);
+            }
+        }
+        self.mean = moved;
+    }
+
+    /// Standard deviations, (O); 1 where nothing has been seen.
+    pub fn std(&self) -> Vec<f64> {
+        let std = |summed: &f64| {
+            if self.count == 0.0 {
+                return 1.0;
+            }
+            (summed.max(0.0) / self.count).sqrt().clamp(STD_BOUNDS.0, STD_BOUNDS.1)
+        };
+        self.summed_variance.iter().map(std).collect()
+    }
+}

@@ -1,0 +1,272 @@
+//! [`GraphTrainer`]: any configuration behind the [`Trainer`] seam.
+
+use super::super::{check, check_group, device_error, parse_device};
+use super::algorithm::{Algorithm, Losses, Model, STATISTICS};
+use super::discrete_sac::DiscreteSac;
+use super::inputs::Inputs;
+use super::params::{Place, signed};
+use super::sac::Sac;
+use crate::critic::CriticKind;
+use crate::trainer::{
+    self, Batch, Noise, NoiseSizes, Normaliser, StepSizes, TrainState, Trainer, TrainerConfig,
+    TrainerError, UpdateStats,
+};
+use common::policy::arch::Head;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use tch::{Device, Kind, Tensor};
+
+/// Every network and every algorithm on libtorch, by autograd.
+///
+/// Its size of libtorch's thread pool is one number for the whole process: the trainer built last decides it.
+#[derive(Debug)]
+pub struct GraphTrainer {
+    config: TrainerConfig,
+    /// As in the configuration.
+    device: String,
+    place: Place,
+    threads: usize,
+    algorithm: Box<dyn Algorithm>,
+    model: Model,
+    /// The learner's statistics, from which the actors' copies are written.
+    normaliser: Option<Normaliser>,
+    inputs: Inputs,
+    /// Of the updates not yet asked for, oldest first: at most [`Trainer::pipeline_depth`].
+    td_abs: VecDeque<Tensor>,
+    /// (STATISTICS) in f64.
+    sums: Tensor,
+    updates: u64,
+    updates_summed: u64,
+}
+
+impl GraphTrainer {
+    /// A trainer in the given state on `cpu` or `cuda:N`, with `threads` threads where it is the CPU.
+    ///
+    /// # Errors
+    /// An unknown or absent device, an algorithm on a network that it cannot train, a state that does not fit.
+    pub fn new(
+        config: TrainerConfig,
+        state: TrainState,
+        device: &str,
+        threads: usize,
+    ) -> Result<Self, TrainerError> {
+        let place = (Kind::Float, parse_device(device)?);
+        tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+        let (algorithm, model) = build(&config, place)?;
+        let sums = Tensor::zeros([signed(STATISTICS)], (Kind::Double, place.1));
+        let mut trainer = Self {
+            inputs: Inputs::new(algorithm.noise_sizes()),
+            config,
+            device: device.into(),
+            place,
+            threads,
+            algorithm,
+            model,
+            normaliser: None,
+            td_abs: VecDeque::new(),
+            sums,
+            updates: 0,
+            updates_summed: 0,
+        };
+        trainer.load(&state)?;
+        Ok(trainer)
+    }
+
+    /// One update; libtorch's failures are panics in here.
+    fn step(&mut self, batch: &Batch<'_>, noise: &Noise<'_>) -> Losses {
+        let actor = (&self.model.actor.values().networks()[0], self.place.1);
+        let (batch, noise) =
+            self.inputs.upload(&self.config, batch, noise, self.normaliser.as_ref(), actor);
+        let losses = self.algorithm.update(&self.model, &batch, &noise, self.updates + 1);
+        self.sums += losses.numbers();
+        losses
+    }
+
+    /// The statistics after this batch's observations, padding left out.
+    fn observe(&mut self, batch: &Batch<'_>) {
+        let Some(normaliser) = &mut self.normaliser else { return };
+        if !self.config.normaliser_frozen {
+            let happened = |step: usize| batch.valid.get(step).is_none_or(|valid| *valid > 0.0);
+            let rows = batch.obs.chunks_exact(self.config.policy.obs_dim).enumerate();
+            normaliser.see(rows.filter(|(step, _)| happened(*step)).map(|(_, row)| row));
+        }
+    }
+}
+
+/// The rule and its model, all zero.
+fn build(
+    config: &TrainerConfig,
+    place: Place,
+) -> Result<(Box<dyn Algorithm>, Model), TrainerError> {
+    let refuse = |why: &str| Err(TrainerError::Unsupported(why.to_owned()));
+    if config.burn_in >= config.sequence_len {
+        return refuse("learner.burn_in leaves no step of a sequence to learn from");
+    }
+    let (head, critic) = (&config.policy.head, config.critic.kind);
+    match &config.algorithm {
+        trainer::Algorithm::Sac => match (head, critic) {
+            (Head::Gaussian { .. }, CriticKind::Q) => {
+                Ok((Box::new(Sac::new(config, place)), Model::sac(config, place)))
+            }
+            _ => refuse("continuous sac trains a gaussian policy with scalar critics"),
+        },
+        trainer::Algorithm::DiscreteSac(loss) => match (head, critic) {
+            (Head::Categorical, CriticKind::VectorQ) => {
+                Ok((Box::new(DiscreteSac::new(config, *loss)), Model::sac(config, place)))
+            }
+            _ => refuse("discrete sac trains a categorical policy with vector critics"),
+        },
+        trainer::Algorithm::Lac(_) => refuse("lac is not among this backend's algorithms"),
+        trainer::Algorithm::Bcq(_) => refuse("bcq is not among this backend's algorithms"),
+    }
+}
+
+/// Runs libtorch's operations, whose failures are panics, and turns those back into errors. What a failed operation
+/// leaves behind does not matter: there is no device to go on with.
+fn guarded<T>(device: &str, operations: impl FnOnce() -> T) -> Result<T, TrainerError> {
+    catch_unwind(AssertUnwindSafe(operations)).map_err(|panic| {
+        let said = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied());
+        device_error(device, said.unwrap_or("libtorch gave no reason"))
+    })
+}
+
+impl Trainer for GraphTrainer {
+    fn update(&mut self, batch: &Batch<'_>, noise: &Noise<'_>) -> Result<(), TrainerError> {
+        self.inputs.check(&self.config, batch, noise)?;
+        self.observe(batch);
+        let device = self.device.clone();
+        let losses = guarded(&device, || self.step(batch, noise))?;
+        self.updates += 1;
+        self.updates_summed += 1;
+        if self.td_abs.len() == self.pipeline_depth() {
+            self.td_abs.pop_front();
+        }
+        self.td_abs.push_back(losses.td_abs);
+        Ok(())
+    }
+
+    fn pop_td_abs(&mut self, out: &mut [f32]) -> Result<(), TrainerError> {
+        check("td_abs", out, self.config.batch_size)?;
+        let Some(td_abs) = self.td_abs.pop_front() else {
+            return Err(device_error(&self.device, "|td| asked for without an update"));
+        };
+        let read = td_abs.to_device(Device::Cpu).f_copy_data(out, out.len());
+        read.map_err(|error| device_error(&self.device, &error.to_string()))
+    }
+
+    fn pipeline_depth(&self) -> usize {
+        if self.place.1.is_cuda() { 2 } else { 1 }
+    }
+
+    fn take_stats(&mut self) -> UpdateStats {
+        let mut sums = [0.0; STATISTICS];
+        self.sums.to_device(Device::Cpu).copy_data(&mut sums, STATISTICS);
+        let _zeros = self.sums.zero_();
+        let updates = std::mem::take(&mut self.updates_summed);
+        if updates == 0 {
+            return UpdateStats::default();
+        }
+        #[expect(clippy::cast_precision_loss, reason = "2^53 updates are never reached")]
+        let means = sums.map(|sum| sum / updates as f64);
+        let [critic1_loss, critic2_loss, actor_loss, alpha_loss, rest @ ..] = means;
+        let [alpha, entropy, q_mean, lambda, extra_loss] = rest;
+        UpdateStats {
+            updates,
+            critic1_loss,
+            critic2_loss,
+            actor_loss,
+            alpha_loss,
+            alpha,
+            entropy,
+            q_mean,
+            lambda,
+            extra_loss,
+        }
+    }
+
+    fn actor_params(&self, out: &mut [f32]) {
+        self.model.actor.values().flat().to_device(Device::Cpu).copy_data(out, out.len());
+    }
+
+    fn state(&self) -> TrainState {
+        let mut state = TrainState {
+            normaliser: self.normaliser.clone(),
+            updates: self.updates,
+            ..TrainState::default()
+        };
+        self.model.save(&mut state);
+        state
+    }
+
+    fn load(&mut self, state: &TrainState) -> Result<(), TrainerError> {
+        let model = &self.model;
+        let groups = [
+            (["actor", "actor.adam_m", "actor.adam_v"], &state.actor, &model.actor),
+            (["critics", "critics.adam_m", "critics.adam_v"], &state.critics, &model.critics),
+            (["vae", "vae.adam_m", "vae.adam_v"], &state.vae, &model.vae),
+            (
+                ["log_alpha", "log_alpha.adam_m", "log_alpha.adam_v"],
+                &state.log_alpha,
+                &model.log_alpha,
+            ),
+            (
+                ["log_lambda", "log_lambda.adam_m", "log_lambda.adam_v"],
+                &state.log_lambda,
+                &model.log_lambda,
+            ),
+        ];
+        for (names, group, params) in groups {
+            check_group(names, group, params.values().flat())?;
+        }
+        check("targets", &state.targets, model.targets.flat().numel())?;
+        check("target_actor", &state.target_actor, model.target_actor.flat().numel())?;
+        let width = self.config.policy.obs_dim;
+        let normaliser = self
+            .config
+            .policy
+            .obs_clip
+            .map(|_| state.normaliser.clone().unwrap_or_else(|| Normaliser::new(width)));
+        if let Some(Normaliser { mean, summed_variance, .. }) = &normaliser {
+            for (what, got) in
+                [("normaliser.mean", mean.len()), ("normaliser.std", summed_variance.len())]
+            {
+                if got != width {
+                    return Err(TrainerError::Shape { what, got, expected: width });
+                }
+            }
+        }
+        guarded(&self.device, || model.load(state))?;
+        self.normaliser = normaliser;
+        self.updates = state.updates;
+        self.td_abs.clear();
+        Ok(())
+    }
+
+    fn noise_sizes(&self) -> NoiseSizes {
+        self.algorithm.noise_sizes()
+    }
+
+    fn set_step_sizes(&mut self, sizes: &StepSizes) {
+        self.algorithm.numbers().lr = sizes.into();
+    }
+
+    fn reconfigure(&mut self, config: &TrainerConfig) -> Result<(), TrainerError> {
+        self.config.same_networks(config).map_err(TrainerError::Unsupported)?;
+        let (_, model) = build(config, self.place)?;
+        let mut state = self.state();
+        if model.target_actor.flat().numel() == 0 {
+            state.target_actor.clear();
+        } else if state.target_actor.is_empty() {
+            state.target_actor.clone_from(&state.actor.params);
+        }
+        *self = Self::new(config.clone(), state, &self.device, self.threads)?;
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        format!("torch {}", self.device)
+    }
+}
