@@ -140,7 +140,10 @@ fn torch(
     threads: usize,
 ) -> Result<Box<dyn Trainer + Send>, BackendError> {
     let device = &resolved.config.learner.device;
-    Ok(Box::new(crate::torch::TorchTrainer::new(sac, state.clone(), device, threads)?))
+    Ok(match sac.plain_sac() {
+        Ok(()) => Box::new(crate::torch::TorchTrainer::new(sac, state.clone(), device, threads)?),
+        Err(_) => Box::new(crate::torch::GraphTrainer::new(sac, state.clone(), device, threads)?),
+    })
 }
 
 #[cfg(not(feature = "torch"))]
