@@ -303,8 +303,8 @@ impl Evaluator {
         Ok(Self { process, arch, params })
     }
 
-    /// Evaluates each newer policy, at most once per `evaluator.interval`, and hands the result to `report`, until the
-    /// process is asked to stop.
+    /// Evaluates each newer policy, at most once per `evaluator.interval`, and hands the result to `report`, with the
+    /// episodes step by step where `run.track_trajectories` says so, until the process is asked to stop.
     ///
     /// # Errors
     /// The environment fails.
@@ -334,17 +334,13 @@ impl Evaluator {
             };
             let (env, episodes) = (config.cluster.env.clone(), config.evaluator.episodes);
             let (params, arch, seeds) = (params.clone(), arch.clone(), seeds.index(round));
+            let tracks = config.run.track_trajectories;
             let evaluating = tokio::task::spawn_blocking(move || {
                 let mut net = PolicyNet::new(&arch)?;
                 net.set_weights(&cached.snapshot.weights)?;
-                Ok::<_, NodeError>(evaluate(
-                    &env,
-                    &params,
-                    &mut net,
-                    cached.snapshot.version,
-                    episodes,
-                    &seeds,
-                )?)
+                let version = cached.snapshot.version;
+                let evaluate = if tracks { evaluate_recorded } else { evaluate };
+                Ok::<_, NodeError>(evaluate(&env, &params, &mut net, version, episodes, &seeds)?)
             });
             let evaluation = evaluating.await.map_err(|_| NodeError::Panicked("evaluation"))??;
             (evaluated, round) = (Some(evaluation.version), round + 1);

@@ -198,7 +198,8 @@ impl Header {
         }
         let layout = self.layout();
         if layout.row_bytes > ROW_BYTES_MAX {
-            return Err(format!("rows have {} bytes, expected {ROW_BYTES_MAX}", layout.row_bytes));
+            let bytes = layout.row_bytes;
+            return Err(format!("rows have {bytes} bytes, expected at most {ROW_BYTES_MAX}"));
         }
         if self.row_bytes != layout.row_bytes || self.fields != recorded_fields(&layout) {
             return Err(
