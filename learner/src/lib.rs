@@ -10,6 +10,7 @@
 //! The plumbing:
 //! - [`batch`]: sampled rows as columns, with importance weights.
 //! - [`sampler`]: fetches batches ahead and carries priorities back.
+//! - [`offline`]: recorded rows, in its place or beside it.
 //! - [`training_loop`]: update after update.
 //! - [`publisher`]: broadcasts the newest weights.
 //! - [`service`]: all of it put together.
@@ -27,9 +28,11 @@ pub mod init;
 pub mod metrics;
 pub mod native;
 pub mod noise;
+pub mod offline;
 pub mod publisher;
 pub mod run_log;
 pub mod sampler;
+pub mod schedule;
 pub mod service;
 pub mod tensorboard;
 #[cfg(feature = "torch")]

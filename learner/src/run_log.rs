@@ -8,6 +8,7 @@
 
 use crate::tensorboard;
 use crate::training_loop::Progress;
+use common::config::Change;
 use common::runtime::clock::Clock;
 use fs_err as fs;
 use fs_err::File;
@@ -88,15 +89,7 @@ impl RunLog {
     pub fn record(&self, kind: &str, fields: &[(&'static str, f64)]) {
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let written = files.record(kind, fields);
-        let failed_before = std::mem::replace(&mut files.failing, written.is_err());
-        files.missing += u64::from(written.is_err());
-        match written {
-            Err(error) if !failed_before => {
-                error!(%error, "metrics are not written, training goes on");
-            }
-            Ok(()) if failed_before => warn!(missing = files.missing, "metrics are written again"),
-            _ => (),
-        }
+        files.count(&written);
     }
 
     /// Means over a window of updates.
@@ -125,6 +118,21 @@ impl RunLog {
         self.record("train", &fields);
     }
 
+    /// Settings that changed while training, after so many updates.
+    pub fn changed(&self, updates: u64, changes: &[Change]) {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for Change { key, old, new } in changes {
+            let mut record = files.begin("config");
+            record.insert("updates".into(), updates.into());
+            for (name, text) in [("key", key), ("old", &old.to_string()), ("new", &new.to_string())]
+            {
+                record.insert(name.into(), text.as_str().into());
+            }
+            let written = files.metrics.append(&line(record));
+            files.count(&written);
+        }
+    }
+
     /// A deterministic evaluation.
     pub fn eval(&self, fields: &[(&'static str, f64)]) {
         self.record("eval", fields);
@@ -151,20 +159,33 @@ impl RunLog {
 
 impl Files {
     fn record(&mut self, kind: &str, fields: &[(&'static str, f64)]) -> io::Result<()> {
-        let metrics = self.metrics.append(&self.line(kind, fields));
+        let mut record = self.begin(kind);
+        record.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())));
+        let metrics = self.metrics.append(&line(record));
         let events = self.events.append(&self.scalars(kind, fields));
         metrics.and(events)
     }
 
-    fn line(&self, kind: &str, fields: &[(&'static str, f64)]) -> Vec<u8> {
+    /// Counts a record that was not written, and says so once.
+    fn count(&mut self, written: &io::Result<()>) {
+        let failed_before = std::mem::replace(&mut self.failing, written.is_err());
+        self.missing += u64::from(written.is_err());
+        match written {
+            Err(error) if !failed_before => {
+                error!(%error, "metrics are not written, training goes on");
+            }
+            Ok(()) if failed_before => warn!(missing = self.missing, "metrics are written again"),
+            _ => (),
+        }
+    }
+
+    /// What every record starts with.
+    fn begin(&self, kind: &str) -> Record {
         let time = self.clock.now().saturating_sub(self.began).as_secs_f64();
         let mut record = Record::new();
         record.insert("kind".into(), kind.into());
         record.insert("time_s".into(), time.into());
-        record.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())));
-        let mut line = Value::from(record).to_string();
-        line.push('\n');
-        line.into()
+        record
     }
 
     fn scalars(&self, kind: &str, fields: &[(&'static str, f64)]) -> Vec<u8> {
@@ -185,6 +206,12 @@ impl Files {
         }
         out
     }
+}
+
+fn line(record: Record) -> Vec<u8> {
+    let mut line = Value::from(record).to_string();
+    line.push('\n');
+    line.into()
 }
 
 /// A file that grows by whole records. One process appends to it.

@@ -21,7 +21,7 @@ use rand_pcg::Pcg64;
 use std::collections::VecDeque;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
 /// How long a shard's limiter may hold a sample back before it answers `NotSampled` and is asked again. Below
@@ -54,7 +54,8 @@ pub struct Sampler {
     shards_per_server: usize,
     hello: Hello,
     batch_size: usize,
-    beta: f64,
+    /// Exponent of the importance weights; changes while training.
+    beta: watch::Receiver<f64>,
     in_flight_max: usize,
     columns: Columns,
     draws: VecDeque<Draw>,
@@ -88,6 +89,7 @@ impl Sampler {
         links: Vec<Link>,
         config: &Config,
         spec: &EnvSpec,
+        beta: watch::Receiver<f64>,
         rng: Pcg64,
         clock: Clock,
         metrics: SamplerMetrics,
@@ -100,7 +102,7 @@ impl Sampler {
             shards_per_server: config.replay.shards,
             hello: Hello::new(Role::Learner, &config.cluster, &layout),
             batch_size: config.learner.batch_size,
-            beta: config.learner.importance_beta,
+            beta,
             in_flight_max: config.learner.prefetch_batches,
             columns: Columns::new(&layout),
             draws: VecDeque::new(),
@@ -327,7 +329,7 @@ impl Sampler {
                 .parts
                 .iter()
                 .flat_map(|part| part.probabilities.iter().map(|p| chances[part.shard] * p));
-            let weights = importance_weights(used, self.beta);
+            let weights = importance_weights(used, *self.beta.borrow());
             batches.push(ReadyBatch::new(&self.columns, draw.parts, &[], &weights));
         }
         batches

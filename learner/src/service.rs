@@ -8,6 +8,7 @@ use crate::metrics::{self, CheckpointMetrics};
 use crate::publisher::{Publication, Publisher};
 use crate::run_log::{RunLog, RunLogError};
 use crate::sampler::{Exchange, Sampler};
+use crate::schedule::StepSchedules;
 use crate::track::Tracker;
 use crate::trainer::TrainerConfig;
 use crate::training_loop::{NOISE, Ports, Progress, TrainingError, TrainingLoop};
@@ -194,10 +195,11 @@ impl Learner {
         let (priorities, priority_receiver) = mpsc::channel(PRIORITIES_QUEUE);
         let (weights, slot) = watch::channel(None::<Publication>);
         let (checkpoints, jobs) = std_mpsc::sync_channel(1);
+        let (importance_beta, beta) = watch::channel(config.learner.importance_beta);
 
         let rng = seeds.role("sampling").index(start.state.updates).rng();
         let sampler =
-            Sampler::new(links, config, &spec, rng, process.clock.clone(), recorders.sampler);
+            Sampler::new(links, config, &spec, beta, rng, process.clock.clone(), recorders.sampler);
         let exchange = Exchange { batches: batch_sender, priorities: priority_receiver };
         let stop = process.shutdown.clone();
         let sampling = shutdown.spawn("sampler", async move {
@@ -232,6 +234,8 @@ impl Learner {
             noise,
             version: start.policy_version,
             config: config.learner.clone(),
+            steps: StepSchedules::new(config),
+            spec,
             parameters: writer.sac.policy.tensor_layout().parameters,
             clock: process.clock.clone(),
             stop: shutdown.token(),
@@ -245,7 +249,8 @@ impl Learner {
         let writing = shutdown
             .spawn_thread("checkpoints", move || background.run(&jobs))
             .map_err(thread("checkpoint"))?;
-        let ports = Ports { batches, priorities, weights, checkpoints };
+        let changes = process.admin.config_changes(&process.resolved);
+        let ports = Ports { batches, priorities, weights, changes, importance_beta, checkpoints };
         let training = shutdown
             .spawn_thread("training", move || training_loop.run(ports))
             .map_err(thread("training"))?;

@@ -3,6 +3,7 @@
 //! It waits for nothing but batches. Weights go to a slot, priorities and checkpoints to bounded queues, and every
 //! stretch of time spent waiting is counted.
 
+use crate::backend;
 use crate::batch::ReadyBatch;
 use crate::checkpoint::Checkpoint;
 use crate::metrics::TrainingMetrics;
@@ -10,18 +11,20 @@ use crate::noise::NoiseBuffers;
 use crate::publisher::Publication;
 use crate::run_log::RunLog;
 use crate::sampler::Priorities;
+use crate::schedule::StepSchedules;
 use crate::track::Tracker;
 use crate::trainer::{Trainer, TrainerError, UpdateStats};
-use common::config;
+use common::config::{self, Change, ConfigChange};
 use common::ids::PolicyVersion;
 use common::runtime::clock::Clock;
 use common::runtime::seed::SavedRng;
 use common::runtime::shutdown::StopToken;
+use common::spec::EnvSpec;
 use rand_pcg::Pcg64;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tracing::warn;
+use tracing::{info, warn};
 
 /// Name of the noise generator in a checkpoint.
 pub const NOISE: &str = "noise";
@@ -64,6 +67,10 @@ pub struct Ports {
     pub priorities: mpsc::Sender<Priorities>,
     /// The slot of the newest weights.
     pub weights: watch::Sender<Option<Publication>>,
+    /// Changed settings, one at a time.
+    pub changes: mpsc::Receiver<ConfigChange>,
+    /// Exponent of the importance weights, for the sampler.
+    pub importance_beta: watch::Sender<f64>,
     /// Checkpoints on their way to the disk.
     pub checkpoints: std::sync::mpsc::SyncSender<Checkpoint>,
 }
@@ -95,6 +102,10 @@ pub struct TrainingLoop {
     pub version: PolicyVersion,
     /// Cadences.
     pub config: config::Learner,
+    /// Adam's step sizes over time.
+    pub steps: StepSchedules,
+    /// Shapes and bounds, for changed settings.
+    pub spec: EnvSpec,
     /// Length of the actor's weights.
     pub parameters: usize,
     /// Time.
@@ -145,14 +156,22 @@ impl TrainingLoop {
         while !self.stop.is_stopping()
             && (self.config.updates_max == 0 || updates < self.config.updates_max)
         {
+            if let Ok(change) = ports.changes.try_recv() {
+                while !pending.is_empty() {
+                    self.return_priorities(&mut pending, &mut td_abs, updates, &ports)?;
+                }
+                self.change(change, updates, &ports);
+            }
             let before = self.clock.now();
             let Some(batch) = ports.batches.blocking_recv() else { break };
             let waited = self.clock.now().saturating_sub(before);
             self.metrics.waited(waited);
             window.waited += waited;
+            self.trainer.set_step_sizes(&self.steps.at(updates));
             updates += 1;
             let failed = |source| TrainingError::Trainer { update: updates, source };
-            self.trainer.update(&batch.columns(), &noise.draw(&mut self.noise)).map_err(failed)?;
+            let drawn = noise.draw(&mut self.noise);
+            self.trainer.update(&batch.columns(), &drawn).map_err(failed)?;
             self.metrics.updated();
             #[expect(clippy::cast_precision_loss, reason = "versions are far below 2^53")]
             let age = self.version.0 as f64 - batch.version_mean;
@@ -164,19 +183,8 @@ impl TrainingLoop {
             while pending.len() >= depth {
                 self.return_priorities(&mut pending, &mut td_abs, updates, &ports)?;
             }
-            if let Some(tracker) = &mut self.tracker {
-                let stats = tracker.updated(&mut *self.trainer, &td_abs);
-                window.stats.merge(&stats.map_err(TrainingError::Track)?);
-            }
-            if updates.is_multiple_of(self.config.publish_updates) {
-                self.publish(&ports, updates);
-            }
-            if updates.is_multiple_of(self.config.log_updates) {
-                self.report(&mut window, updates);
-            }
-            if updates.is_multiple_of(self.config.checkpoint_updates) {
-                self.hand_checkpoint(&ports);
-            }
+            self.track(&td_abs, &mut window)?;
+            self.keep_cadences(&mut window, updates, &ports);
         }
         while !pending.is_empty() {
             self.return_priorities(&mut pending, &mut td_abs, updates, &ports)?;
@@ -189,6 +197,45 @@ impl TrainingLoop {
             tracker.flush().map_err(TrainingError::Track)?;
         }
         Ok(self.checkpoint())
+    }
+
+    /// What is due after so many updates: weights, a log line, a checkpoint.
+    fn keep_cadences(&mut self, window: &mut Window, updates: u64, ports: &Ports) {
+        if updates.is_multiple_of(self.config.publish_updates) {
+            self.publish(ports, updates);
+        }
+        if updates.is_multiple_of(self.config.log_updates) {
+            self.report(window, updates);
+        }
+        if updates.is_multiple_of(self.config.checkpoint_updates) {
+            self.hand_checkpoint(ports);
+        }
+    }
+
+    /// Writes the statistics of the update that was just done, where they are asked for.
+    fn track(&mut self, td_abs: &[f32], window: &mut Window) -> Result<(), TrainingError> {
+        let Some(tracker) = &mut self.tracker else { return Ok(()) };
+        let stats = tracker.updated(&mut *self.trainer, td_abs).map_err(TrainingError::Track)?;
+        window.stats.merge(&stats);
+        Ok(())
+    }
+
+    /// Takes other settings between two updates, or says why not. No |td| is outstanding.
+    fn change(&mut self, change: ConfigChange, updates: u64, ports: &Ports) {
+        let ConfigChange { resolved, changes, reply } = change;
+        let config = backend::trainer_config(&resolved.config, &self.spec);
+        let taken = self.trainer.reconfigure(&config).map_err(|error| error.to_string());
+        if taken.is_ok() {
+            self.config = resolved.config.learner.clone();
+            self.steps = StepSchedules::new(&resolved.config);
+            ports.importance_beta.send_replace(self.config.importance_beta);
+            self.log.changed(updates, &changes);
+            for Change { key, old, new } in &changes {
+                info!(key, %old, %new, updates, "setting changed");
+            }
+        }
+        // Whoever asked may have gone; the change stands.
+        drop(reply.send(taken));
     }
 
     fn return_priorities(
