@@ -19,6 +19,9 @@ pub const EXIT_CONFIG: u8 = 2;
 /// Arguments of every program.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Args {
+    /// Start from these settings instead of the environment's tuned ones; `sapex presets` lists them.
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
     /// Settings, as TOML; keys are those of docs/configuration.md.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -39,8 +42,13 @@ impl Args {
         &self,
         program: Vec<(String, toml::Value, &'static str)>,
     ) -> Result<Resolved, ConfigError> {
-        let env = std::env::vars().collect();
-        config::load(&Layers { program, file: self.config.clone(), env, set: self.set.clone() })
+        config::load(&Layers {
+            preset: self.preset.clone(),
+            program,
+            file: self.config.clone(),
+            env: std::env::vars().collect(),
+            set: self.set.clone(),
+        })
     }
 }
 

@@ -136,6 +136,220 @@ fn contradictory_settings_are_refused() {
     }
 }
 
+/// Shapes of an environment with two discrete actions.
+const DISCRETE: [&str; 5] = [
+    "cluster.env=Other-v0",
+    "cluster.actions=discrete",
+    "cluster.obs_dim=4",
+    "cluster.act_dim=2",
+    "run.seed=0",
+];
+
+/// (assignments beside the default, the key that is refused with its value, what is said of it)
+type Refusal = (&'static [&'static str], &'static str, &'static str);
+
+const BAD_NETWORKS: &[Refusal] = &[
+    (&["cluster.network=cnn"], "cluster.network = \"cnn\"", "cluster.obs_image is empty"),
+    (
+        &["learner.critic_network=cnn"],
+        "learner.critic_network = \"cnn\"",
+        "cluster.obs_image is empty",
+    ),
+    (
+        &["cluster.obs_dim=48", "cluster.obs_image=[3, 4, 4]", "cluster.network=cnn"],
+        "cluster.network = \"cnn\"",
+        "output of the convolutions",
+    ),
+    (
+        &["cluster.obs_dim=192", "cluster.obs_image=[3, 8, 8]", "cluster.normalise_obs=true"],
+        "cluster.normalise_obs = true",
+        "must be false",
+    ),
+    (&["cluster.neurons=1"], "cluster.neurons = 1", "must be in 2..=16384"),
+    (&["learner.critic_neurons=1"], "learner.critic_neurons = 1", "must be in 2..=16384"),
+    (
+        &["cluster.network=wired-cfc", "cluster.neurons=4"],
+        "cluster.neurons = 4",
+        "expected at least 5",
+    ),
+    (&["cluster.hidden=[]"], "cluster.hidden = []", "must be 1 to 8 widths"),
+    (&["cluster.hidden=[16384, 16384, 2]"], "cluster.hidden = ", "parameters"),
+    (&["cluster.network=lstm"], "cluster.hidden = [64, 64]", "must be one width"),
+    (&["learner.critic_network=lstm"], "learner.critic_hidden = [64, 64]", "must be one width"),
+    (&["learner.critic_network=cfc"], "learner.critic_network = \"cfc\"", "mlp, cnn, lstm, ncp"),
+    (&["cluster.lstm_layers=0"], "cluster.lstm_layers = 0", "must be in 1..=8"),
+    (&["cluster.mean_bound=-1"], "cluster.mean_bound = -1.0", "must be 0 (no bound) or above"),
+    (&["cluster.obs_clip=0"], "cluster.obs_clip = 0.0", "must be above 0"),
+    (&["cluster.sequence_len=0"], "cluster.sequence_len = 0", "must be in 1..=1024"),
+    (&["cluster.sequence_len=8"], "cluster.sequence_len = 8", "has no memory"),
+    (
+        &["cluster.network=liquid", "cluster.sequence_len=8", "cluster.burn_in=8"],
+        "cluster.burn_in = 8",
+        "must be below cluster.sequence_len = 8",
+    ),
+    (&["cluster.network=liquid", "cluster.n_step=3"], "cluster.n_step = 3", "must be 1"),
+    (
+        &["cluster.obs_dim=4000", "cluster.network=liquid", "cluster.sequence_len=100"],
+        "cluster.sequence_len = 100",
+        "gives rows of",
+    ),
+    (
+        &["cluster.obs_dim=20000", "learner.batch_size=1000"],
+        "learner.batch_size = 1000",
+        "must be at most 419: 160024 bytes each, in one frame",
+    ),
+];
+
+const BAD_ALGORITHMS: &[Refusal] = &[
+    (&["learner.critics=3"], "learner.critics = 3", "must be 1 or 2"),
+    (&["learner.critics=1"], "learner.critics = 1", "learner.algorithm = lac"),
+    (&["learner.alpha_init=0"], "learner.alpha_init = 0.0", "learner.alpha_auto is true"),
+    (
+        &["learner.alpha_auto=false", "learner.alpha_init=-1"],
+        "learner.alpha_init = -1.0",
+        "must be 0 or above",
+    ),
+    (
+        &["learner.target_entropy_ratio=1.5"],
+        "learner.target_entropy_ratio = 1.5",
+        "must be in [-1, 1]",
+    ),
+    (&["cluster.cost_horizon=5"], "cluster.cost_horizon = 5", "learner.algorithm = lac"),
+    (
+        &["learner.algorithm=lac", "replay.shards=2", "cluster.cost_horizon=60000"],
+        "cluster.cost_horizon = 60000",
+        "must not be longer than the buffer: 50000 rows per shard",
+    ),
+    (
+        &["learner.algorithm=lac", "learner.critic_network=ncp"],
+        "learner.critic_network = \"ncp\"",
+        "must be mlp where learner.algorithm is lac",
+    ),
+    (&["lac.alpha3=-1"], "lac.alpha3 = -1.0", "must be 0 or above"),
+    (&["lac.lambda_init=0"], "lac.lambda_init = 0.0", "must be in (0, 1]"),
+    (&["lac.lr_lambda=0"], "lac.lr_lambda = 0.0", "must be above 0"),
+    (&["lac.reward_max=inf"], "lac.reward_max = inf", "must be finite"),
+    (&["learner.algorithm=bcq"], "offline.dataset = \"\"", "must name recorded data"),
+    (
+        &["learner.algorithm=bcq", "offline.dataset=d", "cluster.network=ncp"],
+        "cluster.network = \"ncp\"",
+        "must be mlp where learner.algorithm is bcq",
+    ),
+    (
+        &["learner.algorithm=bcq", "offline.dataset=d", "cluster.layer_norm=true"],
+        "cluster.layer_norm = true",
+        "must be false",
+    ),
+    (
+        &["learner.algorithm=bcq", "offline.dataset=d", "cluster.mean_bound=1"],
+        "cluster.mean_bound = 1.0",
+        "must be 0",
+    ),
+    (
+        &["learner.algorithm=bcq", "offline.dataset=d", "actor.exploration=ou"],
+        "actor.exploration = \"ou\"",
+        "must be none",
+    ),
+    (&["bcq.phi=0"], "bcq.phi = 0.0", "must be in (0, 1]"),
+    (&["bcq.lambda=1.5"], "bcq.lambda = 1.5", "must be in [0, 1]"),
+    (&["bcq.samples=0"], "bcq.samples = 0", "must be in 1..=1024"),
+    (&["bcq.act_samples=0"], "bcq.act_samples = 0", "must be in 1..=4096"),
+    (&["bcq.vae_hidden=[0]"], "bcq.vae_hidden = [0]", "must be 1 to 8 widths"),
+    (&["bcq.vae_latent=99999"], "bcq.vae_latent = 99999", "must be 0"),
+    (&["offline.share=0"], "offline.share = 0.0", "must be in (0, 1]"),
+    (&["actor.exploration_sigma=-1"], "actor.exploration_sigma = -1.0", "must be 0 or above"),
+    (&["actor.ou_theta=-1"], "actor.ou_theta = -1.0", "must be 0 or above"),
+    (&["actor.ou_dt=0"], "actor.ou_dt = 0.0", "must be above 0"),
+];
+
+const BAD_RATES: &[Refusal] = &[
+    (
+        &["learner.lr_actor_final=0.1"],
+        "learner.lr_actor_final = 0.1",
+        "at most learner.lr_actor = 0.001",
+    ),
+    (&["learner.lr_critic_final=-1"], "learner.lr_critic_final = -1.0", "must be 0"),
+    (&["learner.lr_alpha_final=nan"], "learner.lr_alpha_final = nan", "must be 0"),
+    (&["lac.lr_lambda_final=1"], "lac.lr_lambda_final = 1.0", "at most lac.lr_lambda"),
+    (&["bcq.lr_vae_final=1"], "bcq.lr_vae_final = 1.0", "at most bcq.lr_vae"),
+    (&["bcq.lr_vae=0"], "bcq.lr_vae = 0.0", "must be above 0"),
+    (&["learner.lr_schedule=linear"], "learner.lr_schedule = \"linear\"", "some final rate"),
+    (&["learner.lr_schedule_steps=0"], "learner.lr_schedule_steps = 0", "must be at least 1"),
+    (
+        &[
+            "learner.lr_schedule=exponential",
+            "learner.lr_actor_final=1e-6",
+            "learner.lr_schedule_steps=1",
+        ],
+        "learner.lr_schedule_steps = 1",
+        "must be at least 2",
+    ),
+    (&["learner.lr_schedule_updates=0"], "learner.lr_schedule_updates = 0", "must be at least 1"),
+    (&["learner.adam_beta1=1"], "learner.adam_beta1 = 1.0", "must be in [0, 1)"),
+    (&["learner.adam_beta2=-0.1"], "learner.adam_beta2 = -0.1", "must be in [0, 1)"),
+    (&["learner.target_updates=0"], "learner.target_updates = 0", "must be at least 1"),
+    (&["learner.tau=0"], "learner.tau = 0.0", "must be in (0, 1]"),
+    (
+        &["learner.checkpoint_contents=[]"],
+        "learner.checkpoint_contents = []",
+        "must name at least one of all, params",
+    ),
+    (
+        &["learner.checkpoint_contents=[\"buffer\"]"],
+        "learner.checkpoint_contents = [\"buffer\"]",
+        "must name at least one of all, params",
+    ),
+];
+
+const BAD_BACKENDS: &[Refusal] = &[
+    (
+        &["learner.backend=native", "learner.algorithm=lac"],
+        "learner.algorithm = \"lac\"",
+        "needs learner.backend = torch",
+    ),
+    (
+        &["learner.backend=native", "cluster.network=liquid"],
+        "cluster.network = \"liquid\"",
+        "needs learner.backend = torch",
+    ),
+    (
+        &["learner.backend=native", "learner.critic_network=ncp"],
+        "learner.critic_network = \"ncp\"",
+        "needs learner.backend = torch",
+    ),
+];
+
+#[test]
+fn what_does_not_fit_is_refused_by_key_value_and_what_would() {
+    for (assignments, key, said) in [BAD_NETWORKS, BAD_ALGORITHMS, BAD_RATES, BAD_BACKENDS].concat()
+    {
+        let text = refusal(assignments);
+        assert!(text.starts_with(key) && text.contains(said), "{assignments:?}: {text}");
+    }
+}
+
+#[test]
+fn discrete_actions_take_no_setting_that_only_continuous_ones_have() {
+    with_set(&DISCRETE).unwrap();
+    for (assignment, key) in [
+        ("learner.algorithm=lac", "learner.algorithm = \"lac\""),
+        ("actor.exploration=gaussian", "actor.exploration = \"gaussian\""),
+        ("cluster.sigma=free", "cluster.sigma = \"free\""),
+        ("cluster.mean_bound=1", "cluster.mean_bound = 1.0"),
+        ("learner.critic_action_units=env", "learner.critic_action_units = \"env\""),
+        ("learner.log_prob_units=env", "learner.log_prob_units = \"env\""),
+    ] {
+        let text = refusal(&[&DISCRETE[..], &[assignment]].concat());
+        assert!(text.starts_with(key), "{text}");
+        assert!(text.ends_with("cluster.actions is discrete"), "{text}");
+    }
+}
+
+#[test]
+fn a_fixed_temperature_may_be_0() {
+    with_set(&["learner.alpha_auto=false", "learner.alpha_init=0"]).unwrap();
+}
+
 #[test]
 fn a_broken_file_is_refused_with_its_name() {
     let dir = tempfile::tempdir().unwrap();

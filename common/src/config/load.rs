@@ -1,6 +1,7 @@
 //! The layers: embedded default, file, environment, command line. Every value keeps its origin, and every error names
 //! the key, the value and where it came from.
 
+use super::presets::{self, Preset};
 use super::{Config, DEFAULT_TOML, TUNED, validate};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +18,8 @@ pub enum Origin {
     Default,
     /// `config/tuned/ENV.toml`, embedded.
     Tuned(&'static str),
+    /// `config/presets/NAME.toml`, embedded.
+    Preset(&'static str),
     /// The program itself, named.
     Program(&'static str),
     /// A configuration file.
@@ -25,6 +28,8 @@ pub enum Origin {
     Env(String),
     /// `--set`.
     Set,
+    /// `POST /config` on the admin port of a running process.
+    Admin,
 }
 
 impl fmt::Display for Origin {
@@ -32,10 +37,12 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::Tuned(env) => write!(f, "tuned for {env}"),
+            Self::Preset(name) => write!(f, "preset {name}"),
             Self::Program(what) => f.write_str(what),
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Env(name) => write!(f, "environment variable {name}"),
             Self::Set => f.write_str("--set"),
+            Self::Admin => f.write_str("POST /config"),
         }
     }
 }
@@ -47,10 +54,12 @@ pub enum ConfigError {
     #[error("cannot read the configuration: {0}")]
     Read(#[from] std::io::Error),
     /// A layer is not TOML.
-    #[error("{origin} is not valid TOML: {message}")]
+    #[error("{origin} is not valid {language}: {message}")]
     Syntax {
         /// Which layer.
         origin: Origin,
+        /// TOML or JSON.
+        language: &'static str,
         /// What the parser said.
         message: String,
     },
@@ -76,6 +85,14 @@ pub enum ConfigError {
         /// What would be valid.
         expected: String,
     },
+    /// No such preset.
+    #[error("--preset {name}: unknown preset{}; `sapex presets` lists them", nearest.as_ref().map(|n| format!(", did you mean {n}?")).unwrap_or_default())]
+    UnknownPreset {
+        /// As given.
+        name: String,
+        /// The nearest valid name, where one is near.
+        nearest: Option<String>,
+    },
     /// `--set` without an equals sign.
     #[error("--set {0}: expected section.key=value")]
     SetSyntax(String),
@@ -84,6 +101,8 @@ pub enum ConfigError {
 /// What to build a configuration from, in rising precedence; the default is always below.
 #[derive(Debug, Clone, Default)]
 pub struct Layers {
+    /// `--preset NAME`: a starting point, see [`super::PRESETS`].
+    pub preset: Option<String>,
     /// Values that the program itself chooses (the environment's shapes, private sockets), with a name for it.
     pub program: Vec<(String, Value, &'static str)>,
     /// `--config FILE`.
@@ -99,7 +118,7 @@ pub struct Layers {
 pub struct Resolved {
     /// The settings.
     pub config: Config,
-    origins: BTreeMap<String, Origin>,
+    pub(super) origins: BTreeMap<String, Origin>,
 }
 
 /// Builds and checks the configuration.
@@ -111,22 +130,38 @@ pub fn load(layers: &Layers) -> Result<Resolved, ConfigError> {
     let mut values = reference.clone();
     let mut origins: BTreeMap<_, _> =
         values.keys().map(|key| (key.clone(), Origin::Default)).collect();
-    for (key, value, origin) in overlay(layers)? {
+    let preset = layers.preset.as_deref().map(presets::find).transpose()?;
+    let preset = preset.map(settings_of).transpose()?.unwrap_or_default();
+    for (key, value, origin) in overlay(layers, &preset)? {
         let Some(default) = reference.get(&key) else {
-            let nearest = nearest_key(&key, reference.keys());
-            return Err(ConfigError::UnknownKey { key, origin, nearest });
+            return Err(unknown(key, origin, reference.keys()));
         };
         values.insert(key.clone(), coerce(&key, value, default, &origin)?);
         origins.insert(key, origin);
     }
     let config = deserialise(&values, &origins)?;
     let resolved = Resolved { config, origins };
+    for (key, wanted, preset) in preset.iter().filter(|(key, ..)| key == "cluster.actions") {
+        if values[key] != *wanted {
+            return Err(resolved.invalid(key, format!("{preset} needs {wanted} actions")));
+        }
+    }
     validate::check(&resolved)?;
     Ok(resolved)
 }
 
+/// An assignment: dotted key, value, where it comes from.
+type Given = (String, Value, Origin);
+
+/// What a preset sets.
+fn settings_of(preset: &'static Preset) -> Result<Vec<Given>, ConfigError> {
+    let origin = Origin::Preset(preset.name);
+    let settings = flatten(&parse(preset.toml, &origin)?);
+    Ok(settings.into_iter().map(|(key, value)| (key, value, origin.clone())).collect())
+}
+
 /// All assignments above the default, lowest first.
-fn overlay(layers: &Layers) -> Result<Vec<(String, Value, Origin)>, ConfigError> {
+fn overlay(layers: &Layers, preset: &[Given]) -> Result<Vec<Given>, ConfigError> {
     let mut user = Vec::new();
     if let Some(path) = &layers.file {
         let origin = Origin::File(path.clone());
@@ -145,7 +180,10 @@ fn overlay(layers: &Layers) -> Result<Vec<(String, Value, Origin)>, ConfigError>
             assignment.split_once('=').ok_or_else(|| ConfigError::SetSyntax(assignment.clone()))?;
         user.push((key.trim().to_owned(), parse_value(text.trim()), Origin::Set));
     }
-    let mut all = tuned(&user)?;
+    let chosen = preset.iter().chain(&user).rev().find(|(key, ..)| key == "cluster.env");
+    let mut all = tuned(chosen.map(|(_, env, _)| env))?;
+    all.retain(|(key, ..)| layers.preset.is_none() || presets::tuned_beside(key));
+    all.extend_from_slice(preset);
     all.extend(
         layers
             .program
@@ -156,12 +194,10 @@ fn overlay(layers: &Layers) -> Result<Vec<(String, Value, Origin)>, ConfigError>
     Ok(all)
 }
 
-/// The tuned settings of the environment that the user's layers (or the default) choose.
-fn tuned(user: &[(String, Value, Origin)]) -> Result<Vec<(String, Value, Origin)>, ConfigError> {
+/// The tuned settings of an environment, by default the default's.
+fn tuned(env: Option<&Value>) -> Result<Vec<Given>, ConfigError> {
     let default = parse(DEFAULT_TOML, &Origin::Default)?;
-    let chosen =
-        user.iter().rev().find(|(key, ..)| key == "cluster.env").map(|(_, value, _)| value);
-    let env = chosen.or_else(|| default.get("cluster")?.get("env")).and_then(Value::as_str);
+    let env = env.or_else(|| default.get("cluster")?.get("env")).and_then(Value::as_str);
     let Some((env, text)) = TUNED.iter().find(|(name, _)| Some(*name) == env) else {
         return Ok(Vec::new());
     };
@@ -205,20 +241,42 @@ impl Resolved {
         self.table().get(section)?.get(key).cloned()
     }
 
-    fn table(&self) -> Table {
-        Table::try_from(&self.config).expect("a struct of plain values serialises to TOML")
+    /// All sections as TOML, single-precision numbers by their shortest digits: 0.001, not 0.0010000000474974513.
+    pub(super) fn table(&self) -> Table {
+        let mut table =
+            Table::try_from(&self.config).expect("a struct of plain values serialises to TOML");
+        for value in table.iter_mut().filter_map(|(_, section)| section.as_table_mut()) {
+            value.iter_mut().for_each(|(_, value)| shorten(value));
+        }
+        table
     }
 }
 
-fn parse(text: &str, origin: &Origin) -> Result<Table, ConfigError> {
+/// Numbers that a single holds exactly get the shortest digits that lead to that single.
+fn shorten(value: &mut Value) {
+    match value {
+        Value::Float(number) => {
+            #[expect(clippy::cast_possible_truncation, reason = "only what survives it is used")]
+            let single = *number as f32;
+            if f64::from(single) == *number {
+                *number = single.to_string().parse().expect("digits of a number");
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(shorten),
+        _ => {}
+    }
+}
+
+pub(super) fn parse(text: &str, origin: &Origin) -> Result<Table, ConfigError> {
     text.parse::<Table>().map_err(|e| ConfigError::Syntax {
         origin: origin.clone(),
+        language: "TOML",
         message: e.to_string().trim_end().to_owned(),
     })
 }
 
 /// `section.key` -> value. Deeper tables and top-level values keep their dotted name and are then unknown keys.
-fn flatten(table: &Table) -> BTreeMap<String, Value> {
+pub(super) fn flatten(table: &Table) -> BTreeMap<String, Value> {
     let mut flat = BTreeMap::new();
     for (section, value) in table {
         match value {
@@ -244,7 +302,12 @@ fn parse_value(text: &str) -> Value {
 }
 
 /// Checks the type against the default's; an integer is taken where a float is expected.
-fn coerce(key: &str, value: Value, default: &Value, origin: &Origin) -> Result<Value, ConfigError> {
+pub(super) fn coerce(
+    key: &str,
+    value: Value,
+    default: &Value,
+    origin: &Origin,
+) -> Result<Value, ConfigError> {
     match (&value, default) {
         #[expect(clippy::cast_precision_loss, reason = "settings are far below 2^53")]
         (Value::Integer(i), Value::Float(_)) => Ok(Value::Float(*i as f64)),
@@ -258,7 +321,7 @@ fn coerce(key: &str, value: Value, default: &Value, origin: &Origin) -> Result<V
     }
 }
 
-fn deserialise(
+pub(super) fn deserialise(
     values: &BTreeMap<String, Value>,
     origins: &BTreeMap<String, Origin>,
 ) -> Result<Config, ConfigError> {
@@ -280,13 +343,23 @@ fn deserialise(
     })
 }
 
-/// The valid key most like the given one, if it is like it at all.
-fn nearest_key<'a>(key: &str, valid: impl Iterator<Item = &'a String>) -> Option<String> {
+/// A key that is none of these.
+pub(super) fn unknown<'a>(
+    key: String,
+    origin: Origin,
+    valid: impl Iterator<Item = &'a String>,
+) -> ConfigError {
+    let nearest = nearest(&key, valid.map(String::as_str));
+    ConfigError::UnknownKey { key, origin, nearest }
+}
+
+/// The valid name most like the given one, if it is like it at all.
+pub(super) fn nearest<'a>(name: &str, valid: impl Iterator<Item = &'a str>) -> Option<String> {
     valid
-        .map(|candidate| (strsim::jaro_winkler(key, candidate), candidate))
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
         .filter(|(similarity, _)| *similarity > 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate.clone())
+        .map(|(_, candidate)| candidate.to_owned())
 }
 
 /// Reads the resolved configuration that a run directory keeps.

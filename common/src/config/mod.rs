@@ -2,15 +2,25 @@
 //!
 //! - this file: the sections as types, and what follows from several of them.
 //! - [`load`](self::load()): the layers and their errors.
-//! - `validate`: ranges and contradictions.
+//! - `presets`: named starting points.
+//! - `validate`: ranges; `compat`: contradictions.
+//! - `change`, `port`, [`watch`]: settings that change while a learner trains.
 //!
 //! `config/default.toml` is embedded; it names, documents and defaults every key. docs/configuration.md is made from it.
 
 mod algorithms;
+mod change;
+mod compat;
 mod load;
+mod port;
+mod presets;
 mod validate;
+pub mod watch;
 
+pub use change::{Change, LIVE_KEYS};
 pub use load::{ConfigError, Layers, Origin, Resolved, load, load_run};
+pub use port::{ApplyError, ConfigChange, ConfigPort};
+pub use presets::{PRESETS, Preset};
 
 pub use algorithms::*;
 

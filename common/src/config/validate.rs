@@ -1,6 +1,7 @@
-//! Ranges and contradictions: what no process should start with. Each refusal names a key and what would be valid.
+//! Ranges: what no process should start with. Each refusal names a key and what would be valid. What does not fit
+//! together is in [`super::compat`].
 
-use super::{BackendKind, Config, ConfigError, Resolved};
+use super::{Config, ConfigError, LrSchedule, Network, Resolved, compat};
 use crate::limits;
 
 /// Checks everything that can be known before any socket is opened.
@@ -8,20 +9,22 @@ use crate::limits;
 /// The rate limiter's own rule (an `error_buffer` too small to make progress) is checked where the limiter is built,
 /// from the same values: see `replay-server`.
 pub(super) fn check(resolved: &Resolved) -> Result<(), ConfigError> {
-    let rules = ranges(&resolved.config).into_iter().chain(contradictions(&resolved.config));
-    for (holds, key, expected) in rules {
-        if !holds {
-            return Err(resolved.invalid(key, expected));
-        }
+    let c = &resolved.config;
+    let ranges = [networks(c), run(c), replay(c), actors(c), learner(c), rates(c), special(c)];
+    hold(resolved, ranges.concat())?;
+    hold(resolved, compat::rules(c))?;
+    compat::shapes(resolved)
+}
+
+fn hold(resolved: &Resolved, rules: Vec<Rule>) -> Result<(), ConfigError> {
+    match rules.into_iter().find(|(holds, ..)| !holds) {
+        Some((_, key, expected)) => Err(resolved.invalid(key, expected)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
-type Rule = (bool, &'static str, String);
-
-fn ranges(config: &Config) -> Vec<Rule> {
-    [run(config), replay(config), actors(config), learner(config)].concat()
-}
+/// Whether it holds, the key that is wrong otherwise, and what would be valid.
+pub(super) type Rule = (bool, &'static str, String);
 
 fn unit(x: f64) -> bool {
     (0.0..=1.0).contains(&x)
@@ -35,8 +38,61 @@ fn widths(widths: &[usize]) -> bool {
     (1..=8).contains(&widths.len()) && widths.iter().all(|&width| (1..=16_384).contains(&width))
 }
 
-fn expect(text: &str) -> String {
+/// A step size at the end of a schedule: 0, which means none, or at most the one at the start.
+fn falls_to(last: f32, first: f32) -> bool {
+    last == 0.0 || (last > 0.0 && last <= first)
+}
+
+pub(super) fn expect(text: &str) -> String {
     text.to_owned()
+}
+
+/// Widths and neurons of networks; each is checked where its network is chosen.
+fn networks(c: &Config) -> Vec<Rule> {
+    let neurons = expect("must be in 2..=16384");
+    let lstm = expect("must be one width, of the lstm's layers");
+    let critic = c.learner.critic_network;
+    let critics = [Network::Mlp, Network::Cnn, Network::Lstm, Network::Ncp, Network::Liquid];
+    vec![
+        (
+            widths(&c.cluster.hidden),
+            "cluster.hidden",
+            expect("must be 1 to 8 widths of 1 to 16384"),
+        ),
+        (
+            c.cluster.network != Network::Lstm || c.cluster.hidden.len() == 1,
+            "cluster.hidden",
+            lstm.clone(),
+        ),
+        (
+            (1..=8).contains(&c.cluster.lstm_layers),
+            "cluster.lstm_layers",
+            expect("must be in 1..=8"),
+        ),
+        ((2..=16_384).contains(&c.cluster.neurons), "cluster.neurons", neurons.clone()),
+        (
+            c.cluster.mean_bound >= 0.0 && c.cluster.mean_bound.is_finite(),
+            "cluster.mean_bound",
+            expect("must be 0 (no bound) or above"),
+        ),
+        (positive(c.cluster.obs_clip), "cluster.obs_clip", expect("must be above 0")),
+        (
+            critics.contains(&critic),
+            "learner.critic_network",
+            expect("must be mlp, cnn, lstm, ncp or liquid"),
+        ),
+        (
+            widths(&c.learner.critic_hidden),
+            "learner.critic_hidden",
+            expect("must be 1 to 8 widths of 1 to 16384"),
+        ),
+        (
+            critic != Network::Lstm || c.learner.critic_hidden.len() == 1,
+            "learner.critic_hidden",
+            lstm,
+        ),
+        ((2..=16_384).contains(&c.learner.critic_neurons), "learner.critic_neurons", neurons),
+    ]
 }
 
 fn run(c: &Config) -> Vec<Rule> {
@@ -44,9 +100,14 @@ fn run(c: &Config) -> Vec<Rule> {
         (unit(c.cluster.gamma), "cluster.gamma", expect("must be in [0, 1]")),
         ((1..=64).contains(&c.cluster.n_step), "cluster.n_step", expect("must be in 1..=64")),
         (
-            widths(&c.cluster.hidden),
-            "cluster.hidden",
-            expect("must be 1 to 8 widths of 1 to 16384"),
+            (1..=1024).contains(&c.cluster.sequence_len),
+            "cluster.sequence_len",
+            expect("must be in 1..=1024"),
+        ),
+        (
+            c.cluster.burn_in < c.cluster.sequence_len,
+            "cluster.burn_in",
+            format!("must be below cluster.sequence_len = {}", c.cluster.sequence_len),
         ),
         (
             c.cluster.log_std_min.is_finite() && c.cluster.log_std_min < c.cluster.log_std_max,
@@ -104,6 +165,17 @@ fn actors(c: &Config) -> Vec<Rule> {
             "actor.window",
             format!("must be in 1..={}", limits::INSERT_WINDOW_MAX),
         ),
+        (
+            c.actor.exploration_sigma >= 0.0 && c.actor.exploration_sigma.is_finite(),
+            "actor.exploration_sigma",
+            expect("must be 0 or above"),
+        ),
+        (
+            c.actor.ou_theta >= 0.0 && c.actor.ou_theta.is_finite(),
+            "actor.ou_theta",
+            expect("must be 0 or above"),
+        ),
+        (positive(c.actor.ou_dt), "actor.ou_dt", expect("must be above 0")),
         (c.evaluator.episodes >= 1, "evaluator.episodes", expect("must be at least 1")),
         (c.evaluator.final_episodes >= 1, "evaluator.final_episodes", expect("must be at least 1")),
     ]
@@ -117,29 +189,28 @@ fn learner(c: &Config) -> Vec<Rule> {
             "learner.batch_size",
             format!("must be in 1..={}", limits::SAMPLE_ITEMS_MAX),
         ),
-        (
-            widths(&c.learner.critic_hidden),
-            "learner.critic_hidden",
-            expect("must be 1 to 8 widths of 1 to 16384"),
-        ),
-        (positive(c.learner.lr_actor), "learner.lr_actor", expect("must be above 0")),
-        (positive(c.learner.lr_critic), "learner.lr_critic", expect("must be above 0")),
-        (positive(c.learner.lr_alpha), "learner.lr_alpha", expect("must be above 0")),
+        (matches!(c.learner.critics, 1 | 2), "learner.critics", expect("must be 1 or 2")),
         (
             positive(c.learner.critic_loss_factor),
             "learner.critic_loss_factor",
             expect("must be above 0"),
         ),
-        (positive(c.learner.adam_eps), "learner.adam_eps", expect("must be above 0")),
         (
-            positive(c.learner.tau) && c.learner.tau <= 1.0,
-            "learner.tau",
-            expect("must be in (0, 1]"),
+            c.learner.alpha_init >= 0.0 && c.learner.alpha_init.is_finite(),
+            "learner.alpha_init",
+            expect("must be 0 or above"),
         ),
         (
-            positive(c.learner.alpha_init),
+            c.learner.alpha_init > 0.0 || !c.learner.alpha_auto,
             "learner.alpha_init",
-            expect("must be above 0: its logarithm is what is kept"),
+            expect(
+                "must be above 0 where learner.alpha_auto is true: its logarithm is what is tuned",
+            ),
+        ),
+        (
+            (-1.0..=1.0).contains(&c.learner.target_entropy_ratio),
+            "learner.target_entropy_ratio",
+            expect("must be in [-1, 1]: no policy reaches more than ln A"),
         ),
         (
             c.learner.target_entropy_per_dim.is_finite(),
@@ -159,6 +230,11 @@ fn learner(c: &Config) -> Vec<Rule> {
             expect("must be at least 1"),
         ),
         (c.learner.checkpoint_keep >= 1, "learner.checkpoint_keep", expect("must be at least 1")),
+        (
+            contents_are_known(&c.learner.checkpoint_contents),
+            "learner.checkpoint_contents",
+            format!("must name at least one of {}", CHECKPOINT_CONTENTS.join(", ")),
+        ),
         (c.learner.log_updates >= 1, "learner.log_updates", expect("must be at least 1")),
         (
             device_is_well_formed(&c.learner.device),
@@ -168,51 +244,85 @@ fn learner(c: &Config) -> Vec<Rule> {
     ]
 }
 
-fn contradictions(c: &Config) -> Vec<Rule> {
-    let shards = c.shards_total().max(1);
+/// Optimisers: step sizes, their schedules, decay rates, targets.
+fn rates(c: &Config) -> Vec<Rule> {
+    let (l, lac, bcq) = (&c.learner, &c.lac, &c.bcq);
+    let sizes = [
+        ("learner.lr_actor", l.lr_actor, "learner.lr_actor_final", l.lr_actor_final),
+        ("learner.lr_critic", l.lr_critic, "learner.lr_critic_final", l.lr_critic_final),
+        ("learner.lr_alpha", l.lr_alpha, "learner.lr_alpha_final", l.lr_alpha_final),
+        ("lac.lr_lambda", lac.lr_lambda, "lac.lr_lambda_final", lac.lr_lambda_final),
+        ("bcq.lr_vae", bcq.lr_vae, "bcq.lr_vae_final", bcq.lr_vae_final),
+    ];
+    let scheduled = l.lr_schedule != LrSchedule::Constant;
+    let mut rules: Vec<Rule> = Vec::new();
+    for (key, first, last_key, last) in sizes {
+        rules.push((positive(first), key, expect("must be above 0")));
+        let expected =
+            format!("must be 0 (stays constant), or above 0 and at most {key} = {first}");
+        rules.push((falls_to(last, first), last_key, expected));
+    }
+    let finals = sizes.map(|(.., last)| last);
+    // One step is no interval to divide: an exponential needs a start and an end.
+    let steps_min = if l.lr_schedule == LrSchedule::Exponential { 2 } else { 1 };
+    rules.extend([
+        (
+            !scheduled || finals.iter().any(|last| *last > 0.0),
+            "learner.lr_schedule",
+            expect(
+                "must be constant, or some final rate (learner.lr_actor_final and others) above 0",
+            ),
+        ),
+        (
+            l.lr_schedule_steps >= steps_min,
+            "learner.lr_schedule_steps",
+            format!("must be at least {steps_min}"),
+        ),
+        (l.lr_schedule_updates >= 1, "learner.lr_schedule_updates", expect("must be at least 1")),
+        (positive(l.adam_eps), "learner.adam_eps", expect("must be above 0")),
+        ((0.0..1.0).contains(&l.adam_beta1), "learner.adam_beta1", expect("must be in [0, 1)")),
+        ((0.0..1.0).contains(&l.adam_beta2), "learner.adam_beta2", expect("must be in [0, 1)")),
+        (positive(l.tau) && l.tau <= 1.0, "learner.tau", expect("must be in (0, 1]")),
+        (l.target_updates >= 1, "learner.target_updates", expect("must be at least 1")),
+    ]);
+    rules
+}
+
+/// The algorithms with sections of their own, and recorded data.
+fn special(c: &Config) -> Vec<Rule> {
+    let (lac, bcq) = (&c.lac, &c.bcq);
     vec![
+        (lac.alpha3 >= 0.0 && lac.alpha3.is_finite(), "lac.alpha3", expect("must be 0 or above")),
         (
-            c.learner.batch_size <= c.replay.capacity,
-            "learner.batch_size",
-            format!("must not be larger than replay.capacity = {}", c.replay.capacity),
+            positive(lac.lambda_init) && lac.lambda_init <= 1.0,
+            "lac.lambda_init",
+            expect("must be in (0, 1]"),
         ),
+        (lac.reward_max.is_finite(), "lac.reward_max", expect("must be finite")),
+        (widths(&bcq.vae_hidden), "bcq.vae_hidden", expect("must be 1 to 8 widths of 1 to 16384")),
         (
-            usize::try_from(c.replay.min_size).is_ok_and(|min| min <= c.replay.capacity),
-            "replay.min_size",
-            format!("must not be larger than replay.capacity = {}", c.replay.capacity),
+            bcq.vae_latent <= 16_384,
+            "bcq.vae_latent",
+            expect("must be 0 (two per action dimension) or up to 16384"),
         ),
+        (positive(bcq.phi) && bcq.phi <= 1.0, "bcq.phi", expect("must be in (0, 1]")),
+        ((0.0..=1.0).contains(&bcq.lambda), "bcq.lambda", expect("must be in [0, 1]")),
+        ((1..=1024).contains(&bcq.samples), "bcq.samples", expect("must be in 1..=1024")),
+        ((1..=4096).contains(&bcq.act_samples), "bcq.act_samples", expect("must be in 1..=4096")),
         (
-            shards <= limits::SHARDS_MAX,
-            "replay.shards",
-            format!("must give at most {} shards in all", limits::SHARDS_MAX),
-        ),
-        (
-            c.replay.capacity / shards >= c.actor.insert_rows,
-            "replay.capacity",
-            format!(
-                "must hold actor.insert_rows = {} rows in each of {shards} shards",
-                c.actor.insert_rows
-            ),
-        ),
-        (
-            c.replay.capacity / shards <= limits::SHARD_ROWS_MAX,
-            "replay.capacity",
-            format!("must be at most {} rows per shard", limits::SHARD_ROWS_MAX),
-        ),
-        (
-            c.actor.spool_rows >= c.actor.insert_rows,
-            "actor.spool_rows",
-            format!(
-                "must hold at least one insert batch, actor.insert_rows = {}",
-                c.actor.insert_rows
-            ),
-        ),
-        (
-            c.learner.backend != BackendKind::Native || c.learner.device == "cpu",
-            "learner.device",
-            "the native backend runs on the cpu; use learner.backend = torch for cuda".to_owned(),
+            positive(c.offline.share) && c.offline.share <= 1.0,
+            "offline.share",
+            expect("must be in (0, 1]"),
         ),
     ]
+}
+
+/// What checkpoints can be told to hold.
+const CHECKPOINT_CONTENTS: [&str; 5] = ["all", "params", "opt_state", "loss", "trajectories"];
+
+fn contents_are_known(contents: &[String]) -> bool {
+    !contents.is_empty()
+        && contents.iter().all(|content| CHECKPOINT_CONTENTS.contains(&content.as_str()))
 }
 
 fn device_is_well_formed(device: &str) -> bool {

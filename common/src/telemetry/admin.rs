@@ -6,28 +6,35 @@
 //! | `GET /healthz` | 200 while the process lives |
 //! | `GET /readyz` | 200 or 503, `{"ready": bool, "reasons": {component: reason}}` |
 //! | `GET /status` | 200, one JSON object with a value per component |
+//! | `POST /config` | in a learner: settings to change while it trains, TOML or JSON; see below |
 //!
-//! The port is never trusted: heads, connections and times are bounded, bodies are refused, and every connection serves
-//! one request and is closed, so that an idle or dripping client cannot keep one. It holds no secrets and changes
-//! nothing.
+//! The port is never trusted: heads, bodies, connections and times are bounded, and every connection serves one request
+//! and is closed, so that an idle or dripping client cannot keep one. It holds no secrets.
+//!
+//! `POST /config` answers 200 with `{"changes": [{"key", "old", "new"}]}` once the training loop has taken them, 422
+//! with the reason where they are refused, 409 while another change is under way, 503 when the loop did not come to it
+//! in time (it still will), 404 where nothing trains. A request that a web page sent (one with an `Origin`) is refused
+//! with 403: a page must not steer what happens to listen on the reader's machine.
 
 use super::metrics::Metrics;
 use super::readiness::Readiness;
 use super::status::StatusBoard;
+use crate::config::watch::CHANGE_BYTES_MAX;
+use crate::config::{ApplyError, ConfigChange, ConfigPort, Origin, Resolved};
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
-use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
@@ -52,6 +59,9 @@ const _: () = assert!(HANDLER_TIMEOUT.as_millis() < CONNECTION_TIMEOUT.as_millis
 /// Prometheus' text format.
 const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// What is said where there is none.
+const ROUTES: &str = "routes: /metrics /healthz /readyz /status, POST /config\n";
+
 /// Why the admin port does not open.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to bind the admin port to {address}")]
@@ -74,6 +84,19 @@ pub struct Admin {
     pub readiness: Readiness,
     /// For `/status`.
     pub status: StatusBoard,
+    /// For `POST /config`, and for whatever else changes settings.
+    pub config: ConfigPort,
+}
+
+impl Admin {
+    /// From here on the process takes changed settings: `POST /config` checks them against these, and the training loop
+    /// polls the receiver between updates. See [`ConfigPort::open`].
+    ///
+    /// # Panics
+    /// If it was called before.
+    pub fn config_changes(&self, resolved: &Resolved) -> mpsc::Receiver<ConfigChange> {
+        self.config.open(resolved.clone())
+    }
 }
 
 /// Serves until `shutdown` completes, then gives connections in progress [`STOP_TIMEOUT`].
@@ -143,17 +166,19 @@ fn router(admin: Admin) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
-        .fallback(async || (StatusCode::NOT_FOUND, "routes: /metrics /healthz /readyz /status\n"))
+        .route("/config", post(config).layer(DefaultBodyLimit::max(CHANGE_BYTES_MAX)))
+        .fallback(async || (StatusCode::NOT_FOUND, ROUTES))
         .layer(middleware::from_fn(bounded))
         .with_state(admin)
 }
 
-/// Refuses bodies and bounds the time to an answer.
+/// Refuses bodies where there is nothing to say and bounds the time to an answer.
 async fn bounded(request: Request<Body>, next: Next) -> Response {
-    if !request.body().is_end_stream() {
-        return (StatusCode::PAYLOAD_TOO_LARGE, "no route takes a body\n").into_response();
-    }
     let path = request.uri().path().to_owned();
+    let takes_body = path == "/config" && request.method() == Method::POST;
+    if !takes_body && !request.body().is_end_stream() {
+        return (StatusCode::PAYLOAD_TOO_LARGE, "only POST /config takes a body\n").into_response();
+    }
     match timeout(HANDLER_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
@@ -185,6 +210,22 @@ async fn status(State(admin): State<Admin>) -> Response {
         Some(status) => Json(status).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "the process is stopping\n").into_response(),
     }
+}
+
+async fn config(State(admin): State<Admin>, headers: HeaderMap, body: String) -> Response {
+    if headers.contains_key(header::ORIGIN) {
+        return (StatusCode::FORBIDDEN, "not from a web page\n").into_response();
+    }
+    let error = match admin.config.apply(&body, &Origin::Admin).await {
+        Ok(changes) => return Json(json!({ "changes": changes })).into_response(),
+        Err(error) => error,
+    };
+    let code = match error {
+        ApplyError::Config(_) | ApplyError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        ApplyError::Busy => StatusCode::CONFLICT,
+        ApplyError::Closed => StatusCode::NOT_FOUND,
+    };
+    (code, format!("{error}\n")).into_response()
 }
 
 #[cfg(test)]

@@ -1,0 +1,232 @@
+//! What does not fit together: settings that are fine by themselves, in a configuration that cannot use them.
+
+use super::validate::{Rule, expect};
+use super::{
+    ActionUnits, Algorithm, BackendKind, Config, ConfigError, Exploration, Network, Resolved, Sigma,
+};
+use crate::limits;
+use crate::policy::arch::ArchError;
+use crate::spec::ActionKind;
+
+/// All that can be said without the environment's shapes, and what follows from those that are set.
+pub(super) fn rules(c: &Config) -> Vec<Rule> {
+    [sizes(c), discrete(c), images(c), memory(c), algorithm(c), backend(c)].concat()
+}
+
+/// Sizes that bound each other.
+fn sizes(c: &Config) -> Vec<Rule> {
+    let shards = c.shards_total().max(1);
+    let capacity = c.replay.capacity;
+    vec![
+        (
+            c.learner.batch_size <= capacity,
+            "learner.batch_size",
+            format!("must not be larger than replay.capacity = {capacity}"),
+        ),
+        (
+            usize::try_from(c.replay.min_size).is_ok_and(|min| min <= capacity),
+            "replay.min_size",
+            format!("must not be larger than replay.capacity = {capacity}"),
+        ),
+        (
+            shards <= limits::SHARDS_MAX,
+            "replay.shards",
+            format!("must give at most {} shards in all", limits::SHARDS_MAX),
+        ),
+        (
+            capacity / shards >= c.actor.insert_rows,
+            "replay.capacity",
+            format!(
+                "must hold actor.insert_rows = {} rows in each of {shards} shards",
+                c.actor.insert_rows
+            ),
+        ),
+        (
+            capacity / shards <= limits::SHARD_ROWS_MAX,
+            "replay.capacity",
+            format!("must be at most {} rows per shard", limits::SHARD_ROWS_MAX),
+        ),
+        (
+            c.cluster.cost_horizon <= capacity / shards,
+            "cluster.cost_horizon",
+            format!("must not be longer than the buffer: {} rows per shard", capacity / shards),
+        ),
+        (
+            c.actor.spool_rows >= c.actor.insert_rows,
+            "actor.spool_rows",
+            format!(
+                "must hold at least one insert batch, actor.insert_rows = {}",
+                c.actor.insert_rows
+            ),
+        ),
+    ]
+}
+
+/// Discrete actions have neither a spread nor units.
+fn discrete(c: &Config) -> Vec<Rule> {
+    if c.cluster.actions != ActionKind::Discrete {
+        return Vec::new();
+    }
+    let with = |what: &str| format!("must be {what}: cluster.actions is discrete");
+    vec![
+        (c.learner.algorithm == Algorithm::Sac, "learner.algorithm", with("sac")),
+        (c.actor.exploration == Exploration::None, "actor.exploration", with("none")),
+        (c.cluster.sigma == Sigma::Conditioned, "cluster.sigma", with("conditioned (unused)")),
+        (c.cluster.mean_bound == 0.0, "cluster.mean_bound", with("0")),
+        (
+            c.learner.critic_action_units == ActionUnits::Normalised,
+            "learner.critic_action_units",
+            with("normalised (unused)"),
+        ),
+        (
+            c.learner.log_prob_units == ActionUnits::Normalised,
+            "learner.log_prob_units",
+            with("normalised (unused)"),
+        ),
+    ]
+}
+
+/// Convolutions need images, and images no statistics. Nothing is known before the shapes are.
+fn images(c: &Config) -> Vec<Rule> {
+    if c.cluster.obs_dim == 0 {
+        return Vec::new();
+    }
+    let image = !c.cluster.obs_image.is_empty();
+    let expected =
+        expect("must be another than cnn: cluster.obs_image is empty, nothing is an image");
+    vec![
+        (image || c.cluster.network != Network::Cnn, "cluster.network", expected.clone()),
+        (image || c.learner.critic_network != Network::Cnn, "learner.critic_network", expected),
+        (
+            !(image && c.cluster.normalise_obs),
+            "cluster.normalise_obs",
+            expect("must be false: bytes of an image are divided by 255 instead"),
+        ),
+    ]
+}
+
+/// What only a policy with a memory can be trained by, and what it cannot.
+fn memory(c: &Config) -> Vec<Rule> {
+    let recurrent = matches!(
+        c.cluster.network,
+        Network::Lstm | Network::Liquid | Network::Cfc | Network::WiredCfc
+    );
+    vec![
+        (
+            recurrent || c.cluster.sequence_len == 1,
+            "cluster.sequence_len",
+            expect(
+                "must be 1: cluster.network has no memory (lstm, liquid, cfc and wired-cfc have)",
+            ),
+        ),
+        (
+            !recurrent || c.cluster.n_step == 1,
+            "cluster.n_step",
+            expect("must be 1: cluster.network has a memory, its states are of single steps"),
+        ),
+    ]
+}
+
+/// What an algorithm needs and what only it has.
+fn algorithm(c: &Config) -> Vec<Rule> {
+    let (lac, bcq) = (Algorithm::Lac, Algorithm::Bcq);
+    let is = c.learner.algorithm;
+    let plain = |network| network == Network::Mlp;
+    let (policy, critic) = (c.cluster.network, c.learner.critic_network);
+    let mlp = expect("must be mlp where learner.algorithm is bcq");
+    vec![
+        (
+            is == lac || c.learner.critics == 2,
+            "learner.critics",
+            expect("must be 2: only learner.algorithm = lac can do with 1"),
+        ),
+        (
+            is == lac || c.cluster.cost_horizon == 0,
+            "cluster.cost_horizon",
+            expect("must be 0: only learner.algorithm = lac sums costs"),
+        ),
+        (
+            is != lac || plain(critic),
+            "learner.critic_network",
+            expect("must be mlp where learner.algorithm is lac"),
+        ),
+        (
+            is != bcq || !c.offline.dataset.is_empty(),
+            "offline.dataset",
+            expect("must name recorded data where learner.algorithm is bcq (--dataset PATH)"),
+        ),
+        (is != bcq || plain(policy), "cluster.network", mlp.clone()),
+        (is != bcq || plain(critic), "learner.critic_network", mlp),
+        (
+            is != bcq || !c.cluster.layer_norm,
+            "cluster.layer_norm",
+            expect("must be false where learner.algorithm is bcq"),
+        ),
+        (
+            is != bcq || c.cluster.mean_bound == 0.0,
+            "cluster.mean_bound",
+            expect("must be 0 where learner.algorithm is bcq: it has no Gaussian"),
+        ),
+        (
+            is != bcq || c.actor.exploration == Exploration::None,
+            "actor.exploration",
+            expect("must be none where learner.algorithm is bcq: it draws by its auto-encoder"),
+        ),
+    ]
+}
+
+/// What the native backend cannot serve whatever its version; the learner refuses the rest when it builds its trainer.
+fn backend(c: &Config) -> Vec<Rule> {
+    let native = c.learner.backend == BackendKind::Native;
+    let torch = |what: &str| format!("needs learner.backend = torch: {what}");
+    vec![
+        (
+            !native || c.learner.device == "cpu",
+            "learner.device",
+            expect("the native backend runs on the cpu; use learner.backend = torch for cuda"),
+        ),
+        (
+            !native || c.learner.algorithm == Algorithm::Sac,
+            "learner.algorithm",
+            torch("the native backend trains sac only"),
+        ),
+        (
+            !native || c.cluster.network == Network::Mlp,
+            "cluster.network",
+            torch("the native backend trains perceptrons only"),
+        ),
+        (
+            !native || c.learner.critic_network == Network::Mlp,
+            "learner.critic_network",
+            torch("the native backend trains perceptrons only"),
+        ),
+    ]
+}
+
+/// Whether the networks can be built and rows and batches are of a size that travels, where the shapes are known.
+pub(super) fn shapes(resolved: &Resolved) -> Result<(), ConfigError> {
+    // What is wrong with the shapes themselves is said when somebody asks for them.
+    let Ok(spec) = resolved.env_spec() else { return Ok(()) };
+    let config = &resolved.config;
+    config.policy_arch(&spec).validate().map_err(|error| {
+        let key = match error {
+            ArchError::Neurons { .. } => "cluster.neurons",
+            ArchError::Parameters { .. } => "cluster.hidden",
+            _ => "cluster.network",
+        };
+        resolved.invalid(key, error.to_string())
+    })?;
+    let row = config.item_layout(&spec).row_bytes;
+    if row > limits::ROW_BYTES_MAX {
+        let long = config.cluster.sequence_len > 1;
+        let key = if long { "cluster.sequence_len" } else { "cluster.obs_dim" };
+        let expected = format!("gives rows of {row} bytes, at most {}", limits::ROW_BYTES_MAX);
+        return Err(resolved.invalid(key, expected));
+    }
+    let most = limits::FRAME_BYTES_MAX / row;
+    if config.learner.batch_size > most {
+        let expected = format!("must be at most {most}: {row} bytes each, in one frame");
+        return Err(resolved.invalid("learner.batch_size", expected));
+    }
+    Ok(())
+}
