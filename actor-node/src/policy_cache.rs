@@ -72,14 +72,7 @@ mod tests {
     use common::policy::arch::{Activation, PolicyArch};
 
     fn snapshot(version: u64) -> PolicySnapshot {
-        let arch = PolicyArch {
-            obs_dim: 1,
-            act_dim: 1,
-            hidden: vec![1],
-            activation: Activation::Relu,
-            log_std_min: -20.0,
-            log_std_max: 2.0,
-        };
+        let arch = PolicyArch::mlp_gaussian((1, 1), &[1], Activation::Relu, (-20.0, 2.0));
         let parameters = arch.tensor_layout().parameters;
         PolicySnapshot::new(PolicyVersion(version), &arch, vec![0.0; parameters]).unwrap()
     }

@@ -141,7 +141,11 @@ fn headers_that_contradict_themselves_are_refused() {
             "\"row_bytes\": 56",
             "layout.json: row_bytes or fields do not follow",
         ),
-        ("\"obs_dim\": 3", "\"obs_dim\": 1000000", "layout.json: rows have 8000024 bytes, expected at most"),
+        (
+            "\"obs_dim\": 3",
+            "\"obs_dim\": 1000000",
+            "layout.json: rows have 8000024 bytes, expected at most",
+        ),
         ("\"gamma\"", "\"gama\"", "layout.json: unknown field `gama`"),
     ] {
         let refused = changed(from, to);
