@@ -6,6 +6,7 @@
 //! that goes silent is left out of new draws until it answers again; draws that wait for it are dropped.
 
 use crate::batch::{Columns, Part, ReadyBatch, importance_weights};
+use crate::offline::OfflineSource;
 use crate::metrics::SamplerMetrics;
 use common::config::Config;
 use common::runtime::clock::Clock;
@@ -58,6 +59,8 @@ pub struct Sampler {
     beta: watch::Receiver<f64>,
     in_flight_max: usize,
     columns: Columns,
+    /// Where a share of each batch comes from, if any does; `batch_size` is what the shards give.
+    recorded: Option<OfflineSource>,
     draws: VecDeque<Draw>,
     next_request: u64,
     rng: Pcg64,
@@ -105,12 +108,20 @@ impl Sampler {
             beta,
             in_flight_max: config.learner.prefetch_batches,
             columns: Columns::new(&layout),
+            recorded: None,
             draws: VecDeque::new(),
             next_request: 0,
             rng,
             clock,
             metrics,
         }
+    }
+
+    /// Fills a fixed share of each batch with recorded items.
+    pub fn with_recorded(mut self, recorded: OfflineSource) -> Self {
+        self.batch_size -= recorded.items();
+        self.recorded = Some(recorded);
+        self
     }
 
     /// Fetches until `exchange.batches` is closed by the training loop.
@@ -329,8 +340,13 @@ impl Sampler {
                 .parts
                 .iter()
                 .flat_map(|part| part.probabilities.iter().map(|p| chances[part.shard] * p));
-            let weights = importance_weights(used, *self.beta.borrow());
-            batches.push(ReadyBatch::new(&self.columns, draw.parts, &[], &weights));
+            let mut weights = importance_weights(used, *self.beta.borrow());
+            let mut recorded = Vec::new();
+            if let Some(source) = &mut self.recorded {
+                recorded = source.draw();
+                weights.extend(std::iter::repeat_n(1.0, source.items()));
+            }
+            batches.push(ReadyBatch::new(&self.columns, draw.parts, &recorded, &weights));
         }
         batches
     }

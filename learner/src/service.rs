@@ -5,6 +5,7 @@ use crate::backend::{self, BackendError};
 use crate::checkpoint::{self, Checkpoint, CheckpointError};
 use crate::init;
 use crate::metrics::{self, CheckpointMetrics};
+use crate::offline::OfflineSource;
 use crate::publisher::{Publication, Publisher};
 use crate::run_log::{RunLog, RunLogError};
 use crate::sampler::{Exchange, Sampler};
@@ -12,6 +13,7 @@ use crate::schedule::StepSchedules;
 use crate::track::Tracker;
 use crate::trainer::TrainerConfig;
 use crate::training_loop::{NOISE, Ports, Progress, TrainingError, TrainingLoop};
+use common::config::watch::follow;
 use common::ids::PolicyVersion;
 use common::policy::snapshot::SnapshotError;
 use common::process::Process;
@@ -186,7 +188,8 @@ impl Learner {
         let (shutdown, config) = (&process.shutdown, &process.resolved.config);
         let recorders = metrics::register(&process.admin.metrics)?;
         let seeds = process.seeds.role("learner");
-        let links = connect(transport, &places.replay)?;
+        let recorded = OfflineSource::open(&process.resolved, &spec, seeds.role("offline").rng());
+        let recorded = recorded.map_err(BackendError::from)?;
         let socket = transport.bind_publisher(&places.weights).await?;
         info!(weights = %socket.local, "learner publishes");
         let trainer = backend::build(&process.resolved, sac.clone(), &start.state)?;
@@ -198,16 +201,31 @@ impl Learner {
         let (importance_beta, beta) = watch::channel(config.learner.importance_beta);
 
         let rng = seeds.role("sampling").index(start.state.updates).rng();
-        let sampler =
-            Sampler::new(links, config, &spec, beta, rng, process.clock.clone(), recorders.sampler);
         let exchange = Exchange { batches: batch_sender, priorities: priority_receiver };
         let stop = process.shutdown.clone();
-        let sampling = shutdown.spawn("sampler", async move {
-            tokio::select! {
-                result = sampler.run(exchange) => result,
-                () = stop.cancelled() => Ok(()),
+        let sampling = match recorded {
+            Some(source) if config.is_offline() => shutdown.spawn("recorded batches", async move {
+                tokio::select! {
+                    () = source.run(exchange) => Ok(()),
+                    () = stop.cancelled() => Ok(()),
+                }
+            }),
+            recorded => {
+                let links = connect(transport, &places.replay)?;
+                let clock = process.clock.clone();
+                let mut sampler =
+                    Sampler::new(links, config, &spec, beta, rng, clock, recorders.sampler);
+                if let Some(source) = recorded {
+                    sampler = sampler.with_recorded(source);
+                }
+                shutdown.spawn("sampler", async move {
+                    tokio::select! {
+                        result = sampler.run(exchange) => result,
+                        () = stop.cancelled() => Ok(()),
+                    }
+                })
             }
-        });
+        };
         let publisher = Publisher {
             socket,
             arch: sac.policy.clone(),
@@ -250,12 +268,28 @@ impl Learner {
             .spawn_thread("checkpoints", move || background.run(&jobs))
             .map_err(thread("checkpoint"))?;
         let changes = process.admin.config_changes(&process.resolved);
+        follow_file(&process, &config.learner.watch);
         let ports = Ports { batches, priorities, weights, changes, importance_beta, checkpoints };
         let training = shutdown
             .spawn_thread("training", move || training_loop.run(ports))
             .map_err(thread("training"))?;
         Ok((Tasks { sampling, publishing, writing, writer }, training))
     }
+}
+
+/// Applies `learner.watch` whenever it changes, until the process stops.
+fn follow_file(process: &Process, watch: &str) {
+    if watch.is_empty() {
+        return;
+    }
+    let (path, port, stop) =
+        (PathBuf::from(watch), process.admin.config.clone(), process.shutdown.clone());
+    drop(process.shutdown.spawn("settings watcher", async move {
+        tokio::select! {
+            () = follow(path, port) => (),
+            () = stop.cancelled() => (),
+        }
+    }));
 }
 
 /// Weights that cannot be published end the run: nobody could act on them.
