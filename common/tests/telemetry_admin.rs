@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
+use common::config::{Layers, Resolved, load};
 use common::telemetry::admin::{self, Admin, HEAD_BYTES_MAX};
 use common::telemetry::metric_spec::{MetricKind, MetricSpec};
 use serde_json::{Value, json};
@@ -58,6 +59,15 @@ impl Port {
 
     async fn get(&self, path: &str) -> (String, String) {
         self.send(&format!("GET {path} HTTP/1.1\r\nHost: sapex\r\n\r\n")).await
+    }
+
+    /// Status and body of the answer to these settings.
+    async fn change(&self, headers: &str, body: &str) -> (String, String) {
+        let length = body.len();
+        let head =
+            format!("POST /config HTTP/1.1\r\nHost: sapex\r\n{headers}Content-Length: {length}");
+        let (head, body) = self.send(&format!("{head}\r\n\r\n{body}")).await;
+        (head.split(' ').nth(1).unwrap().to_owned(), body)
     }
 
     async fn json(&self, path: &str) -> (String, Value) {
@@ -154,6 +164,47 @@ async fn requests_outside_the_bounds_are_refused() {
     let many = format!("GET / HTTP/1.1\r\nHost: sapex\r\n{many}\r\n");
     assert!(port.send(&many).await.0.starts_with("http/1.1 431 "));
     assert!(port.get("/healthz").await.0.starts_with("http/1.1 200 "), "still serving");
+}
+
+fn settings() -> Resolved {
+    load(&Layers::default()).unwrap()
+}
+
+#[tokio::test]
+async fn changed_settings_are_answered_by_the_training_loop() {
+    let port = Port::open().await;
+    let (status, body) = port.change("", "learner.tau = 0.01").await;
+    assert!(status == "404" && body.contains("only a learner"), "{status} {body}");
+
+    let mut changes = port.admin.config_changes(&settings());
+    let training = tokio::spawn(async move {
+        for reply in [Ok(()), Err("no such network".to_owned())] {
+            changes.recv().await.unwrap().reply.send(reply).unwrap();
+        }
+        changes
+    });
+    let (status, body) = port.change("", r#"{"learner": {"tau": 0.01}}"#).await;
+    let expected = json!({"changes": [{"key": "learner.tau", "old": 0.005, "new": 0.01}]});
+    assert_eq!((status.as_str(), serde_json::from_str(&body).unwrap()), ("200", expected));
+    let refused = port.change("", "[learner]\ntau = 0.02").await;
+    assert_eq!(refused, ("422".into(), "no such network\n".into()));
+    drop(training.await.unwrap());
+    assert_eq!(port.change("", "learner.tau = 0.03").await.0, "404");
+}
+
+#[tokio::test]
+async fn wrong_foreign_and_large_settings_never_reach_the_training_loop() {
+    let port = Port::open().await;
+    let mut changes = port.admin.config_changes(&settings());
+    let (status, body) = port.change("", "learner.tau = 2").await;
+    let expected = "learner.tau = 2.0 (from POST /config): must be in (0, 1]\n";
+    assert_eq!((status.as_str(), body.as_str()), ("422", expected));
+    let from_page = port.change("Origin: http://example.org\r\n", "learner.tau = 0.1").await;
+    assert_eq!(from_page.0, "403");
+    let large = format!("# {}\nlearner.tau = 0.1", "x".repeat(70_000));
+    assert_eq!(port.change("", &large).await.0, "413");
+    assert_eq!(port.change("", "").await, ("200".into(), r#"{"changes":[]}"#.into()));
+    assert!(changes.try_recv().is_err());
 }
 
 #[tokio::test]
