@@ -1,0 +1,643 @@
+//! Forward passes and gradients of every network against the originals' numbers.
+
+#![cfg(feature = "torch")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod golden;
+mod graph_support;
+
+use common::policy::arch::{Activation, Body, CfcMode, Head, LogStd, Mlp, PolicyArch};
+use golden::of_kind;
+use graph_support::{
+    Names, POLICY, activation, assert_gradients, assert_tensor, leaves, network, ours, size, sizes,
+    tensor, tolerance, values,
+};
+use learner::critic::{CriticArch, CriticKind};
+use learner::torch::graph::params::Weights;
+use learner::torch::graph::policy::{Gaussian, Squash, gaussian, sample};
+use learner::torch::graph::{critic, net, policy};
+use learner::trainer::{ActionUnits, TanhCorrection};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use tch::{Device, Kind, Tensor};
+
+const F32: Kind = Kind::Float;
+
+fn rename(name: &str) -> Option<String> {
+    ours(name, POLICY)
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().unwrap()
+}
+
+fn mlp(hidden: &[usize], activation: Activation) -> Mlp {
+    Mlp { hidden: hidden.to_vec(), activation, layer_norm: false }
+}
+
+fn mode(config: &Value) -> CfcMode {
+    match config["mode"].as_str().unwrap() {
+        "default" => CfcMode::Default,
+        "pure" => CfcMode::Pure,
+        "no_gate" => CfcMode::NoGate,
+        other => panic!("mode {other}"),
+    }
+}
+
+fn zeros(rows: i64, width: usize) -> Tensor {
+    Tensor::zeros([rows, i64::try_from(width).unwrap()], (F32, Device::Cpu))
+}
+
+/// The file has every tensor of the body, and no other.
+fn assert_complete(
+    name: &str,
+    w: &[(String, Tensor)],
+    layout: &common::policy::layout::TensorLayout,
+) {
+    let got: BTreeSet<_> = w.iter().map(|(name, _)| name.as_str()).collect();
+    let expected: BTreeSet<_> = layout.entries.iter().map(|entry| entry.name.as_str()).collect();
+    assert_eq!(got, expected, "{name}");
+}
+
+#[test]
+fn a_masked_layer_trains_as_the_original_and_leaves_masked_weights_alone() {
+    for (name, file) in of_kind("velora_sparse_linear") {
+        let renamed = |golden: &str| match golden {
+            "mask" => Some("layer.mask".to_owned()),
+            golden => Some(format!("layer.{golden}")),
+        };
+        let mut layout = common::policy::layout::TensorLayout::default();
+        let given = leaves(&file["params"], "", &renamed, F32);
+        for (name, leaf) in given.iter().filter(|(name, _)| !name.ends_with("mask")) {
+            let shape: Vec<_> = leaf.size().iter().map(|&n| usize::try_from(n).unwrap()).collect();
+            layout.push(name.clone(), &shape);
+        }
+        let mask = &given.iter().find(|(name, _)| name == "layer.mask").unwrap().1;
+        let sides: Vec<_> = mask.size().iter().map(|&n| usize::try_from(n).unwrap()).collect();
+        layout.push_buffer("layer.mask", &sides);
+        let params = learner::torch::graph::params::Params::new(&layout, 1, (F32, Device::Cpu));
+        for (name, leaf) in &given {
+            params.values().networks()[0].get(name).shallow_clone().copy_(&leaf.detach());
+        }
+        let w = &params.trained()[0];
+        for (k, step) in list(&file["outputs"]["steps"]).iter().enumerate() {
+            let what = format!("{name}, step {k}");
+            let x = tensor(&file["inputs"]["x"][k], F32).set_requires_grad(true);
+            let target = tensor(&file["inputs"]["target"][k], F32);
+            let y = net::sparse(w, "layer", "layer.mask", &x);
+            let loss = (&y - target).square().mean(F32);
+            assert_tensor(&what, &y, &step["y"], tolerance(&file, "forward"));
+            assert_tensor(&what, &loss, &step["loss"], tolerance(&file, "loss"));
+            let inputs = [&x, w.get("layer.weight"), w.get("layer.bias")];
+            let gradients = Tensor::run_backward(&[&loss], &inputs, true, false);
+            for (gradient, key) in gradients.iter().zip(["x", "weight", "bias"]) {
+                assert_tensor(&what, gradient, &step["grads"][key], tolerance(&file, "grad"));
+            }
+            let number = |key: &str| file["config"][key].as_f64().unwrap();
+            let adam = learner::torch::graph::params::Adam {
+                lr: number("lr"),
+                betas: (0.9, 0.999),
+                eps: number("adam_eps"),
+                step: k as u64 + 1,
+            };
+            params.descend(&loss, &adam);
+            for key in ["weight", "bias"] {
+                let after = w.get(&format!("layer.{key}"));
+                assert_tensor(&what, after, &step["params_after"][key], tolerance(&file, "params"));
+            }
+        }
+        w.get("layer.mask").shallow_clone().copy_(&tensor(&file["inputs"]["swap_mask"], F32));
+        let y = net::sparse(w, "layer", "layer.mask", &tensor(&file["inputs"]["x"][0], F32));
+        let expected = &file["outputs"]["after_mask_swap"];
+        assert_tensor(&name, &y, expected, tolerance(&file, "forward"));
+    }
+}
+
+#[test]
+fn the_liquid_cell_and_its_gradients_through_time_are_the_originals() {
+    for (name, file) in of_kind("velora_cfc_cell") {
+        let leaves = leaves(&file["params"], "", &rename, F32);
+        let w = network(&leaves);
+        let mut h = tensor(&file["inputs"]["h0"], F32);
+        let x: Vec<_> = list(&file["inputs"]["x"]).iter().map(|x| tensor(x, F32)).collect();
+        let mut loss = Tensor::zeros([], (F32, Device::Cpu));
+        let mut last = None;
+        for (k, x) in x.iter().enumerate() {
+            let (y, next) = net::liquid_cell(&w, x, &h);
+            let (forward, outputs) = (tolerance(&file, "forward"), &file["outputs"]);
+            assert_tensor(&name, &y, &outputs["y"][k], forward);
+            assert_tensor(&name, &next, &outputs["hidden"][k], forward);
+            loss += y.square().mean(F32);
+            h = next;
+            last = Some(y);
+        }
+        loss += (tensor(&file["inputs"]["c"], F32) * last.unwrap()).sum(F32);
+        assert_tensor(&name, &loss, &file["outputs"]["loss"], tolerance(&file, "loss"));
+        let grads = (&file["outputs"]["grads"], "");
+        let named = |golden: &str| rename(golden).filter(|_| golden != "x0");
+        assert_gradients(&name, &loss, &leaves, grads, &named, tolerance(&file, "grad"));
+    }
+}
+
+#[test]
+fn the_liquid_policy_acts_as_the_original_over_time() {
+    for (name, file) in of_kind("velora_actor") {
+        let config = &file["config"];
+        let bound = |key: &str| config[key].as_f64().unwrap() as f32;
+        let arch = PolicyArch {
+            obs_dim: size(&config["num_obs"]),
+            act_dim: size(&config["num_actions"]),
+            body: Body::Liquid { neurons: size(&config["n_neurons"]), wiring_seed: 0 },
+            head: Head::Gaussian {
+                log_std: LogStd::Conditioned {
+                    min: bound("log_std_min"),
+                    max: bound("log_std_max"),
+                },
+                mean_bound: None,
+            },
+            obs_clip: None,
+        };
+        let leaves = leaves(
+            &file["params"],
+            "actor.",
+            &|n| rename(n).filter(|n| !n.contains("action")),
+            F32,
+        );
+        assert_complete(&name, &leaves, &arch.tensor_layout());
+        let w = network(&leaves);
+        let scale = tensor(&file["params"]["actor.action_scale"], F32);
+        let bias = tensor(&file["params"]["actor.action_bias"], F32);
+        let squash = Squash {
+            correction: TanhCorrection::Millionth,
+            units: ActionUnits::Env,
+            scale: scale.shallow_clone(),
+        };
+        let mut noise = list(&file["noise"]).iter();
+        for (r, run) in list(&file["inputs"]["runs"]).iter().enumerate() {
+            let rows = run["obs"][0]["shape"][0].as_i64().unwrap();
+            let given = &run["initial_hidden"];
+            let mut state =
+                if given.is_null() { zeros(rows, arch.state_dim()) } else { tensor(given, F32) };
+            for (k, obs) in list(&run["obs"]).iter().enumerate() {
+                let what = format!("{name}, run {r}, step {k}");
+                let expected = &file["outputs"]["runs"][r]["steps"][k];
+                let check = |got: &Tensor, key: &str, kind: &str| {
+                    let expected_tensor = &expected[key];
+                    assert_tensor(
+                        &format!("{what}, {key}"),
+                        got,
+                        expected_tensor,
+                        tolerance(&file, kind),
+                    );
+                };
+                let obs = tensor(obs, F32).unsqueeze(1);
+                let passed = policy::unroll(&arch, &w, &obs, &state, 0);
+                let at = gaussian(&arch, &w, &passed.out);
+                let drawn = sample(&at, &tensor(noise.next().unwrap(), F32).unsqueeze(1), &squash);
+                check(&passed.out, "raw_output", "forward");
+                check(&(at.mu.tanh() * &scale + &bias), "predict_action", "forward");
+                check(&(&drawn.action * &scale + &bias), "action", "forward");
+                check(&passed.after, "hidden", "forward");
+                check(&drawn.log_prob, "log_prob", "log_prob");
+                state = passed.after.squeeze_dim(1);
+            }
+        }
+    }
+}
+
+#[test]
+fn wired_critics_are_the_originals() {
+    for (name, file) in of_kind("velora_critics") {
+        let config = &file["config"];
+        let (neurons, obs_dim) = (size(&config["n_neurons"]), size(&config["num_obs"]));
+        let actions = [size(&config["num_actions"]), size(&config["num_discrete_actions"])];
+        let liquid = Body::Liquid { neurons, wiring_seed: 0 };
+        let ncp = Body::Ncp { neurons, wiring_seed: 0 };
+        for (role, body, kind) in [
+            ("critic", &liquid, CriticKind::Q),
+            ("critic_ncp", &ncp, CriticKind::Q),
+            ("critic_discrete", &liquid, CriticKind::VectorQ),
+            ("critic_ncp_discrete", &ncp, CriticKind::VectorQ),
+        ] {
+            let what = format!("{name}, {role}");
+            let act_dim = actions[usize::from(kind == CriticKind::VectorQ)];
+            let arch = CriticArch { obs_dim, act_dim, body: body.clone(), kind };
+            let leaves = leaves(&file["params"], &format!("{role}."), &rename, F32);
+            assert_complete(&what, &leaves, &arch.tensor_layout());
+            let w = network(&leaves);
+            let recurrent = arch.body.state_dim(arch.outputs()) > 0;
+            let given = tensor(&file["inputs"]["initial_hidden"], F32);
+            let mut state = if recurrent { given } else { zeros(given.size()[0], 0) };
+            for (k, expected) in list(&file["outputs"][role]).iter().enumerate() {
+                let obs = tensor(&file["inputs"]["obs"][k], F32).unsqueeze(1);
+                let act = tensor(&file["inputs"]["act"][k], F32).unsqueeze(1);
+                let q = critic::values(&arch, &w, &obs, &act, &state.unsqueeze(1));
+                assert_tensor(&what, &q, &expected["q"], tolerance(&file, "forward"));
+                if recurrent {
+                    let x = if kind == CriticKind::Q { Tensor::cat(&[obs, act], -1) } else { obs };
+                    state = net::step(&arch.body, &w, &x.squeeze_dim(1), &state, None).1;
+                    let forward = tolerance(&file, "forward");
+                    assert_tensor(&what, &state, &expected["hidden"], forward);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn closed_form_cells_with_elapsed_time_are_the_originals() {
+    for (name, file) in of_kind("ncps_cfc_cell") {
+        let config = &file["config"];
+        let body = Body::Cfc {
+            hidden: size(&config["hidden_size"]),
+            mode: mode(config),
+            backbone: vec![size(&config["backbone_units"]); size(&config["backbone_layers"])],
+            mixed_memory: false,
+        };
+        let leaves = leaves(&file["params"], "", &rename, F32);
+        let mut layout = common::policy::layout::TensorLayout::default();
+        body.push_tensors(&mut layout, size(&config["input_size"]), 0);
+        assert_complete(&name, &leaves, &layout);
+        let w = network(&leaves);
+        let mut h = tensor(&file["inputs"]["h0"], F32);
+        let mut loss = Tensor::zeros([], (F32, Device::Cpu));
+        for (k, x) in list(&file["inputs"]["x"]).iter().enumerate() {
+            let elapsed = tensor(&file["inputs"]["elapsed"][k], F32);
+            h = net::step(&body, &w, &tensor(x, F32), &h, Some(&elapsed)).1;
+            let forward = tolerance(&file, "forward");
+            assert_tensor(&format!("{name}, step {k}"), &h, &file["outputs"]["hidden"][k], forward);
+            loss += h.square().mean(F32);
+        }
+        loss += (tensor(&file["inputs"]["c"], F32) * h).sum(F32);
+        assert_tensor(&name, &loss, &file["outputs"]["loss"], tolerance(&file, "loss"));
+        let grads = (&file["outputs"]["grads"], "");
+        assert_gradients(&name, &loss, &leaves, grads, &rename, tolerance(&file, "grad"));
+    }
+}
+
+#[test]
+fn closed_form_sequences_with_memory_and_projection_are_the_originals() {
+    for (name, file) in of_kind("ncps_cfc_sequence") {
+        let config = &file["config"];
+        let mixed_memory = config["mixed_memory"].as_bool().unwrap();
+        let body = Body::Cfc {
+            hidden: size(&config["units"]),
+            mode: mode(config),
+            backbone: vec![size(&config["backbone_units"]); size(&config["backbone_layers"])],
+            mixed_memory,
+        };
+        let leaves = leaves(&file["params"], "", &rename, F32);
+        let w = network(&leaves);
+        let inputs = &file["inputs"];
+        let h = tensor(&inputs["h0"], F32);
+        let state = if mixed_memory { Tensor::cat(&[h, tensor(&inputs["c0"], F32)], 1) } else { h };
+        let passed = net::unroll(&body, &w, &tensor(&inputs["x"], F32), &state, 0);
+        let projected = !config["proj_size"].is_null();
+        let out =
+            if projected { net::linear(&w, "fc", &passed.out) } else { passed.out.shallow_clone() };
+        check_sequence(&name, &file, &out, &passed.after, &leaves);
+    }
+}
+
+#[test]
+fn closed_form_cells_on_a_wiring_are_the_originals() {
+    for (name, file) in of_kind("ncps_wired_cfc") {
+        let config = &file["config"];
+        let body =
+            Body::WiredCfc { units: size(&config["units"]), mode: mode(config), wiring_seed: 0 };
+        let leaves = leaves(&file["params"], "", &rename, F32);
+        let (input, outputs) = (size(&config["input_size"]), size(&config["output_size"]));
+        let mut layout = common::policy::layout::TensorLayout::default();
+        body.push_tensors(&mut layout, input, outputs);
+        body.push_buffers(&mut layout, input, outputs);
+        assert_complete(&name, &leaves, &layout);
+        let (x, h) = (tensor(&file["inputs"]["x"], F32), tensor(&file["inputs"]["h0"], F32));
+        let passed = net::unroll(&body, &network(&leaves), &x, &h, 0);
+        check_sequence(&name, &file, &passed.out, &passed.after, &leaves);
+    }
+}
+
+/// Outputs (B, T, out), the last hidden state, mean(output²) and its gradients.
+fn check_sequence(
+    name: &str,
+    file: &Value,
+    out: &Tensor,
+    after: &Tensor,
+    leaves: &[(String, Tensor)],
+) {
+    let outputs = &file["outputs"];
+    let last = after.select(1, after.size()[1] - 1);
+    let hidden = last.narrow(1, 0, outputs["hidden"]["shape"][1].as_i64().unwrap());
+    assert_tensor(name, out, &outputs["output"], tolerance(file, "forward"));
+    assert_tensor(name, &hidden, &outputs["hidden"], tolerance(file, "forward"));
+    let loss = out.square().mean(F32);
+    assert_tensor(name, &loss, &outputs["loss"], tolerance(file, "loss"));
+    let grads = (&outputs["grads"], "");
+    assert_gradients(name, &loss, leaves, grads, &rename, tolerance(file, "grad"));
+}
+
+/// A Gaussian policy as the file's configuration says, on the given body.
+fn gaussian_policy(config: &Value, body: Body) -> PolicyArch {
+    let unbounded = config["unbounded"].as_bool().unwrap();
+    let max_action = config["max_action_effective"].as_f64().or(config["max_action"].as_f64());
+    let conditioned = config["conditioned_sigma"].as_bool().unwrap();
+    PolicyArch {
+        obs_dim: size(&config["obs_dim"]),
+        act_dim: size(&config["act_dim"]),
+        body,
+        head: Head::Gaussian {
+            log_std: if conditioned {
+                LogStd::Conditioned { min: -20.0, max: 2.0 }
+            } else {
+                LogStd::Free
+            },
+            mean_bound: (!unbounded).then(|| max_action.unwrap() as f32),
+        },
+        obs_clip: None,
+    }
+}
+
+#[test]
+fn gaussian_heads_of_every_kind_are_the_originals() {
+    for (name, file) in of_kind("tianshou_actor_prob") {
+        let config = &file["config"];
+        let layers = mlp(&sizes(&config["hidden"]), activation(&config["activation"]));
+        let head_hidden = sizes(&config["head_hidden"]);
+        let arch = gaussian_policy(config, Body::Mlp(layers.clone()));
+        // Layers of a head's own: `{head}.{i}`, the last of them the head itself.
+        let split = |golden: &str| {
+            let head = golden.split_once(".model.").filter(|_| !golden.starts_with("preprocess"));
+            let (head, rest) = head?;
+            let (k, field) = rest.split_once('.')?;
+            let i = k.parse::<usize>().ok()? / 2;
+            let head = if head == "mu" { "mu" } else { "log_std" };
+            let last = i == head_hidden.len();
+            Some(if last { format!("{head}.{field}") } else { format!("{head}_own.{i}.{field}") })
+        };
+        let renamed = |golden: &str| split(golden).or_else(|| rename(golden));
+        let leaves = leaves(&file["params"], "", &renamed, F32);
+        let w = network(&leaves);
+        let obs = tensor(&file["inputs"]["obs"], F32).unsqueeze(1);
+        let raw = if head_hidden.is_empty() {
+            assert_complete(&name, &leaves, &arch.tensor_layout());
+            policy::unroll(&arch, &w, &obs, &zeros(obs.size()[0], 0), 0).out
+        } else {
+            let own = mlp(&head_hidden, activation(&config["head_activation"]));
+            let features = net::mlp(&w, "trunk", &layers, &obs);
+            let head = |head: &str| {
+                net::linear(&w, head, &net::mlp(&w, &format!("{head}_own"), &own, &features))
+            };
+            match arch.head {
+                Head::Gaussian { log_std: LogStd::Free, .. } => head("mu"),
+                _ => Tensor::cat(&[head("mu"), head("log_std")], -1),
+            }
+        };
+        let Gaussian { mu, log_std } = gaussian(&arch, &w, &raw);
+        let (mu, log_std) = (mu.squeeze_dim(1), log_std.squeeze_dim(1));
+        let outputs = &file["outputs"];
+        assert_tensor(&name, &mu, &outputs["mu"], tolerance(&file, "forward"));
+        assert_tensor(&name, &log_std.exp(), &outputs["sigma"], tolerance(&file, "forward"));
+        let c = |key: &str| tensor(&file["inputs"][key], F32);
+        let loss = (c("c_mu") * mu).sum(F32) + (c("c_ln_sigma") * log_std).sum(F32);
+        assert_tensor(&name, &loss, &outputs["loss"], tolerance(&file, "loss"));
+        let grads = (&outputs["grads"], "");
+        assert_gradients(&name, &loss, &leaves, grads, &renamed, tolerance(&file, "grad"));
+    }
+}
+
+/// Layers after the first network: `last.model.{2i}` goes on as `{trunk}.{first + i}`, the last of them as `last`.
+fn going_on(golden: &str, names: Names<'_>, first: usize, hidden: usize) -> Option<String> {
+    let Some((k, field)) = golden.strip_prefix("last.model.").and_then(|g| g.split_once('.'))
+    else {
+        return ours(golden, names);
+    };
+    let i = k.parse::<usize>().unwrap() / 2;
+    let layer = format!("{}.{}", names.trunk, first + i);
+    Some(format!("{}.{field}", if i == hidden { names.last } else { &layer }))
+}
+
+#[test]
+fn deterministic_policies_are_the_originals() {
+    for (name, file) in of_kind("tianshou_actor") {
+        let config = &file["config"];
+        assert_eq!(config["activation"], config["head_activation"], "{name}: one body");
+        let (hidden, own) = (sizes(&config["hidden"]), sizes(&config["head_hidden"]));
+        let bound = config["max_action"].as_f64().unwrap();
+        let all = [hidden.as_slice(), &own].concat();
+        let arch = PolicyArch {
+            obs_dim: size(&config["obs_dim"]),
+            act_dim: size(&config["act_dim"]),
+            body: Body::Mlp(mlp(&all, activation(&config["activation"]))),
+            head: Head::Deterministic { bound: bound as f32 },
+            obs_clip: None,
+        };
+        let renamed = |golden: &str| going_on(golden, POLICY, hidden.len(), own.len());
+        let leaves = leaves(&file["params"], "", &renamed, F32);
+        assert_complete(&name, &leaves, &arch.tensor_layout());
+        let obs = tensor(&file["inputs"]["obs"], F32).unsqueeze(1);
+        let raw = policy::unroll(&arch, &network(&leaves), &obs, &zeros(obs.size()[0], 0), 0).out;
+        let action = raw.squeeze_dim(1).tanh() * bound;
+        assert_tensor(&name, &action, &file["outputs"]["action"], tolerance(&file, "forward"));
+        let loss = (tensor(&file["inputs"]["c"], F32) * action).sum(F32);
+        assert_tensor(&name, &loss, &file["outputs"]["loss"], tolerance(&file, "loss"));
+        let grads = (&file["outputs"]["grads"], "");
+        assert_gradients(&name, &loss, &leaves, grads, &renamed, tolerance(&file, "grad"));
+    }
+}
+
+#[test]
+fn critics_are_the_originals_wherever_the_action_joins() {
+    for (name, file) in of_kind("tianshou_critic") {
+        let config = &file["config"];
+        let late = config["apply_preprocess_net_to_obs_only"].as_bool().unwrap();
+        let (hidden, own) = (sizes(&config["hidden"]), sizes(&config["head_hidden"]));
+        let activation = activation(&config["activation"]);
+        assert_eq!(config["activation"], config["head_activation"], "{name}: one body");
+        let all = [hidden.as_slice(), &own].concat();
+        let arch =
+            CriticArch::mlp(size(&config["obs_dim"]), size(&config["act_dim"]), &all, activation);
+        let last = format!("layers.{}", all.len());
+        let names = Names { trunk: "layers", last: &last };
+        let renamed = |golden: &str| going_on(golden, names, hidden.len(), own.len());
+        let mut leaves = leaves(&file["params"], "", &renamed, F32);
+        let w: Weights = network(&leaves);
+        let obs = tensor(&file["inputs"]["obs"], F32);
+        let act = tensor(&file["inputs"]["act"], F32).set_requires_grad(true);
+        let q = if late {
+            let features = net::mlp(&w, "layers", &mlp(&hidden, activation), &obs);
+            let joined = Tensor::cat(&[&features, &act], 1);
+            let own = (hidden.len()..all.len()).fold(joined, |x, i| {
+                net::activate(activation, &net::linear(&w, &format!("layers.{i}"), &x))
+            });
+            net::linear(&w, &last, &own)
+        } else {
+            assert_complete(&name, &leaves, &arch.tensor_layout());
+            let none = zeros(obs.size()[0], 0).unsqueeze(1);
+            critic::values(&arch, &w, &obs.unsqueeze(1), &act.unsqueeze(1), &none)
+        };
+        assert_tensor(&name, &q, &file["outputs"]["q"], tolerance(&file, "forward"));
+        let loss = (tensor(&file["inputs"]["c"], F32) * q).sum(F32);
+        assert_tensor(&name, &loss, &file["outputs"]["loss"], tolerance(&file, "loss"));
+        leaves.push(("act".to_owned(), act));
+        let grads = (&file["outputs"]["grads"], "");
+        let with_action =
+            |golden: &str| if golden == "act" { Some("act".to_owned()) } else { renamed(golden) };
+        assert_gradients(&name, &loss, &leaves, grads, &with_action, tolerance(&file, "grad"));
+    }
+}
+
+#[test]
+fn recurrent_policies_are_the_originals_over_calls_and_windows() {
+    for (name, file) in of_kind("tianshou_recurrent_actor_prob") {
+        let config = &file["config"];
+        let (layers, hidden) = (size(&config["layer_num"]), size(&config["hidden_layer_size"]));
+        let arch = gaussian_policy(config, Body::Lstm { layers, hidden });
+        let leaves = leaves(&file["params"], "", &rename, F32);
+        assert_complete(&name, &leaves, &arch.tensor_layout());
+        let w = network(&leaves);
+        let mut state: Option<Tensor> = None;
+        for (k, obs) in list(&file["inputs"]["obs"]).iter().enumerate() {
+            let expected = &file["outputs"]["calls"][k];
+            let obs = tensor(obs, F32);
+            let obs = if obs.dim() == 2 { obs.unsqueeze(1) } else { obs };
+            let before = state.unwrap_or_else(|| zeros(obs.size()[0], arch.state_dim()));
+            let passed = policy::unroll(&arch, &w, &obs, &before, 0);
+            let last = obs.size()[1] - 1;
+            let at = gaussian(&arch, &w, &passed.out.narrow(1, last, 1));
+            let after = passed.after.select(1, last);
+            let forward = tolerance(&file, "forward");
+            let check = |got: &Tensor, key: &str| {
+                assert_tensor(&format!("{name}, call {k}, {key}"), got, &expected[key], forward);
+            };
+            check(&at.mu, "mu");
+            check(&at.log_std.exp(), "sigma");
+            let half = i64::try_from(layers * hidden).unwrap();
+            check(&after.narrow(1, 0, half), "hidden");
+            check(&after.narrow(1, half, half), "cell");
+            state = Some(after);
+        }
+    }
+}
+
+#[test]
+fn a_recurrent_critic_is_the_original_with_gradients_through_the_window() {
+    for (name, file) in of_kind("tianshou_recurrent_critic") {
+        let config = &file["config"];
+        let (layers, hidden) = (size(&config["layer_num"]), size(&config["hidden_layer_size"]));
+        let arch = CriticArch {
+            obs_dim: size(&config["obs_dim"]),
+            act_dim: size(&config["act_dim"]),
+            body: Body::Lstm { layers, hidden },
+            kind: CriticKind::Q,
+        };
+        let renamed = |golden: &str| ours(golden, Names { trunk: "layers", last: "q" });
+        let leaves = leaves(&file["params"], "", &renamed, F32);
+        assert_complete(&name, &leaves, &arch.tensor_layout());
+        let w = network(&leaves);
+        let (obs, act) = (tensor(&file["inputs"]["obs"], F32), tensor(&file["inputs"]["act"], F32));
+        let last = obs.size()[1] - 1;
+        let memory = critic::remember(&arch, &w, &obs, &act, 0);
+        let states = memory.before.narrow(1, last, 1);
+        let q = critic::values(&arch, &w, &obs.narrow(1, last, 1), &act.unsqueeze(1), &states);
+        assert_tensor(&name, &q, &file["outputs"]["q"], tolerance(&file, "forward"));
+        let loss = (tensor(&file["inputs"]["c"], F32) * q).sum(F32);
+        assert_tensor(&name, &loss, &file["outputs"]["loss"], tolerance(&file, "loss"));
+        let grads = (&file["outputs"]["grads"], "");
+        assert_gradients(&name, &loss, &leaves, grads, &renamed, tolerance(&file, "grad"));
+    }
+}
+
+#[test]
+fn sampled_and_deterministic_actions_with_their_densities_are_the_originals() {
+    for (name, file) in of_kind("tianshou_sac_forward") {
+        let config = &file["config"];
+        let layers = mlp(&sizes(&config["hidden"]), activation(&config["activation"]));
+        let arch = gaussian_policy(config, Body::Mlp(layers));
+        let leaves = leaves(&file["params"], "actor.", &rename, F32);
+        let w = network(&leaves);
+        let obs = tensor(&file["inputs"]["obs"], F32).unsqueeze(1);
+        let raw = policy::unroll(&arch, &w, &obs, &zeros(obs.size()[0], 0), 0).out;
+        let at = gaussian(&arch, &w, &raw);
+        let squash = Squash {
+            correction: TanhCorrection::F32Eps,
+            units: ActionUnits::Normalised,
+            scale: Tensor::from(1.0_f32),
+        };
+        let outputs = &file["outputs"];
+        assert_tensor(&name, &at.mu, &outputs["mu"], tolerance(&file, "forward"));
+        assert_tensor(&name, &at.log_std.exp(), &outputs["sigma"], tolerance(&file, "forward"));
+        let noise = tensor(&file["noise"][0], F32).unsqueeze(1);
+        for (key, noise) in [("train", &noise), ("eval", &noise.zeros_like())] {
+            let drawn = sample(&at, noise, &squash);
+            let expected = &outputs[key];
+            assert_tensor(&name, &drawn.action, &expected["action"], tolerance(&file, "forward"));
+            assert_tensor(
+                &name,
+                &drawn.log_prob,
+                &expected["log_prob"],
+                tolerance(&file, "log_prob"),
+            );
+        }
+    }
+}
+
+#[test]
+fn a_policy_with_separate_heads_and_its_critics_are_the_originals() {
+    for (name, file) in of_kind("arlbench_actor_critic") {
+        let config = &file["config"];
+        let hidden = [size(&config["hidden_size"]); 2];
+        let activation = activation(&config["activation"]);
+        let (obs_dim, act_dim) = (size(&config["obs_dim"]), size(&config["act_dim"]));
+        let arch = PolicyArch::mlp_gaussian((obs_dim, act_dim), &hidden, activation, (-20.0, 2.0));
+        let actor = leaves(&file["params"], "actor.", &rename, F32);
+        assert_complete(&name, &actor, &arch.tensor_layout());
+        let w = network(&actor);
+        let obs = tensor(&file["inputs"]["obs"], F32).unsqueeze(1);
+        let none = zeros(obs.size()[0], 0);
+        let at = gaussian(&arch, &w, &policy::unroll(&arch, &w, &obs, &none, 0).out);
+        let squash = Squash {
+            correction: TanhCorrection::Exact,
+            units: ActionUnits::Normalised,
+            scale: Tensor::from(1.0_f32),
+        };
+        let drawn = sample(&at, &tensor(&file["noise"][0], F32).unsqueeze(1), &squash);
+        let outputs = &file["outputs"];
+        let forward = tolerance(&file, "forward");
+        assert_tensor(&name, &at.mu, &outputs["mean"], forward);
+        assert_tensor(&name, &at.log_std.exp(), &outputs["std"], forward);
+        assert_tensor(&name, &at.mu.tanh(), &outputs["mode"], forward);
+        assert_tensor(&name, &drawn.action, &outputs["action"], forward);
+        assert_tensor(&name, &drawn.log_prob, &outputs["log_prob"], tolerance(&file, "log_prob"));
+        let critic = CriticArch::mlp(obs_dim, act_dim, &hidden, activation);
+        let names = Names { trunk: "layers", last: "layers.2" };
+        let act = tensor(&file["inputs"]["act"], F32).unsqueeze(1);
+        let q = ["critic1.", "critic2."].map(|role| {
+            let w = network(&leaves(&file["params"], role, &|golden| ours(golden, names), F32));
+            critic::values(&critic, &w, &obs, &act, &none.unsqueeze(1))
+        });
+        assert_tensor(&name, &Tensor::stack(&q, 0), &outputs["q"], forward);
+    }
+}
+
+#[test]
+fn the_exact_correction_does_not_cancel_where_the_action_is_saturated() {
+    let at = Gaussian {
+        mu: Tensor::from_slice(&[-30.0_f32, -12.0, 0.0, 12.0, 30.0]).reshape([5, 1, 1]),
+        log_std: Tensor::zeros([5, 1, 1], (F32, Device::Cpu)),
+    };
+    let squash = Squash {
+        correction: TanhCorrection::Exact,
+        units: ActionUnits::Normalised,
+        scale: Tensor::from(1.0_f32),
+    };
+    let got = values(&sample(&at, &at.mu.zeros_like(), &squash).log_prob);
+    let normal = -0.5 * (2.0 * std::f64::consts::PI).ln();
+    for (got, u) in got.iter().zip([-30.0_f64, -12.0, 0.0, 12.0, 30.0]) {
+        let slope = 2.0 * (2.0_f64.ln() - u.abs() - (-2.0 * u.abs()).exp().ln_1p());
+        let expected = normal - slope;
+        assert!(
+            (got - expected).abs() <= 1e-6 * expected.abs().max(1.0),
+            "u = {u}: {got}, {expected}"
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! What the tests of the autograd backend share: golden tensors under our names.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use crate::golden::numbers;
+use common::policy::arch::Activation;
+use learner::torch::graph::params::Weights;
+use serde_json::Value;
+use tch::{Kind, Tensor};
+
+/// Names of one network's own choosing.
+#[derive(Clone, Copy)]
+pub(crate) struct Names<'a> {
+    /// Of its hidden layers.
+    pub(crate) trunk: &'a str,
+    /// Of its output layer.
+    pub(crate) last: &'a str,
+}
+
+pub(crate) const POLICY: Names<'_> = Names { trunk: "trunk", last: "action" };
+
+/// Our name of a golden file's tensor, its role stripped; `None` for what is no tensor of a network of ours.
+pub(crate) fn ours(name: &str, names: Names<'_>) -> Option<String> {
+    let name = name.strip_prefix("rnn_cell.").unwrap_or(name);
+    let (stem, field) = name.rsplit_once('.').unwrap_or(("", name));
+    if let Some(rest) = field.strip_suffix("_param") {
+        return (rest == "sigma").then(|| "log_std".to_owned());
+    }
+    if stem == "nn" {
+        let (field, layer) = field.rsplit_once("_l")?;
+        return Some(format!("lstm.{layer}.{field}"));
+    }
+    let field = if field == "sparsity_mask" { "mask" } else { field };
+    let stem = match stem.strip_prefix("ncp.command.").unwrap_or(stem) {
+        "" => {
+            return match field {
+                "A" => Some("a".to_owned()),
+                "w_tau" => Some("w_tau".to_owned()),
+                "effective_mask" => Some("command.mask".to_owned()),
+                _ => None,
+            };
+        }
+        "ncp.inter" | "ncp.ncp.0" => "inter".to_owned(),
+        "ncp.command" | "ncp.ncp.2" => "command".to_owned(),
+        "ncp.motor" | "ncp.ncp.4" => "motor".to_owned(),
+        "g_head" => "g".to_owned(),
+        "h_head" => "h".to_owned(),
+        "f_head_to_g" => "f_to_g".to_owned(),
+        "f_head_to_h" => "f_to_h".to_owned(),
+        "mu.model.0" | "mean_out_layer" => "mu".to_owned(),
+        "sigma.model.0" | "sigma" | "log_std_out_layer" => "log_std".to_owned(),
+        "fc2" | "critic_out" => names.last.to_owned(),
+        "lstm.input_map" => "lstm.input".to_owned(),
+        "lstm.recurrent_map" => "lstm.recurrent".to_owned(),
+        stem => counted(stem, names).unwrap_or_else(|| stem.replace("layer_", "layer.")),
+    };
+    Some(format!("{stem}.{field}"))
+}
+
+/// Layers that carry a number.
+fn counted(stem: &str, names: Names<'_>) -> Option<String> {
+    let number = |prefix: &str| stem.strip_prefix(prefix)?.parse::<usize>().ok();
+    let trunk = |i: usize| format!("{}.{i}", names.trunk);
+    if let Some(k) = number("preprocess.model.model.") {
+        return Some(trunk(k / 2));
+    }
+    if let Some(k) = number("backbone.") {
+        return Some(format!("backbone.{}", k / 2));
+    }
+    if let Some(k) = number("last.model.") {
+        return (k == 0).then(|| names.last.to_owned());
+    }
+    number("dense").or_else(|| number("critic")).or_else(|| number("layers.")).map(trunk)
+}
+
+/// A golden tensor; a plain number is one without dimensions.
+pub(crate) fn tensor(value: &Value, kind: Kind) -> Tensor {
+    let data = Tensor::from_slice(&numbers(value));
+    // The digits of an f32 stand for the f32.
+    let data = if value["dtype"] == "f32" { data.to_kind(Kind::Float) } else { data };
+    data.to_kind(kind).reshape(shape(value).as_slice())
+}
+
+fn shape(value: &Value) -> Vec<i64> {
+    value["shape"]
+        .as_array()
+        .map_or_else(Vec::new, |shape| shape.iter().map(|side| side.as_i64().unwrap()).collect())
+}
+
+/// Tensors whose golden names begin with `role`, renamed by `rename`, with gradients but for masks.
+pub(crate) fn leaves(
+    params: &Value,
+    role: &str,
+    rename: &dyn Fn(&str) -> Option<String>,
+    kind: Kind,
+) -> Vec<(String, Tensor)> {
+    let tensors = params.as_object().unwrap().iter();
+    tensors
+        .filter_map(|(name, value)| {
+            let name = rename(name.strip_prefix(role)?)?;
+            let one_row = matches!(name.as_str(), "a" | "w_tau" | "log_std");
+            let leaf = tensor(value, kind);
+            let leaf = if one_row { leaf.reshape([-1]) } else { leaf };
+            let trained = !name.ends_with("mask");
+            Some((name, leaf.set_requires_grad(trained)))
+        })
+        .collect()
+}
+
+/// A network of such leaves, which share their gradients.
+pub(crate) fn network(leaves: &[(String, Tensor)]) -> Weights {
+    leaves.iter().map(|(name, leaf)| (name.clone(), leaf.shallow_clone())).collect()
+}
+
+/// Compares the gradients of the loss with the file's, all of them.
+pub(crate) fn assert_gradients(
+    what: &str,
+    loss: &Tensor,
+    leaves: &[(String, Tensor)],
+    (expected, role): (&Value, &str),
+    rename: &dyn Fn(&str) -> Option<String>,
+    tolerance: f64,
+) {
+    let trained: Vec<_> = leaves.iter().filter(|(_, leaf)| leaf.requires_grad()).collect();
+    let inputs: Vec<&Tensor> = trained.iter().map(|(_, leaf)| leaf).collect();
+    let gradients = Tensor::run_backward(&[loss], &inputs, true, false);
+    let mut compared = 0;
+    for (name, expected) in expected.as_object().unwrap() {
+        let Some(name) = name.strip_prefix(role).and_then(rename) else { continue };
+        let at = trained.iter().position(|(ours, _)| *ours == name);
+        let at = at.unwrap_or_else(|| panic!("{what}: no tensor {name}"));
+        assert_tensor(&format!("{what}, gradient of {name}"), &gradients[at], expected, tolerance);
+        compared += 1;
+    }
+    assert_eq!(compared, trained.len(), "{what}: gradients in the file");
+}
+
+/// |got - expected| <= tolerance * max(1, |expected|), element by element.
+pub(crate) fn assert_tensor(what: &str, got: &Tensor, expected: &Value, tolerance: f64) {
+    let got = values(got);
+    let expected = numbers(expected);
+    assert_eq!(got.len(), expected.len(), "{what}: length");
+    for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
+        let error = (got - expected).abs();
+        assert!(
+            error <= tolerance * expected.abs().max(1.0), // false for NaN
+            "{what}[{i}]: {got}, expected {expected}, off by {error:e}, tolerance {tolerance:e}"
+        );
+    }
+}
+
+/// All elements in f64.
+pub(crate) fn values(tensor: &Tensor) -> Vec<f64> {
+    let tensor = tensor.detach().to_kind(Kind::Double).contiguous();
+    let mut values = vec![0.0; tensor.numel()];
+    tensor.copy_data(&mut values, tensor.numel());
+    values
+}
+
+pub(crate) fn size(value: &Value) -> usize {
+    usize::try_from(value.as_u64().unwrap()).unwrap()
+}
+
+pub(crate) fn sizes(value: &Value) -> Vec<usize> {
+    value.as_array().unwrap().iter().map(size).collect()
+}
+
+pub(crate) fn activation(value: &Value) -> Activation {
+    match value.as_str().unwrap() {
+        "relu" => Activation::Relu,
+        "tanh" => Activation::Tanh,
+        other => panic!("activation {other}"),
+    }
+}
+
+/// The file's tolerance, by its key or by the README's default.
+pub(crate) fn tolerance(file: &Value, key: &str) -> f64 {
+    let default = if key == "forward" { 1e-6 } else { 1e-5 };
+    file["tolerance"][key].as_f64().unwrap_or(default)
+}

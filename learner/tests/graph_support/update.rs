@@ -1,0 +1,301 @@
+//! Golden updates: one model through a file's consecutive updates.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use crate::graph_support::{Names, assert_tensor, ours, tensor, tolerance, values};
+use common::policy::arch::Head;
+use common::policy::layout::TensorLayout;
+use learner::torch::graph::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, exact};
+use learner::torch::graph::discrete_sac::DiscreteSac;
+use learner::torch::graph::params::{Params, Values, Weights};
+use learner::torch::graph::sac::Sac;
+use learner::trainer::{self, PriorityRule, TrainerConfig};
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+/// What an update's batch is made of, as the files name it.
+pub(crate) struct Columns<'a> {
+    pub(crate) obs: &'a Value,
+    /// In the units that the critics see.
+    pub(crate) action: &'a Value,
+    pub(crate) reward: &'a Value,
+    pub(crate) discount: Vec<f64>,
+    pub(crate) next_obs: &'a Value,
+    /// Before the observation (zeros where the file has none) and before the next one; absent for feed-forward policies.
+    pub(crate) states: Option<[&'a Value; 2]>,
+    pub(crate) weight: &'a Value,
+}
+
+/// One golden file with what it trains.
+pub(crate) struct Case<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) file: &'a Value,
+    pub(crate) config: TrainerConfig,
+    /// The file's, where f32 does not hold it.
+    pub(crate) target_entropy: Option<f64>,
+    /// Starting temperature, where the file's parameters have none.
+    pub(crate) alpha: Option<f64>,
+    /// Names of the output layers of policy and critics.
+    pub(crate) last: [&'a str; 2],
+    pub(crate) tolerances: [(&'static str, f64); 3],
+}
+
+impl<'a> Case<'a> {
+    /// With the file's tolerances for f32.
+    pub(crate) fn new(name: &'a str, file: &'a Value, config: TrainerConfig) -> Self {
+        let tolerances = ["loss", "grad", "params"].map(|key| (key, tolerance(file, key)));
+        let target_entropy = file["config"]["target_entropy"].as_f64();
+        Self { name, file, config, target_entropy, alpha: None, last: ["logits", "q"], tolerances }
+    }
+
+    fn tolerance(&self, key: &str) -> f64 {
+        self.tolerances.iter().find(|(name, _)| *name == key).unwrap().1
+    }
+
+    /// Runs every update and compares losses, priorities, gradients and parameters.
+    pub(crate) fn check(&self, kind: Kind, columns: &dyn Fn(usize) -> Columns<'a>) {
+        let place = (kind, Device::Cpu);
+        let model = Model::sac(&self.config, place);
+        let mut algorithm: Box<dyn Algorithm> = match self.config.algorithm {
+            trainer::Algorithm::DiscreteSac(loss) => Box::new(DiscreteSac::new(&self.config, loss)),
+            _ => Box::new(Sac::new(&self.config, place)),
+        };
+        algorithm.numbers().target_entropy = self.target_entropy;
+        self.load(&model);
+        let updates = self.file["outputs"]["updates"].as_array().unwrap();
+        for (k, expected) in updates.iter().enumerate() {
+            let what = format!("{} in {kind:?}, update {k}", self.name);
+            let batch = self.batch(&columns(k), kind);
+            let before = Moments::of(&model);
+            let losses = algorithm.update(&model, &batch, &self.noise(k, kind), k as u64 + 1);
+            self.check_losses(&what, &losses, &model, expected);
+            let (grad, params) = (self.tolerance("grad"), self.tolerance("params"));
+            let gradients = before.gradients(&model, exact(self.config.adam_betas.0));
+            self.compare(&what, &expected["grads"], grad, &|group, n, name| {
+                gradients.named(&self.layout(group), group, n, name)
+            });
+            self.compare(&what, &expected["params_after"], params, &|group, n, name| {
+                network(&model, group, n).get(name).shallow_clone()
+            });
+        }
+    }
+
+    fn names(&self, group: &str) -> Names<'a> {
+        let [policy, critic] = self.last;
+        if group == "actor" {
+            Names { trunk: "trunk", last: policy }
+        } else {
+            Names { trunk: "layers", last: critic }
+        }
+    }
+
+    /// Group, network in it, and our name of a golden tensor.
+    fn find(&self, golden: &str) -> Option<(&'static str, usize, String)> {
+        if golden == "log_alpha" {
+            return Some(("log_alpha", 0, golden.to_owned()));
+        }
+        let (role, rest) = golden.split_once('.')?;
+        if rest.starts_with("action_") {
+            return None;
+        }
+        let (group, n) = match role {
+            "actor" => ("actor", 0),
+            "critic1" => ("critics", 0),
+            "critic2" => ("critics", 1),
+            "target1" => ("targets", 0),
+            "target2" => ("targets", 1),
+            role => panic!("role {role}"),
+        };
+        let layout = self.layout(group);
+        let name = ours(rest, self.names(group)).unwrap_or_else(|| panic!("{golden}"));
+        // The last of a policy's or a critic's `layers.{i}` is its head.
+        let name = if layout.entry(&name).is_some() || group != "actor" {
+            name
+        } else {
+            let field = name.rsplit_once('.').unwrap().1;
+            format!("{}.{field}", self.names(group).last)
+        };
+        assert!(layout.entry(&name).is_some(), "{golden} is {name}, which is in no layout");
+        Some((group, n, name))
+    }
+
+    fn layout(&self, group: &str) -> TensorLayout {
+        match group {
+            "actor" => self.config.policy.tensor_layout(),
+            "critics" | "targets" => self.config.critic.tensor_layout(),
+            scalar => {
+                let mut layout = TensorLayout::default();
+                layout.push(scalar, &[1]);
+                layout
+            }
+        }
+    }
+
+    fn load(&self, model: &Model) {
+        let alpha = self.alpha.unwrap_or(1.0).ln();
+        let _filled = model.log_alpha.values().flat().shallow_clone().fill_(alpha);
+        let mut loaded = usize::from(self.file["params"]["log_alpha"].is_null());
+        for (golden, value) in self.file["params"].as_object().unwrap() {
+            let Some((group, n, name)) = self.find(golden) else { continue };
+            let to = network(model, group, n).get(&name).shallow_clone();
+            to.shallow_clone().copy_(&tensor(value, Kind::Double).reshape(to.size().as_slice()));
+            loaded += 1;
+        }
+        let entries = |group: &str| self.layout(group).entries.len();
+        let expected = entries("actor") + 4 * entries("critics") + 1;
+        assert_eq!(loaded, expected, "{}: tensors in the file", self.name);
+    }
+
+    fn batch(&self, columns: &Columns<'_>, kind: Kind) -> GraphBatch {
+        let b = i64::try_from(self.config.batch_size).unwrap();
+        let steps = |x: Tensor| x.reshape([b, 1, -1]).to_kind(kind);
+        let numbers = |value: &Value| tensor(value, Kind::Double).reshape([b, 1]).to_kind(kind);
+        let given = |value: &Value| tensor(value, Kind::Double);
+        let discrete = self.config.policy.head == Head::Categorical;
+        let mut action = steps(given(columns.action));
+        if self.config.critic_action_units == trainer::ActionUnits::Env && !discrete {
+            // The files store what the critic sees; our rows hold normalised actions.
+            let vector = |x: &[f32]| Tensor::from_slice(x).to_kind(kind);
+            let bias = vector(&self.config.action_bias);
+            action = (action - bias) / vector(&self.config.action_scale);
+        }
+        let states = columns.states.map_or_else(
+            || [0, 1].map(|_| Tensor::zeros([b, 0], (kind, Device::Cpu))),
+            |[before, next]| {
+                let next = given(next).to_kind(kind);
+                let absent = before.is_null();
+                [if absent { &next * 0.0 } else { given(before).to_kind(kind) }, next]
+            },
+        );
+        let [state, next_state] = states;
+        let ones = Tensor::ones([b, 1], (kind, Device::Cpu));
+        GraphBatch {
+            burn_in: 0,
+            obs: steps(given(columns.obs)),
+            action,
+            reward: numbers(columns.reward),
+            discount: Tensor::from_slice(&columns.discount).reshape([b, 1]).to_kind(kind),
+            next_obs: steps(given(columns.next_obs)),
+            state,
+            next_state,
+            valid: ones.shallow_clone(),
+            horizon_cost: Tensor::zeros([b, 0], (kind, Device::Cpu)),
+            weight: if columns.weight.is_null() { ones } else { numbers(columns.weight) },
+        }
+    }
+
+    /// Two noises for each update; for sampled discrete actions, normals that draw the given index.
+    fn noise(&self, k: usize, kind: Kind) -> GraphNoise {
+        let none = || Tensor::zeros([0], (kind, Device::Cpu));
+        let noise = self.file["noise"].as_array().unwrap();
+        let discrete = self.config.policy.head == Head::Categorical;
+        let drawn = |i: usize| match noise.get(i) {
+            None => none(),
+            Some(index) if discrete => {
+                let a = i64::try_from(self.config.policy.act_dim).unwrap();
+                tensor(index, Kind::Int64).one_hot(a).to_kind(kind) * 10.0 - 5.0
+            }
+            Some(normals) => tensor(normals, Kind::Double).to_kind(kind).unsqueeze(1),
+        };
+        GraphNoise { next_action: drawn(2 * k), action: drawn(2 * k + 1), extra: none() }
+    }
+
+    fn check_losses(&self, what: &str, losses: &Losses, model: &Model, expected: &Value) {
+        let loss = self.tolerance("loss");
+        let check = |key: &str, got: &Tensor| {
+            if !expected[key].is_null() {
+                assert_tensor(&format!("{what}, {key}"), got, &expected[key], loss);
+            }
+        };
+        check("critic1_loss", &losses.critics.get(0));
+        check("critic2_loss", &losses.critics.get(1));
+        check("critic_loss", &losses.critics.sum(None));
+        check("actor_loss", &losses.actor);
+        if let Some(alpha_loss) = &losses.alpha_loss {
+            check("alpha_loss", alpha_loss);
+        }
+        check("alpha", &model.log_alpha.values().flat().exp()); // the files give it after its step
+        let entropy = losses.entropy.as_ref().unwrap();
+        if expected["entropy"].is_number() {
+            check("entropy", entropy);
+        }
+        check("priority_mean_abs_td", &losses.td_abs);
+        let td = |key: &str| tensor(&expected[key], Kind::Double);
+        let absolute = if !expected["td1"].is_null() {
+            let td = Tensor::stack(&[td("td1"), td("td2")], 0);
+            match self.config.priority_rule {
+                PriorityRule::MeanAbs => td.abs().mean_dim(0, false, None::<Kind>),
+                PriorityRule::AbsMean => td.mean_dim(0, false, None::<Kind>).abs(),
+            }
+        } else if !expected["mean_signed_td"].is_null() {
+            assert_eq!(self.config.priority_rule, PriorityRule::AbsMean);
+            td("mean_signed_td").abs()
+        } else if !expected["abs_td"].is_null() {
+            td("abs_td").mean_dim(0, false, None::<Kind>)
+        } else {
+            return;
+        };
+        let pairs = values(&losses.td_abs).into_iter().zip(values(&absolute));
+        for (got, expected) in pairs {
+            let off = (got - expected).abs();
+            assert!(off <= loss * expected.max(1.0), "{what}: |td| {got}, expected {expected}");
+        }
+    }
+
+    fn compare(
+        &self,
+        what: &str,
+        expected: &Value,
+        tolerance: f64,
+        got: &dyn Fn(&str, usize, &str) -> Tensor,
+    ) {
+        for (golden, value) in expected.as_object().unwrap() {
+            let Some((group, n, name)) = self.find(golden) else { continue };
+            assert_tensor(&format!("{what}, {golden}"), &got(group, n, &name), value, tolerance);
+        }
+    }
+}
+
+fn network<'a>(model: &'a Model, group: &str, n: usize) -> &'a Weights {
+    let values: &Values = match group {
+        "actor" => model.actor.values(),
+        "critics" => model.critics.values(),
+        "targets" => &model.targets,
+        _ => model.log_alpha.values(),
+    };
+    &values.networks()[n]
+}
+
+/// First moments of the three optimisers, flat.
+struct Moments([Vec<f64>; 3]);
+
+impl Moments {
+    fn of(model: &Model) -> Self {
+        let first = |params: &Params| values(params.moments().0);
+        Self([first(&model.actor), first(&model.critics), first(&model.log_alpha)])
+    }
+
+    /// g = (m_k − β1 m_{k−1}) / (1 − β1). In f32 the division magnifies rounding tenfold, to about 1e-6 of a gradient of
+    /// order one: below the files' tolerances, which therefore stay.
+    fn gradients(&self, model: &Model, beta1: f64) -> Self {
+        let Self(mut after) = Self::of(model);
+        for (after, before) in after.iter_mut().zip(&self.0) {
+            for (m, before) in after.iter_mut().zip(before) {
+                *m = (*m - beta1 * before) / (1.0 - beta1);
+            }
+        }
+        Self(after)
+    }
+
+    fn named(&self, layout: &TensorLayout, group: &str, n: usize, name: &str) -> Tensor {
+        let Self([actor, critics, log_alpha]) = self;
+        let flat = match group {
+            "actor" => actor,
+            "critics" => critics,
+            _ => log_alpha,
+        };
+        let range = layout.entry(name).unwrap().range();
+        let start = n * layout.parameters;
+        Tensor::from_slice(&flat[start + range.start..start + range.end])
+    }
+}

@@ -1,0 +1,334 @@
+//! Updates of soft actor-critic against the originals' and the independent reference's numbers, every file of every kind:
+//! losses, priorities, gradients and parameters.
+
+#![cfg(feature = "torch")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+#[expect(dead_code, reason = "shared with other tests")]
+mod golden;
+#[expect(dead_code, reason = "shared with other tests")]
+mod graph_support;
+#[path = "graph_support/update.rs"]
+mod update;
+
+use common::policy::arch::{Body, Head, LogStd, PolicyArch};
+use golden::{floats, numbers, of_kind};
+use graph_support::{activation, size, sizes};
+use learner::critic::{CriticArch, CriticKind};
+use learner::trainer::{
+    ActionUnits, Algorithm, AlphaLoss, DiscreteLoss, PriorityRule, StoredState, TanhCorrection,
+    TrainerConfig,
+};
+use serde_json::Value;
+use tch::Kind;
+use update::{Case, Columns};
+
+/// All quantities of the corrected cases, computed in f64.
+const EXACT: [(&str, f64); 3] = [("loss", 1e-10), ("grad", 1e-10), ("params", 1e-10)];
+
+/// A perceptron policy with a Gaussian head and two such critics; numbers that every file has.
+fn gaussian(config: &Value, actor: &[usize], critic: &[usize], batch: usize) -> TrainerConfig {
+    let number = |key: &str| config[key].as_f64().map(|number| number as f32);
+    let dims = (size(&config["obs_dim"]), size(&config["act_dim"]));
+    let policy =
+        PolicyArch::mlp_gaussian(dims, actor, activation(&config["activation"]), (-20.0, 2.0));
+    let lr = |key: &str| number(key).or(number("learning_rate")).unwrap_or(0.0);
+    TrainerConfig {
+        lr_actor: lr("lr_actor"),
+        lr_critic: lr("lr_critic"),
+        lr_alpha: lr("lr_alpha"),
+        adam_eps: number("adam_eps").unwrap(),
+        tau: number("tau").unwrap_or(0.0),
+        ..TrainerConfig::sac(policy, critic, batch)
+    }
+}
+
+/// The same for discrete actions.
+fn categorical(config: &Value, actor: &[usize], critic: &[usize]) -> TrainerConfig {
+    let act_dim = size(&config["num_actions"]);
+    let mut with_dims = config.clone();
+    with_dims["act_dim"] = act_dim.into();
+    let mut base = gaussian(&with_dims, actor, critic, size(&config["batch"]));
+    base.algorithm = Algorithm::DiscreteSac(DiscreteLoss::Expected);
+    base.policy.head = Head::Categorical;
+    base.critic.kind = CriticKind::VectorQ;
+    base
+}
+
+/// gamma (1 - done)
+fn discount(file: &Value, done: &Value) -> Vec<f64> {
+    let gamma = file["config"]["gamma"].as_f64().unwrap();
+    numbers(done).iter().map(|done| gamma * (1.0 - done)).collect()
+}
+
+fn last_layer(hidden: &[usize]) -> String {
+    format!("layers.{}", hidden.len())
+}
+
+#[test]
+fn corrected_continuous_updates_follow_the_reference() {
+    for (name, file) in of_kind("sac_update_corrected") {
+        let given = &file["config"];
+        let (actor, critic) = (sizes(&given["actor_hidden"]), sizes(&given["critic_hidden"]));
+        let units = |env: bool| if env { ActionUnits::Env } else { ActionUnits::Normalised };
+        let config = TrainerConfig {
+            critic_loss_factor: given["critic_loss_factor"].as_f64().unwrap() as f32,
+            critic_action_units: units(given["critic_action_space"] == "env"),
+            log_prob_units: units(given["tanh_correction"] == "exact_with_scale"),
+            alpha_loss: if given["alpha_loss_form"] == "exp" {
+                AlphaLoss::Exp
+            } else {
+                AlphaLoss::Log
+            },
+            action_scale: floats(&given["action_scale"]),
+            action_bias: floats(&given["action_bias"]),
+            ..gaussian(given, &actor, &critic, size(&given["batch"]))
+        };
+        let last = last_layer(&critic);
+        let columns = |k: usize| corrected(&file["inputs"]["batches"][k]);
+        both_kinds(|kind, tolerances| {
+            let case = Case::new(&name, &file, config.clone());
+            Case { last: ["mu", &last], tolerances: tolerances.unwrap_or(case.tolerances), ..case }
+                .check(kind, &columns);
+        });
+    }
+}
+
+#[test]
+fn corrected_discrete_updates_follow_the_reference() {
+    for (name, file) in of_kind("discrete_sac_update_corrected") {
+        let given = &file["config"];
+        let (actor, critic) = (sizes(&given["actor_hidden"]), sizes(&given["critic_hidden"]));
+        let config = categorical(given, &actor, &critic);
+        let last = last_layer(&critic);
+        let columns = |k: usize| corrected(&file["inputs"]["batches"][k]);
+        both_kinds(|kind, tolerances| {
+            let case = Case::new(&name, &file, config.clone());
+            let tolerances = tolerances.unwrap_or(case.tolerances);
+            Case { last: ["logits", &last], tolerances, ..case }.check(kind, &columns);
+        });
+    }
+}
+
+/// In f32 with the file's tolerances, and in f64 with the reference's.
+fn both_kinds(check: impl Fn(Kind, Option<[(&'static str, f64); 3]>)) {
+    check(Kind::Float, None);
+    check(Kind::Double, Some(EXACT));
+}
+
+fn corrected(batch: &Value) -> Columns<'_> {
+    Columns {
+        obs: &batch["obs"],
+        action: &batch["act"],
+        reward: &batch["nstep_reward"],
+        discount: numbers(&batch["discount"]),
+        next_obs: &batch["obs_next"],
+        states: None,
+        weight: &batch["is_weight"],
+    }
+}
+
+#[test]
+fn tianshou_updates_are_the_originals() {
+    for (name, file) in of_kind("tianshou_sac_update") {
+        let given = &file["config"];
+        let (actor, critic) = (sizes(&given["actor_hidden"]), sizes(&given["critic_hidden"]));
+        assert_eq!(given["critic_head_hidden"], serde_json::json!([]), "{name}: one perceptron");
+        let mut config = TrainerConfig {
+            tanh_correction: TanhCorrection::F32Eps,
+            priority_rule: PriorityRule::AbsMean,
+            ..gaussian(given, &actor, &critic, size(&given["batch"]))
+        };
+        let bound = given["max_action"].as_f64().unwrap() as f32;
+        config.policy.head = Head::Gaussian {
+            log_std: if given["conditioned_sigma"].as_bool().unwrap() {
+                LogStd::Conditioned { min: -20.0, max: 2.0 }
+            } else {
+                LogStd::Free
+            },
+            mean_bound: (!given["unbounded"].as_bool().unwrap()).then_some(bound),
+        };
+        tianshou(&name, &file, config, &last_layer(&critic));
+    }
+}
+
+#[test]
+fn tianshou_discrete_updates_are_the_originals() {
+    for (name, file) in of_kind("tianshou_discrete_sac_update") {
+        let given = &file["config"];
+        let (actor, critic) = (sizes(&given["actor_hidden"]), sizes(&given["critic_hidden"]));
+        for key in ["actor_head_hidden", "critic_head_hidden"] {
+            assert_eq!(given[key], serde_json::json!([]), "{name}: one perceptron");
+        }
+        let config = TrainerConfig {
+            priority_rule: PriorityRule::AbsMean,
+            ..categorical(given, &actor, &critic)
+        };
+        tianshou(&name, &file, config, &last_layer(&critic));
+    }
+}
+
+fn tianshou(name: &str, file: &Value, config: TrainerConfig, last: &str) {
+    let columns = |k: usize| {
+        let batch = &file["inputs"]["updates"][k]["resolved"];
+        let weight = &file["outputs"]["updates"][k]["is_weights"];
+        Columns { reward: &batch["nstep_reward"], weight, ..corrected(batch) }
+    };
+    let alpha = file["config"]["alpha"].as_f64();
+    Case { last: ["logits", last], alpha, ..Case::new(name, file, config) }
+        .check(Kind::Float, &columns);
+}
+
+#[test]
+fn arlbench_updates_are_the_originals() {
+    for (name, file) in of_kind("arlbench_sac_update") {
+        let given = &file["config"];
+        let hidden = [size(&given["hidden_size"]); 2];
+        let config = TrainerConfig {
+            critic_loss_factor: 0.5,
+            alpha_loss: AlphaLoss::Exp,
+            weights_in_actor_loss: true,
+            tau: 0.0, // these calls do not move targets
+            ..gaussian(given, &hidden, &hidden, size(&given["batch"]))
+        };
+        let columns = |k: usize| {
+            let batch = &file["inputs"]["batches"][k];
+            Columns {
+                obs: &batch["last_obs"],
+                action: &batch["action"],
+                reward: &batch["reward"],
+                discount: discount(&file, &batch["done"]),
+                next_obs: &batch["obs"],
+                states: None,
+                weight: &batch["is_weight"],
+            }
+        };
+        Case { last: ["mu", "layers.2"], ..Case::new(&name, &file, config) }
+            .check(Kind::Float, &columns);
+    }
+}
+
+/// A liquid policy and two wired critics.
+fn wired(given: &Value, head: Head, kind: CriticKind) -> TrainerConfig {
+    let one = |keys: [&str; 2]| {
+        size(keys.map(|key| &given[key]).into_iter().find(|v| v.is_u64()).unwrap())
+    };
+    let (obs_dim, act_dim) = (one(["obs_dim", "num_obs"]), one(["act_dim", "num_actions"]));
+    let number = |key: &str| given[key].as_f64().unwrap() as f32;
+    let policy = PolicyArch {
+        obs_dim,
+        act_dim,
+        body: Body::Liquid { neurons: size(&given["actor_neurons"]), wiring_seed: 0 },
+        head,
+        obs_clip: None,
+    };
+    let placeholder = PolicyArch::mlp_gaussian(
+        (obs_dim, act_dim),
+        &[1],
+        common::policy::arch::Activation::Relu,
+        (-5.0, 2.0),
+    );
+    let body = Body::Ncp { neurons: size(&given["critic_neurons"]), wiring_seed: 0 };
+    TrainerConfig {
+        policy,
+        critic: CriticArch { obs_dim, act_dim, body, kind },
+        lr_actor: number("lr_actor"),
+        lr_critic: number("lr_critic"),
+        lr_alpha: number("lr_alpha"),
+        adam_eps: number("adam_eps"),
+        tau: number("tau"),
+        ..TrainerConfig::sac(placeholder, &[1], size(&given["batch"]))
+    }
+}
+
+/// The liquid policy's Gaussian, in the environment's units.
+fn velora(file: &Value) -> TrainerConfig {
+    let given = &file["config"];
+    let bound = |key: &str| given[key].as_f64().unwrap() as f32;
+    let log_std = LogStd::Conditioned { min: bound("log_std_min"), max: bound("log_std_max") };
+    TrainerConfig {
+        critic_action_units: ActionUnits::Env,
+        log_prob_units: ActionUnits::Env,
+        action_scale: floats(&file["params"]["actor.action_scale"]),
+        action_bias: floats(&file["params"]["actor.action_bias"]),
+        ..wired(given, Head::Gaussian { log_std, mean_bound: None }, CriticKind::Q)
+    }
+}
+
+fn velora_seed<'a>(file: &'a Value, k: usize) -> Columns<'a> {
+    let batch = &file["inputs"]["batches"][k];
+    Columns {
+        obs: &batch["states"],
+        action: &batch["actions"],
+        reward: &batch["rewards"],
+        discount: discount(file, &batch["dones"]),
+        next_obs: &batch["next_states"],
+        // The later state is used for both; the earlier one must not matter.
+        states: Some([&Value::Null, &batch["hidden"]]),
+        weight: &Value::Null,
+    }
+}
+
+fn velora_corrected<'a>(file: &'a Value, k: usize) -> Columns<'a> {
+    let batch = &file["inputs"]["batches"][k];
+    Columns {
+        obs: &batch["obs"],
+        action: &batch["act"],
+        reward: &batch["reward"],
+        discount: discount(file, &batch["terminated"]),
+        next_obs: &batch["obs_next"],
+        states: Some([&batch["hidden"], &batch["hidden_next"]]),
+        weight: &Value::Null,
+    }
+}
+
+#[test]
+fn velora_updates_are_the_originals() {
+    for (name, file) in of_kind("velora_train_continuous") {
+        let config = TrainerConfig {
+            tanh_correction: TanhCorrection::Millionth,
+            stored_state: StoredState::Shared,
+            ..velora(&file)
+        };
+        Case::new(&name, &file, config).check(Kind::Float, &|k| velora_seed(&file, k));
+    }
+}
+
+#[test]
+fn velora_discrete_updates_are_the_originals_with_their_defects() {
+    for (name, file) in of_kind("velora_train_discrete") {
+        let config = TrainerConfig {
+            algorithm: Algorithm::DiscreteSac(DiscreteLoss::Sampled),
+            stored_state: StoredState::Shared,
+            ..wired(&file["config"], Head::Categorical, CriticKind::VectorQ)
+        };
+        Case::new(&name, &file, config).check(Kind::Float, &|k| velora_seed(&file, k));
+    }
+}
+
+#[test]
+fn corrected_velora_updates_follow_the_reference() {
+    for (name, file) in of_kind("velora_continuous_corrected") {
+        let config = velora(&file);
+        both_kinds(|kind, tolerances| {
+            let case = Case::new(&name, &file, config.clone());
+            let tolerances = tolerances.unwrap_or(case.tolerances);
+            Case { tolerances, ..case }.check(kind, &|k| velora_corrected(&file, k));
+        });
+    }
+}
+
+#[test]
+fn corrected_velora_discrete_updates_follow_the_reference() {
+    for (name, file) in of_kind("velora_discrete_corrected") {
+        let config = TrainerConfig {
+            algorithm: Algorithm::DiscreteSac(DiscreteLoss::Expected),
+            ..wired(&file["config"], Head::Categorical, CriticKind::VectorQ)
+        };
+        both_kinds(|kind, tolerances| {
+            let case = Case::new(&name, &file, config.clone());
+            let tolerances = tolerances.unwrap_or(case.tolerances);
+            Case { tolerances, ..case }.check(kind, &|k| velora_corrected(&file, k));
+        });
+    }
+}
