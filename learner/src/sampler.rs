@@ -6,8 +6,8 @@
 //! that goes silent is left out of new draws until it answers again; draws that wait for it are dropped.
 
 use crate::batch::{Columns, Part, ReadyBatch, importance_weights};
-use crate::offline::OfflineSource;
 use crate::metrics::SamplerMetrics;
+use crate::offline::OfflineSource;
 use common::config::Config;
 use common::runtime::clock::Clock;
 use common::spec::EnvSpec;
@@ -117,10 +117,10 @@ impl Sampler {
         }
     }
 
-    /// Fills a fixed share of each batch with recorded items.
-    pub fn with_recorded(mut self, recorded: OfflineSource) -> Self {
-        self.batch_size -= recorded.items();
-        self.recorded = Some(recorded);
+    /// Fills a fixed share of each batch with recorded items, where there are any.
+    pub fn with_recorded(mut self, recorded: Option<OfflineSource>) -> Self {
+        self.batch_size -= recorded.as_ref().map_or(0, OfflineSource::items);
+        self.recorded = recorded;
         self
     }
 

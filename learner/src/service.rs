@@ -188,8 +188,6 @@ impl Learner {
         let (shutdown, config) = (&process.shutdown, &process.resolved.config);
         let recorders = metrics::register(&process.admin.metrics)?;
         let seeds = process.seeds.role("learner");
-        let recorded = OfflineSource::open(&process.resolved, &spec, seeds.role("offline").rng());
-        let recorded = recorded.map_err(BackendError::from)?;
         let socket = transport.bind_publisher(&places.weights).await?;
         info!(weights = %socket.local, "learner publishes");
         let trainer = backend::build(&process.resolved, sac.clone(), &start.state)?;
@@ -200,30 +198,16 @@ impl Learner {
         let (checkpoints, jobs) = std_mpsc::sync_channel(1);
         let (importance_beta, beta) = watch::channel(config.learner.importance_beta);
 
-        let rng = seeds.role("sampling").index(start.state.updates).rng();
         let exchange = Exchange { batches: batch_sender, priorities: priority_receiver };
-        let stop = process.shutdown.clone();
-        let sampling = match recorded {
-            Some(source) if config.is_offline() => shutdown.spawn("recorded batches", async move {
-                tokio::select! {
-                    () = source.run(exchange) => Ok(()),
-                    () = stop.cancelled() => Ok(()),
-                }
-            }),
+        let recorded = OfflineSource::open(&process.resolved, &spec, seeds.role("offline").rng());
+        let sampling = match recorded.map_err(BackendError::from)? {
+            Some(source) if config.is_offline() => spawn_recorded(shutdown, source, exchange),
             recorded => {
-                let links = connect(transport, &places.replay)?;
-                let clock = process.clock.clone();
-                let mut sampler =
+                let (links, clock) = (connect(transport, &places.replay)?, process.clock.clone());
+                let rng = seeds.role("sampling").index(start.state.updates).rng();
+                let sampler =
                     Sampler::new(links, config, &spec, beta, rng, clock, recorders.sampler);
-                if let Some(source) = recorded {
-                    sampler = sampler.with_recorded(source);
-                }
-                shutdown.spawn("sampler", async move {
-                    tokio::select! {
-                        result = sampler.run(exchange) => result,
-                        () = stop.cancelled() => Ok(()),
-                    }
-                })
+                spawn_sampler(shutdown, sampler.with_recorded(recorded), exchange)
             }
         };
         let publisher = Publisher {
@@ -243,10 +227,8 @@ impl Learner {
             metrics: recorders.checkpoint,
             sac,
         };
-        let tracker = match config.run.track_metrics {
-            true => Some(Tracker::open(&places.run_dir, &writer.sac, start.state.clone())?),
-            false => None,
-        };
+        let track = || Tracker::open(&places.run_dir, &writer.sac, start.state.clone());
+        let tracker = config.run.track_metrics.then(track).transpose()?;
         let training_loop = TrainingLoop {
             trainer,
             noise,
@@ -275,6 +257,30 @@ impl Learner {
             .map_err(thread("training"))?;
         Ok((Tasks { sampling, publishing, writing, writer }, training))
     }
+}
+
+type Sampling = tokio::task::JoinHandle<Result<(), Rejected>>;
+
+/// Batches from the replay servers.
+fn spawn_sampler(shutdown: &Shutdown, sampler: Sampler, exchange: Exchange) -> Sampling {
+    let stop = shutdown.clone();
+    shutdown.spawn("sampler", async move {
+        tokio::select! {
+            result = sampler.run(exchange) => result,
+            () = stop.cancelled() => Ok(()),
+        }
+    })
+}
+
+/// Batches of recorded items alone.
+fn spawn_recorded(shutdown: &Shutdown, source: OfflineSource, exchange: Exchange) -> Sampling {
+    let stop = shutdown.clone();
+    shutdown.spawn("recorded batches", async move {
+        tokio::select! {
+            () = source.run(exchange) => Ok(()),
+            () = stop.cancelled() => Ok(()),
+        }
+    })
 }
 
 /// Applies `learner.watch` whenever it changes, until the process stops.
@@ -310,7 +316,7 @@ fn spawn_publisher(
 
 /// What runs beside the training thread.
 struct Tasks {
-    sampling: tokio::task::JoinHandle<Result<(), Rejected>>,
+    sampling: Sampling,
     publishing: tokio::task::JoinHandle<Result<(), SnapshotError>>,
     writing: JoinHandle<()>,
     writer: Writer,

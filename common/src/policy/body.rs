@@ -43,10 +43,7 @@ impl Body {
     /// Floats of recurrent state per row, for `outputs` asked for; 0 where there is none.
     pub fn state_dim(&self, outputs: usize) -> usize {
         match self {
-            Self::Mlp(_)
-            | Self::Cnn { .. }
-            | Self::Ncp { .. }
-            | Self::BatchConstrained { .. } => 0,
+            Self::Mlp(_) | Self::Cnn { .. } | Self::Ncp { .. } | Self::BatchConstrained { .. } => 0,
             Self::Lstm { layers, hidden } => 2 * layers * hidden,
             Self::Liquid { neurons, .. } => NcpNeurons::velora(*neurons).command,
             Self::Cfc { hidden, mixed_memory, .. } => hidden * (1 + usize::from(*mixed_memory)),
@@ -80,12 +77,7 @@ impl Body {
     ///
     /// A cell on z = [x; h] has `ff1`, `ff2`, `time_a`, `time_b` (each `.{weight,bias}`), or in pure mode `ff1`,
     /// `w_tau (H)` and `a (H)`.
-    pub fn push_tensors(
-        &self,
-        layout: &mut TensorLayout,
-        input: usize,
-        outputs: usize,
-    ) -> usize {
+    pub fn push_tensors(&self, layout: &mut TensorLayout, input: usize, outputs: usize) -> usize {
         match self {
             Self::Mlp(mlp) => push_mlp(layout, mlp, input),
             Self::Cnn { image, convs, dense } => {
@@ -98,17 +90,7 @@ impl Body {
                 }
                 push_mlp(layout, dense, self.conv_features())
             }
-            Self::Lstm { layers, hidden } => {
-                let mut width = input;
-                for l in 0..*layers {
-                    layout.push(format!("lstm.{l}.weight_ih"), &[4 * hidden, width]);
-                    layout.push(format!("lstm.{l}.weight_hh"), &[4 * hidden, *hidden]);
-                    layout.push(format!("lstm.{l}.bias_ih"), &[4 * hidden]);
-                    layout.push(format!("lstm.{l}.bias_hh"), &[4 * hidden]);
-                    width = *hidden;
-                }
-                width
-            }
+            Self::Lstm { layers, hidden } => push_lstm(layout, *layers, *hidden, input),
             Self::Liquid { neurons, .. } => {
                 let NcpNeurons { inter, command } = NcpNeurons::velora(*neurons);
                 push_linear(layout, "inter", inter, input);
@@ -144,11 +126,7 @@ impl Body {
                     ("perturbation", perturbation, input + outputs, outputs),
                     ("critic", critic, input + outputs, 1),
                 ] {
-                    let mut width = input;
-                    for (i, &next) in mlp.hidden.iter().chain(&[output]).enumerate() {
-                        push_linear(layout, &format!("{name}.{i}"), next, width);
-                        width = next;
-                    }
+                    push_stack(layout, name, mlp, input, output);
                 }
                 outputs
             }
@@ -226,5 +204,26 @@ fn push_cell(layout: &mut TensorLayout, prefix: &str, mode: CfcMode, hidden: usi
     }
     for name in ["ff2", "time_a", "time_b"] {
         linear(layout, name);
+    }
+}
+
+fn push_lstm(layout: &mut TensorLayout, layers: usize, hidden: usize, input: usize) -> usize {
+    let mut width = input;
+    for l in 0..layers {
+        layout.push(format!("lstm.{l}.weight_ih"), &[4 * hidden, width]);
+        layout.push(format!("lstm.{l}.weight_hh"), &[4 * hidden, hidden]);
+        layout.push(format!("lstm.{l}.bias_ih"), &[4 * hidden]);
+        layout.push(format!("lstm.{l}.bias_hh"), &[4 * hidden]);
+        width = hidden;
+    }
+    width
+}
+
+/// Hidden layers and their output layer, numbered on: `{name}.{i}`.
+fn push_stack(layout: &mut TensorLayout, name: &str, mlp: &Mlp, input: usize, output: usize) {
+    let mut width = input;
+    for (i, &next) in mlp.hidden.iter().chain(&[output]).enumerate() {
+        push_linear(layout, &format!("{name}.{i}"), next, width);
+        width = next;
     }
 }
