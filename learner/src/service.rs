@@ -210,12 +210,8 @@ impl Learner {
                 spawn_sampler(shutdown, sampler.with_recorded(recorded), exchange)
             }
         };
-        let publisher = Publisher {
-            socket,
-            arch: sac.policy.clone(),
-            cluster_hash: config.cluster.hash(),
-            metrics: recorders.publisher,
-        };
+        let (arch, cluster_hash) = (sac.policy.clone(), config.cluster.hash());
+        let publisher = Publisher { socket, arch, cluster_hash, metrics: recorders.publisher };
         let publishing = spawn_publisher(shutdown, publisher, slot);
         let noise =
             start.generators.get(NOISE).map_or_else(|| seeds.role(NOISE).rng(), SavedRng::restore);
@@ -245,18 +241,21 @@ impl Learner {
             metrics: recorders.training,
         };
         let background = writer.clone();
-        let thread = |thread: &'static str| move |source| LearnerError::Thread { thread, source };
         let writing = shutdown
             .spawn_thread("checkpoints", move || background.run(&jobs))
-            .map_err(thread("checkpoint"))?;
+            .map_err(no_thread("checkpoint"))?;
         let changes = process.admin.config_changes(&process.resolved);
         follow_file(&process, &config.learner.watch);
         let ports = Ports { batches, priorities, weights, changes, importance_beta, checkpoints };
         let training = shutdown
             .spawn_thread("training", move || training_loop.run(ports))
-            .map_err(thread("training"))?;
+            .map_err(no_thread("training"))?;
         Ok((Tasks { sampling, publishing, writing, writer }, training))
     }
+}
+
+fn no_thread(thread: &'static str) -> impl FnOnce(std::io::Error) -> LearnerError {
+    move |source| LearnerError::Thread { thread, source }
 }
 
 type Sampling = tokio::task::JoinHandle<Result<(), Rejected>>;
