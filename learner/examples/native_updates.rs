@@ -1,8 +1,8 @@
 //! Updates per second of the native backend: `cargo run --release -p learner --example native_updates`.
 //!
-//! Two shapes (HalfCheetah with 2x256 networks, Pendulum with 2x64), one and two threads, a fixed random batch; the best
-//! of several stretches, because other programs share the machine. Where they take the cores away, compare the time that
-//! the calling thread had a core per update (Linux only).
+//! Three shapes (HalfCheetah with 2x256 networks, Pendulum and CartPole, whose actions are discrete, with 2x64), one and
+//! two threads, a fixed random batch; the best of several stretches, because other programs share the machine. Where they
+//! take the cores away, compare the time that the calling thread had a core per update (Linux only).
 
 #![expect(
     clippy::disallowed_methods,
@@ -10,22 +10,26 @@
     reason = "an example measures time and prints"
 )]
 
-use common::policy::arch::{Activation, PolicyArch};
+use common::policy::arch::{Activation, Head, PolicyArch};
 use learner::init::train_state;
 use learner::native::NativeTrainer;
-use learner::trainer::{ActionUnits, AlphaLoss, Batch, Noise, Trainer, TrainerConfig};
 use learner::noise::fill_normal;
+use learner::trainer::{
+    Algorithm, Batch, CriticArch, CriticKind, DiscreteLoss, Noise, Trainer, TrainerConfig,
+};
 use rand_pcg::Pcg64;
 use std::time::{Duration, Instant};
 
 const STRETCH: Duration = Duration::from_secs(1);
 
 fn main() {
-    for (name, obs_dim, act_dim, hidden, batch_size) in
-        [("HalfCheetah, B 256, 2x256", 17, 6, 256, 256), ("Pendulum, B 128, 2x64", 3, 1, 64, 128)]
-    {
+    let cases = [
+        ("HalfCheetah, B 256, 2x256", config((17, 6), 256, 256)),
+        ("Pendulum, B 128, 2x64", config((3, 1), 64, 128)),
+        ("CartPole, B 128, 2x64", discrete(config((4, 2), 64, 128))),
+    ];
+    for (name, config) in cases {
         for threads in [1, 2] {
-            let config = config(obs_dim, act_dim, hidden, batch_size);
             let stretches: Vec<_> = (0..4).map(|_| measure(&config, threads)).collect();
             let rate = stretches.iter().map(|stretch| stretch.rate).fold(0.0, f64::max);
             let core = stretches.iter().map(|stretch| stretch.core).fold(f64::MAX, f64::min);
@@ -34,31 +38,17 @@ fn main() {
     }
 }
 
-fn config(obs_dim: usize, act_dim: usize, hidden: usize, batch_size: usize) -> TrainerConfig {
+fn config(shape: (usize, usize), hidden: usize, batch_size: usize) -> TrainerConfig {
+    let policy = PolicyArch::mlp_gaussian(shape, &[hidden; 2], Activation::Relu, (-20.0, 2.0));
+    TrainerConfig::sac(policy, &[hidden; 2], batch_size)
+}
+
+fn discrete(config: TrainerConfig) -> TrainerConfig {
     TrainerConfig {
-        critic_loss_factor: 1.0,
-        critic_action_units: ActionUnits::Normalised,
-        log_prob_units: ActionUnits::Normalised,
-        alpha_loss: AlphaLoss::Log,
-        action_scale: vec![1.0; act_dim],
-        action_bias: vec![0.0; act_dim],
-        lr_actor: 3e-4,
-        lr_critic: 3e-4,
-        lr_alpha: 3e-4,
-        adam_eps: 1e-8,
-        tau: 0.005,
-        target_entropy: Some(-(act_dim as f32)),
-        alpha_init: 1.0,
-        ..TrainerConfig::sac(
-            PolicyArch::mlp_gaussian(
-                (obs_dim, act_dim),
-                &[hidden; 2],
-                Activation::Relu,
-                (-20.0, 2.0),
-            ),
-            &[hidden; 2],
-            batch_size,
-        )
+        algorithm: Algorithm::DiscreteSac(DiscreteLoss::Expected),
+        policy: PolicyArch { head: Head::Categorical, ..config.policy },
+        critic: CriticArch { kind: CriticKind::VectorQ, ..config.critic },
+        ..config
     }
 }
 
@@ -87,9 +77,12 @@ fn measure(config: &TrainerConfig, threads: usize) -> Stretch {
         values
     };
     let (obs, next_obs) = (normal(config.policy.obs_dim), normal(config.policy.obs_dim));
-    let action: Vec<f32> = normal(config.policy.act_dim).iter().map(|a| a.tanh()).collect();
+    let mut action = normal(config.policy.action_width());
+    match config.algorithm {
+        Algorithm::DiscreteSac(_) => action.iter_mut().for_each(|a| *a = f32::from(*a > 0.0)),
+        _ => action.iter_mut().for_each(|a| *a = a.tanh()),
+    }
     let (reward, weight, discount) = (normal(1), vec![1.0; rows], vec![0.99; rows]);
-    let noise = [normal(config.policy.act_dim), normal(config.policy.act_dim)];
     let batch = Batch {
         obs: &obs,
         action: &action,
@@ -99,7 +92,11 @@ fn measure(config: &TrainerConfig, threads: usize) -> Stretch {
         weight: &weight,
         ..Batch::default()
     };
-    let noise = Noise { next_action: &noise[0], action: &noise[1], extra: &[] };
+    let sizes = trainer.noise_sizes();
+    let [mut next_action, mut own] = [vec![0.0; sizes.next_action], vec![0.0; sizes.action]];
+    fill_normal(&mut next_action, &mut rng);
+    fill_normal(&mut own, &mut rng);
+    let noise = Noise { next_action: &next_action, action: &own, extra: &[] };
     let mut td_abs = vec![0.0; rows];
     let mut run = |time: Duration| {
         let (began, began_on_core, mut updates) = (Instant::now(), on_core(), 0_u32);

@@ -8,7 +8,7 @@ pub use common::config::{
     ActionUnits, AlphaLoss, Bcq, Cost, Decrease, DiscreteLoss, Init, Lac, PriorityRule, Reduce,
     StoredState, TanhCorrection, TargetActor,
 };
-use common::policy::arch::{Activation, Mlp, PolicyArch};
+use common::policy::arch::{Activation, Body, Head, Mlp, PolicyArch};
 use serde::{Deserialize, Serialize};
 
 /// The learning rule, with the settings that only it has.
@@ -177,34 +177,89 @@ impl TrainerConfig {
         self.critic.as_mlp().expect("plain_sac was asked first").activation
     }
 
-    /// Whether this is continuous SAC on perceptrons in the form that the hand-written backends train: every switch
+    /// Whether this is continuous SAC on perceptrons in the form that both hand-written backends train: every switch
     /// that they know as it may be, every other one at its corrected default.
     ///
     /// # Errors
     /// The first setting that asks for more, in words.
     pub fn plain_sac(&self) -> Result<(), String> {
-        let known = |activation| matches!(activation, Activation::Relu | Activation::Tanh);
-        let rules = [
-            (self.algorithm == Algorithm::Sac, "the algorithm is not continuous sac"),
+        self.native_sac()?;
+        let known = |mlp: &Mlp| matches!(mlp.activation, Activation::Relu | Activation::Tanh);
+        first_broken(&[
             (
-                self.policy.as_mlp_gaussian().is_some_and(|(mlp, _)| known(mlp.activation)),
-                "the policy is not a plain perceptron with relu or tanh",
+                self.policy.as_mlp_gaussian().is_some_and(|(mlp, _)| known(mlp)),
+                "the policy's activation is not relu or tanh",
             ),
             (
-                self.critic.as_mlp().is_some_and(|mlp| known(mlp.activation)),
-                "the critics are not plain perceptrons with relu or tanh",
+                self.critic.as_mlp().is_some_and(known),
+                "the critics' activation is not relu or tanh",
+            ),
+        ])
+    }
+
+    /// The same for the native backend, which knows more activations.
+    ///
+    /// # Errors
+    /// As [`TrainerConfig::plain_sac`].
+    pub fn native_sac(&self) -> Result<(), String> {
+        first_broken(&[
+            (self.algorithm == Algorithm::Sac, "the algorithm is not continuous sac"),
+            (
+                self.policy.as_mlp_gaussian().is_some_and(|(mlp, _)| native_activation(mlp)),
+                "the policy is not a plain perceptron with relu, tanh, elu or leaky-relu",
+            ),
+            (self.tanh_correction == TanhCorrection::Exact, "learner.tanh_correction is not exact"),
+        ])?;
+        self.plain_critics(CriticKind::Q)
+    }
+
+    /// Whether this is discrete SAC on perceptrons in the form that the native backend trains.
+    ///
+    /// # Errors
+    /// As [`TrainerConfig::plain_sac`].
+    pub fn plain_discrete_sac(&self) -> Result<(), String> {
+        let expected = Algorithm::DiscreteSac(DiscreteLoss::Expected);
+        let perceptron = match (&self.policy.body, &self.policy.head, self.policy.obs_clip) {
+            (Body::Mlp(mlp), Head::Categorical, None) => !mlp.layer_norm && native_activation(mlp),
+            _ => false,
+        };
+        first_broken(&[
+            (self.algorithm == expected, "the algorithm is not discrete sac with expected losses"),
+            (perceptron, "the policy is not a plain perceptron with relu, tanh, elu or leaky-relu"),
+        ])?;
+        self.plain_critics(CriticKind::VectorQ)
+    }
+
+    /// What both kinds of SAC ask of everything but the policy.
+    fn plain_critics(&self, kind: CriticKind) -> Result<(), String> {
+        first_broken(&[
+            (
+                self.critic.kind == kind && self.critic.as_mlp().is_some_and(native_activation),
+                "the critics are not plain perceptrons with relu, tanh, elu or leaky-relu",
             ),
             (self.critics == 2, "learner.critics is not 2"),
             (self.critic_reduce == Reduce::Min, "learner.critic_reduce is not min"),
-            (self.tanh_correction == TanhCorrection::Exact, "learner.tanh_correction is not exact"),
+            (self.sequence_len == 1, "cluster.sequence_len is not 1"),
             (self.adam_betas == (0.9, 0.999), "learner.adam_beta1 or adam_beta2 is not the usual"),
             (self.target_updates == 1, "learner.target_updates is not 1"),
             (self.target_actor == TargetActor::Current, "learner.target_actor is not current"),
             (!self.weights_in_actor_loss, "learner.weights_in_actor_loss is set"),
             (self.priority_rule == PriorityRule::MeanAbs, "learner.priority_rule is not mean-abs"),
-        ];
-        rules.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, why)| Err((*why).to_owned()))
+        ])
     }
+}
+
+/// Whether the native backend has this perceptron's activation: its slope follows from its value.
+fn native_activation(mlp: &Mlp) -> bool {
+    matches!(
+        mlp.activation,
+        Activation::Relu | Activation::Tanh | Activation::Elu | Activation::LeakyRelu
+    )
+}
+
+/// The description of the first rule that does not hold.
+fn first_broken(rules: &[(bool, &str)]) -> Result<(), String> {
+    rules.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, why)| Err((*why).to_owned()))
 }
 
 /// One batch, borrowed, row-major. Rewards are n-step sums and discounts are gamma^m * (1 - terminated).

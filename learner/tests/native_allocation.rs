@@ -1,12 +1,15 @@
 //! An update allocates nothing, on any of its threads. Alone in its program, because it counts every allocation.
 
 #![expect(unsafe_code, reason = "an allocator that counts")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod drawn;
+mod native_configs;
 
-use drawn::{Drawn, config};
+use drawn::config;
 use learner::native::NativeTrainer;
-use learner::trainer::Trainer;
+use learner::trainer::{Trainer, TrainerConfig};
+use native_configs::{discrete, draw};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -33,28 +36,35 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn an_update_allocates_nothing() {
-    let drawn = Drawn::new(&config(), 5);
-    let mut td_abs = vec![0.0; config().batch_size];
-    let mut actor = vec![0.0; drawn.state.actor.params.len()];
-    for threads in [1, 2] {
-        let mut trainer = NativeTrainer::new(config(), drawn.state.clone(), threads).unwrap();
-        let mut round = || {
-            trainer.update(&drawn.batch(), &drawn.noise()).unwrap();
-            trainer.pop_td_abs(&mut td_abs).unwrap();
-            trainer.actor_params(&mut actor);
-            trainer.take_stats();
-        };
-        // What a thread, or the detection of the processor, sets up once.
-        round();
-        assert!(ALLOCATIONS.load(Ordering::Relaxed) > 0, "the allocator counts");
-        // The test harness's own thread allocates now and then. What an update allocates is in every stretch.
-        let quietest = (0..10)
-            .map(|_| {
-                let before = ALLOCATIONS.load(Ordering::Relaxed);
-                (0..20).for_each(|_| round());
-                ALLOCATIONS.load(Ordering::Relaxed) - before
-            })
-            .min();
-        assert_eq!(quietest, Some(0), "{threads} threads, 20 updates");
+    for config in [config(), discrete(config())] {
+        for threads in [1, 2] {
+            check(&config, threads);
+        }
     }
+}
+
+fn check(config: &TrainerConfig, threads: usize) {
+    let drawn = draw(config, 5);
+    let mut td_abs = vec![0.0; config.batch_size];
+    let mut actor = vec![0.0; drawn.state.actor.params.len()];
+    let mut trainer = NativeTrainer::new(config.clone(), drawn.state.clone(), threads).unwrap();
+    let mut round = || {
+        trainer.update(&drawn.batch(), &drawn.noise()).unwrap();
+        trainer.pop_td_abs(&mut td_abs).unwrap();
+        trainer.actor_params(&mut actor);
+        trainer.take_stats();
+    };
+    // What a thread, or the detection of the processor, sets up once.
+    round();
+    assert!(ALLOCATIONS.load(Ordering::Relaxed) > 0, "the allocator counts");
+    // The test harness's own thread allocates now and then. What an update allocates is in every stretch.
+    let quietest = (0..10)
+        .map(|_| {
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            (0..20).for_each(|_| round());
+            ALLOCATIONS.load(Ordering::Relaxed) - before
+        })
+        .min();
+    let algorithm = &config.algorithm;
+    assert_eq!(quietest, Some(0), "{algorithm:?}, {threads} threads, 20 updates");
 }

@@ -4,16 +4,25 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod drawn;
+mod native_configs;
 
+use common::policy::arch::{Activation, Body};
 use drawn::{Drawn, config};
 use learner::native::NativeTrainer;
-use learner::trainer::{Batch, TrainState, Trainer, TrainerError, UpdateStats};
+use learner::trainer::{
+    Algorithm, Batch, Noise, TrainState, Trainer, TrainerConfig, TrainerError, UpdateStats,
+};
+use native_configs::{discrete, draw};
 
 const SEED: u128 = 3;
 const UPDATES: usize = 20;
 
 fn trainer(drawn: &Drawn, threads: usize) -> NativeTrainer {
-    NativeTrainer::new(config(), drawn.state.clone(), threads).unwrap()
+    of(&config(), drawn, threads)
+}
+
+fn of(config: &TrainerConfig, drawn: &Drawn, threads: usize) -> NativeTrainer {
+    NativeTrainer::new(config.clone(), drawn.state.clone(), threads).unwrap()
 }
 
 /// The bits of everything that came out of [`UPDATES`] updates.
@@ -39,26 +48,54 @@ fn state_bits(state: &TrainState) -> Vec<u32> {
 
 #[test]
 fn updates_are_the_same_in_every_run_and_on_any_number_of_threads() {
-    let drawn = Drawn::new(&config(), SEED);
-    let expected = outcome(&mut trainer(&drawn, 1), &drawn);
-    for threads in [1, 2, 2, 3, 5] {
-        let got = outcome(&mut trainer(&drawn, threads), &drawn);
-        assert!(got == expected, "{threads} threads, seed {SEED}");
+    for config in [config(), discrete(config())] {
+        let drawn = draw(&config, SEED);
+        let expected = outcome(&mut of(&config, &drawn, 1), &drawn);
+        for threads in [1, 2, 2, 3, 5] {
+            let got = outcome(&mut of(&config, &drawn, threads), &drawn);
+            assert!(got == expected, "{:?}, {threads} threads, seed {SEED}", config.algorithm);
+        }
     }
 }
 
 #[test]
 fn a_copied_state_continues_like_the_original() {
-    let drawn = Drawn::new(&config(), SEED);
-    let mut original = trainer(&drawn, 2);
-    outcome(&mut original, &drawn);
+    for config in [config(), discrete(config())] {
+        let drawn = draw(&config, SEED);
+        let mut original = of(&config, &drawn, 2);
+        outcome(&mut original, &drawn);
 
-    let mut copy = trainer(&Drawn::new(&config(), SEED + 1), 2);
-    outcome(&mut copy, &drawn);
-    copy.load(&original.state()).unwrap();
+        let mut copy = of(&config, &draw(&config, SEED + 1), 2);
+        outcome(&mut copy, &drawn);
+        copy.load(&original.state()).unwrap();
 
-    assert_eq!(state_bits(&copy.state()), state_bits(&original.state()));
-    assert!(outcome(&mut copy, &drawn) == outcome(&mut original, &drawn), "seed {SEED}");
+        assert_eq!(state_bits(&copy.state()), state_bits(&original.state()));
+        assert!(outcome(&mut copy, &drawn) == outcome(&mut original, &drawn), "seed {SEED}");
+    }
+}
+
+/// Losses are means, and halves add up exactly; a batch of one leaves one half of the rows empty.
+#[test]
+fn a_row_that_is_there_twice_counts_as_one() {
+    for config in [config(), discrete(config())] {
+        let sized = |batch_size| TrainerConfig { batch_size, ..config.clone() };
+        let once = draw(&sized(1), SEED);
+        let mut twice = draw(&sized(1), SEED);
+        let Drawn { state: _, obs, action, reward, discount, next_obs, weight, .. } = &mut twice;
+        for column in [obs, action, reward, discount, next_obs, weight] {
+            column.extend_from_within(..);
+        }
+        twice.noise.extend_from_within(..);
+        twice.next_noise.extend_from_within(..);
+        let [one, two] = [(1, once), (2, twice)].map(|(batch_size, drawn)| {
+            let mut trainer = of(&sized(batch_size), &drawn, 1);
+            for _ in 0..UPDATES {
+                trainer.update(&drawn.batch(), &drawn.noise()).unwrap();
+            }
+            state_bits(&trainer.state())
+        });
+        assert!(one == two, "{:?}, seed {SEED}", config.algorithm);
+    }
 }
 
 #[test]
@@ -99,6 +136,63 @@ fn a_batch_of_other_shapes_is_refused_and_nothing_changes() {
     }
     assert_eq!(state_bits(&trainer.state()), before);
     assert_eq!(trainer.take_stats().updates, 0);
+}
+
+#[test]
+fn discrete_actions_are_indices_and_take_no_noise() {
+    let config = discrete(config());
+    let drawn = draw(&config, SEED);
+    let mut trainer = of(&config, &drawn, 2);
+    let before = state_bits(&trainer.state());
+    for wrong in [-1.0, 0.5, 3.0, 1e30, f32::NAN, f32::INFINITY] {
+        let mut action = drawn.action.clone();
+        action[17] = wrong;
+        let batch = Batch { action: &action, ..drawn.batch() };
+        let message = trainer.update(&batch, &Noise::default()).unwrap_err().to_string();
+        let expected = format!("batch.action[17] is {wrong}, expected a whole number below 3");
+        assert_eq!(message, expected);
+    }
+    let noise = Noise { next_action: &drawn.obs, ..Noise::default() };
+    assert_shape(trainer.update(&drawn.batch(), &noise), "noise.next_action");
+    let one_hot = Batch { action: &drawn.obs[..3 * config.batch_size], ..drawn.batch() };
+    assert_shape(trainer.update(&one_hot, &Noise::default()), "batch.action");
+    assert_eq!(trainer.noise_sizes(), learner::trainer::NoiseSizes::default());
+    assert_eq!(state_bits(&trainer.state()), before);
+    trainer.update(&drawn.batch(), &Noise::default()).unwrap();
+}
+
+#[test]
+fn what_another_backend_must_train_is_refused_by_name() {
+    type Change = fn(&mut TrainerConfig);
+    let changes: [(&str, Change); 6] = [
+        ("leaky-relu", |c| activation(c, Activation::Silu)),
+        ("leaky-relu", |c| activation(c, Activation::Mish)),
+        ("learner.critics", |c| c.critics = 1),
+        ("cluster.sequence_len", |c| c.sequence_len = 2),
+        ("learner.target_updates", |c| c.target_updates = 2),
+        ("perceptron", |c| c.policy.obs_clip = Some(5.0)),
+    ];
+    for served in [config(), discrete(config())] {
+        let drawn = draw(&served, SEED);
+        for (name, change) in changes {
+            let mut config = served.clone();
+            change(&mut config);
+            let refused = NativeTrainer::new(config.clone(), drawn.state.clone(), 1).unwrap_err();
+            assert!(refused.to_string().contains(name), "{name}: {refused}");
+            assert!(of(&served, &drawn, 1).reconfigure(&config).is_err(), "{name}");
+        }
+    }
+    let sampled = Algorithm::DiscreteSac(learner::trainer::DiscreteLoss::Sampled);
+    let config = TrainerConfig { algorithm: sampled, ..discrete(config()) };
+    assert!(NativeTrainer::serves(&config).is_err());
+}
+
+fn activation(config: &mut TrainerConfig, activation: Activation) {
+    let bodies = [&mut config.policy.body, &mut config.critic.body];
+    for body in bodies {
+        let Body::Mlp(mlp) = body else { panic!("a perceptron") };
+        mlp.activation = activation;
+    }
 }
 
 #[test]

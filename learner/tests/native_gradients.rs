@@ -1,21 +1,27 @@
-//! The backward pass, written by hand, against central differences of the losses in float64: tanh networks, environment
-//! units, a clamped log-std. (The golden files have ReLU networks only.)
+//! The backward pass, written by hand, against central differences of the losses in float64: every activation,
+//! environment units, a clamped log-std; and discrete actions. (Most golden files have ReLU networks only.)
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod drawn;
+mod native_configs;
 
 use common::policy::arch::{Activation, PolicyArch};
 use drawn::Drawn;
 use learner::native::NativeTrainer;
 use learner::trainer::{ActionUnits, CriticArch, TrainState, Trainer, TrainerConfig};
+use native_configs::{discrete, draw};
 
 const SEED: u128 = 8;
 const OBS: usize = 4;
 const ACT: usize = 2;
 const ROWS: usize = 15;
+/// Discrete actions, in the tests of those.
+const ACTIONS: usize = 4;
 const ACTOR_WIDTHS: [usize; 4] = [OBS, 9, 5, 2 * ACT];
 const CRITIC_WIDTHS: [usize; 4] = [OBS + ACT, 8, 6, 1];
+const LOGITS_WIDTHS: [usize; 4] = [OBS, 9, 5, ACTIONS];
+const VALUES_WIDTHS: [usize; 4] = [OBS, 8, 6, ACTIONS];
 /// Narrow enough to clamp some rows of a fresh policy, on both sides.
 const LOG_STD: [f64; 2] = [0.03, 0.3];
 const SCALE: [f64; ACT] = [2.0, 0.5];
@@ -25,58 +31,110 @@ const LOSS_FACTOR: f64 = 0.5;
 /// Of a gradient that is of order 0.1: f32 sums of a few dozen terms, tenfold from recovering it from Adam's moment.
 const TOLERANCE: f64 = 2e-6;
 
+/// All that the native backend knows.
+const ACTIVATIONS: [Activation; 4] =
+    [Activation::Tanh, Activation::Elu, Activation::LeakyRelu, Activation::Relu];
+
 #[test]
 fn critic_gradients_are_the_slopes_of_the_critic_losses() {
-    let case = Case::draw();
-    let after = case.update();
-    let targets = case.targets();
-    for twin in 0..2 {
-        let parameters = case.0.state.critics.params.len() / 2;
-        let span = twin * parameters..(twin + 1) * parameters;
-        let params = wide(&case.0.state.critics.params[span.clone()]);
-        let slopes = slopes(&params, |params| case.critic_loss(params, &targets));
-        assert_gradient("critic", &slopes, &after.critics.adam_m[span]);
+    for activation in ACTIVATIONS {
+        let case = Case::draw(activation);
+        let (after, targets) = (case.update(), case.targets());
+        case.assert_critic_gradients(&after, |params| case.critic_loss(params, &targets));
     }
 }
 
 #[test]
 fn policy_gradients_are_the_slopes_of_the_actor_loss() {
-    let case = Case::draw();
-    // The actor's loss is taken with the critics that have just stepped.
-    let after = case.update();
-    let critics = twins(&after.critics.params);
-    let params = wide(&case.0.state.actor.params);
-    let slopes = slopes(&params, |params| case.actor_loss(params, &critics));
-    assert_gradient("actor", &slopes, &after.actor.adam_m);
+    for activation in ACTIVATIONS {
+        let case = Case::draw(activation);
+        // The actor's loss is taken with the critics that have just stepped.
+        let after = case.update();
+        let critics = twins(&after.critics.params);
+        case.assert_actor_gradients(&after, |params| case.actor_loss(params, &critics));
+    }
+}
+
+#[test]
+fn discrete_critic_gradients_are_the_slopes_of_the_critic_losses() {
+    for activation in ACTIVATIONS {
+        let case = Case::draw_discrete(activation);
+        let (after, targets) = (case.update(), case.discrete_targets());
+        case.assert_critic_gradients(&after, |params| case.discrete_critic_loss(params, &targets));
+    }
+}
+
+#[test]
+fn discrete_policy_gradients_are_the_slopes_of_the_actor_loss() {
+    for activation in ACTIVATIONS {
+        let case = Case::draw_discrete(activation);
+        let after = case.update();
+        let critics = twins(&after.critics.params);
+        case.assert_actor_gradients(&after, |params| case.discrete_actor_loss(params, &critics));
+    }
 }
 
 /// The first update and its losses.
-struct Case(Drawn);
+struct Case {
+    drawn: Drawn,
+    config: TrainerConfig,
+    activation: Activation,
+}
 
 impl Case {
-    fn draw() -> Self {
-        let case = Self(Drawn::new(&config(), SEED));
+    fn draw(activation: Activation) -> Self {
+        let config = config(activation, ACT);
+        let case = Self { drawn: draw(&config, SEED), config, activation };
         case.assert_telling();
         case
     }
 
+    fn draw_discrete(activation: Activation) -> Self {
+        let config = discrete(config(activation, ACTIONS));
+        let case = Self { drawn: draw(&config, SEED), config, activation };
+        let critics = twins(&case.drawn.state.critics.params);
+        let first = (0..ROWS).flat_map(|row| {
+            let [q1, q2] = case.discrete_values(&critics, &row_of(&case.drawn.obs, OBS, row));
+            (0..ACTIONS).filter(move |&a| q1[a] < q2[a]).collect::<Vec<_>>()
+        });
+        let all = ROWS * ACTIONS;
+        assert!((1..all).contains(&first.count()), "seed {SEED}: one critic is always the lower");
+        case
+    }
+
+    fn assert_critic_gradients(&self, after: &TrainState, loss: impl Fn(&[f64]) -> f64) {
+        for twin in 0..2 {
+            let parameters = self.drawn.state.critics.params.len() / 2;
+            let span = twin * parameters..(twin + 1) * parameters;
+            let slopes = slopes(&wide(&self.drawn.state.critics.params[span.clone()]), &loss);
+            let what = format!("{:?}, critic {twin}", self.activation);
+            assert_gradient(&what, &slopes, &after.critics.adam_m[span]);
+        }
+    }
+
+    fn assert_actor_gradients(&self, after: &TrainState, loss: impl Fn(&[f64]) -> f64) {
+        let slopes = slopes(&wide(&self.drawn.state.actor.params), loss);
+        assert_gradient(&format!("{:?}, actor", self.activation), &slopes, &after.actor.adam_m);
+    }
+
     /// The draw reaches every branch: rows for either critic, log-stds below, inside and above the clamp.
     fn assert_telling(&self) {
-        let actor = wide(&self.0.state.actor.params);
+        let actor = wide(&self.drawn.state.actor.params);
         let [low, high] = LOG_STD;
         let raw: Vec<f64> = (0..ROWS)
             .flat_map(|row| {
-                forward(&actor, &ACTOR_WIDTHS, &row_of(&self.0.obs, OBS, row))[ACT..].to_vec()
+                self.forward(&actor, &ACTOR_WIDTHS, &row_of(&self.drawn.obs, OBS, row))[ACT..]
+                    .to_vec()
             })
             .collect();
         let below = raw.iter().filter(|x| **x < low).count();
         let above = raw.iter().filter(|x| **x > high).count();
         assert!(below > 0 && above > 0 && below + above < raw.len(), "seed {SEED}: {raw:?}");
-        let critics = twins(&self.0.state.critics.params);
+        let critics = twins(&self.drawn.state.critics.params);
         let first = (0..ROWS).filter(|&row| {
-            let obs = row_of(&self.0.obs, OBS, row);
-            let (action, _) = sample(&actor, &obs, &row_of(&self.0.noise, ACT, row));
-            let [q1, q2] = [0, 1].map(|twin| value(&critics[twin], &obs, &action));
+            let obs = row_of(&self.drawn.obs, OBS, row);
+            let (action, _) = self.sample(&actor, &obs, &row_of(&self.drawn.noise, ACT, row));
+            let [q1, q2] = [0, 1].map(|twin| self.value(&critics[twin], &obs, &action));
             q1 < q2
         });
         assert!((1..ROWS).contains(&first.count()), "seed {SEED}: one critic is always the lower");
@@ -84,55 +142,155 @@ impl Case {
 
     /// The state after the first update, by the backend.
     fn update(&self) -> TrainState {
-        let mut trainer = NativeTrainer::new(config(), self.0.state.clone(), 2).unwrap();
-        trainer.update(&self.0.batch(), &self.0.noise()).unwrap();
+        let mut trainer =
+            NativeTrainer::new(self.config.clone(), self.drawn.state.clone(), 2).unwrap();
+        trainer.update(&self.drawn.batch(), &self.drawn.noise()).unwrap();
         trainer.state()
     }
 
     /// y, (B)
     fn targets(&self) -> Vec<f64> {
-        let (actor, targets) = (wide(&self.0.state.actor.params), twins(&self.0.state.targets));
-        let alpha = f64::from(self.0.state.log_alpha.params[0]).exp();
+        let (actor, targets) =
+            (wide(&self.drawn.state.actor.params), twins(&self.drawn.state.targets));
+        let alpha = f64::from(self.drawn.state.log_alpha.params[0]).exp();
         let target = |row| {
-            let obs = row_of(&self.0.next_obs, OBS, row);
-            let (action, log_prob) = sample(&actor, &obs, &row_of(&self.0.next_noise, ACT, row));
-            let [q1, q2] = [0, 1].map(|twin| value(&targets[twin], &obs, &action));
+            let obs = row_of(&self.drawn.next_obs, OBS, row);
+            let (action, log_prob) =
+                self.sample(&actor, &obs, &row_of(&self.drawn.next_noise, ACT, row));
+            let [q1, q2] = [0, 1].map(|twin| self.value(&targets[twin], &obs, &action));
             let bootstrap = q1.min(q2) - alpha * log_prob;
-            f64::from(self.0.reward[row]) + f64::from(self.0.discount[row]) * bootstrap
+            f64::from(self.drawn.reward[row]) + f64::from(self.drawn.discount[row]) * bootstrap
         };
         (0..ROWS).map(target).collect()
     }
 
     fn critic_loss(&self, params: &[f64], targets: &[f64]) -> f64 {
         let rows = (0..ROWS).map(|row| {
-            let action = row_of(&self.0.action, ACT, row);
-            let td = value(params, &row_of(&self.0.obs, OBS, row), &action) - targets[row];
-            LOSS_FACTOR * f64::from(self.0.weight[row]) * td * td
+            let action = row_of(&self.drawn.action, ACT, row);
+            let td = self.value(params, &row_of(&self.drawn.obs, OBS, row), &action) - targets[row];
+            LOSS_FACTOR * f64::from(self.drawn.weight[row]) * td * td
         });
         rows.sum::<f64>() / ROWS as f64
     }
 
     fn actor_loss(&self, params: &[f64], critics: &[Vec<f64>; 2]) -> f64 {
-        let alpha = f64::from(self.0.state.log_alpha.params[0]).exp();
+        let alpha = f64::from(self.drawn.state.log_alpha.params[0]).exp();
         let rows = (0..ROWS).map(|row| {
-            let obs = row_of(&self.0.obs, OBS, row);
-            let (action, log_prob) = sample(params, &obs, &row_of(&self.0.noise, ACT, row));
-            let [q1, q2] = [0, 1].map(|twin| value(&critics[twin], &obs, &action));
+            let obs = row_of(&self.drawn.obs, OBS, row);
+            let (action, log_prob) =
+                self.sample(params, &obs, &row_of(&self.drawn.noise, ACT, row));
+            let [q1, q2] = [0, 1].map(|twin| self.value(&critics[twin], &obs, &action));
             alpha * log_prob - q1.min(q2)
         });
         rows.sum::<f64>() / ROWS as f64
     }
+
+    /// Probabilities and their logarithms by the textbook.
+    fn probabilities(&self, params: &[f64], obs: &[f64]) -> Vec<(f64, f64)> {
+        let masses = self.forward(params, &LOGITS_WIDTHS, obs);
+        let masses: Vec<f64> = masses.into_iter().map(f64::exp).collect();
+        let total: f64 = masses.iter().sum();
+        masses.iter().map(|mass| (mass / total, (mass / total).ln())).collect()
+    }
+
+    fn discrete_values(&self, critics: &[Vec<f64>; 2], obs: &[f64]) -> [Vec<f64>; 2] {
+        critics.each_ref().map(|critic| self.forward(critic, &VALUES_WIDTHS, obs))
+    }
+
+    /// sum_a p_a (alpha ln p_a - min Q_a)
+    fn surplus(&self, actor: &[f64], critics: &[Vec<f64>; 2], obs: &[f64]) -> f64 {
+        let alpha = f64::from(self.drawn.state.log_alpha.params[0]).exp();
+        let [q1, q2] = self.discrete_values(critics, obs);
+        let actions = self.probabilities(actor, obs).into_iter().zip(q1).zip(q2);
+        actions.map(|(((p, log_p), q1), q2)| p * (alpha * log_p - q1.min(q2))).sum()
+    }
+
+    fn discrete_targets(&self) -> Vec<f64> {
+        let Drawn { state, next_obs, reward, discount, .. } = &self.drawn;
+        let (actor, targets) = (wide(&state.actor.params), twins(&state.targets));
+        let target = |row| {
+            let surplus = self.surplus(&actor, &targets, &row_of(next_obs, OBS, row));
+            f64::from(reward[row]) - f64::from(discount[row]) * surplus
+        };
+        (0..ROWS).map(target).collect()
+    }
+
+    fn discrete_critic_loss(&self, params: &[f64], targets: &[f64]) -> f64 {
+        let rows = (0..ROWS).map(|row| {
+            let obs = row_of(&self.drawn.obs, OBS, row);
+            let values = self.forward(params, &VALUES_WIDTHS, &obs);
+            let td = values[self.drawn.action[row] as usize] - targets[row];
+            LOSS_FACTOR * f64::from(self.drawn.weight[row]) * td * td
+        });
+        rows.sum::<f64>() / ROWS as f64
+    }
+
+    fn discrete_actor_loss(&self, params: &[f64], critics: &[Vec<f64>; 2]) -> f64 {
+        let rows =
+            (0..ROWS).map(|row| self.surplus(params, critics, &row_of(&self.drawn.obs, OBS, row)));
+        rows.sum::<f64>() / ROWS as f64
+    }
+
+    /// A network on one row; per layer the weights (out, in), then the biases (out).
+    fn forward(&self, params: &[f64], widths: &[usize], x: &[f64]) -> Vec<f64> {
+        let (mut x, mut rest) = (x.to_vec(), params);
+        for (i, pair) in widths.windows(2).enumerate() {
+            let (weights, tail) = rest.split_at(pair[0] * pair[1]);
+            let (biases, tail) = tail.split_at(pair[1]);
+            rest = tail;
+            let sums = weights.chunks_exact(pair[0]).zip(biases).map(|(w, bias)| {
+                let sum = bias + w.iter().zip(&x).map(|(w, x)| w * x).sum::<f64>();
+                if i + 2 == widths.len() { sum } else { self.activate(sum) }
+            });
+            x = sums.collect();
+        }
+        assert!(rest.is_empty(), "the widths use up the parameters");
+        x
+    }
+
+    /// A normalised action and its log-probability in the environment's units, by the textbook: the Gaussian's density over
+    /// the slope of `scale · tanh`.
+    fn sample(&self, params: &[f64], obs: &[f64], noise: &[f64]) -> (Vec<f64>, f64) {
+        let heads = self.forward(params, &ACTOR_WIDTHS, obs);
+        let (mut action, mut log_prob) = (Vec::new(), 0.0);
+        for j in 0..ACT {
+            let log_std = heads[ACT + j].clamp(LOG_STD[0], LOG_STD[1]);
+            let tanh = (heads[j] + log_std.exp() * noise[j]).tanh();
+            let gaussian =
+                -0.5 * noise[j] * noise[j] - log_std - 0.5 * (2.0 * std::f64::consts::PI).ln();
+            log_prob += gaussian - (SCALE[j] * (1.0 - tanh * tanh)).ln();
+            action.push(tanh);
+        }
+        (action, log_prob)
+    }
+
+    /// Q of a normalised action; the critic sees the environment's units.
+    fn value(&self, params: &[f64], obs: &[f64], action: &[f64]) -> f64 {
+        let env = (0..ACT).map(|j| action[j] * SCALE[j] + BIAS[j]);
+        let input: Vec<f64> = obs.iter().copied().chain(env).collect();
+        self.forward(params, &CRITIC_WIDTHS, &input)[0]
+    }
+
+    fn activate(&self, x: f64) -> f64 {
+        match self.activation {
+            Activation::Tanh => x.tanh(),
+            Activation::Relu => x.max(0.0),
+            Activation::Elu => x.max(x.min(0.0).exp() - 1.0),
+            Activation::LeakyRelu => x.max(0.01 * x),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
-fn config() -> TrainerConfig {
+fn config(activation: Activation, act_dim: usize) -> TrainerConfig {
     TrainerConfig {
         policy: PolicyArch::mlp_gaussian(
-            (OBS, ACT),
+            (OBS, act_dim),
             &ACTOR_WIDTHS[1..3],
-            Activation::Tanh,
+            activation,
             (LOG_STD[0] as f32, LOG_STD[1] as f32),
         ),
-        critic: CriticArch::mlp(OBS, ACT, &CRITIC_WIDTHS[1..3], Activation::Tanh),
+        critic: CriticArch::mlp(OBS, act_dim, &CRITIC_WIDTHS[1..3], activation),
         critic_loss_factor: LOSS_FACTOR as f32,
         critic_action_units: ActionUnits::Env,
         log_prob_units: ActionUnits::Env,
@@ -154,46 +312,6 @@ fn twins(params: &[f32]) -> [Vec<f64>; 2] {
 
 fn row_of(values: &[f32], width: usize, row: usize) -> Vec<f64> {
     wide(&values[row * width..(row + 1) * width])
-}
-
-/// A tanh network on one row; per layer the weights (out, in), then the biases (out).
-fn forward(params: &[f64], widths: &[usize], x: &[f64]) -> Vec<f64> {
-    let (mut x, mut rest) = (x.to_vec(), params);
-    for (i, pair) in widths.windows(2).enumerate() {
-        let (weights, tail) = rest.split_at(pair[0] * pair[1]);
-        let (biases, tail) = tail.split_at(pair[1]);
-        rest = tail;
-        let sums = weights.chunks_exact(pair[0]).zip(biases).map(|(w, bias)| {
-            let sum = bias + w.iter().zip(&x).map(|(w, x)| w * x).sum::<f64>();
-            if i + 2 == widths.len() { sum } else { sum.tanh() }
-        });
-        x = sums.collect();
-    }
-    assert!(rest.is_empty(), "the widths use up the parameters");
-    x
-}
-
-/// A normalised action and its log-probability in the environment's units, by the textbook: the Gaussian's density over
-/// the slope of `scale · tanh`.
-fn sample(params: &[f64], obs: &[f64], noise: &[f64]) -> (Vec<f64>, f64) {
-    let heads = forward(params, &ACTOR_WIDTHS, obs);
-    let (mut action, mut log_prob) = (Vec::new(), 0.0);
-    for j in 0..ACT {
-        let log_std = heads[ACT + j].clamp(LOG_STD[0], LOG_STD[1]);
-        let tanh = (heads[j] + log_std.exp() * noise[j]).tanh();
-        let gaussian =
-            -0.5 * noise[j] * noise[j] - log_std - 0.5 * (2.0 * std::f64::consts::PI).ln();
-        log_prob += gaussian - (SCALE[j] * (1.0 - tanh * tanh)).ln();
-        action.push(tanh);
-    }
-    (action, log_prob)
-}
-
-/// Q of a normalised action; the critic sees the environment's units.
-fn value(params: &[f64], obs: &[f64], action: &[f64]) -> f64 {
-    let env = (0..ACT).map(|j| action[j] * SCALE[j] + BIAS[j]);
-    let input: Vec<f64> = obs.iter().copied().chain(env).collect();
-    forward(params, &CRITIC_WIDTHS, &input)[0]
 }
 
 /// Central differences of `loss` in every parameter.

@@ -1,11 +1,11 @@
 //! One of the two critics, with its target: what an update does to it.
 
+use super::agent::{PARTS, parts};
 use super::elementwise::{AdamStep, adam, polyak};
 use super::mlp::{Activations, Mlp, Packed, Scratch};
-use super::part::{Part, critic_action};
-use crate::trainer::{Batch, Group, TrainState, TrainerConfig};
+use crate::trainer::{Group, TrainState, TrainerConfig};
 
-/// What the critic split owns.
+/// What the critic split owns. Letters: K values per row, 1 or the number of discrete actions.
 #[derive(Debug)]
 pub(super) struct Critic {
     pub(super) group: Group,
@@ -14,31 +14,42 @@ pub(super) struct Critic {
     packed: Packed,
     packed_target: Packed,
     grads: Vec<f32>,
-    /// (B, O + A), stored actions
-    data: Vec<f32>,
+    /// Of the stored rows.
     data_kept: Activations,
-    /// By part.
-    pub(super) policy_kept: Vec<Activations>,
-    target_kept: Vec<Activations>,
-    /// (B)
-    pub(super) target_q: Vec<f32>,
+    /// By part: of the rows that the policy learns from, and of the next ones.
+    pub(super) policy_kept: [Activations; PARTS],
+    target_kept: [Activations; PARTS],
+    /// (B), Q − y
     pub(super) td: Vec<f32>,
-    d_q: Vec<f32>,
+    /// (B, K)
+    d_values: Vec<f32>,
     scratch: Scratch,
     /// Sum over the batch.
     pub(super) loss: f64,
 }
 
+/// What both critics learn from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lesson<'a> {
+    pub(super) config: &'a TrainerConfig,
+    pub(super) critic: &'a Mlp,
+    /// (B, in), the stored rows
+    pub(super) data: &'a [f32],
+    /// (B), where among the (B, K) values that of the stored action is
+    pub(super) taken: &'a [usize],
+    /// y, (B)
+    pub(super) target: &'a [f32],
+    /// (B)
+    pub(super) weight: &'a [f32],
+    /// (rows, in) by part: what the policy then learns from
+    pub(super) own: [&'a [f32]; PARTS],
+    pub(super) step: AdamStep,
+}
+
 impl Critic {
-    /// Takes critic `index` of two out of the state, and makes room.
-    pub(super) fn new(
-        index: usize,
-        config: &TrainerConfig,
-        critic: &Mlp,
-        parts: &[Part],
-        state: &TrainState,
-    ) -> Self {
-        let (batch, parameters) = (config.batch_size, state.targets.len() / 2);
+    /// Takes critic `index` of two out of the state, and makes room for `batch` rows.
+    pub(super) fn new(index: usize, batch: usize, critic: &Mlp, state: &TrainState) -> Self {
+        let parameters = state.targets.len() / 2;
         let own = |both: &[f32]| both[index * parameters..(index + 1) * parameters].to_vec();
         let group = Group {
             params: own(&state.critics.params),
@@ -49,72 +60,61 @@ impl Critic {
         let [mut packed, mut packed_target] = [critic.packed(), critic.packed()];
         critic.pack(&group.params, &mut packed);
         critic.pack(&target, &mut packed_target);
-        let kept = || parts.iter().map(|part| critic.activations(part.rows)).collect();
+        let kept = || parts(batch).map(|rows| critic.activations(rows.len()));
         Self {
             group,
             target,
             packed,
             packed_target,
             grads: vec![0.0; parameters],
-            data: vec![0.0; batch * (config.policy.obs_dim + config.policy.act_dim)],
             data_kept: critic.activations(batch),
             policy_kept: kept(),
             target_kept: kept(),
-            target_q: vec![0.0; batch],
             td: vec![0.0; batch],
-            d_q: vec![0.0; batch],
+            d_values: vec![0.0; batch * critic.outputs()],
             scratch: critic.scratch(batch),
             loss: 0.0,
         }
     }
 
-    /// Phase 2: target values of the next actions, values of the stored ones.
-    pub(super) fn evaluate(
-        &mut self,
-        config: &TrainerConfig,
-        critic: &Mlp,
-        halves: &[Part],
-        batch: &Batch<'_>,
-    ) {
-        let (obs_dim, act_dim) = (config.policy.obs_dim, config.policy.act_dim);
-        for (half, kept) in halves.iter().zip(&mut self.target_kept) {
-            critic.forward(&self.target, &self.packed_target, &half.next.input, kept);
-            self.target_q[half.first..half.first + half.rows].copy_from_slice(kept.output());
+    /// Q̄ of the next rows, (rows, in) by part, and Q of the stored ones, (B, in).
+    pub(super) fn evaluate(&mut self, critic: &Mlp, next: [&[f32]; PARTS], data: &[f32]) {
+        for (input, kept) in next.into_iter().zip(&mut self.target_kept) {
+            critic.forward(&self.target, &self.packed_target, input, kept);
         }
-        for (row, input) in self.data.chunks_exact_mut(obs_dim + act_dim).enumerate() {
-            input[..obs_dim].copy_from_slice(&batch.obs[row * obs_dim..][..obs_dim]);
-            for j in 0..act_dim {
-                input[obs_dim + j] = critic_action(config, j, batch.action[row * act_dim + j]);
-            }
-        }
-        critic.forward(&self.group.params, &self.packed, &self.data, &mut self.data_kept);
+        critic.forward(&self.group.params, &self.packed, data, &mut self.data_kept);
     }
 
-    /// Phase 3: L = mean(w (Q − y)²), Adam, Polyak, and the new values of the policy's actions.
-    pub(super) fn learn(
-        &mut self,
-        config: &TrainerConfig,
-        critic: &Mlp,
-        halves: &[Part],
-        batch: &Batch<'_>,
-        target: &[f32],
-        step: AdamStep,
-    ) {
+    /// Q̄ of the next rows of one part, (rows, K).
+    pub(super) fn target_values(&self, part: usize) -> &[f32] {
+        self.target_kept[part].output()
+    }
+
+    /// Q of the rows of one part that the policy learns from, by the stepped critic, (rows, K).
+    pub(super) fn policy_values(&self, part: usize) -> &[f32] {
+        self.policy_kept[part].output()
+    }
+
+    /// L = k mean(w (Q(s, a) − y)²), Adam, Polyak, and the new values of the policy's rows.
+    pub(super) fn learn(&mut self, lesson: &Lesson<'_>) {
+        let Lesson { config, critic, data, taken, target, weight, own, step } = *lesson;
         #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^24")]
         let share = 2.0 * config.critic_loss_factor / config.batch_size as f32;
+        let values = self.data_kept.output();
         self.loss = 0.0;
-        for (row, q) in self.data_kept.output().iter().enumerate() {
-            let (td, weight) = (q - target[row], batch.weight[row]);
+        self.d_values.fill(0.0);
+        for (row, &at) in taken.iter().enumerate() {
+            let td = values[at] - target[row];
             self.td[row] = td;
-            self.d_q[row] = share * weight * td;
-            self.loss += f64::from(config.critic_loss_factor * weight * td * td);
+            self.d_values[at] = share * weight[row] * td;
+            self.loss += f64::from(config.critic_loss_factor * weight[row] * td * td);
         }
         let Group { params, adam_m, adam_v } = &mut self.group;
         critic.backward_params(
             params,
-            &self.data,
+            data,
             &self.data_kept,
-            &self.d_q,
+            &self.d_values,
             &mut self.scratch,
             &mut self.grads,
         );
@@ -122,8 +122,8 @@ impl Critic {
         polyak(&mut self.target, params, config.tau);
         critic.pack(params, &mut self.packed);
         critic.pack(&self.target, &mut self.packed_target);
-        for (half, kept) in halves.iter().zip(&mut self.policy_kept) {
-            critic.forward(params, &self.packed, &half.own.input, kept);
+        for (input, kept) in own.into_iter().zip(&mut self.policy_kept) {
+            critic.forward(params, &self.packed, input, kept);
         }
     }
 }

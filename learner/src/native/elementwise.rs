@@ -1,7 +1,33 @@
 //! The loops between the matrix products, each compiled for AVX-512, AVX2 and the baseline, chosen at run time.
 
 use common::policy::arch::Activation;
+use common::policy::kernels::tanh::{tanh, tanh_in_place};
 use multiversion::multiversion;
+
+/// Slope of the leaky ReLU below 0.
+const LEAK: f32 = 0.01;
+
+/// y <- activation(y), where the product has not done it: it does ReLU.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
+pub(crate) fn activation_forward(y: &mut [f32], activation: Activation) {
+    match activation {
+        Activation::Relu => {}
+        Activation::Tanh => tanh_in_place(y),
+        Activation::Elu => {
+            for y in y {
+                // exp(y) − 1 = 2t / (1 − t) with t = tanh(y / 2): exact to rounding near 0, and vectorised.
+                let t = tanh(0.5 * *y);
+                *y = if *y > 0.0 { *y } else { 2.0 * t / (1.0 - t) };
+            }
+        }
+        Activation::LeakyRelu => {
+            for y in y {
+                *y *= if *y > 0.0 { 1.0 } else { LEAK };
+            }
+        }
+        other => unreachable!("{other:?} is left to the torch backend"),
+    }
+}
 
 /// dy *= activation'(x), from the activation's value h = activation(x).
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
@@ -15,6 +41,17 @@ pub(crate) fn activation_backward(dy: &mut [f32], h: &[f32], activation: Activat
         Activation::Tanh => {
             for (dy, h) in dy.iter_mut().zip(h) {
                 *dy *= 1.0 - h * h;
+            }
+        }
+        // exp(x) = h + 1 below 0.
+        Activation::Elu => {
+            for (dy, h) in dy.iter_mut().zip(h) {
+                *dy *= if *h > 0.0 { 1.0 } else { h + 1.0 };
+            }
+        }
+        Activation::LeakyRelu => {
+            for (dy, h) in dy.iter_mut().zip(h) {
+                *dy *= if *h > 0.0 { 1.0 } else { LEAK };
             }
         }
         other => unreachable!("{other:?} is left to the torch backend"),

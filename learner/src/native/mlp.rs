@@ -2,11 +2,12 @@
 //!
 //! Letters: n rows, `in`/`out` widths of a layer. Weights are (out, in), as PyTorch lays them out; matrices are row-major.
 
-use super::elementwise::{activation_backward, column_sums, dot_rows, outer, weighted_rows};
+use super::elementwise::{
+    activation_backward, activation_forward, column_sums, dot_rows, outer, weighted_rows,
+};
 use super::gemm::{Finish, Panels, View, product};
-use common::policy::kernels::tanh::tanh_in_place;
 use common::policy::{
-    arch::{Activation, PolicyArch},
+    arch::{Activation, Body, Head, PolicyArch},
     layout::TensorLayout,
 };
 use std::ops::Range;
@@ -59,9 +60,10 @@ impl Mlp {
         Self { layers: layers.collect(), activation }
     }
 
-    /// The policy: its trunk, and both heads as one layer of width 2A (`tensor_layout` puts them side by side).
+    /// The policy: its trunk, then the logits, or both heads of a Gaussian as one layer of width 2A (`tensor_layout`
+    /// puts them side by side).
     pub(crate) fn policy(arch: &PolicyArch) -> Self {
-        let (mlp, _) = arch.as_mlp_gaussian().expect("asked for before");
+        let Body::Mlp(mlp) = &arch.body else { unreachable!("asked for before") };
         let layout = arch.tensor_layout();
         let entry = |name: &str| layout.entry(name).expect("a tensor of tensor_layout").range();
         let mut input = arch.obs_dim;
@@ -72,10 +74,20 @@ impl Mlp {
             layers.push(Layer { weight, bias, input, output });
             input = output;
         }
-        let weight = entry("mu.weight").start..entry("log_std.weight").end;
-        let bias = entry("mu.bias").start..entry("log_std.bias").end;
-        layers.push(Layer { weight, bias, input, output: 2 * arch.act_dim });
+        let (weight, bias) = if arch.head == Head::Categorical {
+            (entry("logits.weight"), entry("logits.bias"))
+        } else {
+            let both =
+                |kind| entry(&format!("mu.{kind}")).start..entry(&format!("log_std.{kind}")).end;
+            (both("weight"), both("bias"))
+        };
+        layers.push(Layer { weight, bias, input, output: arch.outputs() });
         Self { layers, activation: mlp.activation }
+    }
+
+    /// Width of the last layer.
+    pub(crate) fn outputs(&self) -> usize {
+        self.layers.last().expect("a network has a layer").output
     }
 
     /// Room for `rows` rows.
@@ -136,8 +148,8 @@ impl Mlp {
                 _ => Finish::Bias(bias),
             };
             product(View::new(input, rows, layer.input), weights, finish, output);
-            if self.activation == Activation::Tanh && !last {
-                tanh_in_place(output);
+            if !last {
+                activation_forward(output, self.activation);
             }
         }
     }
@@ -185,7 +197,7 @@ impl Mlp {
         scratch: &mut Scratch,
         dx: &mut [f32],
     ) {
-        let rows = dy.len() / self.layers.last().expect("a network has a layer").output;
+        let rows = dy.len() / self.outputs();
         let Scratch(current, next, panels) = scratch;
         current[..dy.len()].copy_from_slice(dy);
         for i in (1..self.layers.len()).rev() {

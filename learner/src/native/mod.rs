@@ -1,12 +1,15 @@
-//! The `native` backend: continuous SAC on multi-layer perceptrons, in plain Rust on a CPU. No libtorch, no allocation
-//! in the update, and the same numbers for any number of threads.
+//! The `native` backend: continuous and discrete SAC on multi-layer perceptrons, in plain Rust on a CPU. No libtorch, no
+//! allocation in the update, and the same numbers for any number of threads.
 //!
-//! - `sac`: the update on one page, in equation order; on `part`, half a batch, and `critic`, one of two.
+//! - `sac`, `discrete`: an update on one page each, in equation order; `part`: half a batch of the former.
+//! - `agent`: what both learn, and the steps they share; `critic`: one of its two.
 //! - `mlp`: networks over flat parameters, backward by hand.
 //! - `gemm` on `tile` on `lanes`: matrix products. `elementwise`: what is between them.
 //! - `team`: the threads.
 
+mod agent;
 mod critic;
+mod discrete;
 mod elementwise;
 mod gemm;
 mod lanes;
@@ -17,53 +20,84 @@ mod team;
 mod tile;
 
 use crate::trainer::{
-    Batch, Group, Noise, NoiseSizes, StepSizes, TrainState, Trainer, TrainerConfig, TrainerError, UpdateStats,
+    Algorithm, Batch, Group, Noise, NoiseSizes, StepSizes, TrainState, Trainer, TrainerConfig,
+    TrainerError, UpdateStats,
 };
+use agent::Agent;
+use discrete::DiscreteSac;
 use sac::Sac;
 use team::Team;
 
 /// Plain Rust on the CPU.
 #[derive(Debug)]
 pub struct NativeTrainer {
-    sac: Sac,
+    agent: Agent,
+    rule: Rule,
     team: Team,
     threads: usize,
     /// Whether the latest update's |td| has not been asked for.
     outstanding: bool,
 }
 
+/// How the agent learns, with the room that an update takes.
+#[derive(Debug)]
+enum Rule {
+    Continuous(Box<Sac>),
+    Discrete(Box<DiscreteSac>),
+}
+
 impl NativeTrainer {
+    /// Whether this backend trains what the settings describe.
+    ///
+    /// # Errors
+    /// The first setting that asks for more, in words.
+    pub fn serves(config: &TrainerConfig) -> Result<(), String> {
+        match config.algorithm {
+            Algorithm::DiscreteSac(_) => config.plain_discrete_sac(),
+            _ => config.native_sac(),
+        }
+    }
+
     /// A trainer that works with `threads` threads, the caller's included.
     ///
     /// # Errors
-    /// A state whose lengths do not fit the configuration; no threads to be had.
+    /// Settings that this backend does not serve; a state whose lengths do not fit them; no threads to be had.
     pub fn new(
         config: TrainerConfig,
         state: TrainState,
         threads: usize,
     ) -> Result<Self, TrainerError> {
+        Self::serves(&config).map_err(TrainerError::Unsupported)?;
         check_state(&config, &state)?;
         let device = "cpu".to_owned();
         let team = Team::new(threads).map_err(|error| TrainerError::Device {
             device,
             message: format!("start threads: {error}"),
         })?;
-        Ok(Self { sac: Sac::new(config, &state), team, threads, outstanding: false })
+        let agent = Agent::new(config, &state);
+        let rule = match agent.config.algorithm {
+            Algorithm::DiscreteSac(_) => Rule::Discrete(Box::new(DiscreteSac::new(&agent))),
+            _ => Rule::Continuous(Box::new(Sac::new(&agent))),
+        };
+        Ok(Self { agent, rule, team, threads, outstanding: false })
     }
 }
 
 impl Trainer for NativeTrainer {
     fn update(&mut self, batch: &Batch<'_>, noise: &Noise<'_>) -> Result<(), TrainerError> {
-        check_batch(self.sac.config(), batch, noise)?;
-        self.sac.update(batch, noise, &mut self.team);
+        check_batch(&self.agent.config, batch, noise)?;
+        match &mut self.rule {
+            Rule::Continuous(sac) => sac.update(&mut self.agent, batch, noise, &mut self.team),
+            Rule::Discrete(sac) => sac.update(&mut self.agent, batch, &mut self.team)?,
+        }
         self.outstanding = true;
         Ok(())
     }
 
     fn pop_td_abs(&mut self, out: &mut [f32]) -> Result<(), TrainerError> {
-        expect("td_abs", out.len(), self.sac.config().batch_size)?;
+        expect("td_abs", out.len(), self.agent.config.batch_size)?;
         expect("outstanding updates", usize::from(self.outstanding), 1)?;
-        out.copy_from_slice(&self.sac.td_abs);
+        out.copy_from_slice(&self.agent.td_abs);
         self.outstanding = false;
         Ok(())
     }
@@ -73,7 +107,7 @@ impl Trainer for NativeTrainer {
     }
 
     fn take_stats(&mut self) -> UpdateStats {
-        let sums = std::mem::take(&mut self.sac.sums);
+        let sums = std::mem::take(&mut self.agent.sums);
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
         let count = sums.updates.max(1) as f64;
         UpdateStats {
@@ -90,40 +124,54 @@ impl Trainer for NativeTrainer {
     }
 
     fn actor_params(&self, out: &mut [f32]) {
-        out.copy_from_slice(self.sac.actor_params());
+        out.copy_from_slice(&self.agent.actor.params);
     }
 
     fn state(&self) -> TrainState {
-        self.sac.state()
+        self.agent.state()
     }
 
     fn load(&mut self, state: &TrainState) -> Result<(), TrainerError> {
-        check_state(self.sac.config(), state)?;
-        self.sac = Sac::new(self.sac.config().clone(), state);
+        check_state(&self.agent.config, state)?;
+        self.agent = Agent::new(self.agent.config.clone(), state);
         self.outstanding = false;
         Ok(())
     }
 
     fn noise_sizes(&self) -> NoiseSizes {
-        let each = self.sac.config().batch_size * self.sac.config().policy.act_dim;
-        NoiseSizes { next_action: each, action: each, extra: 0 }
+        noise_sizes(&self.agent.config)
     }
 
     fn set_step_sizes(&mut self, sizes: &StepSizes) {
-        let config = self.sac.config_mut();
+        let config = &mut self.agent.config;
         (config.lr_actor, config.lr_critic, config.lr_alpha) =
             (sizes.actor, sizes.critic, sizes.alpha);
     }
 
     fn reconfigure(&mut self, config: &TrainerConfig) -> Result<(), TrainerError> {
-        config.plain_sac().map_err(TrainerError::Unsupported)?;
-        self.sac.config().same_networks(config).map_err(TrainerError::Unsupported)?;
-        self.sac.reconfigure(config.clone());
+        Self::serves(config).map_err(TrainerError::Unsupported)?;
+        self.agent.config.same_networks(config).map_err(TrainerError::Unsupported)?;
+        self.agent.config = config.clone();
         Ok(())
     }
 
     fn describe(&self) -> String {
-        format!("native ({} threads)", self.threads)
+        let rule = match self.rule {
+            Rule::Continuous(_) => "sac",
+            Rule::Discrete(_) => "discrete sac",
+        };
+        format!("native ({rule}, {} threads)", self.threads)
+    }
+}
+
+/// Nothing is drawn for discrete actions.
+fn noise_sizes(config: &TrainerConfig) -> NoiseSizes {
+    match config.algorithm {
+        Algorithm::DiscreteSac(_) => NoiseSizes::default(),
+        _ => {
+            let each = config.batch_size * config.policy.act_dim;
+            NoiseSizes { next_action: each, action: each, extra: 0 }
+        }
     }
 }
 
@@ -137,15 +185,15 @@ fn check_batch(
     noise: &Noise<'_>,
 ) -> Result<(), TrainerError> {
     let (rows, obs) = (config.batch_size, config.batch_size * config.policy.obs_dim);
-    let act = config.batch_size * config.policy.act_dim;
     expect("batch.obs", batch.obs.len(), obs)?;
-    expect("batch.action", batch.action.len(), act)?;
+    expect("batch.action", batch.action.len(), rows * config.policy.action_width())?;
     expect("batch.reward", batch.reward.len(), rows)?;
     expect("batch.discount", batch.discount.len(), rows)?;
     expect("batch.next_obs", batch.next_obs.len(), obs)?;
     expect("batch.weight", batch.weight.len(), rows)?;
-    expect("noise.next_action", noise.next_action.len(), act)?;
-    expect("noise.action", noise.action.len(), act)
+    let sizes = noise_sizes(config);
+    expect("noise.next_action", noise.next_action.len(), sizes.next_action)?;
+    expect("noise.action", noise.action.len(), sizes.action)
 }
 
 fn check_state(config: &TrainerConfig, state: &TrainState) -> Result<(), TrainerError> {

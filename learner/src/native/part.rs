@@ -1,11 +1,9 @@
 //! One half of the batch, as the policy sees it: its samples, and its share of the policy's gradients.
 
+use super::agent::{Agent, Share, parts};
 use super::critic::Critic;
 use super::mlp::{Activations, Mlp, Packed, Scratch};
 use crate::trainer::{ActionUnits, Batch, Noise, TrainerConfig};
-
-/// Parts that the rows of a batch are split into.
-pub(super) const PARTS: usize = 2;
 
 /// What the row split owns: one half of the batch, as the policy sees it.
 #[derive(Debug)]
@@ -14,17 +12,16 @@ pub(super) struct Part {
     pub(super) index: usize,
     /// First row and number of rows.
     pub(super) first: usize,
-    pub(super) rows: usize,
+    rows: usize,
     packed: Packed,
     /// a' and lp'.
-    pub(super) next: Sampled,
+    next: Sampled,
     /// ã and lp.
-    pub(super) own: Sampled,
+    own: Sampled,
     /// dL/d(mu, log_std), (rows, 2A)
     d_heads: Vec<f32>,
     /// dQ/da of the attained minimum, (rows, A)
     d_action: Vec<f32>,
-    pub(super) min_q_sum: f64,
     /// Rows whose minimum one critic attains, and scratch for them.
     chosen: Vec<usize>,
     ones: Vec<f32>,
@@ -32,29 +29,29 @@ pub(super) struct Part {
     d_gathered: Vec<f32>,
     critic_scratch: Scratch,
     policy_scratch: Scratch,
-    /// As the policy's parameters.
-    pub(super) grads: Vec<f32>,
+    pub(super) share: Share,
 }
 
 /// A policy sample of one half.
 #[derive(Debug)]
-pub(super) struct Sampled {
+struct Sampled {
     kept: Activations,
     /// (rows, O + A), the critic's input: observation and action in the critic's units
-    pub(super) input: Vec<f32>,
+    input: Vec<f32>,
     /// tanh(u), (rows, A)
     squashed: Vec<f32>,
     /// ξ, (rows, A)
     noise: Vec<f32>,
     /// (rows)
-    pub(super) log_prob: Vec<f32>,
+    log_prob: Vec<f32>,
 }
 
 impl Part {
     /// Room for half `index` of two.
-    pub(super) fn new(index: usize, config: &TrainerConfig, policy: &Mlp, critic: &Mlp) -> Self {
-        let bounds = [index, index + 1].map(|part| part * config.batch_size / PARTS);
-        let (first, rows, act_dim) = (bounds[0], bounds[1] - bounds[0], config.policy.act_dim);
+    pub(super) fn new(index: usize, agent: &Agent) -> Self {
+        let Agent { config, policy, critic, .. } = agent;
+        let range = &parts(config.batch_size)[index];
+        let (first, rows, act_dim) = (range.start, range.len(), config.policy.act_dim);
         let sampled = || Sampled {
             kept: policy.activations(rows),
             input: vec![0.0; rows * (config.policy.obs_dim + act_dim)],
@@ -71,15 +68,29 @@ impl Part {
             own: sampled(),
             d_heads: vec![0.0; rows * 2 * act_dim],
             d_action: vec![0.0; rows * act_dim],
-            min_q_sum: 0.0,
             chosen: Vec::with_capacity(rows),
             ones: vec![1.0; rows],
             gathered: critic.gathered(rows),
             d_gathered: vec![0.0; rows * act_dim],
             critic_scratch: critic.scratch(rows),
             policy_scratch: policy.scratch(rows),
-            grads: vec![0.0; config.policy.tensor_layout().parameters],
+            share: Share::new(agent),
         }
+    }
+
+    /// The critics' input for the next rows, (rows, O + A): s' and a'.
+    pub(super) fn next(&self) -> &[f32] {
+        &self.next.input
+    }
+
+    /// lp', (rows)
+    pub(super) fn next_log_prob(&self) -> &[f32] {
+        &self.next.log_prob
+    }
+
+    /// The critics' input for the policy's loss, (rows, O + A): s and ã.
+    pub(super) fn own(&self) -> &[f32] {
+        &self.own.input
     }
 
     /// Phase 1: both policy samples of these rows.
@@ -104,8 +115,8 @@ impl Part {
     /// Phase 4a: dQ/da of min(Q1, Q2), through the critic that attains it, into `d_action`.
     pub(super) fn choose_critic(&mut self, config: &TrainerConfig, critic: &Mlp, twins: &[Critic]) {
         let (obs_dim, act_dim) = (config.policy.obs_dim, config.policy.act_dim);
-        let [q1, q2] = [0, 1].map(|c: usize| twins[c].policy_kept[self.index].output());
-        self.min_q_sum = q1.iter().zip(q2).map(|(q1, q2)| f64::from(q1.min(*q2))).sum();
+        let [q1, q2] = [0, 1].map(|c: usize| twins[c].policy_values(self.index));
+        self.share.min_q = q1.iter().zip(q2).map(|(q1, q2)| f64::from(q1.min(*q2))).sum();
         for (c, own) in twins.iter().enumerate() {
             self.chosen.clear();
             self.chosen.extend((0..self.rows).filter(|&row| (q2[row] < q1[row]) == (c == 1)));
@@ -159,16 +170,17 @@ impl Part {
                     if inside { d_u * raw.exp() * noise - share * alpha } else { 0.0 };
             }
         }
+        self.share.entropy = -self.own.log_prob.iter().map(|&lp| f64::from(lp)).sum::<f64>();
         let obs_dim = config.policy.obs_dim;
         self.own.observations(obs_dim, act_dim);
-        let Self { own, d_heads, policy_scratch, grads, .. } = self;
+        let Self { own, d_heads, policy_scratch, share, .. } = self;
         policy.backward_params(
             params,
             &own.input[..own.log_prob.len() * obs_dim],
             &own.kept,
             d_heads,
             policy_scratch,
-            grads,
+            &mut share.grads,
         );
     }
 }

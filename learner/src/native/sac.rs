@@ -1,4 +1,4 @@
-//! One SAC update, in equation order (docs/algorithm.md). B rows, O observation, A action.
+//! One update of continuous SAC, in equation order (docs/algorithm.md). B rows, O observation, A action.
 //!
 //! | phase | split by | what |
 //! |---|---|---|
@@ -7,122 +7,66 @@
 //! | 3 | critic | y; td_c; Adam on Q_c; target Polyak; Q_c(s, ã) with the new weights |
 //! | 4 | rows | dQ/dã through the critic that attains the minimum; policy gradients of these rows |
 //! | 5 | – | sum of the gradients; Adam on π; Adam on log α |
-//!
-//! Rows are always halved and critics are always two, whatever the threads: results do not depend on their number.
 
-use super::critic::Critic;
-use super::elementwise::{AdamStep, adam, add};
-use super::mlp::Mlp;
-use super::part::{PARTS, Part};
+use super::agent::{Agent, PARTS};
+use super::critic::Lesson;
+use super::part::{Part, critic_action};
 use super::team::Team;
-use crate::trainer::{AlphaLoss, Batch, Group, Noise, TrainState, TrainerConfig, UpdateStats};
+use crate::trainer::{Batch, Noise, TrainerConfig};
 
-/// Everything an update works on. Allocated once.
+/// What an update works on beside the agent. Allocated once.
 #[derive(Debug)]
-pub(crate) struct Sac {
-    config: TrainerConfig,
-    policy: Mlp,
-    critic: Mlp,
-    actor: Group,
-    log_alpha: Group,
-    updates: u64,
-    parts: Vec<Part>,
-    critics: Vec<Critic>,
-    /// y, (B)
-    target: Vec<f32>,
-    /// (B), mean over the critics of |Q − y|
-    pub(crate) td_abs: Vec<f32>,
-    /// Sums since the statistics were last taken.
-    pub(crate) sums: UpdateStats,
+pub(super) struct Sac {
+    parts: [Part; PARTS],
+    /// (B, O + A), stored observations and actions
+    data: Vec<f32>,
+    /// (B), 0 and up: a critic has one value per row
+    taken: Vec<usize>,
 }
 
 impl Sac {
-    /// Room for everything, and the state taken over; its lengths are checked by the caller.
-    pub(crate) fn new(config: TrainerConfig, state: &TrainState) -> Self {
-        let arch = &config.policy;
-        let batch = config.batch_size;
-        let policy = Mlp::policy(arch);
-        let layout = config.critic.tensor_layout();
-        let critic = Mlp::critic(&layout, config.plain_critic_activation());
-        let parts = (0..PARTS).map(|i| Part::new(i, &config, &policy, &critic));
-        let parts: Vec<Part> = parts.collect();
-        let critics = (0..2).map(|i| Critic::new(i, &config, &critic, &parts, state)).collect();
+    /// Room for everything.
+    pub(super) fn new(agent: &Agent) -> Self {
+        let batch = agent.config.batch_size;
+        let width = agent.config.policy.obs_dim + agent.config.policy.act_dim;
         Self {
-            policy,
-            critic,
-            actor: state.actor.clone(),
-            log_alpha: state.log_alpha.clone(),
-            updates: state.updates,
-            parts,
-            critics,
-            target: vec![0.0; batch],
-            td_abs: vec![0.0; batch],
-            sums: UpdateStats::default(),
-            config,
+            parts: [0, 1].map(|index| Part::new(index, agent)),
+            data: vec![0.0; batch * width],
+            taken: (0..batch).collect(),
         }
-    }
-
-    /// A copy of the state.
-    pub(crate) fn state(&self) -> TrainState {
-        let join = |get: fn(&Critic) -> &Vec<f32>| {
-            self.critics.iter().flat_map(get).copied().collect::<Vec<f32>>()
-        };
-        let critics = Group {
-            params: join(|critic| &critic.group.params),
-            adam_m: join(|critic| &critic.group.adam_m),
-            adam_v: join(|critic| &critic.group.adam_v),
-        };
-        let (actor, log_alpha) = (self.actor.clone(), self.log_alpha.clone());
-        TrainState {
-            actor,
-            critics,
-            targets: join(|critic| &critic.target),
-            log_alpha,
-            updates: self.updates,
-            ..TrainState::default()
-        }
-    }
-
-    /// Other step sizes and switches; the networks must be the same.
-    pub(crate) fn reconfigure(&mut self, config: TrainerConfig) {
-        self.config = config;
-    }
-
-    pub(crate) fn config_mut(&mut self) -> &mut TrainerConfig {
-        &mut self.config
-    }
-
-    pub(crate) fn config(&self) -> &TrainerConfig {
-        &self.config
-    }
-
-    pub(crate) fn actor_params(&self) -> &[f32] {
-        &self.actor.params
     }
 
     /// One update. The slices' lengths are checked by the caller.
-    pub(crate) fn update(&mut self, batch: &Batch<'_>, noise: &Noise<'_>, team: &mut Team) {
-        self.updates += 1;
-        let alpha = self.log_alpha.params[0].exp();
-        let Self { config, policy, critic, actor, parts, critics, target, .. } = self;
-        let (config, policy, critic) = (&*config, &*policy, &*critic);
+    pub(super) fn update(
+        &mut self,
+        agent: &mut Agent,
+        batch: &Batch<'_>,
+        noise: &Noise<'_>,
+        team: &mut Team,
+    ) {
+        let (alpha, step) = (agent.alpha(), agent.step(agent.config.lr_critic));
+        let Agent { config, policy, critic, actor, critics, target, .. } = agent;
+        let (config, policy, critic, params) = (&*config, &*policy, &*critic, &actor.params);
+        let Self { parts, data, taken } = self;
 
-        let params = &actor.params;
         team.each(parts, |_, part| part.sample(config, policy, params, batch, noise));
 
-        let halves = &*parts;
-        team.each(critics, |_, own| own.evaluate(config, critic, halves, batch));
+        pair(config, batch, data);
+        let [next, own] = [parts.each_ref().map(Part::next), parts.each_ref().map(Part::own)];
+        team.each(critics, |_, own| own.evaluate(critic, next, data));
 
-        // y = r + discount · (min Q̄(s', a') − α lp')
-        let log_probs = halves.iter().flat_map(|half| &half.next.log_prob);
-        for (row, (y, log_prob)) in target.iter_mut().zip(log_probs).enumerate() {
-            let bootstrap =
-                critics[0].target_q[row].min(critics[1].target_q[row]) - alpha * log_prob;
-            *y = batch.reward[row] + batch.discount[row] * bootstrap;
+        // y = r + d · (min Q̄(s', a') − α lp')
+        for part in &*parts {
+            let [one, two] = critics.each_ref().map(|own| own.target_values(part.index));
+            for (i, log_prob) in part.next_log_prob().iter().enumerate() {
+                let row = part.first + i;
+                let bootstrap = one[i].min(two[i]) - alpha * log_prob;
+                target[row] = batch.reward[row] + batch.discount[row] * bootstrap;
+            }
         }
-        let target = &*target;
-        let step = AdamStep::new(config.lr_critic, config.adam_eps, self.updates);
-        team.each(critics, |_, own| own.learn(config, critic, halves, batch, target, step));
+        let lesson =
+            Lesson { config, critic, data, taken, target, weight: batch.weight, own, step };
+        team.each(critics, |_, own| own.learn(&lesson));
 
         let twins = &*critics;
         team.each(parts, |_, part| {
@@ -130,52 +74,17 @@ impl Sac {
             part.policy_gradient(config, policy, params, alpha);
         });
 
-        self.finish(alpha);
+        agent.finish(parts.each_mut().map(|part| &mut part.share));
     }
+}
 
-    /// Phase 5, and the statistics.
-    fn finish(&mut self, alpha: f32) {
-        let Self { config, actor, log_alpha, parts, critics, td_abs, sums, .. } = self;
-        let (first, others) = parts.split_at_mut(1);
-        let grads = &mut first[0].grads;
-        others.iter().for_each(|part| add(grads, &part.grads));
-        let step = AdamStep::new(config.lr_actor, config.adam_eps, self.updates);
-        adam(&mut actor.params, &mut actor.adam_m, &mut actor.adam_v, grads, step);
-
-        #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^24")]
-        let rows = config.batch_size as f64;
-        let parts = &*parts;
-        let log_probs = parts.iter().flat_map(|part| &part.own.log_prob);
-        let log_prob = log_probs.map(|&lp| f64::from(lp)).sum::<f64>() / rows;
-        let min_q = parts.iter().map(|part| part.min_q_sum).sum::<f64>() / rows;
-        if let Some(target_entropy) = config.target_entropy {
-            // L = −mean(log α · (lp + H̄)), or −α · mean(lp + H̄)
-            let surplus = -(log_prob + f64::from(target_entropy));
-            let (loss, gradient) = match config.alpha_loss {
-                AlphaLoss::Log => (f64::from(log_alpha.params[0]) * surplus, surplus),
-                AlphaLoss::Exp => (f64::from(alpha) * surplus, f64::from(alpha) * surplus),
-            };
-            sums.alpha_loss += loss;
-            let step = AdamStep::new(config.lr_alpha, config.adam_eps, self.updates);
-            #[expect(clippy::cast_possible_truncation, reason = "log α is f32 on both backends")]
-            let gradient = [gradient as f32];
-            adam(
-                &mut log_alpha.params,
-                &mut log_alpha.adam_m,
-                &mut log_alpha.adam_v,
-                &gradient,
-                step,
-            );
+/// Stored observations beside stored actions, in the critics' units, (B, O + A).
+fn pair(config: &TrainerConfig, batch: &Batch<'_>, data: &mut [f32]) {
+    let (obs_dim, act_dim) = (config.policy.obs_dim, config.policy.act_dim);
+    for (row, input) in data.chunks_exact_mut(obs_dim + act_dim).enumerate() {
+        input[..obs_dim].copy_from_slice(&batch.obs[row * obs_dim..][..obs_dim]);
+        for j in 0..act_dim {
+            input[obs_dim + j] = critic_action(config, j, batch.action[row * act_dim + j]);
         }
-        for (row, td) in td_abs.iter_mut().enumerate() {
-            *td = f32::midpoint(critics[0].td[row].abs(), critics[1].td[row].abs());
-        }
-        sums.updates += 1;
-        sums.critic1_loss += critics[0].loss / rows;
-        sums.critic2_loss += critics[1].loss / rows;
-        sums.actor_loss += f64::from(alpha) * log_prob - min_q;
-        sums.alpha += f64::from(alpha);
-        sums.entropy -= log_prob;
-        sums.q_mean += min_q;
     }
 }

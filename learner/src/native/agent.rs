@@ -1,0 +1,151 @@
+//! [`Agent`]: all that is learned, and the steps that continuous and discrete SAC have in common.
+//!
+//! Rows are always halved and critics are always two, whatever the threads: results do not depend on their number.
+
+use super::critic::Critic;
+use super::elementwise::{AdamStep, adam, add};
+use super::mlp::Mlp;
+use crate::trainer::{AlphaLoss, Group, TrainState, TrainerConfig, UpdateStats};
+use std::ops::Range;
+
+/// Parts that the rows of a batch are split into.
+pub(super) const PARTS: usize = 2;
+
+/// The rows of each part of a batch.
+pub(super) fn parts(batch_size: usize) -> [Range<usize>; PARTS] {
+    [0, 1].map(|part| part * batch_size / PARTS..(part + 1) * batch_size / PARTS)
+}
+
+/// Networks, optimisers, temperature, and what an update says about itself. Allocated once.
+#[derive(Debug)]
+pub(super) struct Agent {
+    pub(super) config: TrainerConfig,
+    pub(super) policy: Mlp,
+    pub(super) critic: Mlp,
+    pub(super) actor: Group,
+    pub(super) critics: [Critic; 2],
+    log_alpha: Group,
+    updates: u64,
+    /// y, (B)
+    pub(super) target: Vec<f32>,
+    /// (B), mean over the critics of |Q − y|
+    pub(super) td_abs: Vec<f32>,
+    /// Sums since the statistics were last taken.
+    pub(super) sums: UpdateStats,
+}
+
+/// What one part of the rows adds to the policy's step.
+#[derive(Debug)]
+pub(super) struct Share {
+    /// Of the actor's loss, as the policy's parameters.
+    pub(super) grads: Vec<f32>,
+    /// Sum over the rows of the policy's entropy, or of its estimate −lp.
+    pub(super) entropy: f64,
+    /// Sum over the rows of the least value, as the policy expects it.
+    pub(super) min_q: f64,
+}
+
+impl Share {
+    /// Room for the gradients.
+    pub(super) fn new(agent: &Agent) -> Self {
+        Self { grads: vec![0.0; agent.actor.params.len()], entropy: 0.0, min_q: 0.0 }
+    }
+}
+
+impl Agent {
+    /// Takes the state over; its lengths are checked by the caller.
+    pub(super) fn new(config: TrainerConfig, state: &TrainState) -> Self {
+        let critic = Mlp::critic(&config.critic.tensor_layout(), config.plain_critic_activation());
+        let critics = [0, 1].map(|i| Critic::new(i, config.batch_size, &critic, state));
+        Self {
+            policy: Mlp::policy(&config.policy),
+            critic,
+            actor: state.actor.clone(),
+            critics,
+            log_alpha: state.log_alpha.clone(),
+            updates: state.updates,
+            target: vec![0.0; config.batch_size],
+            td_abs: vec![0.0; config.batch_size],
+            sums: UpdateStats::default(),
+            config,
+        }
+    }
+
+    /// A copy of the state.
+    pub(super) fn state(&self) -> TrainState {
+        let join = |get: fn(&Critic) -> &Vec<f32>| {
+            self.critics.iter().flat_map(get).copied().collect::<Vec<f32>>()
+        };
+        let critics = Group {
+            params: join(|critic| &critic.group.params),
+            adam_m: join(|critic| &critic.group.adam_m),
+            adam_v: join(|critic| &critic.group.adam_v),
+        };
+        TrainState {
+            actor: self.actor.clone(),
+            critics,
+            targets: join(|critic| &critic.target),
+            log_alpha: self.log_alpha.clone(),
+            updates: self.updates,
+            ..TrainState::default()
+        }
+    }
+
+    /// α, as this update uses it.
+    pub(super) fn alpha(&self) -> f32 {
+        self.log_alpha.params[0].exp()
+    }
+
+    /// Adam's step of the update under way, at the given rate.
+    pub(super) fn step(&self, lr: f32) -> AdamStep {
+        AdamStep::new(lr, self.config.adam_eps, self.updates + 1)
+    }
+
+    /// The end of an update: Adam on the policy along the shares' gradients, the temperature, and the statistics.
+    pub(super) fn finish(&mut self, shares: [&mut Share; PARTS]) {
+        let [first, second] = shares;
+        add(&mut first.grads, &second.grads);
+        let step = self.step(self.config.lr_actor);
+        let Group { params, adam_m, adam_v } = &mut self.actor;
+        adam(params, adam_m, adam_v, &first.grads, step);
+
+        #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^24")]
+        let rows = self.config.batch_size as f64;
+        let entropy = (first.entropy + second.entropy) / rows;
+        let min_q = (first.min_q + second.min_q) / rows;
+        let alpha = self.alpha();
+        let alpha_loss = self.tune_temperature(entropy);
+
+        let [one, two] = &self.critics;
+        for ((td, one), two) in self.td_abs.iter_mut().zip(&one.td).zip(&two.td) {
+            *td = f32::midpoint(one.abs(), two.abs());
+        }
+        let sums = &mut self.sums;
+        sums.updates += 1;
+        sums.critic1_loss += one.loss / rows;
+        sums.critic2_loss += two.loss / rows;
+        sums.actor_loss -= f64::from(alpha) * entropy + min_q;
+        sums.alpha_loss += alpha_loss;
+        sums.alpha += f64::from(alpha);
+        sums.entropy += entropy;
+        sums.q_mean += min_q;
+        self.updates += 1;
+    }
+
+    /// L = log α · (H − H̄), or α · (H − H̄); Adam on log α. Returns L, 0 where the temperature is fixed.
+    fn tune_temperature(&mut self, entropy: f64) -> f64 {
+        let Some(target_entropy) = self.config.target_entropy else { return 0.0 };
+        let surplus = entropy - f64::from(target_entropy);
+        let (log_alpha, alpha) = (self.log_alpha.params[0], f64::from(self.alpha()));
+        let (loss, gradient) = match self.config.alpha_loss {
+            AlphaLoss::Log => (f64::from(log_alpha) * surplus, surplus),
+            AlphaLoss::Exp => (alpha * surplus, alpha * surplus),
+        };
+        let step = self.step(self.config.lr_alpha);
+        #[expect(clippy::cast_possible_truncation, reason = "log α is f32 on both backends")]
+        let gradient = [gradient as f32];
+        let Group { params, adam_m, adam_v } = &mut self.log_alpha;
+        adam(params, adam_m, adam_v, &gradient, step);
+        loss
+    }
+}
