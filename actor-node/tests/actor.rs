@@ -183,7 +183,7 @@ fn images_are_stored_as_the_bytes_that_the_policy_saw() {
             before[lane] = Some(next);
         }
     }
-    assert_eq!(acting.layout.row_bytes, 8 + 256 + 4 + 4 + 4 + 256);
+    assert_eq!(acting.layout.row_bytes, 8 + 256 + 4 + 4 + 4 + 256 + 4, "padded to eight");
 }
 
 #[test]
