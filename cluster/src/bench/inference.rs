@@ -20,9 +20,9 @@ pub(super) fn measure(clock: &Clock, _: &Peers) -> anyhow::Result<Vec<Row>> {
     );
     let mut net = PolicyNet::new(&arch)?;
     net.set_weights(&vec![0.01; arch.tensor_layout().parameters])?;
-    let obs = [0.5; SIZES[0]];
+    let (obs, mut state) = ([0.5; SIZES[0]], []);
     let mut sum = 0.0;
-    let ours = microseconds(clock, || sum += net.forward(&obs).mu[0])?;
+    let ours = microseconds(clock, || sum += net.forward(&obs, &mut state).mu[0])?;
     anyhow::ensure!(f32::is_finite(sum) || sum.is_infinite(), "the policy gave no number");
     let name = "policy inference, batch 1, 2×256".to_owned();
     Ok(vec![Row { name, ours, unit: "µs", peer: tch(clock), bar: Some(Bar::AtMost(0.5)) }])

@@ -1,33 +1,43 @@
 //! [`PolicyNet`]: the actor's forward pass in plain Rust, at batch 1 and at batch B.
 //!
-//! Letters: B batch, O observation, A action.
+//! Letters: B batch, O observation, A action, S recurrent state, W numbers that say one action
+//! ([`PolicyArch::action_width`]).
+
+mod batch_constrained;
+mod packed;
 
 use super::{
-    arch::{ArchError, PolicyArch},
-    kernels::{Isa, Layer, Line, Rows},
+    arch::{ArchError, Body, Head, LogStd, PolicyArch},
+    kernels::{Isa, tanh::tanh_in_place},
+    network::Network,
     snapshot::{SnapshotError, check_weights},
     squash::Heads,
 };
-use std::ops::Range;
+use packed::Packed;
+use rand_pcg::Pcg64;
 
-/// A policy ready to act: packed weights and scratch. One thread owns it.
+/// A policy ready to act: its weights as the kernels want them, and scratch. One thread owns it.
 ///
-/// Nothing is allocated after the first call with a given or a larger B.
+/// A squashed Gaussian on a perceptron runs on packed layers and allocates nothing after the first call with a given or a
+/// larger B. Everything else goes through one general, slower pass.
 #[derive(Debug, Clone)]
 pub struct PolicyNet {
     arch: PolicyArch,
-    log_std_bounds: (f32, f32),
-    isa: Isa,
-    /// The hidden layers, then both heads as one (2A, h) layer.
-    layers: Vec<Layer>,
-    /// Where each layer's matrix and bias lie in the flat weights.
-    ranges: Vec<(Range<usize>, Range<usize>)>,
-    /// Inputs and outputs of the layer at work, (B, lines of the widest layer) each.
-    scratch: [Vec<Line>; 2],
+    pass: Pass,
     /// (B, A)
     mu: Vec<f32>,
     /// (B, A)
     log_std: Vec<f32>,
+    /// (B, A), of a categorical policy
+    logits: Vec<f32>,
+    /// Draws for the evaluation of a policy that acts by drawing.
+    draws: Pcg64,
+}
+
+#[derive(Debug, Clone)]
+enum Pass {
+    Packed(Packed),
+    General(Network),
 }
 
 impl PolicyNet {
@@ -45,26 +55,13 @@ impl PolicyNet {
     /// An architecture that [`PolicyArch::validate`] refuses.
     pub fn with_isa(arch: &PolicyArch, isa: Isa) -> Result<Self, ArchError> {
         arch.validate()?;
-        let (mlp, log_std_bounds) = arch.as_mlp_gaussian().expect("a perceptron");
-        let layout = arch.tensor_layout();
-        let range = |name: &str| layout.entry(name).expect("the layout has every layer").range();
-
-        let mut layers = Vec::with_capacity(mlp.hidden.len() + 1);
-        let mut ranges = Vec::with_capacity(mlp.hidden.len() + 1);
-        let mut width = arch.obs_dim;
-        for (i, &hidden) in mlp.hidden.iter().enumerate() {
-            layers.push(Layer::new(width, hidden, Some(mlp.activation)));
-            ranges.push((range(&format!("trunk.{i}.weight")), range(&format!("trunk.{i}.bias"))));
-            width = hidden;
-        }
-        // The layout makes neighbours of the two heads, so that they are one layer here.
-        layers.push(Layer::new(width, 2 * arch.act_dim, None));
-        ranges.push((
-            range("mu.weight").start..range("log_std.weight").end,
-            range("mu.bias").start..range("log_std.bias").end,
-        ));
-        let (scratch, mu, log_std) = Default::default();
-        Ok(Self { arch: arch.clone(), log_std_bounds, isa, layers, ranges, scratch, mu, log_std })
+        let pass = match Packed::new(arch, isa) {
+            Some(packed) => Pass::Packed(packed),
+            None => Pass::General(Network::new(arch.tensor_layout())),
+        };
+        let (mu, log_std, logits) = Default::default();
+        let draws = batch_constrained::fresh_draws();
+        Ok(Self { arch: arch.clone(), pass, mu, log_std, logits, draws })
     }
 
     /// The architecture that it was made for.
@@ -72,22 +69,34 @@ impl PolicyNet {
         &self.arch
     }
 
-    /// Floats of recurrent state per row.
+    /// S: floats of recurrent state per row; 0 for a feed-forward policy. Zeros at the start of an episode.
     pub fn state_dim(&self) -> usize {
         self.arch.state_dim()
     }
 
-    /// Random numbers per row that [`PolicyNet::sample`] takes.
+    /// Random numbers per row that [`PolicyNet::sample`] takes: A for a Gaussian, 1 for a categorical policy.
     pub fn noise_width(&self) -> usize {
-        self.arch.act_dim
+        match (&self.arch.head, &self.arch.body) {
+            (_, Body::BatchConstrained { samples, latent, .. }) => samples * latent,
+            (Head::Gaussian { .. }, _) => self.arch.act_dim,
+            (Head::Categorical, _) => 1,
+            (Head::Deterministic { .. }, _) => 0,
+        }
     }
 
-    /// Whether they are uniform in [0, 1) instead of standard normal.
+    /// Whether they are uniform in [0, 1) instead of standard normal: for a categorical policy.
     pub fn noise_is_uniform(&self) -> bool {
-        false
+        self.arch.head == Head::Categorical
     }
 
-    /// Takes flat weights laid out by [`PolicyArch::tensor_layout`] and packs them for the kernels.
+    /// Sets the elapsed time of one step, for closed-form continuous-time cells; 1 at first.
+    pub fn set_elapsed(&mut self, elapsed: f32) {
+        if let Pass::General(network) = &mut self.pass {
+            network.elapsed = elapsed;
+        }
+    }
+
+    /// Takes flat weights laid out by [`PolicyArch::tensor_layout`] and prepares them for the passes.
     ///
     /// Costs some passes over the weights; meant for once per snapshot, not once per step.
     ///
@@ -95,74 +104,197 @@ impl PolicyNet {
     /// A wrong length, or a weight that is not finite. The weights are unchanged then.
     pub fn set_weights(&mut self, weights: &[f32]) -> Result<(), SnapshotError> {
         check_weights(&self.arch, weights)?;
-        for (layer, (matrix, bias)) in self.layers.iter_mut().zip(&self.ranges) {
-            layer.set(&weights[matrix.clone()], &weights[bias.clone()]);
+        match &mut self.pass {
+            Pass::Packed(packed) => packed.set(weights),
+            Pass::General(network) => network.set(weights),
         }
         Ok(())
     }
 
-    /// Means and clamped log standard deviations for `obs` (B, O), B taken from its length.
+    /// Means and log standard deviations of a Gaussian policy for `obs` (B, O), B taken from its length. `state` (B, S) is
+    /// replaced by the next one.
     ///
     /// # Panics
-    /// If the length of `obs` is not a multiple of O.
-    pub fn forward(&mut self, obs: &[f32]) -> Heads<'_> {
-        let PolicyArch { obs_dim, act_dim, .. } = self.arch;
-        let (log_std_min, log_std_max) = self.log_std_bounds;
-        let batch = obs.len() / obs_dim;
-        assert_eq!(batch * obs_dim, obs.len(), "obs is (B, {obs_dim})");
-        self.grow(batch);
-
-        let [mut from, mut to] = self.scratch.each_mut();
-        let mut input = Rows { values: obs, stride: obs_dim, count: batch };
-        for layer in &self.layers {
-            layer.forward(self.isa, input, to);
-            std::mem::swap(&mut from, &mut to);
-            input = Rows::of(from, layer.lines(), batch);
+    /// If the policy is no Gaussian, or a slice does not have its shape.
+    pub fn forward(&mut self, obs: &[f32], state: &mut [f32]) -> Heads<'_> {
+        let Head::Gaussian { log_std, mean_bound } = self.arch.head else {
+            panic!("{:?} has no mean and spread", self.arch.head)
+        };
+        let rows = self.check(obs, state);
+        let act_dim = self.arch.act_dim;
+        if let Pass::Packed(packed) = &mut self.pass {
+            packed.forward(obs, rows, act_dim, (&mut self.mu, &mut self.log_std));
+        } else {
+            (self.mu, self.log_std) = self.gaussian(obs, state, rows, log_std);
         }
+        let (mu, log_std) = (&mut self.mu[..rows * act_dim], &self.log_std[..rows * act_dim]);
+        if let Some(bound) = mean_bound {
+            tanh_in_place(mu);
+            mu.iter_mut().for_each(|mu| *mu *= bound);
+        }
+        Heads { mu, log_std }
+    }
 
-        let heads = (0..batch).map(|row| &input.values[row * input.stride..][..2 * act_dim]);
-        for (row, heads) in heads.enumerate() {
-            let (mu, log_std) = heads.split_at(act_dim);
-            let range = row * act_dim..(row + 1) * act_dim;
-            self.mu[range.clone()].copy_from_slice(mu);
-            for (clamped, &raw) in self.log_std[range].iter_mut().zip(log_std) {
-                *clamped = raw.clamp(log_std_min, log_std_max);
+    /// Logits (B, A) of a categorical policy; the rest as [`PolicyNet::forward`].
+    ///
+    /// # Panics
+    /// If the policy is not categorical, or a slice does not have its shape.
+    pub fn logits(&mut self, obs: &[f32], state: &mut [f32]) -> &[f32] {
+        assert_eq!(self.arch.head, Head::Categorical, "only a categorical policy has logits");
+        let rows = self.check(obs, state);
+        self.logits = self.outputs(obs, state, rows, "logits");
+        &self.logits
+    }
+
+    /// The deterministic action, written to `action` (B, W): `tanh(mu)` in [-1, 1], or the index of the largest logit.
+    /// `state` (B, S) is replaced by the next one.
+    ///
+    /// # Panics
+    /// If a slice does not have its shape.
+    pub fn mode(&mut self, obs: &[f32], state: &mut [f32], action: &mut [f32]) {
+        match self.arch.head {
+            Head::Gaussian { .. } => self.forward(obs, state).mode(action),
+            Head::Categorical => {
+                let act_dim = self.arch.act_dim;
+                let logits = self.logits(obs, state).chunks_exact(act_dim);
+                for (logits, action) in logits.zip(action) {
+                    *action = index(largest(logits));
+                }
             }
+            Head::Deterministic { .. } => self.act(obs, state, None, action),
         }
-        Heads { mu: &self.mu[..batch * act_dim], log_std: &self.log_std[..batch * act_dim] }
     }
 
-    /// The deterministic action `tanh(mu)` in [-1, 1], written to `action` (B, A).
+    /// A sampled action, written to `action` (B, W), for `noise` (B, [`PolicyNet::noise_width`]). `state` (B, S) is replaced
+    /// by the next one.
     ///
     /// # Panics
     /// If a slice does not have its shape.
-    pub fn mode(&mut self, obs: &[f32], _state: &mut [f32], action: &mut [f32]) {
-        self.forward(obs).mode(action);
+    pub fn sample(&mut self, obs: &[f32], state: &mut [f32], noise: &[f32], action: &mut [f32]) {
+        match self.arch.head {
+            Head::Gaussian { .. } => self.forward(obs, state).sample(noise, action),
+            Head::Categorical => {
+                let act_dim = self.arch.act_dim;
+                assert_eq!(noise.len(), action.len(), "noise is (B, 1)");
+                let logits = self.logits(obs, state).chunks_exact(act_dim);
+                for ((logits, uniform), action) in logits.zip(noise).zip(action) {
+                    *action = index(inverse_cdf(logits, *uniform));
+                }
+            }
+            Head::Deterministic { .. } => self.act(obs, state, Some(noise), action),
+        }
     }
 
-    /// A sampled action in [-1, 1], written to `action` (B, A), for standard normal `noise` (B, A).
-    ///
-    /// # Panics
-    /// If a slice does not have its shape.
-    pub fn sample(
-        &mut self,
+    /// Actions of a deterministic head.
+    fn act(&mut self, obs: &[f32], state: &mut [f32], noise: Option<&[f32]>, action: &mut [f32]) {
+        let Head::Deterministic { bound } = self.arch.head else {
+            unreachable!("asked for a deterministic head only")
+        };
+        let rows = self.check(obs, state);
+        if let Body::BatchConstrained { .. } = self.arch.body {
+            let obs = self.normalised(obs);
+            let network = self.general();
+            let mut draws = self.draws.clone();
+            batch_constrained::act(network, &self.arch, &obs, noise, &mut draws, action);
+            self.draws = draws;
+            return;
+        }
+        action.copy_from_slice(&self.outputs(obs, state, rows, "action"));
+        tanh_in_place(action);
+        action.iter_mut().for_each(|action| *action *= bound);
+    }
+
+    /// B, from the lengths.
+    fn check(&self, obs: &[f32], state: &[f32]) -> usize {
+        let obs_dim = self.arch.obs_dim;
+        let rows = obs.len() / obs_dim;
+        assert_eq!(rows * obs_dim, obs.len(), "obs is (B, {obs_dim})");
+        assert_eq!(rows * self.state_dim(), state.len(), "state is (B, {})", self.state_dim());
+        rows
+    }
+
+    fn general(&self) -> &Network {
+        match &self.pass {
+            Pass::General(network) => network,
+            Pass::Packed(_) => unreachable!("a plain Gaussian perceptron is packed"),
+        }
+    }
+
+    /// Observations by the statistics that came with the weights.
+    fn normalised(&self, obs: &[f32]) -> Vec<f32> {
+        let Some(clip) = self.arch.obs_clip else { return obs.to_vec() };
+        let (mean, std) =
+            (self.general().get("normaliser.mean"), self.general().get("normaliser.std"));
+        let statistics = mean.iter().zip(std).cycle();
+        obs.iter()
+            .zip(statistics)
+            .map(|(x, (mean, std))| ((x - mean) / std).clamp(-clip, clip))
+            .collect()
+    }
+
+    /// What reaches the head through the layer `head`, (B, ..); the state becomes the next one.
+    fn outputs(&self, obs: &[f32], state: &mut [f32], rows: usize, head: &str) -> Vec<f32> {
+        let (network, body) = (self.general(), &self.arch.body);
+        let features = network.step(body, &self.normalised(obs), state, rows);
+        if body.is_its_own_head() { features } else { network.linear(head, &features, rows) }
+    }
+
+    /// Mean, not bounded yet, and log standard deviation, each (B, A).
+    fn gaussian(
+        &self,
         obs: &[f32],
-        _state: &mut [f32],
-        noise: &[f32],
-        action: &mut [f32],
-    ) {
-        self.forward(obs).sample(noise, action);
-    }
-
-    /// Makes room for a batch.
-    fn grow(&mut self, batch: usize) {
-        if self.mu.len() < batch * self.arch.act_dim {
-            let lines = self.layers.iter().map(Layer::lines).max().unwrap_or(0);
-            for buffer in &mut self.scratch {
-                buffer.resize(batch * lines, Line::default());
+        state: &mut [f32],
+        rows: usize,
+        log_std: LogStd,
+    ) -> (Vec<f32>, Vec<f32>) {
+        let (network, body, act_dim) = (self.general(), &self.arch.body, self.arch.act_dim);
+        let features = network.step(body, &self.normalised(obs), state, rows);
+        let own = body.is_its_own_head();
+        let part = |half: usize, width: usize| -> Vec<f32> {
+            let rows = features.chunks_exact(width);
+            rows.flat_map(|row| &row[half * act_dim..][..act_dim]).copied().collect()
+        };
+        match log_std {
+            LogStd::Free => {
+                let mu = if own { features } else { network.linear("mu", &features, rows) };
+                (mu, network.get("log_std").repeat(rows))
             }
-            self.mu.resize(batch * self.arch.act_dim, 0.0);
-            self.log_std.resize(batch * self.arch.act_dim, 0.0);
+            LogStd::Conditioned { min, max } => {
+                let (mu, mut log_std) = if own {
+                    (part(0, 2 * act_dim), part(1, 2 * act_dim))
+                } else {
+                    let [mu, log_std] =
+                        ["mu", "log_std"].map(|head| network.linear(head, &features, rows));
+                    (mu, log_std)
+                };
+                log_std.iter_mut().for_each(|log_std| *log_std = log_std.clamp(min, max));
+                (mu, log_std)
+            }
         }
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "fewer actions than 2^24")]
+fn index(index: usize) -> f32 {
+    index as f32
+}
+
+/// Index of the largest number; of the first one where there are several.
+pub(super) fn largest(numbers: &[f32]) -> usize {
+    let better = |best: usize, (i, x): (usize, &f32)| if *x > numbers[best] { i } else { best };
+    numbers.iter().enumerate().fold(0, better)
+}
+
+/// The action whose share of softmax(logits) holds `uniform` in [0, 1).
+fn inverse_cdf(logits: &[f32], uniform: f32) -> usize {
+    let max = logits[largest(logits)];
+    let total: f32 = logits.iter().map(|logit| (logit - max).exp()).sum();
+    let mut left = uniform * total;
+    for (i, logit) in logits.iter().enumerate() {
+        left -= (logit - max).exp();
+        if left < 0.0 {
+            return i;
+        }
+    }
+    logits.len() - 1
 }

@@ -16,5 +16,6 @@ pub mod body;
 pub mod infer;
 pub mod kernels;
 pub mod layout;
+mod network;
 pub mod snapshot;
 pub mod squash;

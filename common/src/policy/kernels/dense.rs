@@ -42,6 +42,11 @@ impl Layer {
         Self { inputs, lines, weights, bias: vec![Line::default(); lines], activation }
     }
 
+    /// Whether the kernel applies this activation itself.
+    pub(crate) fn fuses(activation: Activation) -> bool {
+        matches!(activation, Activation::Relu | Activation::Tanh)
+    }
+
     /// Lines of one output row. What pads the last one is zero, and stays so under both activations.
     pub(crate) fn lines(&self) -> usize {
         self.lines

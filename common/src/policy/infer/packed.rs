@@ -1,0 +1,87 @@
+//! [`Packed`]: the squashed Gaussian on a perceptron, on layers packed for the kernels.
+
+use crate::policy::arch::PolicyArch;
+use crate::policy::kernels::{Isa, Layer, Line, Rows};
+use std::ops::Range;
+
+/// Packed weights and scratch.
+#[derive(Debug, Clone)]
+pub(super) struct Packed {
+    isa: Isa,
+    obs_dim: usize,
+    log_std_bounds: (f32, f32),
+    /// The hidden layers, then both heads as one (2A, h) layer.
+    layers: Vec<Layer>,
+    /// Where each layer's matrix and bias lie in the flat weights.
+    ranges: Vec<(Range<usize>, Range<usize>)>,
+    /// Inputs and outputs of the layer at work, (B, lines of the widest layer) each.
+    scratch: [Vec<Line>; 2],
+}
+
+impl Packed {
+    /// Zeros; `None` where the policy is another one, or has an activation that the kernels do not fuse.
+    pub(super) fn new(arch: &PolicyArch, isa: Isa) -> Option<Self> {
+        let (mlp, log_std_bounds) = arch.as_mlp_gaussian()?;
+        Layer::fuses(mlp.activation).then_some(())?;
+        let layout = arch.tensor_layout();
+        let range = |name: &str| layout.entry(name).expect("the layout has every layer").range();
+        let mut layers = Vec::with_capacity(mlp.hidden.len() + 1);
+        let mut ranges = Vec::with_capacity(mlp.hidden.len() + 1);
+        let mut width = arch.obs_dim;
+        for (i, &hidden) in mlp.hidden.iter().enumerate() {
+            layers.push(Layer::new(width, hidden, Some(mlp.activation)));
+            ranges.push((range(&format!("trunk.{i}.weight")), range(&format!("trunk.{i}.bias"))));
+            width = hidden;
+        }
+        // The layout makes neighbours of the two heads, so that they are one layer here.
+        layers.push(Layer::new(width, 2 * arch.act_dim, None));
+        ranges.push((
+            range("mu.weight").start..range("log_std.weight").end,
+            range("mu.bias").start..range("log_std.bias").end,
+        ));
+        let (obs_dim, scratch) = (arch.obs_dim, Default::default());
+        Some(Self { isa, obs_dim, log_std_bounds, layers, ranges, scratch })
+    }
+
+    /// Packs flat weights.
+    pub(super) fn set(&mut self, weights: &[f32]) {
+        for (layer, (matrix, bias)) in self.layers.iter_mut().zip(&self.ranges) {
+            layer.set(&weights[matrix.clone()], &weights[bias.clone()]);
+        }
+    }
+
+    /// Means and clamped log standard deviations of `obs` (B, O), to the front of two vectors that grow as they must.
+    pub(super) fn forward(
+        &mut self,
+        obs: &[f32],
+        rows: usize,
+        act_dim: usize,
+        (mu, log_std): (&mut Vec<f32>, &mut Vec<f32>),
+    ) {
+        if mu.len() < rows * act_dim {
+            let lines = self.layers.iter().map(Layer::lines).max().unwrap_or(0);
+            for buffer in &mut self.scratch {
+                buffer.resize(rows * lines, Line::default());
+            }
+            mu.resize(rows * act_dim, 0.0);
+            log_std.resize(rows * act_dim, 0.0);
+        }
+        let [mut from, mut to] = self.scratch.each_mut();
+        let mut input = Rows { values: obs, stride: self.obs_dim, count: rows };
+        for layer in &self.layers {
+            layer.forward(self.isa, input, to);
+            std::mem::swap(&mut from, &mut to);
+            input = Rows::of(from, layer.lines(), rows);
+        }
+        let (low, high) = self.log_std_bounds;
+        for row in 0..rows {
+            let heads = &input.values[row * input.stride..][..2 * act_dim];
+            let (means, raw) = heads.split_at(act_dim);
+            let range = row * act_dim..(row + 1) * act_dim;
+            mu[range.clone()].copy_from_slice(means);
+            for (clamped, &raw) in log_std[range].iter_mut().zip(raw) {
+                *clamped = raw.clamp(low, high);
+            }
+        }
+    }
+}
