@@ -4,9 +4,11 @@
 
 use crate::golden::numbers;
 use common::policy::arch::Activation;
+use common::policy::layout::TensorLayout;
 use learner::torch::graph::params::Weights;
 use serde_json::Value;
-use tch::{Kind, Tensor};
+use std::collections::BTreeSet;
+use tch::{Device, Kind, Tensor};
 
 /// Names of one network's own choosing.
 #[derive(Clone, Copy)]
@@ -177,4 +179,25 @@ pub(crate) fn activation(value: &Value) -> Activation {
 pub(crate) fn tolerance(file: &Value, key: &str) -> f64 {
     let default = if key == "forward" { 1e-6 } else { 1e-5 };
     file["tolerance"][key].as_f64().unwrap_or(default)
+}
+
+pub(crate) const F32: Kind = Kind::Float;
+
+pub(crate) fn rename(name: &str) -> Option<String> {
+    ours(name, POLICY)
+}
+
+pub(crate) fn list(value: &Value) -> &[Value] {
+    value.as_array().unwrap()
+}
+
+pub(crate) fn zeros(rows: i64, width: usize) -> Tensor {
+    Tensor::zeros([rows, i64::try_from(width).unwrap()], (F32, Device::Cpu))
+}
+
+/// The file has every tensor of the body, and no other.
+pub(crate) fn assert_complete(name: &str, w: &[(String, Tensor)], layout: &TensorLayout) {
+    let got: BTreeSet<_> = w.iter().map(|(name, _)| name.as_str()).collect();
+    let expected: BTreeSet<_> = layout.entries.iter().map(|entry| entry.name.as_str()).collect();
+    assert_eq!(got, expected, "{name}");
 }
