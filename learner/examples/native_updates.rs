@@ -1,8 +1,8 @@
 //! Updates per second of the native backend: `cargo run --release -p learner --example native_updates`.
 //!
-//! Three shapes (HalfCheetah with 2x256 networks, Pendulum and CartPole, whose actions are discrete, with 2x64), one and
-//! two threads, a fixed random batch; the best of several stretches, because other programs share the machine. Where they
-//! take the cores away, compare the time that the calling thread had a core per update (Linux only).
+//! Three shapes (HalfCheetah with 2x256 networks, Pendulum and CartPole, whose actions are discrete, with 2x64), one
+//! and two threads, a fixed random batch; the best of several stretches, because other programs share the machine. Where
+//! they take the cores away, compare the time that the calling thread had a core per update (Linux only).
 
 #![expect(
     clippy::disallowed_methods,

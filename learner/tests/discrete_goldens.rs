@@ -132,8 +132,8 @@ impl Case<'_> {
         self.file["tolerance"][key].as_f64().unwrap()
     }
 
-    /// Compares actor, critics, temperature and, where there are any, targets with a map of the file, whose every tensor
-    /// must be among them.
+    /// Compares actor, critics, temperature and, where there are any, targets with a map of the file, whose every
+    /// tensor must be among them.
     fn compare(&self, what: &str, tolerance: f64, expected: &Value, got: [&[f32]; 4]) {
         let [actor, critics, targets, log_alpha] = got;
         let mut compared = 0;
@@ -272,8 +272,8 @@ fn check(case: &Case<'_>, threads: usize) {
     }
 }
 
-/// g = (m_k − β1 m_{k−1}) / (1 − β1). The division magnifies rounding tenfold, to about 1e-6 of a gradient of order one:
-/// below the files' tolerance, which therefore stays.
+/// g = (m_k − β1 m_{k−1}) / (1 − β1). The division magnifies rounding tenfold, to about 1e-6 of a gradient of order
+/// one: below the files' tolerance, which therefore stays.
 fn gradient(before: &Group, after: &Group) -> Vec<f32> {
     let pairs = before.adam_m.iter().zip(&after.adam_m);
     pairs.map(|(b, a)| ((f64::from(*a) - 0.9 * f64::from(*b)) / 0.1) as f32).collect()

@@ -248,8 +248,8 @@ impl Case {
         x
     }
 
-    /// A normalised action and its log-probability in the environment's units, by the textbook: the Gaussian's density over
-    /// the slope of `scale · tanh`.
+    /// A normalised action and its log-probability in the environment's units, by the textbook: the Gaussian's density
+    /// over the slope of `scale · tanh`.
     fn sample(&self, params: &[f64], obs: &[f64], noise: &[f64]) -> (Vec<f64>, f64) {
         let heads = self.forward(params, &ACTOR_WIDTHS, obs);
         let (mut action, mut log_prob) = (Vec::new(), 0.0);

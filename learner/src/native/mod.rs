@@ -1,5 +1,5 @@
-//! The `native` backend: continuous and discrete SAC on multi-layer perceptrons, in plain Rust on a CPU. No libtorch, no
-//! allocation in the update, and the same numbers for any number of threads.
+//! The `native` backend: continuous and discrete SAC on multi-layer perceptrons, in plain Rust on a CPU. No libtorch,
+//! no allocation in the update, and the same numbers for any number of threads.
 //!
 //! - `sac`, `discrete`: an update on one page each, in equation order; `part`: half a batch of the former.
 //! - `agent`: what both learn, and the steps they share; `critic`: one of its two.
