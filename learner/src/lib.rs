@@ -2,6 +2,7 @@
 //!
 //! The arithmetic:
 //! - [`trainer`]: the seam between the training loop and the backends.
+//! - [`layouts`]: where each trained tensor lies, and the policy that is published.
 //! - [`init`]: fresh parameters.
 //! - [`native`]: the backend in plain Rust, for CPUs.
 //! - `torch`: the backend on libtorch (feature `torch`).
@@ -25,6 +26,7 @@ pub mod batch;
 pub mod checkpoint;
 pub mod critic;
 pub mod init;
+pub mod layouts;
 pub mod metrics;
 pub mod native;
 pub mod noise;
