@@ -2,7 +2,7 @@
 //!
 //! - [`arch`]: [`PolicyArch`](arch::PolicyArch), body and head; [`body`]: the tensors of each body; [`layout`]: their names,
 //!   shapes and order. Together the single source of truth for checkpoint keys and wire order.
-
+//! - [`wiring`]: which synapses of a wired body exist.
 //! - [`snapshot`]: [`PolicySnapshot`](snapshot::PolicySnapshot), one version of the weights, on the wire and on disk.
 //! - [`infer`]: [`PolicyNet`](infer::PolicyNet), the forward pass for actors.
 //! - [`squash`]: the tanh-Gaussian on top of it.
@@ -19,3 +19,4 @@ pub mod layout;
 mod network;
 pub mod snapshot;
 pub mod squash;
+pub mod wiring;

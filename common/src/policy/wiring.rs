@@ -1,0 +1,206 @@
+//! Wirings: which synapses of a wired network exist. Two rules, Velora's (SEED-SPEC §3.4) and `AutoNCP`'s (§3.14).
+//!
+//! A wiring is drawn once, for fresh parameters, and travels with the weights as buffers of zeros and ones from then on:
+//! see [`Body::push_buffers`]. The originals also draw a polarity per synapse and synapses between command neurons; their
+//! layers use neither (they take |mask|, and connect a cell's state to all of itself), so neither is drawn here.
+
+use super::arch::Body;
+use super::layout::TensorLayout;
+use rand::RngExt as _;
+use rand_pcg::Pcg64;
+
+/// Share of the possible synapses that a layer is given, before its forgotten neurons get theirs.
+const DENSITY: f64 = 0.5;
+
+/// Where the random numbers of a wiring come from.
+pub trait Draws {
+    /// `count` numbers in `0..below`, each drawn from all of them.
+    fn with_replacement(&mut self, count: usize, below: usize) -> Vec<usize>;
+
+    /// `count` different numbers in `0..below`.
+    fn distinct(&mut self, count: usize, below: usize) -> Vec<usize>;
+}
+
+impl Draws for Pcg64 {
+    fn with_replacement(&mut self, count: usize, below: usize) -> Vec<usize> {
+        (0..count).map(|_| self.random_range(0..below)).collect()
+    }
+
+    fn distinct(&mut self, count: usize, below: usize) -> Vec<usize> {
+        let mut numbers: Vec<usize> = (0..below).collect();
+        for i in 0..count {
+            let other = self.random_range(i..below);
+            numbers.swap(i, other);
+        }
+        numbers.truncate(count);
+        numbers
+    }
+}
+
+/// The synapses of one layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Synapses {
+    sources: usize,
+    destinations: usize,
+    /// (destinations, sources), as the mask of a weight lies.
+    present: Vec<bool>,
+}
+
+impl Synapses {
+    fn none(sources: usize, destinations: usize) -> Self {
+        Self { sources, destinations, present: vec![false; destinations * sources] }
+    }
+
+    fn add(&mut self, source: usize, destination: usize) {
+        self.present[destination * self.sources + source] = true;
+    }
+
+    /// Whether there is one from `source` to `destination`.
+    ///
+    /// # Panics
+    /// If the layer has no such neurons.
+    pub fn has(&self, source: usize, destination: usize) -> bool {
+        assert!(source < self.sources, "source {source} of {}", self.sources);
+        self.present[destination * self.sources + source]
+    }
+
+    /// Neurons that they come from.
+    pub fn sources(&self) -> usize {
+        self.sources
+    }
+
+    /// Neurons that they lead to.
+    pub fn destinations(&self) -> usize {
+        self.destinations
+    }
+
+    /// Synapses that leave a source.
+    pub fn fan_out(&self, source: usize) -> usize {
+        (0..self.destinations).filter(|&destination| self.has(source, destination)).count()
+    }
+
+    /// Synapses that reach a destination.
+    pub fn fan_in(&self, destination: usize) -> usize {
+        (0..self.sources).filter(|&source| self.has(source, destination)).count()
+    }
+}
+
+/// Velora's wiring of `[input, inter, command, outputs]` neurons, layer by layer. Every source is given
+/// [`velora_fan_outs`] synapses, drawn with replacement, so that it may end with fewer; then every destination without
+/// any gets one.
+pub fn velora(widths: [usize; 4], density: f64, draws: &mut impl Draws) -> [Synapses; 3] {
+    let fan_outs = velora_fan_outs(widths, density);
+    std::array::from_fn(|layer| {
+        let (sources, destinations) = (widths[layer], widths[layer + 1]);
+        let mut synapses = Synapses::none(sources, destinations);
+        let fan_out = fan_outs[layer];
+        let drawn = draws.with_replacement(sources * fan_out, destinations);
+        for (i, destination) in drawn.into_iter().enumerate() {
+            synapses.add(i / fan_out, destination);
+        }
+        let forgotten = unreached(&synapses);
+        let from = draws.with_replacement(forgotten.len(), sources);
+        for (source, destination) in from.into_iter().zip(forgotten) {
+            synapses.add(source, destination);
+        }
+        synapses
+    })
+}
+
+/// Synapses drawn for each input, inter and command neuron: `inter d`, `command d`, `2 command d`, rounded down, at
+/// least 1.
+pub fn velora_fan_outs([_, inter, command, _]: [usize; 4], density: f64) -> [usize; 3] {
+    [share(inter, density), share(command, density), share(2 * command, density)]
+}
+
+/// `AutoNCP`'s wiring of `[input, inter, command, outputs]` neurons, layer by layer. Every input and every inter neuron is
+/// given distinct destinations, every motor neuron distinct sources, half of those there are; a neuron that is left
+/// without any gets as many as the others have on average.
+pub fn auto_ncp(widths: [usize; 4], density: f64, draws: &mut impl Draws) -> [Synapses; 3] {
+    let [input, inter, command, outputs] = widths;
+    let first = by_source(input, inter, density, draws);
+    let second = by_source(inter, command, density, draws);
+    // The motor layer is the same rule seen from its other side.
+    let motor = by_source(outputs, command, density, draws);
+    let mut last = Synapses::none(command, outputs);
+    for source in 0..command {
+        for destination in (0..outputs).filter(|&output| motor.has(output, source)) {
+            last.add(source, destination);
+        }
+    }
+    [first, second, last]
+}
+
+fn by_source(
+    sources: usize,
+    destinations: usize,
+    density: f64,
+    draws: &mut impl Draws,
+) -> Synapses {
+    let mut synapses = Synapses::none(sources, destinations);
+    let fan_out = share(destinations, density);
+    for source in 0..sources {
+        for destination in draws.distinct(fan_out, destinations) {
+            synapses.add(source, destination);
+        }
+    }
+    let mean_fan_in = (sources * fan_out / destinations).clamp(1, sources);
+    for destination in unreached(&synapses) {
+        for source in draws.distinct(mean_fan_in, sources) {
+            synapses.add(source, destination);
+        }
+    }
+    synapses
+}
+
+fn unreached(synapses: &Synapses) -> Vec<usize> {
+    (0..synapses.destinations).filter(|&destination| synapses.fan_in(destination) == 0).collect()
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "rounds a share of a few thousand neurons down"
+)]
+fn share(neurons: usize, density: f64) -> usize {
+    ((neurons as f64 * density) as usize).max(1)
+}
+
+/// Writes every `*.mask` buffer of a network into its flat weights; nothing where the body is not wired.
+///
+/// The wiring follows from the body's `wiring_seed` and `network`, a number that tells networks of one body apart:
+/// equal ones give equal masks, and twin critics, which are to be wired differently, have two.
+///
+/// # Panics
+/// If `layout` is not one of `body`, or `weights` is shorter than it says.
+pub fn fill(body: &Body, layout: &TensorLayout, network: u64, weights: &mut [f32]) {
+    let (names, seed) = match *body {
+        Body::Liquid { wiring_seed, .. } | Body::Ncp { wiring_seed, .. } => {
+            (["inter.mask", "command.mask", "motor.mask"], wiring_seed)
+        }
+        Body::WiredCfc { wiring_seed, .. } => {
+            (["layer.0.mask", "layer.1.mask", "layer.2.mask"], wiring_seed)
+        }
+        _ => return,
+    };
+    let masks = names.map(|name| layout.entry(name).expect("a wired body has its masks"));
+    let [first, inter, command, outputs] =
+        [masks[0].shape[1], masks[0].shape[0], masks[1].shape[0], masks[2].shape[0]];
+    let mut draws = Pcg64::new(seed.into(), network.into());
+    let layers = if let Body::WiredCfc { .. } = body {
+        auto_ncp([first - inter, inter, command, outputs], DENSITY, &mut draws)
+    } else {
+        velora([first, inter, command, outputs], DENSITY, &mut draws)
+    };
+    for (mask, synapses) in masks.into_iter().zip(layers) {
+        // Columns past the sources are a cell's own state, all of which it sees.
+        let rows = weights[mask.range()].chunks_exact_mut(mask.shape[1]);
+        for (destination, row) in rows.enumerate() {
+            row.fill(1.0);
+            for (source, value) in row.iter_mut().take(synapses.sources).enumerate() {
+                *value = if synapses.has(source, destination) { 1.0 } else { 0.0 };
+            }
+        }
+    }
+}
