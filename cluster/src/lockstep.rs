@@ -12,7 +12,7 @@ use common::process::Process;
 use common::runtime::seed::SavedRng;
 use learner::backend;
 use learner::batch::{Columns, Part, ReadyBatch, importance_weights};
-use learner::checkpoint::{self, Checkpoint};
+use learner::checkpoint::{self, Checkpoint, Contents};
 use learner::init;
 use learner::noise::NoiseBuffers;
 use learner::run_log::RunLog;
@@ -39,6 +39,8 @@ struct Updates {
     beta: f64,
     parameters: usize,
     done: u64,
+    /// Newest losses, for checkpoints.
+    losses: BTreeMap<String, f64>,
 }
 
 /// Trains in lockstep, evaluates, reports.
@@ -78,7 +80,9 @@ pub fn train(process: &Process, run: &RunDir, resume: bool) -> anyhow::Result<()
     let checkpoint = updates.checkpoint(version);
     let sac = backend::trainer_config(config, &spec);
     let toml = process.resolved.to_toml();
-    let path = checkpoint::save(&run.checkpoints(), &checkpoint, &sac, &toml, &process.clock)?;
+    let contents = Contents::new(&config.learner.checkpoint_contents);
+    let (dir, clock) = (run.checkpoints(), &process.clock);
+    let path = checkpoint::save(&dir, &checkpoint, &sac, &contents, &toml, clock)?;
     finish::finish(process, run, &checkpoint, &path, &log)
 }
 
@@ -107,12 +111,7 @@ impl Updates {
         let start = if resume {
             checkpoint::load(&finish::newest_checkpoint(run)?, &sac)?
         } else {
-            Checkpoint {
-                state: init::train_state(&sac, &mut seeds.role("parameters").rng()),
-                policy_version: PolicyVersion(0),
-                counters: BTreeMap::new(),
-                generators: BTreeMap::new(),
-            }
+            Checkpoint::fresh(init::train_state(&sac, &mut seeds.role("parameters").rng()))
         };
         let generator = |name: &str| {
             start.generators.get(name).map_or_else(|| seeds.role(name).rng(), SavedRng::restore)
@@ -122,6 +121,7 @@ impl Updates {
         let trainer = backend::build(&process.resolved, sac, &start.state)?;
         Ok(Self {
             parameters,
+            losses: BTreeMap::new(),
             draws: NoiseBuffers::new(trainer.noise_sizes()),
             trainer,
             columns: Columns::new(&config.item_layout(&spec)),
@@ -161,6 +161,7 @@ impl Updates {
 
     fn report(&mut self, log: &RunLog, version: PolicyVersion) {
         let stats = self.trainer.take_stats();
+        self.losses = checkpoint::losses(&stats);
         let progress =
             training_loop::Progress { updates: self.done, version, stats, ..Default::default() };
         log.train(&progress, 1.0);
@@ -173,6 +174,7 @@ impl Updates {
             policy_version: version,
             counters: BTreeMap::new(),
             generators: generators.map(|(name, rng)| (name.to_owned(), SavedRng::save(rng))).into(),
+            losses: self.losses.clone(),
         }
     }
 }

@@ -4,17 +4,20 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `state.safetensors` | every tensor of [`TrainState`] as F32, named below |
-//! | `policy.safetensors` | the actor alone, as [`PolicySnapshot`]: for `sapex eval` and `sapex export` |
+//! | `state.safetensors` | every tensor of [`TrainState`], F32 unless said otherwise, named below |
+//! | `policy.safetensors` | what acts, as [`PolicySnapshot`]: for `sapex eval` and `sapex export` |
 //! | `config.toml` | the run's resolved settings |
 //! | `manifest.json` | format, time, counts, generators, networks, the BLAKE3 digest of each other file, and its own |
 //!
 //! | tensor | shape |
 //! |---|---|
-//! | `actor.NAME`, `actor.adam_m.NAME`, `actor.adam_v.NAME` | by `PolicyArch::tensor_layout` |
-//! | `critic1.NAME`, `critic1.adam_m.NAME`, `critic1.adam_v.NAME`, and the same for `critic2` | by `CriticArch::tensor_layout` |
-//! | `target1.NAME`, `target2.NAME` | by `CriticArch::tensor_layout` |
-//! | `log_alpha`, `log_alpha.adam_m`, `log_alpha.adam_v` | (1) |
+//! | `actor.NAME`, `target_actor.NAME`, `vae.NAME` | by `TrainerConfig::{actor,target_actor,vae}_layout` |
+//! | `critic{n}.NAME`, `target{n}.NAME`, n from 1 | by `CriticArch::tensor_layout` |
+//! | `log_alpha`, `log_lambda` | (1) |
+//! | `normaliser.{count,mean,summed_variance}`, in F64 | (1), (O), (O) |
+//!
+//! Adam's moments stand beside each trained tensor, as `actor.adam_m.NAME` or `log_alpha.adam_m`, and with `adam_v`. What
+//! an algorithm does not have is not there, and neither is what `learner.checkpoint_contents` leaves out.
 //!
 //! Both backends share it: they know only [`TrainState`], and every bit of a number is kept. Loading trusts nothing:
 //! digests first, then every name, type and shape against the configuration, then every value. Step sizes and the like
@@ -23,7 +26,7 @@
 mod manifest;
 mod tensors;
 
-use crate::trainer::{TrainerConfig, TrainState};
+use crate::trainer::{TrainState, TrainerConfig, UpdateStats};
 use common::durable::{commit_dir, remove_dir};
 use common::ids::PolicyVersion;
 use common::policy::snapshot::{PolicySnapshot, SnapshotFileError};
@@ -31,12 +34,13 @@ use common::runtime::clock::Clock;
 use common::runtime::seed::SavedRng;
 use fs_err as fs;
 use manifest::{Manifest, digest};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// Version of everything in this file's tables.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const PREFIX: &str = "update-";
 const STATE: &str = "state.safetensors";
@@ -55,6 +59,54 @@ pub struct Checkpoint {
     pub counters: BTreeMap<String, u64>,
     /// Generators at their exact position.
     pub generators: BTreeMap<String, SavedRng>,
+    /// The newest `actor_loss`, `critic_loss` and `alpha_loss`, for whoever reads the manifest.
+    pub losses: BTreeMap<String, f64>,
+}
+
+impl Checkpoint {
+    /// That of a run that begins with this state.
+    pub fn fresh(state: TrainState) -> Self {
+        let policy_version = PolicyVersion(0);
+        let (counters, generators, losses) = Default::default();
+        Self { state, policy_version, counters, generators, losses }
+    }
+}
+
+/// [`Checkpoint::losses`] of these statistics.
+pub fn losses(stats: &UpdateStats) -> BTreeMap<String, f64> {
+    let losses = [
+        ("actor_loss", stats.actor_loss),
+        ("critic_loss", stats.critic1_loss + stats.critic2_loss),
+        ("alpha_loss", stats.alpha_loss),
+    ];
+    losses.map(|(entry, loss)| (entry.to_owned(), loss)).into()
+}
+
+/// What a checkpoint holds beside the policy: everything, or the entries (SEED-SPEC §6.12) whose names hold one of the
+/// given words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Contents(Vec<String>);
+
+impl Contents {
+    /// As `learner.checkpoint_contents` says.
+    pub fn new(words: &[String]) -> Self {
+        Self(words.to_vec())
+    }
+
+    fn is_complete(&self) -> bool {
+        self.0.iter().any(|word| word == "all")
+    }
+
+    fn has(&self, entry: &str) -> bool {
+        self.is_complete() || self.0.iter().any(|word| entry.contains(word.as_str()))
+    }
+}
+
+impl Default for Contents {
+    fn default() -> Self {
+        Self(vec!["all".to_owned()])
+    }
 }
 
 /// Why a checkpoint cannot be written, or must not be used.
@@ -109,16 +161,24 @@ pub fn save(
     dir: &Path,
     checkpoint: &Checkpoint,
     sac: &TrainerConfig,
+    contents: &Contents,
     config_toml: &str,
     clock: &Clock,
 ) -> Result<PathBuf, CheckpointError> {
-    let Checkpoint { state, policy_version, counters, generators } = checkpoint;
+    let Checkpoint { state, policy_version, counters, generators, losses } = checkpoint;
     let target = dir.join(format!("{PREFIX}{:012}", state.updates));
-    let tensors = tensors::write(sac, state)?;
-    if target.exists() && load(&target, sac).is_ok_and(|there| there.state == *state) {
+    let tensors = tensors::write(sac, state, contents)?;
+    let there = || {
+        if contents.is_complete() {
+            load(&target, sac).is_ok_and(|there| there.state == *state)
+        } else {
+            fs::read(target.join(STATE)).is_ok_and(|there| there == tensors)
+        }
+    };
+    if target.exists() && there() {
         return Ok(target);
     }
-    let policy = PolicySnapshot::new(*policy_version, &sac.policy, state.actor.params.as_slice());
+    let policy = PolicySnapshot::new(*policy_version, &sac.policy, sac.published_policy(state));
     let policy = policy.expect("length and values were checked with the other tensors");
     commit_dir::<CheckpointError>(&target, |at| {
         fs::write(at.join(STATE), &tensors)?;
@@ -139,6 +199,8 @@ pub fn save(
             critic: sac.critic.clone(),
             counters: counters.clone(),
             generators: generators.clone(),
+            contents: contents.clone(),
+            losses: losses.clone().into_iter().filter(|(entry, _)| contents.has(entry)).collect(),
             digests: digests.map(|(name, digest)| (name.to_owned(), digest)).into(),
             digest: String::new(),
         };
@@ -162,10 +224,11 @@ pub fn load(path: &Path, sac: &TrainerConfig) -> Result<Checkpoint, CheckpointEr
     // Not needed here, but whoever resumes wants to know now that they are damaged.
     read(POLICY)?;
     read(CONFIG)?;
+    manifest.is_complete(&path.join(MANIFEST))?;
     let state = tensors::read(&path.join(STATE), sac, &tensors, manifest.updates)?;
     manifest.fits(&path.join(MANIFEST), sac)?;
-    let Manifest { policy_version, counters, generators, .. } = manifest;
-    Ok(Checkpoint { state, policy_version, counters, generators })
+    let Manifest { policy_version, counters, generators, losses, .. } = manifest;
+    Ok(Checkpoint { state, policy_version, counters, generators, losses })
 }
 
 /// The checkpoint with the most updates in `dir`; `None` where there is none.

@@ -1,24 +1,44 @@
-//! Fresh parameters: PyTorch's default for linear layers, U(±1/√in) for weights and biases.
+//! Fresh parameters: one rule per tensor, by its name and the scheme that `learner.init` names.
 
-use crate::trainer::{Group, TrainerConfig, TrainState};
-use common::policy::layout::TensorLayout;
+use crate::trainer::{Algorithm, Group, Init, Normaliser, TrainState, TrainerConfig};
+use common::policy::arch::Body;
+use common::policy::layout::{TensorEntry, TensorLayout};
+use common::policy::wiring;
 use rand::RngExt;
+use rand_distr::{Distribution, StandardNormal};
 use rand_pcg::Pcg64;
 
-/// The state before the first update. The critics are drawn apart: identical twins would learn the same error
+/// The state before the first update. Every critic is drawn by itself: identical twins would learn the same error
 /// (SEED-SPEC §10 row 5). Targets start as copies.
-pub fn train_state(sac: &TrainerConfig, rng: &mut Pcg64) -> TrainState {
-    let actor = group(linear_default(&sac.policy.tensor_layout(), rng));
-    let critic = sac.critic.tensor_layout();
-    let mut critics = linear_default(&critic, rng);
-    critics.extend(linear_default(&critic, rng));
-    let targets = critics.clone();
+pub fn train_state(config: &TrainerConfig, rng: &mut Pcg64) -> TrainState {
+    let mut networks = 0;
+    let mut draw = |layout: &TensorLayout, body: &Body, rng: &mut Pcg64| {
+        let mut params = fresh(layout, config.init, rng);
+        wiring::fill(body, layout, networks, &mut params);
+        networks += 1;
+        params
+    };
+    let actor = draw(&config.actor_layout(), &config.policy.body, rng);
+    let critic = config.critic.tensor_layout();
+    let critics: Vec<f32> =
+        (0..config.critics).flat_map(|_| draw(&critic, &config.critic.body, rng)).collect();
+    let vae = fresh(&config.vae_layout(), config.init, rng);
+    let lambda = match &config.algorithm {
+        Algorithm::Lac(lac) => lac.lambda_init,
+        _ => 1.0,
+    };
+    let scalar = |layout: TensorLayout, start: f32| group(vec![start.ln(); layout.parameters]);
+    let kept = config.target_actor_layout().parameters > 0;
     TrainState {
-        actor,
+        target_actor: if kept { actor.clone() } else { Vec::new() },
+        actor: group(actor),
+        targets: critics.clone(),
         critics: group(critics),
-        targets,
-        log_alpha: group(vec![sac.alpha_init.ln()]),
-        ..TrainState::default()
+        vae: group(vae),
+        log_alpha: scalar(config.log_alpha_layout(), config.alpha_init),
+        log_lambda: scalar(config.log_lambda_layout(), lambda),
+        normaliser: config.policy.obs_clip.map(|_| Normaliser::new(config.policy.obs_dim)),
+        updates: 0,
     }
 }
 
@@ -28,38 +48,150 @@ pub fn group(params: Vec<f32>) -> Group {
     Group { adam_m: zeros.clone(), adam_v: zeros, params }
 }
 
-/// U(±1/√in) for each tensor; a bias takes its `in` from the weight of the same layer.
-fn linear_default(layout: &TensorLayout, rng: &mut Pcg64) -> Vec<f32> {
+/// Draws every trainable tensor of a layout. Masks stay zero, the statistics of observations are those of nothing.
+fn fresh(layout: &TensorLayout, init: Init, rng: &mut Pcg64) -> Vec<f32> {
     let mut params = vec![0.0; layout.parameters];
     for entry in &layout.entries {
-        let weight = entry.name.strip_suffix(".bias").map(|layer| format!("{layer}.weight"));
-        let weight = weight.and_then(|name| layout.entry(&name)).unwrap_or(entry);
-        #[expect(clippy::cast_precision_loss, reason = "widths are far below 2^24")]
-        let bound = 1.0 / (weight.shape[1] as f32).sqrt();
-        params[entry.range()].iter_mut().for_each(|value| *value = rng.random_range(-bound..bound));
+        let values = &mut params[entry.range()];
+        match Rule::of(entry, layout, init) {
+            Rule::Fill(value) => values.fill(value),
+            Rule::Uniform(bound) => {
+                values.iter_mut().for_each(|value| *value = rng.random_range(-bound..bound));
+            }
+            Rule::Normal { deviation, cut } => values.iter_mut().for_each(|value| {
+                *value = deviation * normal_within(cut, rng);
+            }),
+            Rule::Orthogonal(gain) => orthogonal(values, entry.shape[0], gain, rng),
+        }
     }
     params
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// How one tensor is drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Rule {
+    Fill(f32),
+    /// U(-bound, bound)
+    Uniform(f32),
+    /// N(0, deviation^2), drawn again beyond `cut` deviations.
+    Normal {
+        deviation: f32,
+        cut: f32,
+    },
+    /// Orthonormal rows or columns, whichever are fewer, times the gain.
+    Orthogonal(f32),
+}
 
-    #[test]
-    fn every_tensor_fills_its_range_and_no_more() {
-        let layout = crate::trainer::CriticArch::mlp(2, 2, &[64], common::policy::arch::Activation::Relu).tensor_layout();
-        let params = linear_default(&layout, &mut Pcg64::new(1, 1));
-        for entry in &layout.entries {
-            let bound = if entry.name.starts_with("layers.0") { 0.5 } else { 0.125 };
-            let values = &params[entry.range()];
-            assert!(
-                values.iter().all(|value| value.abs() <= bound && *value != 0.0),
-                "{}",
-                entry.name
-            );
-            if values.len() >= 64 {
-                assert!(values.iter().any(|value| value.abs() > 0.9 * bound), "{}", entry.name);
+impl Rule {
+    fn of(entry: &TensorEntry, layout: &TensorLayout, init: Init) -> Self {
+        let (layer, kind) = entry.name.rsplit_once('.').unwrap_or(("", &entry.name));
+        match kind {
+            "std" | "a" => return Self::Fill(1.0),
+            _ if !entry.trainable => return Self::Fill(0.0),
+            "weight" if layer.ends_with(".norm") => return Self::Fill(1.0),
+            "bias" if layer.ends_with(".norm") => return Self::Fill(0.0),
+            // A spread of its own starts at 1; a time constant at 0 (SEED-SPEC §3.14, §5.1).
+            "log_std" | "w_tau" => return Self::Fill(0.0),
+            _ => {}
+        }
+        if init == Init::Pytorch {
+            return Self::pytorch(entry, layout, layer);
+        }
+        if entry.shape.len() == 1 {
+            return if init == Init::KaimingUniform {
+                Self::pytorch(entry, layout, layer)
+            } else {
+                Self::Fill(0.0)
+            };
+        }
+        let (outputs, inputs) = fans(entry);
+        match init {
+            Init::Pytorch | Init::KaimingUniform => Self::Uniform(1.0 / inputs.sqrt()),
+            Init::Orthogonal => Self::Orthogonal(gain(layer, layout)),
+            Init::Xavier => {
+                Self::Normal { deviation: (2.0 / (inputs + outputs)).sqrt(), cut: f32::INFINITY }
+            }
+            Init::Sonar => Self::Uniform(0.006 * (3.0 / inputs).sqrt()),
+            Init::TruncNormal => Self::Normal { deviation: 1e-3, cut: 2.0 },
+            Init::Zero => Self::Fill(0.0),
+        }
+    }
+
+    /// What PyTorch's own modules draw, and the closed-form cells that come with their own rule (SEED-SPEC §3.14).
+    fn pytorch(entry: &TensorEntry, layout: &TensorLayout, layer: &str) -> Self {
+        let (outputs, inputs) = fans(entry);
+        if let Some("weight_ih" | "weight_hh" | "bias_ih" | "bias_hh") =
+            entry.name.rsplit('.').next()
+        {
+            return Self::Uniform(1.0 / (outputs / 4.0).sqrt());
+        }
+        let cell = layer.rsplit('.').next().is_some_and(|name| {
+            matches!(name, "ff1" | "ff2" | "time_a" | "time_b") || layer.starts_with("backbone.")
+        });
+        match (layer, entry.shape.len()) {
+            ("lstm.recurrent", _) => Self::Orthogonal(1.0),
+            ("lstm.input", 1) => Self::Uniform(0.1),
+            ("lstm.input", _) => Self::Uniform((6.0 / (inputs + outputs)).sqrt()),
+            (_, 2) if cell => Self::Uniform((6.0 / (inputs + outputs)).sqrt()),
+            _ => {
+                // A bias takes its `in` from the weight of the same layer.
+                let weight = layout.entry(&format!("{layer}.weight")).unwrap_or(entry);
+                Self::Uniform(1.0 / fans(weight).1.sqrt())
             }
         }
+    }
+}
+
+/// Numbers that leave and enter a weight (out, in, ..).
+#[expect(clippy::cast_precision_loss, reason = "widths are far below 2^24")]
+fn fans(entry: &TensorEntry) -> (f32, f32) {
+    let inputs: usize = entry.shape[1..].iter().product();
+    (entry.shape[0] as f32, inputs as f32)
+}
+
+/// Gain of orthogonal weights: sqrt 2 below an activation, 0.01 for the policy's heads so that it starts near uniform, 1
+/// for the critic's (SEED-SPEC §6.6), and 1 for the layers of wired and recurrent networks (§3.5).
+fn gain(layer: &str, layout: &TensorLayout) -> f32 {
+    if matches!(layer, "mu" | "log_std" | "logits" | "action") {
+        return 0.01;
+    }
+    let hidden = ["trunk.", "layers.", "conv."].iter().any(|stack| layer.starts_with(stack));
+    let matrices = layout.entries.iter().filter(|entry| entry.name.ends_with(".weight"));
+    let last = matrices.last().is_some_and(|entry| entry.name == format!("{layer}.weight"));
+    if hidden && !last { std::f32::consts::SQRT_2 } else { 1.0 }
+}
+
+fn normal_within(cut: f32, rng: &mut Pcg64) -> f32 {
+    loop {
+        let draw: f32 = StandardNormal.sample(rng);
+        if draw.abs() <= cut {
+            return draw;
+        }
+    }
+}
+
+/// Rows (of a tall matrix: columns) that are orthonormal, by Gram and Schmidt on normal draws, twice for rounding.
+fn orthogonal(values: &mut [f32], rows: usize, gain: f32, rng: &mut Pcg64) {
+    let columns = values.len() / rows;
+    let (count, length) = (rows.min(columns), rows.max(columns));
+    let mut basis: Vec<Vec<f64>> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut vector: Vec<f64> = (0..length).map(|_| StandardNormal.sample(rng)).collect();
+        for _ in 0..2 {
+            for other in &basis {
+                let along: f64 = vector.iter().zip(other).map(|(a, b)| a * b).sum();
+                vector.iter_mut().zip(other).for_each(|(a, b)| *a -= along * b);
+            }
+        }
+        let norm = vector.iter().map(|a| a * a).sum::<f64>().sqrt();
+        vector.iter_mut().for_each(|a| *a /= norm);
+        basis.push(vector);
+    }
+    for (i, value) in values.iter_mut().enumerate() {
+        let (row, column) = (i / columns, i % columns);
+        let element = if rows <= columns { basis[row][column] } else { basis[column][row] };
+        #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
+        let element = element as f32;
+        *value = gain * element;
     }
 }

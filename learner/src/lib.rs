@@ -3,7 +3,7 @@
 //! The arithmetic:
 //! - [`trainer`]: the seam between the training loop and the backends.
 //! - [`layouts`]: where each trained tensor lies, and the policy that is published.
-//! - [`init`]: fresh parameters.
+//! - [`init`]: fresh parameters; [`normaliser`]: statistics of observations.
 //! - [`native`]: the backend in plain Rust, for CPUs.
 //! - `torch`: the backend on libtorch (feature `torch`).
 //! - [`backend`]: which of them runs, and why.
@@ -30,6 +30,7 @@ pub mod layouts;
 pub mod metrics;
 pub mod native;
 pub mod noise;
+pub mod normaliser;
 pub mod offline;
 pub mod publisher;
 pub mod run_log;

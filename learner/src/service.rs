@@ -2,7 +2,7 @@
 //! checkpoint writer, put together.
 
 use crate::backend::{self, BackendError};
-use crate::checkpoint::{self, Checkpoint, CheckpointError};
+use crate::checkpoint::{self, Checkpoint, CheckpointError, Contents};
 use crate::init;
 use crate::metrics::{self, CheckpointMetrics};
 use crate::offline::OfflineSource;
@@ -14,7 +14,6 @@ use crate::track::Tracker;
 use crate::trainer::TrainerConfig;
 use crate::training_loop::{NOISE, Ports, Progress, TrainingError, TrainingLoop};
 use common::config::watch::follow;
-use common::ids::PolicyVersion;
 use common::policy::snapshot::SnapshotError;
 use common::process::Process;
 use common::runtime::clock::Clock;
@@ -126,12 +125,7 @@ impl Learner {
         let start = if resume {
             resume_from(&places.checkpoints(), &sac)?
         } else {
-            Checkpoint {
-                state: init::train_state(&sac, &mut seeds.role("parameters").rng()),
-                policy_version: PolicyVersion(0),
-                counters: Default::default(),
-                generators: Default::default(),
-            }
+            Checkpoint::fresh(init::train_state(&sac, &mut seeds.role("parameters").rng()))
         };
         let (progress, _) =
             watch::channel(Progress { updates: start.state.updates, ..Progress::default() });
@@ -219,6 +213,7 @@ impl Learner {
             dir: places.checkpoints(),
             config_toml: process.resolved.to_toml(),
             keep: config.learner.checkpoint_keep,
+            contents: Contents::new(&config.learner.checkpoint_contents),
             clock: process.clock.clone(),
             metrics: recorders.checkpoint,
             sac,
@@ -343,6 +338,7 @@ struct Writer {
     sac: TrainerConfig,
     config_toml: String,
     keep: usize,
+    contents: Contents,
     clock: Clock,
     metrics: CheckpointMetrics,
 }
@@ -359,8 +355,8 @@ impl Writer {
     }
 
     fn save(&self, checkpoint: &Checkpoint) -> Result<PathBuf, CheckpointError> {
-        let saved =
-            checkpoint::save(&self.dir, checkpoint, &self.sac, &self.config_toml, &self.clock);
+        let Self { dir, sac, contents, config_toml, clock, .. } = self;
+        let saved = checkpoint::save(dir, checkpoint, sac, contents, config_toml, clock);
         let path = saved.inspect_err(|_| self.metrics.failed())?;
         self.metrics.written(self.clock.unix_time());
         checkpoint::prune(&self.dir, self.keep)?;

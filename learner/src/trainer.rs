@@ -4,6 +4,7 @@
 //! [`TrainState`], give the same numbers, and each is the other's oracle. Letters: B batch, O observation, A action.
 
 pub use crate::critic::{CriticArch, CriticKind};
+pub use crate::normaliser::Normaliser;
 pub use common::config::{
     ActionUnits, AlphaLoss, Bcq, Cost, Decrease, DiscreteLoss, Init, Lac, PriorityRule, Reduce,
     StoredState, TanhCorrection, TargetActor,
@@ -358,17 +359,6 @@ pub struct Group {
     pub adam_m: Vec<f32>,
     /// Second moment.
     pub adam_v: Vec<f32>,
-}
-
-/// Running statistics of observations (Welford; SEED-SPEC §6.7), each (O).
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Normaliser {
-    /// Observations seen.
-    pub count: f64,
-    /// Their mean.
-    pub mean: Vec<f64>,
-    /// Sum of squared deviations from the mean.
-    pub summed_variance: Vec<f64>,
 }
 
 /// The complete state of the mathematics: what a checkpoint holds and the backends exchange. What an algorithm does not

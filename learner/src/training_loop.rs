@@ -5,7 +5,7 @@
 
 use crate::backend;
 use crate::batch::ReadyBatch;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{self, Checkpoint};
 use crate::metrics::TrainingMetrics;
 use crate::noise::NoiseBuffers;
 use crate::publisher::Publication;
@@ -303,6 +303,7 @@ impl TrainingLoop {
             policy_version: self.version,
             counters: BTreeMap::new(),
             generators: BTreeMap::from([(NOISE.to_owned(), SavedRng::save(&self.noise))]),
+            losses: checkpoint::losses(&self.progress.borrow().stats),
         }
     }
 }

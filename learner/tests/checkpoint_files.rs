@@ -2,16 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-#[expect(dead_code, reason = "batches and noise are for other tests")]
-mod drawn;
+mod configured;
 
 use common::ids::PolicyVersion;
-use common::policy::arch::{Activation, PolicyArch};
+use common::policy::arch::{Activation, Body, Head, LogStd};
+use common::policy::snapshot::PolicySnapshot;
 use common::runtime::clock::VirtualTime;
 use common::runtime::seed::SavedRng;
-use learner::checkpoint::{Checkpoint, load, newest, prune, save};
+use learner::checkpoint::{Checkpoint, Contents, load, newest, prune, save};
 use learner::init::train_state;
-use learner::trainer::{Group, TrainerConfig, TrainState};
+use learner::trainer::{Group, Normaliser, TrainState, TrainerConfig};
 use rand::RngExt as _;
 use rand_pcg::Pcg64;
 use safetensors::tensor::TensorView;
@@ -23,23 +23,35 @@ use std::time::Duration;
 /// Of all random numbers here.
 const SEED: u128 = 20_261_121;
 
-/// Different widths everywhere.
+/// Different widths everywhere, and everything there that a Lyapunov actor-critic may have.
 fn config() -> TrainerConfig {
-    TrainerConfig {
-        policy: PolicyArch::mlp_gaussian((3, 2), &[5, 4], Activation::Relu, (-20.0, 2.0)),
-        critic: CriticArch::mlp(3, 2, &[4, 6], Activation::Relu),
-        ..drawn::config()
-    }
+    configured::trainer(
+        "latc",
+        &[
+            "cluster.hidden=[5, 4]",
+            "cluster.normalise_obs=true",
+            "learner.critic_hidden=[4, 6]",
+            "learner.target_actor=copy",
+        ],
+    )
 }
 
 /// Every flat vector of a state with its name.
 fn vectors(state: &mut TrainState) -> Vec<(&'static str, &mut Vec<f32>)> {
-    let TrainState { actor, critics, targets, log_alpha, updates: _ } = state;
-    let mut all = vec![("target", targets)];
-    for (name, group) in [("actor", actor), ("critic", critics), ("log_alpha", log_alpha)] {
+    let TrainState { actor, target_actor, critics, targets, vae, log_alpha, log_lambda, .. } =
+        state;
+    let mut all = vec![("target", targets), ("target_actor", target_actor)];
+    for (name, group) in [
+        ("actor", actor),
+        ("critic", critics),
+        ("vae", vae),
+        ("log_alpha", log_alpha),
+        ("log_lambda", log_lambda),
+    ] {
         let Group { params, adam_m, adam_v } = group;
         all.extend([(name, params), (name, adam_m), (name, adam_v)]);
     }
+    all.retain(|(_, values)| !values.is_empty());
     all
 }
 
@@ -70,17 +82,22 @@ fn checkpoint(updates: u64) -> Checkpoint {
     for (_, values) in vectors(&mut state) {
         values.iter_mut().for_each(|value| *value = any_finite(&mut rng));
     }
+    let Normaliser { count, mean, summed_variance } = state.normaliser.as_mut().unwrap();
+    for value in std::iter::once(count).chain(mean).chain(summed_variance) {
+        *value = f64::from(any_finite(&mut rng)) / 3.0; // digits that f32 does not have
+    }
     Checkpoint {
         state,
         policy_version: PolicyVersion(u64::MAX),
         counters: BTreeMap::from([("env_steps".into(), u64::MAX), ("samples".into(), 0)]),
         generators: BTreeMap::from([("noise".into(), SavedRng::save(&rng))]),
+        losses: BTreeMap::from([("actor_loss".into(), -0.1), ("alpha_loss".into(), 1e-300)]),
     }
 }
 
 fn saved(dir: &Path, checkpoint: &Checkpoint) -> PathBuf {
     let clock = VirtualTime::starting_at(Duration::from_secs(1_700_000_000)).clock();
-    save(dir, checkpoint, &config(), "[run]\nseed = 1\n", &clock).unwrap()
+    save(dir, checkpoint, &config(), &Contents::default(), "[run]\nseed = 1\n", &clock).unwrap()
 }
 
 fn refusal(path: &Path, config: &TrainerConfig) -> String {
@@ -149,14 +166,18 @@ fn networks_of_the_same_shapes_that_compute_something_else_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = saved(dir.path(), &checkpoint(7));
     let mut tanh = config();
-    tanh.policy.activation = Activation::Tanh;
+    let Body::Mlp(mlp) = &mut tanh.policy.body else { panic!("a perceptron") };
+    mlp.activation = Activation::Tanh;
     let error = refusal(&path, &tanh);
     assert!(error.contains("manifest.json does not fit the configuration: policy"), "{error}");
     assert!(error.contains("activation: Relu") && error.contains("activation: Tanh"), "{error}");
     let mut clamped = config();
-    clamped.policy.log_std_min = -5.0;
-    assert!(refusal(&path, &clamped).contains("log_std_min: -5.0"));
-    let critic = TrainerConfig { critic_activation: Activation::Tanh, ..config() };
+    let log_std = LogStd::Conditioned { min: -5.0, max: 2.0 };
+    clamped.policy.head = Head::Gaussian { log_std, mean_bound: None };
+    assert!(refusal(&path, &clamped).contains("min: -5.0"));
+    let mut critic = config();
+    let Body::Mlp(mlp) = &mut critic.critic.body else { panic!("a perceptron") };
+    mlp.activation = Activation::Tanh;
     assert!(refusal(&path, &critic).contains("critic is Critic"), "{}", refusal(&path, &critic));
     let other_rates = TrainerConfig { lr_actor: 0.1, tau: 0.5, batch_size: 3, ..config() };
     load(&path, &other_rates).unwrap();
@@ -166,9 +187,46 @@ fn networks_of_the_same_shapes_that_compute_something_else_are_refused() {
 fn a_format_from_the_future_is_named_before_its_fields_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = saved(dir.path(), &checkpoint(7));
-    std::fs::write(path.join("manifest.json"), "{\"format\": 2, \"news\": []}").unwrap();
+    std::fs::write(path.join("manifest.json"), "{\"format\": 3, \"news\": []}").unwrap();
     let error = refusal(&path, &config());
-    assert!(error.contains("format is 2, expected 1"), "{error}");
+    assert!(error.contains("format is 3, expected 2"), "{error}");
+}
+
+#[test]
+fn what_an_offline_learner_has_comes_back_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configured::trainer("bcq", &["offline.dataset=\"recorded\""]);
+    let state = train_state(&config, &mut Pcg64::new(SEED, 3));
+    assert!(!state.vae.params.is_empty() && !state.target_actor.is_empty());
+    assert!(state.log_alpha.params.is_empty());
+    let clock = VirtualTime::starting_at(Duration::ZERO).clock();
+    let checkpoint = Checkpoint::fresh(state);
+    let path = save(dir.path(), &checkpoint, &config, &Contents::default(), "", &clock).unwrap();
+    assert_eq!(load(&path, &config).unwrap(), checkpoint);
+    let policy = PolicySnapshot::load(&path.join("policy.safetensors")).unwrap();
+    assert_eq!(policy.0.weights.as_ref(), config.published_policy(&checkpoint.state));
+}
+
+#[test]
+fn what_was_not_selected_is_not_there_and_resuming_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let contents = Contents::new(&["critic_opt".to_owned(), "alpha_loss".to_owned()]);
+    let clock = VirtualTime::starting_at(Duration::ZERO).clock();
+    let part = checkpoint(7);
+    let path = save(dir.path(), &part, &config(), &contents, "", &clock).unwrap();
+    let again = save(dir.path(), &part, &config(), &contents, "", &clock).unwrap();
+    assert_eq!(again, path);
+    let bytes = std::fs::read(path.join("state.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    assert!(!file.is_empty());
+    for name in file.names() {
+        assert!(name.starts_with("critic") && name.contains(".adam_"), "{name}");
+    }
+    let manifest = std::fs::read_to_string(path.join("manifest.json")).unwrap();
+    assert!(manifest.contains("alpha_loss") && !manifest.contains("actor_loss"), "{manifest}");
+    let error = refusal(&path, &config());
+    assert!(error.contains("learner.checkpoint_contents"), "{error}");
+    assert!(error.contains("critic_opt"), "{error}");
 }
 
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
@@ -256,14 +314,18 @@ fn a_state_that_could_not_be_read_is_never_written() {
             broken.state.updates = 8;
             let (name, values) = vectors(&mut broken.state).swap_remove(k);
             *values.last_mut().unwrap() = bad;
-            let error = save(dir.path(), &broken, &config(), "", &clock).unwrap_err().to_string();
+            let error = save(dir.path(), &broken, &config(), &Contents::default(), "", &clock)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(name) && error.contains(&format!("is {bad}")), "{error}");
         }
         let mut short = good.clone();
         short.state.updates = 8;
         let (name, values) = vectors(&mut short.state).swap_remove(k);
         values.pop();
-        let error = save(dir.path(), &short, &config(), "", &clock).unwrap_err().to_string();
+        let error = save(dir.path(), &short, &config(), &Contents::default(), "", &clock)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(name) && error.contains("elements, expected"), "{error}");
     }
     assert_eq!(names(dir.path()), ["update-000000000007"]);
@@ -278,7 +340,9 @@ fn the_same_state_is_kept_and_another_of_the_same_number_is_not_overwritten() {
     let before = one.clone();
     one.state.targets[0] = 1.5;
     let clock = VirtualTime::starting_at(Duration::ZERO).clock();
-    let error = save(dir.path(), &one, &config(), "", &clock).unwrap_err().to_string();
+    let error = save(dir.path(), &one, &config(), &Contents::default(), "", &clock)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("update-000000000007 exists already"), "{error}");
     assert_eq!(load(&path, &config()).unwrap(), before);
 }

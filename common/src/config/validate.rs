@@ -233,7 +233,7 @@ fn learner(c: &Config) -> Vec<Rule> {
         (
             contents_are_known(&c.learner.checkpoint_contents),
             "learner.checkpoint_contents",
-            format!("must name at least one of {}", CHECKPOINT_CONTENTS.join(", ")),
+            format!("must be all, or words from {}", CHECKPOINT_ENTRIES.join(", ")),
         ),
         (c.learner.log_updates >= 1, "learner.log_updates", expect("must be at least 1")),
         (
@@ -317,12 +317,32 @@ fn special(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// What checkpoints can be told to hold.
-const CHECKPOINT_CONTENTS: [&str; 5] = ["all", "params", "opt_state", "loss", "trajectories"];
+/// What checkpoints can be told to hold: everything, or the entries whose names hold a word (SEED-SPEC §6.12).
+const CHECKPOINT_ENTRIES: [&str; 16] = [
+    "actor_network_params",
+    "actor_target_params",
+    "actor_opt_state",
+    "critic_network_params",
+    "critic_target_params",
+    "critic_opt_state",
+    "vae_network_params",
+    "vae_opt_state",
+    "alpha_network_params",
+    "alpha_opt_state",
+    "lambda_network_params",
+    "lambda_opt_state",
+    "normaliser_params",
+    "actor_loss",
+    "critic_loss",
+    "alpha_loss",
+];
 
 fn contents_are_known(contents: &[String]) -> bool {
-    !contents.is_empty()
-        && contents.iter().all(|content| CHECKPOINT_CONTENTS.contains(&content.as_str()))
+    let known = |word: &String| {
+        let entry = CHECKPOINT_ENTRIES.iter().any(|entry| entry.contains(word.as_str()));
+        word == "all" || (entry && !word.is_empty())
+    };
+    !contents.is_empty() && contents.iter().all(known)
 }
 
 fn device_is_well_formed(device: &str) -> bool {

@@ -1,6 +1,6 @@
 //! The manifest of a checkpoint: everything that is no tensor, and what the other files must look like.
 
-use super::{CheckpointError, FORMAT, MANIFEST, foreign};
+use super::{CheckpointError, Contents, FORMAT, MANIFEST, foreign};
 use crate::trainer::{CriticArch, TrainerConfig};
 use common::ids::PolicyVersion;
 use common::policy::arch::PolicyArch;
@@ -32,6 +32,10 @@ pub(super) struct Manifest {
     pub(super) counters: BTreeMap<String, u64>,
     /// Generators at their exact position.
     pub(super) generators: BTreeMap<String, SavedRng>,
+    /// What was to be kept.
+    pub(super) contents: Contents,
+    /// Newest losses, of those that were to be kept.
+    pub(super) losses: BTreeMap<String, f64>,
     /// BLAKE3 of each other file, in hexadecimal digits.
     pub(super) digests: BTreeMap<String, String>,
     /// BLAKE3 of this file with this field empty.
@@ -92,6 +96,17 @@ impl Manifest {
         let expected = expected.map_or("nothing", String::as_str);
         let message = format!("digest is {found}, {MANIFEST} says {expected}: it is damaged");
         Err(CheckpointError::Corrupt { path: dir.join(name), message })
+    }
+
+    /// Whether it holds all that resuming needs.
+    ///
+    /// # Errors
+    /// It was told to hold less.
+    pub(super) fn is_complete(&self, path: &Path) -> Result<(), CheckpointError> {
+        if self.contents.is_complete() {
+            return Ok(());
+        }
+        Err(foreign(path, "contents (learner.checkpoint_contents)", &self.contents.0, &["all"]))
     }
 
     /// Whether the networks compute what the configuration says, beyond the shapes of their tensors.

@@ -1,7 +1,7 @@
 //! [`TrainState`] as named tensors and back: one list of names serves both directions.
 
-use super::{CheckpointError, foreign};
-use crate::trainer::{Group, TrainerConfig, TrainState};
+use super::{CheckpointError, Contents, foreign};
+use crate::trainer::{Group, Normaliser, TrainState, TrainerConfig};
 use common::policy::layout::TensorLayout;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -11,9 +11,13 @@ use std::path::Path;
 // `write` hands the vectors to the file as they lie in memory.
 const _: () = assert!(cfg!(target_endian = "little"), "safetensors are little-endian");
 
-/// One flat vector of a state: its name for errors, and the named tensors that lie in it back to back.
+/// One flat vector of a state.
 struct Vector {
+    /// For errors.
     name: &'static str,
+    /// What `learner.checkpoint_contents` selects it by (SEED-SPEC §6.12).
+    content: &'static str,
+    /// The named tensors that lie in it back to back.
     tensors: Vec<Tensor>,
 }
 
@@ -28,101 +32,187 @@ impl Tensor {
     }
 }
 
+/// Parameters of one optimiser: three vectors with one layout.
+const GROUP: [(&str, &str); 3] = [("params", ""), ("adam_m", "adam_m"), ("adam_v", "adam_v")];
+
 /// The vectors of a state, in the order of [`slices`] and [`from_vectors`].
-fn vectors(sac: &TrainerConfig) -> Vec<Vector> {
-    let actor = sac.policy.tensor_layout();
-    let critic = sac.critic.tensor_layout();
-    let mut scalar = TensorLayout::default();
-    scalar.push("", &[1]);
-    let vector = |name, prefixes: &[&str], part: &str, layout: &TensorLayout| {
-        let tensor = |prefix: &&str| {
-            let entries = layout.entries.iter().map(|entry| {
-                let words = [*prefix, part, &entry.name];
-                let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
-                Tensor { name: words.join("."), shape: entry.shape.clone() }
-            });
-            entries.collect::<Vec<_>>()
-        };
-        Vector { name, tensors: prefixes.iter().flat_map(tensor).collect() }
+fn vectors(config: &TrainerConfig) -> Vec<Vector> {
+    let critic = config.critic.tensor_layout();
+    let each = |role: &str| (1..=config.critics).map(|n| format!("{role}{n}")).collect::<Vec<_>>();
+    let groups = [
+        ("actor", vec!["actor".to_owned()], config.actor_layout()),
+        ("critics", each("critic"), critic.clone()),
+        ("vae", vec!["vae".to_owned()], config.vae_layout()),
+        // A scalar's layout has its name already.
+        ("log_alpha", vec![String::new()], config.log_alpha_layout()),
+        ("log_lambda", vec![String::new()], config.log_lambda_layout()),
+    ];
+    let contents = |group| match group {
+        "actor" => ("actor_network_params", "actor_opt_state"),
+        "critics" => ("critic_network_params", "critic_opt_state"),
+        "vae" => ("vae_network_params", "vae_opt_state"),
+        "log_alpha" => ("alpha_network_params", "alpha_opt_state"),
+        _ => ("lambda_network_params", "lambda_opt_state"),
     };
-    let critics = ["critic1", "critic2"];
-    vec![
-        vector("actor.params", &["actor"], "", &actor),
-        vector("actor.adam_m", &["actor"], "adam_m", &actor),
-        vector("actor.adam_v", &["actor"], "adam_v", &actor),
-        vector("critics.params", &critics, "", &critic),
-        vector("critics.adam_m", &critics, "adam_m", &critic),
-        vector("critics.adam_v", &critics, "adam_v", &critic),
-        vector("log_alpha.params", &["log_alpha"], "", &scalar),
-        vector("log_alpha.adam_m", &["log_alpha"], "adam_m", &scalar),
-        vector("log_alpha.adam_v", &["log_alpha"], "adam_v", &scalar),
-        vector("targets", &["target1", "target2"], "", &critic),
-    ]
+    let mut vectors = Vec::new();
+    for (group, prefixes, layout) in groups {
+        let (params, opt_state) = contents(group);
+        for (field, part) in GROUP {
+            vectors.push(Vector {
+                name: group,
+                content: if field == "params" { params } else { opt_state },
+                tensors: named(&prefixes, part, &layout),
+            });
+        }
+    }
+    vectors.push(Vector {
+        name: "target_actor",
+        content: "actor_target_params",
+        tensors: named(&["target_actor".to_owned()], "", &config.target_actor_layout()),
+    });
+    vectors.push(Vector {
+        name: "targets",
+        content: "critic_target_params",
+        tensors: named(&each("target"), "", &critic),
+    });
+    vectors
+}
+
+/// The layout's tensors behind each prefix: `prefix.part.NAME`; a scalar, whose name comes first, has no prefix.
+fn named(prefixes: &[String], part: &str, layout: &TensorLayout) -> Vec<Tensor> {
+    let tensor = |prefix: &String| {
+        let entries = layout.entries.iter().map(|entry| {
+            let words = if prefix.is_empty() {
+                [entry.name.as_str(), part, ""]
+            } else {
+                [prefix.as_str(), part, &entry.name]
+            };
+            let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+            Tensor { name: words.join("."), shape: entry.shape.clone() }
+        });
+        entries.collect::<Vec<_>>()
+    };
+    prefixes.iter().flat_map(tensor).collect()
 }
 
 /// The vectors of `state`, in the order of [`vectors`].
-fn slices(state: &TrainState) -> [&[f32]; 10] {
-    let TrainState { actor, critics, targets, log_alpha, .. } = state;
-    [
-        &actor.params,
-        &actor.adam_m,
-        &actor.adam_v,
-        &critics.params,
-        &critics.adam_m,
-        &critics.adam_v,
-        &log_alpha.params,
-        &log_alpha.adam_m,
-        &log_alpha.adam_v,
-        targets,
-    ]
+fn slices(state: &TrainState) -> Vec<&[f32]> {
+    let TrainState { actor, critics, vae, log_alpha, log_lambda, target_actor, targets, .. } =
+        state;
+    let mut slices: Vec<&[f32]> = Vec::new();
+    for Group { params, adam_m, adam_v } in [actor, critics, vae, log_alpha, log_lambda] {
+        slices.extend([params.as_slice(), adam_m, adam_v]);
+    }
+    slices.extend([target_actor.as_slice(), targets]);
+    slices
 }
 
 /// The inverse of [`slices`].
-fn from_vectors(vectors: Vec<Vec<f32>>, updates: u64) -> TrainState {
+fn from_vectors(vectors: Vec<Vec<f32>>) -> TrainState {
     let mut vectors = vectors.into_iter();
-    let mut next = || vectors.next().expect("ten vectors, as many as `vectors` lists");
+    let mut next = || vectors.next().expect("as many vectors as `vectors` lists");
     let mut group = || Group { params: next(), adam_m: next(), adam_v: next() };
-    let (actor, critics, log_alpha) = (group(), group(), group());
-    TrainState { actor, critics, targets: next(), log_alpha, updates, ..TrainState::default() }
+    let (actor, critics, vae) = (group(), group(), group());
+    let (log_alpha, log_lambda) = (group(), group());
+    let (target_actor, targets) = (next(), next());
+    TrainState {
+        actor,
+        target_actor,
+        critics,
+        targets,
+        vae,
+        log_alpha,
+        log_lambda,
+        ..TrainState::default()
+    }
 }
 
-/// The content of `state.safetensors`.
+/// The tensors of [`Normaliser`], in F64.
+fn statistics(config: &TrainerConfig) -> Vec<Tensor> {
+    let width = config.policy.obs_dim;
+    let tensor =
+        |(field, width)| Tensor { name: format!("normaliser.{field}"), shape: vec![width] };
+    let fields = [("count", 1), ("mean", width), ("summed_variance", width)];
+    config.policy.obs_clip.map_or_else(Vec::new, |_| fields.map(tensor).into())
+}
+
+/// What `learner.checkpoint_contents` selects [`statistics`] by.
+const STATISTICS: &str = "normaliser_params";
+
+/// The values of [`statistics`].
+fn statistics_of(state: &TrainState) -> Vec<Vec<f64>> {
+    let fields = |Normaliser { count, mean, summed_variance }: &Normaliser| {
+        vec![vec![*count], mean.clone(), summed_variance.clone()]
+    };
+    state.normaliser.as_ref().map_or_else(Vec::new, fields)
+}
+
+/// The content of `state.safetensors`: the selected part of a state, all of which is checked.
 ///
 /// # Errors
 /// A vector of another length than the configuration's, or a number that is not finite.
-pub(super) fn write(sac: &TrainerConfig, state: &TrainState) -> Result<Vec<u8>, CheckpointError> {
+pub(super) fn write(
+    config: &TrainerConfig,
+    state: &TrainState,
+    contents: &Contents,
+) -> Result<Vec<u8>, CheckpointError> {
     let mut views = Vec::new();
-    for (vector, values) in vectors(sac).into_iter().zip(slices(state)) {
-        let expected: usize = vector.tensors.iter().map(Tensor::elements).sum();
-        if values.len() != expected {
-            let (what, found) = (vector.name.to_owned(), format!("{} elements", values.len()));
-            return Err(CheckpointError::State { what, found, expected: expected.to_string() });
-        }
+    for (vector, values) in vectors(config).into_iter().zip(slices(state)) {
+        has_length(vector.name, values.len(), &vector.tensors)?;
         let mut rest = values;
-        for tensor in vector.tensors {
-            let (values, behind) = rest.split_at(tensor.elements());
+        for Tensor { name, shape } in vector.tensors {
+            let (values, behind) = rest.split_at(shape.iter().product());
             rest = behind;
-            if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-                let what = format!("{}[{index}]", tensor.name);
-                let (found, expected) = (values[index].to_string(), "a finite number".to_owned());
-                return Err(CheckpointError::State { what, found, expected });
+            is_finite(&name, values.iter().map(|&value| f64::from(value)))?;
+            if contents.has(vector.content) {
+                views.push((name, view(Dtype::F32, shape, bytemuck::cast_slice(values))));
             }
-            let view = TensorView::new(Dtype::F32, tensor.shape, bytemuck::cast_slice(values));
-            views.push((tensor.name, view.expect("the values were split off by the shape")));
+        }
+    }
+    let (tensors, values) = (statistics(config), statistics_of(state));
+    has_length("normaliser", values.iter().map(Vec::len).sum(), &tensors)?;
+    for (Tensor { name, shape }, values) in tensors.into_iter().zip(&values) {
+        is_finite(&name, values.iter().copied())?;
+        if contents.has(STATISTICS) {
+            views.push((name, view(Dtype::F64, shape, bytemuck::cast_slice(values))));
         }
     }
     let bytes = safetensors::serialize(views, None);
     Ok(bytes.expect("names are unique and views have the length of their shapes"))
 }
 
-/// Reads the content of the file `path`, `state.safetensors`.
+fn view(dtype: Dtype, shape: Vec<usize>, bytes: &[u8]) -> TensorView<'_> {
+    TensorView::new(dtype, shape, bytes).expect("the values were split off by the shape")
+}
+
+fn has_length(what: &str, found: usize, tensors: &[Tensor]) -> Result<(), CheckpointError> {
+    let expected: usize = tensors.iter().map(Tensor::elements).sum();
+    if found == expected {
+        return Ok(());
+    }
+    let (what, found) = (what.to_owned(), format!("{found} elements"));
+    Err(CheckpointError::State { what, found, expected: expected.to_string() })
+}
+
+fn is_finite(name: &str, mut values: impl Iterator<Item = f64>) -> Result<(), CheckpointError> {
+    match values.by_ref().enumerate().find(|(_, value)| !value.is_finite()) {
+        None => Ok(()),
+        Some((index, value)) => Err(CheckpointError::State {
+            what: format!("{name}[{index}]"),
+            found: value.to_string(),
+            expected: "a finite number".to_owned(),
+        }),
+    }
+}
+
+/// Reads the content of the file `path`, `state.safetensors`, a complete one.
 ///
 /// # Errors
 /// Damage, or the first tensor that is not what the configuration says: missing, unknown, of another type or shape, or
 /// not finite.
 pub(super) fn read(
     path: &Path,
-    sac: &TrainerConfig,
+    config: &TrainerConfig,
     bytes: &[u8],
     updates: u64,
 ) -> Result<TrainState, CheckpointError> {
@@ -132,27 +222,42 @@ pub(super) fn read(
     })?;
     let mut unknown: BTreeSet<&str> = file.names().into_iter().collect();
     let mut flat = Vec::new();
-    for vector in vectors(sac) {
+    for vector in vectors(config) {
         let mut values = Vec::new();
         for tensor in vector.tensors {
-            values.extend(read_tensor(path, &file, &tensor)?);
+            let bytes = tensor_bytes(path, &file, &tensor, Dtype::F32)?;
+            let read = bytes.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
+            values.extend(finite(path, &tensor.name, read.collect())?);
             unknown.remove(tensor.name.as_str());
         }
         flat.push(values);
     }
+    let mut fields = Vec::new();
+    for tensor in statistics(config) {
+        let bytes = tensor_bytes(path, &file, &tensor, Dtype::F64)?;
+        let read = bytes.as_chunks::<8>().0.iter().map(|&bytes| f64::from_le_bytes(bytes));
+        fields.push(finite(path, &tensor.name, read.collect())?);
+        unknown.remove(tensor.name.as_str());
+    }
     if let Some(name) = unknown.first() {
         return Err(foreign(path, name, &"a tensor", &"absent"));
     }
-    Ok(from_vectors(flat, updates))
+    let normaliser = <[Vec<f64>; 3]>::try_from(fields).ok();
+    let normaliser = normaliser.map(|[count, mean, summed_variance]| Normaliser {
+        count: count[0],
+        mean,
+        summed_variance,
+    });
+    Ok(TrainState { normaliser, updates, ..from_vectors(flat) })
 }
 
-fn read_tensor(
+fn tensor_bytes<'f>(
     path: &Path,
-    file: &SafeTensors<'_>,
-    tensor: &Tensor,
-) -> Result<Vec<f32>, CheckpointError> {
-    let Tensor { name, shape } = tensor;
-    let expected = (Dtype::F32, shape.as_slice());
+    file: &SafeTensors<'f>,
+    Tensor { name, shape }: &Tensor,
+    dtype: Dtype,
+) -> Result<&'f [u8], CheckpointError> {
+    let expected = (dtype, shape.as_slice());
     let Ok(view) = file.tensor(name) else {
         return Err(foreign(path, name, &"missing", &expected));
     };
@@ -160,12 +265,15 @@ fn read_tensor(
     if found != expected {
         return Err(foreign(path, name, &found, &expected));
     }
-    let (floats, _) = view.data().as_chunks::<4>();
-    let values: Vec<f32> = floats.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
-    match values.iter().position(|value| !value.is_finite()) {
-        None => Ok(values),
-        Some(index) => {
-            Err(foreign(path, &format!("{name}[{index}]"), &values[index], &"a finite number"))
-        }
-    }
+    Ok(view.data())
+}
+
+fn finite<T>(path: &Path, name: &str, values: Vec<T>) -> Result<Vec<T>, CheckpointError>
+where
+    T: Copy + Into<f64>,
+{
+    let position = values.iter().position(|&value| !Into::<f64>::into(value).is_finite());
+    let Some(index) = position else { return Ok(values) };
+    let found: f64 = values[index].into();
+    Err(foreign(path, &format!("{name}[{index}]"), &found, &"a finite number"))
 }

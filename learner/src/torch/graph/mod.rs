@@ -6,7 +6,7 @@
 //! - [`policy`]: from a network's numbers to distributions, samples and densities.
 //! - [`critic`]: values of observations and actions.
 //! - [`algorithm`]: what every learning rule is given and gives back; the rules are [`sac`] and [`discrete_sac`].
-//! - `trainer`: batches in, statistics out; `inputs`: a batch on its way to the device; `normaliser`: its statistics.
+//! - `trainer`: batches in, statistics out; `inputs`: a batch on its way to the device.
 //!
 //! Shapes: B items of a batch, T steps of each (1 for transitions), O observation, A action, S recurrent state, C critics.
 //!
@@ -18,7 +18,6 @@ pub mod critic;
 pub mod discrete_sac;
 mod inputs;
 pub mod net;
-mod normaliser;
 pub mod params;
 pub mod policy;
 pub mod sac;

@@ -1,9 +1,18 @@
-//! Running statistics of observations (Welford, in batches; SEED-SPEC §6.7).
-
-use crate::trainer::Normaliser;
+//! [`Normaliser`]: running statistics of observations.
 
 /// Bounds of the standard deviation, so that a constant number divides by something.
 const STD_BOUNDS: (f64, f64) = (1e-6, 1e6);
+
+/// Running statistics of observations (Welford, in batches; SEED-SPEC §6.7), each (O).
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Normaliser {
+    /// Observations seen.
+    pub count: f64,
+    /// Their mean.
+    pub mean: Vec<f64>,
+    /// Sum of squared deviations from the mean.
+    pub summed_variance: Vec<f64>,
+}
 
 impl Normaliser {
     /// No observation seen, of `width` numbers each.

@@ -1,0 +1,19 @@
+//! Trainers as settings lead to them.
+
+use common::config::{self, Layers};
+use learner::backend;
+use learner::trainer::TrainerConfig;
+
+/// What a preset and assignments make of an environment with three observations and two continuous actions.
+pub(crate) fn trainer(preset: &str, set: &[&str]) -> TrainerConfig {
+    let shapes = [
+        "cluster.obs_dim=3",
+        "cluster.act_dim=2",
+        "cluster.action_low=[-1.0, -1.0]",
+        "cluster.action_high=[1.0, 1.0]",
+    ];
+    let set = shapes.iter().chain(set).map(|&pair| pair.to_owned()).collect();
+    let preset = Some(preset.to_owned()).filter(|name| !name.is_empty());
+    let resolved = config::load(&Layers { preset, set, ..Layers::default() }).unwrap();
+    backend::trainer_config(&resolved.config, &resolved.env_spec().unwrap())
+}
