@@ -92,7 +92,7 @@ pub fn build(
     state: &TrainState,
 ) -> Result<Box<dyn Trainer + Send>, BackendError> {
     let learner = &resolved.config.learner;
-    let served = sac.plain_sac();
+    let served = NativeTrainer::serves(&sac);
     let native = match learner.backend {
         BackendKind::Native => true,
         BackendKind::Torch => false,
