@@ -187,9 +187,10 @@ impl OfflineSource {
         let batch_size = config.learner.batch_size;
         let items = recorded_items(batch_size, config.offline.share);
         if items == 0 || (items == batch_size && !config.is_offline()) {
+            let most = batch_size - 1;
             let expected = format!(
-                "gives {items} of learner.batch_size = {batch_size} items; must leave at least one \
-                 recorded and one fresh item in each batch, or be 1"
+                "must be 1, or give 1 to {most} of learner.batch_size = {batch_size} items, not \
+                 {items}"
             );
             return Err(resolved.invalid("offline.share", expected));
         }

@@ -1,0 +1,26 @@
+//! What the tests of offline data share.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use common::config::{Layers, Resolved, load};
+use common::spec::{ActionKind, EnvSpec};
+
+/// The environment of `testdata/minari`.
+pub(crate) fn spec() -> EnvSpec {
+    EnvSpec {
+        id: "Closed-v0".into(),
+        obs_dim: 3,
+        obs_image: None,
+        actions: ActionKind::Continuous,
+        act_dim: 2,
+        action_low: vec![-2.0, 0.0],
+        action_high: vec![2.0, 1.0],
+        episode_steps_max: None,
+    }
+}
+
+/// The defaults with some settings changed.
+pub(crate) fn config(set: &[&str]) -> Resolved {
+    let set = set.iter().map(|&set| set.to_owned()).collect();
+    load(&Layers { set, ..Layers::default() }).unwrap()
+}
