@@ -1,5 +1,7 @@
 //! The arguments of `sapex`.
 
+use crate::space;
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use common::process::Args;
 use std::path::PathBuf;
@@ -32,6 +34,10 @@ pub enum Command {
         /// An environment.
         name: Option<String>,
     },
+    /// List the presets of --preset.
+    Presets,
+    /// Print the space that an optimiser may search, as ConfigSpace JSON, or draws from it.
+    Space(Space),
     /// Measure this machine and print a table and JSON.
     Bench(Bench),
 }
@@ -54,6 +60,12 @@ pub struct Train {
     /// Replay shards: short for --set replay.shards=N.
     #[arg(long, value_name = "N")]
     pub shards: Option<usize>,
+    /// Recorded data: short for --set offline.dataset=PATH.
+    #[arg(long, value_name = "PATH")]
+    pub dataset: Option<PathBuf>,
+    /// Values from `sapex space`, a JSON object of names and values; starts from its preset unless --preset is given.
+    #[arg(long, value_name = "FILE")]
+    pub space_values: Option<PathBuf>,
     /// Where the run is kept; a fresh directory under runs/ by default.
     #[arg(long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
@@ -66,14 +78,60 @@ pub struct Train {
 }
 
 impl Train {
-    /// The short flags as assignments, below --set.
-    pub fn assignments(&self) -> Vec<String> {
-        let env = self.env.as_ref().map(|env| format!("cluster.env=\"{env}\""));
+    /// The arguments with everything else that sets something: values of a space below the short flags below --set.
+    ///
+    /// # Errors
+    /// Values that cannot be read or lie outside their space.
+    pub fn settings(&self) -> anyhow::Result<Args> {
+        let mut args = self.args.clone();
+        let mut set = Vec::new();
+        if let Some(path) = &self.space_values {
+            let file = || format!("--space-values {}", path.display());
+            let text = fs_err::read_to_string(path)?;
+            let values = serde_json::from_str(&text).with_context(file)?;
+            set = space::presets::settings(&values).with_context(file)?;
+            args.preset.get_or_insert_with(|| space::presets::PRESET.to_owned());
+        }
+        set.extend(self.assignments());
+        set.append(&mut args.set);
+        args.set = set;
+        Ok(args)
+    }
+
+    /// The short flags as assignments.
+    fn assignments(&self) -> Vec<String> {
+        let text = |text: &str| toml::Value::from(text).to_string();
+        let env = self.env.as_ref().map(|env| format!("cluster.env={}", text(env)));
         let seed = self.seed.map(|seed| format!("run.seed={seed}"));
         let actors = self.actors.map(|actors| format!("run.actors={actors}"));
         let shards = self.shards.map(|shards| format!("replay.shards={shards}"));
-        [env, seed, actors, shards].into_iter().flatten().collect()
+        let dataset = self.dataset.as_ref().map(|path| path.to_string_lossy());
+        let dataset = dataset.map(|path| format!("offline.dataset={}", text(&path)));
+        [env, seed, actors, shards, dataset].into_iter().flatten().collect()
     }
+}
+
+/// `sapex space`.
+#[derive(Debug, clap::Args)]
+pub struct Space {
+    /// Hyper-parameters or networks.
+    #[arg(value_enum)]
+    pub kind: space::presets::Kind,
+    /// Whose space.
+    #[arg(long, value_name = "NAME", default_value = space::presets::PRESET)]
+    pub preset: String,
+    /// Another range: FIELD is lower, upper, default, log or choices; VALUE is JSON. May be repeated.
+    #[arg(long, value_name = "space.NAME.FIELD=VALUE")]
+    pub set: Vec<String>,
+    /// The library that is to read it.
+    #[arg(long, value_enum, default_value_t)]
+    pub library: space::document::Library,
+    /// Instead of the space, this many draws from it, one JSON object a line.
+    #[arg(long, value_name = "N")]
+    pub sample: Option<u64>,
+    /// Seed of the draws.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
 }
 
 /// `sapex eval`.

@@ -4,6 +4,7 @@
 //! - [`train`]: all roles over private sockets; [`lockstep`]: the same parts in turn on one thread.
 //! - [`finish`]: final evaluation, report, last words.
 //! - [`run_dir`], [`progress`], [`report`], [`export`]: what a run leaves, shows and gives away.
+//! - [`space`]: what an optimiser may choose from, and what its choice sets.
 //! - [`mod@bench`]: measures this machine, beside the peers.
 
 pub mod bench;
@@ -14,4 +15,5 @@ pub mod lockstep;
 pub mod progress;
 pub mod report;
 pub mod run_dir;
+pub mod space;
 pub mod train;

@@ -1,11 +1,11 @@
 //! `sapex`: the front door.
 
 use clap::Parser;
-use cluster::cli::{Cli, Command, Eval, Train};
+use cluster::cli::{Cli, Command, Eval, Space, Train};
 use cluster::progress::say;
 use cluster::run_dir::RunDir;
-use cluster::{bench, export, finish, lockstep, report, train};
-use common::config::Resolved;
+use cluster::{bench, export, finish, lockstep, report, space, train};
+use common::config::{PRESETS, Resolved};
 use common::process::{EXIT_CONFIG, Process};
 use common::runtime::seed::SeedTree;
 use common::telemetry::logs::{self, Look};
@@ -21,6 +21,13 @@ fn main() -> ExitCode {
             export::export(&export).map(|path| say(&path.display().to_string()))
         }
         Command::Envs { name } => envs_command(name.as_deref()),
+        Command::Presets => {
+            for preset in PRESETS {
+                say(&format!("{:<22} {}", preset.name, preset.about()));
+            }
+            Ok(())
+        }
+        Command::Space(space) => space_command(&space),
         Command::Bench(bench) => bench::run(&bench),
     };
     result.map_or_else(|error| refuse(&error, 1), |()| ExitCode::SUCCESS)
@@ -120,6 +127,28 @@ fn envs_command(name: Option<&str>) -> anyhow::Result<()> {
     say(&format!("env = \"{name}\""));
     for (key, value, _) in train::shapes(env.spec()) {
         say(&format!("{} = {value}", key.trim_start_matches("cluster.")));
+    }
+    Ok(())
+}
+
+fn space_command(options: &Space) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        options.preset == space::presets::PRESET,
+        "--preset {}: expected {}, the only one with a space",
+        options.preset,
+        space::presets::PRESET
+    );
+    let mut space = space::presets::space(options.kind);
+    for assignment in &options.set {
+        space = space.edited(assignment)?;
+    }
+    let Some(draws) = options.sample else {
+        say(&serde_json::to_string_pretty(&space.to_document(options.library))?);
+        return Ok(());
+    };
+    let mut rng = SeedTree::new(options.seed).role("space").rng();
+    for _ in 0..draws {
+        say(&serde_json::to_string(&space.sample(&mut rng))?);
     }
     Ok(())
 }

@@ -40,8 +40,7 @@ const LOG_EVERY: Duration = Duration::from_secs(1);
 /// # Errors
 /// Settings that are wrong, an environment that does not exist.
 pub fn settings(train: &Train) -> anyhow::Result<Resolved> {
-    let mut args = train.args.clone();
-    args.set = train.assignments().into_iter().chain(args.set).collect();
+    let args = train.settings()?;
     let name = args.load(Vec::new())?.config.cluster.env;
     let spec = env::make(&name, &Params::new())?.spec().clone();
     Ok(args.load(shapes(&spec))?)
@@ -89,7 +88,8 @@ pub async fn train(process: Process, run: RunDir, resume: bool) -> anyhow::Resul
 struct System {
     learner: tokio::task::JoinHandle<Result<LearnerOutcome, learner::service::LearnerError>>,
     /// None where the run learns from recorded data alone.
-    replay: Option<tokio::task::JoinHandle<Result<Vec<Table>, replay_server::service::ReplayError>>>,
+    replay:
+        Option<tokio::task::JoinHandle<Result<Vec<Table>, replay_server::service::ReplayError>>>,
     /// Stops the replay server, last: the others are its clients.
     replay_stop: oneshot::Sender<()>,
     actors: JoinSet<anyhow::Result<()>>,
