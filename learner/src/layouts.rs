@@ -12,7 +12,7 @@ impl TrainerConfig {
     /// buffers alone.
     pub fn actor_layout(&self) -> TensorLayout {
         let published = self.policy.tensor_layout();
-        if self.batch_constrained().is_none() {
+        if !self.is_bcq() {
             return published;
         }
         let mut layout = TensorLayout::default();
@@ -33,7 +33,7 @@ impl TrainerConfig {
 
     /// Whether there is a Polyak copy of the policy: always for BCQ, for the others where [`TargetActor::Copy`] asks for it.
     pub fn keeps_target_actor(&self) -> bool {
-        self.batch_constrained().is_some() || self.target_actor == TargetActor::Copy
+        self.is_bcq() || self.target_actor == TargetActor::Copy
     }
 
     /// Of [`TrainState::vae`]: BCQ's `encoder.{i}`, whose last layer has its activation too, `mean`, `log_std` and
@@ -57,7 +57,7 @@ impl TrainerConfig {
 
     /// Whether entropy is part of what is maximised: for all but BCQ. The temperature may still be a fixed one.
     pub fn has_temperature(&self) -> bool {
-        !matches!(self.algorithm, Algorithm::Bcq(_))
+        !self.is_bcq()
     }
 
     /// Of [`TrainState::log_lambda`]: one element for LAC.
@@ -76,7 +76,7 @@ impl TrainerConfig {
 
     /// The same from the three vectors that it takes.
     pub(crate) fn compose_policy(&self, actor: &[f32], vae: &[f32], critics: &[f32]) -> Vec<f32> {
-        if self.batch_constrained().is_none() {
+        if !self.is_bcq() {
             return actor.to_vec();
         }
         let parts = [
@@ -97,13 +97,11 @@ impl TrainerConfig {
         policy
     }
 
-    /// The published body, where it is batch-constrained.
-    pub(crate) fn batch_constrained(&self) -> Option<&Body> {
-        Some(&self.policy.body).filter(|body| matches!(body, Body::BatchConstrained { .. }))
+    fn is_bcq(&self) -> bool {
+        matches!(self.algorithm, Algorithm::Bcq(_))
     }
 
-    /// BCQ's auto-encoder.
-    pub(crate) fn auto_encoder(&self) -> Option<Auto> {
+    fn auto_encoder(&self) -> Option<Auto> {
         let (Algorithm::Bcq(bcq), Body::BatchConstrained { decoder, latent, .. }) =
             (&self.algorithm, &self.policy.body)
         else {
@@ -115,14 +113,13 @@ impl TrainerConfig {
 }
 
 /// Shape of an auto-encoder of actions.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Auto {
+struct Auto {
     /// From observation and action to features.
-    pub(crate) encoder: Mlp,
+    encoder: Mlp,
     /// From observation and latent to an action; its output layer follows.
-    pub(crate) decoder: Mlp,
+    decoder: Mlp,
     /// Numbers of the latent.
-    pub(crate) latent: usize,
+    latent: usize,
 }
 
 fn scalar(name: &str, present: bool) -> TensorLayout {

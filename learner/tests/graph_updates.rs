@@ -125,6 +125,7 @@ fn corrected(batch: &Value) -> Columns<'_> {
         next_obs: &batch["obs_next"],
         states: None,
         weight: &batch["is_weight"],
+        horizon_cost: None,
     }
 }
 
@@ -201,6 +202,7 @@ fn arlbench_updates_are_the_originals() {
                 next_obs: &batch["obs"],
                 states: None,
                 weight: &batch["is_weight"],
+                horizon_cost: None,
             }
         };
         Case { last: ["mu", "layers.2"], ..Case::new(&name, &file, config) }
@@ -266,6 +268,7 @@ fn velora_seed<'a>(file: &'a Value, k: usize) -> Columns<'a> {
         // The later state is used for both; the earlier one must not matter.
         states: Some([&Value::Null, &batch["hidden"]]),
         weight: &Value::Null,
+        horizon_cost: None,
     }
 }
 
@@ -279,6 +282,7 @@ fn velora_corrected<'a>(file: &'a Value, k: usize) -> Columns<'a> {
         next_obs: &batch["obs_next"],
         states: Some([&batch["hidden"], &batch["hidden_next"]]),
         weight: &Value::Null,
+        horizon_cost: None,
     }
 }
 

@@ -1,10 +1,7 @@
 //! [`Algorithm`]: a learning rule, and what it is given and gives back.
 
 use super::params::{Adam, Params, Place, Values, signed};
-use crate::trainer::{
-    self, NoiseSizes, PriorityRule, StepSizes, TargetActor, TrainState, TrainerConfig,
-};
-use common::policy::layout::TensorLayout;
+use crate::trainer::{self, NoiseSizes, PriorityRule, StepSizes, TrainState, TrainerConfig};
 use std::fmt::Debug;
 use tch::{Kind, Tensor};
 
@@ -91,7 +88,7 @@ pub fn exact(number: f32) -> f64 {
     number.to_string().parse().expect("a printed number is one")
 }
 
-/// Everything that is learned. What an algorithm does not have is empty: no network, no elements.
+/// Everything that is learned. What an algorithm does not have has no elements.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "as TrainState")]
 pub struct Model {
@@ -105,26 +102,18 @@ pub struct Model {
 }
 
 impl Model {
-    /// Zeros for soft actor-critic.
-    pub fn sac(config: &TrainerConfig, place: Place) -> Self {
-        let (policy, critic) = (config.policy.tensor_layout(), config.critic.tensor_layout());
-        let copies = usize::from(config.target_actor == TargetActor::Copy);
+    /// Zeros for everything that the algorithm has.
+    pub fn new(config: &TrainerConfig, place: Place) -> Self {
+        let critic = config.critic.tensor_layout();
         Self {
-            actor: Params::new(&policy, 1, place),
-            target_actor: Values::new(&policy, copies, place),
+            actor: Params::new(&config.actor_layout(), 1, place),
+            target_actor: Values::new(&config.target_actor_layout(), 1, place),
             critics: Params::new(&critic, config.critics, place),
             targets: Values::new(&critic, config.critics, place),
-            vae: Params::new(&policy, 0, place),
-            log_alpha: Self::scalar("log_alpha", 1, place),
-            log_lambda: Self::scalar("log_lambda", 0, place),
+            vae: Params::new(&config.vae_layout(), 1, place),
+            log_alpha: Params::new(&config.log_alpha_layout(), 1, place),
+            log_lambda: Params::new(&config.log_lambda_layout(), 1, place),
         }
-    }
-
-    /// One trainable number, or none.
-    pub fn scalar(name: &str, copies: usize, place: Place) -> Params {
-        let mut layout = TensorLayout::default();
-        layout.push(name, &[1]);
-        Params::new(&layout, copies, place)
     }
 
     /// Copies from the host; lengths fit.
@@ -171,7 +160,7 @@ pub struct GraphBatch {
     pub next_state: Tensor,
     /// (B, T), 1 for steps that happened
     pub valid: Tensor,
-    /// (B, 1) or (B, 0)
+    /// (B, T), or (B, 0) where costs are not summed
     pub horizon_cost: Tensor,
     /// (B, 1)
     pub weight: Tensor,
@@ -211,11 +200,11 @@ impl GraphBatch {
 /// Random numbers of one update on the device; see [`trainer::Noise`].
 #[derive(Debug)]
 pub struct GraphNoise {
-    /// (B, T - burn_in, A) or empty
+    /// (B, T - burn_in, A), empty for discrete actions; BCQ: (B, 1, samples * latent)
     pub next_action: Tensor,
-    /// (B, T - burn_in, A) or empty
+    /// (B, T - burn_in, A) or empty; BCQ: (B, 1, latent)
     pub action: Tensor,
-    /// As the algorithm shapes it.
+    /// LAC: (B, T - burn_in, A); BCQ: (B, 1, latent); empty otherwise
     pub extra: Tensor,
 }
 

@@ -72,9 +72,9 @@ fn input(arch: &CriticArch, obs: &Tensor, action: &Tensor) -> Tensor {
 
 /// `layers.{i}`, the last of them the output, or the sum of the squared features (SEED-SPEC §7.3): (B, T, outputs).
 fn perceptron(kind: CriticKind, w: &Weights, layers: &Mlp, x: &Tensor) -> Tensor {
-    let features = net::mlp(w, "layers", layers, x);
     if kind == CriticKind::Lyapunov {
+        let features = net::mlp(w, "layers", layers, x);
         return features.square().sum_dim_intlist(-1, true, None::<Kind>);
     }
-    net::linear(w, &format!("layers.{}", layers.hidden.len()), &features)
+    net::stack(w, "layers", layers, x)
 }

@@ -43,7 +43,7 @@ impl Inputs {
             check("valid", batch.valid, b * t)?;
         }
         if !batch.horizon_cost.is_empty() {
-            check("horizon_cost", batch.horizon_cost, b)?;
+            check("horizon_cost", batch.horizon_cost, b * t)?;
         }
         check("next_action noise", noise.next_action, self.noise.next_action)?;
         check("action noise", noise.action, self.noise.action)?;
@@ -106,8 +106,8 @@ impl Inputs {
         let steps = |x: Tensor| x.view([signed(b), signed(t), signed(x.numel() / (b * t))]);
         let numbers = |x: Tensor| x.view([signed(b), signed(t)]);
         let normalise = |x: Tensor| policy::normalise(&config.policy, actor, &steps(x));
-        let (kept, a) = (signed(t - config.burn_in), signed(config.policy.act_dim));
-        let draws = |x: Tensor| if x.numel() == 0 { x } else { x.view([signed(b), kept, a]) };
+        let kept = signed(t - config.burn_in);
+        let draws = |x: Tensor| if x.numel() == 0 { x } else { x.view([signed(b), kept, -1]) };
         let batch = GraphBatch {
             burn_in: config.burn_in,
             obs: normalise(obs),
@@ -121,8 +121,11 @@ impl Inputs {
             horizon_cost: items(horizon_cost),
             weight: items(weight),
         };
-        let noise =
-            GraphNoise { next_action: draws(next_action), action: draws(action_noise), extra };
+        let noise = GraphNoise {
+            next_action: draws(next_action),
+            action: draws(action_noise),
+            extra: draws(extra),
+        };
         (batch, noise)
     }
 }

@@ -12,8 +12,8 @@ use tch::{Tensor, no_grad};
 /// The rule for continuous actions.
 #[derive(Debug)]
 pub struct Sac {
-    rule: Rule,
-    squash: Squash,
+    pub(super) rule: Rule,
+    pub(super) squash: Squash,
     /// (A)
     bias: Tensor,
 }
@@ -39,7 +39,8 @@ impl Sac {
         }
     }
 
-    fn distribution(&self, w: &Weights, raw: &Tensor) -> Gaussian {
+    /// What the head's numbers `raw` (B, T, outputs) of a policy say.
+    pub(super) fn distribution(&self, w: &Weights, raw: &Tensor) -> Gaussian {
         gaussian(&self.rule.config.policy, w, raw)
     }
 }
@@ -216,7 +217,7 @@ impl Rule {
     pub fn move_targets(&self, model: &Model, step: u64) {
         if step.is_multiple_of(self.config.target_updates) {
             model.targets.follow(model.critics.values(), self.numbers.tau);
-            if self.config.target_actor == TargetActor::Copy {
+            if self.config.keeps_target_actor() {
                 model.target_actor.follow(model.actor.values(), self.numbers.tau);
             }
         }

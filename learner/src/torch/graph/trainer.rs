@@ -2,8 +2,10 @@
 
 use super::super::{check, check_group, device_error, parse_device};
 use super::algorithm::{Algorithm, Losses, Model, STATISTICS};
+use super::bcq::Bcq;
 use super::discrete_sac::DiscreteSac;
 use super::inputs::Inputs;
+use super::lac::Lac;
 use super::params::{Place, signed};
 use super::sac::Sac;
 use crate::critic::CriticKind;
@@ -106,18 +108,26 @@ fn build(
     match &config.algorithm {
         trainer::Algorithm::Sac => match (head, critic) {
             (Head::Gaussian { .. }, CriticKind::Q) => {
-                Ok((Box::new(Sac::new(config, place)), Model::sac(config, place)))
+                Ok((Box::new(Sac::new(config, place)), Model::new(config, place)))
             }
             _ => refuse("continuous sac trains a gaussian policy with scalar critics"),
         },
         trainer::Algorithm::DiscreteSac(loss) => match (head, critic) {
             (Head::Categorical, CriticKind::VectorQ) => {
-                Ok((Box::new(DiscreteSac::new(config, *loss)), Model::sac(config, place)))
+                Ok((Box::new(DiscreteSac::new(config, *loss)), Model::new(config, place)))
             }
             _ => refuse("discrete sac trains a categorical policy with vector critics"),
         },
-        trainer::Algorithm::Lac(_) => refuse("lac is not among this backend's algorithms"),
-        trainer::Algorithm::Bcq(_) => refuse("bcq is not among this backend's algorithms"),
+        trainer::Algorithm::Lac(lac) => match (head, critic) {
+            (Head::Gaussian { .. }, CriticKind::Lyapunov) => {
+                Ok((Box::new(Lac::new(config, lac, place)), Model::new(config, place)))
+            }
+            _ => refuse("lac trains a gaussian policy with lyapunov critics"),
+        },
+        trainer::Algorithm::Bcq(bcq) => {
+            let rule = Bcq::new(config, bcq).map_err(TrainerError::Unsupported)?;
+            Ok((Box::new(rule), Model::new(config, place)))
+        }
     }
 }
 
@@ -188,7 +198,9 @@ impl Trainer for GraphTrainer {
     }
 
     fn actor_params(&self, out: &mut [f32]) {
-        self.model.actor.values().flat().to_device(Device::Cpu).copy_data(out, out.len());
+        let Model { actor, vae, critics, .. } = &self.model;
+        let [actor, vae, critics] = [actor, vae, critics].map(|group| group.values().save());
+        out.copy_from_slice(&self.config.compose_policy(&actor, &vae, &critics));
     }
 
     fn state(&self) -> TrainState {

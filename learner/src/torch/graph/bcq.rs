@@ -1,0 +1,147 @@
+//! Batch-constrained Q-learning (SEED-SPEC §5.9): values of actions like those of the data, and no others.
+
+use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Numbers, exact};
+use super::critic;
+use super::params::{Weights, signed};
+use super::perturbation::Perturbation;
+use super::sac::Rule;
+use super::vae::Vae;
+use crate::critic::CriticKind;
+use crate::trainer::{self, ActionUnits, NoiseSizes, TrainerConfig};
+use common::policy::arch::Body;
+use tch::{Tensor, no_grad};
+
+/// The rule for recorded data.
+#[derive(Debug)]
+pub struct Bcq {
+    rule: Rule,
+    vae: Vae,
+    perturbation: Perturbation,
+    /// Z.
+    latent: usize,
+    /// Actions drawn per next observation.
+    samples: usize,
+    /// Share of the smaller critic in the target.
+    lambda: f64,
+    /// Whether target actions are perturbed.
+    target_perturb: bool,
+}
+
+impl Bcq {
+    /// With the settings' switches and numbers.
+    ///
+    /// # Errors
+    /// Networks that it cannot train: everything must be a plain perceptron, on single transitions, in normalised units.
+    pub fn new(config: &TrainerConfig, bcq: &trainer::Bcq) -> Result<Self, String> {
+        let arch = &config.policy;
+        let (Some(vae), Some(perturbation)) =
+            (Vae::of(arch, &bcq.vae_hidden), Perturbation::of(arch))
+        else {
+            return Err("bcq trains a batch-constrained policy".into());
+        };
+        let Body::BatchConstrained { decoder, perturbation: layers, critic, latent, .. } =
+            &arch.body
+        else {
+            unreachable!("it has a perturbation network")
+        };
+        let published = Body::Mlp(critic.clone());
+        let rules = [
+            (config.critic.kind == CriticKind::Q, "bcq trains scalar critics"),
+            (config.critic.body == published, "bcq publishes a critic of another shape"),
+            (
+                [decoder, layers, critic].iter().all(|mlp| !mlp.layer_norm),
+                "bcq trains perceptrons without layer normalisation",
+            ),
+            (config.sequence_len == 1, "bcq trains on single transitions"),
+            (
+                config.critic_action_units == ActionUnits::Normalised,
+                "bcq's critics see normalised actions",
+            ),
+        ];
+        if let Some((_, why)) = rules.iter().find(|(holds, _)| !holds) {
+            return Err((*why).into());
+        }
+        Ok(Self {
+            rule: Rule::new(config),
+            vae,
+            perturbation,
+            latent: *latent,
+            samples: bcq.samples,
+            lambda: exact(bcq.lambda),
+            target_perturb: bcq.target_perturb,
+        })
+    }
+
+    /// Values of actions (B, N, A) at obs (B, N, O), (C, B, N).
+    fn values(&self, networks: &[Weights], obs: &Tensor, action: &Tensor) -> Tensor {
+        let none = Tensor::zeros([0], (obs.kind(), obs.device())); // perceptrons have no state
+        let value = |w: &Weights| critic::values(&self.rule.config.critic, w, obs, action, &none);
+        Tensor::stack(&networks.iter().map(value).collect::<Vec<_>>(), 0)
+    }
+
+    /// max_i (lambda min_c Q'_c + (1 - lambda) max_c Q'_c)(s', a'_i), (B, 1), of actions drawn by normals (B, 1, samples Z).
+    fn next_value(&self, model: &Model, batch: &GraphBatch, normals: &Tensor) -> Tensor {
+        let samples = signed(self.samples);
+        let obs = batch.next_obs.expand([-1, samples, -1], false);
+        let normals = normals.view([-1, samples, signed(self.latent)]);
+        let mut action = self.vae.draw(&model.vae.values().networks()[0], &obs, &normals);
+        if self.target_perturb {
+            action = self.perturbation.perturb(&model.target_actor.networks()[0], &obs, &action);
+        }
+        let q = self.values(model.targets.networks(), &obs, &action);
+        let (least, most) = (q.amin([0].as_slice(), false), q.amax([0].as_slice(), false));
+        (least * self.lambda + most * (1.0 - self.lambda)).amax([1].as_slice(), true)
+    }
+}
+
+impl Algorithm for Bcq {
+    fn noise_sizes(&self) -> NoiseSizes {
+        let each = self.rule.config.batch_size * self.latent;
+        NoiseSizes { next_action: self.samples * each, action: each, extra: each }
+    }
+
+    fn numbers(&mut self) -> &mut Numbers {
+        &mut self.rule.numbers
+    }
+
+    fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: u64) -> Losses {
+        let Rule { config, numbers } = &self.rule;
+        let GraphBatch { obs, action, .. } = batch;
+
+        // L_V = mean((a - V(s, a))²) + KL / 2
+        let vae_loss = self.vae.loss(&model.vae.trained()[0], obs, action, &noise.extra);
+        model.vae.descend(&vae_loss, &numbers.adam(numbers.lr.vae, step));
+
+        // y = r + discount max_i (lambda min_c Q'_c + (1 - lambda) max_c Q'_c)(s', a'_i),  a'_i like the data's, perturbed
+        let y = no_grad(|| {
+            let value = self.next_value(model, batch, &noise.next_action);
+            &batch.reward + &batch.discount * value
+        });
+
+        // L_c = factor mean(w (Q_c(s, a) - y)²)
+        let td = self.values(model.critics.trained(), obs, action) - y;
+        let critic_losses = batch.mean(&(&batch.weight * td.square())) * numbers.critic_loss_factor;
+        model.critics.descend(&critic_losses.sum(None), &numbers.adam(numbers.lr.critic, step));
+
+        // L_xi = -mean Q_1(s, xi(s, V(s, z))), with the auto-encoder and the critic after their steps
+        let drawn = self.vae.draw(&model.vae.values().networks()[0], obs, &noise.action);
+        let moved = self.perturbation.perturb(&model.actor.trained()[0], obs, &drawn);
+        let first = &model.critics.values().networks()[..1];
+        let q = self.values(first, obs, &moved).squeeze_dim(0);
+        let actor_loss = -batch.mean(&self.rule.weigh(&q, batch));
+        model.actor.descend(&actor_loss, &numbers.adam(numbers.lr.actor, step));
+
+        self.rule.move_targets(model, step);
+        Losses {
+            td_abs: batch.priority(&td.detach(), config.priority_rule),
+            critics: critic_losses,
+            actor: actor_loss,
+            alpha_loss: None,
+            alpha: None,
+            entropy: None,
+            q_mean: batch.mean(&q),
+            lambda: None,
+            extra_loss: Some(vae_loss),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The Lyapunov actor-critic (SEED-SPEC §7.4): LAC with one critic, LATC with two.
+
+use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Numbers, exact};
+use super::params::{Place, Weights};
+use super::policy::sample;
+use super::sac::{At, Rule, Sac};
+use crate::trainer::{self, Cost, Decrease, NoiseSizes, TrainerConfig};
+use tch::{Tensor, no_grad};
+
+/// The rule that makes a Lyapunov function of the costs fall in the mean.
+#[derive(Debug)]
+pub struct Lac {
+    /// Policy, units and switches are soft actor-critic's.
+    sac: Sac,
+    /// Weight of the cost in the decrease condition.
+    alpha3: f64,
+    decrease: Decrease,
+    /// Whether the multiplier's logarithm stays at or below 0.
+    lambda_clamp: bool,
+    cost: Cost,
+    reward_max: f64,
+}
+
+impl Lac {
+    /// With the settings' switches and numbers.
+    pub fn new(config: &TrainerConfig, lac: &trainer::Lac, place: Place) -> Self {
+        Self {
+            sac: Sac::new(config, place),
+            alpha3: exact(lac.alpha3),
+            decrease: lac.decrease,
+            lambda_clamp: lac.lambda_clamp,
+            cost: lac.cost,
+            reward_max: exact(lac.reward_max),
+        }
+    }
+
+    /// What is minimised, of the environment's rewards.
+    fn cost(&self, reward: &Tensor) -> Tensor {
+        match self.cost {
+            Cost::Reward => reward.shallow_clone(),
+            Cost::Negated => -reward,
+            Cost::BelowMax => (self.reward_max - reward).clamp_min(0.0),
+        }
+    }
+
+    /// A drawn action in the critics' units and its log-probability.
+    fn draw(&self, policy: &Weights, raw: &Tensor, noise: &Tensor) -> (Tensor, Tensor) {
+        let drawn = sample(&self.sac.distribution(policy, raw), noise, &self.sac.squash);
+        (self.sac.seen_by_critics(&drawn.action), drawn.log_prob)
+    }
+
+    /// L_lambda = -log_lambda l_delta, l_delta a constant; the loss.
+    fn tune_multiplier(&self, model: &Model, l_delta: &Tensor, step: u64) -> Tensor {
+        let log_lambda = model.log_lambda.trained()[0].get("log_lambda");
+        let loss = -(log_lambda * l_delta);
+        let numbers = &self.sac.rule.numbers;
+        model.log_lambda.descend(&loss, &numbers.adam(numbers.lr.lambda, step));
+        if self.lambda_clamp {
+            let _clamped = model.log_lambda.values().flat().shallow_clone().clamp_max_(0.0);
+        }
+        loss
+    }
+}
+
+impl Algorithm for Lac {
+    fn noise_sizes(&self) -> NoiseSizes {
+        let each = self.sac.noise_sizes().action;
+        NoiseSizes { next_action: each, action: each, extra: each }
+    }
+
+    fn numbers(&mut self) -> &mut Numbers {
+        self.sac.numbers()
+    }
+
+    fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: u64) -> Losses {
+        let rule = &self.sac.rule;
+        let Rule { config, numbers } = rule;
+        let stored = self.sac.seen_by_critics(&batch.action);
+        let critics =
+            |networks, at, action: &Tensor| rule.values(networks, batch, &stored, at, action);
+        let alpha = model.log_alpha.values().flat().exp();
+        let lambda = model.log_lambda.values().flat().exp().clamp_max(1.0);
+        let cost = batch.kept(&self.cost(&batch.reward));
+
+        // y = c + discount max_i L'_i(s', a'),  a' ~ pi'(s'); with a finite horizon the sum of its costs
+        let y = if batch.horizon_cost.numel() > 0 {
+            batch.kept(&self.cost(&batch.horizon_cost))
+        } else {
+            no_grad(|| {
+                let acting = rule.target_actor(model);
+                let raw = rule.policy_next(acting, batch);
+                let (action, _) = self.draw(acting, &raw, &noise.next_action);
+                let l = rule.reduce(&critics(model.targets.networks(), At::Next, &action));
+                &cost + batch.kept(&batch.discount) * l
+            })
+        };
+
+        // L_i = factor mean(w (L_i(s, a) - y)²)
+        let taken = batch.kept(&stored);
+        let l_before = critics(model.critics.trained(), At::Now, &taken);
+        let td = &l_before - y;
+        let critic_losses = batch.mean(&(&batch.weight * td.square())) * numbers.critic_loss_factor;
+        model.critics.descend(&critic_losses.sum(None), &numbers.adam(numbers.lr.critic, step));
+
+        // l_delta = mean(max_i L_i(s', a~') - max_i L_i(s, a) + alpha3 c),  a~' ~ pi(s'), with the critics after their step
+        // and no gradient through the second
+        let acting = &model.actor.trained()[0];
+        let updated = model.critics.values().networks();
+        let raw_next = rule.policy_next(acting, batch);
+        let (next_action, _) = self.draw(acting, &raw_next, &noise.extra);
+        let l_next = rule.reduce(&critics(updated, At::Next, &next_action));
+        let l_now = match self.decrease {
+            Decrease::Recomputed => rule.reduce(&critics(updated, At::Now, &taken)),
+            Decrease::Mixed => l_before.get(0).detach(),
+        };
+        let increase = &l_next - &l_now + cost * self.alpha3;
+        let l_delta = batch.mean(&increase.detach());
+
+        // L_pi = mean(lambda l_delta + alpha log_prob),  the log-probability of a~ ~ pi(s)
+        let (_, log_prob) = self.draw(acting, &rule.policy_now(acting, batch), &noise.action);
+        let loss = &lambda * increase + &alpha * &log_prob;
+        let actor_loss = batch.mean(&rule.weigh(&loss, batch));
+        model.actor.descend(&actor_loss, &numbers.adam(numbers.lr.actor, step));
+
+        // Both multipliers are those from before their steps everywhere above.
+        let entropy = -batch.mean(&log_prob.detach());
+        let alpha_loss = rule.tune_temperature(model, &entropy, step);
+        let lambda_loss = self.tune_multiplier(model, &l_delta, step);
+
+        rule.move_targets(model, step);
+        Losses {
+            td_abs: batch.priority(&td.detach(), config.priority_rule),
+            critics: critic_losses,
+            actor: actor_loss,
+            alpha_loss,
+            alpha: Some(alpha),
+            entropy: Some(entropy),
+            q_mean: batch.mean(&l_now),
+            lambda: Some(lambda),
+            extra_loss: Some(lambda_loss),
+        }
+    }
+}
