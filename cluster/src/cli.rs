@@ -168,6 +168,10 @@ pub struct Export {
 pub enum Format {
     /// Weights by name, with the architecture in the metadata.
     Safetensors,
+    /// The deterministic policy as a TorchScript archive, and the sampler of one that draws.
+    Torchscript,
+    /// The deterministic policy as an ONNX model.
+    Onnx,
 }
 
 /// `sapex bench`.

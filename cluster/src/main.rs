@@ -10,6 +10,7 @@ use common::process::{EXIT_CONFIG, Process};
 use common::runtime::seed::SeedTree;
 use common::telemetry::logs::{self, Look};
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -18,7 +19,8 @@ fn main() -> ExitCode {
         Command::Eval(eval) => eval_command(&eval),
         Command::Report { run } => report::write(&run).map(|path| say(&path.display().to_string())),
         Command::Export(export) => {
-            export::export(&export).map(|path| say(&path.display().to_string()))
+            let show = |file: &PathBuf| say(&file.display().to_string());
+            export::export(&export).map(|files| files.iter().for_each(show))
         }
         Command::Envs { name } => envs_command(name.as_deref()),
         Command::Presets => {

@@ -14,6 +14,7 @@ mod inputs;
 mod networks;
 mod ops;
 mod plain;
+pub mod script;
 mod update;
 mod work;
 

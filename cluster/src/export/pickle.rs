@@ -1,0 +1,116 @@
+//! The part of the pickle format, protocol 2, that TorchScript describes a module's attributes in. Only written, never read.
+
+/// A pickle under construction: every call appends one instruction.
+#[derive(Debug)]
+pub(super) struct Pickle(Vec<u8>);
+
+impl Default for Pickle {
+    fn default() -> Self {
+        Self(vec![0x80, 2])
+    }
+}
+
+impl Pickle {
+    fn op(mut self, code: u8) -> Self {
+        self.0.push(code);
+        self
+    }
+
+    /// The class or function of that name.
+    pub(super) fn global(mut self, module: &str, name: &str) -> Self {
+        self.0.extend_from_slice(format!("c{module}\n{name}\n").as_bytes());
+        self
+    }
+
+    pub(super) fn text(mut self, text: &str) -> Self {
+        let length = u32::try_from(text.len()).expect("a name is short");
+        self.0.push(b'X');
+        self.0.extend_from_slice(&length.to_le_bytes());
+        self.0.extend_from_slice(text.as_bytes());
+        self
+    }
+
+    fn int(mut self, value: usize) -> Self {
+        let value = i32::try_from(value).expect("a policy is smaller than 2^31 numbers");
+        self.0.push(b'J');
+        self.0.extend_from_slice(&value.to_le_bytes());
+        self
+    }
+
+    pub(super) fn bool(self, value: bool) -> Self {
+        self.op(if value { 0x88 } else { 0x89 })
+    }
+
+    pub(super) fn mark(self) -> Self {
+        self.op(b'(')
+    }
+
+    /// Everything since the last mark, as one.
+    fn tuple(self) -> Self {
+        self.op(b't')
+    }
+
+    pub(super) fn empty_tuple(self) -> Self {
+        self.op(b')')
+    }
+
+    pub(super) fn empty_dict(self) -> Self {
+        self.op(b'}')
+    }
+
+    /// An object of a class, from its constructor's arguments.
+    pub(super) fn new_object(self) -> Self {
+        self.op(0x81)
+    }
+
+    /// A function's result, from its arguments.
+    fn reduce(self) -> Self {
+        self.op(b'R')
+    }
+
+    /// Keys and values since the last mark, into the dictionary before it.
+    pub(super) fn set_items(self) -> Self {
+        self.op(b'u')
+    }
+
+    /// A dictionary as the attributes of the object before it.
+    pub(super) fn build(self) -> Self {
+        self.op(b'b')
+    }
+
+    fn integers(self, values: impl IntoIterator<Item = usize>) -> Self {
+        values.into_iter().fold(self.mark(), Self::int).tuple()
+    }
+
+    /// A contiguous tensor of floats whose elements are the record `data/{record}`.
+    pub(super) fn tensor(self, record: usize, shape: &[usize]) -> Self {
+        let elements = shape.iter().product();
+        let strides = (1..=shape.len()).map(|i| shape[i..].iter().product());
+        let storage = self.global("torch._utils", "_rebuild_tensor_v2").mark().mark();
+        let storage = storage.text("storage").global("torch", "FloatStorage");
+        let storage = storage.text(&record.to_string()).text("cpu").int(elements).tuple();
+        let view = storage.op(b'Q').int(0).integers(shape.iter().copied()).integers(strides);
+        let no_hooks = view.bool(false).global("collections", "OrderedDict").empty_tuple().reduce();
+        no_hooks.tuple().reduce()
+    }
+
+    pub(super) fn finish(self) -> Vec<u8> {
+        self.op(b'.').0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_matrix_is_written_as_the_format_says() {
+        let pickle = Pickle::default().tensor(3, &[2, 5]).finish();
+        let mut expected =
+            b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storage".to_vec();
+        expected.extend(b"ctorch\nFloatStorage\nX\x01\0\0\x003X\x03\0\0\0cpuJ\x0a\0\0\0tQ");
+        expected.extend(b"J\0\0\0\0(J\x02\0\0\0J\x05\0\0\0t(J\x05\0\0\0J\x01\0\0\0t\x89");
+        expected.extend(b"ccollections\nOrderedDict\n)RtR.");
+        assert_eq!(pickle, expected);
+    }
+}
