@@ -39,7 +39,7 @@ build: ## All programs, into target/release; with the torch backend once libtorc
 	cargo build --release -p cluster -p learner -p actor-node -p replay-server $(ROLE_FEATURES)
 
 .PHONY: test
-test: check test-bare test-torch ## Everything: the fast checks, the tests, libtorch and the tests that need it.
+test: check test-bare test-torch test-python ## Everything: the fast checks, the tests, libtorch and Python libraries with the tests that need them.
 	$(call STEP,all passed)
 
 .PHONY: check
@@ -84,6 +84,22 @@ ifeq ($(NEXTEST),yes)
 else
 	cargo test -p learner -p cluster --features cluster/torch,learner/torch
 endif
+
+# What we write is read by the libraries that it is for, and what they write is read here. 0.3 GB of Python.
+PYTHON_LIBRARIES := configspace export minari
+
+.PHONY: test-python
+test-python:
+	$(call STEP,tests with the Python libraries)
+	@set=(); for library in $(PYTHON_LIBRARIES); do \
+		if $(MAKE) --no-print-directory .bench-venv/$$library/ready; then \
+			set+=("SAPEX_$${library^^}_PYTHON=$(CURDIR)/.bench-venv/$$library/bin/python"); \
+		else \
+			echo "SKIPPED: what needs bench/requirements-$$library.txt, which could not be installed (see above)"; \
+		fi; \
+	done; \
+	env "$${set[@]}" cargo test -p learner -p cluster --features cluster/torch,learner/torch \
+		--test space --test export --test offline_minari -- library onnxruntime --nocapture
 
 .PHONY: libtorch
 libtorch: ## Fetch libtorch for CPUs from PyPI, then build sapex with the torch backend.
