@@ -1,4 +1,5 @@
-//! Where each trained tensor lies: the layouts of every group of a [`TrainState`], and the policy that is published from it.
+//! Where each trained tensor lies: the layouts of every group of a [`TrainState`], and the policy that is published
+//! from it.
 //!
 //! What an algorithm does not have has an empty layout.
 
@@ -31,7 +32,8 @@ impl TrainerConfig {
         if self.keeps_target_actor() { self.actor_layout() } else { TensorLayout::default() }
     }
 
-    /// Whether there is a Polyak copy of the policy: always for BCQ, for the others where [`TargetActor::Copy`] asks for it.
+    /// Whether there is a Polyak copy of the policy: always for BCQ, for the others where [`TargetActor::Copy`] asks
+    /// for it.
     pub fn keeps_target_actor(&self) -> bool {
         self.is_bcq() || self.target_actor == TargetActor::Copy
     }

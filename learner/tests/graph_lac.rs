@@ -1,5 +1,5 @@
-//! The Lyapunov actor-critic against the original's and the independent reference's numbers, every file of every kind; and
-//! what its switches promise.
+//! The Lyapunov actor-critic against the original's and the independent reference's numbers, every file of every kind;
+//! and what its switches promise.
 
 #![cfg(feature = "torch")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
@@ -7,23 +7,30 @@
 #[expect(dead_code, reason = "shared with other tests")]
 mod golden;
 #[expect(dead_code, reason = "shared with other tests")]
+mod graph_drawn;
+#[expect(dead_code, reason = "shared with other tests")]
 mod graph_support;
 #[path = "graph_support/update.rs"]
 mod update;
 
-use common::policy::arch::PolicyArch;
+use common::policy::arch::{Body, Mlp, PolicyArch};
 use golden::{floats, numbers, of_kind};
+use graph_drawn::{SEED, Step, graph, lstm, mlp, sequences};
 use graph_support::{
     F32, Names, activation, assert_complete, assert_gradients, assert_tensor, leaves, network,
     size, sizes, tensor, tolerance, values,
 };
 use learner::critic::{CriticArch, CriticKind};
+use learner::init::{group, train_state};
+use learner::torch::GraphTrainer;
 use learner::torch::graph::policy::{Gaussian, Squash, gaussian, sample};
 use learner::torch::graph::{critic, policy};
 use learner::trainer::{
     ActionUnits, Algorithm, AlphaLoss, Cost, Decrease, Lac, Reduce, TanhCorrection, TargetActor,
-    TrainerConfig,
+    TrainState, Trainer, TrainerConfig, TrainerError,
 };
+use rand::SeedableRng as _;
+use rand_pcg::Pcg64;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use update::{Case, Columns, renamed};
@@ -186,4 +193,141 @@ fn lyapunov(name: &str, file: &Value, arch: &CriticArch) {
             assert_tensor(&format!("{what} by the action"), by_action, &grads["act"], grad);
         }
     }
+}
+
+/// The corrected rule on drawn networks with so many critics.
+fn drawn(policy: Body, critics: usize) -> TrainerConfig {
+    let lac = Lac {
+        alpha3: 0.2,
+        lambda_init: 0.99,
+        lr_lambda: 3e-4,
+        lr_lambda_final: 0.0,
+        lambda_clamp: true,
+        decrease: Decrease::Recomputed,
+        cost: Cost::Reward,
+        reward_max: 0.0,
+    };
+    let plain = Mlp { layer_norm: false, ..mlp(&[8, 6]) };
+    let mut config = TrainerConfig {
+        algorithm: Algorithm::Lac(lac),
+        critics,
+        critic_reduce: Reduce::Max,
+        target_actor: TargetActor::Copy,
+        ..graph_drawn::config(policy, Body::Mlp(plain))
+    };
+    config.critic.kind = CriticKind::Lyapunov;
+    config
+}
+
+fn with(config: &TrainerConfig, change: impl FnOnce(&mut Lac)) -> TrainerConfig {
+    let mut config = config.clone();
+    let Algorithm::Lac(lac) = &mut config.algorithm else { unreachable!("it is") };
+    change(lac);
+    config
+}
+
+/// The state after the step.
+fn after(config: &TrainerConfig, start: &TrainState, step: &Step) -> TrainState {
+    let mut trainer = graph(config, start, "cpu");
+    step.take(&mut trainer);
+    trainer.state()
+}
+
+#[test]
+fn a_cost_is_the_reward_or_its_negative_or_what_it_lacks_to_the_largest() {
+    let config = drawn(Body::Mlp(mlp(&[7])), 2);
+    let rng = &mut Pcg64::seed_from_u64(SEED);
+    let start = train_state(&config, rng);
+    let sizes = graph(&config, &start, "cpu").noise_sizes();
+    for horizon in [false, true] {
+        let mut step = Step::draw(&config, sizes, rng);
+        if horizon {
+            step.horizon_cost = step.reward.iter().map(|reward| 5.0 * reward).collect();
+        }
+        let negated = with(&config, |lac| lac.cost = Cost::Negated);
+        let mut costs = step.clone();
+        for cost in costs.reward.iter_mut().chain(&mut costs.horizon_cost) {
+            *cost = -*cost;
+        }
+        let expected = after(&config, &start, &costs);
+        assert_eq!(after(&negated, &start, &step), expected, "seed {SEED}, horizon {horizon}");
+        assert_ne!(after(&config, &start, &step), expected);
+    }
+    let step = Step::draw(&config, sizes, rng);
+    assert!(step.reward.iter().any(|reward| *reward > 0.5), "seed {SEED}");
+    let below = with(&config, |lac| (lac.cost, lac.reward_max) = (Cost::BelowMax, 0.5));
+    let costs = step.reward.iter().map(|reward| (0.5 - reward).max(0.0)).collect();
+    let expected = after(&config, &start, &Step { reward: costs, ..step.clone() });
+    assert_eq!(after(&below, &start, &step), expected, "seed {SEED}");
+}
+
+#[test]
+fn the_multiplier_does_not_wind_up_unless_it_is_told_to() {
+    let config = TrainerConfig { tau: 1.0, ..drawn(Body::Mlp(mlp(&[7])), 1) };
+    let rng = &mut Pcg64::seed_from_u64(SEED);
+    let start = TrainState { log_lambda: group(vec![0.0]), ..train_state(&config, rng) };
+    for clamp in [true, false] {
+        let config = with(&config, |lac| lac.lambda_clamp = clamp);
+        let mut trainer = graph(&config, &start, "cpu");
+        let mut step = Step::draw(&config, trainer.noise_sizes(), rng);
+        step.reward.fill(100.0); // nothing falls
+        for _ in 0..3 {
+            step.take(&mut trainer);
+            let stats = trainer.take_stats();
+            assert!(stats.extra_loss <= 0.0, "l_delta is positive: {stats:?} (seed {SEED})");
+            assert_eq!(stats.lambda, 1.0, "clamp {clamp}");
+        }
+        let log_lambda = trainer.state().log_lambda.params[0];
+        assert_eq!(log_lambda > 0.0, !clamp, "{log_lambda} (seed {SEED})");
+        assert!(log_lambda >= 0.0, "{log_lambda} (seed {SEED})");
+    }
+}
+
+#[test]
+fn a_fixed_temperature_stays() {
+    let config = TrainerConfig { target_entropy: None, ..drawn(Body::Mlp(mlp(&[7])), 1) };
+    let rng = &mut Pcg64::seed_from_u64(SEED);
+    let start = train_state(&config, rng);
+    let step = Step::draw(&config, graph(&config, &start, "cpu").noise_sizes(), rng);
+    let after = after(&config, &start, &step);
+    assert_eq!(after.log_alpha, start.log_alpha);
+    assert_ne!(after.actor.params, start.actor.params);
+    assert_ne!(after.log_lambda.params, start.log_lambda.params);
+}
+
+#[test]
+fn a_policy_with_a_memory_and_a_finite_horizon_resumes_with_the_same_next_update() {
+    let config = sequences(drawn(lstm(), 2), 4, 1);
+    let rng = &mut Pcg64::seed_from_u64(SEED);
+    let start = train_state(&config, rng);
+    let mut trainer = graph(&config, &start, "cpu");
+    let mut draw = |trainer: &GraphTrainer| {
+        let mut step = Step::draw(&config, trainer.noise_sizes(), rng);
+        step.horizon_cost = step.reward.iter().map(|reward| reward.abs()).collect();
+        step
+    };
+    for _ in 0..2 {
+        draw(&trainer).take(&mut trainer);
+    }
+    let mut resumed = graph(&config, &trainer.state(), "cpu");
+    let step = draw(&trainer);
+    assert_eq!(step.take(&mut resumed), step.take(&mut trainer), "seed {SEED}");
+    assert_eq!(resumed.state(), trainer.state(), "seed {SEED}");
+    assert!(trainer.state().actor.params.iter().all(|value| value.is_finite()));
+    // What the burn-in costs is nobody's target.
+    let mut other = step.clone();
+    for item in other.horizon_cost.chunks_mut(4) {
+        item[0] += 1000.0;
+    }
+    let (mut a, mut b) = (graph(&config, &start, "cpu"), graph(&config, &start, "cpu"));
+    assert_eq!(step.take(&mut a), other.take(&mut b), "seed {SEED}");
+}
+
+#[test]
+fn critics_that_are_no_lyapunov_functions_are_refused() {
+    let mut config = drawn(Body::Mlp(mlp(&[7])), 2);
+    config.critic.kind = CriticKind::Q;
+    let start = train_state(&config, &mut Pcg64::seed_from_u64(SEED));
+    let error = GraphTrainer::new(config, start, "cpu", 1).unwrap_err();
+    assert!(matches!(error, TrainerError::Unsupported(_)), "{error}");
 }

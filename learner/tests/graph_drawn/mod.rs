@@ -95,8 +95,11 @@ pub(crate) struct Step {
     pub(crate) next_state: Vec<f32>,
     pub(crate) valid: Vec<f32>,
     pub(crate) weight: Vec<f32>,
+    /// Empty, unless a test fills it.
+    pub(crate) horizon_cost: Vec<f32>,
     pub(crate) next_action_noise: Vec<f32>,
     pub(crate) action_noise: Vec<f32>,
+    pub(crate) extra_noise: Vec<f32>,
 }
 
 impl Step {
@@ -123,6 +126,8 @@ impl Step {
             weight: of(BATCH).iter().map(|x| 1.0 / (1.0 + x.abs())).collect(),
             next_action_noise: of(sizes.next_action),
             action_noise: of(sizes.action),
+            extra_noise: of(sizes.extra),
+            horizon_cost: Vec::new(),
         }
     }
 
@@ -145,12 +150,16 @@ impl Step {
             next_state: &self.next_state,
             valid: &self.valid,
             weight: &self.weight,
-            ..Batch::default()
+            horizon_cost: &self.horizon_cost,
         }
     }
 
     pub(crate) fn noise(&self) -> Noise<'_> {
-        Noise { next_action: &self.next_action_noise, action: &self.action_noise, extra: &[] }
+        Noise {
+            next_action: &self.next_action_noise,
+            action: &self.action_noise,
+            extra: &self.extra_noise,
+        }
     }
 }
 

@@ -195,7 +195,7 @@ impl<'a> Case<'a> {
             valid: ones.shallow_clone(),
             horizon_cost: columns
                 .horizon_cost
-                .map_or_else(|| Tensor::zeros([b, 0], (kind, Device::Cpu)), |costs| numbers(costs)),
+                .map_or_else(|| Tensor::zeros([b, 0], (kind, Device::Cpu)), numbers),
             weight: if columns.weight.is_null() { ones } else { numbers(columns.weight) },
         }
     }

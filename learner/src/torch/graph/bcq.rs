@@ -31,7 +31,8 @@ impl Bcq {
     /// With the settings' switches and numbers.
     ///
     /// # Errors
-    /// Networks that it cannot train: everything must be a plain perceptron, on single transitions, in normalised units.
+    /// Networks that it cannot train: everything must be a plain perceptron, on single transitions, in normalised
+    /// units.
     pub fn new(config: &TrainerConfig, bcq: &trainer::Bcq) -> Result<Self, String> {
         let arch = &config.policy;
         let (Some(vae), Some(perturbation)) =
@@ -79,7 +80,8 @@ impl Bcq {
         Tensor::stack(&networks.iter().map(value).collect::<Vec<_>>(), 0)
     }
 
-    /// max_i (lambda min_c Q'_c + (1 - lambda) max_c Q'_c)(s', a'_i), (B, 1), of actions drawn by normals (B, 1, samples Z).
+    /// max_i (lambda min_c Q'_c + (1 - lambda) max_c Q'_c)(s', a'_i), (B, 1), of actions drawn by normals
+    /// (B, 1, samples Z).
     fn next_value(&self, model: &Model, batch: &GraphBatch, normals: &Tensor) -> Tensor {
         let samples = signed(self.samples);
         let obs = batch.next_obs.expand([-1, samples, -1], false);
@@ -112,7 +114,7 @@ impl Algorithm for Bcq {
         let vae_loss = self.vae.loss(&model.vae.trained()[0], obs, action, &noise.extra);
         model.vae.descend(&vae_loss, &numbers.adam(numbers.lr.vae, step));
 
-        // y = r + discount max_i (lambda min_c Q'_c + (1 - lambda) max_c Q'_c)(s', a'_i),  a'_i like the data's, perturbed
+        // y = r + discount max_i (lambda min_c Q'_c + (1 - lambda) max_c Q'_c)(s', a'_i),  a'_i = xi'(s', V(s', z_i))
         let y = no_grad(|| {
             let value = self.next_value(model, batch, &noise.next_action);
             &batch.reward + &batch.discount * value

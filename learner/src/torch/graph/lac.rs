@@ -102,8 +102,8 @@ impl Algorithm for Lac {
         let critic_losses = batch.mean(&(&batch.weight * td.square())) * numbers.critic_loss_factor;
         model.critics.descend(&critic_losses.sum(None), &numbers.adam(numbers.lr.critic, step));
 
-        // l_delta = mean(max_i L_i(s', a~') - max_i L_i(s, a) + alpha3 c),  a~' ~ pi(s'), with the critics after their step
-        // and no gradient through the second
+        // l_delta = mean(max_i L_i(s', a~') - max_i L_i(s, a) + alpha3 c),  a~' ~ pi(s'), with the critics after their
+        // step; the second value is a constant
         let acting = &model.actor.trained()[0];
         let updated = model.critics.values().networks();
         let raw_next = rule.policy_next(acting, batch);

@@ -45,7 +45,8 @@ pub fn mlp(w: &Weights, prefix: &str, mlp: &Mlp, x: &Tensor) -> Tensor {
     x
 }
 
-/// The hidden layers `{prefix}.{i}` and, numbered on, the output layer, which has no activation: x (N, in) to (N, out).
+/// The hidden layers `{prefix}.{i}` and, numbered on, the output layer, which has no activation: x (N, in) to
+/// (N, out).
 pub fn stack(w: &Weights, prefix: &str, layers: &Mlp, x: &Tensor) -> Tensor {
     linear(w, &format!("{prefix}.{}", layers.hidden.len()), &mlp(w, prefix, layers, x))
 }

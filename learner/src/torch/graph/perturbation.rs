@@ -27,7 +27,8 @@ impl Perturbation {
         Some(Self { layers: perturbation.clone(), reach: exact(*phi) * bound, bound })
     }
 
-    /// `clamp(action + phi bound tanh(net([obs; action])), ±bound)`, row by row: obs (.., O), action (.., A) to (.., A).
+    /// `clamp(action + phi bound tanh(net([obs; action])), -bound, bound)`, row by row: obs (.., O) and action (.., A)
+    /// to (.., A).
     pub fn perturb(&self, w: &Weights, obs: &Tensor, action: &Tensor) -> Tensor {
         let raw = net::stack(w, "perturbation", &self.layers, &Tensor::cat(&[obs, action], -1));
         (action + raw.tanh() * self.reach).clamp(-self.bound, self.bound)

@@ -1,5 +1,5 @@
-//! [`Vae`]: the conditional auto-encoder of actions, by which batch-constrained Q-learning knows what the data would do
-//! (SEED-SPEC §5.8).
+//! [`Vae`]: the conditional auto-encoder of actions, by which batch-constrained Q-learning knows what the data would
+//! do (SEED-SPEC §5.8).
 
 use super::algorithm::exact;
 use super::net;
@@ -60,8 +60,8 @@ impl Vae {
         self.decode(w, obs, &normals.clamp(-LATENT_MAX, LATENT_MAX))
     }
 
-    /// `mean((a - V(s, a))²) + KL / 2`, with `KL = mean(-ln std + (std² + mean² - 1) / 2)`: obs (.., O), action (.., A) and
-    /// standard normals (.., Z) to a scalar.
+    /// `mean((a - V(s, a))²) + KL / 2`, with `KL = mean(-ln std + (std² + mean² - 1) / 2)`: obs (.., O), action (.., A)
+    /// and standard normals (.., Z) to a scalar.
     pub fn loss(&self, w: &Weights, obs: &Tensor, action: &Tensor, normals: &Tensor) -> Tensor {
         let Latent { mean, log_std } = self.encode(w, obs, action);
         let std = log_std.exp();
