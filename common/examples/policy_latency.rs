@@ -8,7 +8,7 @@
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use common::policy::{
-    arch::{Activation, PolicyArch},
+    arch::{Activation, Mlp, PolicyArch},
     infer::PolicyNet,
     kernels::Isa,
 };
@@ -28,17 +28,16 @@ const REPETITION_ROWS: usize = 64;
 fn main() {
     for (obs_dim, hidden, act_dim) in [(3, [64, 64], 1), (17, [256, 256], 6)] {
         for activation in [Activation::Relu, Activation::Tanh] {
-            let (log_std_min, log_std_max) = (-20.0, 2.0);
-            let hidden = hidden.to_vec();
-            let arch =
-                PolicyArch { obs_dim, act_dim, hidden, activation, log_std_min, log_std_max };
+            let sizes = (obs_dim, act_dim);
+            let arch = PolicyArch::mlp_gaussian(sizes, &hidden, activation, (-20.0, 2.0));
             print_table(&arch);
         }
     }
 }
 
 fn print_table(arch: &PolicyArch) {
-    let PolicyArch { obs_dim, hidden, act_dim, activation, .. } = arch;
+    let PolicyArch { obs_dim, act_dim, .. } = arch;
+    let Mlp { hidden, activation, .. } = perceptron(arch);
     println!("{obs_dim} -> {hidden:?} -> {}, {activation:?}: µs per call", 2 * act_dim);
     print_row("", BATCHES.map(|batch| format!("B={batch}")));
     for isa in Isa::available() {
@@ -48,6 +47,10 @@ fn print_table(arch: &PolicyArch) {
     if *activation == Activation::Relu {
         print_row("sgemm", BATCHES.map(|batch| micros(sgemm_latency(arch, batch))));
     }
+}
+
+fn perceptron(arch: &PolicyArch) -> &Mlp {
+    arch.as_mlp_gaussian().expect("every row of the table is one").0
 }
 
 fn print_row(label: &str, cells: [String; BATCHES.len()]) {
@@ -63,14 +66,14 @@ fn policy_net_latency(arch: &PolicyArch, isa: Isa, batch: usize) -> Duration {
     net.set_weights(&normals(arch.tensor_layout().parameters)).expect("they are finite");
     let obs = normals(batch * arch.obs_dim);
     latency(batch, || {
-        black_box(net.forward(black_box(&obs)));
+        black_box(net.forward(black_box(&obs), &mut []));
     })
 }
 
 /// The same layers as matrix products over (out, in) weights, each with a pass for bias and ReLU.
 fn sgemm_latency(arch: &PolicyArch, batch: usize) -> Duration {
     let widths: Vec<usize> =
-        [&[arch.obs_dim], arch.hidden.as_slice(), &[2 * arch.act_dim]].concat();
+        [&[arch.obs_dim], perceptron(arch).hidden.as_slice(), &[2 * arch.act_dim]].concat();
     let mut rows: Vec<Vec<f32>> = widths.iter().map(|width| normals(batch * width)).collect();
     let layers: Vec<(Vec<f32>, Vec<f32>)> =
         widths.windows(2).map(|w| (normals(w[0] * w[1]), normals(w[1]))).collect();

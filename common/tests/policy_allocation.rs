@@ -46,22 +46,15 @@ fn acting_allocates_nothing_after_the_largest_batch() {
     assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(1)))), 1, "the counter counts");
     for activation in [Activation::Relu, Activation::Tanh] {
         for isa in Isa::available() {
-            let arch = PolicyArch {
-                obs_dim: 17,
-                act_dim: 6,
-                hidden: vec![256, 100],
-                activation,
-                log_std_min: -20.0,
-                log_std_max: 2.0,
-            };
+            let arch = PolicyArch::mlp_gaussian((17, 6), &[256, 100], activation, (-20.0, 2.0));
             let mut net = PolicyNet::with_isa(&arch, isa).unwrap();
             let (obs, noise, mut action) = ([0.1; 17 * 33], [0.2; 6 * 33], [0.0; 6 * 33]);
-            net.sample(&obs, &noise, &mut action);
+            net.sample(&obs, &mut [], &noise, &mut action);
             let count = allocations(|| {
                 for batch in [33, 1, 2, 7, 16, 33] {
                     let (obs, noise) = (&obs[..17 * batch], &noise[..6 * batch]);
-                    net.sample(obs, noise, &mut action[..6 * batch]);
-                    net.mode(obs, &mut action[..6 * batch]);
+                    net.sample(obs, &mut [], noise, &mut action[..6 * batch]);
+                    net.mode(obs, &mut [], &mut action[..6 * batch]);
                 }
             });
             assert_eq!(count, 0, "{isa}, {activation:?}");

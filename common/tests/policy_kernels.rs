@@ -27,8 +27,7 @@ fn arch(
     (obs_dim, hidden, act_dim): (usize, &[usize], usize),
     activation: Activation,
 ) -> PolicyArch {
-    let hidden = hidden.to_vec();
-    PolicyArch { obs_dim, act_dim, hidden, activation, log_std_min: -1.5, log_std_max: 0.5 }
+    PolicyArch::mlp_gaussian((obs_dim, act_dim), hidden, activation, (-1.5, 0.5))
 }
 
 fn architectures() -> impl Iterator<Item = PolicyArch> {
@@ -66,17 +65,18 @@ fn naive_linear(arch: &PolicyArch, weights: &[f32], name: &str, x: &[f64]) -> Ve
 
 /// mu and clamped log_std of one observation.
 fn naive_heads(arch: &PolicyArch, weights: &[f32], obs: &[f32]) -> (Vec<f64>, Vec<f64>) {
+    let (mlp, (min, max)) = arch.as_mlp_gaussian().unwrap();
     let mut x: Vec<f64> = obs.iter().copied().map(f64::from).collect();
-    for i in 0..arch.hidden.len() {
+    for i in 0..mlp.hidden.len() {
         x = naive_linear(arch, weights, &format!("trunk.{i}"), &x);
-        x.iter_mut().for_each(|x| match arch.activation {
+        x.iter_mut().for_each(|x| match mlp.activation {
             Activation::Relu => *x = x.max(0.0),
             Activation::Tanh => *x = x.tanh(),
+            other => panic!("{other:?} runs on other layers"),
         });
     }
     let mut log_std = naive_linear(arch, weights, "log_std", &x);
-    let (min, max) = (f64::from(arch.log_std_min), f64::from(arch.log_std_max));
-    log_std.iter_mut().for_each(|log_std| *log_std = log_std.clamp(min, max));
+    log_std.iter_mut().for_each(|log_std| *log_std = log_std.clamp(min.into(), max.into()));
     (naive_linear(arch, weights, "mu", &x), log_std)
 }
 
@@ -110,7 +110,7 @@ fn every_instruction_set_agrees_with_a_naive_f64_network() {
             for isa in Isa::available() {
                 let mut net = PolicyNet::with_isa(&arch, isa).unwrap();
                 net.set_weights(&weights).unwrap();
-                let heads = net.forward(&obs);
+                let heads = net.forward(&obs, &mut []);
                 assert_close(heads.mu, &mu, &format!("{isa}, B={batch}, {arch:?}: mu"));
                 assert_close(
                     heads.log_std,
@@ -133,11 +133,11 @@ fn a_batch_gives_what_its_rows_give_one_by_one() {
             let mut net = PolicyNet::with_isa(&arch, isa).unwrap();
             net.set_weights(&weights).unwrap();
             let mut batch = vec![0.0; noise.len()];
-            net.sample(&obs, &noise, &mut batch);
+            net.sample(&obs, &mut [], &noise, &mut batch);
             let mut single = vec![0.0; noise.len()];
             let rows = obs.chunks_exact(arch.obs_dim).zip(noise.chunks_exact(arch.act_dim));
             for ((obs, noise), action) in rows.zip(single.chunks_exact_mut(arch.act_dim)) {
-                net.sample(obs, noise, action);
+                net.sample(obs, &mut [], noise, action);
             }
             assert_eq!(batch, single, "{isa}, {arch:?}: to the bit");
         }
@@ -154,10 +154,10 @@ fn a_large_batch_leaves_nothing_behind_for_a_small_one() {
         let mut fresh = PolicyNet::with_isa(&arch, isa).unwrap();
         fresh.set_weights(&weights).unwrap();
         let mut used = fresh.clone();
-        used.forward(&obs);
+        used.forward(&obs, &mut []);
         let first = &obs[..arch.obs_dim];
-        assert_eq!(used.forward(first), fresh.forward(first), "{isa}");
-        assert_eq!(used.forward(&[]).mu.len(), 0, "{isa}: an empty batch");
+        assert_eq!(used.forward(first, &mut []), fresh.forward(first, &mut []), "{isa}");
+        assert_eq!(used.forward(&[], &mut []).mu.len(), 0, "{isa}: an empty batch");
     }
 }
 
@@ -172,7 +172,7 @@ fn a_nan_in_an_observation_reaches_its_own_row_of_actions_and_no_other() {
         let mut net = PolicyNet::with_isa(&arch, isa).unwrap();
         net.set_weights(&weights).unwrap();
         let mut action = vec![0.0; 7 * arch.act_dim];
-        net.mode(&obs, &mut action);
+        net.mode(&obs, &mut [], &mut action);
         for (row, action) in action.chunks_exact(arch.act_dim).enumerate() {
             assert!(
                 action.iter().all(|a| a.is_nan() == (row == 2)),
@@ -190,12 +190,12 @@ fn refused_weights_leave_the_old_ones_in_place() {
     let mut net = PolicyNet::new(&arch).unwrap();
     net.set_weights(&weights).unwrap();
     let obs = normals(&mut rng, arch.obs_dim);
-    let before = net.forward(&obs).mu.to_vec();
+    let before = net.forward(&obs, &mut []).mu.to_vec();
 
     let error = net.set_weights(&weights[1..]).unwrap_err();
     assert_eq!(error.to_string(), "policy has 67 weights, expected 68");
     weights[24 + 3] = f32::INFINITY;
     let error = net.set_weights(&weights).unwrap_err();
     assert_eq!(error.to_string(), "policy weight trunk.0.bias[3] is inf, expected a finite number");
-    assert_eq!(net.forward(&obs).mu, before);
+    assert_eq!(net.forward(&obs, &mut []).mu, before);
 }

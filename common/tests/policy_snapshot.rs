@@ -14,14 +14,11 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::{collections::HashMap, path::Path};
 
 fn arch() -> PolicyArch {
-    PolicyArch {
-        obs_dim: 3,
-        act_dim: 2,
-        hidden: vec![5, 4],
-        activation: Activation::Tanh,
-        log_std_min: -20.0,
-        log_std_max: 2.0,
-    }
+    plain(&[5, 4], Activation::Tanh, (-20.0, 2.0))
+}
+
+fn plain(hidden: &[usize], activation: Activation, log_std_bounds: (f32, f32)) -> PolicyArch {
+    PolicyArch::mlp_gaussian((3, 2), hidden, activation, log_std_bounds)
 }
 
 fn snapshot() -> PolicySnapshot {
@@ -159,7 +156,7 @@ fn a_failed_save_keeps_the_old_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("policy.safetensors");
     snapshot().save(&path, &arch()).unwrap();
-    let other = PolicyArch { activation: Activation::Relu, ..arch() };
+    let other = plain(&[5, 4], Activation::Relu, (-20.0, 2.0));
     let error = snapshot().save(&path, &other).unwrap_err().to_string();
     assert!(error.contains("architecture hash"), "{error}");
 
@@ -194,7 +191,7 @@ fn frames_are_read_at_any_alignment_and_checked_first() {
     let mut flipped = frame.to_vec();
     flipped[17] ^= 0x10;
     assert!(read(&arch(), &flipped).starts_with("policy weights have checksum "));
-    let other = PolicyArch { log_std_min: -5.0, ..arch() };
+    let other = plain(&[5, 4], Activation::Tanh, (-5.0, 2.0));
     assert!(read(&other, &frame).starts_with("policy architecture hash is "));
 }
 
@@ -215,7 +212,7 @@ fn verify_names_what_differs() {
 #[test]
 fn checksums_do_not_change_between_releases() {
     // 1.0, -2.0 and so on as little-endian bytes under BLAKE3: a value that other languages can reproduce.
-    let arch = PolicyArch { obs_dim: 1, act_dim: 1, hidden: vec![1], ..arch() };
+    let arch = PolicyArch::mlp_gaussian((1, 1), &[1], Activation::Tanh, (-20.0, 2.0));
     let weights = [1.0, -2.0, 0.5, 3.0, -0.25, 8.0];
     let snapshot = PolicySnapshot::new(PolicyVersion(1), &arch, weights).unwrap();
     assert_eq!(format!("{:016x}", snapshot.checksum), "f17aef8650fc0235");
@@ -223,27 +220,26 @@ fn checksums_do_not_change_between_releases() {
 
 #[test]
 fn absurd_architectures_are_refused_before_anything_is_sized_by_them() {
-    let max = POLICY_PARAMETERS_MAX;
+    let (max, widest) = (POLICY_PARAMETERS_MAX, 1 << 20);
+    let hidden = |widths: &[usize]| plain(widths, Activation::Tanh, (-20.0, 2.0));
+    let log_std = |bounds: (f32, f32)| plain(&[5, 4], Activation::Tanh, bounds);
     let cases = [
         (PolicyArch { obs_dim: 0, ..arch() }, format!("policy obs_dim is 0, expected 1 to {max}")),
+        (hidden(&[]), "policy number of hidden layers is 0, expected 1 to 64".into()),
         (
-            PolicyArch { hidden: vec![], ..arch() },
-            "policy number of hidden layers is 0, expected 1 to 64".into(),
+            hidden(&[usize::MAX]),
+            format!("policy hidden width is {}, expected 1 to {widest}", usize::MAX),
         ),
         (
-            PolicyArch { hidden: vec![usize::MAX], ..arch() },
-            format!("policy hidden width is {}, expected 1 to {max}", usize::MAX),
+            hidden(&[widest, widest]),
+            format!("policy has 1099521064964 parameters, expected at most {max}"),
         ),
         (
-            PolicyArch { hidden: vec![max, max], ..arch() },
-            format!("policy has 281475127705604 parameters, expected at most {max}"),
-        ),
-        (
-            PolicyArch { log_std_min: 3.0, ..arch() },
+            log_std((3.0, 2.0)),
             "policy log_std bounds are [3, 2], expected two finite numbers in order".into(),
         ),
         (
-            PolicyArch { log_std_max: f32::NAN, ..arch() },
+            log_std((-20.0, f32::NAN)),
             "policy log_std bounds are [-20, NaN], expected two finite numbers in order".into(),
         ),
     ];

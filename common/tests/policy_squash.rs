@@ -1,5 +1,11 @@
 //! The squashed Gaussian's density: it integrates to one and stays finite where tanh has saturated.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
+#[expect(dead_code, reason = "shared with other tests")]
+mod golden;
+
+use common::config::TanhCorrection;
 use common::policy::squash::{Heads, log_prob_term};
 
 /// Simpson's rule over u of p(tanh u) * dtanh/du, which is the integral of the action's density over (-1, 1).
@@ -53,18 +59,88 @@ fn log_prob_is_finite_and_even_for_huge_pre_activations() {
 }
 
 #[test]
-fn a_sample_with_its_log_prob_is_the_same_sample() {
+fn the_log_prob_of_a_row_is_the_sum_of_its_terms() {
     let (mu, log_std, noise) =
         ([0.5, -2.0, 9.0, 0.1], [-1.0, 0.5, 2.0, -20.0], [1.0, -0.3, 0.8, 3.0]);
     let heads = Heads { mu: &mu, log_std: &log_std };
-    let (mut plain, mut with, mut log_prob) = ([0.0; 4], [0.0; 4], [0.0; 2]);
-    heads.sample(&noise, &mut plain);
-    heads.sample_with_log_prob(&noise, &mut with, &mut log_prob);
-    assert_eq!(plain, with);
-    assert!(plain.iter().all(|a| a.abs() <= 1.0), "{plain:?}");
-    let row_1: f32 = [2, 3]
-        .map(|j| log_prob_term(mu[j] + log_std[j].exp() * noise[j], log_std[j], noise[j]))
-        .iter()
-        .sum();
-    assert_eq!(log_prob[1], row_1);
+    let (mut action, mut log_prob) = ([0.0; 4], [0.0; 2]);
+    heads.sample(&noise, &mut action);
+    assert!(action.iter().all(|a| a.abs() <= 1.0), "{action:?}");
+    heads.log_prob(&noise, (TanhCorrection::Exact, &[1.0, 1.0]), &mut log_prob);
+    let row = |dims: [usize; 2]| -> f32 {
+        let u = |j: usize| mu[j] + log_std[j].exp() * noise[j];
+        dims.map(|j| log_prob_term(u(j), log_std[j], noise[j])).iter().sum()
+    };
+    assert_eq!(log_prob, [row([0, 1]), row([2, 3])]);
+}
+
+#[test]
+fn every_form_of_the_correction_is_the_originals_far_into_saturation() {
+    for case in golden::cases("log_prob_saturation") {
+        let correction = match case.at("/config/form").as_str().unwrap() {
+            "E" => TanhCorrection::Exact,
+            "T" => TanhCorrection::F32Eps,
+            "V" => TanhCorrection::Millionth,
+            other => panic!("{}: form {other}", case.name),
+        };
+        let given = |pointer: &str| case.json.pointer(pointer).is_some();
+        let mu = case.tensor_f32("/inputs/mu");
+        let log_std: Vec<f32> = if given("/inputs/sigma") {
+            case.tensor_f32("/inputs/sigma").into_iter().map(f32::ln).collect()
+        } else {
+            let (min, max) =
+                (case.number_f32("/config/log_std_min"), case.number_f32("/config/log_std_max"));
+            let raw = case.tensor_f32("/inputs/log_std");
+            raw.into_iter().map(|log_std| log_std.clamp(min, max)).collect()
+        };
+        let act_dim = case.size("/config/num_actions");
+        let (mut scale, mut bias) = (vec![1.0; act_dim], vec![0.0; act_dim]);
+        let mut units = scale.clone();
+        if given("/params/low") {
+            let (low, high) = (case.tensor_f32("/params/low"), case.tensor_f32("/params/high"));
+            let sides = || low.iter().zip(&high).cycle().take(act_dim);
+            units = sides().map(|(low, high)| (high - low) / 2.0).collect();
+            bias = sides().map(|(low, high)| f32::midpoint(*low, *high)).collect();
+        } else if given("/params/action_scale") {
+            // This original's density is that of the action in the environment's units.
+            scale = case.tensor_f32("/params/action_scale");
+            units.clone_from(&scale);
+            bias = case.tensor_f32("/params/action_bias");
+        }
+
+        let noise = case.tensor_f32("/noise/0");
+        let heads = Heads { mu: &mu, log_std: &log_std };
+        let mut action = vec![0.0; mu.len()];
+        heads.sample(&noise, &mut action);
+        for (j, action) in action.iter_mut().enumerate() {
+            *action = *action * units[j % act_dim] + bias[j % act_dim];
+        }
+        case.assert_close(&action, "/outputs/action", "forward");
+        let mut log_prob = vec![0.0; mu.len() / act_dim];
+        heads.log_prob(&noise, (correction, &scale), &mut log_prob);
+        let pointers = ["/outputs/log_prob", "/outputs/log_prob_f64"];
+        if !given("/outputs/tolerance_per_row") {
+            for pointer in pointers {
+                case.assert_close(&log_prob, pointer, "log_prob");
+            }
+            continue;
+        }
+        let tolerances = case.tensor("/outputs/tolerance_per_row");
+        for pointer in pointers {
+            let expected = case.tensor(pointer);
+            for (row, (&ours, tolerance)) in log_prob.iter().zip(&tolerances).enumerate() {
+                let error = (f64::from(ours) - expected[row]).abs();
+                let what = format!("{}: {pointer}[{row}]", case.name);
+                assert!(error <= *tolerance, "{what} is {ours}, expected {}", expected[row]);
+            }
+        }
+        // What every form stands for, exact however saturated.
+        heads.log_prob(&noise, (TanhCorrection::Exact, &scale), &mut log_prob);
+        let exact = case.tensor("/outputs/log_prob_exact_f64");
+        for (row, (&ours, expected)) in log_prob.iter().zip(exact).enumerate() {
+            let error = (f64::from(ours) - expected).abs() / expected.abs().max(1.0);
+            let what = format!("{}: exact[{row}]", case.name);
+            assert!(error <= 1e-5, "{what} is {ours}, expected {expected}");
+        }
+    }
 }

@@ -18,8 +18,8 @@ use rand_pcg::Pcg64;
 
 /// A policy ready to act: its weights as the kernels want them, and scratch. One thread owns it.
 ///
-/// A squashed Gaussian on a perceptron runs on packed layers and allocates nothing after the first call with a given or a
-/// larger B. Everything else goes through one general, slower pass.
+/// A squashed Gaussian on a perceptron runs on packed layers and allocates nothing after the first call with a given or
+/// a larger B. Everything else goes through one general, slower pass.
 #[derive(Debug, Clone)]
 pub struct PolicyNet {
     arch: PolicyArch,
@@ -111,8 +111,8 @@ impl PolicyNet {
         Ok(())
     }
 
-    /// Means and log standard deviations of a Gaussian policy for `obs` (B, O), B taken from its length. `state` (B, S) is
-    /// replaced by the next one.
+    /// Means and log standard deviations of a Gaussian policy for `obs` (B, O), B taken from its length. `state` (B, S)
+    /// is replaced by the next one.
     ///
     /// # Panics
     /// If the policy is no Gaussian, or a slice does not have its shape.
@@ -165,8 +165,8 @@ impl PolicyNet {
         }
     }
 
-    /// A sampled action, written to `action` (B, W), for `noise` (B, [`PolicyNet::noise_width`]). `state` (B, S) is replaced
-    /// by the next one.
+    /// A sampled action, written to `action` (B, W), for `noise` (B, [`PolicyNet::noise_width`]). `state` (B, S) is
+    /// replaced by the next one.
     ///
     /// # Panics
     /// If a slice does not have its shape.

@@ -68,11 +68,18 @@ impl Network {
 
     /// One step: features or outputs (B, ..) of `x` (B, I), and the state (B, S) replaced by the next one.
     pub(super) fn step(&self, body: &Body, x: &[f32], state: &mut [f32], rows: usize) -> Vec<f32> {
+        if rows == 0 {
+            return Vec::new();
+        }
         match body {
             Body::Mlp(mlp) => self.perceptron(mlp, x, rows),
             Body::Cnn { image, convs, dense } => {
                 let x: Vec<f32> = x.iter().map(|byte| byte / 255.0).collect();
-                self.perceptron(dense, &self.convolve(*image, convs, dense.activation, x, rows), rows)
+                self.perceptron(
+                    dense,
+                    &self.convolve(*image, convs, dense.activation, x, rows),
+                    rows,
+                )
             }
             Body::Lstm { layers, hidden } => self.lstm((*layers, *hidden), x, state, rows),
             Body::Liquid { neurons, .. } => {
@@ -226,7 +233,7 @@ impl Network {
                 }
             }
         }
-        let mut z = beside((x, x.len() / rows.max(1)), (&h, hidden), rows);
+        let mut z = beside((x, x.len() / rows), (&h, hidden), rows);
         for i in 0..backbone {
             z = self.linear(&format!("backbone.{i}"), &z, rows);
             z.iter_mut().for_each(|z| *z = 1.7159 * (0.666 * *z).tanh());
@@ -240,12 +247,12 @@ impl Network {
 
     /// Three cells in series; state inter, command, motor.
     fn wired(&self, mode: CfcMode, x: &[f32], state: &mut [f32], rows: usize) -> Vec<f32> {
-        let stride = state.len() / rows.max(1);
+        let stride = state.len() / rows;
         let (mut x, mut from) = (x.to_vec(), 0);
         for l in 0..3 {
             let hidden = self.get(&format!("layer.{l}.ff1.bias")).len();
             let h = columns(state, stride, from..from + hidden);
-            let z = beside((&x, x.len() / rows.max(1)), (&h, hidden), rows);
+            let z = beside((&x, x.len() / rows), (&h, hidden), rows);
             x = self.cell(&format!("layer.{l}."), mode, &z, rows);
             for (state, next) in state.chunks_exact_mut(stride).zip(x.chunks_exact(hidden)) {
                 state[from..from + hidden].copy_from_slice(next);
@@ -259,16 +266,15 @@ impl Network {
     fn cell(&self, prefix: &str, mode: CfcMode, z: &[f32], rows: usize) -> Vec<f32> {
         let mut next = self.linear(&format!("{prefix}ff1"), z, rows);
         if mode == CfcMode::Pure {
-            let (w_tau, a) =
-                (self.get(&format!("{prefix}w_tau")), self.get(&format!("{prefix}a")));
+            let (w_tau, a) = (self.get(&format!("{prefix}w_tau")), self.get(&format!("{prefix}a")));
             for (i, f) in next.iter_mut().enumerate() {
                 let (w_tau, a) = (w_tau[i % w_tau.len()], a[i % a.len()]);
                 *f = a - a * (-self.elapsed * (w_tau.abs() + f.abs())).exp() * *f;
             }
             return next;
         }
-        let [second, time_a, time_b] =
-            ["ff2", "time_a", "time_b"].map(|head| self.linear(&format!("{prefix}{head}"), z, rows));
+        let [second, time_a, time_b] = ["ff2", "time_a", "time_b"]
+            .map(|head| self.linear(&format!("{prefix}{head}"), z, rows));
         for (i, first) in next.iter_mut().enumerate() {
             let s = sigmoid(time_a[i].mul_add(self.elapsed, time_b[i]));
             let kept = if mode == CfcMode::Default { 1.0 - s } else { 1.0 };
@@ -351,3 +357,6 @@ fn sigmoid(x: f32) -> f32 {
 fn softplus(x: f32) -> f32 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,14 +2,15 @@
 //!
 //! Letters: B batch, A action dimensions. Noise is standard normal and drawn by the caller, so that a run replays.
 //!
-//! The density of an action is the Gaussian's divided by the slope of tanh (SEED-SPEC §2.2, form E):
+//! The density of an action is the Gaussian's divided by the slope of the squashing (SEED-SPEC §2.2), in form E:
 //!
 //! `log_prob = sum_j [ -noise_j²/2 - log_std_j - ln(2π)/2 ] - sum_j 2 (ln 2 - u_j - softplus(-2 u_j))`
 //!
-//! Forms that take `ln(1 - action² + epsilon)` lose all digits once |u| > 4, where 1 - action² cancels. This one works
-//! on u and is exact to f32 rounding for every finite u.
+//! Forms that take `ln(1 - action² + epsilon)` lose all digits once |u| > 4, where 1 - action² cancels. Form E works
+//! on u and is exact to f32 rounding for every finite u. [`log_slope`] has them all.
 
-use super::kernels::tanh::tanh_in_place;
+use super::kernels::tanh::{tanh, tanh_in_place};
+use crate::config::TanhCorrection;
 use std::f32::consts::{LN_2, PI};
 
 /// What a policy says about a batch of observations.
@@ -40,19 +41,28 @@ impl Heads<'_> {
         tanh_in_place(action);
     }
 
-    /// As [`Heads::sample`], and its log-density in [-1, 1] units, written to `log_prob` (B).
+    /// Log-density of the action that `noise` (B, A) gives, written to `log_prob` (B), with the slope of the squashing
+    /// by one of the forms: in units of a box of half widths `scale` (A), or in [-1, 1] units where these are 1.
     ///
     /// # Panics
-    /// If `noise` or `action` is not (B, A) long, or B is not a divisor of that length.
-    pub fn sample_with_log_prob(&self, noise: &[f32], action: &mut [f32], log_prob: &mut [f32]) {
-        self.pre_tanh(noise, action);
-        let act_dim = action.len().checked_div(log_prob.len()).unwrap_or(0);
-        assert_eq!(act_dim * log_prob.len(), action.len(), "log_prob has one element per row");
+    /// If a slice does not have its shape.
+    pub fn log_prob(
+        &self,
+        noise: &[f32],
+        (correction, scale): (TanhCorrection, &[f32]),
+        log_prob: &mut [f32],
+    ) {
+        let act_dim = scale.len();
+        assert_eq!(noise.len(), self.mu.len(), "noise is (B, A)");
+        assert_eq!(act_dim * log_prob.len(), noise.len(), "log_prob has one element per row");
         for (row, log_prob) in log_prob.iter_mut().enumerate() {
-            let dims = row * act_dim..(row + 1) * act_dim;
-            *log_prob = dims.map(|j| log_prob_term(action[j], self.log_std[j], noise[j])).sum();
+            let term = |(j, scale): (usize, &f32)| {
+                let (log_std, noise) = (self.log_std[j], noise[j]);
+                let u = self.mu[j] + log_std.exp() * noise;
+                log_density(log_std, noise) - log_slope(correction, u, *scale)
+            };
+            *log_prob = (row * act_dim..).zip(scale).map(term).sum();
         }
-        tanh_in_place(action);
     }
 
     /// Writes u (B, A).
@@ -70,7 +80,22 @@ impl Heads<'_> {
 /// `ln 2 - u - softplus(-2u)` is written as `ln 2 - |u| - ln(1 + exp(-2|u|))`, its even form, in which nothing
 /// overflows or cancels.
 pub fn log_prob_term(u: f32, log_std: f32, noise: f32) -> f32 {
-    let gaussian = -0.5 * noise * noise - log_std - 0.5 * (2.0 * PI).ln();
-    let log_slope = 2.0 * (LN_2 - u.abs() - (-2.0 * u.abs()).exp().ln_1p());
-    gaussian - log_slope
+    log_density(log_std, noise) - log_slope(TanhCorrection::Exact, u, 1.0)
+}
+
+/// Logarithm of the Gaussian's density of u.
+fn log_density(log_std: f32, noise: f32) -> f32 {
+    -0.5 * noise * noise - log_std - 0.5 * (2.0 * PI).ln()
+}
+
+/// Logarithm of the slope of `scale * tanh` at u, by one of the forms; a scale of 1 gives densities in [-1, 1] units.
+pub fn log_slope(correction: TanhCorrection, u: f32, scale: f32) -> f32 {
+    let slope = || 1.0 - tanh(u) * tanh(u);
+    match correction {
+        TanhCorrection::Exact => {
+            scale.ln() + 2.0 * (LN_2 - u.abs() - (-2.0 * u.abs()).exp().ln_1p())
+        }
+        TanhCorrection::F32Eps => scale.ln() + (slope() + f32::EPSILON).ln(),
+        TanhCorrection::Millionth => (scale * slope() + 1e-6).ln(),
+    }
 }

@@ -1,8 +1,8 @@
 //! Wirings: which synapses of a wired network exist. Two rules, Velora's (SEED-SPEC §3.4) and `AutoNCP`'s (§3.14).
 //!
-//! A wiring is drawn once, for fresh parameters, and travels with the weights as buffers of zeros and ones from then on:
-//! see [`Body::push_buffers`]. The originals also draw a polarity per synapse and synapses between command neurons; their
-//! layers use neither (they take |mask|, and connect a cell's state to all of itself), so neither is drawn here.
+//! A wiring is drawn once, for fresh parameters, and travels with the weights as buffers of zeros and ones from then
+//! on: see [`Body::push_buffers`]. The originals also draw a polarity per synapse and synapses between command neurons;
+//! their layers use neither (they take |mask|, and connect a cell's state to all of itself), so neither is drawn here.
 
 use super::arch::Body;
 use super::layout::TensorLayout;
@@ -113,8 +113,8 @@ pub fn velora_fan_outs([_, inter, command, _]: [usize; 4], density: f64) -> [usi
     [share(inter, density), share(command, density), share(2 * command, density)]
 }
 
-/// `AutoNCP`'s wiring of `[input, inter, command, outputs]` neurons, layer by layer. Every input and every inter neuron is
-/// given distinct destinations, every motor neuron distinct sources, half of those there are; a neuron that is left
+/// `AutoNCP`'s wiring of `[input, inter, command, outputs]` neurons, layer by layer. Every input and every inter neuron
+/// is given distinct destinations, every motor neuron distinct sources, half of those there are; a neuron that is left
 /// without any gets as many as the others have on average.
 pub fn auto_ncp(widths: [usize; 4], density: f64, draws: &mut impl Draws) -> [Synapses; 3] {
     let [input, inter, command, outputs] = widths;

@@ -51,6 +51,26 @@ impl Case {
         self.at(pointer).as_f64().unwrap()
     }
 
+    /// A number as the f32 that it stands for.
+    pub(crate) fn number_f32(&self, pointer: &str) -> f32 {
+        self.at(pointer).to_string().parse().unwrap()
+    }
+
+    /// Whole numbers.
+    pub(crate) fn sizes(&self, pointer: &str) -> Vec<usize> {
+        (0..self.count(pointer)).map(|i| self.size(&format!("{pointer}/{i}"))).collect()
+    }
+
+    /// Elements of a list.
+    pub(crate) fn count(&self, pointer: &str) -> usize {
+        self.at(pointer).as_array().unwrap().len()
+    }
+
+    /// Sides of a tensor.
+    pub(crate) fn shape(&self, pointer: &str) -> Vec<usize> {
+        self.sizes(&format!("{pointer}/shape"))
+    }
+
     /// A tensor's numbers, row-major.
     pub(crate) fn tensor(&self, pointer: &str) -> Vec<f64> {
         let data = self.at(pointer)["data"].as_array().unwrap();
@@ -65,13 +85,17 @@ impl Case {
 
     /// Holds `ours` against the tensor at `pointer`: |ours - given| <= tolerance * max(1, |given|).
     pub(crate) fn assert_close(&self, ours: &[f32], pointer: &str, tolerance: &str) {
+        self.assert_near(ours, &self.tensor(pointer), pointer, tolerance);
+    }
+
+    /// The same for numbers that were made of the file's.
+    pub(crate) fn assert_near(&self, ours: &[f32], given: &[f64], what: &str, tolerance: &str) {
         let tolerance = self.number(&format!("/tolerance/{tolerance}"));
-        let given = self.tensor(pointer);
-        assert_eq!(ours.len(), given.len(), "{}: {pointer}", self.name);
+        assert_eq!(ours.len(), given.len(), "{}: {what}", self.name);
         for (i, (&ours, given)) in ours.iter().zip(given).enumerate() {
             let error = (f64::from(ours) - given).abs() / given.abs().max(1.0);
             let name = &self.name;
-            assert!(error <= tolerance, "{name}: {pointer}[{i}] is {ours}, expected {given}");
+            assert!(error <= tolerance, "{name}: {what}[{i}] is {ours}, expected {given}");
         }
     }
 }
