@@ -22,7 +22,7 @@ use replay_server::table::{SampleBlock, Table};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 fn settings(assignments: &[&str]) -> Resolved {
@@ -159,10 +159,12 @@ async fn frequencies(shards: usize, rows: usize, draws: usize) -> Vec<usize> {
     let link = Link::new(transport.connect_dealer(&at).unwrap(), at.clone());
     let recorders = metrics::register(&process.admin.metrics).unwrap();
     let rng = SeedTree::new(11).rng();
+    let (_, beta) = watch::channel(process.resolved.config.learner.importance_beta);
     let sampler = Sampler::new(
         vec![link],
         &process.resolved.config,
         &spec,
+        beta,
         rng,
         process.clock.clone(),
         recorders.sampler,
