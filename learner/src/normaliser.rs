@@ -24,13 +24,16 @@ impl Normaliser {
     ///
     /// `count' = count + N`, `mean' = mean + sum(x - mean) / count'`,
     /// `summed_variance' = summed_variance + sum((x - mean) (x - mean'))`.
-    pub fn see<'a>(&mut self, rows: impl Iterator<Item = &'a [f32]> + Clone) {
+    pub fn see<'a, T>(&mut self, rows: impl Iterator<Item = &'a [T]> + Clone)
+    where
+        T: Copy + Into<f64> + 'a,
+    {
         let width = self.mean.len();
         let (mut seen, mut sums) = (0.0, vec![0.0; width]);
         for row in rows.clone() {
             seen += 1.0;
             for ((sum, x), mean) in sums.iter_mut().zip(row).zip(&self.mean) {
-                *sum += f64::from(*x) - mean;
+                *sum += (*x).into() - mean;
             }
         }
         if seen == 0.0 {
@@ -41,7 +44,7 @@ impl Normaliser {
             self.mean.iter().zip(&sums).map(|(mean, sum)| mean + sum / self.count).collect();
         for row in rows {
             for (o, x) in row.iter().enumerate() {
-                let x = f64::from(*x);
+                let x: f64 = (*x).into();
                 self.summed_variance[o] += (x - self.mean[o]) * (x - moved[o]);
             }
         }
