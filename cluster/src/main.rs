@@ -120,7 +120,7 @@ fn eval_command(eval: &Eval) -> anyhow::Result<()> {
 fn envs_command(name: Option<&str>) -> anyhow::Result<()> {
     let Some(name) = name else {
         for (name, about) in actor_node::env::names() {
-            say(&format!("{name:<16} {about}"));
+            say(&format!("{name:<24} {about}"));
         }
         return Ok(());
     };

@@ -2,6 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fmt;
+use std::io::{ErrorKind, Write as _};
 use std::time::Duration;
 
 /// The last numbers are not said twice within this time.
@@ -101,8 +102,16 @@ impl Progress {
     }
 }
 
-/// One line on standard output: what this program is for.
-#[expect(clippy::print_stdout, reason = "the front door talks to the person who typed the command")]
+/// One line on standard output: what this program is for. A reader that has seen enough (`sapex presets | head -1`) is no
+/// reason to stop what is being done.
+///
+/// # Panics
+/// If the line cannot be written for another reason, such as a full disk.
 pub fn say(line: &str) {
-    println!("{line}");
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            panic!("standard output cannot be written: {error}")
+        }
+        _ => {}
+    }
 }

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
 use common::config::{Layers, PRESETS, Resolved, load};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use toml::Value;
 
 fn with(preset: &str, env: &str) -> Resolved {
@@ -184,6 +184,20 @@ fn the_list_has_every_preset_on_one_line() {
         assert_eq!(name, preset.name);
         assert!(about.len() > 20 && line.len() <= 125, "{line}");
     }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let mut sapex = Command::new(env!("CARGO_BIN_EXE_sapex"))
+        .args(["space", "hpo", "--sample", "1000"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // More than a pipe holds is to come: whoever writes it finds that nobody reads.
+    drop(sapex.stdout.take());
+    let output = sapex.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

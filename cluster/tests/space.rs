@@ -249,6 +249,8 @@ fn values_become_settings_and_points_that_cannot_run_are_refused() {
     ] {
         assert_eq!(settings(&changed(changes)).unwrap_err().to_string(), said);
     }
+    let nothing = settings(&Values::new()).unwrap_err().to_string();
+    assert_eq!(nothing, "alpha has no value: must be in [0.0, 1.0]");
 }
 
 fn sapex(args: &[&str]) -> (Output, String) {

@@ -89,7 +89,7 @@ fn choice(name: &str, choices: Value, default: Value) -> Parameter {
 }
 
 /// The settings, as `section.key=value`, of a configuration of either space or of both. Each space of which there is a
-/// value must be there in full.
+/// value must be there in full; where there is none at all, hyper-parameters are missed.
 ///
 /// # Errors
 /// Values outside their space, and those inside that no run can start with: a temperature of 0 that is tuned, a buffer
@@ -99,7 +99,7 @@ pub fn settings(values: &Values) -> Result<Vec<String>, SpaceError> {
     let (of_nas, of_hpo): (Values, Values) =
         values.clone().into_iter().partition(|(name, _)| nas.parameter(name).is_some());
     let mut settings = Vec::new();
-    if !of_hpo.is_empty() {
+    if !of_hpo.is_empty() || of_nas.is_empty() {
         hpo.check(&of_hpo)?;
         settings.extend(hyper_parameter_settings(&of_hpo)?);
     }
