@@ -385,7 +385,7 @@ mod tests {
                 learner.forward(&pass).unwrap();
                 let halves = pass.output().chunk(2, 1);
                 let log_std = halves[1].clamp(f64::from(log_std_min), f64::from(log_std_max));
-                let heads = actor.forward(&obs);
+                let heads = actor.forward(&obs, &mut []);
                 for (what, ours, theirs) in
                     [("mu", &halves[0], heads.mu), ("log_std", &log_std, heads.log_std)]
                 {
