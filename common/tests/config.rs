@@ -225,6 +225,16 @@ const BAD_ALGORITHMS: &[Refusal] = &[
         "learner.critic_network = \"ncp\"",
         "must be mlp where learner.algorithm is lac",
     ),
+    (
+        &["learner.algorithm=lac", "lac.cost=below-max", "cluster.n_step=3"],
+        "cluster.n_step = 3",
+        "must be 1 where lac.cost is below-max",
+    ),
+    (
+        &["learner.algorithm=lac", "lac.cost=below-max", "cluster.cost_horizon=5"],
+        "cluster.cost_horizon = 5",
+        "must be 0 where lac.cost is below-max",
+    ),
     (&["lac.alpha3=-1"], "lac.alpha3 = -1.0", "must be 0 or above"),
     (&["lac.lambda_init=0"], "lac.lambda_init = 0.0", "must be in (0, 1]"),
     (&["lac.lr_lambda=0"], "lac.lr_lambda = 0.0", "must be above 0"),
@@ -239,6 +249,11 @@ const BAD_ALGORITHMS: &[Refusal] = &[
         &["learner.algorithm=bcq", "offline.dataset=d", "cluster.layer_norm=true"],
         "cluster.layer_norm = true",
         "must be false",
+    ),
+    (
+        &["learner.algorithm=bcq", "offline.dataset=d", "learner.critic_action_units=env"],
+        "learner.critic_action_units = \"env\"",
+        "must be normalised where learner.algorithm is bcq",
     ),
     (
         &["learner.algorithm=bcq", "offline.dataset=d", "cluster.mean_bound=1"],
@@ -292,12 +307,12 @@ const BAD_RATES: &[Refusal] = &[
     (
         &["learner.checkpoint_contents=[]"],
         "learner.checkpoint_contents = []",
-        "must name at least one of all, params",
+        "must be all, or words from actor_network_params",
     ),
     (
         &["learner.checkpoint_contents=[\"buffer\"]"],
         "learner.checkpoint_contents = [\"buffer\"]",
-        "must name at least one of all, params",
+        "must be all, or words from actor_network_params",
     ),
 ];
 

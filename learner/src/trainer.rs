@@ -284,7 +284,7 @@ pub struct Batch<'a> {
     pub next_state: &'a [f32],
     /// (B, T), 1 for steps that happened, 0 for padding after an episode's end; empty for T = 1
     pub valid: &'a [f32],
-    /// (B), sum of costs over a finite horizon, where `cluster.cost_horizon` is set; empty otherwise
+    /// (B, T), each step's sum of rewards over a finite horizon, where `cluster.cost_horizon` is set; empty otherwise
     pub horizon_cost: &'a [f32],
     /// (B), importance weights, the largest 1
     pub weight: &'a [f32],

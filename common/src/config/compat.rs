@@ -2,7 +2,8 @@
 
 use super::validate::{Rule, expect};
 use super::{
-    ActionUnits, Algorithm, BackendKind, Config, ConfigError, Exploration, Network, Resolved, Sigma,
+    ActionUnits, Algorithm, BackendKind, Config, ConfigError, Cost, Exploration, Network, Resolved,
+    Sigma,
 };
 use crate::limits;
 use crate::policy::arch::ArchError;
@@ -134,6 +135,7 @@ fn algorithm(c: &Config) -> Vec<Rule> {
     let plain = |network| network == Network::Mlp;
     let (policy, critic) = (c.cluster.network, c.learner.critic_network);
     let mlp = expect("must be mlp where learner.algorithm is bcq");
+    let below_max = c.lac.cost == Cost::BelowMax;
     vec![
         (
             is == lac || c.learner.critics == 2,
@@ -144,6 +146,16 @@ fn algorithm(c: &Config) -> Vec<Rule> {
             is == lac || c.cluster.cost_horizon == 0,
             "cluster.cost_horizon",
             expect("must be 0: only learner.algorithm = lac sums costs"),
+        ),
+        (
+            is != lac || !below_max || c.cluster.n_step == 1,
+            "cluster.n_step",
+            expect("must be 1 where lac.cost is below-max: a sum of rewards does not tell each"),
+        ),
+        (
+            is != lac || !below_max || c.cluster.cost_horizon == 0,
+            "cluster.cost_horizon",
+            expect("must be 0 where lac.cost is below-max: a sum of rewards does not tell each"),
         ),
         (
             is != lac || plain(critic),
@@ -161,6 +173,13 @@ fn algorithm(c: &Config) -> Vec<Rule> {
             is != bcq || !c.cluster.layer_norm,
             "cluster.layer_norm",
             expect("must be false where learner.algorithm is bcq"),
+        ),
+        (
+            is != bcq || c.learner.critic_action_units == ActionUnits::Normalised,
+            "learner.critic_action_units",
+            expect(
+                "must be normalised where learner.algorithm is bcq: actors choose by its critic",
+            ),
         ),
         (
             is != bcq || c.cluster.mean_bound == 0.0,
