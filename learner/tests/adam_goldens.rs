@@ -1,0 +1,75 @@
+//! Adam's step against recorded ones, every file of the kind, with gradients as small as epsilon: it stands outside the
+//! root, and both moments are corrected for their start at zero.
+
+#![expect(clippy::unwrap_used, reason = "a golden file that does not read is a failed test")]
+
+#[expect(dead_code, reason = "the native backend keeps its loops to itself; only Adam is run here")]
+#[path = "../src/native/elementwise.rs"]
+mod elementwise;
+mod golden;
+
+use elementwise::AdamStep;
+use golden::{assert_near, floats, numbers, of_kind};
+use learner::trainer::Group;
+use serde_json::Value;
+
+/// Runs every case with `step(group, gradient, lr, eps, t)` and compares after each step.
+fn follow(mut step: impl FnMut(&mut Group, &[f32], f32, f32, u64)) {
+    for (name, file) in of_kind("adam_eps") {
+        let tolerance = |key: &str| file["tolerance"][key].as_f64().unwrap();
+        let cases = file["inputs"]["cases"].as_array().unwrap();
+        assert!(!cases.is_empty());
+        for (i, (case, expected)) in
+            cases.iter().zip(file["outputs"]["cases"].as_array().unwrap()).enumerate()
+        {
+            let [lr, eps] = ["lr", "eps"].map(|key| floats(&case[key])[0]);
+            let params = floats(&case["p0"]);
+            let zeros = vec![0.0; params.len()];
+            let mut group = Group { params, adam_m: zeros.clone(), adam_v: zeros };
+            let (gradients, after) = (list(&case["grads"]), list(&expected["after"]));
+            assert_eq!(gradients.len(), after.len(), "{name} case {i}");
+            assert_eq!(expected["count"], gradients.len(), "{name} case {i}");
+            for (t, (gradient, after)) in (1..).zip(gradients.iter().zip(after)) {
+                step(&mut group, &floats(gradient), lr, eps, t);
+                let told = format!("{name} case {i} step {t}");
+                assert_near(&told, &group.params, &numbers(after), tolerance("params"));
+            }
+            for (key, ours) in [("mu", &group.adam_m), ("nu", &group.adam_v)] {
+                let told = format!("{name} case {i} {key}");
+                assert_near(&told, ours, &numbers(&expected[key]), tolerance("moments"));
+            }
+        }
+    }
+}
+
+fn list(value: &Value) -> &Vec<Value> {
+    value.as_array().unwrap()
+}
+
+#[test]
+fn the_native_backend_steps_like_the_recorded_adam() {
+    follow(|group, gradient, lr, eps, t| {
+        let Group { params, adam_m, adam_v } = group;
+        elementwise::adam(params, adam_m, adam_v, gradient, AdamStep::new(lr, eps, t));
+    });
+}
+
+#[cfg(feature = "torch")]
+#[test]
+fn the_autograd_backend_steps_like_the_recorded_adam() {
+    use common::policy::layout::TensorLayout;
+    use learner::torch::graph::params::{Adam, Params};
+    use tch::{Device, Kind, Tensor};
+
+    follow(|group, gradient, lr, eps, step| {
+        let mut layout = TensorLayout::default();
+        layout.push("p", &[gradient.len()]);
+        let params = Params::new(&layout, 1, (Kind::Float, Device::Cpu));
+        params.load(group);
+        // A loss whose gradient is the given one.
+        let loss = (params.trained()[0].get("p") * Tensor::from_slice(gradient)).sum(Kind::Float);
+        let (lr, eps) = (f64::from(lr), f64::from(eps));
+        params.descend(&loss, &Adam { lr, betas: (0.9, 0.999), eps, step });
+        *group = params.save();
+    });
+}
