@@ -22,13 +22,10 @@ pub struct Evaluation {
     pub std: f64,
     /// Half width of the 95% confidence interval of the mean (Student's t); 0 for one episode.
     pub ci95: f64,
-    /// Each episode step by step, where that was asked for; else empty.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub trajectories: Vec<Trajectory>,
 }
 
 /// One episode step by step: O numbers per observation, W per action ([`common::spec::EnvSpec::action_width`]).
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Trajectory {
     /// (steps, O), before each action
     pub obs: Vec<f32>,
@@ -57,7 +54,7 @@ pub fn evaluate(
     run(env.as_mut(), policy, version, episodes, seeds, None)
 }
 
-/// As [`evaluate`], with the trajectories of all episodes.
+/// As [`evaluate`], with every episode step by step.
 ///
 /// # Errors
 /// As there.
@@ -68,10 +65,10 @@ pub fn evaluate_recorded(
     version: PolicyVersion,
     episodes: usize,
     seeds: &SeedTree,
-) -> Result<Evaluation, EnvError> {
+) -> Result<(Evaluation, Vec<Trajectory>), EnvError> {
     let (mut env, mut recorded) = (env::make(env, params)?, Vec::with_capacity(episodes));
     let evaluation = run(env.as_mut(), policy, version, episodes, seeds, Some(&mut recorded))?;
-    Ok(Evaluation { trajectories: recorded, ..evaluation })
+    Ok((evaluation, recorded))
 }
 
 fn run(
@@ -145,7 +142,7 @@ fn summarise(version: PolicyVersion, returns: Vec<f64>, lengths: Vec<u64>) -> Ev
         std = (returns.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
         ci95 = student_t_975(returns.len() - 1) * std / n.sqrt();
     }
-    Evaluation { version, returns, lengths, mean, std, ci95, trajectories: Vec::new() }
+    Evaluation { version, returns, lengths, mean, std, ci95 }
 }
 
 /// The 97.5% quantile of Student's t. Exact to the digits given up to 30 degrees of freedom, then by the expansion in
@@ -204,12 +201,11 @@ mod tests {
         let body = Body::Lstm { layers: 1, hidden: 4 };
         let mut policy = zero_policy(body, Head::Categorical, (4, 2));
         let (seeds, version) = (SeedTree::new(4), PolicyVersion(0));
-        let mut evaluation =
+        let (evaluation, trajectories) =
             evaluate_recorded("CartPole-v1", &Params::new(), &mut policy, version, 3, &seeds)
                 .unwrap();
         let plain =
             evaluate("CartPole-v1", &Params::new(), &mut policy, version, 3, &seeds).unwrap();
-        let trajectories = std::mem::take(&mut evaluation.trajectories);
         assert_eq!(evaluation, plain);
         assert_eq!(trajectories.len(), 3);
         for (trajectory, length) in trajectories.iter().zip(&evaluation.lengths) {

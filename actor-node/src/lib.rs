@@ -8,7 +8,7 @@
 //! - [`rows`]: steps into replay rows: [`n_step`] transitions or [`windows`] of steps, with costs summed over a horizon.
 //! - [`actor`]: the loop.
 //! - [`recording`]: its rows, also to disk.
-//! - [`evaluation`]: deterministic episodes.
+//! - [`evaluation`]: deterministic episodes; [`trajectories`]: step by step, to disk.
 //!
 //! Talking to the others:
 //! - [`policy_feed`] and [`policy_cache`]: the newest weights.
@@ -30,6 +30,7 @@ pub mod recording;
 pub mod rows;
 pub mod service;
 pub mod spool;
+pub mod trajectories;
 pub mod uploader;
 pub mod watched;
 pub mod windows;

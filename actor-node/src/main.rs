@@ -7,6 +7,7 @@ use common::config::Resolved;
 use common::process::{self, Args, Process};
 use common::transport::Endpoint;
 use common::transport::zmq::ZmqTransport;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing::info;
 
@@ -19,19 +20,22 @@ struct Cli {
     /// Evaluate the newest policy deterministically instead of acting.
     #[arg(long)]
     evaluate: bool,
+    /// Where the evaluator writes trajectories (run.track_trajectories); the learner's, say.
+    #[arg(long, value_name = "DIR", requires = "evaluate")]
+    run_dir: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    process::run("actor-node", &cli.args, |process| serve(process, cli.evaluate))
+    process::run("actor-node", &cli.args, |process| serve(process, cli.evaluate, cli.run_dir))
 }
 
-async fn serve(process: Process, evaluates: bool) -> anyhow::Result<()> {
+async fn serve(process: Process, evaluates: bool, run_dir: Option<PathBuf>) -> anyhow::Result<()> {
     let peers = peers(&process.resolved)?;
     let transport = ZmqTransport::new(process.seeds.role("transport"));
     let id = process.resolved.config.actor.id;
     if evaluates {
-        let evaluator = Evaluator::new(process, Params::new())?;
+        let evaluator = Evaluator::new(process, Params::new(), run_dir.as_deref())?;
         let report = |evaluation: &actor_node::evaluation::Evaluation| {
             let actor_node::evaluation::Evaluation { version, mean, ci95, returns, .. } =
                 evaluation;

@@ -2,7 +2,7 @@
 
 use crate::actor::{Actor, ActorError, Counters, Habits};
 use crate::env::{EnvError, Params};
-use crate::evaluation::{Evaluation, evaluate, evaluate_recorded};
+use crate::evaluation::{Evaluation, evaluate};
 use crate::exploration::Exploration;
 use crate::metrics::{ActorMetrics, EvaluatorMetrics, FeedMetrics, UploadMetrics};
 use crate::policy_cache::PolicyCache;
@@ -10,6 +10,7 @@ use crate::policy_feed::PolicyFeed;
 use crate::recording::Recorder;
 use crate::rows::Assembler;
 use crate::spool::Spool;
+use crate::trajectories::TrajectoryLog;
 use crate::uploader::{Identity, Uploader};
 use crate::watched::{LaneGroup, Recipe};
 use common::config::{Config, ConfigError};
@@ -25,6 +26,7 @@ use common::spec::EnvSpec;
 use common::telemetry::metrics::MetricsError;
 use common::transport::{Endpoint, Transport, TransportError};
 use common::wire::link::{Link, Rejected};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -60,6 +62,9 @@ pub enum NodeError {
     /// Rows cannot be recorded where the settings say.
     #[error("actor.record: {0}")]
     Recording(#[from] RecordingError),
+    /// Trajectories cannot be written to the run directory.
+    #[error("run.track_trajectories: {0}")]
+    Trajectories(#[source] std::io::Error),
     /// The operating system gives no thread.
     #[error("start the actor's thread: {0}")]
     Thread(std::io::Error),
@@ -290,21 +295,38 @@ pub struct Evaluator {
     process: Process,
     arch: PolicyArch,
     params: Params,
+    /// None where nobody asked for trajectories.
+    trajectories: Option<TrajectoryLog>,
 }
 
 impl Evaluator {
-    /// An evaluator of the run's environment.
+    /// An evaluator of the run's environment. Where `run.track_trajectories` says so it writes every episode to the run
+    /// directory.
     ///
     /// # Errors
-    /// The settings do not say what shapes it has.
-    pub fn new(process: Process, params: Params) -> Result<Self, NodeError> {
+    /// The settings do not say what shapes the environment has; trajectories are asked for and there is no run directory,
+    /// or it cannot be written.
+    pub fn new(
+        process: Process,
+        params: Params,
+        run_dir: Option<&Path>,
+    ) -> Result<Self, NodeError> {
         let spec = process.resolved.env_spec()?;
-        let arch = process.resolved.config.policy_arch(&spec);
-        Ok(Self { process, arch, params })
+        let config = &process.resolved.config;
+        let arch = config.policy_arch(&spec);
+        let trajectories = match run_dir {
+            _ if !config.run.track_trajectories => None,
+            Some(dir) => Some(TrajectoryLog::open(dir, "eval").map_err(NodeError::Trajectories)?),
+            None => {
+                let expected = "needs a run directory: give the evaluator --run-dir";
+                return Err(process.resolved.invalid("run.track_trajectories", expected).into());
+            }
+        };
+        Ok(Self { process, arch, params, trajectories })
     }
 
-    /// Evaluates each newer policy, at most once per `evaluator.interval`, and hands the result to `report`, with the
-    /// episodes step by step where `run.track_trajectories` says so, until the process is asked to stop.
+    /// Evaluates each newer policy, at most once per `evaluator.interval`, and hands the result to `report`, until the
+    /// process is asked to stop.
     ///
     /// # Errors
     /// The environment fails.
@@ -314,7 +336,7 @@ impl Evaluator {
         peers: &Peers,
         mut report: impl FnMut(&Evaluation),
     ) -> Result<(), NodeError> {
-        let Self { process, arch, params } = self;
+        let Self { process, arch, params, mut trajectories } = self;
         let config = &process.resolved.config;
         let cache = Arc::new(PolicyCache::new());
         let feed = start_feed(&process, transport, peers, &cache, &arch, "evaluator")?;
@@ -334,15 +356,22 @@ impl Evaluator {
             };
             let (env, episodes) = (config.cluster.env.clone(), config.evaluator.episodes);
             let (params, arch, seeds) = (params.clone(), arch.clone(), seeds.index(round));
-            let tracks = config.run.track_trajectories;
+            let mut log = trajectories.take();
             let evaluating = tokio::task::spawn_blocking(move || {
                 let mut net = PolicyNet::new(&arch)?;
                 net.set_weights(&cached.snapshot.weights)?;
                 let version = cached.snapshot.version;
-                let evaluate = if tracks { evaluate_recorded } else { evaluate };
-                Ok::<_, NodeError>(evaluate(&env, &params, &mut net, version, episodes, &seeds)?)
+                let evaluation = match &mut log {
+                    None => evaluate(&env, &params, &mut net, version, episodes, &seeds)?,
+                    Some(log) => {
+                        log.evaluate(&env, &params, &mut net, version, episodes, &seeds)?
+                    }
+                };
+                Ok::<_, NodeError>((evaluation, log))
             });
-            let evaluation = evaluating.await.map_err(|_| NodeError::Panicked("evaluation"))??;
+            let evaluation;
+            (evaluation, trajectories) =
+                evaluating.await.map_err(|_| NodeError::Panicked("evaluation"))??;
             (evaluated, round) = (Some(evaluation.version), round + 1);
             metrics.episode_return.set(evaluation.mean);
             #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]

@@ -5,8 +5,10 @@ use crate::report;
 use crate::run_dir::RunDir;
 use actor_node::env::Params;
 use actor_node::evaluation::{Evaluation, evaluate};
+use actor_node::trajectories::TrajectoryLog;
 use anyhow::bail;
 use common::config::Resolved;
+use common::ids::PolicyVersion;
 use common::policy::infer::PolicyNet;
 use common::policy::snapshot::PolicySnapshot;
 use common::process::Process;
@@ -31,8 +33,15 @@ pub fn finish(
 ) -> anyhow::Result<()> {
     let config = &process.resolved.config;
     let seeds = process.seeds.role("final evaluation");
-    let evaluation =
-        policy_evaluation(&process.resolved, path, config.evaluator.final_episodes, &seeds)?;
+    let (episodes, resolved) = (config.evaluator.final_episodes, &process.resolved);
+    let evaluation = if config.run.track_trajectories {
+        let mut trajectories = TrajectoryLog::open(run.path(), "final")?;
+        let (mut policy, version) = load_policy(path)?;
+        let env = &config.cluster.env;
+        trajectories.evaluate(env, &Params::new(), &mut policy, version, episodes, &seeds)?
+    } else {
+        policy_evaluation(resolved, path, episodes, &seeds)?
+    };
     let snapshot =
         crate::progress::Snapshot { updates: checkpoint.state.updates, ..Default::default() };
     log.record("final", &crate::train::evaluation_record(&evaluation, &snapshot)[1..]);
@@ -60,11 +69,17 @@ pub fn policy_evaluation(
     episodes: usize,
     seeds: &SeedTree,
 ) -> anyhow::Result<Evaluation> {
+    let (mut policy, version) = load_policy(checkpoint)?;
+    let env = &resolved.config.cluster.env;
+    Ok(evaluate(env, &Params::new(), &mut policy, version, episodes, seeds)?)
+}
+
+/// The policy of a checkpoint, and its version.
+fn load_policy(checkpoint: &Path) -> anyhow::Result<(PolicyNet, PolicyVersion)> {
     let (snapshot, arch) = PolicySnapshot::load(&checkpoint.join(POLICY))?;
     let mut policy = PolicyNet::new(&arch)?;
     policy.set_weights(&snapshot.weights)?;
-    let env = &resolved.config.cluster.env;
-    Ok(evaluate(env, &Params::new(), &mut policy, snapshot.version, episodes, seeds)?)
+    Ok((policy, snapshot.version))
 }
 
 /// The newest checkpoint of a run.

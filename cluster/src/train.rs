@@ -156,8 +156,8 @@ impl System {
             actors.spawn(async move { Ok(node.run(&*over, &peers, Duration::ZERO).await?) });
         }
         let evaluation = Arc::new(Mutex::new(None));
-        let (newest, evaluator) =
-            (Arc::clone(&evaluation), Evaluator::new(process.clone(), Params::new())?);
+        let evaluator = Evaluator::new(process.clone(), Params::new(), Some(run.path()))?;
+        let newest = Arc::clone(&evaluation);
         let evaluator = tokio::spawn(async move {
             let report = |evaluation: &Evaluation| {
                 *newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(evaluation.clone());

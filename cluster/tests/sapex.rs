@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+use actor_node::trajectories::TRAJECTORIES;
 use common::policy::snapshot::PolicySnapshot;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -139,6 +140,43 @@ fn lockstep_gives_the_same_run_twice_and_another_from_another_seed() {
     let first = run("first", "5");
     assert_eq!(first, run("second", "5"));
     assert_ne!(first.0, run("third", "6").0);
+}
+
+#[test]
+fn tracked_trajectories_are_those_of_the_evaluations() {
+    let dir = tempfile::tempdir().unwrap();
+    let tracked = |name: &str, more: &[&str]| {
+        let run = dir.path().join(name);
+        let set = ["run.track_trajectories=true", "evaluator.interval=20ms", "run.env_steps=600"];
+        let set = set.map(|it| ["--set", it]).concat();
+        let output = small(&run, &[&set[..], more].concat());
+        assert!(output.status.success(), "{}", text(&output));
+        run
+    };
+    for run in [tracked("free", &[]), tracked("lockstep", &["--lockstep"])] {
+        let text = std::fs::read_to_string(run.join(TRAJECTORIES)).unwrap();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let records = learner::run_log::read(&run).unwrap();
+        for record in records.iter().filter(|it| it["kind"] == "eval" || it["kind"] == "final") {
+            let of_record = |line: &&serde_json::Value| {
+                line["kind"] == record["kind"]
+                    && (record["kind"] == "final"
+                        || line["version"].as_f64() == record["version"].as_f64())
+            };
+            let returns: Vec<f64> = lines
+                .iter()
+                .filter(of_record)
+                .map(|line| {
+                    line["reward"].as_array().unwrap().iter().filter_map(|r| r.as_f64()).sum()
+                })
+                .collect();
+            let mean = returns.iter().sum::<f64>() / returns.len() as f64;
+            let logged = record["return_mean"].as_f64().unwrap();
+            assert!((mean - logged).abs() < 1e-6, "{record:?}: {returns:?}");
+        }
+        assert!(lines.iter().any(|line| line["kind"] == "final"), "{}", run.display());
+    }
 }
 
 #[test]
