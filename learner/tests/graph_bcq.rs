@@ -247,10 +247,19 @@ fn drawn(bound: f32, obs_clip: Option<f32>) -> TrainerConfig {
 
 #[test]
 fn the_published_policy_acts_as_the_trained_networks() {
-    for (bound, obs_clip) in [(1.0, None), (1.0, Some(1.5)), (2.0, None)] {
+    let [plain, saturated] = [false, true];
+    for (bound, obs_clip, draws) in
+        [(1.0, None, plain), (1.0, Some(1.5), plain), (2.0, None, plain), (1.0, None, saturated)]
+    {
         let config = drawn(bound, obs_clip);
         let rng = &mut Pcg64::seed_from_u64(SEED);
-        let start = train_state(&config, rng);
+        let mut start = train_state(&config, rng);
+        if draws == saturated {
+            // What is drawn lies at the bound, and what moves it moves it outwards.
+            let (decoder, moves) = (config.vae_layout(), config.actor_layout());
+            start.vae.params[decoder.entry("decoder.1.bias").unwrap().range()].fill(5.0);
+            start.actor.params[moves.entry("perturbation.2.bias").unwrap().range()].fill(2.0);
+        }
         let mut trainer = graph(&config, &start, "cpu");
         for _ in 0..3 {
             Step::draw(&config, trainer.noise_sizes(), rng).take(&mut trainer);
@@ -265,7 +274,8 @@ fn the_published_policy_acts_as_the_trained_networks() {
         let mut acting = PolicyNet::new(&config.policy).unwrap();
         acting.set_weights(&weights).unwrap();
         acting.sample(&obs, &mut [], &noise, &mut action);
-        let what = format!("bound {bound}, clip {obs_clip:?}, seed {SEED}");
+        let what = format!("bound {bound}, clip {obs_clip:?}, saturated {draws}, seed {SEED}");
+        assert_eq!(action.iter().all(|action| *action == bound), draws, "{what}");
         assert_near(&what, &action, &torch_acts(&config, &state, (&obs, &noise), samples), 1e-5);
     }
 }
@@ -298,6 +308,21 @@ fn torch_acts(
     );
     let best = q.argmax(1, true).unsqueeze(-1).expand([-1, -1, i64::try_from(ACT).unwrap()], false);
     values(&action.gather(1, &best, false))
+}
+
+#[test]
+fn the_spread_of_a_latent_stays_within_its_bounds() {
+    let config = drawn(1.0, None);
+    let model = Model::new(&config, (F32, Device::Cpu));
+    let w = &model.vae.values().networks()[0];
+    let Algorithm::Bcq(Bcq { vae_hidden, .. }) = &config.algorithm else { unreachable!("it is") };
+    let vae = Vae::of(&config.policy, vae_hidden).unwrap();
+    let zeros = |width: usize| graph_support::zeros(1, width);
+    for (raw, expected) in [(-100.0, -4.0), (100.0, 15.0), (0.5, 0.5)] {
+        let _filled = w.get("log_std.bias").shallow_clone().fill_(raw);
+        let spread = vae.encode(w, &zeros(OBS), &zeros(ACT)).log_std;
+        assert_eq!(values(&spread), [expected; LATENT]);
+    }
 }
 
 #[test]
