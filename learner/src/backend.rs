@@ -46,12 +46,13 @@ pub fn trainer_config(config: &Config, spec: &EnvSpec) -> TrainerConfig {
         Algorithm::Lac(_) => CriticKind::Lyapunov,
         Algorithm::Sac | Algorithm::Bcq(_) => CriticKind::Q,
     };
+    let join = learner.critic_join;
     let body =
         config.body(learner.critic_network, &learner.critic_hidden, learner.critic_neurons, spec);
     TrainerConfig {
         algorithm,
         policy: config.policy_arch(spec),
-        critic: CriticArch { obs_dim: spec.obs_dim, act_dim: spec.act_dim, body, kind },
+        critic: CriticArch { obs_dim: spec.obs_dim, act_dim: spec.act_dim, body, kind, join },
         critics: learner.critics,
         critic_reduce: learner.critic_reduce,
         init: learner.init,

@@ -1,5 +1,6 @@
 //! [`CriticArch`]: what a critic looks like and how its weights are laid out.
 
+pub use common::config::Join;
 use common::policy::arch::{Activation, Body, Mlp};
 use common::policy::body::push_linear;
 use common::policy::layout::TensorLayout;
@@ -28,13 +29,15 @@ pub struct CriticArch {
     pub body: Body,
     /// What it says.
     pub kind: CriticKind,
+    /// What lies between an action that joins late and the value.
+    pub join: Join,
 }
 
 impl CriticArch {
     /// A scalar Q on a perceptron.
     pub fn mlp(obs_dim: usize, act_dim: usize, hidden: &[usize], activation: Activation) -> Self {
         let body = Body::Mlp(Mlp { hidden: hidden.to_vec(), activation, layer_norm: false });
-        Self { obs_dim, act_dim, body, kind: CriticKind::Q }
+        Self { obs_dim, act_dim, body, kind: CriticKind::Q, join: Join::Hidden }
     }
 
     /// The perceptron, where the critic is one without layer normalisation.
@@ -49,6 +52,11 @@ impl CriticArch {
     /// sequences.
     pub fn action_joins_late(&self) -> bool {
         self.kind == CriticKind::Q && matches!(self.body, Body::Cnn { .. } | Body::Lstm { .. })
+    }
+
+    /// Whether there is a layer `join`.
+    pub fn has_join(&self) -> bool {
+        self.action_joins_late() && self.join == Join::Hidden
     }
 
     /// Numbers that enter the body: observation, and action unless it joins late or is discrete.
@@ -67,7 +75,8 @@ impl CriticArch {
 
     /// Tensors in checkpoint order. A perceptron's are `layers.{i}.{weight,bias}`, the output layer the last of them
     /// (none for [`CriticKind::Lyapunov`]), with layer norm also `layers.{i}.norm.{weight,bias}`. Others have their
-    /// body's ([`Body::push_tensors`]), then, unless the body is its own head, `q.{weight,bias}`; then the buffers.
+    /// body's ([`Body::push_tensors`]), then, unless the body is its own head, `join.{weight,bias}` (as wide as the features)
+    /// where [`Join::Hidden`] has something to join, and `q.{weight,bias}`; then the buffers.
     pub fn tensor_layout(&self) -> TensorLayout {
         let mut layout = TensorLayout::default();
         if let Body::Mlp(mlp) = &self.body {
@@ -93,7 +102,12 @@ impl CriticArch {
         let features = self.body.push_tensors(&mut layout, self.inputs(), self.outputs());
         if !self.body.is_its_own_head() {
             let action = if self.action_joins_late() { self.act_dim } else { 0 };
-            push_linear(&mut layout, "q", self.outputs(), features + action);
+            let mut width = features + action;
+            if self.has_join() {
+                push_linear(&mut layout, "join", features, width);
+                width = features;
+            }
+            push_linear(&mut layout, "q", self.outputs(), width);
         }
         self.body.push_buffers(&mut layout, self.inputs(), self.outputs());
         layout

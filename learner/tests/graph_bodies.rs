@@ -15,7 +15,7 @@ use graph_support::{
     F32, assert_complete, assert_gradients, assert_tensor, leaves, list, network, rename, size,
     tensor, tolerance, zeros,
 };
-use learner::critic::{CriticArch, CriticKind};
+use learner::critic::{CriticArch, CriticKind, Join};
 use learner::torch::graph::params::{Adam, Params};
 use learner::torch::graph::policy::{Squash, gaussian, sample};
 use learner::torch::graph::{critic, net, policy};
@@ -185,7 +185,8 @@ fn wired_critics_are_the_originals() {
         ] {
             let what = format!("{name}, {role}");
             let act_dim = actions[usize::from(kind == CriticKind::VectorQ)];
-            let arch = CriticArch { obs_dim, act_dim, body: body.clone(), kind };
+            let arch =
+                CriticArch { obs_dim, act_dim, body: body.clone(), kind, join: Join::Hidden };
             let leaves = leaves(&file["params"], &format!("{role}."), &rename, F32);
             assert_complete(&what, &leaves, &arch.tensor_layout());
             let w = network(&leaves);

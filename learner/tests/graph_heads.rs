@@ -13,7 +13,7 @@ use graph_support::{
     F32, Names, POLICY, activation, assert_complete, assert_gradients, assert_tensor, leaves, list,
     network, ours, rename, size, sizes, tensor, tolerance, values, zeros,
 };
-use learner::critic::{CriticArch, CriticKind};
+use learner::critic::{CriticArch, CriticKind, Join};
 use learner::torch::graph::params::Weights;
 use learner::torch::graph::policy::{Gaussian, Squash, gaussian, sample};
 use learner::torch::graph::{critic, net, policy};
@@ -218,6 +218,7 @@ fn a_recurrent_critic_is_the_original_with_gradients_through_the_window() {
             act_dim: size(&config["act_dim"]),
             body: Body::Lstm { layers, hidden },
             kind: CriticKind::Q,
+            join: Join::Linear,
         };
         let renamed = |golden: &str| ours(golden, Names { trunk: "layers", last: "q" });
         let leaves = leaves(&file["params"], "", &renamed, F32);

@@ -14,7 +14,7 @@ mod update;
 use common::policy::arch::{Body, Head, LogStd, PolicyArch};
 use golden::{floats, numbers, of_kind};
 use graph_support::{activation, size, sizes};
-use learner::critic::{CriticArch, CriticKind};
+use learner::critic::{CriticArch, CriticKind, Join};
 use learner::trainer::{
     ActionUnits, Algorithm, AlphaLoss, DiscreteLoss, PriorityRule, StoredState, TanhCorrection,
     TrainerConfig,
@@ -233,7 +233,7 @@ fn wired(given: &Value, head: Head, kind: CriticKind) -> TrainerConfig {
     let body = Body::Ncp { neurons: size(&given["critic_neurons"]), wiring_seed: 0 };
     TrainerConfig {
         policy,
-        critic: CriticArch { obs_dim, act_dim, body, kind },
+        critic: CriticArch { obs_dim, act_dim, body, kind, join: Join::Hidden },
         lr_actor: number("lr_actor"),
         lr_critic: number("lr_critic"),
         lr_alpha: number("lr_alpha"),

@@ -48,6 +48,16 @@ pub enum Network {
     WiredCfc,
 }
 
+/// What lies between the features of a critic on images or sequences, with the action beside them, and its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Join {
+    /// A layer with ReLU, as wide as the features.
+    Hidden,
+    /// Nothing: the value is linear in the action, and the best action the same everywhere (SEED-SPEC §5.6).
+    Linear,
+}
+
 /// Where the Gaussian's spread comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -34,8 +34,10 @@ use std::time::Duration;
 pub const DEFAULT_TOML: &str = include_str!("../../../config/default.toml");
 
 /// Settings that suit one environment, between the default and the user's file: (environment, TOML).
-pub(crate) const TUNED: &[(&str, &str)] =
-    &[("Pendulum-v1", include_str!("../../../config/tuned/Pendulum-v1.toml"))];
+pub(crate) const TUNED: &[(&str, &str)] = &[
+    ("CartPole-v1", include_str!("../../../config/tuned/CartPole-v1.toml")),
+    ("Pendulum-v1", include_str!("../../../config/tuned/Pendulum-v1.toml")),
+];
 
 /// All settings of all processes. Keys are documented in `config/default.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -197,6 +199,7 @@ pub struct Learner {
     pub critic_network: Network,
     pub critic_hidden: Vec<usize>,
     pub critic_neurons: usize,
+    pub critic_join: Join,
     pub init: Init,
     pub lr_actor: f32,
     pub lr_critic: f32,

@@ -2,7 +2,6 @@
 
 use common::policy::arch::{Activation, Body, Head, Mlp, PolicyArch};
 use common::policy::layout::TensorLayout;
-use learner::critic::{CriticArch, CriticKind};
 use learner::init::group;
 use learner::torch::GraphTrainer;
 use learner::trainer::{Batch, Noise, TargetActor, TrainState, Trainer, TrainerConfig};
@@ -30,7 +29,7 @@ pub(crate) fn config(body: Body, critic: Body) -> TrainerConfig {
     let plain = PolicyArch::mlp_gaussian((OBS, ACT), &[8], Activation::Relu, (-5.0, 2.0));
     let mut config = TrainerConfig::sac(plain, &[8], BATCH);
     config.policy.body = body;
-    config.critic = CriticArch { obs_dim: OBS, act_dim: ACT, body: critic, kind: CriticKind::Q };
+    config.critic.body = critic;
     config
 }
 

@@ -58,6 +58,8 @@ pub fn values(
         } else {
             let late = arch.action_joins_late();
             let joined = if late { Tensor::cat(&[&features, action], -1) } else { features };
+            let joined =
+                if arch.has_join() { net::linear(w, "join", &joined).relu() } else { joined };
             net::linear(w, "q", &joined)
         }
     };
