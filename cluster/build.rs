@@ -1,10 +1,13 @@
-//! With libtorch below: links `sapex` the way the learner's own binaries are linked (learner/build.rs says why).
+//! With libtorch or MuJoCo below: links `sapex` the way the binaries of the learner and of actors are linked (their
+//! build.rs say why).
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    for arg in std::env::var("DEP_LEARNER_LINK_ARGS").unwrap_or_default().split(' ') {
-        if !arg.is_empty() {
-            println!("cargo::rustc-link-arg={arg}");
+    for below in ["DEP_LEARNER_LINK_ARGS", "DEP_ACTOR_NODE_LINK_ARGS"] {
+        for arg in std::env::var(below).unwrap_or_default().split(' ') {
+            if !arg.is_empty() {
+                println!("cargo::rustc-link-arg={arg}");
+            }
         }
     }
 }

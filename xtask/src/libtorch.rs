@@ -11,23 +11,15 @@
 //!
 //! A folder is built beside its final name and renamed, so one that exists is complete.
 
-use anyhow::{Context as _, Result, bail, ensure};
+use crate::wheels::{download, python_with_pip, remove_if_present, say, unpack, wheels_in};
+use anyhow::{Result, ensure};
 use fs_err as fs;
 use std::env::consts::{ARCH, OS};
-use std::ffi::OsStr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 /// What `tch` is pinned to.
 const TORCH_VERSION: &str = "2.11.0";
-
-/// Unpacks the members of a wheel (argument 1) that begin with one of the prefixes (3..) into a folder (2).
-const UNPACK: &str = "
-import sys, zipfile
-wheel = zipfile.ZipFile(sys.argv[1])
-wheel.extractall(sys.argv[2], [n for n in wheel.namelist() if n.startswith(tuple(sys.argv[3:]))])
-";
 
 /// Which libtorch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +128,7 @@ fn assemble(partial: &Path, build: Build) -> Result<()> {
     // The folder hides itself from git under whatever name it is found.
     fs::write(partial.join(".gitignore"), "*\n")?;
 
-    let python = python_with_pip(partial)?;
+    let python = python_with_pip(partial, "set LIBTORCH")?;
     let torch = format!("torch=={TORCH_VERSION}");
     download(&python, &wheels, &["--no-deps", &torch])?;
     let info = format!("torch-{TORCH_VERSION}.dist-info/METADATA");
@@ -180,77 +172,6 @@ fn lay_out_cpu(partial: &Path) -> Result<()> {
     fs::write(lib.join("libtorch.so"), "INPUT(-ltorch_cpu)\n")?;
     remove_if_present(&partial.join("torch"))?;
     remove_if_present(&partial.join("nvidia"))
-}
-
-/// A Python that has pip: the system's, or that of a virtual environment made for the purpose.
-fn python_with_pip(partial: &Path) -> Result<PathBuf> {
-    let system = PathBuf::from("python3");
-    let probe = |python: &Path| quiet(Command::new(python).args(["-m", "pip", "--version"]));
-    if probe(&system)
-        .context("cannot run python3: install Python 3.10 or newer, or set LIBTORCH")?
-    {
-        return Ok(system);
-    }
-    let venv = partial.join("venv");
-    let python = venv.join("bin/python3");
-    if quiet(Command::new(&system).args(["-m", "venv"]).arg(&venv))? && probe(&python)? {
-        return Ok(python);
-    }
-    bail!("python3 has neither pip nor venv: install python3-pip or python3-venv, or set LIBTORCH")
-}
-
-/// Runs a command for its exit status only.
-fn quiet(command: &mut Command) -> std::io::Result<bool> {
-    Ok(command.stdout(Stdio::null()).stderr(Stdio::null()).status()?.success())
-}
-
-/// `pip download` into `wheels`, its progress shown; wheels only, because nothing here may run a stranger's setup.py.
-fn download<S: AsRef<OsStr>>(python: &Path, wheels: &Path, what: &[S]) -> Result<()> {
-    let mut command = Command::new(python);
-    command.args(["-m", "pip", "download", "--only-binary=:all:", "--dest"]).arg(wheels).args(what);
-    run(&mut command)
-        .context("pip could not download libtorch (it needs a network and Python 3.10 or newer)")
-}
-
-fn unpack(python: &Path, wheel: &Path, into: &Path, members: &[&str]) -> Result<()> {
-    let mut command = Command::new(python);
-    command.args(["-c", UNPACK]).arg(wheel).arg(into).args(members);
-    run(&mut command).with_context(|| format!("could not unpack {}", wheel.display()))
-}
-
-/// Runs a command; its last line on stderr, where Python and pip put the cause, becomes the error.
-fn run(command: &mut Command) -> Result<()> {
-    let output =
-        command.stdout(Stdio::inherit()).stderr(Stdio::piped()).spawn()?.wait_with_output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let lines = || stderr.lines().map(str::trim).filter(|line| !line.is_empty());
-    // pip ends with hints about itself; the cause is its last line that begins so.
-    let cause = lines().rfind(|line| line.starts_with("ERROR:")).or_else(|| lines().next_back());
-    bail!("{}", cause.map_or_else(|| output.status.to_string(), String::from))
-}
-
-fn wheels_in(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut wheels = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        wheels.extend((path.extension() == Some(OsStr::new("whl"))).then_some(path));
-    }
-    Ok(wheels)
-}
-
-fn remove_if_present(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
-    }
-}
-
-#[expect(clippy::print_stdout, reason = "a command-line front door")]
-fn say(line: &str) {
-    println!("{line}");
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 mod docs;
 mod libtorch;
+mod mujoco;
 mod source;
 mod tidy;
+mod wheels;
 
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -28,6 +30,8 @@ enum Chore {
         #[arg(long)]
         cuda: bool,
     },
+    /// Fetch MuJoCo and Gymnasium's models of its tasks from PyPI, for the feature `mujoco` of actors.
+    Mujoco,
     /// Check the house rules.
     Tidy,
     /// Write docs/configuration.md.
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
     let root = root.as_deref().unwrap_or(own);
     let outcome = match chore {
         Chore::Libtorch { cuda } => libtorch::fetch(root, libtorch::Build::new(cuda)),
+        Chore::Mujoco => mujoco::fetch(root),
         Chore::Tidy => tidy::check(root),
         Chore::Docs => docs::write(root),
     };

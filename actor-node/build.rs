@@ -1,0 +1,25 @@
+//! With the feature `mujoco`: writes the folder of MuJoCo's library into the binaries as their rpath, so that no
+//! `LD_LIBRARY_PATH` is needed, hands it to the crates above, which must do the same for theirs, and tells the code, which
+//! looks for models beside it.
+
+use std::path::PathBuf;
+use std::{env, fs};
+
+const FOLDER: &str = "MUJOCO_DYNAMIC_LINK_DIR";
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    if env::var_os("CARGO_FEATURE_MUJOCO").is_none() {
+        return;
+    }
+    println!("cargo::rerun-if-env-changed={FOLDER}");
+    // .cargo/config.toml sets it where the user has not.
+    let folder = PathBuf::from(env::var_os(FOLDER).unwrap_or_default());
+    let Ok(lib) = fs::canonicalize(&folder) else {
+        println!("cargo::error=no MuJoCo in {}: run `make mujoco`", folder.display());
+        return;
+    };
+    println!("cargo::rustc-env=SAPEX_MUJOCO_LIB={}", lib.display());
+    println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    println!("cargo::metadata=link_args=-Wl,-rpath,{}", lib.display());
+}

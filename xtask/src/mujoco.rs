@@ -1,0 +1,133 @@
+//! Fetches MuJoCo from PyPI: the same library that `pip install mujoco` brings, so that trajectories are equal to the
+//! last digit, and the task models from the Gymnasium wheel. Both wheels are held to digests; neither is run.
+//!
+//! | in `.mujoco` | what |
+//! |---|---|
+//! | `lib/libmujoco.so.3.17.0` | the library, and `libmujoco.so`, the link that linkers look for |
+//! | `models/*.xml` | Gymnasium's models |
+//! | `version` | what is in here |
+//!
+//! The folder is built beside its final name and renamed, so one that exists is complete.
+
+use crate::wheels::{download, python_with_pip, remove_if_present, say, unpack, wheels_in};
+use anyhow::{Context as _, Result, bail, ensure};
+use fs_err as fs;
+use std::env::consts::{ARCH, OS};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+/// What `mujoco-rs` is pinned to, and the Gymnasium whose tasks `actor-node/src/env/mujoco` follows.
+const VERSION: &str = "mujoco 3.17.0, gymnasium 1.4.0";
+const FOLDER: &str = ".mujoco";
+const LIBRARY: &str = "libmujoco.so.3.17.0";
+const MODELS: &str = "gymnasium/envs/mujoco/assets/";
+
+/// The wheels with their digests, as pip's requirements. One build of the library for one Python: none runs it.
+const WHEELS: &str = "\
+mujoco==3.17.0 --hash=sha256:d66928d86a2d1b601bbaa4dc11db50214d17d5301bb8afd84721313b67ff0874
+gymnasium==1.4.0 --hash=sha256:1cb947c59e7c72d8eabb2c2274c00cd20948e69f8452a9ef4092223be24fdf0e
+";
+const PLATFORM: [&str; 8] = [
+    "--platform",
+    "manylinux_2_28_x86_64",
+    "--implementation",
+    "cp",
+    "--python-version",
+    "3.11",
+    "--abi",
+    "cp311",
+];
+
+/// Puts MuJoCo into the workspace, unless it is there.
+///
+/// # Errors
+/// No Linux on x86-64, no Python with pip, no network, other bytes than expected. Nothing is left behind, but by a kill
+/// a `.mujoco.partial`, which nothing reads and the next call removes.
+pub(crate) fn fetch(root: &Path) -> Result<()> {
+    let folder = root.join(FOLDER);
+    if !fs::read_to_string(folder.join("version")).is_ok_and(|version| version.trim() == VERSION) {
+        ensure!(
+            OS == "linux" && ARCH == "x86_64",
+            "no MuJoCo recipe for {OS} on {ARCH}: set MUJOCO_DYNAMIC_LINK_DIR to the folder of your own 3.17.0, and \
+             SAPEX_MUJOCO_MODELS to Gymnasium's models"
+        );
+        let partial = root.join(format!("{FOLDER}.partial"));
+        remove_if_present(&partial)?;
+        if let Err(error) = assemble(&partial) {
+            remove_if_present(&partial)?;
+            return Err(error);
+        }
+        remove_if_present(&folder)?;
+        fs::rename(&partial, &folder)?;
+    }
+    say(&format!("{VERSION} are in {}", folder.display()));
+    Ok(())
+}
+
+/// Downloads, unpacks and lays out everything below `partial`.
+fn assemble(partial: &Path) -> Result<()> {
+    let wheels = partial.join("wheels");
+    fs::create_dir_all(&wheels)?;
+    // The folder hides itself from git under whatever name it is found.
+    fs::write(partial.join(".gitignore"), "*\n")?;
+    let requirements = partial.join("requirements.txt");
+    fs::write(&requirements, WHEELS)?;
+
+    let python = python_with_pip(partial, "set MUJOCO_DYNAMIC_LINK_DIR and SAPEX_MUJOCO_MODELS")?;
+    let requirements = requirements.to_str().context("the repository's path is not UTF-8")?;
+    let mut what = vec!["--no-deps", "--require-hashes", "--requirement", requirements];
+    what.extend(PLATFORM);
+    download(&python, &wheels, &what)?;
+    let unpacked = partial.join("unpacked");
+    for wheel in wheels_in(&wheels)? {
+        unpack(&python, &wheel, &unpacked, &[&format!("mujoco/{LIBRARY}"), MODELS])?;
+    }
+    lay_out(&unpacked, partial)?;
+    for used in [wheels, unpacked, partial.join("venv")] {
+        remove_if_present(&used)?;
+    }
+    fs::remove_file(requirements)?;
+    fs::write(partial.join("version"), VERSION)?;
+    Ok(())
+}
+
+/// Brings the unpacked pieces to where builds and runs look for them.
+fn lay_out(unpacked: &Path, folder: &Path) -> Result<()> {
+    let lib = folder.join("lib");
+    fs::create_dir_all(&lib)?;
+    let library = unpacked.join("mujoco").join(LIBRARY);
+    if !library.is_file() {
+        bail!("the wheel has no {LIBRARY}: not the build this knows");
+    }
+    fs::rename(library, lib.join(LIBRARY))?;
+    symlink(LIBRARY, lib.join("libmujoco.so"))?;
+    fs::rename(unpacked.join(MODELS), folder.join("models"))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digests_are_of_the_versions_that_the_folder_claims() {
+        let pins: Vec<_> = WHEELS.lines().filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(pins.join(", ").replace("==", " "), VERSION);
+        assert!(WHEELS.lines().all(|line| line.contains(" --hash=sha256:")));
+    }
+
+    #[test]
+    fn the_library_gets_the_name_that_linkers_look_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let unpacked = dir.path().join("unpacked");
+        fs::create_dir_all(unpacked.join("mujoco")).unwrap();
+        fs::create_dir_all(unpacked.join(MODELS)).unwrap();
+        assert!(lay_out(&unpacked, &dir.path().join("none")).is_err());
+        fs::write(unpacked.join("mujoco").join(LIBRARY), "library").unwrap();
+        fs::write(unpacked.join(MODELS).join("ant.xml"), "ant").unwrap();
+        lay_out(&unpacked, &dir.path().join("laid")).unwrap();
+        let laid = dir.path().join("laid");
+        assert_eq!(fs::read_to_string(laid.join("lib/libmujoco.so")).unwrap(), "library");
+        assert_eq!(fs::read_to_string(laid.join("models/ant.xml")).unwrap(), "ant");
+    }
+}
