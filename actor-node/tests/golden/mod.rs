@@ -1,6 +1,7 @@
 //! Reads golden cases: JSON files of named tensors with tolerances (their README describes the format).
 //!
-//! They are taken from `testdata/goldens` and its folder `env`, or from the folder that `SAPEX_GOLDENS_DIR` names.
+//! They are taken from `testdata/goldens` and its folder `env`, or from the folders that `SAPEX_GOLDENS_DIR` and
+//! `SAPEX_ENV_GOLDENS_DIR` name.
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -15,11 +16,11 @@ pub(crate) struct Case {
 
 /// Every case of one kind, by file name. At least one: a test that compares nothing must not pass.
 pub(crate) fn cases(kind: &str) -> Vec<Case> {
-    let folder = std::env::var_os("SAPEX_GOLDENS_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/goldens"),
-        PathBuf::from,
-    );
-    let listed = [folder.clone(), folder.join("env")]
+    let named = |variable| std::env::var_os(variable).map(PathBuf::from);
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/goldens");
+    let folder = named("SAPEX_GOLDENS_DIR").unwrap_or_else(default);
+    let environments = named("SAPEX_ENV_GOLDENS_DIR").unwrap_or_else(|| folder.join("env"));
+    let listed = [&folder, &environments]
         .into_iter()
         .filter(|folder| folder.is_dir())
         .flat_map(|folder| fs_err::read_dir(folder).unwrap());
