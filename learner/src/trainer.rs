@@ -294,9 +294,9 @@ pub struct Batch<'a> {
 /// (state, batch, noise). Standard normals; [`Trainer::noise_sizes`] says how many of each.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Noise<'a> {
-    /// (B, A), for the target's next action
+    /// (B, A), for the target's next action; BCQ: (B, samples, latent), for as many next actions
     pub next_action: &'a [f32],
-    /// (B, A), for the actor loss's action
+    /// (B, A), for the actor loss's action; BCQ: (B, latent)
     pub action: &'a [f32],
     /// LAC: (B, A), for the decrease condition's next action. BCQ: (B, latent), for the auto-encoder's latent.
     pub extra: &'a [f32],
@@ -350,7 +350,7 @@ impl UpdateStats {
     }
 }
 
-/// Parameters of one optimiser group with Adam's moments, all of one length, laid out by a [`TensorLayout`].
+/// Parameters of one optimiser group with Adam's moments, all of one length, laid out as [`TrainerConfig`] says.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Group {
     /// Current values.
@@ -365,7 +365,7 @@ pub struct Group {
 /// have is empty.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TrainState {
-    /// By [`PolicyArch::tensor_layout`], buffers included (their moments stay 0). BCQ: the perturbation network.
+    /// By [`TrainerConfig::actor_layout`], buffers included (their moments stay 0). BCQ: the perturbation network.
     pub actor: Group,
     /// Polyak copy of `actor.params`, where the algorithm keeps one.
     pub target_actor: Vec<f32>,
@@ -373,7 +373,7 @@ pub struct TrainState {
     pub critics: Group,
     /// Targets of the critics, laid out as `critics.params`.
     pub targets: Vec<f32>,
-    /// BCQ's auto-encoder.
+    /// BCQ's auto-encoder, by [`TrainerConfig::vae_layout`].
     pub vae: Group,
     /// One element each.
     pub log_alpha: Group,
