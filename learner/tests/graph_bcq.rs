@@ -4,6 +4,7 @@
 #![cfg(feature = "torch")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod configured;
 mod golden;
 #[expect(dead_code, reason = "shared with other tests")]
 mod graph_drawn;
@@ -350,6 +351,20 @@ fn a_run_resumes_with_the_same_next_update() {
         assert_ne!(before, after, "{what} learns");
     }
     assert!(after.log_alpha.params.is_empty(), "no temperature");
+}
+
+#[test]
+fn every_preset_leads_to_a_trainer_with_the_switches_that_it_is_named_for() {
+    for (preset, perturbed) in [("bcq", true), ("bcq-seed", false)] {
+        let config = configured::trainer(preset, &["offline.dataset=\"recorded\""]);
+        let Algorithm::Bcq(bcq) = &config.algorithm else { panic!("{preset}: {config:?}") };
+        assert_eq!(bcq.target_perturb, perturbed, "{preset}");
+        let start = train_state(&config, &mut Pcg64::seed_from_u64(SEED));
+        let trainer = graph(&config, &start, "cpu");
+        assert_eq!(trainer.state(), start, "{preset}");
+        let published = config.published_policy(&start);
+        PolicyNet::new(&config.policy).unwrap().set_weights(&published).unwrap();
+    }
 }
 
 #[test]

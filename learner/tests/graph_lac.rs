@@ -4,6 +4,7 @@
 #![cfg(feature = "torch")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod configured;
 #[expect(dead_code, reason = "shared with other tests")]
 mod golden;
 #[expect(dead_code, reason = "shared with other tests")]
@@ -321,6 +322,24 @@ fn a_policy_with_a_memory_and_a_finite_horizon_resumes_with_the_same_next_update
     }
     let (mut a, mut b) = (graph(&config, &start, "cpu"), graph(&config, &start, "cpu"));
     assert_eq!(step.take(&mut a), other.take(&mut b), "seed {SEED}");
+}
+
+#[test]
+fn every_preset_leads_to_a_trainer_with_the_switches_that_it_is_named_for() {
+    for (preset, critics, decrease) in [
+        ("lac", 1, Decrease::Recomputed),
+        ("lac-seed", 1, Decrease::Mixed),
+        ("latc", 2, Decrease::Recomputed),
+        ("latc-seed", 2, Decrease::Mixed),
+    ] {
+        let config = configured::trainer(preset, &[]);
+        let Algorithm::Lac(lac) = &config.algorithm else { panic!("{preset}: {config:?}") };
+        assert_eq!((config.critics, lac.decrease), (critics, decrease), "{preset}");
+        assert_eq!(config.critic_reduce, Reduce::Max, "{preset}");
+        let start = train_state(&config, &mut Pcg64::seed_from_u64(SEED));
+        assert_eq!(start.target_actor, start.actor.params, "{preset}: a copy acts in targets");
+        assert_eq!(graph(&config, &start, "cpu").state(), start, "{preset}");
+    }
 }
 
 #[test]
