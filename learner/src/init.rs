@@ -155,9 +155,13 @@ fn gain(layer: &str, layout: &TensorLayout) -> f32 {
     if matches!(layer, "mu" | "log_std" | "logits" | "action") {
         return 0.01;
     }
-    let hidden = ["trunk.", "layers.", "conv."].iter().any(|stack| layer.starts_with(stack));
-    let matrices = layout.entries.iter().filter(|entry| entry.name.ends_with(".weight"));
-    let last = matrices.last().is_some_and(|entry| entry.name == format!("{layer}.weight"));
+    const STACKS: [&str; 6] = ["trunk", "layers", "conv", "encoder", "decoder", "perturbation"];
+    let Some((stack, i)) = layer.rsplit_once('.') else { return 1.0 };
+    let hidden = STACKS.contains(&stack);
+    // The last of these has no activation; a trunk's, a convolution's and an encoder's have one throughout.
+    let next = i.parse::<usize>().map_or_else(|_| String::new(), |i| format!("{stack}.{}", i + 1));
+    let ends = matches!(stack, "layers" | "decoder" | "perturbation");
+    let last = ends && layout.entry(&format!("{next}.weight")).is_none();
     if hidden && !last { std::f32::consts::SQRT_2 } else { 1.0 }
 }
 

@@ -15,7 +15,7 @@ use golden_names::{POLICY, ours};
 fn network(case: &Case, rename: impl Fn(&str) -> Option<String>) -> (TensorLayout, Vec<f32>) {
     let (mut layout, mut weights) = (TensorLayout::default(), Vec::new());
     for masks in [false, true] {
-        for name in case.at("/params").as_object().unwrap().keys() {
+        for name in case.at("/params").as_object().expect("params are an object").keys() {
             let Some(ours) = rename(name).filter(|ours| ours.ends_with("mask") == masks) else {
                 continue;
             };
@@ -42,12 +42,15 @@ fn a_masked_layer_is_the_original_at_every_step_of_its_training() {
             let y = net.linear("layer", &case.tensor_f32(&format!("/inputs/x/{k}")), rows);
             case.assert_close(&y, &format!("/outputs/steps/{k}/y"), "forward");
             for part in ["weight", "bias"] {
-                let range = layout.entry(&format!("layer.{part}")).unwrap().range();
+                let range = layout
+                    .entry(&format!("layer.{part}"))
+                    .expect("a masked layer has both")
+                    .range();
                 let after = format!("/outputs/steps/{k}/params_after/{part}");
                 weights[range].copy_from_slice(&case.tensor_f32(&after));
             }
         }
-        let mask = layout.entry("layer.mask").unwrap().range();
+        let mask = layout.entry("layer.mask").expect("a masked layer has one").range();
         weights[mask].copy_from_slice(&case.tensor_f32("/inputs/swap_mask"));
         net.set(&weights);
         let y = net.linear("layer", &case.tensor_f32("/inputs/x/0"), rows);
