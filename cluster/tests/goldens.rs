@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 /// Kinds that nothing here can run yet, and why.
 const NOT_RUN: &[(&str, &str)] = &[
-    ("env_mujoco", "there are no MuJoCo environments here yet"),
     (
         "arlbench_update_schedule",
         "a schedule of one synchronous process; here the rate limiter decides when updates happen",

@@ -1,0 +1,176 @@
+//! [`Mujoco`]: a simulator and a [`Task`], which says where episodes start, what is seen and what it is worth.
+
+use super::options::Options;
+use super::simulation::{Simulation, Snapshot};
+use crate::env::{
+    Env, EnvError, StateAccess, StepOutcome, check_action, continuous, uniform, write_obs,
+};
+use common::spec::EnvSpec;
+use rand_distr::{Distribution as _, StandardNormal};
+use rand_pcg::Pcg64;
+
+/// A named number beside the reward: a part of it, or a position. Gymnasium's `info`.
+pub type Term = (&'static str, f64);
+
+/// One of the tasks.
+pub(super) trait Task: Send + std::fmt::Debug {
+    /// Moves the model's own start, positions of shape (Q) and velocities of shape (V), to one of an episode.
+    fn start(&self, rng: &mut Pcg64, qpos: &mut [f64], qvel: &mut [f64]);
+
+    /// Looks at the simulator before it is advanced.
+    fn before(&mut self, sim: &Simulation);
+
+    /// Appends the observation, shape (O), to `obs`, which is empty.
+    fn observe(&self, sim: &Simulation, obs: &mut Vec<f64>);
+
+    /// The reward of the step from [`Task::before`] to here, and whether it ended the episode; `action` is as given,
+    /// not clipped. Appends the terms, which are empty.
+    fn judge(&self, sim: &Simulation, action: &[f64], terms: &mut Vec<Term>) -> Verdict;
+}
+
+/// What a step was worth.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Verdict {
+    pub(super) reward: f64,
+    pub(super) terminated: bool,
+}
+
+/// A MuJoCo environment, without its time limit.
+///
+/// Its [`StateAccess`] is (qpos, qvel), shape (Q + V), put into fresh data; [`Snapshot`] is what goes on to the digit.
+#[derive(Debug)]
+pub struct Mujoco {
+    spec: EnvSpec,
+    sim: Simulation,
+    task: Box<dyn Task>,
+    rng: Pcg64,
+    ctrl: Vec<f64>,
+    observation: Vec<f64>,
+    terms: Vec<Term>,
+}
+
+impl Mujoco {
+    /// Puts a task into its simulator.
+    pub(super) fn new(
+        name: &str,
+        steps_max: u32,
+        sim: Simulation,
+        task: impl Task + 'static,
+    ) -> Self {
+        let (low, high): (Vec<_>, Vec<_>) =
+            sim.model().actuator_ctrlrange().iter().map(|&[low, high]| (low, high)).unzip();
+        let mut observation = Vec::new();
+        task.observe(&sim, &mut observation);
+        let spec = continuous(name, observation.len(), &low, &high, steps_max);
+        let ctrl = vec![0.0; low.len()];
+        let rng = Pcg64::new(0, 0);
+        Self { spec, sim, task: Box::new(task), rng, ctrl, observation, terms: Vec::new() }
+    }
+
+    /// The newest observation in full precision, shape (O).
+    pub fn observation(&self) -> &[f64] {
+        &self.observation
+    }
+
+    /// The terms of the newest step.
+    pub fn terms(&self) -> &[Term] {
+        &self.terms
+    }
+
+    /// What the next step depends on.
+    pub fn snapshot(&self) -> Snapshot {
+        self.sim.snapshot()
+    }
+
+    /// Goes on from `snapshot`. A task that is paid for the movement of a body sees it move from the second step on.
+    ///
+    /// # Panics
+    /// The snapshot is of another model.
+    pub fn restore(&mut self, snapshot: &Snapshot) {
+        self.sim.restore(snapshot);
+    }
+
+    fn observe(&mut self) {
+        self.observation.clear();
+        self.task.observe(&self.sim, &mut self.observation);
+    }
+}
+
+impl StateAccess for Mujoco {
+    fn state(&self) -> Vec<f64> {
+        [self.sim.data().qpos(), self.sim.data().qvel()].concat()
+    }
+
+    fn set_state(&mut self, state: &[f64]) {
+        let (qpos, qvel) = state.split_at(self.sim.data().qpos().len());
+        self.sim.start(qpos, qvel);
+        self.observe();
+    }
+}
+
+impl Env for Mujoco {
+    fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    fn reset(&mut self, seed: Option<u64>, obs: &mut [f32]) -> Result<(), EnvError> {
+        if let Some(seed) = seed {
+            self.rng = Pcg64::new(seed.into(), 0);
+        }
+        let mut qpos = self.sim.model().qpos0().to_vec();
+        let mut qvel = vec![0.0; self.sim.data().qvel().len()];
+        self.task.start(&mut self.rng, &mut qpos, &mut qvel);
+        self.sim.start(&qpos, &qvel);
+        self.observe();
+        write_obs(obs, &self.observation);
+        Ok(())
+    }
+
+    fn step(&mut self, action: &[f32], obs: &mut [f32]) -> Result<StepOutcome, EnvError> {
+        check_action(action)?;
+        for (ctrl, &action) in self.ctrl.iter_mut().zip(action) {
+            *ctrl = f64::from(action);
+        }
+        self.task.before(&self.sim);
+        self.sim.advance(&self.ctrl);
+        self.observe();
+        self.terms.clear();
+        let Verdict { reward, terminated } =
+            self.task.judge(&self.sim, &self.ctrl, &mut self.terms);
+        write_obs(obs, &self.observation);
+        Ok(StepOutcome { reward, terminated, truncated: false })
+    }
+}
+
+/// Adds numbers from [−scale, scale) to each of `values`.
+pub(super) fn shake(rng: &mut Pcg64, scale: f64, values: &mut [f64]) {
+    for value in values {
+        *value += scale * uniform(rng, -1.0, 1.0);
+    }
+}
+
+/// Adds Gaussian numbers of standard deviation `scale` to each of `values`.
+pub(super) fn shake_normally(rng: &mut Pcg64, scale: f64, values: &mut [f64]) {
+    for value in values {
+        let number: f64 = StandardNormal.sample(rng);
+        *value += scale * number;
+    }
+}
+
+/// The simulator that `options` ask for, with at least `coordinates` positions and velocities.
+pub(super) fn simulate(
+    options: &Options<'_>,
+    xml: &str,
+    frame_skip: usize,
+    contact_forces: bool,
+    coordinates: usize,
+) -> Result<Simulation, EnvError> {
+    let xml = options.text("xml_file", xml);
+    let frame_skip = options.frame_skip(frame_skip)?;
+    let sim = Simulation::load(options.env(), &xml, frame_skip, contact_forces)?;
+    if sim.data().qvel().len() < coordinates {
+        let expected = format!("expected a model with {coordinates} velocities or more");
+        return Err(options.refuse("xml_file", expected));
+    }
+    Ok(sim)
+}
