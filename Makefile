@@ -15,9 +15,16 @@ LIBTORCH ?= $(patsubst %/build-version,%,$(firstword \
 	$(wildcard $(CURDIR)/.libtorch-cuda/build-version $(CURDIR)/.libtorch/build-version)))
 ifneq ($(LIBTORCH),)
 export LIBTORCH
-SAPEX_FEATURES := --features cluster/torch
-ROLE_FEATURES := --features cluster/torch,learner/torch
+SAPEX_FEATURES += --features cluster/torch
+ROLE_FEATURES += --features cluster/torch,learner/torch
 endif
+
+# Without MuJoCo, sapex is built without its environments.
+ifneq ($(wildcard .mujoco/version),)
+SAPEX_FEATURES += --features cluster/mujoco
+ROLE_FEATURES += --features cluster/mujoco,actor-node/mujoco
+endif
+EVERY_FEATURE := --features cluster/torch,learner/torch,cluster/mujoco,actor-node/mujoco
 
 # For what needs libtorch and finds none.
 FETCH_LIBTORCH = $(if $(LIBTORCH),@echo 'using $(LIBTORCH)',cargo xtask libtorch)
@@ -35,11 +42,11 @@ train: ## Pendulum-v1 from nothing to solved, in one process, with a report at t
 	$(SAPEX) train --env Pendulum-v1 $(ARGS)
 
 .PHONY: build
-build: ## All programs, into target/release; with the torch backend once libtorch is there.
+build: ## All programs, into target/release; with the torch backend and MuJoCo once they are there.
 	cargo build --release -p cluster -p learner -p actor-node -p replay-server $(ROLE_FEATURES)
 
 .PHONY: test
-test: check test-bare test-torch test-python ## Everything: the fast checks, the tests, libtorch and Python libraries with the tests that need them.
+test: check test-bare test-libraries test-python ## Everything: the fast checks, the tests, libtorch, MuJoCo and Python libraries with the tests that need them.
 	$(call STEP,all passed)
 
 .PHONY: check
@@ -59,10 +66,10 @@ endif
 	$(call STEP,documentation)
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
 
-# Without libtorch: everything but the torch backend builds and passes on a bare machine.
+# Everything but the torch backend and the MuJoCo environments builds and passes on a bare machine.
 .PHONY: test-bare
 test-bare:
-	$(call STEP,tests without libtorch)
+	$(call STEP,tests without libtorch and MuJoCo)
 ifeq ($(NEXTEST),yes)
 	cargo nextest run --workspace
 	cargo test --workspace --doc
@@ -70,19 +77,20 @@ else
 	cargo test --workspace
 endif
 
-# One build with all workspace members, so that what was built without libtorch is not built again.
-.PHONY: test-torch
-test-torch:
-	$(call STEP,libtorch)
+# One build with all workspace members, so that what was built without the libraries is not built again.
+.PHONY: test-libraries
+test-libraries:
+	$(call STEP,libtorch and MuJoCo)
 	$(FETCH_LIBTORCH)
-	$(call STEP,clippy and documentation with the torch backend)
-	cargo clippy --workspace --all-targets --features cluster/torch,learner/torch -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --features cluster/torch,learner/torch
-	$(call STEP,tests with the torch backend)
+	cargo xtask mujoco
+	$(call STEP,clippy and documentation with the torch backend and MuJoCo)
+	cargo clippy --workspace --all-targets $(EVERY_FEATURE) -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps $(EVERY_FEATURE)
+	$(call STEP,tests with the torch backend and MuJoCo)
 ifeq ($(NEXTEST),yes)
-	cargo nextest run --workspace --features cluster/torch,learner/torch -E 'package(learner) or package(cluster)'
+	cargo nextest run --workspace $(EVERY_FEATURE) -E 'package(learner) or package(cluster) or package(actor-node)'
 else
-	cargo test -p learner -p cluster --features cluster/torch,learner/torch
+	cargo test -p learner -p cluster -p actor-node $(EVERY_FEATURE)
 endif
 
 # What we write is read by the libraries that it is for, and what they write is read here. 0.3 GB of Python.
@@ -98,7 +106,7 @@ test-python:
 			echo "SKIPPED: what needs bench/requirements-$$library.txt, which could not be installed (see above)"; \
 		fi; \
 	done; \
-	env "$${set[@]}" cargo test -p learner -p cluster --features cluster/torch,learner/torch \
+	env "$${set[@]}" cargo test -p learner -p cluster -p actor-node $(EVERY_FEATURE) \
 		--test space --test export --test offline_minari -- library onnxruntime --nocapture
 
 .PHONY: libtorch
@@ -109,6 +117,11 @@ libtorch: ## Fetch libtorch for CPUs from PyPI, then build sapex with the torch 
 .PHONY: libtorch-cuda
 libtorch-cuda: ## The same for NVIDIA GPUs (5 GB). Builds prefer it from then on.
 	cargo xtask libtorch --cuda
+	$(MAKE) build
+
+.PHONY: mujoco
+mujoco: ## Fetch MuJoCo and Gymnasium's models from PyPI (27 MB), then build sapex with the MuJoCo environments.
+	cargo xtask mujoco
 	$(MAKE) build
 
 .PHONY: bench
