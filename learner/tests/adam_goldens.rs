@@ -76,3 +76,11 @@ fn the_autograd_backend_steps_like_the_recorded_adam() {
         *group = params.save();
     });
 }
+
+/// What enters the moments are a tenth and a thousandth, not what is left of 1 after a beta was rounded to an f32.
+#[test]
+fn the_native_moments_take_exact_shares_of_the_gradient() {
+    let ([mut p, mut m, mut v], g) = ([[0.0_f32]; 3], [1.0_f32]);
+    elementwise::adam(&mut p, &mut m, &mut v, &g, AdamStep::new(1e-3, 1e-8, 1));
+    assert_eq!((m, v), ([0.1], [0.001]));
+}

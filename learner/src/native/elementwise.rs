@@ -134,8 +134,9 @@ pub(crate) struct AdamStep {
     pub(crate) eps: f32,
 }
 
-const BETA1: f32 = 0.9;
-const BETA2: f32 = 0.999;
+// The decimals themselves: 1 - 0.999_f32 is 1.3e-5 below a thousandth, and so would be every second moment.
+const BETA1: f64 = 0.9;
+const BETA2: f64 = 0.999;
 
 impl AdamStep {
     /// Of step number `t`, counted from 1.
@@ -146,7 +147,7 @@ impl AdamStep {
     pub(crate) fn new(lr: f32, eps: f32, t: u64) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
         let t = t as f64;
-        let correction = |beta: f32| 1.0 - f64::from(beta).powf(t);
+        let correction = |beta: f64| 1.0 - beta.powf(t);
         let rate = (f64::from(lr) / correction(BETA1)) as f32;
         Self { rate, scale: (1.0 / correction(BETA2).sqrt()) as f32, eps }
     }
@@ -155,10 +156,14 @@ impl AdamStep {
 /// One Adam step of params, m and v along the gradient g, all of one length.
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
 pub(crate) fn adam(params: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], step: AdamStep) {
+    #[expect(clippy::cast_possible_truncation, reason = "rounded once, to the moments' precision")]
+    const RATES: [f32; 4] =
+        [BETA1 as f32, (1.0 - BETA1) as f32, BETA2 as f32, (1.0 - BETA2) as f32];
+    let [keep_m, take_m, keep_v, take_v] = RATES;
     let AdamStep { rate, scale, eps } = step;
     for (((p, m), v), g) in params.iter_mut().zip(m).zip(v).zip(g) {
-        *m = BETA1 * *m + (1.0 - BETA1) * g;
-        *v = BETA2 * *v + (1.0 - BETA2) * g * g;
+        *m = keep_m * *m + take_m * g;
+        *v = keep_v * *v + take_v * g * g;
         *p -= rate * *m / (v.sqrt() * scale + eps);
     }
 }
