@@ -1,6 +1,6 @@
 //! Step sizes over time: constant, linear or exponential, by update or by epoch (SEED-SPEC §§4.9, 7.7).
 
-use crate::trainer::StepSizes;
+use crate::trainer::{Batch, Noise, StepSizes, Trainer, TrainerError};
 use common::config::{Config, LrSchedule};
 
 /// How one optimiser's step size changes. In f64: the differences are far below an f32's digits.
@@ -50,14 +50,14 @@ pub struct StepSchedules {
 }
 
 impl StepSchedules {
-    /// As configured: an optimiser without a final rate keeps its rate.
+    /// As configured: the optimisers share the law, each has rates of its own.
     pub fn new(config: &Config) -> Self {
         let (learner, lac, bcq) = (&config.learner, &config.lac, &config.bcq);
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53 updates")]
         let steps = learner.lr_schedule_steps as f64;
         let schedule = |rate: f32, last: f32| {
             let constant = Schedule::constant(f64::from(rate));
-            if learner.lr_schedule == LrSchedule::Constant || last == 0.0 {
+            if learner.lr_schedule == LrSchedule::Constant {
                 return constant;
             }
             let updates_per_step = learner.lr_schedule_updates;
@@ -84,5 +84,52 @@ impl StepSchedules {
             lambda: rate(&self.lambda),
             vae: rate(&self.vae),
         }
+    }
+
+    /// The update after so many, with its step sizes: every loop that trains goes through here.
+    ///
+    /// # Errors
+    /// As [`Trainer::update`].
+    pub fn update(
+        &self,
+        trainer: &mut dyn Trainer,
+        updates: u64,
+        batch: &Batch<'_>,
+        noise: &Noise<'_>,
+    ) -> Result<(), TrainerError> {
+        trainer.set_step_sizes(&self.at(updates));
+        trainer.update(batch, noise)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::config::{Layers, load};
+
+    fn at(updates: u64, set: &[&str]) -> StepSizes {
+        let set = set.iter().map(ToString::to_string).collect();
+        let resolved = load(&Layers { set, ..Layers::default() }).unwrap();
+        StepSchedules::new(&resolved.config).at(updates)
+    }
+
+    #[test]
+    fn a_linear_schedule_may_end_at_zero_and_one_without_a_fall_keeps_its_rate() {
+        let set = [
+            "learner.lr_schedule=linear",
+            "learner.lr_schedule_steps=11",
+            "learner.lr_critic=1e-3",
+            "learner.lr_critic_final=1e-3",
+            "learner.lr_actor=1e-3",
+        ];
+        let [start, half, end, after] = [0, 5, 10, 99].map(|updates| at(updates, &set));
+        assert_eq!([start.actor, half.actor, end.actor, after.actor], [1e-3, 5e-4, 0.0, 0.0]);
+        assert_eq!([start.critic, half.critic, end.critic, after.critic], [1e-3; 4]);
+    }
+
+    #[test]
+    fn constant_rates_have_no_end() {
+        let sizes = at(1_000_000, &["learner.lr_actor=1e-3", "learner.lr_actor_final=1e-5"]);
+        assert!((sizes.actor - 1e-3).abs() < 1e-9, "{sizes:?}");
     }
 }

@@ -167,11 +167,10 @@ impl TrainingLoop {
             let waited = self.clock.now().saturating_sub(before);
             self.metrics.waited(waited);
             window.waited += waited;
-            self.trainer.set_step_sizes(&self.steps.at(updates));
-            updates += 1;
-            let failed = |source| TrainingError::Trainer { update: updates, source };
             let drawn = noise.draw(&mut self.noise);
-            self.trainer.update(&batch.columns(), &drawn).map_err(failed)?;
+            let updated = self.steps.update(&mut *self.trainer, updates, &batch.columns(), &drawn);
+            updates += 1;
+            updated.map_err(|source| TrainingError::Trainer { update: updates, source })?;
             self.metrics.updated();
             #[expect(clippy::cast_precision_loss, reason = "versions are far below 2^53")]
             let age = self.version.0 as f64 - batch.version_mean;

@@ -1,7 +1,7 @@
 //! Ranges: what no process should start with. Each refusal names a key and what would be valid. What does not fit
 //! together is in [`super::compat`].
 
-use super::{Config, ConfigError, LrSchedule, Network, Resolved, compat};
+use super::{Algorithm, Config, ConfigError, LrSchedule, Network, Resolved, compat};
 use crate::limits;
 
 /// Checks everything that can be known before any socket is opened.
@@ -38,9 +38,14 @@ fn widths(widths: &[usize]) -> bool {
     (1..=8).contains(&widths.len()) && widths.iter().all(|&width| (1..=16_384).contains(&width))
 }
 
-/// A step size at the end of a schedule: 0, which means none, or at most the one at the start.
-fn falls_to(last: f32, first: f32) -> bool {
-    last == 0.0 || (last > 0.0 && last <= first)
+/// Whether the algorithm has the optimiser of this step size.
+fn is_used(key: &str, c: &Config) -> bool {
+    match key {
+        "lac.lr_lambda" => c.learner.algorithm == Algorithm::Lac,
+        "bcq.lr_vae" => c.learner.algorithm == Algorithm::Bcq,
+        "learner.lr_alpha" => c.learner.algorithm != Algorithm::Bcq && c.learner.alpha_auto,
+        _ => true,
+    }
 }
 
 pub(super) fn expect(text: &str) -> String {
@@ -254,25 +259,20 @@ fn rates(c: &Config) -> Vec<Rule> {
         ("lac.lr_lambda", lac.lr_lambda, "lac.lr_lambda_final", lac.lr_lambda_final),
         ("bcq.lr_vae", bcq.lr_vae, "bcq.lr_vae_final", bcq.lr_vae_final),
     ];
-    let scheduled = l.lr_schedule != LrSchedule::Constant;
+    let exponential = l.lr_schedule == LrSchedule::Exponential;
     let mut rules: Vec<Rule> = Vec::new();
     for (key, first, last_key, last) in sizes {
         rules.push((positive(first), key, expect("must be above 0")));
-        let expected =
-            format!("must be 0 (stays constant), or above 0 and at most {key} = {first}");
-        rules.push((falls_to(last, first), last_key, expected));
+        let expected = format!("must be 0 or above and at most {key} = {first}");
+        rules.push(((0.0..=first).contains(&last), last_key, expected));
+        let expected = format!(
+            "must be above 0 where learner.lr_schedule is exponential; {key} = {first} keeps it"
+        );
+        rules.push((!exponential || last > 0.0 || !is_used(key, c), last_key, expected));
     }
-    let finals = sizes.map(|(.., last)| last);
     // One step is no interval to divide: an exponential needs a start and an end.
-    let steps_min = if l.lr_schedule == LrSchedule::Exponential { 2 } else { 1 };
+    let steps_min = if exponential { 2 } else { 1 };
     rules.extend([
-        (
-            !scheduled || finals.iter().any(|last| *last > 0.0),
-            "learner.lr_schedule",
-            expect(
-                "must be constant, or some final rate (learner.lr_actor_final and others) above 0",
-            ),
-        ),
         (
             l.lr_schedule_steps >= steps_min,
             "learner.lr_schedule_steps",
