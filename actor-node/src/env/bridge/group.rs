@@ -1,0 +1,273 @@
+//! [`Group`]: lanes that share a server.
+
+use super::protocol::{Answer, Blocks, Command, FAILED, TERMINATED, TRUNCATED};
+use super::session::Session;
+use super::{BridgeError, Recipe};
+use crate::env::{Env, EnvError, Params, StepOutcome, check_action, check_index};
+use common::spec::{ActionKind, EnvSpec};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Distinct failures that are remembered, so that each is logged once.
+const LOGGED_MAX: usize = 16;
+
+/// The lanes' side of one server.
+#[derive(Debug)]
+pub struct Group {
+    shared: Arc<Mutex<Shared>>,
+    spec: EnvSpec,
+}
+
+impl Group {
+    /// Starts or finds the server of `name` for `lanes` lanes.
+    ///
+    /// # Errors
+    /// No Python, no Gymnasium, no such environment, a space that is not supported; nobody at the address.
+    pub fn start(name: &str, params: &Params, lanes: usize) -> Result<Self, EnvError> {
+        let recipe = Recipe::new(name, params, lanes)?;
+        let started = Session::start(&recipe, recipe.start_limit());
+        let session = started.map_err(|error| recipe.error(&error))?;
+        let (spec, blocks) = (session.spec().clone(), session.blocks());
+        let shared = Shared {
+            spec: spec.clone(),
+            session: Some(session),
+            life: 0,
+            lost: EnvError::Failed(String::new()),
+            request: vec![0; blocks.request_bytes],
+            reply: vec![0; blocks.reply_bytes],
+            blocks,
+            lanes: vec![Stage::Idle; lanes],
+            logged: VecDeque::new(),
+            recipe,
+        };
+        Ok(Self { shared: Arc::new(Mutex::new(shared)), spec })
+    }
+
+    /// Shapes and bounds.
+    pub fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    /// A fresh environment for a lane. Its first reset makes it.
+    ///
+    /// # Errors
+    /// The server is gone and does not come back.
+    pub fn lane(&self, lane: usize) -> Result<Box<dyn Env>, EnvError> {
+        let life = lock(&self.shared).revive()?;
+        let shared = Arc::clone(&self.shared);
+        let env_action = vec![0.0; self.spec.action_width()];
+        let spec = self.spec.clone();
+        Ok(Box::new(Lane { shared, spec, lane, life, is_unused: true, env_action }))
+    }
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How far a lane is in the present batch.
+#[derive(Debug, Clone, PartialEq)]
+enum Stage {
+    /// Nothing asked.
+    Idle,
+    /// Asked, not sent.
+    Asked,
+    /// Answered, not fetched.
+    Answered,
+    /// Failed, not fetched.
+    Failed(String),
+}
+
+#[derive(Debug)]
+struct Shared {
+    recipe: Recipe,
+    spec: EnvSpec,
+    /// None between the end of one life and the start of the next.
+    session: Option<Session>,
+    /// Number of the session; lanes of earlier ones are lost.
+    life: u64,
+    /// Why the last life ended.
+    lost: EnvError,
+    blocks: Blocks,
+    request: Vec<u8>,
+    reply: Vec<u8>,
+    lanes: Vec<Stage>,
+    /// Digests of what was logged.
+    logged: VecDeque<u64>,
+}
+
+impl Shared {
+    /// The present life, a new one if need be.
+    fn revive(&mut self) -> Result<u64, EnvError> {
+        if self.session.is_none() {
+            let started = Session::start(&self.recipe, self.recipe.start_limit());
+            let session = started.map_err(|error| self.recipe.error(&error))?;
+            if *session.spec() != self.spec {
+                let what = "came back with other shapes".to_owned();
+                return Err(self.recipe.error(&BridgeError::Protocol(what)));
+            }
+            self.life += 1;
+            self.session = Some(session);
+        }
+        Ok(self.life)
+    }
+
+    fn is_lost(&self, life: u64) -> bool {
+        self.session.is_none() || self.life != life
+    }
+
+    fn ask(&mut self, lane: usize, command: Command, seed: u32, action: &[f32]) {
+        self.blocks.ask(&mut self.request, lane, command, seed, action);
+        self.lanes[lane] = Stage::Asked;
+    }
+
+    /// A lane's answer; sends the batch that it waits in.
+    fn fetch(&mut self, lane: usize, obs: &mut [f32]) -> Result<Answer, EnvError> {
+        if self.lanes[lane] == Stage::Asked {
+            self.send()?;
+        }
+        match std::mem::replace(&mut self.lanes[lane], Stage::Idle) {
+            Stage::Failed(reason) => Err(EnvError::Failed(reason)),
+            Stage::Answered => Ok(self.blocks.answer(&self.reply, lane, obs)),
+            Stage::Idle | Stage::Asked => unreachable!("sending answers whatever was asked"),
+        }
+    }
+
+    fn send(&mut self) -> Result<(), EnvError> {
+        let mut deadline = self.recipe.deadline;
+        for (lane, stage) in self.lanes.iter().enumerate() {
+            if *stage != Stage::Asked {
+                self.request[lane] = Command::Idle as u8;
+            } else if self.request[lane] != Command::Step as u8 {
+                deadline = self.recipe.start_limit();
+            }
+        }
+        let mut session = self.session.take().expect("lanes of lost lives do not ask");
+        let failures = match session.exchange(&self.request, &mut self.reply, deadline) {
+            Ok(failures) => failures,
+            Err(error) => {
+                self.lanes.fill(Stage::Idle);
+                self.lost = self.recipe.error(&session.lost(error));
+                return Err(self.lost.clone());
+            }
+        };
+        self.session = Some(session);
+        for (stage, &outcome) in self.lanes.iter_mut().zip(&self.reply) {
+            if *stage == Stage::Asked {
+                let failed = || Stage::Failed("the environment failed".into());
+                *stage = if outcome & FAILED == 0 { Stage::Answered } else { failed() };
+            }
+        }
+        for (lane, text) in failures {
+            self.log_once(lane, &text);
+            let last = text.lines().rfind(|line| !line.trim().is_empty());
+            if let Some(stage @ Stage::Failed(_)) = self.lanes.get_mut(lane) {
+                *stage = Stage::Failed(last.unwrap_or("the environment failed").trim().to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn log_once(&mut self, lane: usize, text: &str) {
+        let digest = common::spec::digest64(text.as_bytes());
+        if self.logged.contains(&digest) {
+            return;
+        }
+        tracing::warn!(
+            env = self.recipe.name,
+            lane,
+            "the environment failed:\n{}",
+            text.trim_end()
+        );
+        if self.logged.len() == LOGGED_MAX {
+            self.logged.pop_front();
+        }
+        self.logged.push_back(digest);
+    }
+}
+
+/// One lane's environment.
+#[derive(Debug)]
+struct Lane {
+    shared: Arc<Mutex<Shared>>,
+    spec: EnvSpec,
+    lane: usize,
+    life: u64,
+    is_unused: bool,
+    /// (W), within the bounds
+    env_action: Vec<f32>,
+}
+
+impl Lane {
+    /// Refuses what is no number or no choice, and clips the rest, as Gymnasium's own wrapper does.
+    fn clip(&mut self, action: &[f32]) -> Result<(), EnvError> {
+        if self.spec.actions == ActionKind::Discrete {
+            check_index(action, self.spec.act_dim)?;
+            self.env_action.copy_from_slice(action);
+            return Ok(());
+        }
+        check_action(action)?;
+        let bounds = self.spec.action_low.iter().zip(&self.spec.action_high);
+        for ((clipped, value), (low, high)) in self.env_action.iter_mut().zip(action).zip(bounds) {
+            *clipped = value.clamp(*low, *high);
+        }
+        Ok(())
+    }
+}
+
+impl Env for Lane {
+    fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    /// Seeds are of 32 bits in many an environment: the upper half is used.
+    fn reset(&mut self, seed: Option<u64>, obs: &mut [f32]) -> Result<(), EnvError> {
+        let mut shared = lock(&self.shared);
+        if shared.is_lost(self.life) {
+            return Err(shared.lost.clone());
+        }
+        let command = match seed {
+            _ if self.is_unused => Command::Make,
+            Some(_) => Command::ResetSeeded,
+            None => Command::Reset,
+        };
+        let seed = u32::try_from(seed.unwrap_or_default() >> 32).expect("32 bits are left");
+        shared.ask(self.lane, command, seed, &[]);
+        shared.fetch(self.lane, obs)?;
+        self.is_unused = false;
+        Ok(())
+    }
+
+    fn step(&mut self, action: &[f32], obs: &mut [f32]) -> Result<StepOutcome, EnvError> {
+        self.clip(action)?;
+        let mut shared = lock(&self.shared);
+        if shared.is_lost(self.life) {
+            return Err(shared.lost.clone());
+        }
+        let is_staged = shared.blocks.asks_step(&shared.request, self.lane, &self.env_action);
+        match shared.lanes[self.lane] {
+            Stage::Asked | Stage::Idle => shared.ask(self.lane, Command::Step, 0, &self.env_action),
+            Stage::Answered | Stage::Failed(_) if is_staged => {}
+            Stage::Answered | Stage::Failed(_) => {
+                let what = "steps with another action than was staged".to_owned();
+                return Err(shared.recipe.error(&BridgeError::Protocol(what)));
+            }
+        }
+        let Answer { outcome, reward } = shared.fetch(self.lane, obs)?;
+        Ok(StepOutcome {
+            reward,
+            terminated: outcome & TERMINATED != 0,
+            truncated: outcome & TRUNCATED != 0,
+        })
+    }
+
+    fn stage(&mut self, action: &[f32]) {
+        // What is wrong with the action, or with the server, `step` will say.
+        if self.clip(action).is_ok() {
+            let mut shared = lock(&self.shared);
+            if !shared.is_lost(self.life) {
+                shared.ask(self.lane, Command::Step, 0, &self.env_action);
+            }
+        }
+    }
+}

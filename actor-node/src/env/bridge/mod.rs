@@ -1,0 +1,136 @@
+//! Environments in other processes: Gymnasium's through a Python worker, anybody's through a server at an address.
+//!
+//! A [`Group`] is the client of one server, over the protocol of `docs/env-protocol.md`. The environment of each of its
+//! lanes is an [`Env`] like any other. What [`Env::stage`] announced for several lanes goes to the server as one batch when
+//! the first of them steps. A lane whose environment raises is rebuilt alone; a server that ends, hangs or breaks the
+//! protocol takes the episodes of all its lanes with it, and is started anew for the first that is rebuilt.
+//!
+//! Parameters whose names have a dot are for the bridge, all others for the environment:
+//! [`PYTHON`] and [`DEADLINE_MS`].
+
+mod group;
+mod link;
+mod memory;
+mod protocol;
+mod server;
+mod session;
+
+use super::{EnvError, Params};
+use server::Server;
+use std::time::Duration;
+
+pub use group::Group;
+
+/// Parameter: the Python that has Gymnasium.
+pub const PYTHON: &str = "bridge.python";
+/// Parameter: milliseconds that a step may take; starts may take twenty times that, and a minute in any case.
+pub const DEADLINE_MS: &str = "bridge.deadline_ms";
+
+/// The forms of names, with a few words on each.
+pub const FORMS: [(&str, &str); 3] = [
+    ("gym:ID", "any of Gymnasium's, or gym:MODULE:ID of your own, stepped by Python"),
+    ("unix:PATH", "a server of your own at a socket (docs/env-protocol.md)"),
+    ("tcp:HOST:PORT", "the same over the network"),
+];
+
+const PYTHON_DEFAULT: &str = "python3";
+/// Every wait has a deadline; this is for those who set none.
+const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
+const START_LIMIT_MIN: Duration = Duration::from_secs(60);
+const START_FACTOR: u32 = 20;
+
+/// Whether this is the name of an environment in another process.
+pub fn is_bridged(name: &str) -> bool {
+    Server::parse(name).is_some()
+}
+
+/// Why a server cannot be used, or no longer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum BridgeError {
+    #[error(
+        "cannot start {python} ({reason}): install Python 3.10 or newer with `pip install 'gymnasium>=1.0'`, \
+         or name its interpreter with --python"
+    )]
+    Python { python: String, reason: String },
+    #[error("nobody answers at {address}: {reason}")]
+    Connect { address: String, reason: String },
+    #[error("{0}")]
+    Refused(String),
+    #[error("no answer within {0:?}")]
+    Hung(Duration),
+    #[error("the server closed the connection")]
+    Closed,
+    #[error("the worker ended: {how}{}{last}", if last.is_empty() { "" } else { ": " })]
+    Ended { how: String, last: String },
+    #[error("connection lost: {0}")]
+    Link(String),
+    #[error("{0}")]
+    Protocol(String),
+    #[error("shared memory: {0}")]
+    Memory(String),
+}
+
+/// How to start a server's session.
+#[derive(Debug, Clone)]
+struct Recipe {
+    /// As the user gave it.
+    name: String,
+    server: Server,
+    lanes: usize,
+    python: String,
+    /// The environment's own.
+    params: Params,
+    deadline: Duration,
+}
+
+impl Recipe {
+    fn new(name: &str, params: &Params, lanes: usize) -> Result<Self, EnvError> {
+        let Some(server) = Server::parse(name) else {
+            return Err(EnvError::Unknown { name: name.to_owned(), nearest: None });
+        };
+        let refused = |key: &str, expected: &str| {
+            EnvError::Failed(format!("{name}: parameter {key} = {}: {expected}", params[key]))
+        };
+        let mut recipe = Self {
+            name: name.to_owned(),
+            server,
+            lanes,
+            python: PYTHON_DEFAULT.to_owned(),
+            params: Params::new(),
+            deadline: DEADLINE_DEFAULT,
+        };
+        for (key, value) in params {
+            match key.as_str() {
+                PYTHON => recipe.python.clone_from(value),
+                DEADLINE_MS => {
+                    let millis = value.parse().ok().filter(|&millis: &u64| millis > 0);
+                    let millis =
+                        millis.ok_or_else(|| refused(key, "expected a whole number above 0"))?;
+                    recipe.deadline = Duration::from_millis(millis);
+                }
+                key if key.contains('.') => {
+                    let known = format!("expected {PYTHON:?} or {DEADLINE_MS:?}");
+                    return Err(refused(key, &known));
+                }
+                key => {
+                    recipe.params.insert(key.to_owned(), value.clone());
+                }
+            }
+        }
+        Ok(recipe)
+    }
+
+    /// For whatever is no step: starts, resets.
+    fn start_limit(&self) -> Duration {
+        self.deadline.saturating_mul(START_FACTOR).max(START_LIMIT_MIN)
+    }
+
+    fn error(&self, error: &BridgeError) -> EnvError {
+        let text = format!("{}: {error}", self.name);
+        if matches!(error, BridgeError::Hung(_)) {
+            EnvError::Hung(text)
+        } else {
+            EnvError::Failed(text)
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! The words of `docs/env-protocol.md`, version 1: message kinds, the documents of the greeting, the layout of blocks.
+
+use super::BridgeError;
+use common::spec::{ActionKind, EnvSpec};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Version of the protocol.
+pub(super) const PROTOCOL: u32 = 1;
+/// Bytes of a message's header: kind and length of the payload, u32 each, little-endian.
+pub(super) const HEADER_BYTES: usize = 8;
+/// A document or text may have this many bytes.
+pub(super) const DOCUMENT_BYTES_MAX: usize = 1 << 20;
+/// A block may have this many bytes.
+const BLOCK_BYTES_MAX: usize = 1 << 30;
+
+/// Client to server: who we are and what we want, JSON.
+pub(super) const HELLO: u32 = 1;
+/// Server to client: shapes, JSON.
+pub(super) const SPEC: u32 = 2;
+/// Client to server: where blocks are, JSON.
+pub(super) const MEMORY: u32 = 3;
+/// Server to client: ready for batches.
+pub(super) const READY: u32 = 4;
+/// Client to server: the request block, or that it is in memory.
+pub(super) const BATCH: u32 = 5;
+/// Server to client: the reply block, or that it is in memory.
+pub(super) const RESULT: u32 = 6;
+/// Server to client, before `RESULT`: why a lane failed; its number (u32), then text.
+pub(super) const LANE_FAILED: u32 = 7;
+/// Server to client, its last: why it cannot go on, text.
+pub(super) const ERROR: u32 = 8;
+
+/// What a lane is to do in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Command {
+    /// Nothing.
+    Idle = 0,
+    /// Step with its action.
+    Step = 1,
+    /// Reset, and go on with its own random numbers.
+    Reset = 2,
+    /// Reset with its seed.
+    ResetSeeded = 3,
+    /// Make the environment anew, unless it is unused, and reset it with its seed.
+    Make = 4,
+}
+
+/// Bit of an outcome: the task is over.
+pub(super) const TERMINATED: u8 = 1;
+/// Bit of an outcome: the episode is cut off.
+pub(super) const TRUNCATED: u8 = 2;
+/// Bit of an outcome: the lane's environment failed; the rest of its reply means nothing.
+pub(super) const FAILED: u8 = 4;
+
+/// Payload of [`HELLO`].
+#[derive(Debug, Serialize)]
+pub(super) struct Hello<'a> {
+    pub(super) protocol: u32,
+    /// `None` where the server alone decides.
+    pub(super) env: Option<&'a str>,
+    pub(super) lanes: usize,
+    pub(super) params: &'a BTreeMap<String, String>,
+}
+
+/// Payload of [`SPEC`].
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Described {
+    protocol: u32,
+    obs_dim: usize,
+    obs_image: Option<[usize; 3]>,
+    actions: ActionKind,
+    act_dim: usize,
+    #[serde(default)]
+    action_low: Vec<f32>,
+    #[serde(default)]
+    action_high: Vec<f32>,
+    episode_steps_max: Option<u32>,
+    /// Whether the server can map a shared file.
+    #[serde(default)]
+    pub(super) memory: bool,
+}
+
+impl Described {
+    /// The spec, if it can be one.
+    ///
+    /// # Errors
+    /// Another protocol; shapes that contradict each other.
+    pub(super) fn spec(&self, id: &str) -> Result<EnvSpec, BridgeError> {
+        let wrong = |what: String| Err(BridgeError::Protocol(what));
+        if self.protocol != PROTOCOL {
+            return wrong(format!("protocol {}, expected {PROTOCOL}", self.protocol));
+        }
+        if self.obs_dim == 0 || self.act_dim == 0 {
+            return wrong(format!("obs_dim {}, act_dim {}", self.obs_dim, self.act_dim));
+        }
+        if let Some(image) = self.obs_image {
+            let pixels = image.iter().try_fold(1_usize, |product, &side| product.checked_mul(side));
+            if pixels != Some(self.obs_dim) {
+                return wrong(format!("obs_image {image:?} of obs_dim {}", self.obs_dim));
+            }
+        }
+        let bounds = if self.actions == ActionKind::Discrete { 0 } else { self.act_dim };
+        let (low, high) = (&self.action_low, &self.action_high);
+        let are_bounds = low.len() == bounds
+            && high.len() == bounds
+            && low
+                .iter()
+                .zip(high)
+                .all(|(low, high)| low.is_finite() && high.is_finite() && low < high);
+        if !are_bounds {
+            return wrong(format!("action bounds {low:?} to {high:?}, expected {bounds} ranges"));
+        }
+        Ok(EnvSpec {
+            id: id.to_owned(),
+            obs_dim: self.obs_dim,
+            obs_image: self.obs_image,
+            actions: self.actions,
+            act_dim: self.act_dim,
+            action_low: low.clone(),
+            action_high: high.clone(),
+            episode_steps_max: self.episode_steps_max,
+        })
+    }
+}
+
+/// Payload of [`MEMORY`]: the request block at the start of the file, the reply block further on.
+#[derive(Debug, Serialize)]
+pub(super) struct Memory<'a> {
+    /// `None`: blocks travel in the messages.
+    pub(super) path: Option<&'a str>,
+    pub(super) request_bytes: usize,
+    pub(super) reply_at: usize,
+    pub(super) reply_bytes: usize,
+}
+
+/// Where what lies in the blocks of L lanes, O numbers per observation, W per action. Fields begin at multiples of 8.
+///
+/// | request | type | | reply | type |
+/// |---|---|---|---|---|
+/// | commands | u8 (L) | | outcomes | u8 (L) |
+/// | seeds | u32 (L) | | rewards | f64 (L) |
+/// | actions | f32 (L, W) | | observations | f32, of images u8 (L, O) |
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Blocks {
+    lanes: usize,
+    obs_dim: usize,
+    width: usize,
+    is_image: bool,
+    seeds_at: usize,
+    actions_at: usize,
+    /// Bytes of the request block.
+    pub(super) request_bytes: usize,
+    rewards_at: usize,
+    obs_at: usize,
+    /// Bytes of the reply block.
+    pub(super) reply_bytes: usize,
+}
+
+/// One lane's part of a reply.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Answer {
+    pub(super) outcome: u8,
+    pub(super) reward: f64,
+}
+
+impl Blocks {
+    /// The layout.
+    ///
+    /// # Errors
+    /// Blocks beyond the limit.
+    pub(super) fn new(lanes: usize, spec: &EnvSpec) -> Result<Self, BridgeError> {
+        let (obs_dim, width) = (spec.obs_dim, spec.action_width());
+        let is_image = spec.obs_image.is_some();
+        let size = |per_lane: usize, bytes: usize| {
+            let size = lanes.checked_mul(per_lane)?.checked_mul(bytes)?;
+            (size <= BLOCK_BYTES_MAX).then(|| size.next_multiple_of(8))
+        };
+        let sizes = (|| {
+            let pixel = if is_image { 1 } else { 4 };
+            Some([size(1, 1)?, size(1, 4)?, size(width, 4)?, size(1, 8)?, size(obs_dim, pixel)?])
+        })();
+        let Some([bytes, seeds, actions, rewards, obs]) = sizes else {
+            let what = format!("blocks of {lanes} lanes, {obs_dim} numbers each, are too large");
+            return Err(BridgeError::Protocol(what));
+        };
+        Ok(Self {
+            lanes,
+            obs_dim,
+            width,
+            is_image,
+            seeds_at: bytes,
+            actions_at: bytes + seeds,
+            request_bytes: bytes + seeds + actions,
+            rewards_at: bytes,
+            obs_at: bytes + rewards,
+            reply_bytes: bytes + rewards + obs,
+        })
+    }
+
+    /// L.
+    pub(super) fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    /// Where the reply block begins in a shared file: on a page of its own.
+    pub(super) fn reply_at(&self) -> usize {
+        self.request_bytes.next_multiple_of(4096)
+    }
+
+    /// Writes a lane's part of the request; `action` is empty or (W).
+    pub(super) fn ask(
+        &self,
+        request: &mut [u8],
+        lane: usize,
+        command: Command,
+        seed: u32,
+        action: &[f32],
+    ) {
+        request[lane] = command as u8;
+        let seed_at = self.seeds_at + 4 * lane;
+        request[seed_at..seed_at + 4].copy_from_slice(&seed.to_le_bytes());
+        let actions_at = self.actions_at + 4 * self.width * lane;
+        let place = &mut request[actions_at..actions_at + 4 * self.width];
+        for (bytes, value) in place.chunks_exact_mut(4).zip(action) {
+            bytes.copy_from_slice(&value.to_le_bytes());
+        }
+    }
+
+    /// Whether the request's part of a lane is that step.
+    pub(super) fn asks_step(&self, request: &[u8], lane: usize, action: &[f32]) -> bool {
+        let actions_at = self.actions_at + 4 * self.width * lane;
+        let place = &request[actions_at..actions_at + 4 * self.width];
+        request[lane] == Command::Step as u8
+            && place.chunks_exact(4).zip(action).all(|(bytes, value)| bytes == value.to_le_bytes())
+    }
+
+    /// Reads a lane's part of the reply; `obs` is (O).
+    pub(super) fn answer(&self, reply: &[u8], lane: usize, obs: &mut [f32]) -> Answer {
+        let reward_at = self.rewards_at + 8 * lane;
+        let reward = reply[reward_at..reward_at + 8].try_into().expect("eight bytes");
+        let values = &reply[self.obs_at..];
+        if self.is_image {
+            let pixels = &values[lane * self.obs_dim..(lane + 1) * self.obs_dim];
+            for (obs, &pixel) in obs.iter_mut().zip(pixels) {
+                *obs = f32::from(pixel);
+            }
+        } else {
+            let numbers = &values[4 * lane * self.obs_dim..4 * (lane + 1) * self.obs_dim];
+            for (obs, bytes) in obs.iter_mut().zip(numbers.chunks_exact(4)) {
+                *obs = f32::from_le_bytes(bytes.try_into().expect("four bytes"));
+            }
+        }
+        Answer { outcome: reply[lane], reward: f64::from_le_bytes(reward) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(json: &str) -> Result<EnvSpec, String> {
+        let described: Described = serde_json::from_str(json).unwrap();
+        described.spec("x").map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn fields_begin_at_multiples_of_eight_and_hold_what_was_written() {
+        let spec = described(
+            r#"{"protocol": 1, "obs_dim": 3, "obs_image": null, "actions": "continuous", "act_dim": 2,
+                "action_low": [-1, -1], "action_high": [1, 1], "episode_steps_max": null}"#,
+        )
+        .unwrap();
+        let blocks = Blocks::new(9, &spec).unwrap();
+        assert_eq!((blocks.seeds_at, blocks.actions_at, blocks.request_bytes), (16, 56, 128));
+        assert_eq!((blocks.rewards_at, blocks.obs_at, blocks.reply_bytes), (16, 88, 200));
+        let mut request = vec![0; 128];
+        blocks.ask(&mut request, 8, Command::Step, 7, &[0.5, -0.25]);
+        assert_eq!(request[8], 1);
+        assert_eq!(request[48..52], 7_u32.to_le_bytes());
+        assert_eq!(request[120..124], 0.5_f32.to_le_bytes());
+        assert!(blocks.asks_step(&request, 8, &[0.5, -0.25]));
+        assert!(!blocks.asks_step(&request, 8, &[0.5, 0.25]));
+        let mut reply = vec![0; 200];
+        reply[8] = TRUNCATED;
+        reply[80..88].copy_from_slice(&2.5_f64.to_le_bytes());
+        reply[192..196].copy_from_slice(&3.0_f32.to_le_bytes());
+        let mut obs = [0.0; 3];
+        assert_eq!(blocks.answer(&reply, 8, &mut obs), Answer { outcome: TRUNCATED, reward: 2.5 });
+        assert_eq!(obs, [0.0, 3.0, 0.0]);
+    }
+
+    #[test]
+    fn shapes_that_contradict_each_other_are_refused() {
+        let json = |protocol: u32, image: &str, act_dim: usize, low: &str| {
+            format!(
+                r#"{{"protocol": {protocol}, "obs_dim": 12, "obs_image": {image},
+                    "actions": "continuous", "act_dim": {act_dim}, "action_low": {low},
+                    "action_high": [1.0]}}"#
+            )
+        };
+        assert!(described(&json(1, "[3, 2, 2]", 1, "[-1.0]")).is_ok());
+        for (document, error) in [
+            (json(2, "null", 1, "[-1.0]"), "protocol 2, expected 1"),
+            (json(1, "[3, 2, 3]", 1, "[-1.0]"), "obs_image [3, 2, 3] of obs_dim 12"),
+            (json(1, "null", 0, "[]"), "obs_dim 12, act_dim 0"),
+            (json(1, "null", 1, "[1.0]"), "action bounds [1.0] to [1.0], expected 1 ranges"),
+            (json(1, "null", 2, "[-1.0]"), "action bounds [-1.0] to [1.0], expected 2 ranges"),
+        ] {
+            assert_eq!(described(&document).unwrap_err(), error);
+        }
+    }
+
+    #[test]
+    fn blocks_beyond_the_limit_are_refused() {
+        let spec = described(
+            r#"{"protocol": 1, "obs_dim": 1000000000, "actions": "discrete", "act_dim": 2}"#,
+        );
+        let error = Blocks::new(64, &spec.unwrap()).unwrap_err().to_string();
+        assert_eq!(error, "blocks of 64 lanes, 1000000000 numbers each, are too large");
+    }
+}

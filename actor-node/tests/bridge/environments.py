@@ -1,0 +1,114 @@
+"""Environments that the tests of the bridge ask Gymnasium for: faults on schedule, and spaces of every kind."""
+
+import os
+import time
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Faulty(gymnasium.Env):
+    """Counts its steps; what goes wrong, and at which step of an episode, are keyword arguments."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def __init__(self, only_above=-2.0, episode_steps=50, **schedule):
+        self.only_above, self.episode_steps, self.schedule = only_above, episode_steps, schedule
+
+    def observe(self, value=1.0):
+        return np.array([self.steps, value], np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.observe(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        self.steps += 1
+        value, reward = 1.0, float(action[0])
+        for fault, step in self.schedule.items():
+            if step != self.steps or action[0] < self.only_above:
+                continue
+            if fault == "raise_at":
+                raise ValueError(f"scheduled at step {step}")
+            if fault == "exit_at":
+                print("leaving", flush=True)
+                os._exit(3)
+            if fault == "hang_at":
+                time.sleep(600)
+            if fault == "nan_obs_at":
+                value = np.nan
+            if fault == "nan_reward_at":
+                reward = np.nan
+            if fault == "shape_at":
+                return np.zeros(1, np.float32), 0.0, False, False, {}
+        return self.observe(value), reward, False, self.steps >= self.episode_steps, {}
+
+
+def numbered(space):
+    """A member of `space` that shows where each number ends up."""
+    if isinstance(space, spaces.Dict):
+        return {key: numbered(part) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(numbered(part) for part in space.spaces)
+    if isinstance(space, spaces.Discrete):
+        return int(space.start) + 1
+    return np.arange(np.prod(space.shape)).astype(space.dtype).reshape(space.shape)
+
+
+def box(low, high, shape, dtype=np.float32):
+    return spaces.Box(low, high, shape, dtype)
+
+
+OBSERVATIONS = {
+    "box": box(-9, 9, (3,)),
+    "grid": box(-9, 9, (2, 2), np.float64),
+    "choice": spaces.Discrete(3, start=5),
+    "dict": spaces.Dict({"b": box(-9, 9, (2,)), "a": spaces.Discrete(2)}),
+    "tuple": spaces.Tuple([box(-9, 9, (2,)), spaces.Dict({"x": box(0, 255, (1, 2, 1), np.uint8)})]),
+    "rgb": box(0, 255, (2, 4, 2), np.uint8),
+    "stack": box(0, 255, (2, 3, 4), np.uint8),
+    "grey": box(0, 255, (2, 3), np.uint8),
+    "bits": spaces.MultiBinary(4),
+    "text": spaces.Text(5),
+    "nested": spaces.Dict({"a": spaces.MultiDiscrete([2, 2])}),
+}
+ACTIONS = {
+    "box": box(-1, 1, (1,)),
+    "double": spaces.Box(np.array([[-0.1], [-3.0]]), np.array([[0.1], [3.0]]), dtype=np.float64),
+    "choice": spaces.Discrete(3, start=5),
+    "dict": spaces.Dict({"turn": box(-1, 1, (1,)), "push": box(0, 2, (2,))}),
+    "unbounded": box(-np.inf, np.inf, (1,)),
+    "whole": box(0, 3, (1,), np.int32),
+    "multi": spaces.MultiDiscrete([2, 2]),
+}
+
+
+def flat(action):
+    """The numbers of an action."""
+    if isinstance(action, dict):
+        action = np.concatenate([action[key] for key in sorted(action)])
+    return np.asarray(action, np.float64).ravel()
+
+
+class Spaces(gymnasium.Env):
+    """Observations that are numbered; the reward is the action read as digits."""
+
+    def __init__(self, observation="box", action="box"):
+        self.observation_space, self.action_space = OBSERVATIONS[observation], ACTIONS[action]
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return numbered(self.observation_space), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), (action, self.action_space)
+        reward = sum(value * 10.0**place for place, value in enumerate(flat(action)))
+        return numbered(self.observation_space), reward, False, False, {}
+
+
+gymnasium.register("Faulty-v0", Faulty)
+gymnasium.register("Spaces-v0", Spaces)
