@@ -1,6 +1,5 @@
 //! `actor-node`: one actor of a run, or its evaluator.
 
-use actor_node::env::Params;
 use actor_node::service::{ActorNode, Evaluator, Peers};
 use clap::Parser;
 use common::config::Resolved;
@@ -35,7 +34,7 @@ async fn serve(process: Process, evaluates: bool, run_dir: Option<PathBuf>) -> a
     let transport = ZmqTransport::new(process.seeds.role("transport"));
     let id = process.resolved.config.actor.id;
     if evaluates {
-        let evaluator = Evaluator::new(process, Params::new(), run_dir.as_deref())?;
+        let evaluator = Evaluator::new(process, run_dir.as_deref())?;
         let report = |evaluation: &actor_node::evaluation::Evaluation| {
             let actor_node::evaluation::Evaluation { version, mean, ci95, returns, .. } =
                 evaluation;
@@ -45,7 +44,7 @@ async fn serve(process: Process, evaluates: bool, run_dir: Option<PathBuf>) -> a
     } else {
         // Half of the grace period: the other half is for everything else that stops.
         let flush = process.resolved.config.run.grace / 2;
-        ActorNode::new(process, id, Params::new(), 0)?.run(&transport, &peers, flush).await?;
+        ActorNode::new(process, id, 0)?.run(&transport, &peers, flush).await?;
     }
     Ok(())
 }

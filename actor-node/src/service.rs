@@ -1,7 +1,7 @@
 //! [`ActorNode`] and [`Evaluator`]: the roles as functions of their sockets and a reason to stop.
 
 use crate::actor::{Actor, ActorError, Counters, Habits};
-use crate::env::{EnvError, Params};
+use crate::env::{self, EnvError, Params};
 use crate::evaluation::{Evaluation, evaluate};
 use crate::exploration::Exploration;
 use crate::metrics::{ActorMetrics, EvaluatorMetrics, FeedMetrics, UploadMetrics};
@@ -97,15 +97,9 @@ impl ActorNode {
     ///
     /// # Errors
     /// The environment does not exist, does not start, or has other shapes than `[cluster]` says.
-    pub fn new(
-        process: Process,
-        id: u32,
-        params: Params,
-        env_steps_max: u64,
-    ) -> Result<Self, NodeError> {
+    pub fn new(process: Process, id: u32, env_steps_max: u64) -> Result<Self, NodeError> {
         let spec = process.resolved.env_spec()?;
-        let actor =
-            build_actor(&process.resolved.config, &process, id, params, env_steps_max, &spec)?;
+        let actor = build_actor(&process.resolved.config, &process, id, env_steps_max, &spec)?;
         let arch = process.resolved.config.policy_arch(&spec);
         Ok(Self { process, id, actor, spec, arch })
     }
@@ -175,14 +169,13 @@ fn build_actor(
     config: &Config,
     process: &Process,
     id: u32,
-    params: Params,
     env_steps_max: u64,
     expected: &EnvSpec,
 ) -> Result<Actor, NodeError> {
     let seeds = process.seeds.role("actor").index(id.into());
     let recipe = Recipe {
         env: config.cluster.env.clone(),
-        params,
+        params: env::params(&config.cluster.env_params),
         lanes: config.actor.lanes,
         seeds: seeds.role("env"),
     };
@@ -306,14 +299,11 @@ impl Evaluator {
     /// # Errors
     /// The settings do not say what shapes the environment has; trajectories are asked for and there is no run directory,
     /// or it cannot be written.
-    pub fn new(
-        process: Process,
-        params: Params,
-        run_dir: Option<&Path>,
-    ) -> Result<Self, NodeError> {
+    pub fn new(process: Process, run_dir: Option<&Path>) -> Result<Self, NodeError> {
         let spec = process.resolved.env_spec()?;
         let config = &process.resolved.config;
         let arch = config.policy_arch(&spec);
+        let params = env::params(&config.cluster.env_params);
         let trajectories = match run_dir {
             _ if !config.run.track_trajectories => None,
             Some(dir) => Some(TrajectoryLog::open(dir, "eval").map_err(NodeError::Trajectories)?),

@@ -33,6 +33,9 @@ pub enum Command {
     Envs {
         /// An environment.
         name: Option<String>,
+        /// An option of the environment, which may change its shapes. May be repeated.
+        #[arg(long = "env-param", value_name = "KEY=VALUE", requires = "name")]
+        env_params: Vec<String>,
     },
     /// List the presets of --preset.
     Presets,
@@ -51,6 +54,9 @@ pub struct Train {
     /// Environment: short for --set cluster.env=NAME.
     #[arg(long, value_name = "NAME")]
     pub env: Option<String>,
+    /// An option of the environment: short for --set cluster.env_params=["KEY=VALUE"]. May be repeated.
+    #[arg(long = "env-param", value_name = "KEY=VALUE")]
+    pub env_params: Vec<String>,
     /// Seed of the run: short for --set run.seed=N.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -102,12 +108,14 @@ impl Train {
     fn assignments(&self) -> Vec<String> {
         let text = |text: &str| toml::Value::from(text).to_string();
         let env = self.env.as_ref().map(|env| format!("cluster.env={}", text(env)));
+        let params = (!self.env_params.is_empty())
+            .then(|| format!("cluster.env_params={}", toml::Value::from(self.env_params.clone())));
         let seed = self.seed.map(|seed| format!("run.seed={seed}"));
         let actors = self.actors.map(|actors| format!("run.actors={actors}"));
         let shards = self.shards.map(|shards| format!("replay.shards={shards}"));
         let dataset = self.dataset.as_ref().map(|path| path.to_string_lossy());
         let dataset = dataset.map(|path| format!("offline.dataset={}", text(&path)));
-        [env, seed, actors, shards, dataset].into_iter().flatten().collect()
+        [env, params, seed, actors, shards, dataset].into_iter().flatten().collect()
     }
 }
 

@@ -4,7 +4,6 @@
 use crate::finish;
 use crate::progress::{Progress, Snapshot};
 use crate::run_dir::RunDir;
-use actor_node::env::Params;
 use actor_node::service::ActorNode;
 use anyhow::Context;
 use common::ids::PolicyVersion;
@@ -52,7 +51,7 @@ pub fn train(process: &Process, run: &RunDir, resume: bool) -> anyhow::Result<()
     let spec = process.resolved.env_spec()?;
     let log = RunLog::open(run.path(), &process.clock)?;
     let mut table = Table::new(&table_config(config, &config.item_layout(&spec)))?;
-    let node = ActorNode::new(process.clone(), 0, Params::new(), config.run.env_steps)?;
+    let node = ActorNode::new(process.clone(), 0, config.run.env_steps)?;
     let mut actor = node.into_actor();
     let mut updates = Updates::new(process, run, resume)?;
     let mut version = PolicyVersion(0);

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
             let show = |file: &PathBuf| say(&file.display().to_string());
             export::export(&export).map(|files| files.iter().for_each(show))
         }
-        Command::Envs { name } => envs_command(name.as_deref()),
+        Command::Envs { name, env_params } => envs_command(name.as_deref(), &env_params),
         Command::Presets => {
             for preset in PRESETS {
                 say(&format!("{:<22} {}", preset.name, preset.about()));
@@ -117,16 +117,22 @@ fn eval_command(eval: &Eval) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn envs_command(name: Option<&str>) -> anyhow::Result<()> {
+fn envs_command(name: Option<&str>, params: &[String]) -> anyhow::Result<()> {
     let Some(name) = name else {
         for (name, about) in actor_node::env::names() {
             say(&format!("{name:<24} {about}"));
         }
         return Ok(());
     };
-    let env = actor_node::env::make(name, &Default::default())?;
+    if let Some(odd) = params.iter().find(|text| !text.contains('=')) {
+        anyhow::bail!("--env-param {odd}: expected KEY=VALUE");
+    }
+    let env = actor_node::env::make(name, &actor_node::env::params(params))?;
     say("[cluster]");
     say(&format!("env = \"{name}\""));
+    if !params.is_empty() {
+        say(&format!("env_params = {}", toml::Value::from(params.to_vec())));
+    }
     for (key, value, _) in train::shapes(env.spec()) {
         say(&format!("{} = {value}", key.trim_start_matches("cluster.")));
     }

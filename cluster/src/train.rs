@@ -5,7 +5,7 @@ use crate::finish;
 use crate::progress::{Progress, Snapshot, say};
 use crate::run_dir::RunDir;
 use actor_node::actor::Counters;
-use actor_node::env::{self, Params};
+use actor_node::env;
 use actor_node::evaluation::Evaluation;
 use actor_node::service::{ActorNode, Evaluator, Peers};
 use anyhow::{Context, anyhow};
@@ -41,8 +41,8 @@ const LOG_EVERY: Duration = Duration::from_secs(1);
 /// Settings that are wrong, an environment that does not exist.
 pub fn settings(train: &Train) -> anyhow::Result<Resolved> {
     let args = train.settings()?;
-    let name = args.load(Vec::new())?.config.cluster.env;
-    let spec = env::make(&name, &Params::new())?.spec().clone();
+    let cluster = args.load(Vec::new())?.config.cluster;
+    let spec = env::make(&cluster.env, &env::params(&cluster.env_params))?.spec().clone();
     Ok(args.load(shapes(&spec))?)
 }
 
@@ -149,14 +149,14 @@ impl System {
         let mut counters = Vec::new();
         let actor_count = if offline { 0 } else { process.resolved.config.run.actors };
         for id in 0..actor_count {
-            let node = ActorNode::new(process.clone(), id, Params::new(), steps_of(process, id))?;
+            let node = ActorNode::new(process.clone(), id, steps_of(process, id))?;
             counters.push(node.counters());
             let (over, peers) = (Arc::clone(&transport), peers.clone());
             // After the stop nobody samples any more: rows that are still on their way are of no use.
             actors.spawn(async move { Ok(node.run(&*over, &peers, Duration::ZERO).await?) });
         }
         let evaluation = Arc::new(Mutex::new(None));
-        let evaluator = Evaluator::new(process.clone(), Params::new(), Some(run.path()))?;
+        let evaluator = Evaluator::new(process.clone(), Some(run.path()))?;
         let newest = Arc::clone(&evaluation);
         let evaluator = tokio::spawn(async move {
             let report = |evaluation: &Evaluation| {

@@ -118,6 +118,12 @@ pub trait StateAccess: Env {
 /// Environment parameters by name.
 pub type Params = BTreeMap<String, String>;
 
+/// Parameters from settings of the form `key=value`; what has another form is passed over, the configuration refuses it.
+pub fn params(settings: &[String]) -> Params {
+    let pairs = settings.iter().filter_map(|text| text.split_once('='));
+    pairs.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned())).collect()
+}
+
 struct Entry {
     name: &'static str,
     about: &'static str,
@@ -329,6 +335,14 @@ mod tests {
             assert_eq!(error, format!("action is {wrong}, expected a whole number from 0 to 1"));
         }
         env.step(&[1.0], &mut obs).unwrap();
+    }
+
+    #[test]
+    fn parameters_are_read_up_to_their_first_equals_sign() {
+        let settings = ["g=9.81".to_owned(), " xml_file = ./a=b.xml ".to_owned()];
+        let read = params(&settings);
+        assert_eq!((read["g"].as_str(), read["xml_file"].as_str()), ("9.81", "./a=b.xml"));
+        make("Pendulum-v1", &params(&settings[..1])).unwrap();
     }
 
     #[test]

@@ -63,6 +63,7 @@ pub struct Config {
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
 pub struct Cluster {
     pub env: String,
+    pub env_params: Vec<String>,
     pub obs_dim: usize,
     pub act_dim: usize,
     pub action_low: Vec<f32>,

@@ -100,8 +100,22 @@ fn networks(c: &Config) -> Vec<Rule> {
     ]
 }
 
+/// Whether each is `key=value`, and no key comes twice.
+fn assigns(settings: &[String]) -> bool {
+    let keys: Option<Vec<_>> =
+        settings.iter().map(|text| Some(text.split_once('=')?.0.trim())).collect();
+    keys.is_some_and(|keys| {
+        keys.iter().enumerate().all(|(i, key)| !key.is_empty() && !keys[..i].contains(key))
+    })
+}
+
 fn run(c: &Config) -> Vec<Rule> {
     vec![
+        (
+            assigns(&c.cluster.env_params),
+            "cluster.env_params",
+            expect("must be texts of the form key=value, each key once"),
+        ),
         (unit(c.cluster.gamma), "cluster.gamma", expect("must be in [0, 1]")),
         ((1..=64).contains(&c.cluster.n_step), "cluster.n_step", expect("must be in 1..=64")),
         (
