@@ -16,8 +16,8 @@ fn environment(name: &str, pairs: &[(&str, &str)]) -> (Mujoco, Vec<f32>) {
     (env, obs)
 }
 
-/// Every task with the numbers at the front of its state that start elsewhere than noise says: (name, positions,
-/// velocities, noise of positions, noise of velocities or none where it is Gaussian).
+/// Tasks that start from the model's own state with noise: (name, bound of the positions' noise, bound of the
+/// velocities', or none where theirs is Gaussian with the positions' bound as its deviation).
 const STARTS: [(&str, f64, Option<f64>); 9] = [
     ("HalfCheetah-v5", 0.1, None),
     ("Hopper-v5", 0.005, Some(0.005)),

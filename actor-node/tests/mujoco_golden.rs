@@ -44,7 +44,7 @@ fn start(env: &mut Mujoco, initial: &Value) {
     env.set_state(&[numbers(&initial["qpos"]), numbers(&initial["qvel"])].concat());
 }
 
-/// Actions one by one, exact in f32: a recorded list, or a cycle repeated for `steps`.
+/// Recorded actions one by one, each of `width` numbers.
 #[expect(clippy::cast_possible_truncation, reason = "the actions are exact in f32")]
 fn actions(recorded: &Value, width: usize) -> Vec<Vec<f32>> {
     let all: Vec<f32> = numbers(recorded).iter().map(|&number| number as f32).collect();
