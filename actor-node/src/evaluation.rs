@@ -1,10 +1,12 @@
-//! Deterministic evaluation: whole episodes with the mode of the policy, and what can be said about their mean.
+//! Evaluation: whole episodes, deterministic unless asked otherwise, what can be said about their mean, and who watches.
 
-use crate::env::{self, Env, EnvError, Params};
+use crate::env::{self, Env, EnvError, Params, StepOutcome};
 use crate::lanes::Scaling;
 use common::ids::PolicyVersion;
 use common::policy::infer::PolicyNet;
 use common::runtime::seed::SeedTree;
+use rand_distr::{Distribution as _, StandardNormal, StandardUniform};
+use rand_pcg::Pcg64;
 use serde::Serialize;
 
 /// Returns of deterministic episodes.
@@ -37,8 +39,76 @@ pub struct Trajectory {
     pub done: Vec<bool>,
 }
 
-/// Runs `episodes` episodes of `env` from start states seeded by `seeds.index(i)`. A recurrent policy starts each with a
-/// state of zeros.
+/// How actions are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Acting {
+    /// The policy's mode.
+    #[default]
+    Deterministic,
+    /// Drawn from the policy, as actors do; the numbers come from the episode's seed.
+    Sampled,
+}
+
+/// One step of an episode: what was done and what came of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Step<'a> {
+    /// (W), the policy's: normalised, or an index
+    pub action: &'a [f32],
+    /// (W), in the environment's units, or an index
+    pub env_action: &'a [f32],
+    /// Reward and ends.
+    pub outcome: StepOutcome,
+    /// (O), after the action: at an episode's end the final one
+    pub obs: &'a [f32],
+}
+
+/// Watches episodes as they run. What it cannot do ends the evaluation: a recording is not silently shortened either.
+pub trait Observer {
+    /// An episode starts, seeded with `seed`, from the observation `obs` (O).
+    ///
+    /// # Errors
+    /// What the observer is there for cannot be done.
+    fn started(&mut self, env: &mut dyn Env, seed: u64, obs: &[f32]) -> Result<(), EnvError>;
+
+    /// A step was taken; every number of it is finite.
+    ///
+    /// # Errors
+    /// As above.
+    fn stepped(&mut self, env: &mut dyn Env, step: &Step<'_>) -> Result<(), EnvError>;
+}
+
+/// Nobody watches.
+impl Observer for () {
+    fn started(&mut self, _: &mut dyn Env, _: u64, _: &[f32]) -> Result<(), EnvError> {
+        Ok(())
+    }
+
+    fn stepped(&mut self, _: &mut dyn Env, _: &Step<'_>) -> Result<(), EnvError> {
+        Ok(())
+    }
+}
+
+impl Observer for Vec<Trajectory> {
+    fn started(&mut self, _: &mut dyn Env, _: u64, obs: &[f32]) -> Result<(), EnvError> {
+        self.push(Trajectory { obs: obs.to_vec(), ..Trajectory::default() });
+        Ok(())
+    }
+
+    fn stepped(&mut self, _: &mut dyn Env, step: &Step<'_>) -> Result<(), EnvError> {
+        let trajectory = self.last_mut().expect("an episode starts before its first step");
+        let done = step.outcome.terminated || step.outcome.truncated;
+        trajectory.action.extend_from_slice(step.action);
+        trajectory.reward.push(step.outcome.reward);
+        trajectory.done.push(done);
+        if !done {
+            trajectory.obs.extend_from_slice(step.obs);
+        }
+        Ok(())
+    }
+}
+
+/// Runs `episodes` deterministic episodes of `env` from start states seeded by `seeds.index(i)`. A recurrent policy
+/// starts each with a state of zeros.
 ///
 /// # Errors
 /// The environment fails, or returns what is not finite: an evaluation is not silently shortened.
@@ -51,7 +121,7 @@ pub fn evaluate(
     seeds: &SeedTree,
 ) -> Result<Evaluation, EnvError> {
     let mut env = env::make(env, params)?;
-    run(env.as_mut(), policy, version, episodes, seeds, None)
+    watch(env.as_mut(), policy, version, episodes, seeds, Acting::Deterministic, &mut ())
 }
 
 /// As [`evaluate`], with every episode step by step.
@@ -67,70 +137,84 @@ pub fn evaluate_recorded(
     seeds: &SeedTree,
 ) -> Result<(Evaluation, Vec<Trajectory>), EnvError> {
     let (mut env, mut recorded) = (env::make(env, params)?, Vec::with_capacity(episodes));
-    let evaluation = run(env.as_mut(), policy, version, episodes, seeds, Some(&mut recorded))?;
+    let acting = Acting::Deterministic;
+    let evaluation = watch(env.as_mut(), policy, version, episodes, seeds, acting, &mut recorded)?;
     Ok((evaluation, recorded))
 }
 
-fn run(
+/// As [`evaluate`] in an environment that is there, with actions chosen as `acting` says, while `observer` watches.
+///
+/// # Errors
+/// As there, and those of the observer.
+pub fn watch(
     env: &mut dyn Env,
     policy: &mut PolicyNet,
     version: PolicyVersion,
     episodes: usize,
     seeds: &SeedTree,
-    mut recorder: Option<&mut Vec<Trajectory>>,
+    acting: Acting,
+    observer: &mut dyn Observer,
 ) -> Result<Evaluation, EnvError> {
     let (mut returns, mut lengths) = (Vec::with_capacity(episodes), Vec::with_capacity(episodes));
     for episode in 0..episodes {
-        let mut trajectory = recorder.is_some().then(Trajectory::default);
-        let seed = seeds.index(episode as u64).seed();
+        let seeds = seeds.index(episode as u64);
+        let draws = (acting == Acting::Sampled).then(|| seeds.role("actions").rng());
         let (total, steps) =
-            run_episode(env, policy, seed, trajectory.as_mut()).map_err(|error| {
+            run_episode(env, policy, seeds.seed(), draws, observer).map_err(|error| {
                 EnvError::Failed(format!("{}: episode {episode}: {error}", env.spec().id))
             })?;
         returns.push(total);
         lengths.push(steps);
-        if let (Some(recorder), Some(trajectory)) = (&mut recorder, trajectory) {
-            recorder.push(trajectory);
-        }
     }
     Ok(summarise(version, returns, lengths))
 }
 
-/// Return and length of one episode.
+/// Return and length of one episode; its actions are sampled with `draws`, or without them the mode.
 fn run_episode(
     env: &mut dyn Env,
     policy: &mut PolicyNet,
     seed: u64,
-    mut trajectory: Option<&mut Trajectory>,
+    mut draws: Option<Pcg64>,
+    observer: &mut dyn Observer,
 ) -> Result<(f64, u64), EnvError> {
     let (spec, scaling) = (env.spec(), Scaling::new(env.spec()));
     let mut obs = vec![0.0; spec.obs_dim];
     let mut action = vec![0.0; spec.action_width()];
     let (mut env_action, mut state) = (action.clone(), vec![0.0; policy.state_dim()]);
+    let mut noise = vec![0.0; policy.noise_width()];
     env.reset(Some(seed), &mut obs)?;
+    check_finite(0.0, &obs, 0)?;
+    observer.started(env, seed, &obs)?;
     let (mut total, mut steps) = (0.0, 0);
     loop {
-        policy.mode(&obs, &mut state, &mut action);
-        if let Some(trajectory) = &mut trajectory {
-            trajectory.obs.extend_from_slice(&obs);
-            trajectory.action.extend_from_slice(&action);
+        if let Some(rng) = &mut draws {
+            if policy.noise_is_uniform() {
+                noise.iter_mut().for_each(|noise| *noise = StandardUniform.sample(rng));
+            } else {
+                noise.iter_mut().for_each(|noise| *noise = StandardNormal.sample(rng));
+            }
+            policy.sample(&obs, &mut state, &noise, &mut action);
+        } else {
+            policy.mode(&obs, &mut state, &mut action);
         }
         scaling.apply(&action, &mut env_action);
         let outcome = env.step(&env_action, &mut obs)?;
         total += outcome.reward;
         steps += 1;
-        if !total.is_finite() || obs.iter().any(|value| !value.is_finite()) {
-            return Err(EnvError::Failed(format!("step {steps} is not finite")));
-        }
-        let done = outcome.terminated || outcome.truncated;
-        if let Some(trajectory) = &mut trajectory {
-            trajectory.reward.push(outcome.reward);
-            trajectory.done.push(done);
-        }
-        if done {
+        check_finite(total, &obs, steps)?;
+        let step = Step { action: &action, env_action: &env_action, outcome, obs: &obs };
+        observer.stepped(env, &step)?;
+        if outcome.terminated || outcome.truncated {
             return Ok((total, steps));
         }
     }
+}
+
+fn check_finite(total: f64, obs: &[f32], step: u64) -> Result<(), EnvError> {
+    if total.is_finite() && obs.iter().all(|value| value.is_finite()) {
+        return Ok(());
+    }
+    Err(EnvError::Failed(format!("step {step} is not finite")))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "few episodes")]
@@ -216,6 +300,22 @@ mod tests {
             assert_eq!(trajectory.reward, vec![1.0; steps]);
             assert_eq!(trajectory.done.iter().position(|&done| done), Some(steps - 1));
         }
+    }
+
+    #[test]
+    fn sampled_actions_differ_from_the_mode_and_come_from_the_seed() {
+        let actions = |acting, seed| {
+            let mut policy = zero_policy(perceptron(), gaussian(), (3, 1));
+            let (mut env, seeds) = (env::make("Pendulum-v1", &Params::new()), SeedTree::new(seed));
+            let (env, mut recorded) = (env.as_deref_mut().unwrap(), Vec::<Trajectory>::new());
+            watch(env, &mut policy, PolicyVersion(0), 2, &seeds, acting, &mut recorded).unwrap();
+            recorded.remove(1).action
+        };
+        assert_eq!(actions(Acting::Deterministic, 5), vec![0.0; 200]);
+        let sampled = actions(Acting::Sampled, 5);
+        assert!(sampled.iter().all(|action| *action != 0.0 && action.abs() < 1.0));
+        assert_eq!(sampled, actions(Acting::Sampled, 5));
+        assert_ne!(sampled, actions(Acting::Sampled, 6));
     }
 
     #[test]
