@@ -34,6 +34,7 @@ impl Group {
             life: 0,
             lost: EnvError::Failed(String::new()),
             request: vec![0; blocks.request_bytes],
+            answers: vec![0; blocks.reply_bytes],
             reply: vec![0; blocks.reply_bytes],
             blocks,
             lanes: vec![Stage::Idle; lanes],
@@ -90,6 +91,9 @@ struct Shared {
     lost: EnvError,
     blocks: Blocks,
     request: Vec<u8>,
+    /// The newest answer of each lane.
+    answers: Vec<u8>,
+    /// What the server said last, which means nothing for idle lanes.
     reply: Vec<u8>,
     lanes: Vec<Stage>,
     /// Digests of what was logged.
@@ -128,7 +132,7 @@ impl Shared {
         }
         match std::mem::replace(&mut self.lanes[lane], Stage::Idle) {
             Stage::Failed(reason) => Err(EnvError::Failed(reason)),
-            Stage::Answered => Ok(self.blocks.answer(&self.reply, lane, obs)),
+            Stage::Answered => Ok(self.blocks.answer(&self.answers, lane, obs)),
             Stage::Idle | Stage::Asked => unreachable!("sending answers whatever was asked"),
         }
     }
@@ -152,7 +156,14 @@ impl Shared {
             }
         };
         self.session = Some(session);
-        for (stage, &outcome) in self.lanes.iter_mut().zip(&self.reply) {
+        if self.lanes.iter().all(|stage| *stage == Stage::Asked) {
+            std::mem::swap(&mut self.answers, &mut self.reply);
+        } else {
+            // Others may not have fetched theirs: a lane is reset while the rest of its batch waits.
+            let asked = self.lanes.iter().enumerate().filter(|(_, stage)| **stage == Stage::Asked);
+            asked.for_each(|(lane, _)| self.blocks.copy(&self.reply, &mut self.answers, lane));
+        }
+        for (stage, &outcome) in self.lanes.iter_mut().zip(&self.answers) {
             if *stage == Stage::Asked {
                 let failed = || Stage::Failed("the environment failed".into());
                 *stage = if outcome & FAILED == 0 { Stage::Answered } else { failed() };
@@ -244,7 +255,7 @@ impl Env for Lane {
         if shared.is_lost(self.life) {
             return Err(shared.lost.clone());
         }
-        let is_staged = shared.blocks.asks_step(&shared.request, self.lane, &self.env_action);
+        let is_staged = shared.blocks.has_action(&shared.request, self.lane, &self.env_action);
         match shared.lanes[self.lane] {
             Stage::Asked | Stage::Idle => shared.ask(self.lane, Command::Step, 0, &self.env_action),
             Stage::Answered | Stage::Failed(_) if is_staged => {}

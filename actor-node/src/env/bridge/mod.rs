@@ -86,7 +86,8 @@ struct Recipe {
 impl Recipe {
     fn new(name: &str, params: &Params, lanes: usize) -> Result<Self, EnvError> {
         let Some(server) = Server::parse(name) else {
-            return Err(EnvError::Unknown { name: name.to_owned(), nearest: None });
+            let what = format!("{name}: expected gym:ID, unix:PATH or tcp:HOST:PORT");
+            return Err(EnvError::Failed(what));
         };
         let refused = |key: &str, expected: &str| {
             EnvError::Failed(format!("{name}: parameter {key} = {}: {expected}", params[key]))

@@ -228,12 +228,21 @@ impl Blocks {
         }
     }
 
-    /// Whether the request's part of a lane is that step.
-    pub(super) fn asks_step(&self, request: &[u8], lane: usize, action: &[f32]) -> bool {
+    /// Whether that is the action of a lane's latest step.
+    pub(super) fn has_action(&self, request: &[u8], lane: usize, action: &[f32]) -> bool {
         let actions_at = self.actions_at + 4 * self.width * lane;
         let place = &request[actions_at..actions_at + 4 * self.width];
-        request[lane] == Command::Step as u8
-            && place.chunks_exact(4).zip(action).all(|(bytes, value)| bytes == value.to_le_bytes())
+        place.chunks_exact(4).zip(action).all(|(bytes, value)| bytes == value.to_le_bytes())
+    }
+
+    /// Copies a lane's part of one reply to another.
+    pub(super) fn copy(&self, from: &[u8], to: &mut [u8], lane: usize) {
+        to[lane] = from[lane];
+        let obs_bytes = self.obs_dim * if self.is_image { 1 } else { 4 };
+        for (start, bytes) in [(self.rewards_at, 8), (self.obs_at, obs_bytes)] {
+            let span = start + lane * bytes..start + (lane + 1) * bytes;
+            to[span.clone()].copy_from_slice(&from[span]);
+        }
     }
 
     /// Reads a lane's part of the reply; `obs` is (O).
@@ -280,8 +289,8 @@ mod tests {
         assert_eq!(request[8], 1);
         assert_eq!(request[48..52], 7_u32.to_le_bytes());
         assert_eq!(request[120..124], 0.5_f32.to_le_bytes());
-        assert!(blocks.asks_step(&request, 8, &[0.5, -0.25]));
-        assert!(!blocks.asks_step(&request, 8, &[0.5, 0.25]));
+        assert!(blocks.has_action(&request, 8, &[0.5, -0.25]));
+        assert!(!blocks.has_action(&request, 8, &[0.5, 0.25]));
         let mut reply = vec![0; 200];
         reply[8] = TRUNCATED;
         reply[80..88].copy_from_slice(&2.5_f64.to_le_bytes());
@@ -289,6 +298,11 @@ mod tests {
         let mut obs = [0.0; 3];
         assert_eq!(blocks.answer(&reply, 8, &mut obs), Answer { outcome: TRUNCATED, reward: 2.5 });
         assert_eq!(obs, [0.0, 3.0, 0.0]);
+        let mut copy = vec![0; 200];
+        blocks.copy(&reply, &mut copy, 7);
+        assert_eq!(copy, [0; 200]);
+        blocks.copy(&reply, &mut copy, 8);
+        assert_eq!(copy, reply);
     }
 
     #[test]

@@ -256,15 +256,27 @@ class Spaces:
             if isinstance(space, self.spaces.Dict):
                 return lambda row: {key: read(row[span]) for key, span, read in readers}
             return lambda row: tuple(read(row[span]) for _, span, read in readers)
-        if isinstance(space, self.spaces.Discrete):
-            start = int(space.start)
-            return lambda row: int(row[0]) + start
         if space.dtype == self.numpy.float32:
-            shape = space.shape
-            return (lambda row: row) if len(shape) == 1 else (lambda row: row.reshape(shape))
+            return lambda row: row.reshape(space.shape)
         # The bounds that travel are rounded to float32; these are the space's own.
         clip = self.numpy.clip
         return lambda row: clip(row.reshape(space.shape).astype(space.dtype), space.low, space.high)
+
+    def batch_reader(self):
+        """A function from the actions of a batch, an array (L, W) that nobody else holds, to a list of actions."""
+        if self.is_discrete:
+            start = int(self.action.start)
+            return lambda rows: [int(choice) + start for choice in rows[:, 0].tolist()]
+        if isinstance(self.action, self.spaces.Box) and self.action.dtype == self.numpy.float32:
+            if len(self.action.shape) == 1:
+                return list
+        read = self.reader(self.action)
+        return lambda rows: [read(row) for row in rows]
+
+    def is_plain(self):
+        """Whether an observation is a row of a block as it is."""
+        is_vector = isinstance(self.observation, self.spaces.Box) and len(self.observation.shape) == 1
+        return is_vector and self.observation.dtype.kind == "f"
 
     def document(self, time_limit):
         return {
@@ -316,7 +328,12 @@ class Server:
         self.link, self.make, self.spaces = link, make, spaces
         self.envs = [first] + [None] * (lanes - 1)
         self.is_fresh = [True] + [False] * (lanes - 1)
+        self.steps = [None if env is None else env.step for env in self.envs]
         self.block = Block(spaces.numpy, spaces, lanes)
+        self.read_actions = spaces.batch_reader()
+        # More than one: numpy needs a microsecond to put even one row together.
+        self.all_step = bytes([STEP] * lanes) if spaces.is_plain() and lanes > 1 else None
+        self.rows, self.row_rewards = [None] * lanes, [0.0] * lanes
         self.inline = self.writers = None
 
     def use_memory(self, path, request_bytes, reply_at, reply_bytes):
@@ -341,65 +358,91 @@ class Server:
         space = self.spaces.observation
         self.writers = [self.spaces.writer(space, row) for row in self.block.obs]
 
-    def begin(self, lane, command):
-        env = self.envs[lane]
-        if command == MAKE and not self.is_fresh[lane]:
+    def close(self):
+        for lane in range(len(self.envs)):
+            self.close_lane(lane)
+
+    def close_lane(self, lane):
+        env, self.envs[lane] = self.envs[lane], None
+        try:
             if env is not None:
-                self.envs[lane] = None
-                try:
-                    env.close()
-                except Exception:
-                    pass
+                env.close()
+        except Exception:
+            note(traceback.format_exc())
+
+    def begin(self, lane, command):
+        if command == MAKE and not self.is_fresh[lane]:
+            self.close_lane(lane)
             env = self.make()
             same = (self.spaces.observation, self.spaces.action)
             if (env.observation_space, env.action_space) != same:
                 raise ValueError("the environment was made anew with other spaces")
-            self.envs[lane] = env
+            self.envs[lane], self.steps[lane] = env, env.step
         self.is_fresh[lane] = False
         seed = None if command == RESET else int(self.block.seeds[lane])
-        obs, _ = env.reset(seed=seed)
+        obs, _ = self.envs[lane].reset(seed=seed)
         self.writers[lane](obs)
 
     def fail(self, lane):
         text = traceback.format_exc().encode(errors="replace")[-TEXT_MAX:]
         self.link.send(LANE_FAILED, struct.pack("<I", lane) + text)
 
-    def turn(self, read, outcomes):
-        """Carries out one batch."""
+    def turn(self, outcomes):
+        """Carries out one batch; `outcomes` is L bytes to work in."""
         block = self.block
+        commands = block.commands.tobytes()
+        if max(commands) > MAKE:
+            raise Refusal(f"commands {list(commands)}, expected 0 to {MAKE}")
         # A copy: environments may keep their actions.
-        actions = block.actions.copy()
-        rewards, envs, writers = block.rewards, self.envs, self.writers
-        for lane, command in enumerate(block.commands.tobytes()):
-            outcome = 0
-            if command == STEP:
-                try:
-                    obs, reward, terminated, truncated, _ = envs[lane].step(read(actions[lane]))
-                    writers[lane](obs)
-                    rewards[lane] = reward
-                    if terminated:
-                        outcome = TERMINATED
-                    if truncated:
-                        outcome |= TRUNCATED
-                except Exception:
-                    outcome = FAILED
-                    self.fail(lane)
-            elif command in (RESET, RESET_SEEDED, MAKE):
-                try:
-                    rewards[lane] = 0.0
-                    self.begin(lane, command)
-                except Exception:
-                    outcome = FAILED
-                    self.fail(lane)
-            elif command != IDLE:
-                raise Refusal(f"command {command} for lane {lane}, expected 0 to {MAKE}")
-            outcomes[lane] = outcome
+        actions = self.read_actions(block.actions.copy())
+        if commands == self.all_step:
+            self.step_all(actions, outcomes)
+        else:
+            for lane, command in enumerate(commands):
+                outcomes[lane] = self.obey(lane, command, actions[lane])
         block.outcomes[:] = memoryview(outcomes)
+
+    def obey(self, lane, command, action):
+        """Carries out one lane's command, returns its outcome."""
+        if command == IDLE:
+            return 0
+        try:
+            if command == STEP:
+                obs, reward, terminated, truncated, _ = self.steps[lane](action)
+                self.writers[lane](obs)
+                self.block.rewards[lane] = float(reward)
+                return bool(terminated) * TERMINATED + bool(truncated) * TRUNCATED
+            self.block.rewards[lane] = 0.0
+            self.begin(lane, command)
+            return 0
+        except Exception:
+            self.fail(lane)
+            return FAILED
+
+    def step_all(self, actions, outcomes):
+        """Steps every lane where observations are plain vectors: these reach the block in one go."""
+        numpy, block, rows, rewards = self.spaces.numpy, self.block, self.rows, self.row_rewards
+        steps, ndarray, shape = self.steps, numpy.ndarray, self.spaces.observation.shape
+        outcomes[:] = bytes(len(outcomes))
+        for lane, action in enumerate(actions):
+            try:
+                obs, reward, terminated, truncated, _ = steps[lane](action)
+                if type(obs) is not ndarray or obs.shape != shape:
+                    # Refuses what is no observation.
+                    self.writers[lane](obs)
+                    obs = block.obs[lane].copy()
+                rows[lane], rewards[lane] = obs, float(reward)
+                if terminated or truncated:
+                    outcomes[lane] = bool(terminated) * TERMINATED + bool(truncated) * TRUNCATED
+            except Exception:
+                outcomes[lane], rows[lane] = FAILED, block.obs[lane].copy()
+                self.fail(lane)
+        numpy.concatenate(rows, out=block.obs.reshape(-1), casting="unsafe")
+        block.rewards[:] = rewards
 
     def serve(self):
         """Batches until the other side closes."""
         header, outcomes = bytearray(HEADER.size), bytearray(self.block.lanes)
-        read = self.spaces.reader(self.spaces.action)
         link, inline = self.link, self.inline
         length_expected = 0 if inline is None else self.block.request_bytes
         done = HEADER.pack(RESULT, 0 if inline is None else self.block.reply_bytes)
@@ -411,7 +454,7 @@ class Server:
                 )
             if inline is not None and not link.fill(inline[0]):
                 return
-            self.turn(read, outcomes)
+            self.turn(outcomes)
             link.sock.sendall(done if inline is None else done + inline[1])
 
 
@@ -452,6 +495,7 @@ def main():
         server = None if hello is None else start(link, hello)
         if server is not None:
             server.serve()
+            server.close()
     except Refusal as error:
         link.send(ERROR, one_line(error).encode(errors="replace")[-TEXT_MAX:])
     except ConnectionError:
