@@ -1,6 +1,6 @@
 //! Evaluation: whole episodes, deterministic unless asked otherwise, what can be said about their mean, and who watches.
 
-use crate::env::{self, Env, EnvError, Params, StepOutcome};
+use crate::env::{Env, EnvError, Purpose, Setup, StepOutcome};
 use crate::lanes::Scaling;
 use common::ids::PolicyVersion;
 use common::policy::infer::PolicyNet;
@@ -114,13 +114,13 @@ impl Observer for Vec<Trajectory> {
 /// The environment fails, or returns what is not finite: an evaluation is not silently shortened.
 pub fn evaluate(
     env: &str,
-    params: &Params,
+    setup: &Setup,
     policy: &mut PolicyNet,
     version: PolicyVersion,
     episodes: usize,
     seeds: &SeedTree,
 ) -> Result<Evaluation, EnvError> {
-    let mut env = env::make(env, params)?;
+    let mut env = setup.make(env, Purpose::Evaluation)?;
     watch(env.as_mut(), policy, version, episodes, seeds, Acting::Deterministic, &mut ())
 }
 
@@ -130,13 +130,14 @@ pub fn evaluate(
 /// As there.
 pub fn evaluate_recorded(
     env: &str,
-    params: &Params,
+    setup: &Setup,
     policy: &mut PolicyNet,
     version: PolicyVersion,
     episodes: usize,
     seeds: &SeedTree,
 ) -> Result<(Evaluation, Vec<Trajectory>), EnvError> {
-    let (mut env, mut recorded) = (env::make(env, params)?, Vec::with_capacity(episodes));
+    let mut env = setup.make(env, Purpose::Evaluation)?;
+    let mut recorded = Vec::with_capacity(episodes);
     let acting = Acting::Deterministic;
     let evaluation = watch(env.as_mut(), policy, version, episodes, seeds, acting, &mut recorded)?;
     Ok((evaluation, recorded))
@@ -271,7 +272,7 @@ mod tests {
         let run = |seed| {
             let seeds = SeedTree::new(seed);
             let policy = &mut zero_policy(perceptron(), gaussian(), (3, 1));
-            evaluate("Pendulum-v1", &Params::new(), policy, PolicyVersion(3), 4, &seeds).unwrap()
+            evaluate("Pendulum-v1", &Setup::default(), policy, PolicyVersion(3), 4, &seeds).unwrap()
         };
         let first = run(1);
         assert_eq!(first, run(1));
@@ -286,10 +287,10 @@ mod tests {
         let mut policy = zero_policy(body, Head::Categorical, (4, 2));
         let (seeds, version) = (SeedTree::new(4), PolicyVersion(0));
         let (evaluation, trajectories) =
-            evaluate_recorded("CartPole-v1", &Params::new(), &mut policy, version, 3, &seeds)
+            evaluate_recorded("CartPole-v1", &Setup::default(), &mut policy, version, 3, &seeds)
                 .unwrap();
         let plain =
-            evaluate("CartPole-v1", &Params::new(), &mut policy, version, 3, &seeds).unwrap();
+            evaluate("CartPole-v1", &Setup::default(), &mut policy, version, 3, &seeds).unwrap();
         assert_eq!(evaluation, plain);
         assert_eq!(trajectories.len(), 3);
         for (trajectory, length) in trajectories.iter().zip(&evaluation.lengths) {
@@ -306,7 +307,8 @@ mod tests {
     fn sampled_actions_differ_from_the_mode_and_come_from_the_seed() {
         let actions = |acting, seed| {
             let mut policy = zero_policy(perceptron(), gaussian(), (3, 1));
-            let (mut env, seeds) = (env::make("Pendulum-v1", &Params::new()), SeedTree::new(seed));
+            let (mut env, seeds) =
+                (Setup::default().make("Pendulum-v1", Purpose::Evaluation), SeedTree::new(seed));
             let (env, mut recorded) = (env.as_deref_mut().unwrap(), Vec::<Trajectory>::new());
             watch(env, &mut policy, PolicyVersion(0), 2, &seeds, acting, &mut recorded).unwrap();
             recorded.remove(1).action

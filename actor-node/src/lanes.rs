@@ -6,7 +6,7 @@
 //! leaves this module, and no failing environment ends the process: a lane that panics, fails or returns NaN is rebuilt,
 //! its episode discarded and reported.
 
-use crate::env::{self, Env, EnvError, Params};
+use crate::env::{self, Env, EnvError, Purpose, Setup};
 use common::runtime::seed::SeedTree;
 use common::spec::EnvSpec;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,7 +44,7 @@ impl Fault {
 pub struct Ended {
     /// Which lane.
     pub lane: usize,
-    /// Sum of rewards.
+    /// Sum of the environment's own rewards, whatever a policy learns from.
     pub episode_return: f64,
     /// Steps.
     pub length: u64,
@@ -95,7 +95,7 @@ impl Scaling {
 #[derive(Debug)]
 pub struct Lanes {
     name: String,
-    params: Params,
+    setup: Setup,
     spec: EnvSpec,
     scaling: Scaling,
     seeds: SeedTree,
@@ -125,14 +125,14 @@ impl Lanes {
     /// The environment does not exist, or does not start.
     pub fn new(
         name: &str,
-        params: &Params,
+        setup: &Setup,
         count: usize,
         seeds: SeedTree,
     ) -> Result<(Self, Turn), EnvError> {
-        let spec = env::make(name, params)?.spec().clone();
+        let spec = setup.make(name, Purpose::Training)?.spec().clone();
         let mut lanes = Self {
             name: name.to_owned(),
-            params: params.clone(),
+            setup: setup.clone(),
             scaling: Scaling::new(&spec),
             env_action: vec![0.0; spec.action_width()],
             spec,
@@ -215,7 +215,7 @@ impl Lanes {
     fn build(&mut self, obs: &mut [f32]) -> Result<Lane, EnvError> {
         let seed = self.seeds.index(self.builds).seed();
         self.builds += 1;
-        let env = env::make(&self.name, &self.params)?;
+        let env = self.setup.make(&self.name, Purpose::Training)?;
         let mut lane = Lane { env, episode_return: 0.0, length: 0, failures: 0 };
         lane.reset(Some(seed), obs)
             .map_err(|(_, reason)| EnvError::Failed(format!("{}: {reason}", self.name)))?;
@@ -232,11 +232,12 @@ impl Lane {
         // The environment is rebuilt after a panic, so nothing half-done is ever looked at.
         let stepped = catch_unwind(AssertUnwindSafe(|| self.env.step(action, obs)));
         let outcome = finished(stepped)?;
-        if !outcome.reward.is_finite() {
-            return Err((Fault::NotFinite, format!("reward is {}", outcome.reward)));
+        let own = self.env.own_reward(outcome.reward);
+        if let Some(reward) = [own, outcome.reward].into_iter().find(|r| !r.is_finite()) {
+            return Err((Fault::NotFinite, format!("reward is {reward}")));
         }
         check_obs(obs)?;
-        self.episode_return += outcome.reward;
+        self.episode_return += own;
         self.length += 1;
         self.failures = 0;
         Ok(outcome)

@@ -1,7 +1,7 @@
 //! [`ActorNode`] and [`Evaluator`]: the roles as functions of their sockets and a reason to stop.
 
 use crate::actor::{Actor, ActorError, Counters, Habits};
-use crate::env::{self, EnvError, Params};
+use crate::env::{EnvError, Setup};
 use crate::evaluation::{Evaluation, evaluate};
 use crate::exploration::Exploration;
 use crate::metrics::{ActorMetrics, EvaluatorMetrics, FeedMetrics, UploadMetrics};
@@ -175,7 +175,7 @@ fn build_actor(
     let seeds = process.seeds.role("actor").index(id.into());
     let recipe = Recipe {
         env: config.cluster.env.clone(),
-        params: env::params(&config.cluster.env_params),
+        setup: Setup::new(&config.cluster),
         lanes: config.actor.lanes,
         seeds: seeds.role("env"),
     };
@@ -287,7 +287,7 @@ async fn drain(
 pub struct Evaluator {
     process: Process,
     arch: PolicyArch,
-    params: Params,
+    setup: Setup,
     /// None where nobody asked for trajectories.
     trajectories: Option<TrajectoryLog>,
 }
@@ -303,7 +303,7 @@ impl Evaluator {
         let spec = process.resolved.env_spec()?;
         let config = &process.resolved.config;
         let arch = config.policy_arch(&spec);
-        let params = env::params(&config.cluster.env_params);
+        let setup = Setup::new(&config.cluster);
         let trajectories = match run_dir {
             _ if !config.run.track_trajectories => None,
             Some(dir) => Some(TrajectoryLog::open(dir, "eval").map_err(NodeError::Trajectories)?),
@@ -312,7 +312,7 @@ impl Evaluator {
                 return Err(process.resolved.invalid("run.track_trajectories", expected).into());
             }
         };
-        Ok(Self { process, arch, params, trajectories })
+        Ok(Self { process, arch, setup, trajectories })
     }
 
     /// Evaluates each newer policy, at most once per `evaluator.interval`, and hands the result to `report`, until the
@@ -326,7 +326,7 @@ impl Evaluator {
         peers: &Peers,
         mut report: impl FnMut(&Evaluation),
     ) -> Result<(), NodeError> {
-        let Self { process, arch, params, mut trajectories } = self;
+        let Self { process, arch, setup, mut trajectories } = self;
         let config = &process.resolved.config;
         let cache = Arc::new(PolicyCache::new());
         let feed = start_feed(&process, transport, peers, &cache, &arch, "evaluator")?;
@@ -345,17 +345,15 @@ impl Evaluator {
                 continue;
             };
             let (env, episodes) = (config.cluster.env.clone(), config.evaluator.episodes);
-            let (params, arch, seeds) = (params.clone(), arch.clone(), seeds.index(round));
+            let (setup, arch, seeds) = (setup.clone(), arch.clone(), seeds.index(round));
             let mut log = trajectories.take();
             let evaluating = tokio::task::spawn_blocking(move || {
                 let mut net = PolicyNet::new(&arch)?;
                 net.set_weights(&cached.snapshot.weights)?;
                 let version = cached.snapshot.version;
                 let evaluation = match &mut log {
-                    None => evaluate(&env, &params, &mut net, version, episodes, &seeds)?,
-                    Some(log) => {
-                        log.evaluate(&env, &params, &mut net, version, episodes, &seeds)?
-                    }
+                    None => evaluate(&env, &setup, &mut net, version, episodes, &seeds)?,
+                    Some(log) => log.evaluate(&env, &setup, &mut net, version, episodes, &seeds)?,
                 };
                 Ok::<_, NodeError>((evaluation, log))
             });

@@ -5,7 +5,7 @@
 //! `version` of the policy, the number of the `episode` within its evaluation, and as lists `obs` (steps, O) before each
 //! action, `action` (steps, W) as the policy gave it (normalised, or an index), `reward` (steps) and `done` (steps).
 
-use crate::env::{EnvError, Params};
+use crate::env::{EnvError, Setup};
 use crate::evaluation::{Evaluation, Trajectory, evaluate_recorded};
 use common::ids::PolicyVersion;
 use common::policy::infer::PolicyNet;
@@ -64,14 +64,14 @@ impl TrajectoryLog {
     pub fn evaluate(
         &mut self,
         env: &str,
-        params: &Params,
+        setup: &Setup,
         policy: &mut PolicyNet,
         version: PolicyVersion,
         episodes: usize,
         seeds: &SeedTree,
     ) -> Result<Evaluation, EnvError> {
         let (evaluation, trajectories) =
-            evaluate_recorded(env, params, policy, version, episodes, seeds)?;
+            evaluate_recorded(env, setup, policy, version, episodes, seeds)?;
         self.append(version, &trajectories);
         Ok(evaluation)
     }
@@ -132,8 +132,8 @@ mod tests {
         let arch = PolicyArch::mlp_gaussian((3, 1), &[4], Activation::Relu, (-20.0, 2.0));
         let mut policy = PolicyNet::new(&arch).unwrap();
         policy.set_weights(&vec![0.5; arch.tensor_layout().parameters]).unwrap();
-        let (params, version) = (Params::new(), PolicyVersion(version));
-        log.evaluate("Pendulum-v1", &params, &mut policy, version, 2, &SeedTree::new(3)).unwrap()
+        let (setup, version) = (Setup::default(), PolicyVersion(version));
+        log.evaluate("Pendulum-v1", &setup, &mut policy, version, 2, &SeedTree::new(3)).unwrap()
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! its step does, if ever), a fresh group is built on a fresh thread, and all its episodes are reported as discarded.
 //! Handing turns between threads costs a few microseconds, so lanes run inline unless `actor.step_deadline` is set.
 
-use crate::env::{EnvError, Params};
+use crate::env::{EnvError, Setup};
 use crate::lanes::{Fault, Lanes, Turn};
 use common::runtime::seed::SeedTree;
 use common::spec::EnvSpec;
@@ -19,8 +19,8 @@ const BUILD_FACTOR: u32 = 20;
 pub struct Recipe {
     /// Environment.
     pub env: String,
-    /// Its parameters.
-    pub params: Params,
+    /// Its parameters and wrappers.
+    pub setup: Setup,
     /// Lanes.
     pub lanes: usize,
     /// Where their seeds come from.
@@ -62,8 +62,7 @@ impl LaneGroup {
     /// The environment does not exist, or does not start.
     pub fn new(recipe: Recipe, deadline: Duration) -> Result<(Self, Turn), EnvError> {
         if deadline.is_zero() {
-            let (lanes, turn) =
-                Lanes::new(&recipe.env, &recipe.params, recipe.lanes, recipe.seeds)?;
+            let (lanes, turn) = Lanes::new(&recipe.env, &recipe.setup, recipe.lanes, recipe.seeds)?;
             return Ok((Self::Inline(lanes), turn));
         }
         let (worker, spec, turn) = start(&recipe, 0, deadline)?;
@@ -135,7 +134,7 @@ fn start(
         if generation > 0 {
             recipe.seeds = recipe.seeds.role("rebuilt").index(generation);
         }
-        let built = Lanes::new(&recipe.env, &recipe.params, recipe.lanes, recipe.seeds);
+        let built = Lanes::new(&recipe.env, &recipe.setup, recipe.lanes, recipe.seeds);
         let (answer, lanes) = match built {
             Ok((lanes, turn)) => (Ok((lanes.spec().clone(), turn)), Some(lanes)),
             Err(error) => (Err(error), None),

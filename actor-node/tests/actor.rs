@@ -32,7 +32,8 @@ fn acting(env: &str, params: &[(&str, &str)], warmup_steps: u64, set: &[&str]) -
     let config = config::load(&Layers { set, ..Layers::default() }).unwrap().config;
     let params: Params = params.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
     let seeds = SeedTree::new(11);
-    let recipe = Recipe { env: env.into(), params, lanes: LANES, seeds: seeds.role("env") };
+    let recipe =
+        Recipe { env: env.into(), setup: params.into(), lanes: LANES, seeds: seeds.role("env") };
     let started = LaneGroup::new(recipe, Duration::ZERO).unwrap();
     let spec = started.0.spec().clone();
     let (arch, layout) = (config.policy_arch(&spec), config.item_layout(&spec));

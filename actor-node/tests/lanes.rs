@@ -1,18 +1,20 @@
 //! Lanes survive environments that fail, and say what they threw away.
 
-use actor_node::env::Params;
+use actor_node::env::{Params, Setup};
 use actor_node::lanes::{Fault, Lanes};
 use actor_node::watched::{LaneGroup, Recipe};
 use common::runtime::seed::SeedTree;
 use std::time::Duration;
 
-fn params(pairs: &[(&str, &str)]) -> Params {
-    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+fn with(pairs: &[(&str, &str)]) -> Setup {
+    let pairs = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    pairs.collect::<Params>().into()
 }
 
 #[test]
 fn an_episode_end_keeps_the_final_observation_and_starts_the_next_episode() {
-    let (mut lanes, mut turn) = Lanes::new("faulty", &Params::new(), 2, SeedTree::new(1)).unwrap();
+    let (mut lanes, mut turn) =
+        Lanes::new("faulty", &Setup::default(), 2, SeedTree::new(1)).unwrap();
     for step in 1..=50 {
         lanes.step(&[0.0, 0.0], &mut turn).unwrap();
         assert_eq!(turn.next_obs[0], step as f32);
@@ -32,8 +34,8 @@ fn every_fault_discards_the_episode_and_nothing_that_is_not_finite_gets_out() {
         ("nan_obs_at", Fault::NotFinite),
         ("nan_reward_at", Fault::NotFinite),
     ] {
-        let params = params(&[(fault, "3")]);
-        let (mut lanes, mut turn) = Lanes::new("faulty", &params, 1, SeedTree::new(1)).unwrap();
+        let setup = with(&[(fault, "3")]);
+        let (mut lanes, mut turn) = Lanes::new("faulty", &setup, 1, SeedTree::new(1)).unwrap();
         for step in 1..=7 {
             lanes.step(&[0.0], &mut turn).unwrap();
             if step % 3 == 0 {
@@ -52,8 +54,8 @@ fn every_fault_discards_the_episode_and_nothing_that_is_not_finite_gets_out() {
 
 #[test]
 fn an_environment_that_never_takes_a_good_step_is_given_up_with_its_reason() {
-    let params = params(&[("error_at", "1")]);
-    let (mut lanes, mut turn) = Lanes::new("faulty", &params, 1, SeedTree::new(1)).unwrap();
+    let setup = with(&[("error_at", "1")]);
+    let (mut lanes, mut turn) = Lanes::new("faulty", &setup, 1, SeedTree::new(1)).unwrap();
     let error = (0..20).find_map(|_| lanes.step(&[0.0], &mut turn).err()).unwrap().to_string();
     assert_eq!(
         error,
@@ -63,8 +65,8 @@ fn an_environment_that_never_takes_a_good_step_is_given_up_with_its_reason() {
 
 #[test]
 fn a_group_that_hangs_is_abandoned_and_rebuilt() {
-    let params = params(&[("hang_at", "2"), ("hang_ms", "600000")]);
-    let recipe = Recipe { env: "faulty".into(), params, lanes: 2, seeds: SeedTree::new(1) };
+    let setup = with(&[("hang_at", "2"), ("hang_ms", "600000")]);
+    let recipe = Recipe { env: "faulty".into(), setup, lanes: 2, seeds: SeedTree::new(1) };
     let (mut group, mut turn) = LaneGroup::new(recipe, Duration::from_millis(200)).unwrap();
     for _ in 0..2 {
         group.step(&[0.0, 0.0], &mut turn).unwrap();
@@ -80,7 +82,7 @@ fn a_group_that_hangs_is_abandoned_and_rebuilt() {
 #[test]
 fn lanes_of_the_same_seed_repeat_and_differ_from_each_other() {
     let start =
-        |seed| Lanes::new("Pendulum-v1", &Params::new(), 2, SeedTree::new(seed)).unwrap().1.obs;
+        |seed| Lanes::new("Pendulum-v1", &Setup::default(), 2, SeedTree::new(seed)).unwrap().1.obs;
     assert_eq!(start(1), start(1));
     assert_ne!(start(1), start(2));
     let obs = start(1);

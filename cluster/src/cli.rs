@@ -36,6 +36,9 @@ pub enum Command {
         /// An option of the environment, which may change its shapes. May be repeated.
         #[arg(long = "env-param", value_name = "KEY=VALUE", requires = "name")]
         env_params: Vec<String>,
+        /// A setting, such as 'cluster.wrappers=["frame-stack"]'. May be repeated.
+        #[arg(long, value_name = "SECTION.KEY=VALUE", requires = "name")]
+        set: Vec<String>,
     },
     /// List the presets of --preset.
     Presets,

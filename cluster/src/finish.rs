@@ -3,7 +3,7 @@
 use crate::progress::say;
 use crate::report;
 use crate::run_dir::RunDir;
-use actor_node::env;
+use actor_node::env::Setup;
 use actor_node::evaluation::{Evaluation, evaluate};
 use actor_node::trajectories::TrajectoryLog;
 use anyhow::bail;
@@ -37,8 +37,8 @@ pub fn finish(
     let evaluation = if config.run.track_trajectories {
         let mut trajectories = TrajectoryLog::open(run.path(), "final")?;
         let (mut policy, version) = load_policy(path)?;
-        let (env, params) = (&config.cluster.env, env::params(&config.cluster.env_params));
-        trajectories.evaluate(env, &params, &mut policy, version, episodes, &seeds)?
+        let (env, setup) = (&config.cluster.env, Setup::new(&config.cluster));
+        trajectories.evaluate(env, &setup, &mut policy, version, episodes, &seeds)?
     } else {
         policy_evaluation(resolved, path, episodes, &seeds)?
     };
@@ -71,8 +71,8 @@ pub fn policy_evaluation(
 ) -> anyhow::Result<Evaluation> {
     let (mut policy, version) = load_policy(checkpoint)?;
     let cluster = &resolved.config.cluster;
-    let params = env::params(&cluster.env_params);
-    Ok(evaluate(&cluster.env, &params, &mut policy, version, episodes, seeds)?)
+    let setup = Setup::new(cluster);
+    Ok(evaluate(&cluster.env, &setup, &mut policy, version, episodes, seeds)?)
 }
 
 /// The policy of a checkpoint, and its version.

@@ -15,6 +15,7 @@ use learner::checkpoint::{self, Checkpoint, Contents};
 use learner::init;
 use learner::noise::NoiseBuffers;
 use learner::run_log::RunLog;
+use learner::schedule::StepSchedules;
 use learner::trainer::Trainer;
 use learner::training_loop::{self, NOISE};
 use rand_pcg::Pcg64;
@@ -30,6 +31,7 @@ const SAMPLING: &str = "sampling";
 /// The learner's side: everything between a sampled block and new weights.
 struct Updates {
     trainer: Box<dyn Trainer + Send>,
+    steps: StepSchedules,
     columns: Columns,
     noise: Pcg64,
     sampling: Pcg64,
@@ -123,6 +125,7 @@ impl Updates {
             losses: BTreeMap::new(),
             draws: NoiseBuffers::new(trainer.noise_sizes()),
             trainer,
+            steps: StepSchedules::new(config),
             columns: Columns::new(&config.item_layout(&spec)),
             noise,
             sampling,
@@ -145,7 +148,8 @@ impl Updates {
         let SampleBlock { keys, probabilities, rows } = block;
         let part = Part { shard: 0, keys, probabilities, rows: rows.into() };
         let batch = ReadyBatch::new(&self.columns, vec![part], &[], &weights);
-        self.trainer.update(&batch.columns(), &self.draws.draw(&mut self.noise))?;
+        let noise = self.draws.draw(&mut self.noise);
+        self.steps.update(&mut *self.trainer, self.done, &batch.columns(), &noise)?;
         self.trainer.pop_td_abs(&mut self.td_abs)?;
         table.update_priorities(&batch.origins[0].1, &self.td_abs);
         self.done += 1;

@@ -5,7 +5,7 @@ use cluster::cli::{Cli, Command, Eval, Space, Train};
 use cluster::progress::say;
 use cluster::run_dir::RunDir;
 use cluster::{bench, export, finish, lockstep, report, space, train};
-use common::config::{PRESETS, Resolved};
+use common::config::{self, Layers, PRESETS, Resolved};
 use common::process::{EXIT_CONFIG, Process};
 use common::runtime::seed::SeedTree;
 use common::telemetry::logs::{self, Look};
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
             let show = |file: &PathBuf| say(&file.display().to_string());
             export::export(&export).map(|files| files.iter().for_each(show))
         }
-        Command::Envs { name, env_params } => envs_command(name.as_deref(), &env_params),
+        Command::Envs { name, env_params, set } => envs_command(name.as_deref(), &env_params, set),
         Command::Presets => {
             for preset in PRESETS {
                 say(&format!("{:<22} {}", preset.name, preset.about()));
@@ -117,23 +117,27 @@ fn eval_command(eval: &Eval) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn envs_command(name: Option<&str>, params: &[String]) -> anyhow::Result<()> {
+fn envs_command(name: Option<&str>, params: &[String], set: Vec<String>) -> anyhow::Result<()> {
     let Some(name) = name else {
         for (name, about) in actor_node::env::names() {
             say(&format!("{name:<24} {about}"));
         }
         return Ok(());
     };
-    if let Some(odd) = params.iter().find(|text| !text.contains('=')) {
-        anyhow::bail!("--env-param {odd}: expected KEY=VALUE");
-    }
-    let env = actor_node::env::make(name, &actor_node::env::params(params))?;
-    say("[cluster]");
-    say(&format!("env = \"{name}\""));
+    let mut given = vec![format!("cluster.env={}", toml::Value::from(name))];
     if !params.is_empty() {
-        say(&format!("env_params = {}", toml::Value::from(params.to_vec())));
+        given.push(format!("cluster.env_params={}", toml::Value::from(params.to_vec())));
     }
-    for (key, value, _) in train::shapes(env.spec()) {
+    given.extend(set);
+    let resolved = config::load(&Layers { set: given, ..Layers::default() })?;
+    let shapes = train::shapes(&train::spec(&resolved)?);
+    // What was given belongs into the file beside the shapes that follow from it.
+    let shown = resolved.render();
+    let cluster = shown.split("\n\n").find(|section| section.starts_with("[cluster]\n"));
+    say("[cluster]");
+    let lines = cluster.unwrap_or_default().lines();
+    lines.filter_map(|line| line.strip_suffix(" # --set")).for_each(say);
+    for (key, value, _) in shapes {
         say(&format!("{} = {value}", key.trim_start_matches("cluster.")));
     }
     Ok(())

@@ -5,7 +5,7 @@ use crate::finish;
 use crate::progress::{Progress, Snapshot, say};
 use crate::run_dir::RunDir;
 use actor_node::actor::Counters;
-use actor_node::env;
+use actor_node::env::{EnvError, Purpose, Setup};
 use actor_node::evaluation::Evaluation;
 use actor_node::service::{ActorNode, Evaluator, Peers};
 use anyhow::{Context, anyhow};
@@ -41,9 +41,23 @@ const LOG_EVERY: Duration = Duration::from_secs(1);
 /// Settings that are wrong, an environment that does not exist.
 pub fn settings(train: &Train) -> anyhow::Result<Resolved> {
     let args = train.settings()?;
-    let cluster = args.load(Vec::new())?.config.cluster;
-    let spec = env::make(&cluster.env, &env::params(&cluster.env_params))?.spec().clone();
+    let spec = spec(&args.load(Vec::new())?)?;
     Ok(args.load(shapes(&spec))?)
+}
+
+/// What the configured environment looks like from outside, its wrappers included.
+///
+/// # Errors
+/// There is no such environment, or a parameter or a wrapper does not fit it.
+pub fn spec(resolved: &Resolved) -> anyhow::Result<EnvSpec> {
+    let cluster = &resolved.config.cluster;
+    match Setup::new(cluster).make(&cluster.env, Purpose::Training) {
+        Ok(env) => Ok(env.spec().clone()),
+        Err(error @ EnvError::Wrapper { .. }) => {
+            Err(resolved.invalid("cluster.wrappers", error.to_string()).into())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// An environment's shapes as settings.

@@ -143,6 +143,22 @@ fn lockstep_gives_the_same_run_twice_and_another_from_another_seed() {
 }
 
 #[test]
+fn in_lockstep_step_sizes_follow_their_schedule_down_to_zero() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |name: &str, steps: &str, schedule: &str| {
+        let run = dir.path().join(name);
+        let set = [format!("run.env_steps={steps}"), format!("learner.lr_schedule={schedule}")];
+        let set = ["--set", &set[0], "--set", &set[1]];
+        let short = ["--lockstep", "--set", "learner.lr_schedule_steps=100"];
+        let output = small(&run, &[&set[..], &short].concat());
+        assert!(output.status.success(), "{}", text(&output));
+        policy(&run)
+    };
+    assert_eq!(run("stopped", "400", "linear"), run("idle", "600", "linear"));
+    assert_ne!(run("learnt", "400", "constant"), run("learning", "600", "constant"));
+}
+
+#[test]
 fn tracked_trajectories_are_those_of_the_evaluations() {
     let dir = tempfile::tempdir().unwrap();
     let tracked = |name: &str, more: &[&str]| {
@@ -191,7 +207,7 @@ fn wrong_settings_end_with_status_2_and_a_line_that_names_them() {
         ),
         (
             vec!["--env", "Pendulum-v2"],
-            "unknown environment Pendulum-v2, did you mean Pendulum-v1?",
+            "unknown environment Pendulum-v2, did you mean Pendulum-v1 or PendulumNoVelocity-v1?",
         ),
         (vec!["--set", "cluster.gamma=2.0"], "cluster.gamma = 2.0 (from --set): must be in [0, 1]"),
         (vec!["--resume"], "holds no run"),

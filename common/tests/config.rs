@@ -277,6 +277,26 @@ const BAD_ALGORITHMS: &[Refusal] = &[
     (&["actor.ou_dt=0"], "actor.ou_dt = 0.0", "must be above 0"),
 ];
 
+const BAD_WRAPPERS: &[Refusal] = &[
+    (
+        &[r#"cluster.wrappers=["frame-stack", "frame-stack"]"#],
+        r#"cluster.wrappers = ["frame-stack", "frame-stack"]"#,
+        "must name each wrapper once",
+    ),
+    (&[r#"cluster.wrappers=["stack"]"#], r#"cluster.wrappers = ["stack"]"#, "`frame-stack`"),
+    (&["cluster.time_limit=0"], "cluster.time_limit = 0", "must be at least 1"),
+    (&["cluster.time_limit=-1"], "cluster.time_limit = -1", "from 0 to 4294967295"),
+    (&["cluster.action_repeat=0"], "cluster.action_repeat = 0", "must be in 1..=1024"),
+    (&["cluster.frame_stack=0"], "cluster.frame_stack = 0", "must be in 1..=64"),
+    (&["cluster.reward_scale=0"], "cluster.reward_scale = 0.0", "other than 0"),
+    (&["cluster.reward_clip=[1, -1]"], "cluster.reward_clip = [1", "low below high"),
+    (&["cluster.reward_clip=[1.0]"], "cluster.reward_clip = [1.0]", "length 2"),
+    (&["cluster.action_rescale=[0.0, inf]"], "cluster.action_rescale = [0.0, inf]", "finite"),
+    (&["cluster.obs_delay=-1"], "cluster.obs_delay = -1", "a whole number, 0 or above"),
+    (&["cluster.obs_delay=5000"], "cluster.obs_delay = 5000", "must be in 0..=1024"),
+    (&["cluster.action_noise=nan"], "cluster.action_noise = nan", "must be 0 or above"),
+];
+
 const BAD_RATES: &[Refusal] = &[
     (
         &["learner.lr_actor_final=0.1"],
@@ -342,7 +362,8 @@ const BAD_BACKENDS: &[Refusal] = &[
 
 #[test]
 fn what_does_not_fit_is_refused_by_key_value_and_what_would() {
-    for (assignments, key, said) in [BAD_NETWORKS, BAD_ALGORITHMS, BAD_RATES, BAD_BACKENDS].concat()
+    for (assignments, key, said) in
+        [BAD_NETWORKS, BAD_ALGORITHMS, BAD_WRAPPERS, BAD_RATES, BAD_BACKENDS].concat()
     {
         let text = refusal(assignments);
         assert!(text.starts_with(key) && text.contains(said), "{assignments:?}: {text}");

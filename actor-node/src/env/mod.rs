@@ -12,14 +12,14 @@ pub mod mujoco;
 pub mod oscillator;
 pub mod pendulum;
 pub mod pixel_catch;
-mod time_limit;
+pub mod wrappers;
 
 use common::spec::{ActionKind, EnvSpec};
 use rand::RngExt;
 use rand_pcg::Pcg64;
 use std::collections::BTreeMap;
 
-pub use time_limit::TimeLimit;
+pub use wrappers::{Purpose, Setup, TimeLimit};
 
 /// What one step gave, beside the observation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,7 +40,7 @@ pub enum EnvError {
     Unknown {
         /// As asked.
         name: String,
-        /// The most similar one.
+        /// Up to three that are like it, the most similar one first: `A or B`.
         nearest: Option<String>,
     },
     /// The environment exists, and is not in this program.
@@ -64,6 +64,18 @@ pub enum EnvError {
         value: String,
         /// What would do.
         expected: String,
+    },
+    /// A wrapper that does not fit the environment.
+    #[error("wrapper {wrapper} needs {needs}; {env} has {has}")]
+    Wrapper {
+        /// As in the configuration.
+        wrapper: &'static str,
+        /// What it is made for.
+        needs: &'static str,
+        /// Which environment.
+        env: String,
+        /// What it has instead.
+        has: String,
     },
     /// An action that is no number.
     #[error("action {dimension} is {value}, expected a number")]
@@ -104,6 +116,17 @@ pub trait Env: Send {
     /// # Errors
     /// An action that is no number or no choice; the environment failed.
     fn step(&mut self, action: &[f32], obs: &mut [f32]) -> Result<StepOutcome, EnvError>;
+
+    /// The environment's own reward of the step before, whose outcome says `reward`: another number only where a wrapper
+    /// changes what a policy learns from. Returns are sums of these.
+    fn own_reward(&self, reward: f64) -> f64 {
+        reward
+    }
+
+    /// Announces that the next call is `step` with this very action. Environments that are stepped in another process
+    /// take the steps announced for all lanes in one go; the others need no announcement. A wrapper that passes actions
+    /// on unchanged passes this on as well.
+    fn stage(&mut self, _action: &[f32]) {}
 }
 
 /// An environment whose inner state can be looked at and put, for comparison with recorded trajectories.
@@ -193,25 +216,33 @@ pub fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
     entries().map(|entry| (entry.name, entry.about))
 }
 
-/// Makes an environment, its time limit included.
+/// Makes an environment, its time limit included; for one with wrappers see [`Setup::make`].
 ///
 /// # Errors
 /// No such environment, or a parameter that it cannot use.
 pub fn make(name: &str, params: &Params) -> Result<Box<dyn Env>, EnvError> {
+    Setup::from(params.clone()).make(name, Purpose::Training)
+}
+
+/// An environment without its time limit.
+fn unlimited(name: &str, params: &Params) -> Result<Box<dyn Env>, EnvError> {
     let entry = entries().find(|entry| entry.name == name);
     let Some(entry) = entry else {
-        let similarity = |candidate: &&'static Entry| strsim::jaro_winkler(name, candidate.name);
-        let nearest = entries()
-            .filter(|candidate| similarity(candidate) > 0.7)
-            .max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
-        let nearest = nearest.map(|entry| entry.name.to_owned());
+        let nearest = nearest(name);
         return Err(EnvError::Unknown { name: name.to_owned(), nearest });
     };
-    let env = (entry.make)(params)?;
-    Ok(match env.spec().episode_steps_max {
-        Some(steps) => Box::new(TimeLimit::new(env, steps)),
-        None => env,
-    })
+    (entry.make)(params)
+}
+
+/// Up to three names that are like this one, the most similar one first: `A or B`.
+fn nearest(name: &str) -> Option<String> {
+    let likeness =
+        |entry: &Entry| strsim::jaro_winkler(&name.to_lowercase(), &entry.name.to_lowercase());
+    let mut alike: Vec<_> = entries().map(|entry| (likeness(entry), entry.name)).collect();
+    alike.retain(|(likeness, _)| *likeness > 0.8);
+    alike.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let names: Vec<_> = alike.into_iter().take(3).map(|(_, name)| name).collect();
+    (!names.is_empty()).then(|| names.join(" or "))
 }
 
 /// Refuses actions that are no numbers.
@@ -291,12 +322,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_name_is_refused_with_the_nearest_one() {
-        let error = make("Pendulum-v2", &Params::new()).err().unwrap().to_string();
-        assert_eq!(
-            error,
-            "unknown environment Pendulum-v2, did you mean Pendulum-v1?; `sapex envs` lists them"
-        );
+    fn an_unknown_name_is_refused_with_the_nearest_ones() {
+        for (name, nearest) in [
+            ("Pendulum-v2", "Pendulum-v1 or PendulumNoVelocity-v1"),
+            ("oscilator", "Oscillator-v1"),
+            ("halfcheetah-v5", "HalfCheetah-v5"),
+        ] {
+            let error = make(name, &Params::new()).err().unwrap().to_string();
+            assert_eq!(
+                error,
+                format!(
+                    "unknown environment {name}, did you mean {nearest}?; `sapex envs` lists them"
+                )
+            );
+        }
         assert!(
             make("zzz", &Params::new())
                 .err()

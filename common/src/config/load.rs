@@ -337,10 +337,20 @@ pub(super) fn deserialise(
         ConfigError::Invalid {
             value: values.get(&key).map_or_else(String::new, Value::to_string),
             origin: origins.get(&key).cloned().unwrap_or(Origin::Default),
-            expected: error.into_inner().to_string().lines().next().unwrap_or_default().to_owned(),
+            expected: plainly(error.into_inner().to_string().lines().next().unwrap_or_default()),
             key,
         }
     })
+}
+
+/// What a deserialiser expects, without the names of types.
+fn plainly(expected: &str) -> String {
+    let (what, of) = expected.rsplit_once("expected ").unwrap_or((expected, ""));
+    match of {
+        "usize" | "u64" => format!("{what}expected a whole number, 0 or above"),
+        "u32" => format!("{what}expected a whole number from 0 to {}", u32::MAX),
+        _ => expected.to_owned(),
+    }
 }
 
 /// A key that is none of these.

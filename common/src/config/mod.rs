@@ -3,7 +3,7 @@
 //! - this file: the sections as types, and what follows from several of them.
 //! - [`load`](self::load()): the layers and their errors.
 //! - `presets`: named starting points.
-//! - `validate`: ranges; `compat`: contradictions.
+//! - `validate`, `wrappers`: ranges; `compat`: contradictions.
 //! - `change`, `port`, [`watch`]: settings that change while a learner trains.
 //!
 //! `config/default.toml` is embedded; it names, documents and defaults every key. docs/configuration.md is made from it.
@@ -16,11 +16,13 @@ mod port;
 mod presets;
 mod validate;
 pub mod watch;
+mod wrappers;
 
 pub use change::{Change, LIVE_KEYS};
 pub use load::{ConfigError, Layers, Origin, Resolved, load, load_run};
 pub use port::{ApplyError, ConfigChange, ConfigPort};
 pub use presets::{PRESETS, Preset};
+pub use wrappers::Wrapper;
 
 pub use algorithms::*;
 
@@ -70,6 +72,16 @@ pub struct Cluster {
     pub action_high: Vec<f32>,
     pub actions: ActionKind,
     pub obs_image: Vec<usize>,
+    pub wrappers: Vec<Wrapper>,
+    pub time_limit: u32,
+    pub action_repeat: u32,
+    pub frame_stack: usize,
+    pub reward_scale: f64,
+    pub reward_clip: [f64; 2],
+    pub action_rescale: [f32; 2],
+    pub obs_delay: usize,
+    pub action_noise: f32,
+    pub action_noise_eval: bool,
     pub gamma: f64,
     pub n_step: usize,
     pub truncation_bootstrap: bool,

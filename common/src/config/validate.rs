@@ -1,7 +1,7 @@
 //! Ranges: what no process should start with. Each refusal names a key and what would be valid. What does not fit
 //! together is in [`super::compat`].
 
-use super::{Algorithm, Config, ConfigError, LrSchedule, Network, Resolved, compat};
+use super::{Algorithm, Config, ConfigError, LrSchedule, Network, Resolved, compat, wrappers};
 use crate::limits;
 
 /// Checks everything that can be known before any socket is opened.
@@ -12,6 +12,7 @@ pub(super) fn check(resolved: &Resolved) -> Result<(), ConfigError> {
     let c = &resolved.config;
     let ranges = [networks(c), run(c), replay(c), actors(c), learner(c), rates(c), special(c)];
     hold(resolved, ranges.concat())?;
+    hold(resolved, wrappers::rules(c))?;
     hold(resolved, compat::rules(c))?;
     compat::shapes(resolved)
 }

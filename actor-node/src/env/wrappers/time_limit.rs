@@ -1,12 +1,13 @@
 //! [`TimeLimit`]: truncates episodes after a number of steps.
 
-use super::{Env, EnvError, StepOutcome};
+use crate::env::{Env, EnvError, StepOutcome};
 use common::spec::EnvSpec;
 
 /// An environment whose episodes end, truncated, after `steps_max` steps. A termination on that very step is reported
 /// beside the truncation, as Gymnasium does.
 pub struct TimeLimit {
     env: Box<dyn Env>,
+    spec: EnvSpec,
     steps_max: u32,
     steps: u32,
 }
@@ -14,13 +15,14 @@ pub struct TimeLimit {
 impl TimeLimit {
     /// Wraps `env`.
     pub fn new(env: Box<dyn Env>, steps_max: u32) -> Self {
-        Self { env, steps_max, steps: 0 }
+        let spec = EnvSpec { episode_steps_max: Some(steps_max), ..env.spec().clone() };
+        Self { env, spec, steps_max, steps: 0 }
     }
 }
 
 impl Env for TimeLimit {
     fn spec(&self) -> &EnvSpec {
-        self.env.spec()
+        &self.spec
     }
 
     fn reset(&mut self, seed: Option<u64>, obs: &mut [f32]) -> Result<(), EnvError> {
@@ -34,10 +36,18 @@ impl Env for TimeLimit {
         outcome.truncated |= self.steps >= self.steps_max;
         Ok(outcome)
     }
+
+    fn stage(&mut self, action: &[f32]) {
+        self.env.stage(action);
+    }
+
+    fn own_reward(&self, reward: f64) -> f64 {
+        self.env.own_reward(reward)
+    }
 }
 
 impl std::fmt::Debug for TimeLimit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "TimeLimit({}, {})", self.spec().id, self.steps_max)
+        write!(f, "TimeLimit({}, {})", self.spec.id, self.steps_max)
     }
 }

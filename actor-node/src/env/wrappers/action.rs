@@ -1,0 +1,126 @@
+//! What an environment is told to do: [`Rescale`]d, with [`Noise`].
+
+use crate::env::{Env, EnvError, StepOutcome};
+use common::spec::EnvSpec;
+use rand::RngExt;
+use rand_distr::StandardNormal;
+use rand_pcg::Pcg64;
+
+/// An environment whose actions run from `low` to `high` in every dimension, mapped linearly onto its own bounds.
+pub(super) struct Rescale {
+    env: Box<dyn Env>,
+    spec: EnvSpec,
+    low: f32,
+    high: f32,
+    /// In the environment's units, shape (A).
+    action: Vec<f32>,
+}
+
+impl Rescale {
+    /// `env` has continuous actions with bounds.
+    pub(super) fn new(env: Box<dyn Env>, low: f32, high: f32) -> Self {
+        let (inner, width) = (env.spec(), env.spec().act_dim);
+        let (action_low, action_high) = (vec![low; width], vec![high; width]);
+        let spec = EnvSpec { action_low, action_high, ..inner.clone() };
+        Self { env, spec, low, high, action: vec![0.0; width] }
+    }
+
+    fn rescale(&mut self, action: &[f32]) {
+        let EnvSpec { action_low, action_high, .. } = self.env.spec();
+        let bounds = action_low.iter().zip(action_high);
+        for ((own, action), (low, high)) in self.action.iter_mut().zip(action).zip(bounds) {
+            let share = (action - self.low) / (self.high - self.low);
+            // Exact at both ends.
+            *own = low * (1.0 - share) + high * share;
+        }
+    }
+}
+
+impl Env for Rescale {
+    fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    fn reset(&mut self, seed: Option<u64>, obs: &mut [f32]) -> Result<(), EnvError> {
+        self.env.reset(seed, obs)
+    }
+
+    fn stage(&mut self, action: &[f32]) {
+        self.rescale(action);
+        self.env.stage(&self.action);
+    }
+
+    fn step(&mut self, action: &[f32], obs: &mut [f32]) -> Result<StepOutcome, EnvError> {
+        self.rescale(action);
+        self.env.step(&self.action, obs)
+    }
+
+    fn own_reward(&self, reward: f64) -> f64 {
+        self.env.own_reward(reward)
+    }
+}
+
+/// An environment that does not do quite what it is told: each action plus Gaussian noise, clipped to the bounds.
+pub(super) struct Noise {
+    env: Box<dyn Env>,
+    /// Standard deviation in the environment's units, shape (A).
+    sigma: Vec<f32>,
+    rng: Pcg64,
+    /// Tells the draws from those of other wrappers and of the environment itself, under the same seed.
+    stream: u128,
+    /// With the noise, shape (A).
+    action: Vec<f32>,
+    /// Whether that is the action of the step to come.
+    drawn: bool,
+}
+
+impl Noise {
+    /// `sigma` is a share of half the width of the bounds, as a policy's normalised actions are; `env` has continuous
+    /// actions with bounds.
+    pub(super) fn new(env: Box<dyn Env>, sigma: f32, stream: u128) -> Self {
+        let sigma: Vec<f32> = env.spec().action_scale().iter().map(|half| sigma * half).collect();
+        let action = vec![0.0; sigma.len()];
+        Self { env, sigma, rng: Pcg64::new(0, stream), stream, action, drawn: false }
+    }
+
+    fn draw(&mut self, action: &[f32]) {
+        let EnvSpec { action_low, action_high, .. } = self.env.spec();
+        let bounds = action_low.iter().zip(action_high);
+        let noisy = self.action.iter_mut().zip(&self.sigma);
+        for (((noisy, sigma), action), (low, high)) in noisy.zip(action).zip(bounds) {
+            let drawn: f32 = self.rng.sample(StandardNormal);
+            *noisy = (action + sigma * drawn).clamp(*low, *high);
+        }
+    }
+}
+
+impl Env for Noise {
+    fn spec(&self) -> &EnvSpec {
+        self.env.spec()
+    }
+
+    fn reset(&mut self, seed: Option<u64>, obs: &mut [f32]) -> Result<(), EnvError> {
+        if let Some(seed) = seed {
+            self.rng = Pcg64::new(seed.into(), self.stream);
+        }
+        self.drawn = false;
+        self.env.reset(seed, obs)
+    }
+
+    fn stage(&mut self, action: &[f32]) {
+        self.draw(action);
+        self.drawn = true;
+        self.env.stage(&self.action);
+    }
+
+    fn step(&mut self, action: &[f32], obs: &mut [f32]) -> Result<StepOutcome, EnvError> {
+        if !std::mem::take(&mut self.drawn) {
+            self.draw(action);
+        }
+        self.env.step(&self.action, obs)
+    }
+
+    fn own_reward(&self, reward: f64) -> f64 {
+        self.env.own_reward(reward)
+    }
+}

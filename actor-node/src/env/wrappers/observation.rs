@@ -1,0 +1,147 @@
+//! What a policy sees: [`Stack`]ed, [`Delay`]ed, [`Flatten`]ed.
+//!
+//! The first two keep the newest k observations in one row, oldest first, and shift it at every step.
+
+use crate::env::{Env, EnvError, StepOutcome};
+use common::spec::EnvSpec;
+
+/// The newest k observations of an environment, oldest first, shape (k, O).
+struct History {
+    env: Box<dyn Env>,
+    row: Vec<f32>,
+    /// O
+    width: usize,
+}
+
+impl History {
+    fn new(env: Box<dyn Env>, count: usize) -> Self {
+        let width = env.spec().obs_dim;
+        Self { env, row: vec![0.0; count * width], width }
+    }
+
+    /// An episode begins as if its first observation had been there before.
+    fn reset(&mut self, seed: Option<u64>) -> Result<(), EnvError> {
+        let (first, rest) = self.row.split_at_mut(self.width);
+        self.env.reset(seed, first)?;
+        rest.chunks_exact_mut(self.width).for_each(|obs| obs.copy_from_slice(first));
+        Ok(())
+    }
+
+    fn step(&mut self, action: &[f32]) -> Result<StepOutcome, EnvError> {
+        self.row.copy_within(self.width.., 0);
+        let newest = self.row.len() - self.width;
+        self.env.step(action, &mut self.row[newest..])
+    }
+}
+
+/// An environment whose observation is its newest `frames` observations, oldest first: (frames · O), images as
+/// [frames · channels, height, width].
+pub(super) struct Stack {
+    history: History,
+    spec: EnvSpec,
+}
+
+impl Stack {
+    pub(super) fn new(env: Box<dyn Env>, frames: usize) -> Self {
+        let inner = env.spec();
+        let obs_image = inner.obs_image.map(|[c, h, w]| [frames * c, h, w]);
+        let spec = EnvSpec { obs_dim: frames * inner.obs_dim, obs_image, ..inner.clone() };
+        Self { history: History::new(env, frames), spec }
+    }
+}
+
+impl Env for Stack {
+    fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    fn reset(&mut self, seed: Option<u64>, obs: &mut [f32]) -> Result<(), EnvError> {
+        self.history.reset(seed)?;
+        obs.copy_from_slice(&self.history.row);
+        Ok(())
+    }
+
+    fn step(&mut self, action: &[f32], obs: &mut [f32]) -> Result<StepOutcome, EnvError> {
+        let outcome = self.history.step(action)?;
+        obs.copy_from_slice(&self.history.row);
+        Ok(outcome)
+    }
+
+    fn stage(&mut self, action: &[f32]) {
+        self.history.env.stage(action);
+    }
+
+    fn own_reward(&self, reward: f64) -> f64 {
+        self.history.env.own_reward(reward)
+    }
+}
+
+/// An environment whose observations come `steps` steps late: until then the first one stays.
+pub(super) struct Delay(History);
+
+impl Delay {
+    pub(super) fn new(env: Box<dyn Env>, steps: usize) -> Self {
+        Self(History::new(env, steps + 1))
+    }
+}
+
+impl Env for Delay {
+    fn spec(&self) -> &EnvSpec {
+        self.0.env.spec()
+    }
+
+    fn reset(&mut self, seed: Option<u64>, obs: &mut [f32]) -> Result<(), EnvError> {
+        self.0.reset(seed)?;
+        obs.copy_from_slice(&self.0.row[..self.0.width]);
+        Ok(())
+    }
+
+    fn step(&mut self, action: &[f32], obs: &mut [f32]) -> Result<StepOutcome, EnvError> {
+        let outcome = self.0.step(action)?;
+        obs.copy_from_slice(&self.0.row[..self.0.width]);
+        Ok(outcome)
+    }
+
+    fn stage(&mut self, action: &[f32]) {
+        self.0.env.stage(action);
+    }
+
+    fn own_reward(&self, reward: f64) -> f64 {
+        self.0.env.own_reward(reward)
+    }
+}
+
+/// An environment whose images are taken as vectors of their values, 0 to 255.
+pub(super) struct Flatten {
+    env: Box<dyn Env>,
+    spec: EnvSpec,
+}
+
+impl Flatten {
+    pub(super) fn new(env: Box<dyn Env>) -> Self {
+        let spec = EnvSpec { obs_image: None, ..env.spec().clone() };
+        Self { env, spec }
+    }
+}
+
+impl Env for Flatten {
+    fn spec(&self) -> &EnvSpec {
+        &self.spec
+    }
+
+    fn reset(&mut self, seed: Option<u64>, obs: &mut [f32]) -> Result<(), EnvError> {
+        self.env.reset(seed, obs)
+    }
+
+    fn step(&mut self, action: &[f32], obs: &mut [f32]) -> Result<StepOutcome, EnvError> {
+        self.env.step(action, obs)
+    }
+
+    fn stage(&mut self, action: &[f32]) {
+        self.env.stage(action);
+    }
+
+    fn own_reward(&self, reward: f64) -> f64 {
+        self.env.own_reward(reward)
+    }
+}

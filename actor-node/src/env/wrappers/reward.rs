@@ -1,0 +1,55 @@
+//! [`Reward`]: rewards scaled or clipped for the policy that learns, kept for whoever counts.
+
+use crate::env::{Env, EnvError, StepOutcome};
+use common::spec::EnvSpec;
+
+/// What becomes of a reward.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Change {
+    /// reward · factor
+    Scale(f64),
+    /// The nearest number between the two.
+    Clip(f64, f64),
+}
+
+/// An environment with other rewards.
+pub(super) struct Reward {
+    env: Box<dyn Env>,
+    change: Change,
+    /// The environment's own reward of the newest step.
+    own: f64,
+}
+
+impl Reward {
+    pub(super) fn new(env: Box<dyn Env>, change: Change) -> Self {
+        Self { env, change, own: 0.0 }
+    }
+}
+
+impl Env for Reward {
+    fn spec(&self) -> &EnvSpec {
+        self.env.spec()
+    }
+
+    fn reset(&mut self, seed: Option<u64>, obs: &mut [f32]) -> Result<(), EnvError> {
+        self.env.reset(seed, obs)
+    }
+
+    fn step(&mut self, action: &[f32], obs: &mut [f32]) -> Result<StepOutcome, EnvError> {
+        let outcome = self.env.step(action, obs)?;
+        self.own = self.env.own_reward(outcome.reward);
+        let reward = match self.change {
+            Change::Scale(factor) => outcome.reward * factor,
+            Change::Clip(low, high) => outcome.reward.clamp(low, high),
+        };
+        Ok(StepOutcome { reward, ..outcome })
+    }
+
+    fn stage(&mut self, action: &[f32]) {
+        self.env.stage(action);
+    }
+
+    fn own_reward(&self, _reward: f64) -> f64 {
+        self.own
+    }
+}
