@@ -6,7 +6,7 @@
 //! leaves this module, and no failing environment ends the process: a lane that panics, fails or returns NaN is rebuilt,
 //! its episode discarded and reported.
 
-use crate::env::{self, Env, EnvError, Purpose, Setup};
+use crate::env::{self, Env, EnvError, Purpose, Setup, bridge};
 use common::runtime::seed::SeedTree;
 use common::spec::EnvSpec;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -96,6 +96,8 @@ impl Scaling {
 pub struct Lanes {
     name: String,
     setup: Setup,
+    /// Of environments in another process.
+    bridge: Option<bridge::Group>,
     spec: EnvSpec,
     scaling: Scaling,
     seeds: SeedTree,
@@ -129,10 +131,14 @@ impl Lanes {
         count: usize,
         seeds: SeedTree,
     ) -> Result<(Self, Turn), EnvError> {
-        let spec = setup.make(name, Purpose::Training)?.spec().clone();
+        let is_bridged = bridge::is_bridged(name);
+        let bridge =
+            is_bridged.then(|| bridge::Group::start(name, &setup.params, count)).transpose()?;
+        let spec = make(name, setup, bridge.as_ref(), 0)?.spec().clone();
         let mut lanes = Self {
             name: name.to_owned(),
             setup: setup.clone(),
+            bridge,
             scaling: Scaling::new(&spec),
             env_action: vec![0.0; spec.action_width()],
             spec,
@@ -146,8 +152,8 @@ impl Lanes {
         turn.reward = vec![0.0; count];
         turn.terminated = vec![false; count];
         turn.truncated = vec![false; count];
-        for obs in turn.obs.chunks_exact_mut(obs_dim) {
-            let lane = lanes.build(obs)?;
+        for (lane, obs) in turn.obs.chunks_exact_mut(obs_dim).enumerate() {
+            let lane = lanes.build(lane, obs)?;
             lanes.lanes.push(lane);
         }
         Ok((lanes, turn))
@@ -172,6 +178,12 @@ impl Lanes {
         let (obs_dim, width) = (self.spec.obs_dim, self.spec.action_width());
         turn.ended.clear();
         turn.discarded.clear();
+        if self.bridge.is_some() {
+            for (lane, action) in self.lanes.iter_mut().zip(actions.chunks_exact(width)) {
+                self.scaling.apply(action, &mut self.env_action);
+                lane.env.stage(&self.env_action);
+            }
+        }
         for (lane, action) in actions.chunks_exact(width).enumerate() {
             let span = lane * obs_dim..(lane + 1) * obs_dim;
             self.scaling.apply(action, &mut self.env_action);
@@ -208,18 +220,31 @@ impl Lanes {
                 "{name} failed {failures} times in a row without a good step, the last time: {reason}"
             )));
         }
-        self.lanes[lane] = Lane { failures, ..self.build(obs)? };
+        self.lanes[lane] = Lane { failures, ..self.build(lane, obs)? };
         Ok(())
     }
 
-    fn build(&mut self, obs: &mut [f32]) -> Result<Lane, EnvError> {
+    fn build(&mut self, lane: usize, obs: &mut [f32]) -> Result<Lane, EnvError> {
         let seed = self.seeds.index(self.builds).seed();
         self.builds += 1;
-        let env = self.setup.make(&self.name, Purpose::Training)?;
+        let env = make(&self.name, &self.setup, self.bridge.as_ref(), lane)?;
         let mut lane = Lane { env, episode_return: 0.0, length: 0, failures: 0 };
         lane.reset(Some(seed), obs)
             .map_err(|(_, reason)| EnvError::Failed(format!("{}: {reason}", self.name)))?;
         Ok(lane)
+    }
+}
+
+/// One lane's environment, of its group where it is stepped in another process.
+fn make(
+    name: &str,
+    setup: &Setup,
+    bridge: Option<&bridge::Group>,
+    lane: usize,
+) -> Result<Box<dyn Env>, EnvError> {
+    match bridge {
+        Some(group) => setup.around(group.lane(lane)?, Purpose::Training),
+        None => setup.make(name, Purpose::Training),
     }
 }
 
@@ -254,6 +279,7 @@ impl Lane {
 fn finished<T>(result: std::thread::Result<Result<T, EnvError>>) -> Result<T, (Fault, String)> {
     match result {
         Ok(Ok(value)) => Ok(value),
+        Ok(Err(error @ EnvError::Hung(_))) => Err((Fault::Hang, error.to_string())),
         Ok(Err(error)) => Err((Fault::Error, error.to_string())),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();

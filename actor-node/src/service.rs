@@ -175,7 +175,7 @@ fn build_actor(
     let seeds = process.seeds.role("actor").index(id.into());
     let recipe = Recipe {
         env: config.cluster.env.clone(),
-        setup: Setup::new(&config.cluster),
+        setup: Setup::new(config),
         lanes: config.actor.lanes,
         seeds: seeds.role("env"),
     };
@@ -303,7 +303,7 @@ impl Evaluator {
         let spec = process.resolved.env_spec()?;
         let config = &process.resolved.config;
         let arch = config.policy_arch(&spec);
-        let setup = Setup::new(&config.cluster);
+        let setup = Setup::new(config);
         let trajectories = match run_dir {
             _ if !config.run.track_trajectories => None,
             Some(dir) => Some(TrajectoryLog::open(dir, "eval").map_err(NodeError::Trajectories)?),

@@ -4,7 +4,7 @@
 //! its step does, if ever), a fresh group is built on a fresh thread, and all its episodes are reported as discarded.
 //! Handing turns between threads costs a few microseconds, so lanes run inline unless `actor.step_deadline` is set.
 
-use crate::env::{EnvError, Setup};
+use crate::env::{EnvError, Setup, bridge};
 use crate::lanes::{Fault, Lanes, Turn};
 use common::runtime::seed::SeedTree;
 use common::spec::EnvSpec;
@@ -60,8 +60,14 @@ impl LaneGroup {
     ///
     /// # Errors
     /// The environment does not exist, or does not start.
-    pub fn new(recipe: Recipe, deadline: Duration) -> Result<(Self, Turn), EnvError> {
-        if deadline.is_zero() {
+    pub fn new(mut recipe: Recipe, deadline: Duration) -> Result<(Self, Turn), EnvError> {
+        let is_bridged = bridge::is_bridged(&recipe.env);
+        if is_bridged && !deadline.is_zero() {
+            // Another process can be stopped from outside: its group watches it itself.
+            let millis = deadline.as_millis().max(1).to_string();
+            recipe.setup.params.insert(bridge::DEADLINE_MS.into(), millis);
+        }
+        if deadline.is_zero() || is_bridged {
             let (lanes, turn) = Lanes::new(&recipe.env, &recipe.setup, recipe.lanes, recipe.seeds)?;
             return Ok((Self::Inline(lanes), turn));
         }

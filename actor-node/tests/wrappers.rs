@@ -264,7 +264,7 @@ fn the_order_in_the_configuration_is_the_order_from_inside() {
     ];
     let set = set.iter().map(ToString::to_string).collect();
     let resolved = load(&Layers { set, ..Layers::default() }).unwrap();
-    let configured = Setup::new(&resolved.config.cluster);
+    let configured = Setup::new(&resolved.config);
     let wraps = [
         Wrap::RewardClip { low: -0.5, high: 0.5 },
         Wrap::ActionRepeat { times: 3 },

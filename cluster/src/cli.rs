@@ -60,6 +60,9 @@ pub struct Train {
     /// An option of the environment: short for --set cluster.env_params=["KEY=VALUE"]. May be repeated.
     #[arg(long = "env-param", value_name = "KEY=VALUE")]
     pub env_params: Vec<String>,
+    /// The Python that has Gymnasium: short for --set actor.python=PROGRAM.
+    #[arg(long, value_name = "PROGRAM")]
+    pub python: Option<String>,
     /// Seed of the run: short for --set run.seed=N.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -113,12 +116,13 @@ impl Train {
         let env = self.env.as_ref().map(|env| format!("cluster.env={}", text(env)));
         let params = (!self.env_params.is_empty())
             .then(|| format!("cluster.env_params={}", toml::Value::from(self.env_params.clone())));
+        let python = self.python.as_ref().map(|python| format!("actor.python={}", text(python)));
         let seed = self.seed.map(|seed| format!("run.seed={seed}"));
         let actors = self.actors.map(|actors| format!("run.actors={actors}"));
         let shards = self.shards.map(|shards| format!("replay.shards={shards}"));
         let dataset = self.dataset.as_ref().map(|path| path.to_string_lossy());
         let dataset = dataset.map(|path| format!("offline.dataset={}", text(&path)));
-        [env, params, seed, actors, shards, dataset].into_iter().flatten().collect()
+        [env, params, python, seed, actors, shards, dataset].into_iter().flatten().collect()
     }
 }
 

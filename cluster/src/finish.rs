@@ -37,7 +37,7 @@ pub fn finish(
     let evaluation = if config.run.track_trajectories {
         let mut trajectories = TrajectoryLog::open(run.path(), "final")?;
         let (mut policy, version) = load_policy(path)?;
-        let (env, setup) = (&config.cluster.env, Setup::new(&config.cluster));
+        let (env, setup) = (&config.cluster.env, Setup::new(config));
         trajectories.evaluate(env, &setup, &mut policy, version, episodes, &seeds)?
     } else {
         policy_evaluation(resolved, path, episodes, &seeds)?
@@ -71,7 +71,7 @@ pub fn policy_evaluation(
 ) -> anyhow::Result<Evaluation> {
     let (mut policy, version) = load_policy(checkpoint)?;
     let cluster = &resolved.config.cluster;
-    let setup = Setup::new(cluster);
+    let setup = Setup::new(&resolved.config);
     Ok(evaluate(&cluster.env, &setup, &mut policy, version, episodes, seeds)?)
 }
 

@@ -122,6 +122,9 @@ fn envs_command(name: Option<&str>, params: &[String], set: Vec<String>) -> anyh
         for (name, about) in actor_node::env::names() {
             say(&format!("{name:<24} {about}"));
         }
+        for (form, about) in actor_node::env::bridge::FORMS {
+            say(&format!("{form:<24} {about}"));
+        }
         return Ok(());
     };
     let mut given = vec![format!("cluster.env={}", toml::Value::from(name))];

@@ -51,7 +51,7 @@ pub fn settings(train: &Train) -> anyhow::Result<Resolved> {
 /// There is no such environment, or a parameter or a wrapper does not fit it.
 pub fn spec(resolved: &Resolved) -> anyhow::Result<EnvSpec> {
     let cluster = &resolved.config.cluster;
-    match Setup::new(cluster).make(&cluster.env, Purpose::Training) {
+    match Setup::new(&resolved.config).make(&cluster.env, Purpose::Training) {
         Ok(env) => Ok(env.spec().clone()),
         Err(error @ EnvError::Wrapper { .. }) => {
             Err(resolved.invalid("cluster.wrappers", error.to_string()).into())

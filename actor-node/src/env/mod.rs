@@ -4,6 +4,7 @@
 //! and `truncated` apart. [`make`] knows them by name and wraps the time limit around those that have one.
 
 pub mod acrobot;
+pub mod bridge;
 pub mod cart_pole;
 pub mod faulty;
 pub mod identity;
@@ -96,6 +97,9 @@ pub enum EnvError {
     /// The environment failed.
     #[error("{0}")]
     Failed(String),
+    /// The environment, in another process, did not answer in time.
+    #[error("{0}")]
+    Hung(String),
 }
 
 /// One environment. `reset` before the first `step`, and after an episode's end.
@@ -226,6 +230,9 @@ pub fn make(name: &str, params: &Params) -> Result<Box<dyn Env>, EnvError> {
 
 /// An environment without its time limit.
 fn unlimited(name: &str, params: &Params) -> Result<Box<dyn Env>, EnvError> {
+    if bridge::is_bridged(name) {
+        return bridge::Group::start(name, params, 1)?.lane(0);
+    }
     let entry = entries().find(|entry| entry.name == name);
     let Some(entry) = entry else {
         let nearest = nearest(name);

@@ -173,6 +173,7 @@ pub struct Actor {
     pub record: String,
     #[serde(with = "humantime_serde")]
     pub step_deadline: Duration,
+    pub python: String,
 }
 
 /// Deterministic evaluation.

@@ -176,6 +176,11 @@ fn actors(c: &Config) -> Vec<Rule> {
     vec![
         ((1..=4096).contains(&c.actor.lanes), "actor.lanes", expect("must be in 1..=4096")),
         (
+            !c.actor.python.is_empty(),
+            "actor.python",
+            expect("must be a program, such as \"python3\""),
+        ),
+        (
             (1..=limits::INSERT_ROWS_MAX).contains(&c.actor.insert_rows),
             "actor.insert_rows",
             format!("must be in 1..={}", limits::INSERT_ROWS_MAX),

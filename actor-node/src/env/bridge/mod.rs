@@ -16,6 +16,7 @@ mod server;
 mod session;
 
 use super::{EnvError, Params};
+use common::config::Actor;
 use server::Server;
 use std::time::Duration;
 
@@ -38,6 +39,19 @@ const PYTHON_DEFAULT: &str = "python3";
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
 const START_LIMIT_MIN: Duration = Duration::from_secs(60);
 const START_FACTOR: u32 = 20;
+
+/// The parameters that an actor's settings are for the bridge of an environment; none for one that needs no bridge.
+pub fn settings(name: &str, actor: &Actor) -> Params {
+    let mut settings = Params::new();
+    if is_bridged(name) {
+        settings.insert(PYTHON.into(), actor.python.clone());
+        if !actor.step_deadline.is_zero() {
+            let millis = actor.step_deadline.as_millis().max(1);
+            settings.insert(DEADLINE_MS.into(), millis.to_string());
+        }
+    }
+    settings
+}
 
 /// Whether this is the name of an environment in another process.
 pub fn is_bridged(name: &str) -> bool {

@@ -21,7 +21,7 @@ mod reward;
 mod time_limit;
 
 use super::{Env, EnvError, Params};
-use common::config::{Cluster, Wrapper};
+use common::config::{Config, Wrapper};
 use common::spec::{ActionKind, EnvSpec};
 
 pub use time_limit::TimeLimit;
@@ -68,7 +68,8 @@ impl From<Params> for Setup {
 
 impl Setup {
     /// As configured.
-    pub fn new(cluster: &Cluster) -> Self {
+    pub fn new(config: &Config) -> Self {
+        let cluster = &config.cluster;
         let wrap = |wrapper: &Wrapper| match wrapper {
             Wrapper::TimeLimit => Wrap::TimeLimit { steps: cluster.time_limit },
             Wrapper::ActionRepeat => Wrap::ActionRepeat { times: cluster.action_repeat },
@@ -90,7 +91,9 @@ impl Setup {
             },
         };
         let wraps = cluster.wrappers.iter().map(wrap).collect();
-        Self { params: super::params(&cluster.env_params), wraps }
+        let mut params = super::params(&cluster.env_params);
+        params.extend(super::bridge::settings(&cluster.env, &config.actor));
+        Self { params, wraps }
     }
 
     /// Makes the environment of that name with everything around it.

@@ -1,0 +1,14 @@
+//! Environments in other processes, against the real Gymnasium (`SAPEX_GYMNASIUM_PYTHON`) and servers of our own.
+
+#[path = "bridge/gymnasium.rs"]
+mod gymnasium;
+#[path = "bridge/servers.rs"]
+mod servers;
+
+use actor_node::env::{Params, Setup};
+
+/// Parameters.
+fn with(pairs: &[(&str, &str)]) -> Setup {
+    let pairs = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    pairs.collect::<Params>().into()
+}

@@ -1,0 +1,214 @@
+//! Servers at an address: the one of `docs/env-protocol.md`, which needs nothing but Python, and liars.
+
+use crate::with;
+use actor_node::env::bridge::DEADLINE_MS;
+use actor_node::env::{self, Params};
+use actor_node::lanes::{Fault, Lanes};
+use common::runtime::seed::SeedTree;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command};
+
+/// The documented server, listening.
+struct Documented(Child);
+
+impl Documented {
+    /// None where there is no Python.
+    fn start(folder: &Path, address: &str) -> Option<Self> {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/env-protocol.md");
+        let page = fs_err::read_to_string(page).unwrap();
+        let code = page.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
+        let script = folder.join("server.py");
+        fs_err::write(&script, code).unwrap();
+        match Command::new("python3").arg(&script).arg(address).spawn() {
+            Ok(child) => Some(Self(child)),
+            Err(error) => {
+                println!("SKIPPED: python3: {error}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Documented {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// Steps the documented server's line through its limit.
+fn walk(name: &str) -> Vec<f32> {
+    let (mut lanes, mut turn) = Lanes::new(name, &with(&[]), 3, SeedTree::new(1)).unwrap();
+    assert_eq!(lanes.spec().id, name);
+    let mut seen = turn.obs.clone();
+    for step in 1..=100 {
+        let before = turn.obs.clone();
+        lanes.step(&[1.0, -1.0, 0.0], &mut turn).unwrap();
+        for (lane, push) in [1.0, -1.0, 0.0].into_iter().enumerate() {
+            let [x, v] = [before[2 * lane], before[2 * lane + 1]];
+            let expected = 0.9_f32.mul_add(v, 0.1 * push);
+            assert!((turn.next_obs[2 * lane + 1] - expected).abs() < 1e-5, "step {step}");
+            assert!((turn.next_obs[2 * lane] - (x + expected)).abs() < 1e-5, "step {step}");
+        }
+        assert!(turn.discarded.is_empty());
+        seen.extend(&turn.next_obs);
+    }
+    assert_eq!(turn.ended.iter().filter(|ended| ended.length == 100).count(), 1, "the still one");
+    seen
+}
+
+#[test]
+fn the_documented_server_is_stepped_over_a_socket_and_over_tcp() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("line.sock");
+    let Some(_local) = Documented::start(folder.path(), socket.to_str().unwrap()) else { return };
+    let seen = walk(&format!("unix:{}", socket.display()));
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let Some(_remote) = Documented::start(folder.path(), &format!("127.0.0.1:{free}")) else {
+        return;
+    };
+    assert_eq!(walk(&format!("tcp:127.0.0.1:{free}")), seen, "the same, by the same seeds");
+}
+
+/// One connection of a server that says what it is told: `SPEC` and `READY`, then these bytes for each batch.
+fn liar(listener: &UnixListener, spec: &str, answers: &[Vec<u8>]) {
+    let (mut stream, _) = listener.accept().unwrap();
+    receive(&mut stream, 1);
+    stream.write_all(&message(2, spec.as_bytes())).unwrap();
+    // What is refused here closes the connection.
+    if !try_receive(&mut stream, 3) {
+        return;
+    }
+    stream.write_all(&message(4, &[])).unwrap();
+    for answer in answers {
+        if !try_receive(&mut stream, 5) {
+            return;
+        }
+        stream.write_all(answer).unwrap();
+    }
+    // Says nothing more, until it is left.
+    try_receive(&mut stream, 5);
+    try_receive(&mut stream, 5);
+}
+
+fn message(kind: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap();
+    [&kind.to_le_bytes()[..], &length.to_le_bytes(), payload].concat()
+}
+
+fn receive(stream: &mut UnixStream, kind: u32) {
+    assert!(try_receive(stream, kind), "the client is gone");
+}
+
+fn try_receive(stream: &mut UnixStream, expected: u32) -> bool {
+    let mut header = [0; 8];
+    if stream.read_exact(&mut header).is_err() {
+        return false;
+    }
+    assert_eq!(header[..4], expected.to_le_bytes());
+    let length = u32::from_le_bytes(header[4..].try_into().unwrap());
+    let mut payload = vec![0; length as usize];
+    stream.read_exact(&mut payload).is_ok()
+}
+
+const SPEC: &str = r#"{"protocol": 1, "obs_dim": 1, "obs_image": null, "actions": "discrete",
+    "act_dim": 2, "episode_steps_max": null}"#;
+
+/// A result for two lanes: outcomes, rewards 1 and 2, observations 3 and 4.
+fn result(outcomes: [u8; 2]) -> Vec<u8> {
+    let rewards = [1.0_f64.to_le_bytes(), 2.0_f64.to_le_bytes()].concat();
+    let obs = [3.0_f32.to_le_bytes(), 4.0_f32.to_le_bytes()].concat();
+    message(6, &[&outcomes[..], &[0; 6], &rewards, &obs].concat())
+}
+
+#[test]
+fn two_lanes_are_one_batch_and_a_failed_one_is_rebuilt_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let failed = message(7, &[&1_u32.to_le_bytes()[..], b"first line\nout of fuel\n"].concat());
+    let answers = [
+        result([0, 0]),
+        result([0, 0]),
+        // The batch of both lanes, answered at once.
+        result([1, 2]),
+        result([0, 0]),
+        result([0, 0]),
+        [failed, result([0, 4])].concat(),
+        result([0, 0]),
+    ];
+    let server = std::thread::spawn(move || liar(&listener, SPEC, &answers));
+    let name = format!("unix:{}", path.display());
+    let (mut lanes, mut turn) = Lanes::new(&name, &with(&[]), 2, SeedTree::new(1)).unwrap();
+    lanes.step(&[0.0, 1.0], &mut turn).unwrap();
+    assert_eq!((&turn.reward[..], &turn.next_obs[..]), (&[1.0, 2.0][..], &[3.0, 4.0][..]));
+    assert_eq!(
+        (&turn.terminated[..], &turn.truncated[..]),
+        (&[true, false][..], &[false, true][..])
+    );
+    lanes.step(&[0.0, 1.0], &mut turn).unwrap();
+    assert_eq!(turn.discarded, [(1, Fault::Error, "out of fuel".to_owned())]);
+    assert_eq!(turn.reward[0], 1.0);
+    drop(lanes);
+    server.join().unwrap();
+}
+
+#[test]
+fn servers_that_break_the_protocol_are_refused() {
+    let short = message(6, &[0; 24]);
+    let foreign = message(5, &[]);
+    for (spec, answer, expected) in [
+        ("{}", vec![], "its description: missing field `protocol`"),
+        (&SPEC.replace("1,", "2,")[..], vec![], "protocol 2, expected 1"),
+        (SPEC, short, "message 6 of 24 bytes, expected a result"),
+        (SPEC, foreign, "message 5 of 0 bytes, expected a result"),
+        (SPEC, result([8, 0]), "outcome 8 of lane 0, expected bits 1, 2, 4"),
+        (SPEC, [0xff; 8].to_vec(), "message 4294967295 of 4294967295 bytes, expected a result"),
+        (SPEC, message(8, b"no more fuel"), "no more fuel"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let spec = spec.to_owned();
+        let server = std::thread::spawn(move || liar(&listener, &spec, &[answer]));
+        let name = format!("unix:{}", path.display());
+        let error = Lanes::new(&name, &with(&[]), 2, SeedTree::new(1)).unwrap_err().to_string();
+        assert!(error.starts_with(&name) && error.contains(expected), "{error}");
+        server.join().unwrap();
+    }
+}
+
+#[test]
+fn a_server_that_hangs_in_a_step_costs_a_hang() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let server = std::thread::spawn(move || {
+        for _ in 0..2 {
+            liar(&listener, SPEC, &[result([0, 0]), result([0, 0])]);
+        }
+    });
+    let name = format!("unix:{}", path.display());
+    let setup = with(&[(DEADLINE_MS, "200")]);
+    let (mut lanes, mut turn) = Lanes::new(&name, &setup, 2, SeedTree::new(1)).unwrap();
+    lanes.step(&[0.0, 1.0], &mut turn).unwrap();
+    let reason = format!("{name}: no answer within 200ms");
+    assert_eq!(turn.discarded, [(0, Fault::Hang, reason.clone()), (1, Fault::Hang, reason)]);
+    drop(lanes);
+    server.join().unwrap();
+}
+
+#[test]
+fn an_address_where_nobody_listens_is_refused_and_so_are_wrong_parameters() {
+    let error = env::make("tcp:nowhere", &Params::new()).err().unwrap().to_string();
+    assert!(error.starts_with("tcp:nowhere: nobody answers at nowhere: "), "{error}");
+    for (key, value, expected) in [
+        (DEADLINE_MS, "soon", "expected a whole number above 0"),
+        ("bridge.color", "red", "expected \"bridge.python\" or \"bridge.deadline_ms\""),
+    ] {
+        let error = env::make("gym:X", &with(&[(key, value)]).params).err().unwrap().to_string();
+        assert_eq!(error, format!("gym:X: parameter {key} = {value}: {expected}"));
+    }
+}
