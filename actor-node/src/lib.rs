@@ -2,6 +2,7 @@
 //!
 //! Stepping, all on the actor's own thread:
 //! - [`mod@env`]: environments. Nobody else steps one.
+//! - [`draw`]: what some of them look like.
 //! - [`lanes`]: several as one batch, with auto-reset; survives those that fail.
 //! - [`watched`]: lanes with a deadline.
 //! - [`exploration`]: noise on actions.
@@ -18,6 +19,7 @@
 
 pub mod actor;
 mod cost_horizon;
+pub mod draw;
 pub mod env;
 pub mod evaluation;
 pub mod exploration;

@@ -9,6 +9,7 @@ use super::{
     Env, EnvError, Params, StateAccess, StepOutcome, check_index, check_params, discrete, uniform,
     write_obs,
 };
+use crate::draw::{Frame, classic};
 use common::spec::EnvSpec;
 use rand_pcg::Pcg64;
 use std::f64::consts::PI;
@@ -28,6 +29,8 @@ const TORQUES: [f64; 3] = [-1.0, 0.0, 1.0];
 pub struct Acrobot {
     spec: EnvSpec,
     state: [f64; 4],
+    /// Of the last step, to be drawn.
+    torque: f64,
     rng: Pcg64,
 }
 
@@ -40,7 +43,7 @@ impl Acrobot {
     /// An arm that hangs still until it is reset.
     pub fn new() -> Self {
         let spec = discrete(NAME, 6, TORQUES.len(), 500);
-        Self { spec, state: [0.0; 4], rng: Pcg64::new(0, 0) }
+        Self { spec, state: [0.0; 4], torque: 0.0, rng: Pcg64::new(0, 0) }
     }
 
     fn observe(&self, obs: &mut [f32]) {
@@ -112,6 +115,7 @@ impl Env for Acrobot {
         if let Some(seed) = seed {
             self.rng = Pcg64::new(seed.into(), 0);
         }
+        self.torque = 0.0;
         self.state = std::array::from_fn(|_| uniform(&mut self.rng, -0.1, 0.1));
         self.observe(obs);
         Ok(())
@@ -119,6 +123,7 @@ impl Env for Acrobot {
 
     fn step(&mut self, action: &[f32], obs: &mut [f32]) -> Result<StepOutcome, EnvError> {
         let torque = TORQUES[check_index(action, TORQUES.len())?];
+        self.torque = torque;
         let [theta1, theta2, speed1, speed2] = runge_kutta(self.state, torque);
         let clipped = |speed: f64, i: usize| speed.clamp(-SPEED_MAX[i], SPEED_MAX[i]);
         self.state = [wrap(theta1), wrap(theta2), clipped(speed1, 0), clipped(speed2, 1)];
@@ -127,5 +132,10 @@ impl Env for Acrobot {
         self.observe(obs);
         let reward = if terminated { 0.0 } else { -1.0 };
         Ok(StepOutcome { reward, terminated, truncated: false })
+    }
+
+    fn render(&mut self) -> Result<Option<Frame>, EnvError> {
+        let [theta1, theta2, ..] = self.state;
+        Ok(Some(classic::acrobot(theta1, theta2, self.torque, TIME_STEP)))
     }
 }

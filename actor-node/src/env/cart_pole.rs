@@ -13,6 +13,7 @@ use super::{
     Env, EnvError, Params, StateAccess, StepOutcome, check_action, check_index, check_params,
     continuous, discrete, uniform, write_obs,
 };
+use crate::draw::{Frame, classic};
 use common::spec::EnvSpec;
 use rand_pcg::Pcg64;
 
@@ -48,6 +49,8 @@ pub struct CartPole {
     task: Task,
     spec: EnvSpec,
     state: [f64; 4],
+    /// Of the last step, to be drawn.
+    force: f64,
     rng: Pcg64,
 }
 
@@ -74,10 +77,11 @@ impl CartPole {
     }
 
     fn of(task: Task, spec: EnvSpec) -> Self {
-        Self { task, spec, state: [0.0; 4], rng: Pcg64::new(0, 0) }
+        Self { task, spec, state: [0.0; 4], force: 0.0, rng: Pcg64::new(0, 0) }
     }
 
     fn push(&mut self, force: f64) {
+        self.force = force;
         let [x, x_dot, theta, theta_dot] = self.state;
         let (sin, cos) = theta.sin_cos();
         let pole_moment = POLE_MASS * HALF_LENGTH;
@@ -123,6 +127,7 @@ impl Env for CartPole {
             Task::Balance => [0.05; 4],
             Task::Cost => [5.0, 0.2, 0.2, 0.2],
         };
+        self.force = 0.0;
         self.state = bounds.map(|bound| uniform(&mut self.rng, -bound, bound));
         write_obs(obs, &self.state);
         Ok(())
@@ -146,6 +151,15 @@ impl Env for CartPole {
         };
         write_obs(obs, &self.state);
         Ok(StepOutcome { reward, terminated, truncated: false })
+    }
+
+    fn render(&mut self) -> Result<Option<Frame>, EnvError> {
+        let (force_max, x_max) = match self.task {
+            Task::Balance => (FORCE, X_MAX),
+            Task::Cost => (COST_FORCE_MAX, COST_X_MAX),
+        };
+        let [x, _, theta, _] = self.state;
+        Ok(Some(classic::cart_pole(x, theta, self.force / force_max, x_max, TIME_STEP)))
     }
 }
 

@@ -15,6 +15,7 @@ pub mod pendulum;
 pub mod pixel_catch;
 pub mod wrappers;
 
+use crate::draw::Frame;
 use common::spec::{ActionKind, EnvSpec};
 use rand::RngExt;
 use rand_pcg::Pcg64;
@@ -121,6 +122,14 @@ pub trait Env: Send {
     /// An action that is no number or no choice; the environment failed.
     fn step(&mut self, action: &[f32], obs: &mut [f32]) -> Result<StepOutcome, EnvError>;
 
+    /// What the environment looks like now; `None` where it has no picture. A wrapper passes it on.
+    ///
+    /// # Errors
+    /// It has pictures, and none can be made.
+    fn render(&mut self) -> Result<Option<Frame>, EnvError> {
+        Ok(None)
+    }
+
     /// The environment's own reward of the step before, whose outcome says `reward`: another number only where a wrapper
     /// changes what a policy learns from. Returns are sums of these.
     fn own_reward(&self, reward: f64) -> f64 {
@@ -218,6 +227,15 @@ fn entries() -> impl Iterator<Item = &'static Entry> {
 /// Names of all environments with a few words on each.
 pub fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
     entries().map(|entry| (entry.name, entry.about))
+}
+
+/// Names of the environments that have a picture, as far as they can be made here.
+pub fn names_with_picture() -> impl Iterator<Item = &'static str> {
+    names().map(|(name, _)| name).filter(|name| {
+        let Ok(mut env) = make(name, &Params::new()) else { return false };
+        let mut obs = vec![0.0; env.spec().obs_dim];
+        env.reset(Some(0), &mut obs).is_ok() && matches!(env.render(), Ok(Some(_)))
+    })
 }
 
 /// Makes an environment, its time limit included; for one with wrappers see [`Setup::make`].
@@ -368,6 +386,31 @@ mod tests {
             obs.fill(f32::NAN);
             env.step(&vec![0.0; spec.action_width()], &mut obs).unwrap();
             assert!(obs.iter().all(|value| value.is_finite()), "{name}: {obs:?}");
+        }
+    }
+
+    #[test]
+    fn every_picture_is_whole_moves_with_the_state_and_is_seen_through_a_time_limit() {
+        let drawn: Vec<_> = names_with_picture().collect();
+        for name in ["Pendulum-v1", "CartPole-v1", "Acrobot-v1", "MountainCar-v0", "Oscillator-v1"] {
+            assert!(drawn.contains(&name), "{name}: {drawn:?}");
+        }
+        assert!(!drawn.contains(&"identity"));
+        for name in drawn {
+            let mut env = make(name, &Params::new()).unwrap();
+            let (mut obs, action) =
+                (vec![0.0; env.spec().obs_dim], vec![1.0; env.spec().action_width()]);
+            env.reset(Some(1), &mut obs).unwrap();
+            let first = env.render().unwrap().unwrap();
+            assert_eq!(first.rgb.len(), (first.width * first.height * 3) as usize, "{name}");
+            assert!((0.01..0.5).contains(&first.seconds), "{name}: {} s", first.seconds);
+            assert_eq!(env.render().unwrap().unwrap(), first, "{name}: drawing changes nothing");
+            for _ in 0..4 {
+                env.step(&action, &mut obs).unwrap();
+            }
+            assert_ne!(env.render().unwrap().unwrap().rgb, first.rgb, "{name} stands still");
+            env.reset(Some(1), &mut obs).unwrap();
+            assert_eq!(env.render().unwrap().unwrap(), first, "{name} after a reset");
         }
     }
 

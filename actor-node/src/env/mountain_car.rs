@@ -11,6 +11,7 @@ use super::{
     Env, EnvError, Params, StateAccess, StepOutcome, check_action, check_index, check_params,
     continuous, discrete, uniform, write_obs,
 };
+use crate::draw::{Frame, classic};
 use common::spec::EnvSpec;
 use rand_pcg::Pcg64;
 
@@ -35,6 +36,8 @@ pub struct MountainCar {
     spec: EnvSpec,
     /// Position and velocity.
     state: [f64; 2],
+    /// Of the last step, to be drawn.
+    push: f64,
     rng: Pcg64,
 }
 
@@ -60,10 +63,11 @@ impl MountainCar {
     }
 
     fn of(is_continuous: bool, spec: EnvSpec) -> Self {
-        Self { is_continuous, spec, state: [-0.5, 0.0], rng: Pcg64::new(0, 0) }
+        Self { is_continuous, spec, state: [-0.5, 0.0], push: 0.0, rng: Pcg64::new(0, 0) }
     }
 
     fn roll(&mut self, push: f64) {
+        self.push = push;
         let [position, velocity] = self.state;
         let velocity = velocity + push - GRAVITY * (3.0 * position).cos();
         let velocity = velocity.clamp(-SPEED_MAX, SPEED_MAX);
@@ -92,6 +96,7 @@ impl Env for MountainCar {
         if let Some(seed) = seed {
             self.rng = Pcg64::new(seed.into(), 0);
         }
+        self.push = 0.0;
         self.state = [uniform(&mut self.rng, -0.6, -0.4), 0.0];
         write_obs(obs, &self.state);
         Ok(())
@@ -114,5 +119,11 @@ impl Env for MountainCar {
         };
         write_obs(obs, &self.state);
         Ok(StepOutcome { reward, terminated, truncated: false })
+    }
+
+    fn render(&mut self) -> Result<Option<Frame>, EnvError> {
+        let (power, goal) =
+            if self.is_continuous { (POWER, CONTINUOUS_GOAL) } else { (FORCE, GOAL) };
+        Ok(Some(classic::mountain_car(self.state[0], self.push / power, goal)))
     }
 }

@@ -8,6 +8,7 @@
 use super::{
     Env, EnvError, Params, StepOutcome, check_action, check_params, continuous, uniform, write_obs,
 };
+use crate::draw::{Frame, classic};
 use common::spec::EnvSpec;
 use rand_pcg::Pcg64;
 use std::f64::consts::PI;
@@ -15,6 +16,7 @@ use std::f64::consts::PI;
 /// Its name.
 pub const NAME: &str = "Oscillator-v1";
 
+const STEPS: u32 = 400;
 const COST_MAX: f64 = 100.0;
 
 #[derive(Debug)]
@@ -23,6 +25,8 @@ struct Oscillator {
     messengers: [f64; 3],
     proteins: [f64; 3],
     time: f64,
+    /// The first protein after each step of the episode, to be drawn.
+    past: Vec<f64>,
     rng: Pcg64,
 }
 
@@ -31,15 +35,20 @@ pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
     Ok(Box::new(Oscillator::new()))
 }
 
+/// What the first protein is to follow.
+fn reference(time: f64) -> f64 {
+    8.0 + 7.0 * (2.0 * PI * time / 200.0).sin()
+}
+
 impl Oscillator {
     fn new() -> Self {
-        let spec = continuous(NAME, 8, &[0.0; 3], &[1.0; 3], 400);
+        let spec = continuous(NAME, 8, &[0.0; 3], &[1.0; 3], STEPS);
         let rng = Pcg64::new(0, 0);
-        Self { spec, messengers: [0.0; 3], proteins: [0.0; 3], time: 0.0, rng }
+        Self { spec, messengers: [0.0; 3], proteins: [0.0; 3], time: 0.0, past: Vec::new(), rng }
     }
 
     fn reference(&self) -> f64 {
-        8.0 + 7.0 * (2.0 * PI * self.time / 200.0).sin()
+        reference(self.time)
     }
 
     fn observe(&self, obs: &mut [f32]) {
@@ -61,6 +70,8 @@ impl Env for Oscillator {
         self.messengers = std::array::from_fn(|_| uniform(&mut self.rng, 0.0, 5.0));
         self.proteins = std::array::from_fn(|_| uniform(&mut self.rng, 0.0, 5.0));
         self.time = 0.0;
+        self.past.clear();
+        self.past.push(self.proteins[0]);
         self.observe(obs);
         Ok(())
     }
@@ -76,9 +87,14 @@ impl Env for Oscillator {
         });
         self.proteins = std::array::from_fn(|i| (p[i] - 0.06 * p[i] + 0.16 * m[i]).max(0.0));
         self.time += 1.0;
+        self.past.push(self.proteins[0]);
         let cost = (self.proteins[0] - self.reference()).powi(2);
         self.observe(obs);
         Ok(StepOutcome { reward: cost, terminated: cost > COST_MAX, truncated: false })
+    }
+
+    fn render(&mut self) -> Result<Option<Frame>, EnvError> {
+        Ok(Some(classic::oscillator(&self.past, reference, STEPS)))
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
     Env, EnvError, Params, StateAccess, StepOutcome, check_action, check_params, continuous,
     uniform, write_obs,
 };
+use crate::draw::{Frame, classic};
 use common::spec::EnvSpec;
 use rand_pcg::Pcg64;
 use std::f64::consts::PI;
@@ -35,6 +36,8 @@ pub struct Pendulum {
     gravity: f64,
     theta: f64,
     theta_dot: f64,
+    /// Of the last step, to be drawn.
+    torque: f64,
     rng: Pcg64,
 }
 
@@ -72,7 +75,7 @@ impl Pendulum {
 
     fn observed_as(name: &str, obs_dim: usize, gravity: f64) -> Self {
         let spec = continuous(name, obs_dim, &[-TORQUE_MAX], &[TORQUE_MAX], EPISODE_STEPS);
-        Self { spec, gravity, theta: PI, theta_dot: 0.0, rng: Pcg64::new(0, 0) }
+        Self { spec, gravity, theta: PI, theta_dot: 0.0, torque: 0.0, rng: Pcg64::new(0, 0) }
     }
 
     fn observe(&self, obs: &mut [f32]) {
@@ -102,6 +105,7 @@ impl Env for Pendulum {
         }
         self.theta = uniform(&mut self.rng, -PI, PI);
         self.theta_dot = uniform(&mut self.rng, -1.0, 1.0);
+        self.torque = 0.0;
         self.observe(obs);
         Ok(())
     }
@@ -115,7 +119,12 @@ impl Env for Pendulum {
             + 3.0 / (MASS * LENGTH * LENGTH) * torque;
         self.theta_dot = (self.theta_dot + acceleration * TIME_STEP).clamp(-SPEED_MAX, SPEED_MAX);
         self.theta += self.theta_dot * TIME_STEP;
+        self.torque = torque;
         self.observe(obs);
         Ok(StepOutcome { reward: -cost, terminated: false, truncated: false })
+    }
+
+    fn render(&mut self) -> Result<Option<Frame>, EnvError> {
+        Ok(Some(classic::pendulum(self.theta, self.torque / TORQUE_MAX, TIME_STEP)))
     }
 }

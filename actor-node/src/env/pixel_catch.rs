@@ -6,6 +6,7 @@
 //! next dot starts in a random column. 10 dots, then the episode is truncated: the picture does not tell how many are left.
 
 use super::{Env, EnvError, Params, StepOutcome, check_action, check_params, continuous, uniform};
+use crate::draw::Frame;
 use common::spec::EnvSpec;
 use rand::RngExt;
 use rand_pcg::Pcg64;
@@ -21,6 +22,10 @@ const PADDLE_SPEED: f64 = 3.0;
 const FALL_STEPS: usize = SIDE / DOT;
 const DROPS: u32 = 10;
 const WHITE: f32 = 255.0;
+/// A drawing has this many pixels for one of the image, a side.
+const ZOOM: usize = 16;
+/// How long a step is shown.
+const SECONDS: f64 = 0.1;
 
 #[derive(Debug)]
 struct PixelCatch {
@@ -104,6 +109,12 @@ impl Env for PixelCatch {
         }
         self.observe(obs);
         Ok(StepOutcome { reward, terminated: false, truncated: false })
+    }
+
+    fn render(&mut self) -> Result<Option<Frame>, EnvError> {
+        let mut image = vec![0.0; SIDE * SIDE];
+        self.observe(&mut image);
+        Ok(Some(Frame::of_pixels(&image, SIDE, ZOOM, SECONDS)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What an environment is told to do: [`Rescale`]d, with [`Noise`].
 
+use crate::draw::Frame;
 use crate::env::{Env, EnvError, StepOutcome};
 use common::spec::EnvSpec;
 use rand::RngExt;
@@ -57,6 +58,10 @@ impl Env for Rescale {
 
     fn own_reward(&self, reward: f64) -> f64 {
         self.env.own_reward(reward)
+    }
+
+    fn render(&mut self) -> Result<Option<Frame>, EnvError> {
+        self.env.render()
     }
 }
 
@@ -122,5 +127,9 @@ impl Env for Noise {
 
     fn own_reward(&self, reward: f64) -> f64 {
         self.env.own_reward(reward)
+    }
+
+    fn render(&mut self) -> Result<Option<Frame>, EnvError> {
+        self.env.render()
     }
 }

@@ -1,5 +1,6 @@
 //! [`ActionRepeat`]: every action several times.
 
+use crate::draw::Frame;
 use crate::env::{Env, EnvError, StepOutcome};
 use common::spec::EnvSpec;
 
@@ -51,5 +52,9 @@ impl Env for ActionRepeat {
 
     fn own_reward(&self, _reward: f64) -> f64 {
         self.own
+    }
+
+    fn render(&mut self) -> Result<Option<Frame>, EnvError> {
+        self.env.render()
     }
 }

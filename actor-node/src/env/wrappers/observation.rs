@@ -2,6 +2,7 @@
 //!
 //! The first two keep the newest k observations in one row, oldest first, and shift it at every step.
 
+use crate::draw::Frame;
 use crate::env::{Env, EnvError, StepOutcome};
 use common::spec::EnvSpec;
 
@@ -74,6 +75,10 @@ impl Env for Stack {
     fn own_reward(&self, reward: f64) -> f64 {
         self.history.env.own_reward(reward)
     }
+
+    fn render(&mut self) -> Result<Option<Frame>, EnvError> {
+        self.history.env.render()
+    }
 }
 
 /// An environment whose observations come `steps` steps late: until then the first one stays.
@@ -109,6 +114,10 @@ impl Env for Delay {
     fn own_reward(&self, reward: f64) -> f64 {
         self.0.env.own_reward(reward)
     }
+
+    fn render(&mut self) -> Result<Option<Frame>, EnvError> {
+        self.0.env.render()
+    }
 }
 
 /// An environment whose images are taken as vectors of their values, 0 to 255.
@@ -143,5 +152,9 @@ impl Env for Flatten {
 
     fn own_reward(&self, reward: f64) -> f64 {
         self.env.own_reward(reward)
+    }
+
+    fn render(&mut self) -> Result<Option<Frame>, EnvError> {
+        self.env.render()
     }
 }

@@ -1,5 +1,6 @@
 //! [`TimeLimit`]: truncates episodes after a number of steps.
 
+use crate::draw::Frame;
 use crate::env::{Env, EnvError, StepOutcome};
 use common::spec::EnvSpec;
 
@@ -43,6 +44,10 @@ impl Env for TimeLimit {
 
     fn own_reward(&self, reward: f64) -> f64 {
         self.env.own_reward(reward)
+    }
+
+    fn render(&mut self) -> Result<Option<Frame>, EnvError> {
+        self.env.render()
     }
 }
 

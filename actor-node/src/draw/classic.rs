@@ -1,0 +1,121 @@
+//! Drawings of the classic control tasks and of the Oscillator. Lengths are the tasks' own; what the policy does is blue.
+
+use super::Frame;
+use super::canvas::{Canvas, Colour, Point};
+use std::f64::consts::{FRAC_PI_2, PI};
+
+/// Where an environment has no time step of its own.
+const SECONDS: f64 = 1.0 / 30.0;
+
+/// Turns `point` by `angle`, counter-clockwise, and moves it by `by`.
+fn placed((x, y): Point, angle: f64, by: Point) -> Point {
+    let (sin, cos) = angle.sin_cos();
+    (by.0 + x * cos - y * sin, by.1 + x * sin + y * cos)
+}
+
+/// The corners of a rectangle around (0, 0) that is then placed.
+fn rectangle(half_width: f64, half_height: f64, angle: f64, by: Point) -> [Point; 4] {
+    let (w, h) = (half_width, half_height);
+    [(-w, -h), (w, -h), (w, h), (-w, h)].map(|corner| placed(corner, angle, by))
+}
+
+/// A pendulum at `theta`, 0 upright and growing counter-clockwise, under a torque given as a share of the largest.
+pub(crate) fn pendulum(theta: f64, torque: f64, seconds: f64) -> Frame {
+    let mut canvas = Canvas::new((400, 400), (-1.4, -1.4), 400.0 / 2.8);
+    let tip = placed((0.0, 1.0), theta, (0.0, 0.0));
+    canvas.line(&[(0.0, 0.0), tip], 0.18, Colour::RED);
+    canvas.disc((0.0, 0.0), 0.05, Colour::BLACK);
+    canvas.arc_arrow((0.0, 0.0), 0.4, (FRAC_PI_2, 0.75 * PI * torque), 0.035, Colour::BLUE);
+    canvas.into_frame(seconds)
+}
+
+/// A cart at `x` within ±`x_max` with a pole at `theta`, 0 upright and growing clockwise, pushed with a share of the
+/// largest force.
+pub(crate) fn cart_pole(x: f64, theta: f64, push: f64, x_max: f64, seconds: f64) -> Frame {
+    let half_width = 1.1 * x_max;
+    let (width, height) = (600, if x_max > 5.0 { 150 } else { 300 });
+    let unit = f64::from(width) / (2.0 * half_width);
+    // Lines are as thick in a wide view as in a narrow one; the cart and its pole keep their size.
+    let thin = 2.0 / unit;
+    let mut canvas = Canvas::new((width, height), (-half_width, -0.5), unit);
+    canvas.line(&[(-half_width, 0.0), (half_width, 0.0)], thin, Colour::GREY);
+    for end in [-x_max, x_max] {
+        canvas.line(&[(end, -0.1), (end, 0.1)], thin, Colour::GREY);
+    }
+    canvas.polygon(&rectangle(0.25, 0.15, 0.0, (x, 0.0)), Colour::BLACK);
+    let axle = (x, 0.08);
+    canvas.line(&[axle, placed((0.0, 1.0), -theta, axle)], 0.08, Colour::SAND);
+    canvas.disc(axle, 0.04, Colour::GREY);
+    let side = if push > 0.0 { x + 0.35 } else { x - 0.35 };
+    canvas.arrow((side, 0.0), (side + 0.5 * push, 0.0), 1.5 * thin, Colour::BLUE);
+    canvas.into_frame(seconds)
+}
+
+/// Two links that hang at `theta1`, the second at `theta2` from it, both growing counter-clockwise, a torque of −1, 0 or
+/// 1 on the elbow, and the line that the tip is to reach.
+pub(crate) fn acrobot(theta1: f64, theta2: f64, torque: f64, seconds: f64) -> Frame {
+    let mut canvas = Canvas::new((400, 400), (-2.3, -2.3), 400.0 / 4.6);
+    canvas.line(&[(-2.3, 1.0), (2.3, 1.0)], 0.02, Colour::GREEN);
+    let elbow = placed((0.0, -1.0), theta1, (0.0, 0.0));
+    let tip = placed((0.0, -1.0), theta1 + theta2, elbow);
+    canvas.line(&[(0.0, 0.0), elbow], 0.16, Colour::SAND);
+    canvas.line(&[elbow, tip], 0.16, Colour::RED);
+    canvas.disc((0.0, 0.0), 0.06, Colour::BLACK);
+    canvas.disc(elbow, 0.06, Colour::BLACK);
+    canvas.arc_arrow(elbow, 0.35, (FRAC_PI_2, 0.5 * PI * torque), 0.045, Colour::BLUE);
+    canvas.into_frame(seconds)
+}
+
+/// The height of MountainCar's track.
+fn track(x: f64) -> f64 {
+    (3.0 * x).sin() * 0.45 + 0.55
+}
+
+/// A car at `x` on its track from −1.2 to 0.6, pushed with a share of the largest force, and the flag at `goal`.
+pub(crate) fn mountain_car(x: f64, push: f64, goal: f64) -> Frame {
+    const LEFT: f64 = -1.2;
+    const RIGHT: f64 = 0.6;
+    const WHEEL: f64 = 0.025;
+    let mut canvas = Canvas::new((600, 400), (LEFT, 0.0), 600.0 / (RIGHT - LEFT));
+    let ground = (0..=90).map(|i| LEFT + (RIGHT - LEFT) * f64::from(i) / 90.0);
+    let ground: Vec<_> = ground.map(|x| (x, track(x))).collect();
+    canvas.line(&ground, 0.008, Colour::GREY);
+    let foot = (goal, track(goal));
+    canvas.line(&[foot, (goal, foot.1 + 0.15)], 0.006, Colour::BLACK);
+    let cloth = [(0.0, 0.15), (0.07, 0.125), (0.0, 0.1)].map(|point| placed(point, 0.0, foot));
+    canvas.polygon(&cloth, Colour::GREEN);
+    let slope = (1.35 * (3.0 * x).cos()).atan();
+    let on_track = |point: Point| placed(point, slope, (x, track(x)));
+    canvas.polygon(&rectangle(0.06, 0.022, slope, on_track((0.0, 2.0 * WHEEL))), Colour::RED);
+    for side in [-0.035, 0.035] {
+        canvas.disc(on_track((side, WHEEL)), WHEEL, Colour::BLACK);
+    }
+    let bumper = 0.08 * push.signum();
+    let (from, to) = ((bumper, 2.0 * WHEEL), (bumper + 0.12 * push, 2.0 * WHEEL));
+    canvas.arrow(on_track(from), on_track(to), 0.008, Colour::BLUE);
+    canvas.into_frame(SECONDS)
+}
+
+/// The Oscillator's protein over time, one number per step up to now, beside the wave that it is to follow over all `steps`.
+#[expect(clippy::cast_precision_loss, reason = "a few hundred steps")]
+pub(crate) fn oscillator(protein: &[f64], reference: impl Fn(f64) -> f64, steps: u32) -> Frame {
+    const TOP: f64 = 30.0;
+    // 1.5 pixels for a step, 10 for a unit of concentration.
+    const STEP: f64 = 0.15;
+    let mut canvas = Canvas::new((640, 340), (-2.0, -2.0), 10.0);
+    let right = STEP * f64::from(steps);
+    canvas.line(&[(0.0, TOP), (0.0, 0.0), (right, 0.0)], 0.15, Colour::GREY);
+    for tick in [10.0, 20.0, 30.0] {
+        canvas.line(&[(-0.5, tick), (0.0, tick)], 0.15, Colour::GREY);
+    }
+    let wave: Vec<_> =
+        (0..=steps).map(|t| (STEP * f64::from(t), reference(f64::from(t)))).collect();
+    canvas.line(&wave, 0.2, Colour::GREEN);
+    let points = protein.iter().enumerate();
+    let points: Vec<_> = points.map(|(t, &p)| (STEP * t as f64, p.min(TOP))).collect();
+    canvas.line(&points, 0.25, Colour::RED);
+    if let Some(&now) = points.last() {
+        canvas.disc(now, 0.5, Colour::RED);
+    }
+    canvas.into_frame(SECONDS)
+}
