@@ -4,7 +4,7 @@
 //! the N costs of all its steps are known, which is N − 1 steps later or at the episode's end, so that it is never seen
 //! with a target that is too small, as rows of a running episode are where sums come with the episode's end.
 
-use crate::rows::Place;
+use crate::step::Place;
 use common::spec::ItemLayout;
 use std::collections::VecDeque;
 

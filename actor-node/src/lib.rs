@@ -6,7 +6,7 @@
 //! - [`lanes`]: several as one batch, with auto-reset; survives those that fail.
 //! - [`watched`]: lanes with a deadline.
 //! - [`exploration`]: noise on actions.
-//! - [`rows`]: steps into replay rows: [`n_step`] transitions or [`windows`] of steps, with costs summed over a horizon.
+//! - [`rows`]: [`step`]s into replay rows: [`n_step`] transitions or [`windows`] of steps, with costs summed over a horizon.
 //! - [`actor`]: the loop.
 //! - [`recording`]: its rows, also to disk.
 //! - [`evaluation`]: deterministic episodes; [`trajectories`]: step by step, to disk.
@@ -32,6 +32,7 @@ pub mod recording;
 pub mod rows;
 pub mod service;
 pub mod spool;
+pub mod step;
 pub mod trajectories;
 pub mod uploader;
 pub mod watched;

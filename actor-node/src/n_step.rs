@@ -4,7 +4,7 @@
 //! `next_obs` the observation after the m-th step. Windows never cross an episode's end: there, the shorter ones are
 //! flushed, so that every step starts exactly one row. A truncated end bootstraps, a terminated one does not.
 
-use crate::rows::{Place, Step};
+use crate::step::{Place, Step};
 use common::spec::ItemLayout;
 use std::collections::VecDeque;
 

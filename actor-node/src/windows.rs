@@ -5,7 +5,7 @@
 //! So every step is in exactly one window outside its burn-in, but for the first burn-in steps of an episode, which are
 //! the burn-in of its first window.
 
-use crate::rows::{Place, Step};
+use crate::step::{Place, Step};
 use common::ids::PolicyVersion;
 use common::spec::{Field, ItemLayout};
 

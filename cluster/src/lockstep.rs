@@ -2,7 +2,7 @@
 //! run twice from the same seed, and the place to step through with a debugger.
 
 use crate::finish;
-use crate::progress::{Progress, Snapshot};
+use crate::progress::{Acting, Progress, Snapshot};
 use crate::run_dir::RunDir;
 use actor_node::service::ActorNode;
 use anyhow::Context;
@@ -95,10 +95,13 @@ fn snapshot(process: &Process, began: Duration, env_steps: u64, updates: &Update
         (updates.done as f64, env_steps as f64, (updates.done * batch_size) as f64);
     Snapshot {
         elapsed,
-        env_steps,
+        acting: Some(Acting {
+            env_steps,
+            lag_versions: 0.0,
+            samples_per_insert: samples / steps.max(1.0),
+        }),
         updates: updates.done,
         updates_per_second: done / elapsed.as_secs_f64().max(1e-9),
-        samples_per_insert: samples / steps.max(1.0),
         ..Snapshot::default()
     }
 }

@@ -15,14 +15,21 @@ const PLAIN_EVERY: Duration = Duration::from_secs(2);
 pub struct Snapshot {
     /// Time since the run began.
     pub elapsed: Duration,
-    /// Environment steps over all actors.
-    pub env_steps: u64,
+    /// What the actors do; `None` where a run learns from recorded data alone.
+    pub acting: Option<Acting>,
     /// Updates.
     pub updates: u64,
     /// Updates per second, lately.
     pub updates_per_second: f64,
     /// Mean deterministic return of the latest evaluation.
     pub eval_return: Option<f64>,
+}
+
+/// The actors' part of a [`Snapshot`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Acting {
+    /// Environment steps over all actors.
+    pub env_steps: u64,
     /// Policy versions between acting and the newest weights, for the items sampled lately.
     pub lag_versions: f64,
     /// Samples per inserted row, over the run.
@@ -33,16 +40,16 @@ impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let eval =
             self.eval_return.map_or_else(|| "     -".to_owned(), |mean| format!("{mean:>6.1}"));
-        write!(
-            f,
-            "{:>5.1}s  steps {:>7}  updates {:>7} ({:>6.0}/s)  return {eval}  lag {:>5.1} versions  samples/insert {:>5.1}",
-            self.elapsed.as_secs_f64(),
-            self.env_steps,
-            self.updates,
-            self.updates_per_second,
-            self.lag_versions,
-            self.samples_per_insert,
-        )
+        write!(f, "{:>5.1}s  ", self.elapsed.as_secs_f64())?;
+        if let Some(Acting { env_steps, .. }) = self.acting {
+            write!(f, "steps {env_steps:>7}  ")?;
+        }
+        let (updates, per_second) = (self.updates, self.updates_per_second);
+        write!(f, "updates {updates:>7} ({per_second:>6.0}/s)  return {eval}")?;
+        let Some(Acting { lag_versions, samples_per_insert, .. }) = self.acting else {
+            return Ok(());
+        };
+        write!(f, "  lag {lag_versions:>5.1} versions  samples/insert {samples_per_insert:>5.1}")
     }
 }
 
@@ -59,15 +66,16 @@ pub enum Progress {
 }
 
 impl Progress {
-    /// A bar over `env_steps` on a terminal (without a limit: a line that is redrawn), plain lines otherwise.
-    pub fn new(terminal: bool, env_steps: u64) -> Self {
+    /// A bar up to `limit` steps, or updates where nobody acts, on a terminal (a limit of 0: a line that is redrawn), plain
+    /// lines otherwise.
+    pub fn new(terminal: bool, limit: u64) -> Self {
         if !terminal {
             return Self::Plain { due: Duration::ZERO };
         }
-        let (bar, template) = if env_steps == 0 {
+        let (bar, template) = if limit == 0 {
             (ProgressBar::new_spinner(), "{spinner} {msg}")
         } else {
-            (ProgressBar::new(env_steps), "{bar:20} {percent:>3}%  {msg}")
+            (ProgressBar::new(limit), "{bar:20} {percent:>3}%  {msg}")
         };
         let style = ProgressStyle::with_template(template).expect("the template is a constant");
         Self::Bar(bar.with_style(style))
@@ -77,7 +85,7 @@ impl Progress {
     pub fn show(&mut self, now: &Snapshot) {
         match self {
             Self::Bar(bar) => {
-                bar.set_position(now.env_steps);
+                bar.set_position(now.acting.map_or(now.updates, |acting| acting.env_steps));
                 bar.set_message(now.to_string());
             }
             Self::Plain { due } if now.elapsed >= *due => {

@@ -2,7 +2,7 @@
 
 use crate::cli::Train;
 use crate::finish;
-use crate::progress::{Progress, Snapshot, say};
+use crate::progress::{Acting, Progress, Snapshot, say};
 use crate::run_dir::RunDir;
 use actor_node::actor::Counters;
 use actor_node::env::{EnvError, Purpose, Setup};
@@ -217,15 +217,18 @@ impl System {
             self.counters.iter().map(|counters| counters.env_steps.load(Ordering::Relaxed)).sum();
         let progress = *self.progress.borrow();
         let evaluation = self.evaluation.lock().unwrap_or_else(PoisonError::into_inner);
+        let samples = (progress.updates * batch_size as u64) as f64;
+        let acting = (!self.counters.is_empty()).then(|| Acting {
+            env_steps,
+            lag_versions: self.lag_versions(progress.version.0),
+            samples_per_insert: samples / (env_steps as f64).max(1.0),
+        });
         Snapshot {
             elapsed,
-            env_steps,
+            acting,
             updates: progress.updates,
             updates_per_second: progress.updates_per_second,
             eval_return: evaluation.as_ref().map(|evaluation| evaluation.mean),
-            lag_versions: self.lag_versions(progress.version.0),
-            samples_per_insert: (progress.updates * batch_size as u64) as f64
-                / (env_steps as f64).max(1.0),
         }
     }
 
@@ -258,7 +261,8 @@ fn steps_of(process: &Process, id: u32) -> u64 {
 async fn watch(process: &Process, system: &mut System, log: &RunLog) -> anyhow::Result<()> {
     let config = &process.resolved.config;
     let offline = config.is_offline();
-    let mut progress = Progress::new(std::io::stdout().is_terminal(), config.run.env_steps);
+    let limit = if offline { config.learner.updates_max } else { config.run.env_steps };
+    let mut progress = Progress::new(std::io::stdout().is_terminal(), limit);
     let (mut tick, began) = (tokio::time::interval(WATCH_EVERY), process.clock.now());
     let (mut log_due, mut evaluated, mut reached) = (began, None, 0);
     let (mut steps_logged, mut logged_at) = (0_u64, began);
@@ -297,13 +301,15 @@ async fn watch(process: &Process, system: &mut System, log: &RunLog) -> anyhow::
                 process.shutdown.request(StopReason::Requested(reached));
             }
         }
-        if now >= log_due {
+        if let Some(acting) = snapshot.acting
+            && now >= log_due
+        {
             log_due = now + LOG_EVERY;
             let seconds = now.saturating_sub(logged_at).as_secs_f64().max(1e-9);
             #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-            let rate = (snapshot.env_steps - steps_logged) as f64 / seconds;
-            log.actors(&actors_record(system, &snapshot, rate));
-            (steps_logged, logged_at) = (snapshot.env_steps, now);
+            let rate = (acting.env_steps - steps_logged) as f64 / seconds;
+            log.actors(&actors_record(system, acting, rate));
+            (steps_logged, logged_at) = (acting.env_steps, now);
         }
     };
     let elapsed = process.clock.now().saturating_sub(began);
@@ -318,8 +324,9 @@ async fn watch(process: &Process, system: &mut System, log: &RunLog) -> anyhow::
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 pub fn evaluation_record(evaluation: &Evaluation, snapshot: &Snapshot) -> Vec<(&'static str, f64)> {
     let returns = &evaluation.returns;
+    let env_steps = snapshot.acting.map_or(0, |acting| acting.env_steps);
     vec![
-        ("env_steps", snapshot.env_steps as f64),
+        ("env_steps", env_steps as f64),
         ("updates", snapshot.updates as f64),
         ("version", evaluation.version.0 as f64),
         ("episodes", returns.len() as f64),
@@ -334,17 +341,17 @@ pub fn evaluation_record(evaluation: &Evaluation, snapshot: &Snapshot) -> Vec<(&
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 fn actors_record(
     system: &System,
-    snapshot: &Snapshot,
+    acting: Acting,
     steps_per_second: f64,
 ) -> Vec<(&'static str, f64)> {
     let episodes: u64 =
         system.counters.iter().map(|counters| counters.episodes.load(Ordering::Relaxed)).sum();
     let mut record = vec![
-        ("env_steps", snapshot.env_steps as f64),
+        ("env_steps", acting.env_steps as f64),
         ("env_steps_per_second", steps_per_second),
         ("episodes", episodes as f64),
-        ("samples_per_insert", snapshot.samples_per_insert),
-        ("lag_versions", snapshot.lag_versions),
+        ("samples_per_insert", acting.samples_per_insert),
+        ("lag_versions", acting.lag_versions),
     ];
     record.extend(system.return_mean().map(|mean| ("return_mean", mean)));
     record

@@ -106,8 +106,8 @@ pub struct ReadyBatch {
     /// Shard and keys of consecutive items, in the order of the rows. Fewer than B where the last rows are recorded ones,
     /// whose priorities nobody keeps.
     pub origins: Vec<(usize, Vec<u64>)>,
-    /// Mean of the policy versions that made the items.
-    pub version_mean: f64,
+    /// Mean of the policy versions that made the items; `None` where all are recorded ones, made by some other run.
+    pub version_mean: Option<f64>,
     /// Σw² form of the effective sample size over B: 1 where all weights are equal.
     pub weight_ess_ratio: f64,
 }
@@ -123,7 +123,7 @@ impl ReadyBatch {
         }
         let mut block = vec![0.0_f32; end + size];
         block[end..].copy_from_slice(weights);
-        let mut versions = 0.0;
+        let (mut versions, fresh) = (0.0, size - recorded.len() / columns.row_bytes);
         let rows = parts.iter().map(|part| &part.rows[..]).chain([recorded]);
         let rows = rows.flat_map(|rows| rows.chunks_exact(columns.row_bytes));
         for (i, row) in rows.enumerate() {
@@ -134,14 +134,15 @@ impl ReadyBatch {
             let version = row[columns.policy_version..][..8].try_into().expect("8 bytes were cut");
             #[expect(clippy::cast_precision_loss, reason = "versions are far below 2^53")]
             let version = i64::from_le_bytes(version) as f64;
-            versions += version;
+            versions += if i < fresh { version } else { 0.0 };
         }
         #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
-        let count = size as f64;
+        let (count, fresh) = (size as f64, fresh as f64);
         let sum: f64 = weights.iter().map(|&w| f64::from(w)).sum();
         let squares: f64 = weights.iter().map(|&w| f64::from(w) * f64::from(w)).sum();
         let origins = parts.into_iter().map(|part| (part.shard, part.keys)).collect();
-        let (version_mean, weight_ess_ratio) = (versions / count, sum * sum / (squares * count));
+        let version_mean = (fresh > 0.0).then(|| versions / fresh);
+        let weight_ess_ratio = sum * sum / (squares * count);
         Self { block, ranges, size, origins, version_mean, weight_ess_ratio }
     }
 
@@ -252,7 +253,7 @@ mod tests {
         assert_eq!(columns.next_obs, [6.0, 7.0, 8.0, 106.0, 107.0, 108.0]);
         assert_eq!(columns.weight, [1.0, 0.5]);
         assert_eq!(batch.origins, [(0, vec![40]), (2, vec![42])]);
-        assert!((batch.version_mean - 5.0).abs() < 1e-12);
+        assert!((batch.version_mean.unwrap() - 5.0).abs() < 1e-12);
     }
 
     #[test]

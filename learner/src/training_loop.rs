@@ -173,7 +173,7 @@ impl TrainingLoop {
             updated.map_err(|source| TrainingError::Trainer { update: updates, source })?;
             self.metrics.updated();
             #[expect(clippy::cast_precision_loss, reason = "versions are far below 2^53")]
-            let age = self.version.0 as f64 - batch.version_mean;
+            let age = batch.version_mean.map_or(0.0, |mean| self.version.0 as f64 - mean);
             window.age += age;
             window.ess += batch.weight_ess_ratio;
             window.updates += 1;

@@ -11,9 +11,8 @@ mod drawn;
 use common::ids::PolicyVersion;
 use common::runtime::clock::Clock;
 use drawn::{Drawn, config};
-use learner::checkpoint::{Checkpoint, CheckpointError, load, newest, save};
+use learner::checkpoint::{Checkpoint, CheckpointError, Contents, load, newest, save};
 use learner::run_log::{self, RunLog};
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -50,12 +49,7 @@ fn on_a_small_disk(test: &str, body: impl FnOnce(&Path)) {
 fn checkpoint(updates: u64) -> Checkpoint {
     let mut state = Drawn::new(&config(), 1).state;
     state.updates = updates;
-    Checkpoint {
-        state,
-        policy_version: PolicyVersion(updates),
-        counters: BTreeMap::new(),
-        generators: BTreeMap::new(),
-    }
+    Checkpoint { policy_version: PolicyVersion(updates), ..Checkpoint::fresh(state) }
 }
 
 #[test]
@@ -63,8 +57,9 @@ fn a_checkpoint_that_does_not_fit_leaves_the_older_ones_and_nothing_of_itself() 
     let name = "a_checkpoint_that_does_not_fit_leaves_the_older_ones_and_nothing_of_itself";
     on_a_small_disk(name, |disk| {
         let dir = disk.join("checkpoints");
+        let (contents, clock) = (Contents::default(), Clock::system());
         let write =
-            |updates| save(&dir, &checkpoint(updates), &config(), "[run]\n", &Clock::system());
+            |updates| save(&dir, &checkpoint(updates), &config(), &contents, "[run]\n", &clock);
         let (fitted, error) =
             (1..).find_map(|k| write(k).err().map(|error| (k - 1, error))).unwrap();
         assert!(fitted >= 2, "{error}");

@@ -1,7 +1,8 @@
 //! A lane made up for tests: step i has the observation (i, −i), its successor is (i + 0.5, …), its action i / 1000, its
 //! state before and after it (i, i + 0.25). So every number in a row says which step it came from.
 
-use actor_node::rows::{Assembler, Step};
+use actor_node::rows::Assembler;
+use actor_node::step::Step;
 use common::config::{self, Cluster, Layers};
 use common::ids::PolicyVersion;
 use common::spec::{ActionKind, EnvSpec, ItemLayout};
