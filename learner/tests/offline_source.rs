@@ -148,7 +148,7 @@ fn recorded_batches_weigh_one_and_ask_for_no_priorities() {
     assert_eq!(batch.columns().weight, [1.0; 16]);
     assert!(batch.origins.is_empty());
     assert!((batch.weight_ess_ratio - 1.0).abs() < 1e-12);
-    assert!((batch.version_mean - 7.0).abs() < 1e-12);
+    assert_eq!(batch.version_mean, None, "some other run made them");
 }
 
 #[test]
