@@ -94,7 +94,7 @@ else
 endif
 
 # What we write is read by the libraries that it is for, and what they write is read here. 0.3 GB of Python.
-PYTHON_LIBRARIES := configspace export minari
+PYTHON_LIBRARIES := configspace export gymnasium minari
 
 .PHONY: test-python
 test-python:
@@ -107,7 +107,8 @@ test-python:
 		fi; \
 	done; \
 	env "$${set[@]}" cargo test -p learner -p cluster -p actor-node $(EVERY_FEATURE) \
-		--test space --test export --test offline_minari -- library onnxruntime --nocapture
+		--test space --test export --test offline_minari \
+		--test bridge -- library onnxruntime gymnasium --nocapture
 
 .PHONY: libtorch
 libtorch: ## Fetch libtorch for CPUs from PyPI, then build sapex with the torch backend.

@@ -1,5 +1,7 @@
 //! Environments in other processes, against the real Gymnasium (`SAPEX_GYMNASIUM_PYTHON`) and servers of our own.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
+
 #[path = "bridge/gymnasium.rs"]
 mod gymnasium;
 #[path = "bridge/servers.rs"]

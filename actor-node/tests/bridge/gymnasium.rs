@@ -3,7 +3,7 @@
 use crate::with;
 use actor_node::env::bridge::PYTHON;
 use actor_node::env::cart_pole::CartPole;
-use actor_node::env::{self, Env, Setup, StateAccess};
+use actor_node::env::{self, Env, Purpose, Setup, StateAccess};
 use actor_node::lanes::{Fault, Lanes, Turn};
 use actor_node::watched::{LaneGroup, Recipe};
 use common::runtime::seed::SeedTree;
@@ -72,7 +72,7 @@ fn gymnasium_lunar_landers_fly_land_and_start_again() {
 fn gymnasium_cart_poles_and_ours_are_the_same() {
     let Some(python) = python() else { return };
     let name = "gym:CartPole-v1";
-    let mut theirs = setup(&python, &[]).make(name, env::Purpose::Training).unwrap();
+    let mut theirs = setup(&python, &[]).make(name, Purpose::Training).unwrap();
     let mut ours = CartPole::new();
     assert_eq!(theirs.spec().actions, ActionKind::Discrete);
     assert_eq!(
@@ -229,7 +229,7 @@ fn gymnasium_action_spaces_are_served() {
         ("choice", vec![], vec![], vec![2.0], 7.0),
     ] {
         let setup = setup(&python, &[("action", space)]);
-        let mut env = setup.make(SPACES, env::Purpose::Training).unwrap();
+        let mut env = setup.make(SPACES, Purpose::Training).unwrap();
         let spec = env.spec().clone();
         assert_eq!((spec.action_low, spec.action_high), (low, high), "{space}");
         let mut obs = vec![0.0; spec.obs_dim];
