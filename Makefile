@@ -107,7 +107,7 @@ test-python:
 		fi; \
 	done; \
 	env "$${set[@]}" cargo test -p learner -p cluster -p actor-node $(EVERY_FEATURE) \
-		--test space --test export --test offline_minari \
+		--test space --test export --test record --test offline_minari \
 		--test bridge -- library onnxruntime gymnasium --nocapture
 
 .PHONY: libtorch

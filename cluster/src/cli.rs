@@ -22,6 +22,8 @@ pub enum Command {
     Train(Train),
     /// Run deterministic episodes with a run's newest policy.
     Eval(Eval),
+    /// Record episodes of a run's newest policy as a Minari dataset.
+    Record(Record),
     /// Write report.html for a run.
     Report {
         /// The run directory.
@@ -163,6 +165,34 @@ pub struct Eval {
     /// Print JSON instead of text.
     #[arg(long)]
     pub json: bool,
+    /// Film the first episodes: a name that ends in .gif, or in .mp4 where ffmpeg is installed.
+    #[arg(long, value_name = "FILE")]
+    pub video: Option<PathBuf>,
+    /// How many of them.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "video")]
+    pub video_episodes: usize,
+}
+
+/// `sapex record`.
+#[derive(Debug, clap::Args)]
+pub struct Record {
+    /// The run directory.
+    pub run: PathBuf,
+    /// Episodes.
+    #[arg(long, value_name = "N")]
+    pub episodes: usize,
+    /// Where the dataset goes, in DIR/data.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Seed of the start states, and of sampled actions.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Draw actions from the policy, as actors do, instead of taking its mode.
+    #[arg(long)]
+    pub sample: bool,
+    /// What the dataset calls itself, NAMESPACE/NAME-vVERSION; sapex/ENV/recorded-v0 by default.
+    #[arg(long, value_name = "ID")]
+    pub dataset_id: Option<String>,
 }
 
 /// `sapex export`.

@@ -76,7 +76,10 @@ pub fn policy_evaluation(
 }
 
 /// The policy of a checkpoint, and its version.
-fn load_policy(checkpoint: &Path) -> anyhow::Result<(PolicyNet, PolicyVersion)> {
+///
+/// # Errors
+/// It cannot be read.
+pub fn load_policy(checkpoint: &Path) -> anyhow::Result<(PolicyNet, PolicyVersion)> {
     let (snapshot, arch) = PolicySnapshot::load(&checkpoint.join(POLICY))?;
     let mut policy = PolicyNet::new(&arch)?;
     policy.set_weights(&snapshot.weights)?;

@@ -4,6 +4,7 @@
 //! - [`train`]: all roles over private sockets; [`lockstep`]: the same parts in turn on one thread.
 //! - [`finish`]: final evaluation, report, last words.
 //! - [`run_dir`], [`progress`], [`report`], [`export`]: what a run leaves, shows and gives away.
+//! - [`record`] and [`video`]: what the policy does, as data and as a film.
 //! - [`space`]: what an optimiser may choose from, and what its choice sets.
 //! - [`mod@bench`]: measures this machine, beside the peers.
 
@@ -13,7 +14,9 @@ pub mod export;
 pub mod finish;
 pub mod lockstep;
 pub mod progress;
+pub mod record;
 pub mod report;
 pub mod run_dir;
 pub mod space;
 pub mod train;
+pub mod video;

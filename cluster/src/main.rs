@@ -1,10 +1,10 @@
 //! `sapex`: the front door.
 
 use clap::Parser;
-use cluster::cli::{Cli, Command, Eval, Space, Train};
+use cluster::cli::{Cli, Command, Eval, Record, Space, Train};
 use cluster::progress::say;
 use cluster::run_dir::RunDir;
-use cluster::{bench, export, finish, lockstep, report, space, train};
+use cluster::{bench, export, finish, lockstep, record, report, space, train, video};
 use common::config::{self, Layers, PRESETS, Resolved};
 use common::process::{EXIT_CONFIG, Process};
 use common::runtime::seed::SeedTree;
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Train(train) => return train_command(&train),
         Command::Eval(eval) => eval_command(&eval),
+        Command::Record(record) => record_command(&record),
         Command::Report { run } => report::write(&run).map(|path| say(&path.display().to_string())),
         Command::Export(export) => {
             let show = |file: &PathBuf| say(&file.display().to_string());
@@ -108,12 +109,32 @@ fn eval_command(eval: &Eval) -> anyhow::Result<()> {
     let episodes = eval.episodes.unwrap_or(resolved.config.evaluator.final_episodes);
     anyhow::ensure!(episodes >= 1, "--episodes {episodes}: expected at least 1");
     let seeds = SeedTree::new(eval.seed).role("eval");
-    let evaluation = finish::policy_evaluation(&resolved, &checkpoint, episodes, &seeds)?;
+    let (evaluation, film) = match &eval.video {
+        None => (finish::policy_evaluation(&resolved, &checkpoint, episodes, &seeds)?, None),
+        Some(path) => {
+            let film = (path.as_path(), eval.video_episodes);
+            let (evaluation, path) =
+                video::evaluation(&resolved, &checkpoint, episodes, &seeds, film)?;
+            (evaluation, Some(path))
+        }
+    };
     if eval.json {
         say(&serde_json::to_string(&evaluation)?);
     } else {
         say(&finish::describe(&evaluation));
     }
+    if let Some(film) = film.filter(|_| !eval.json) {
+        say(&format!("video       {}", film.display()));
+    }
+    Ok(())
+}
+
+fn record_command(options: &Record) -> anyhow::Result<()> {
+    let evaluation = record::record(options)?;
+    let steps: u64 = evaluation.lengths.iter().sum();
+    let (episodes, out) = (evaluation.lengths.len(), options.out.display());
+    let mean = evaluation.mean;
+    say(&format!("dataset     {out}: {episodes} episodes, {steps} steps, mean return {mean:.1}"));
     Ok(())
 }
 

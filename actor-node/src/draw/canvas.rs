@@ -86,7 +86,8 @@ impl Canvas {
         let direction = (to.1 - from.1).atan2(to.0 - from.0);
         if from != to {
             self.line(&[from, to], width, colour);
-            self.barbs(to, direction, width, colour);
+            let length = (to.0 - from.0).hypot(to.1 - from.1);
+            self.barbs(to, direction, (length, width), colour);
         }
     }
 
@@ -111,13 +112,21 @@ impl Canvas {
         let points: Vec<_> = (0..=steps).map(at).collect();
         self.line(&points, width, colour);
         let ahead = from + turn + std::f64::consts::FRAC_PI_2 * turn.signum();
-        self.barbs(at(steps), ahead, width, colour);
+        self.barbs(at(steps), ahead, (radius * turn.abs(), width), colour);
     }
 
-    fn barbs(&mut self, (x, y): Point, direction: f64, width: f64, colour: Colour) {
+    /// The point of an arrow, smaller for a short one.
+    fn barbs(
+        &mut self,
+        (x, y): Point,
+        direction: f64,
+        (length, width): (f64, f64),
+        colour: Colour,
+    ) {
+        let barb_length = (4.0 * width).min(0.6 * length);
         let barb = |angle: f64| {
             let (sin, cos) = (direction + angle).sin_cos();
-            (x - 4.0 * width * cos, y - 4.0 * width * sin)
+            (x - barb_length * cos, y - barb_length * sin)
         };
         self.line(&[barb(BARB_ANGLE), (x, y), barb(-BARB_ANGLE)], width, colour);
     }

@@ -35,19 +35,20 @@ pub(crate) fn cart_pole(x: f64, theta: f64, push: f64, x_max: f64, seconds: f64)
     let half_width = 1.1 * x_max;
     let (width, height) = (600, if x_max > 5.0 { 150 } else { 300 });
     let unit = f64::from(width) / (2.0 * half_width);
-    // Lines are as thick in a wide view as in a narrow one; the cart and its pole keep their size.
     let thin = 2.0 / unit;
-    let mut canvas = Canvas::new((width, height), (-half_width, -0.5), unit);
+    // In a wide view the cart and its pole would hardly be seen: they are drawn larger than they are.
+    let size = (x_max / 4.0).max(1.0);
+    let mut canvas = Canvas::new((width, height), (-half_width, -0.2 * half_width), unit);
     canvas.line(&[(-half_width, 0.0), (half_width, 0.0)], thin, Colour::GREY);
     for end in [-x_max, x_max] {
-        canvas.line(&[(end, -0.1), (end, 0.1)], thin, Colour::GREY);
+        canvas.line(&[(end, -0.1 * size), (end, 0.1 * size)], thin, Colour::GREY);
     }
-    canvas.polygon(&rectangle(0.25, 0.15, 0.0, (x, 0.0)), Colour::BLACK);
-    let axle = (x, 0.08);
-    canvas.line(&[axle, placed((0.0, 1.0), -theta, axle)], 0.08, Colour::SAND);
-    canvas.disc(axle, 0.04, Colour::GREY);
-    let side = if push > 0.0 { x + 0.35 } else { x - 0.35 };
-    canvas.arrow((side, 0.0), (side + 0.5 * push, 0.0), 1.5 * thin, Colour::BLUE);
+    canvas.polygon(&rectangle(0.25 * size, 0.15 * size, 0.0, (x, 0.0)), Colour::BLACK);
+    let axle = (x, 0.08 * size);
+    canvas.line(&[axle, placed((0.0, size), -theta, axle)], 0.08 * size, Colour::SAND);
+    canvas.disc(axle, 0.04 * size, Colour::GREY);
+    let bumper = x + 0.35 * size * push.signum();
+    canvas.arrow((bumper, 0.0), (bumper + 0.5 * size * push, 0.0), 1.5 * thin, Colour::BLUE);
     canvas.into_frame(seconds)
 }
 

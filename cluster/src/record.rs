@@ -1,0 +1,92 @@
+//! `sapex record RUN`: episodes of a run's newest policy as a dataset for the Python library Minari ([`minari`]), which
+//! `sapex train --dataset` reads as well.
+
+pub mod minari;
+
+use crate::cli::Record;
+use crate::finish;
+use crate::run_dir::RunDir;
+use actor_node::env::{Env, EnvError, Purpose, Setup};
+use actor_node::evaluation::{Acting, Evaluation, Observer, Step, watch};
+use anyhow::{Context as _, ensure};
+use common::runtime::seed::SeedTree;
+use common::spec::EnvSpec;
+use minari::{Dataset, Episode};
+use serde_json::json;
+
+/// Records the episodes and returns what they gave.
+///
+/// # Errors
+/// There is no policy, its environment fails, or the dataset cannot be written.
+pub fn record(options: &Record) -> anyhow::Result<Evaluation> {
+    let out = &options.out;
+    let data = out.join("data");
+    ensure!(!data.exists(), "--out {}: there is a dataset already", out.display());
+    ensure!(options.episodes >= 1, "--episodes {}: expected at least 1", options.episodes);
+    let run = RunDir::open(&options.run)?;
+    let resolved = run.config()?;
+    let cluster = &resolved.config.cluster;
+    let (mut policy, version) = finish::load_policy(&finish::newest_checkpoint(&run)?)?;
+    let mut env = Setup::new(&resolved.config).make(&cluster.env, Purpose::Evaluation)?;
+    let id = options.dataset_id.clone().unwrap_or_else(|| minari::default_id(&cluster.env));
+    minari::check_id(&id).with_context(|| format!("--dataset-id {id}"))?;
+
+    let acting = if options.sample { Acting::Sampled } else { Acting::Deterministic };
+    let mut recorder = Recorder { dataset: Dataset::new(env.spec().clone())?, episode: None };
+    // The role is that of `sapex eval`: the same seed, the same start states.
+    let seeds = SeedTree::new(options.seed).role("eval");
+    let evaluation =
+        watch(env.as_mut(), &mut policy, version, options.episodes, &seeds, acting, &mut recorder)?;
+    let about = minari::About {
+        id,
+        algorithm: format!("{:?}", resolved.config.learner.algorithm).to_uppercase(),
+        description: describe(env.spec(), options, &evaluation),
+        sapex: json!({
+            "env": cluster.env,
+            "env_params": cluster.env_params,
+            "wrappers": cluster.wrappers,
+            "policy_version": version.0,
+            "sampled": options.sample,
+            "seed": options.seed,
+        }),
+    };
+    recorder.dataset.write(&data, &about)?;
+    Ok(evaluation)
+}
+
+fn describe(spec: &EnvSpec, options: &Record, evaluation: &Evaluation) -> String {
+    let acting = if options.sample { "sampled" } else { "deterministic" };
+    let Evaluation { mean, version, .. } = evaluation;
+    format!(
+        "{} episodes of {} with the {acting} actions of policy version {}, mean return {mean:.1}",
+        options.episodes, spec.id, version.0
+    )
+}
+
+/// Collects episodes as they run.
+struct Recorder {
+    dataset: Dataset,
+    /// The one that runs.
+    episode: Option<Episode>,
+}
+
+impl Observer for Recorder {
+    fn started(&mut self, _: &mut dyn Env, seed: u64, obs: &[f32]) -> Result<(), EnvError> {
+        self.episode = Some(Episode { seed, obs: obs.to_vec(), ..Episode::default() });
+        Ok(())
+    }
+
+    fn stepped(&mut self, _: &mut dyn Env, step: &Step<'_>) -> Result<(), EnvError> {
+        let episode = self.episode.as_mut().expect("an episode starts before its first step");
+        episode.obs.extend_from_slice(step.obs);
+        episode.actions.extend_from_slice(step.env_action);
+        episode.rewards.push(step.outcome.reward);
+        episode.terminated.push(step.outcome.terminated);
+        episode.truncated.push(step.outcome.truncated);
+        if step.outcome.terminated || step.outcome.truncated {
+            let ended = self.episode.take();
+            ended.iter().for_each(|episode| self.dataset.push(episode));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,235 @@
+//! [`Dataset`]: a dataset of the Python library Minari in its HDF5 layout, which `learner::offline` describes and reads.
+//!
+//! Observations are 32-bit floats, or bytes where they are images: whole ones, not JPEG. Continuous actions are in the
+//! environment's units, discrete ones 64-bit numbers from 0 on, flags what h5py takes for booleans. The whole file is held
+//! in memory until it is written; a dataset is there completely or not at all.
+
+use anyhow::{Context as _, ensure};
+use common::spec::{ActionKind, EnvSpec};
+use hdf5_pure::{AttrValue, Datatype, EnumTypeBuilder, FileBuilder, GroupBuilder, make_i8_type};
+use serde_json::{Value, json};
+use std::path::Path;
+
+const MAIN: &str = "main_data.hdf5";
+const METADATA: &str = "metadata.json";
+/// Of the library: the oldest with this layout, so that all since then read it.
+const MINARI_VERSION: &str = "0.5.0";
+
+/// An episode of n steps.
+#[derive(Debug, Clone, Default)]
+pub struct Episode {
+    /// What its start state was drawn from.
+    pub seed: u64,
+    /// (n+1, O): before each step, and after the last one.
+    pub obs: Vec<f32>,
+    /// (n, W), in the environment's units, or the index of a discrete action.
+    pub actions: Vec<f32>,
+    /// (n)
+    pub rewards: Vec<f64>,
+    /// (n), the task was over after that step.
+    pub terminated: Vec<bool>,
+    /// (n), the episode was cut off after that step.
+    pub truncated: Vec<bool>,
+}
+
+/// What is said about a dataset.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// `NAMESPACE/NAME-vVERSION`
+    pub id: String,
+    /// What the policy was trained with.
+    pub algorithm: String,
+    /// In a sentence.
+    pub description: String,
+    /// Where it comes from, under the key `sapex`.
+    pub sapex: Value,
+}
+
+/// `sapex/ENV/recorded-v0`.
+pub fn default_id(env: &str) -> String {
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+    format!("sapex/{}/recorded-v0", env.chars().map(allowed).collect::<String>())
+}
+
+/// Refuses what the library does not take for the id of a dataset.
+///
+/// # Errors
+/// Says what it should be.
+pub fn check_id(id: &str) -> anyhow::Result<()> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    let (names, version) = id.rsplit_once("-v").unwrap_or((id, ""));
+    let is_number = !version.is_empty() && version.chars().all(|c| c.is_ascii_digit());
+    let is_name = |name: &str| !name.is_empty() && name.chars().all(allowed);
+    ensure!(
+        is_number && names.split('/').all(is_name),
+        "expected NAMESPACE/NAME-vVERSION of letters, digits, - and _, such as {}",
+        default_id("Pendulum-v1")
+    );
+    Ok(())
+}
+
+/// Episodes on their way to a file.
+pub struct Dataset {
+    spec: EnvSpec,
+    flag: Datatype,
+    file: FileBuilder,
+    episodes: u64,
+    steps: u64,
+}
+
+impl std::fmt::Debug for Dataset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Dataset({}, {} episodes, {} steps)", self.spec.id, self.episodes, self.steps)
+    }
+}
+
+impl Dataset {
+    /// Without episodes so far.
+    ///
+    /// # Errors
+    /// The file format refuses booleans.
+    pub fn new(spec: EnvSpec) -> anyhow::Result<Self> {
+        let flag = EnumTypeBuilder::with_base(make_i8_type());
+        let flag = flag.value("FALSE", 0).value("TRUE", 1).build()?;
+        Ok(Self { spec, flag, file: FileBuilder::new(), episodes: 0, steps: 0 })
+    }
+
+    /// Appends an episode.
+    pub fn push(&mut self, episode: &Episode) {
+        let mut group = self.file.create_group(&format!("episode_{}", self.episodes));
+        let steps = episode.rewards.len() as u64;
+        group.set_attr("id", AttrValue::U64(self.episodes));
+        group.set_attr("seed", AttrValue::U64(episode.seed));
+        group.set_attr("total_steps", AttrValue::U64(steps));
+        self.write_obs(&mut group, episode, steps + 1);
+        self.write_actions(&mut group, episode, steps);
+        group.create_dataset("rewards").with_f64_data(&episode.rewards);
+        for (name, flags) in
+            [("terminations", &episode.terminated), ("truncations", &episode.truncated)]
+        {
+            let bytes: Vec<u8> = flags.iter().copied().map(u8::from).collect();
+            group.create_dataset(name).with_enum_u8_data(self.flag.clone(), &bytes);
+        }
+        self.file.add_group(group.finish());
+        self.episodes += 1;
+        self.steps += steps;
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "images are bytes kept as floats"
+    )]
+    fn write_obs(&self, group: &mut GroupBuilder, episode: &Episode, rows: u64) {
+        let obs = group.create_dataset("observations");
+        if let Some([channels, height, width]) = self.spec.obs_image {
+            let bytes: Vec<u8> = episode.obs.iter().map(|&value| value as u8).collect();
+            obs.with_u8_data(&bytes);
+            obs.with_shape(&[rows, channels as u64, height as u64, width as u64]);
+        } else {
+            obs.with_f32_data(&episode.obs).with_shape(&[rows, self.spec.obs_dim as u64]);
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "indices")]
+    fn write_actions(&self, group: &mut GroupBuilder, episode: &Episode, rows: u64) {
+        let actions = group.create_dataset("actions");
+        match self.spec.actions {
+            ActionKind::Continuous => {
+                actions.with_f32_data(&episode.actions);
+                actions.with_shape(&[rows, self.spec.act_dim as u64]);
+            }
+            ActionKind::Discrete => {
+                let choices: Vec<i64> = episode.actions.iter().map(|&index| index as i64).collect();
+                actions.with_i64_data(&choices);
+            }
+        }
+    }
+
+    /// Writes the folder `data`, which must not be there.
+    ///
+    /// # Errors
+    /// It cannot be written; nothing of that name is there then.
+    pub fn write(self, data: &Path, about: &About) -> anyhow::Result<()> {
+        let partial = data.with_file_name(".data.partial");
+        fs_err::create_dir_all(&partial)?;
+        let main = partial.join(MAIN);
+        let Self { spec, file, episodes, steps, .. } = self;
+        file.write(&main).with_context(|| main.display().to_string())?;
+        let bytes = fs_err::metadata(&main)?.len();
+        let metadata = metadata(&spec, (episodes, steps, bytes), about);
+        fs_err::write(partial.join(METADATA), serde_json::to_vec_pretty(&metadata)?)?;
+        fs_err::rename(&partial, data)?;
+        Ok(())
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "megabytes to a tenth")]
+fn metadata(spec: &EnvSpec, (episodes, steps, bytes): (u64, u64, u64), about: &About) -> Value {
+    json!({
+        "total_episodes": episodes,
+        "total_steps": steps,
+        "data_format": "hdf5",
+        "jpeg_encoding": false,
+        "observation_space": observation_space(spec),
+        "action_space": action_space(spec),
+        "dataset_id": about.id,
+        "algorithm_name": about.algorithm,
+        "author": ["sapex"],
+        "author_email": [],
+        "code_permalink": "",
+        "description": about.description,
+        "minari_version": MINARI_VERSION,
+        "dataset_size": (bytes as f64 / 1e5).round() / 10.0,
+        "sapex": about.sapex,
+    })
+}
+
+/// The library's JSON of a space, as text: it has the infinities that JSON does not have.
+fn observation_space(spec: &EnvSpec) -> String {
+    let (dtype, shape, low, high) = match spec.obs_image {
+        Some(shape) => ("uint8", shape.to_vec(), "0", "255"),
+        None => ("float32", vec![spec.obs_dim], "-Infinity", "Infinity"),
+    };
+    let bound = |value: &str| {
+        shape
+            .iter()
+            .rev()
+            .fold(value.to_owned(), |inner, &count| format!("[{}]", vec![inner; count].join(", ")))
+    };
+    let (low, high) = (bound(low), bound(high));
+    format!(
+        r#"{{"type": "Box", "dtype": "{dtype}", "shape": {shape:?}, "low": {low}, "high": {high}}}"#
+    )
+}
+
+fn action_space(spec: &EnvSpec) -> String {
+    match spec.actions {
+        ActionKind::Continuous => json!({
+            "type": "Box",
+            "dtype": "float32",
+            "shape": [spec.act_dim],
+            "low": spec.action_low,
+            "high": spec.action_high,
+        }),
+        ActionKind::Discrete => json!({
+            "type": "Discrete", "dtype": "int64", "start": 0, "n": spec.act_dim,
+        }),
+    }
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_those_that_the_library_takes() {
+        for id in ["a/b-v0", "Pendulum-v1/x-v12", "x-v0", &default_id("gym:mypkg.envs:My Env-v0")] {
+            check_id(id).unwrap();
+        }
+        for id in ["", "x", "x-v", "x-v1a", "/x-v0", "a//x-v0", "a b/x-v0", "a/-v0/", "é-v0"] {
+            assert!(check_id(id).is_err(), "{id}");
+        }
+    }
+}

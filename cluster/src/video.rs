@@ -1,0 +1,132 @@
+//! `sapex eval RUN --video FILE`: the first episodes of an evaluation as a film.
+//!
+//! - [`gif`]: written here, without a foreign program.
+//! - [`mp4`]: by `ffmpeg`, where it is installed.
+
+pub mod gif;
+pub mod mp4;
+
+use crate::finish;
+use actor_node::draw::Frame;
+use actor_node::env::{Env, EnvError, Purpose, Setup, names_with_picture};
+use actor_node::evaluation::{Acting, Evaluation, Observer, Step, watch};
+use anyhow::bail;
+use common::config::Resolved;
+use common::runtime::seed::SeedTree;
+use std::path::{Path, PathBuf};
+
+/// Evaluates the policy of a checkpoint and films the first episodes, `film.1` of them, to `film.0`.
+///
+/// # Errors
+/// As of [`finish::policy_evaluation`] and [`Video::create`].
+pub fn evaluation(
+    resolved: &Resolved,
+    checkpoint: &Path,
+    episodes: usize,
+    seeds: &SeedTree,
+    film: (&Path, usize),
+) -> anyhow::Result<(Evaluation, PathBuf)> {
+    let (mut policy, version) = finish::load_policy(checkpoint)?;
+    let cluster = &resolved.config.cluster;
+    let mut env = Setup::new(&resolved.config).make(&cluster.env, Purpose::Evaluation)?;
+    let env = env.as_mut();
+    let mut video = Video::create(film.0, film.1, env)?;
+    let acting = Acting::Deterministic;
+    let evaluation = watch(env, &mut policy, version, episodes, seeds, acting, &mut video)?;
+    Ok((evaluation, video.finish()?))
+}
+
+/// Something that takes frames, all of the same size.
+trait Film {
+    /// Appends a frame.
+    fn push(&mut self, frame: &Frame) -> anyhow::Result<()>;
+
+    /// Completes the file.
+    fn finish(self: Box<Self>) -> anyhow::Result<()>;
+}
+
+/// Films the first episodes that it sees.
+pub struct Video {
+    path: PathBuf,
+    film: Box<dyn Film>,
+    /// Episodes that are still to be filmed, the one that runs included.
+    left: usize,
+    running: bool,
+    /// Width and height of the first frame.
+    size: Option<(u32, u32)>,
+}
+
+impl std::fmt::Debug for Video {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Video({}, {} episodes left)", self.path.display(), self.left)
+    }
+}
+
+impl Video {
+    /// A video of the first `episodes` episodes of `env`, as `.gif` or `.mp4`; `env` is reset.
+    ///
+    /// # Errors
+    /// Another kind of file, no `ffmpeg` for one that needs it, an environment that has no picture, or a file that
+    /// cannot be written.
+    pub fn create(path: &Path, episodes: usize, env: &mut dyn Env) -> anyhow::Result<Self> {
+        let option = || format!("--video {}", path.display());
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        let extension = extension.map(str::to_ascii_lowercase);
+        if !matches!(extension.as_deref(), Some("gif" | "mp4")) {
+            bail!("{}: expected a name that ends in .gif or .mp4", option());
+        }
+        let mut obs = vec![0.0; env.spec().obs_dim];
+        env.reset(Some(0), &mut obs)?;
+        if env.render()?.is_none() {
+            let drawn = names_with_picture().collect::<Vec<_>>().join(", ");
+            bail!("{}: {} has no picture; these have one: {drawn}", option(), env.spec().id);
+        }
+        let film: Box<dyn Film> = match extension.as_deref() {
+            Some("gif") => Box::new(gif::Gif::create(path)?),
+            _ => Box::new(mp4::Mp4::create(path)?),
+        };
+        let path = path.to_owned();
+        Ok(Self { path, film, left: episodes, running: false, size: None })
+    }
+
+    /// Completes the file.
+    ///
+    /// # Errors
+    /// It cannot be written, or `ffmpeg` failed.
+    pub fn finish(self) -> anyhow::Result<PathBuf> {
+        self.film.finish()?;
+        Ok(self.path)
+    }
+
+    fn shoot(&mut self, env: &mut dyn Env) -> Result<(), EnvError> {
+        let failed = |reason: String| EnvError::Failed(reason);
+        let frame = env.render()?.ok_or_else(|| failed("there is no picture any more".into()))?;
+        let size = *self.size.get_or_insert((frame.width, frame.height));
+        if size != (frame.width, frame.height) {
+            let (width, height) = (frame.width, frame.height);
+            return Err(failed(format!(
+                "a picture is {width} by {height}, the first was {size:?}"
+            )));
+        }
+        self.film.push(&frame).map_err(|error| failed(format!("{error:#}")))
+    }
+}
+
+impl Observer for Video {
+    fn started(&mut self, env: &mut dyn Env, _: u64, _: &[f32]) -> Result<(), EnvError> {
+        self.running = self.left > 0;
+        if self.running { self.shoot(env) } else { Ok(()) }
+    }
+
+    fn stepped(&mut self, env: &mut dyn Env, step: &Step<'_>) -> Result<(), EnvError> {
+        if !self.running {
+            return Ok(());
+        }
+        self.shoot(env)?;
+        if step.outcome.terminated || step.outcome.truncated {
+            self.running = false;
+            self.left -= 1;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! [`Mp4`]: frames through a pipe to `ffmpeg`, which makes the file.
+
+use super::Film;
+use actor_node::draw::Frame;
+use anyhow::{Context as _, bail};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// The program.
+const FFMPEG: &str = "ffmpeg";
+
+/// A film that `ffmpeg` makes.
+#[derive(Debug)]
+pub struct Mp4 {
+    path: PathBuf,
+    /// `None` before the first frame, which says how large they are and how long they are shown.
+    ffmpeg: Option<Child>,
+}
+
+impl Mp4 {
+    /// Looks for `ffmpeg`.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn create(path: &Path) -> anyhow::Result<Self> {
+        let mut asked = Command::new(FFMPEG);
+        asked.arg("-version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if asked.status().is_err() {
+            bail!(
+                "--video {}: {FFMPEG} is not on the PATH: install it, or write {} instead, which needs nothing",
+                path.display(),
+                path.with_extension("gif").display()
+            );
+        }
+        Ok(Self { path: path.to_owned(), ffmpeg: None })
+    }
+
+    fn start(&self, frame: &Frame) -> anyhow::Result<Child> {
+        let size = format!("{}x{}", frame.width, frame.height);
+        let rate = format!("{:.4}", 1.0 / frame.seconds);
+        let mut command = Command::new(FFMPEG);
+        command.args(["-loglevel", "error", "-y", "-f", "rawvideo", "-pixel_format", "rgb24"]);
+        command.args(["-video_size", &size, "-framerate", &rate, "-i", "pipe:0", "-an"]);
+        // What players expect: chroma for two by two pixels, hence even sides.
+        command.args(["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", "-pix_fmt", "yuv420p"]);
+        command.args(["-movflags", "+faststart", "-f", "mp4"]).arg(&self.path);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.spawn().context("start ffmpeg")
+    }
+
+    /// Waits for the program's end and says why it failed.
+    fn end(&mut self) -> anyhow::Result<()> {
+        let Some(mut child) = self.ffmpeg.take() else { return Ok(()) };
+        drop(child.stdin.take());
+        let mut said = Vec::new();
+        if let Some(mut stderr) = child.stderr.take() {
+            stderr.read_to_end(&mut said)?;
+        }
+        let status = child.wait()?;
+        if !status.success() {
+            let said = String::from_utf8_lossy(&said);
+            let last = said.lines().last().unwrap_or("it said nothing");
+            bail!("{}: {FFMPEG} failed, {status}: {last}", self.path.display());
+        }
+        Ok(())
+    }
+}
+
+impl Film for Mp4 {
+    fn push(&mut self, frame: &Frame) -> anyhow::Result<()> {
+        if self.ffmpeg.is_none() {
+            self.ffmpeg = Some(self.start(frame)?);
+        }
+        let stdin = self.ffmpeg.as_mut().and_then(|child| child.stdin.as_mut());
+        let stdin = stdin.expect("a pipe until the end");
+        if let Err(error) = stdin.write_all(&frame.rgb) {
+            // It is gone, and knows better than the pipe why.
+            self.end()?;
+            return Err(error).with_context(|| format!("write frames to {FFMPEG}"));
+        }
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> anyhow::Result<()> {
+        self.end()
+    }
+}
+
+impl Drop for Mp4 {
+    /// An evaluation that failed leaves no `ffmpeg` behind.
+    fn drop(&mut self) {
+        if let Some(mut child) = self.ffmpeg.take() {
+            // Without frames it ends by itself; one that is gone already is fine.
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
