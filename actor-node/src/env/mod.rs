@@ -392,7 +392,8 @@ mod tests {
     #[test]
     fn every_picture_is_whole_moves_with_the_state_and_is_seen_through_a_time_limit() {
         let drawn: Vec<_> = names_with_picture().collect();
-        for name in ["Pendulum-v1", "CartPole-v1", "Acrobot-v1", "MountainCar-v0", "Oscillator-v1"] {
+        for name in ["Pendulum-v1", "CartPole-v1", "Acrobot-v1", "MountainCar-v0", "Oscillator-v1"]
+        {
             assert!(drawn.contains(&name), "{name}: {drawn:?}");
         }
         assert!(!drawn.contains(&"identity"));

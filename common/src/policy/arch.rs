@@ -217,7 +217,9 @@ pub enum ArchError {
         min: usize,
     },
     /// An image of another size than the observation.
-    #[error("policy image is {image:?} (channels, height, width), expected {obs_dim} numbers in all")]
+    #[error(
+        "policy image is {image:?} (channels, height, width), expected {obs_dim} numbers in all"
+    )]
     Image {
         /// Channels, height, width.
         image: [usize; 3],

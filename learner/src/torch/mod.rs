@@ -22,7 +22,8 @@ pub use graph::GraphTrainer;
 pub use plain::plain_inference;
 
 use crate::trainer::{
-    AlphaLoss, Batch, Group, Noise, NoiseSizes, StepSizes, TrainerConfig, TrainState, Trainer, TrainerError, UpdateStats,
+    AlphaLoss, Batch, Group, Noise, NoiseSizes, StepSizes, TrainState, Trainer, TrainerConfig,
+    TrainerError, UpdateStats,
 };
 use inputs::Inputs;
 use networks::signed;

@@ -2,8 +2,8 @@
 
 use common::policy::arch::{Activation, PolicyArch};
 use learner::init::train_state;
-use learner::trainer::{ActionUnits, AlphaLoss, Batch, Noise, TrainState, TrainerConfig};
 use learner::noise::fill_normal;
+use learner::trainer::{ActionUnits, AlphaLoss, Batch, Noise, TrainState, TrainerConfig};
 use rand_pcg::Pcg64;
 
 /// A state and everything that its next update is a function of; lengths as in [`Batch`] and [`Noise`].

@@ -41,8 +41,7 @@ pub(super) fn act(
             Some(noise) => noise[row * samples * latent..][..samples * latent].to_vec(),
             None => (0..samples * latent).map(|_| StandardNormal.sample(&mut *draws)).collect(),
         };
-        let latents: Vec<f32> =
-            latents.iter().map(|z| z.clamp(-LATENT_MAX, LATENT_MAX)).collect();
+        let latents: Vec<f32> = latents.iter().map(|z| z.clamp(-LATENT_MAX, LATENT_MAX)).collect();
         let with = |columns: &[f32], width: usize| -> Vec<f32> {
             let rows = columns.chunks_exact(width);
             rows.flat_map(|columns| obs.iter().chain(columns)).copied().collect()
