@@ -141,7 +141,6 @@ fn push_layers(layout: &mut TensorLayout, name: &str, widths: &[usize], input: u
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use crate::init::group;
