@@ -294,7 +294,7 @@ mod tests {
         let mut reply = vec![0; 200];
         reply[8] = TRUNCATED;
         reply[80..88].copy_from_slice(&2.5_f64.to_le_bytes());
-        reply[192..196].copy_from_slice(&3.0_f32.to_le_bytes());
+        reply[188..192].copy_from_slice(&3.0_f32.to_le_bytes());
         let mut obs = [0.0; 3];
         assert_eq!(blocks.answer(&reply, 8, &mut obs), Answer { outcome: TRUNCATED, reward: 2.5 });
         assert_eq!(obs, [0.0, 3.0, 0.0]);
