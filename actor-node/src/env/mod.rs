@@ -404,7 +404,7 @@ mod tests {
             env.reset(Some(1), &mut obs).unwrap();
             let first = env.render().unwrap().unwrap();
             assert_eq!(first.rgb.len(), (first.width * first.height * 3) as usize, "{name}");
-            assert!((0.01..0.5).contains(&first.seconds), "{name}: {} s", first.seconds);
+            assert!((0.005..0.5).contains(&first.seconds), "{name}: {} s", first.seconds);
             assert_eq!(env.render().unwrap().unwrap(), first, "{name}: drawing changes nothing");
             for _ in 0..4 {
                 env.step(&action, &mut obs).unwrap();

@@ -31,6 +31,8 @@ mod options;
 #[cfg(feature = "mujoco")]
 mod poles;
 #[cfg(feature = "mujoco")]
+mod render;
+#[cfg(feature = "mujoco")]
 mod runners;
 #[cfg(feature = "mujoco")]
 mod simulation;

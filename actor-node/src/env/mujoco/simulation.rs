@@ -86,6 +86,11 @@ impl Simulation {
         &self.data
     }
 
+    /// The state, for the renderer, which writes to its scratch memory.
+    pub(super) fn data_mut(&mut self) -> &mut MjData<Arc<MjModel>> {
+        &mut self.data
+    }
+
     /// The number of the body of that name, if there is one.
     pub(super) fn body(&self, name: &str) -> Option<usize> {
         self.model().name_to_id(MjtObjBase::mjOBJ_BODY, name)

@@ -1,7 +1,9 @@
 //! [`Mujoco`]: a simulator and a [`Task`], which says where episodes start, what is seen and what it is worth.
 
 use super::options::Options;
+use super::render::Renderer;
 use super::simulation::{Simulation, Snapshot};
+use crate::draw::Frame;
 use crate::env::{
     Env, EnvError, StateAccess, StepOutcome, check_action, continuous, uniform, write_obs,
 };
@@ -47,6 +49,8 @@ pub struct Mujoco {
     ctrl: Vec<f64>,
     observation: Vec<f64>,
     terms: Vec<Term>,
+    /// From the first picture on.
+    renderer: Option<Renderer>,
 }
 
 impl Mujoco {
@@ -64,7 +68,8 @@ impl Mujoco {
         let spec = continuous(name, observation.len(), &low, &high, steps_max);
         let ctrl = vec![0.0; low.len()];
         let rng = Pcg64::new(0, 0);
-        Self { spec, sim, task: Box::new(task), rng, ctrl, observation, terms: Vec::new() }
+        let (task, terms) = (Box::new(task), Vec::new());
+        Self { spec, sim, task, rng, ctrl, observation, terms, renderer: None }
     }
 
     /// The newest observation in full precision, shape (O).
@@ -139,6 +144,15 @@ impl Env for Mujoco {
             self.task.judge(&self.sim, &self.ctrl, &mut self.terms);
         write_obs(obs, &self.observation);
         Ok(StepOutcome { reward, terminated, truncated: false })
+    }
+
+    fn render(&mut self) -> Result<Option<Frame>, EnvError> {
+        let seconds = self.sim.dt();
+        let renderer = match &mut self.renderer {
+            Some(renderer) => renderer,
+            empty => empty.insert(Renderer::new(&self.spec.id, self.sim.data())?),
+        };
+        renderer.picture(self.sim.data_mut(), seconds).map(Some)
     }
 }
 
