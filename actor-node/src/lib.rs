@@ -10,6 +10,7 @@
 //! - [`actor`]: the loop.
 //! - [`recording`]: its rows, also to disk.
 //! - [`evaluation`]: deterministic episodes; [`trajectories`]: step by step, to disk.
+//! - [`best`]: the policy that they found best, to disk.
 //!
 //! Talking to the others:
 //! - [`policy_feed`] and [`policy_cache`]: the newest weights.
@@ -18,6 +19,7 @@
 //! - [`metrics`]: what is exported.
 
 pub mod actor;
+pub mod best;
 mod cost_horizon;
 pub mod draw;
 pub mod env;

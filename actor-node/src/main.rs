@@ -19,7 +19,7 @@ struct Cli {
     /// Evaluate the newest policy deterministically instead of acting.
     #[arg(long)]
     evaluate: bool,
-    /// Where the evaluator writes trajectories (run.track_trajectories); the learner's, say.
+    /// Where the evaluator keeps the best policy, and trajectories (run.track_trajectories); the learner's, say.
     #[arg(long, value_name = "DIR", requires = "evaluate")]
     run_dir: Option<PathBuf>,
 }

@@ -1,6 +1,7 @@
 //! [`ActorNode`] and [`Evaluator`]: the roles as functions of their sockets and a reason to stop.
 
 use crate::actor::{Actor, ActorError, Counters, Habits};
+use crate::best::{BestError, BestPolicy};
 use crate::env::{EnvError, Setup};
 use crate::evaluation::{Evaluation, evaluate};
 use crate::exploration::Exploration;
@@ -30,7 +31,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tracing::info;
+use tracing::{info, warn};
 
 /// Why an actor or an evaluator does not start, or ends early.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +66,9 @@ pub enum NodeError {
     /// Trajectories cannot be written to the run directory.
     #[error("run.track_trajectories: {0}")]
     Trajectories(#[source] std::io::Error),
+    /// The best policy of an earlier start cannot be read.
+    #[error(transparent)]
+    Best(#[from] BestError),
     /// The operating system gives no thread.
     #[error("start the actor's thread: {0}")]
     Thread(std::io::Error),
@@ -290,15 +294,17 @@ pub struct Evaluator {
     setup: Setup,
     /// None where nobody asked for trajectories.
     trajectories: Option<TrajectoryLog>,
+    /// None where there is no run directory.
+    best: Option<BestPolicy>,
 }
 
 impl Evaluator {
-    /// An evaluator of the run's environment. Where `run.track_trajectories` says so it writes every episode to the run
-    /// directory.
+    /// An evaluator of the run's environment. It keeps the best policy in the run directory, and where
+    /// `run.track_trajectories` says so every episode.
     ///
     /// # Errors
     /// The settings do not say what shapes the environment has; trajectories are asked for and there is no run directory,
-    /// or it cannot be written.
+    /// or it cannot be used.
     pub fn new(process: Process, run_dir: Option<&Path>) -> Result<Self, NodeError> {
         let spec = process.resolved.env_spec()?;
         let config = &process.resolved.config;
@@ -312,7 +318,9 @@ impl Evaluator {
                 return Err(process.resolved.invalid("run.track_trajectories", expected).into());
             }
         };
-        Ok(Self { process, arch, setup, trajectories })
+        let costs = config.returns_are_costs();
+        let best = run_dir.map(|dir| BestPolicy::open(dir, costs)).transpose()?;
+        Ok(Self { process, arch, setup, trajectories, best })
     }
 
     /// Evaluates each newer policy, at most once per `evaluator.interval`, and hands the result to `report`, until the
@@ -326,7 +334,7 @@ impl Evaluator {
         peers: &Peers,
         mut report: impl FnMut(&Evaluation),
     ) -> Result<(), NodeError> {
-        let Self { process, arch, setup, mut trajectories } = self;
+        let Self { process, arch, setup, mut trajectories, mut best } = self;
         let config = &process.resolved.config;
         let cache = Arc::new(PolicyCache::new());
         let feed = start_feed(&process, transport, peers, &cache, &arch, "evaluator")?;
@@ -345,12 +353,13 @@ impl Evaluator {
                 continue;
             };
             let (env, episodes) = (config.cluster.env.clone(), config.evaluator.episodes);
-            let (setup, arch, seeds) = (setup.clone(), arch.clone(), seeds.index(round));
+            let (setup, shape, seeds) = (setup.clone(), arch.clone(), seeds.index(round));
+            let policy = Arc::clone(&cached);
             let mut log = trajectories.take();
             let evaluating = tokio::task::spawn_blocking(move || {
-                let mut net = PolicyNet::new(&arch)?;
-                net.set_weights(&cached.snapshot.weights)?;
-                let version = cached.snapshot.version;
+                let mut net = PolicyNet::new(&shape)?;
+                net.set_weights(&policy.snapshot.weights)?;
+                let version = policy.snapshot.version;
                 let evaluation = match &mut log {
                     None => evaluate(&env, &setup, &mut net, version, episodes, &seeds)?,
                     Some(log) => log.evaluate(&env, &setup, &mut net, version, episodes, &seeds)?,
@@ -364,6 +373,11 @@ impl Evaluator {
             metrics.episode_return.set(evaluation.mean);
             #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
             metrics.version.set(evaluation.version.0 as f64);
+            if let Some(best) = &mut best
+                && let Err(error) = best.offer(&evaluation, &cached.snapshot, &arch)
+            {
+                warn!(%error, "the best policy is not kept");
+            }
             report(&evaluation);
         }
         feed.abort();

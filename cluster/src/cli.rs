@@ -22,14 +22,14 @@ pub enum Command {
     Train(Train),
     /// Run deterministic episodes with a run's newest policy.
     Eval(Eval),
-    /// Record episodes of a run's newest policy as a Minari dataset.
+    /// Record episodes of a run's policy as a Minari dataset.
     Record(Record),
     /// Write report.html for a run.
     Report {
         /// The run directory.
         run: PathBuf,
     },
-    /// Write a run's newest policy for other programs.
+    /// Write a run's policy for other programs.
     Export(Export),
     /// List the environments, or print one's shapes as settings.
     Envs {
@@ -162,6 +162,9 @@ pub struct Eval {
     /// Seed of the start states.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
+    /// The newest checkpoint's policy, not the one that was evaluated best.
+    #[arg(long)]
+    pub newest: bool,
     /// Print JSON instead of text.
     #[arg(long)]
     pub json: bool,
@@ -181,6 +184,9 @@ pub struct Record {
     /// Episodes.
     #[arg(long, value_name = "N")]
     pub episodes: usize,
+    /// The newest checkpoint's policy, not the one that was evaluated best.
+    #[arg(long)]
+    pub newest: bool,
     /// Where the dataset goes, in DIR/data.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -200,6 +206,9 @@ pub struct Record {
 pub struct Export {
     /// The run directory.
     pub run: PathBuf,
+    /// The newest checkpoint's policy, not the one that was evaluated best.
+    #[arg(long)]
+    pub newest: bool,
     /// File format.
     #[arg(long, value_enum, default_value_t = Format::Safetensors)]
     pub format: Format,

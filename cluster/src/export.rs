@@ -15,7 +15,7 @@ pub mod torchscript;
 mod zip;
 
 use crate::cli::{Export, Format};
-use crate::finish::newest_checkpoint;
+use crate::finish;
 use crate::run_dir::RunDir;
 use anyhow::ensure;
 use common::policy::arch::{Body, Head, PolicyArch};
@@ -33,7 +33,7 @@ use std::path::{Path, PathBuf};
 pub fn export(export: &Export) -> anyhow::Result<Vec<PathBuf>> {
     let run = RunDir::open(&export.run)?;
     let (snapshot, arch) =
-        PolicySnapshot::load(&newest_checkpoint(&run)?.join("policy.safetensors"))?;
+        PolicySnapshot::load(&finish::policy_of(&run, export.newest)?.join(finish::POLICY))?;
     let spec = run.config()?.env_spec()?;
     ensure!(
         (spec.obs_dim, spec.act_dim) == (arch.obs_dim, arch.act_dim),

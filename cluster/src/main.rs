@@ -105,16 +105,15 @@ async fn start(resolved: Resolved) -> anyhow::Result<Process> {
 fn eval_command(eval: &Eval) -> anyhow::Result<()> {
     let run = RunDir::open(&eval.run)?;
     let resolved = run.config()?;
-    let checkpoint = finish::newest_checkpoint(&run)?;
+    let policy = finish::policy_of(&run, eval.newest)?;
     let episodes = eval.episodes.unwrap_or(resolved.config.evaluator.final_episodes);
     anyhow::ensure!(episodes >= 1, "--episodes {episodes}: expected at least 1");
     let seeds = SeedTree::new(eval.seed).role("eval");
     let (evaluation, film) = match &eval.video {
-        None => (finish::policy_evaluation(&resolved, &checkpoint, episodes, &seeds)?, None),
+        None => (finish::policy_evaluation(&resolved, &policy, episodes, &seeds)?, None),
         Some(path) => {
             let film = (path.as_path(), eval.video_episodes);
-            let (evaluation, path) =
-                video::evaluation(&resolved, &checkpoint, episodes, &seeds, film)?;
+            let (evaluation, path) = video::evaluation(&resolved, &policy, episodes, &seeds, film)?;
             (evaluation, Some(path))
         }
     };

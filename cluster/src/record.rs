@@ -1,4 +1,4 @@
-//! `sapex record RUN`: episodes of a run's newest policy as a dataset for the Python library Minari ([`minari`]), which
+//! `sapex record RUN`: episodes of a run's policy as a dataset for the Python library Minari ([`minari`]), which
 //! `sapex train --dataset` reads as well.
 
 pub mod minari;
@@ -26,7 +26,7 @@ pub fn record(options: &Record) -> anyhow::Result<Evaluation> {
     let run = RunDir::open(&options.run)?;
     let resolved = run.config()?;
     let cluster = &resolved.config.cluster;
-    let (mut policy, version) = finish::load_policy(&finish::newest_checkpoint(&run)?)?;
+    let (mut policy, version) = finish::load_policy(&finish::policy_of(&run, options.newest)?)?;
     let mut env = Setup::new(&resolved.config).make(&cluster.env, Purpose::Evaluation)?;
     let id = options.dataset_id.clone().unwrap_or_else(|| minari::default_id(&cluster.env));
     minari::check_id(&id).with_context(|| format!("--dataset-id {id}"))?;

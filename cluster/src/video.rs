@@ -8,27 +8,29 @@ pub mod mp4;
 
 use crate::finish;
 use actor_node::draw::Frame;
-use actor_node::env::{Env, EnvError, Purpose, Setup, names_with_picture};
+use actor_node::env::{Env, EnvError, Purpose, Setup, bridge, names_with_picture};
 use actor_node::evaluation::{Acting, Evaluation, Observer, Step, watch};
 use anyhow::bail;
 use common::config::Resolved;
 use common::runtime::seed::SeedTree;
 use std::path::{Path, PathBuf};
 
-/// Evaluates the policy of a checkpoint and films the first episodes, `film.1` of them, to `film.0`.
+/// Evaluates the policy of that folder and films the first episodes, `film.1` of them, to `film.0`.
 ///
 /// # Errors
 /// As of [`finish::policy_evaluation`] and [`Video::create`].
 pub fn evaluation(
     resolved: &Resolved,
-    checkpoint: &Path,
+    path: &Path,
     episodes: usize,
     seeds: &SeedTree,
     film: (&Path, usize),
 ) -> anyhow::Result<(Evaluation, PathBuf)> {
-    let (mut policy, version) = finish::load_policy(checkpoint)?;
+    let (mut policy, version) = finish::load_policy(path)?;
     let cluster = &resolved.config.cluster;
-    let mut env = Setup::new(&resolved.config).make(&cluster.env, Purpose::Evaluation)?;
+    let mut setup = Setup::new(&resolved.config);
+    setup.params.extend(bridge::with_pictures(&cluster.env));
+    let mut env = setup.make(&cluster.env, Purpose::Evaluation)?;
     let env = env.as_mut();
     let mut video = Video::create(film.0, film.1, env)?;
     let acting = Acting::Deterministic;

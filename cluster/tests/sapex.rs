@@ -60,7 +60,7 @@ fn pendulum_is_solved_through_two_actors_and_two_shards_and_the_run_is_kept() {
     let said = text(&output);
     assert!(output.status.success(), "{said}");
     assert!(mean_return(&said) >= -200.0, "{said}");
-    for kept in ["config.toml", "metrics.jsonl", "checkpoints", "report.html"] {
+    for kept in ["config.toml", "metrics.jsonl", "checkpoints", "best", "report.html"] {
         assert!(run.join(kept).exists(), "{kept} is missing");
     }
     let files = std::fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().file_name());

@@ -416,6 +416,11 @@ impl Config {
         !self.offline.dataset.is_empty() && self.offline.share >= 1.0
     }
 
+    /// Whether a low return is a good one: what the environment rewards with is a cost.
+    pub fn returns_are_costs(&self) -> bool {
+        self.learner.algorithm == Algorithm::Lac && self.lac.cost == Cost::Reward
+    }
+
     /// Shards over all replay servers.
     pub fn shards_total(&self) -> usize {
         self.endpoints.replay.len() * self.replay.shards

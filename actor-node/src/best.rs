@@ -1,0 +1,153 @@
+//! [`BestPolicy`]: of the policies that a run's evaluator saw, the one with the best mean return, in the run's directory.
+//!
+//! What a learner has last is one draw from a walk around good policies; this is one that is known to be good. It lies in
+//! `best/`: `policy.safetensors` as in a checkpoint, and `evaluation.json`, its [`Evaluation`].
+
+use crate::evaluation::Evaluation;
+use common::policy::arch::PolicyArch;
+use common::policy::snapshot::{PolicySnapshot, SnapshotFileError};
+use serde::Deserialize;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Name of the folder in a run directory.
+pub const BEST: &str = "best";
+/// Name of the policy in it, as in a checkpoint.
+const POLICY: &str = "policy.safetensors";
+/// Name of its evaluation. Written last: without it there is no best policy.
+const EVALUATION: &str = "evaluation.json";
+
+/// Why the best policy cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum BestError {
+    /// The run directory cannot be read or written; the message names the path.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// An evaluation of an earlier start of the run cannot be read.
+    #[error("{path}: {source}")]
+    Evaluation {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The policy cannot be written.
+    #[error(transparent)]
+    Policy(#[from] SnapshotFileError),
+}
+
+/// The best policy so far.
+#[derive(Debug)]
+pub struct BestPolicy {
+    dir: PathBuf,
+    returns_are_costs: bool,
+    /// None before the first evaluation.
+    mean: Option<f64>,
+}
+
+/// What is read of an evaluation.
+#[derive(Debug, Deserialize)]
+struct Kept {
+    mean: f64,
+}
+
+impl BestPolicy {
+    /// The best policy of the run in `run_dir`, goes on from the one that is there. Best is the highest mean return, the
+    /// lowest one where returns are costs.
+    ///
+    /// # Errors
+    /// The one that is there cannot be read.
+    pub fn open(run_dir: &Path, returns_are_costs: bool) -> Result<Self, BestError> {
+        let dir = run_dir.join(BEST);
+        let path = dir.join(EVALUATION);
+        let mean = if path.exists() {
+            let kept: Kept = serde_json::from_slice(&fs_err::read(&path)?)
+                .map_err(|source| BestError::Evaluation { path, source })?;
+            Some(kept.mean)
+        } else {
+            None
+        };
+        Ok(Self { dir, returns_are_costs, mean })
+    }
+
+    /// Keeps the policy if its evaluation is better than that of the one that is kept; `false` otherwise.
+    ///
+    /// # Errors
+    /// It cannot be written. The one that was kept may be lost.
+    pub fn offer(
+        &mut self,
+        evaluation: &Evaluation,
+        policy: &PolicySnapshot,
+        arch: &PolicyArch,
+    ) -> Result<bool, BestError> {
+        let mean = evaluation.mean;
+        let is_better = |best| if self.returns_are_costs { mean < best } else { mean > best };
+        if !self.mean.is_none_or(is_better) {
+            return Ok(false);
+        }
+        fs_err::create_dir_all(&self.dir)?;
+        policy.save(&self.dir.join(POLICY), arch)?;
+        let partial = self.dir.join("evaluation.json.partial");
+        fs_err::write(&partial, serde_json::to_vec(evaluation).expect("numbers have a JSON form"))?;
+        fs_err::rename(&partial, self.dir.join(EVALUATION))?;
+        self.mean = Some(mean);
+        Ok(true)
+    }
+}
+
+/// The folder of a run's best policy; `None` where none was evaluated.
+pub fn best_policy(run_dir: &Path) -> Option<PathBuf> {
+    let dir = run_dir.join(BEST);
+    dir.join(EVALUATION).is_file().then_some(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::ids::PolicyVersion;
+    use common::policy::arch::Activation;
+
+    fn arch() -> PolicyArch {
+        PolicyArch::mlp_gaussian((3, 1), &[4], Activation::Relu, (-20.0, 2.0))
+    }
+
+    fn evaluated(version: u64, mean: f64) -> (Evaluation, PolicySnapshot) {
+        let arch = arch();
+        let weights = vec![0.5; arch.tensor_layout().parameters];
+        let version = PolicyVersion(version);
+        let snapshot = PolicySnapshot::new(version, &arch, weights).unwrap();
+        let (returns, lengths) = (vec![mean], vec![1]);
+        (Evaluation { version, returns, lengths, mean, std: 0.0, ci95: 0.0 }, snapshot)
+    }
+
+    fn kept(run: &Path) -> u64 {
+        let dir = best_policy(run).unwrap();
+        PolicySnapshot::load(&dir.join(POLICY)).unwrap().0.version.0
+    }
+
+    #[test]
+    fn the_best_is_kept_over_a_restart_and_the_lowest_where_returns_are_costs() {
+        for (costs, means, best) in
+            [(false, [-300.0, -150.0, -200.0], 2), (true, [40.0, 50.0, 30.0], 3)]
+        {
+            let run = tempfile::tempdir().unwrap();
+            assert_eq!(best_policy(run.path()), None);
+            for (version, mean) in (1..).zip(means) {
+                let (evaluation, snapshot) = evaluated(version, mean);
+                // Each by another evaluator, as if the run had been resumed.
+                let mut policy = BestPolicy::open(run.path(), costs).unwrap();
+                policy.offer(&evaluation, &snapshot, &arch()).unwrap();
+            }
+            assert_eq!(kept(run.path()), best);
+        }
+    }
+
+    #[test]
+    fn an_evaluation_that_cannot_be_read_is_named() {
+        let run = tempfile::tempdir().unwrap();
+        fs_err::create_dir(run.path().join(BEST)).unwrap();
+        fs_err::write(run.path().join(BEST).join(EVALUATION), "{").unwrap();
+        let error = BestPolicy::open(run.path(), false).unwrap_err().to_string();
+        assert!(error.contains("best/evaluation.json: EOF"), "{error}");
+    }
+}
