@@ -126,8 +126,9 @@ mujoco: ## Fetch MuJoCo and Gymnasium's models from PyPI (27 MB), then build sap
 	$(MAKE) build
 
 .PHONY: bench
-bench: .bench-venv/reverb/ready .bench-venv/sac/ready ## Measure this machine beside the peers (idle machine, 3 GB of Python).
+bench: .bench-venv/reverb/ready .bench-venv/sac/ready .bench-venv/envpool/ready ## Measure this machine beside the peers (idle machine, 4 GB of Python).
 	$(FETCH_LIBTORCH)
+	cargo xtask mujoco
 	$(MAKE) build
 	$(SAPEX) bench --peers bench $(ARGS)
 

@@ -3,8 +3,10 @@
 //! - `peers`: the Python scripts of `bench/peers`, one at a time, nothing else running.
 //! - `replay`: inserts and samples through real TCP sockets with the guard on.
 //! - `updates`, `inference`: the learner's and the actor's arithmetic.
+//! - `env`: steps of environments, alone and with a policy that acts.
 //! - `pendulum`: the whole system against the clock; `memory`: what a shard and an actor hold.
 
+mod env;
 mod inference;
 mod memory;
 mod peers;
@@ -19,7 +21,7 @@ use common::runtime::clock::Clock;
 use fs_err as fs;
 use peers::Peers;
 use serde::Serialize;
-use table::Row;
+use table::{Grid, Row};
 
 /// Everything of one run, as written to the JSON file.
 #[derive(Debug, Serialize)]
@@ -30,6 +32,8 @@ struct Results {
     load_before: String,
     version: &'static str,
     rows: Vec<Row>,
+    /// Of whole actors; none without MuJoCo.
+    steps: Option<Grid>,
 }
 
 /// Measures, prints a table and writes the JSON.
@@ -48,23 +52,31 @@ pub fn run(bench: &Bench) -> anyhow::Result<()> {
         load_before: fs::read_to_string("/proc/loadavg").unwrap_or_default().trim().to_owned(),
         version: env!("CARGO_PKG_VERSION"),
         rows: Vec::new(),
+        steps: None,
     };
-    let figures: [(&str, Figure); 6] = [
+    let figures: [(&str, Figure); 7] = [
         ("memory", memory::measure),
         ("replay", replay::measure),
         ("updates", updates::measure),
         ("inference", inference::measure),
+        ("env", env::measure),
         ("pendulum", pendulum::measure),
         ("torch", updates::measure_torch),
     ];
-    for (name, measure) in figures {
-        if bench.only.as_deref().is_none_or(|only| name.contains(only)) {
-            say(&format!("measuring {name} ..."));
-            results.rows.extend(measure(&clock, &peers)?);
-        }
+    let is_wanted = |name: &str| bench.only.as_deref().is_none_or(|only| name.contains(only));
+    for (name, measure) in figures.into_iter().filter(|(name, _)| is_wanted(name)) {
+        say(&format!("measuring {name} ..."));
+        results.rows.extend(measure(&clock, &peers)?);
+    }
+    if is_wanted("env") {
+        say("measuring lanes and actors ...");
+        results.steps = env::steps_by_lanes_and_actors(&clock)?;
     }
     say("");
     say(&table::render(&results.rows));
+    if let Some(steps) = &results.steps {
+        say(&steps.render());
+    }
     say(&format!("{}, {} cores, load before {}", results.cpu, results.cores, results.load_before));
     if let Some(parent) = bench.out.parent() {
         fs::create_dir_all(parent)?;

@@ -45,6 +45,32 @@ impl Row {
     }
 }
 
+/// Figures of ours over two settings.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Grid {
+    /// What was measured, with its unit.
+    pub(super) name: String,
+    /// What the rows' labels are.
+    pub(super) corner: &'static str,
+    pub(super) columns: Vec<String>,
+    /// Label and a figure per column.
+    pub(super) rows: Vec<(String, Vec<f64>)>,
+}
+
+impl Grid {
+    /// A Markdown table below its name.
+    pub(super) fn render(&self) -> String {
+        let Self { name, corner, columns, rows } = self;
+        let mut text = format!("{name}\n\n| {corner} | {} |\n", columns.join(" | "));
+        text += &format!("|--:|{}\n", "--:|".repeat(columns.len()));
+        for (label, figures) in rows {
+            let figures: Vec<_> = figures.iter().map(|&figure| number(figure)).collect();
+            text += &format!("| {label} | {} |\n", figures.join(" | "));
+        }
+        text
+    }
+}
+
 /// A Markdown table, which reads well as text too.
 pub(super) fn render(rows: &[Row]) -> String {
     let mut table = "| what | ours | peer | ratio | bar |\n|---|--:|--:|--:|---|\n".to_owned();
@@ -88,5 +114,17 @@ mod tests {
         assert_eq!(row(3.0, 10.0, Bar::AtMost(0.2)).verdict(), "≤ 0.20 missed");
         let missing = Row { peer: Err("not run".into()), ..row(1.0, 1.0, Bar::AtMost(1.0)) };
         assert!(render(&[missing]).contains("| thing | 1.00 /s | not run |  |  |"));
+    }
+
+    #[test]
+    fn a_grid_has_a_column_per_setting_and_a_row_per_label() {
+        let grid = Grid {
+            name: "steps/s".into(),
+            corner: "lanes",
+            columns: vec!["1 actor".into(), "2 actors".into()],
+            rows: vec![("8".into(), vec![43_210.0, 86_400.0])],
+        };
+        let table = "| lanes | 1 actor | 2 actors |\n|--:|--:|--:|\n| 8 | 43 k | 86 k |\n";
+        assert_eq!(grid.render(), format!("steps/s\n\n{table}"));
     }
 }

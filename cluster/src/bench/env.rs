@@ -1,0 +1,183 @@
+//! Environments: steps per second, with actions drawn beforehand and with a policy that acts, beside the peers that step the
+//! same tasks.
+
+mod system;
+
+pub(super) use system::steps_by_lanes_and_actors;
+
+use super::peers::{PeerFigure, Peers};
+use super::rate;
+use super::table::{Bar, Row};
+use crate::progress::say;
+use crate::train::shapes;
+use actor_node::env::{self, EnvError, Params, Setup};
+use actor_node::lanes::Lanes;
+use actor_node::service::ActorNode;
+use common::config::{Layers, Resolved, load};
+use common::ids::PolicyVersion;
+use common::process::Process;
+use common::runtime::clock::Clock;
+use common::runtime::seed::SeedTree;
+use learner::backend::trainer_config;
+use learner::init::train_state;
+use rand::RngExt as _;
+use std::sync::Barrier;
+
+const HALF_CHEETAH: &str = "HalfCheetah-v5";
+const PENDULUM: &str = "Pendulum-v1";
+const SECONDS: f64 = 4.0;
+/// Batches of random actions drawn beforehand.
+const DRAWN: usize = 64;
+/// Lanes of one thread: enough for the policy to work on them as one batch, few enough for their simulators to stay in
+/// the core's cache.
+const LANES: usize = 8;
+/// Steps per second of one core that acts.
+const ACTING_BAR: f64 = 30_000.0;
+
+/// EnvPool's settings that are tried, `[--envs, --batch]`, as multiples of the threads.
+const ENVPOOL: [[usize; 2]; 4] = [[4, 4], [8, 8], [16, 8], [64, 16]];
+
+pub(super) fn measure(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> {
+    let mut rows = vec![Row {
+        name: "Pendulum-v1 steps of one environment, random actions".into(),
+        ours: one_environment(clock, PENDULUM)?,
+        unit: "/s",
+        peer: peers.run("sac", "gymnasium_steps.py", &["--env", PENDULUM]),
+        bar: Some(Bar::AtLeast(100.0)),
+    }];
+    match needs_mujoco()? {
+        None => rows.extend(half_cheetah(clock, peers)?),
+        Some(error) => say(&format!("env: {error}")),
+    }
+    Ok(rows)
+}
+
+fn half_cheetah(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> {
+    let acting = acting(clock)?;
+    let row = |name: &str, ours, peer, bar| Row {
+        name: format!("{HALF_CHEETAH} {name}"),
+        ours,
+        unit: "/s",
+        peer,
+        bar: Some(Bar::AtLeast(bar)),
+    };
+    let limit = PeerFigure { peer: "limit".into(), version: String::new(), figure: ACTING_BAR };
+    let predict = peers.run("sac", "sb3_acting.py", &["--env", HALF_CHEETAH, "--threads", "1"]);
+    let mut rows = vec![
+        row("acting on one core: 2×256 policy, physics, rows", acting, Ok(limit), 1.0),
+        row("acting on one core; peer predicts and steps", acting, predict, 10.0),
+    ];
+    for (threads, name) in
+        [(1, "steps, random actions, one thread"), (2, "steps, random actions, two threads each")]
+    {
+        let ours = threads_of_lanes(clock, threads)?;
+        rows.push(row(name, ours, envpool(peers, threads), 1.5));
+    }
+    Ok(rows)
+}
+
+/// What to run where this program was built without MuJoCo.
+fn needs_mujoco() -> anyhow::Result<Option<EnvError>> {
+    match env::make(HALF_CHEETAH, &Params::new()) {
+        Ok(_) => Ok(None),
+        Err(error @ EnvError::NotBuilt { .. }) => Ok(Some(error)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The fastest of EnvPool's settings.
+fn envpool(peers: &Peers, threads: usize) -> Result<PeerFigure, String> {
+    let figures = ENVPOOL.map(|[envs, batch]| {
+        let [envs, batch, threads] =
+            [envs * threads, batch * threads, threads].map(|n| n.to_string());
+        let args = ["--threads", &threads, "--envs", &envs, "--batch", &batch];
+        peers.run("envpool", "envpool_steps.py", &[&["--env", HALF_CHEETAH], &args[..]].concat())
+    });
+    let figures = figures.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let fastest = figures.into_iter().max_by(|one, other| one.figure.total_cmp(&other.figure));
+    Ok(fastest.expect("there are several settings"))
+}
+
+/// One environment in a loop, as `peers/gymnasium_steps.py` has it.
+fn one_environment(clock: &Clock, name: &str) -> anyhow::Result<f64> {
+    let mut env = env::make(name, &Params::new())?;
+    let spec = env.spec().clone();
+    let mut rng = SeedTree::new(1).rng();
+    let bounds = spec.action_low[0]..=spec.action_high[0];
+    let actions: Vec<f32> = (0..1_000).map(|_| rng.random_range(bounds.clone())).collect();
+    let mut obs = vec![0.0; spec.obs_dim];
+    env.reset(Some(1), &mut obs)?;
+    let rounds = rate(clock, SECONDS, || {
+        for action in actions.chunks_exact(spec.action_width()) {
+            let outcome = env.step(action, &mut obs)?;
+            if outcome.terminated || outcome.truncated {
+                env.reset(None, &mut obs)?;
+            }
+        }
+        Ok(())
+    })?;
+    #[expect(clippy::cast_precision_loss, reason = "a small constant")]
+    Ok(rounds * actions.len() as f64)
+}
+
+/// Lanes on each of `threads` threads, random actions.
+fn threads_of_lanes(clock: &Clock, threads: usize) -> anyhow::Result<f64> {
+    let start = Barrier::new(threads);
+    std::thread::scope(|scope| {
+        let stepping: Vec<_> = (0..threads)
+            .map(|thread| {
+                let start = &start;
+                scope.spawn(move || lanes(clock, &SeedTree::new(1).index(thread as u64), start))
+            })
+            .collect();
+        stepping.into_iter().map(|thread| thread.join().expect("lanes do not panic")).sum()
+    })
+}
+
+fn lanes(clock: &Clock, seeds: &SeedTree, start: &Barrier) -> anyhow::Result<f64> {
+    let built = Lanes::new(HALF_CHEETAH, &Setup::from(Params::new()), LANES, seeds.role("lanes"));
+    // Whoever fails does not keep the others waiting.
+    start.wait();
+    let (mut lanes, mut turn) = built?;
+    let (width, mut rng) = (LANES * lanes.spec().action_width(), seeds.role("actions").rng());
+    let actions: Vec<f32> = (0..DRAWN * width).map(|_| rng.random_range(-1.0..=1.0)).collect();
+    let mut batches = actions.chunks_exact(width).cycle();
+    let turns =
+        rate(
+            clock,
+            SECONDS,
+            || Ok(lanes.step(batches.next().expect("they go round"), &mut turn)?),
+        )?;
+    #[expect(clippy::cast_precision_loss, reason = "a small constant")]
+    Ok(turns * LANES as f64)
+}
+
+/// An actor driven by hand on this thread; its rows are made and thrown away.
+fn acting(clock: &Clock) -> anyhow::Result<f64> {
+    let resolved = settings(&[format!("actor.lanes={LANES}")])?;
+    let weights = fresh_policy(&resolved)?;
+    let mut actor = ActorNode::new(Process::quiet(resolved), 0, 0)?.into_actor();
+    actor.use_weights(PolicyVersion(1), &weights)?;
+    let turns = rate(clock, SECONDS, || {
+        actor.turn()?;
+        while actor.take_rows(false).is_some() {}
+        Ok(())
+    })?;
+    #[expect(clippy::cast_precision_loss, reason = "a small constant")]
+    Ok(turns * LANES as f64)
+}
+
+/// HalfCheetah-v5 with the default settings but for `set`, acting from the first step on.
+fn settings(set: &[String]) -> anyhow::Result<Resolved> {
+    let mut all = vec![format!("cluster.env={HALF_CHEETAH:?}"), "actor.warmup_steps=0".to_owned()];
+    all.extend_from_slice(set);
+    let program = shapes(env::make(HALF_CHEETAH, &Params::new())?.spec());
+    Ok(load(&Layers { program, set: all, ..Layers::default() })?)
+}
+
+/// Weights as they are before the first update.
+fn fresh_policy(resolved: &Resolved) -> anyhow::Result<Vec<f32>> {
+    let sac = trainer_config(&resolved.config, &resolved.env_spec()?);
+    let state = train_state(&sac, &mut SeedTree::new(1).rng());
+    Ok(sac.published_policy(&state))
+}
