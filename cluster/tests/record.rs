@@ -45,18 +45,19 @@ fn run(dir: &Path, env: &str) -> PathBuf {
     path
 }
 
-/// What the real library sees in the dataset `id` below `root`; `None` where it is not installed.
+/// Says aloud that something could not be tested.
 #[expect(
     clippy::explicit_write,
     reason = "past the capture of the harness: a test that did not run must be seen"
 )]
+fn skipped(why: &str) {
+    writeln!(std::io::stderr(), "SKIPPED: {why}").unwrap();
+}
+
+/// What the real library sees in the dataset `id` below `root`; `None` where it is not installed.
 fn library_reads(root: &Path, id: &str) -> Option<Value> {
     let Ok(python) = std::env::var("SAPEX_MINARI_PYTHON") else {
-        writeln!(
-            std::io::stderr(),
-            "SKIPPED: SAPEX_MINARI_PYTHON names no Python with minari (bench/requirements-minari.txt)"
-        )
-        .unwrap();
+        skipped("SAPEX_MINARI_PYTHON names no Python with minari (bench/requirements-minari.txt)");
         return None;
     };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/minari_read.py");
@@ -257,4 +258,44 @@ fn an_environment_without_a_picture_is_refused_with_those_that_have_one() {
     let said = text(&output);
     assert!(said.contains("identity has no picture") && said.contains("CartPole-v1"), "{said}");
     assert!(!gif.exists());
+}
+
+#[test]
+#[cfg(feature = "mujoco")]
+fn a_mujoco_task_is_filmed_where_there_is_opengl_and_else_says_what_to_install() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = run(dir.path(), "Reacher-v5");
+    let gif = dir.path().join("out.gif");
+    let args = ["eval", path.to_str().unwrap(), "--episodes", "1", "--video"];
+    let eval = || sapex(&[&args[..], &[gif.to_str().unwrap()]].concat());
+
+    // Files that are no libraries stand where the loader looks first.
+    for name in ["libEGL.so.1", "libEGL.so", "libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so"] {
+        fs_err::write(dir.path().join(name), "").unwrap();
+    }
+    let output = eval().env("LD_LIBRARY_PATH", dir.path()).output().unwrap();
+    let refused = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert_eq!(refused.lines().count(), 1, "{refused}");
+    for part in ["Reacher-v5: no picture", "no EGL", "no OSMesa", "install libegl1", "libosmesa6"] {
+        assert!(refused.contains(part), "{refused}");
+    }
+    assert!(!gif.exists());
+
+    let output = eval().output().unwrap();
+    if let Some(why) = text(&output).lines().find(|line| line.contains("no EGL")) {
+        skipped(why);
+        return;
+    }
+    assert!(output.status.success(), "{}", text(&output));
+    let mut decoder =
+        gif::DecodeOptions::new().read_info(fs_err::File::open(&gif).unwrap()).unwrap();
+    assert_eq!((decoder.width(), decoder.height()), (480, 480));
+    let mut frames = Vec::new();
+    while let Some(frame) = decoder.read_next_frame().unwrap() {
+        assert_eq!(frame.delay, 2);
+        frames.push(frame.buffer.to_vec());
+    }
+    assert_eq!(frames.len(), 51, "one episode of 50 steps");
+    assert!(frames.windows(2).any(|pair| pair[0] != pair[1]), "the arm never moves");
 }
