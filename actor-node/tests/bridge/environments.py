@@ -110,6 +110,38 @@ class Spaces(gymnasium.Env):
         return numbered(self.observation_space), reward, False, False, {}
 
 
+class Painted(gymnasium.Env):
+    """A picture of 3 rows and 2 columns whose green is the row, and whose red is the step."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
+    observation_space = box(-9, 9, (1,))
+    action_space = box(-1, 1, (1,))
+
+    def __init__(self, render_mode=None, kind="good"):
+        self.render_mode, self.kind = render_mode, kind
+
+    def reset(self, *, seed=None, options=None):
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        return np.zeros(1, np.float32), 0.0, False, False, {}
+
+    def render(self):
+        if self.kind == "raise":
+            raise RuntimeError("out of paint")
+        if self.kind == "grey":
+            return np.zeros((3, 2), np.uint8)
+        if self.kind == "floats":
+            return np.zeros((3, 2, 3))
+        # Of columns, as many an environment has it: not contiguous.
+        columns = np.zeros((2, 3, 3), np.uint8)
+        columns[:, :, 0] = self.steps
+        columns[:, :, 1] = np.arange(3)
+        return columns.transpose(1, 0, 2)
+
+
 class Still(gymnasium.Env):
     """Does nothing, so that a batch's time is the bridge's."""
 
@@ -139,5 +171,6 @@ def own_time(lanes, batches):
 
 
 gymnasium.register("Still-v0", Still)
+gymnasium.register("Painted-v0", Painted)
 gymnasium.register("Faulty-v0", Faulty)
 gymnasium.register("Spaces-v0", Spaces)

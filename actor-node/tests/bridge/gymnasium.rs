@@ -1,7 +1,7 @@
 //! The Python worker. Its tests need an interpreter with `bench/requirements-gymnasium.txt`.
 
 use crate::with;
-use actor_node::env::bridge::PYTHON;
+use actor_node::env::bridge::{self, PYTHON};
 use actor_node::env::cart_pole::CartPole;
 use actor_node::env::{self, Env, Purpose, Setup, StateAccess};
 use actor_node::lanes::{Fault, Lanes, Turn};
@@ -14,6 +14,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 const FAULTY: &str = "gym:tests.bridge.environments:Faulty-v0";
+const PAINTED: &str = "gym:tests.bridge.environments:Painted-v0";
 const SPACES: &str = "gym:tests.bridge.environments:Spaces-v0";
 
 /// The interpreter, unless there is none.
@@ -238,6 +239,62 @@ fn gymnasium_action_spaces_are_served() {
         let error = env.step(&vec![f32::NAN; action.len()], &mut obs).unwrap_err().to_string();
         assert!(error.contains("NaN, expected a"), "{error}");
     }
+}
+
+#[test]
+fn gymnasium_pictures_are_seen_where_they_were_asked_for() {
+    let Some(python) = python() else { return };
+    let mut params = setup(&python, &[]).params;
+    let mut obs = [0.0; 1];
+    let mut blind = env::make(PAINTED, &params).unwrap();
+    blind.reset(Some(1), &mut obs).unwrap();
+    assert_eq!(blind.render().unwrap(), None);
+    params.extend(bridge::with_pictures(PAINTED));
+    let mut env = env::make(PAINTED, &params).unwrap();
+    env.reset(Some(1), &mut obs).unwrap();
+    for step in 0..3 {
+        let frame = env.render().unwrap().unwrap();
+        assert_eq!((frame.width, frame.height, frame.seconds), (2, 3, 0.05));
+        let rows = (0..3).flat_map(|row| [step, row, 0, step, row, 0]).collect::<Vec<u8>>();
+        assert_eq!(frame.rgb, rows);
+        env.step(&[0.0], &mut obs).unwrap();
+    }
+    for (kind, expected) in [
+        ("raise", "RuntimeError: out of paint"),
+        (
+            "grey",
+            "ValueError: picture of uint8 and shape (3, 2), expected uint8 and (height, width, 3)",
+        ),
+        ("floats", "ValueError: picture of float64 and shape (3, 2, 3), expected uint8 and"),
+    ] {
+        params.insert("kind".into(), kind.into());
+        let mut env = env::make(PAINTED, &params).unwrap();
+        env.reset(Some(1), &mut obs).unwrap();
+        let error = env.render().unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{PAINTED}: no picture: {expected}")), "{error}");
+        env.step(&[0.0], &mut obs).unwrap();
+    }
+    let mut params = setup(&python, &[]).params;
+    params.extend(bridge::with_pictures(SPACES));
+    let error = env::make(SPACES, &params).err().unwrap().to_string();
+    let expected = "no pictures: its render modes are [], expected 'rgb_array' among them";
+    assert_eq!(error, format!("{SPACES}: {expected}"));
+}
+
+#[test]
+fn gymnasium_draws_a_lunar_lander() {
+    let Some(python) = python() else { return };
+    let name = "gym:LunarLanderContinuous-v3";
+    let mut params = setup(&python, &[]).params;
+    params.extend(bridge::with_pictures(name));
+    let mut env = env::make(name, &params).unwrap();
+    env.reset(Some(1), &mut [0.0; 8]).unwrap();
+    let first = env.render().unwrap().unwrap();
+    assert_eq!((first.width, first.height, first.seconds), (600, 400, 0.02));
+    let colours: std::collections::HashSet<_> = first.rgb.chunks_exact(3).collect();
+    assert!(colours.len() > 3, "{} colours: sky, moon, lander and flags", colours.len());
+    env.step(&[1.0, 0.0], &mut [0.0; 8]).unwrap();
+    assert_ne!(env.render().unwrap().unwrap().rgb, first.rgb, "it moves");
 }
 
 #[test]

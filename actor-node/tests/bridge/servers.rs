@@ -1,8 +1,9 @@
 //! Servers at an address: the one of `docs/env-protocol.md`, which needs nothing but Python, and liars.
 
 use crate::with;
-use actor_node::env::bridge::DEADLINE_MS;
-use actor_node::env::{self, Params};
+use actor_node::draw::Frame;
+use actor_node::env::bridge::{self, DEADLINE_MS, PICTURES};
+use actor_node::env::{self, Env, Params};
 use actor_node::lanes::{Fault, Lanes};
 use common::runtime::seed::SeedTree;
 use std::io::{Read, Write};
@@ -72,25 +73,25 @@ fn the_documented_server_is_stepped_over_a_socket_and_over_tcp() {
     assert_eq!(walk(&format!("tcp:127.0.0.1:{free}")), seen, "the same, by the same seeds");
 }
 
-/// One connection of a server that says what it is told: `SPEC` and `READY`, then these bytes for each batch.
+/// One connection of a server that says what it is told: `SPEC` and `READY`, then these bytes for each batch or picture.
 fn liar(listener: &UnixListener, spec: &str, answers: &[Vec<u8>]) {
     let (mut stream, _) = listener.accept().unwrap();
     receive(&mut stream, 1);
     stream.write_all(&message(2, spec.as_bytes())).unwrap();
     // What is refused here closes the connection.
-    if !try_receive(&mut stream, 3) {
+    if !try_receive(&mut stream, &[3]) {
         return;
     }
     stream.write_all(&message(4, &[])).unwrap();
     for answer in answers {
-        if !try_receive(&mut stream, 5) {
+        if !try_receive(&mut stream, &[5, 9]) {
             return;
         }
         stream.write_all(answer).unwrap();
     }
     // Says nothing more, until it is left.
-    try_receive(&mut stream, 5);
-    try_receive(&mut stream, 5);
+    try_receive(&mut stream, &[5, 9]);
+    try_receive(&mut stream, &[5, 9]);
 }
 
 fn message(kind: u32, payload: &[u8]) -> Vec<u8> {
@@ -99,15 +100,16 @@ fn message(kind: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 fn receive(stream: &mut UnixStream, kind: u32) {
-    assert!(try_receive(stream, kind), "the client is gone");
+    assert!(try_receive(stream, &[kind]), "the client is gone");
 }
 
-fn try_receive(stream: &mut UnixStream, expected: u32) -> bool {
+fn try_receive(stream: &mut UnixStream, expected: &[u32]) -> bool {
     let mut header = [0; 8];
     if stream.read_exact(&mut header).is_err() {
         return false;
     }
-    assert_eq!(header[..4], expected.to_le_bytes());
+    let kind = u32::from_le_bytes(header[..4].try_into().unwrap());
+    assert!(expected.contains(&kind), "message {kind}");
     let length = u32::from_le_bytes(header[4..].try_into().unwrap());
     let mut payload = vec![0; length as usize];
     stream.read_exact(&mut payload).is_ok()
@@ -180,6 +182,101 @@ fn servers_that_break_the_protocol_are_refused() {
     }
 }
 
+/// A server of one lane that is asked for a picture, its answers after the first reset; what `look` makes of it.
+fn filmed<T>(spec: &str, answers: Vec<Vec<u8>>, look: impl FnOnce(&mut dyn Env) -> T) -> T {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let spec = spec.to_owned();
+    let answers = [vec![one(0.0)], answers].concat();
+    let server = std::thread::spawn(move || liar(&listener, &spec, &answers));
+    let name = format!("unix:{}", path.display());
+    let mut env = env::make(&name, &bridge::with_pictures(&name)).unwrap();
+    env.reset(Some(1), &mut [0.0]).unwrap();
+    let seen = look(env.as_mut());
+    drop(env);
+    server.join().unwrap();
+    seen
+}
+
+/// A result for one lane, all of whose numbers are zero but for the reward.
+fn one(reward: f64) -> Vec<u8> {
+    message(6, &[&[0; 8][..], &reward.to_le_bytes(), &[0; 8]].concat())
+}
+
+fn picture(width: u32, height: u32, seconds: f64, bytes: usize) -> Vec<u8> {
+    let sizes = [width.to_le_bytes(), height.to_le_bytes()].concat();
+    let pixels: Vec<_> = (0..bytes).map(|i| (i % 256) as u8).collect();
+    message(10, &[&sizes[..], &seconds.to_le_bytes(), &pixels].concat())
+}
+
+fn with_render() -> String {
+    SPEC.replace("\"protocol\"", "\"render\": true, \"protocol\"")
+}
+
+#[test]
+fn servers_that_have_pictures_are_looked_at_and_a_failed_picture_costs_nothing_else() {
+    let failed = message(7, &[&0_u32.to_le_bytes()[..], b"first line\nout of paint\n"].concat());
+    let answers = vec![picture(2, 3, 0.05, 18), failed, one(4.5), picture(2, 3, 0.0, 18)];
+    filmed(&with_render(), answers, |env| {
+        let first = env.render().unwrap().unwrap();
+        assert_eq!((first.width, first.height, first.seconds), (2, 3, 0.05));
+        assert_eq!(first.rgb, (0..18).collect::<Vec<u8>>());
+        let error = env.render().unwrap_err().to_string();
+        assert!(
+            error.starts_with("unix:") && error.ends_with(": no picture: out of paint"),
+            "{error}"
+        );
+        assert_eq!(env.step(&[1.0], &mut [0.0]).unwrap().reward, 4.5);
+        assert_eq!(env.render().unwrap().unwrap(), Frame { seconds: 1.0 / 30.0, ..first });
+    });
+}
+
+#[test]
+fn servers_without_pictures_are_not_asked_for_one() {
+    let seen = filmed(SPEC, vec![one(4.5)], |env| {
+        assert_eq!(env.render().unwrap(), None);
+        env.step(&[1.0], &mut [0.0]).unwrap().reward
+    });
+    assert_eq!(seen, 4.5);
+}
+
+#[test]
+fn pictures_that_are_not_as_announced_cost_the_connection() {
+    let announced = |width, height, length| {
+        format!(
+            "a picture of {width} by {height} pixels in {length} bytes, expected 16 and 3 a pixel, \
+             at most 67108864 of these"
+        )
+    };
+    // Only the beginning of what is too large: nothing more of it is read.
+    let mut vast = picture(8192, 8192, 0.0, 0);
+    vast[4..8].copy_from_slice(&(16 + 3 * 8192 * 8192_u32).to_le_bytes());
+    let most = u32::MAX;
+    for (answer, expected) in [
+        (picture(2, 3, 0.0, 17), announced(2, 3, 33)),
+        (picture(2, 3, 0.0, 19), announced(2, 3, 35)),
+        (picture(0, 3, 0.0, 0), announced(0, 3, 16)),
+        (picture(most, most, 0.0, 3), announced(most, most, 19)),
+        (vast, announced(8192, 8192, 16 + 3 * 8192 * 8192)),
+        (picture(1, 1, f64::NAN, 3), "a picture for NaN s, expected 0 or more".into()),
+        (picture(1, 1, -1.0, 3), "a picture for -1 s, expected 0 or more".into()),
+        (message(10, &[0; 15]), "message 10 of 15 bytes, expected a picture".into()),
+        (one(0.0), "message 6 of 24 bytes, expected a picture".into()),
+        (message(8, b"no paint at all"), "no paint at all".into()),
+    ] {
+        filmed(&with_render(), vec![answer], |env| {
+            let error = env.render().unwrap_err().to_string();
+            assert!(
+                error.starts_with("unix:") && error.ends_with(&format!(": {expected}")),
+                "{error}"
+            );
+            let after = env.step(&[1.0], &mut [0.0]).unwrap_err().to_string();
+            assert_eq!(after, error, "the connection is gone");
+        });
+    }
+}
+
 #[test]
 fn a_server_that_hangs_in_a_step_costs_a_hang() {
     let folder = tempfile::tempdir().unwrap();
@@ -206,7 +303,12 @@ fn an_address_where_nobody_listens_is_refused_and_so_are_wrong_parameters() {
     assert!(error.starts_with("tcp:nowhere: nobody answers at nowhere: "), "{error}");
     for (key, value, expected) in [
         (DEADLINE_MS, "soon", "expected a whole number above 0"),
-        ("bridge.color", "red", "expected \"bridge.python\" or \"bridge.deadline_ms\""),
+        (PICTURES, "maybe", "expected true or false"),
+        (
+            "bridge.color",
+            "red",
+            "expected \"bridge.python\", \"bridge.deadline_ms\" or \"bridge.pictures\"",
+        ),
     ] {
         let error = env::make("gym:X", &with(&[(key, value)]).params).err().unwrap().to_string();
         assert_eq!(error, format!("gym:X: parameter {key} = {value}: {expected}"));

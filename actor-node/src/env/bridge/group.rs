@@ -3,6 +3,7 @@
 use super::protocol::{Answer, Blocks, Command, FAILED, TERMINATED, TRUNCATED};
 use super::session::Session;
 use super::{BridgeError, Recipe};
+use crate::draw::Frame;
 use crate::env::{Env, EnvError, Params, StepOutcome, check_action, check_index};
 use common::spec::{ActionKind, EnvSpec};
 use std::collections::VecDeque;
@@ -149,11 +150,7 @@ impl Shared {
         let mut session = self.session.take().expect("lanes of lost lives do not ask");
         let failures = match session.exchange(&self.request, &mut self.reply, deadline) {
             Ok(failures) => failures,
-            Err(error) => {
-                self.lanes.fill(Stage::Idle);
-                self.lost = self.recipe.error(&session.lost(error));
-                return Err(self.lost.clone());
-            }
+            Err(error) => return Err(self.lose(session, error)),
         };
         self.session = Some(session);
         if self.lanes.iter().all(|stage| *stage == Stage::Asked) {
@@ -165,18 +162,46 @@ impl Shared {
         }
         for (stage, &outcome) in self.lanes.iter_mut().zip(&self.answers) {
             if *stage == Stage::Asked {
-                let failed = || Stage::Failed("the environment failed".into());
+                let failed = || Stage::Failed(last_line(""));
                 *stage = if outcome & FAILED == 0 { Stage::Answered } else { failed() };
             }
         }
         for (lane, text) in failures {
             self.log_once(lane, &text);
-            let last = text.lines().rfind(|line| !line.trim().is_empty());
             if let Some(stage @ Stage::Failed(_)) = self.lanes.get_mut(lane) {
-                *stage = Stage::Failed(last.unwrap_or("the environment failed").trim().to_owned());
+                *stage = Stage::Failed(last_line(&text));
             }
         }
         Ok(())
+    }
+
+    fn lose(&mut self, session: Session, error: BridgeError) -> EnvError {
+        self.lanes.fill(Stage::Idle);
+        self.lost = self.recipe.error(&session.lost(error));
+        self.lost.clone()
+    }
+
+    /// What a lane's environment looks like; its batch goes on as if nobody had looked.
+    fn picture(&mut self, lane: usize) -> Result<Option<Frame>, EnvError> {
+        let mut session = self.session.take().expect("lanes of lost lives are not looked at");
+        if !session.has_pictures() {
+            self.session = Some(session);
+            return Ok(None);
+        }
+        match session.picture(lane, self.recipe.start_limit()) {
+            Ok(picture) => {
+                self.session = Some(session);
+                picture.map(Some).map_err(|text| {
+                    self.log_once(lane, &text);
+                    EnvError::Failed(format!(
+                        "{}: no picture: {}",
+                        self.recipe.name,
+                        last_line(&text)
+                    ))
+                })
+            }
+            Err(error) => Err(self.lose(session, error)),
+        }
     }
 
     fn log_once(&mut self, lane: usize, text: &str) {
@@ -195,6 +220,12 @@ impl Shared {
         }
         self.logged.push_back(digest);
     }
+}
+
+/// What a traceback ends with: the error itself.
+fn last_line(text: &str) -> String {
+    let last = text.lines().rfind(|line| !line.trim().is_empty());
+    last.unwrap_or("the environment failed").trim().to_owned()
 }
 
 /// One lane's environment.
@@ -270,6 +301,14 @@ impl Env for Lane {
             terminated: outcome & TERMINATED != 0,
             truncated: outcome & TRUNCATED != 0,
         })
+    }
+
+    fn render(&mut self) -> Result<Option<Frame>, EnvError> {
+        let mut shared = lock(&self.shared);
+        if shared.is_lost(self.life) {
+            return Err(shared.lost.clone());
+        }
+        shared.picture(self.lane)
     }
 
     fn stage(&mut self, action: &[f32]) {

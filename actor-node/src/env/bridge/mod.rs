@@ -6,7 +6,7 @@
 //! protocol takes the episodes of all its lanes with it, and is started anew for the first that is rebuilt.
 //!
 //! Parameters whose names have a dot are for the bridge, all others for the environment:
-//! [`PYTHON`] and [`DEADLINE_MS`].
+//! [`PYTHON`], [`DEADLINE_MS`] and [`PICTURES`].
 
 mod group;
 mod link;
@@ -26,6 +26,8 @@ pub use group::Group;
 pub const PYTHON: &str = "bridge.python";
 /// Parameter: milliseconds that a step may take; starts may take twenty times that, and a minute in any case.
 pub const DEADLINE_MS: &str = "bridge.deadline_ms";
+/// Parameter: `true` where [`Env::render`](super::Env::render) will be called. Drawing can cost, so nobody else asks for it.
+pub const PICTURES: &str = "bridge.pictures";
 
 /// The forms of names, with a few words on each.
 pub const FORMS: [(&str, &str); 3] = [
@@ -51,6 +53,12 @@ pub fn settings(name: &str, actor: &Actor) -> Params {
         }
     }
     settings
+}
+
+/// The parameters that let an environment be looked at; none for one that needs no bridge.
+pub fn with_pictures(name: &str) -> Params {
+    let asked = is_bridged(name).then(|| (PICTURES.to_owned(), "true".to_owned()));
+    asked.into_iter().collect()
 }
 
 /// Whether this is the name of an environment in another process.
@@ -95,6 +103,7 @@ struct Recipe {
     /// The environment's own.
     params: Params,
     deadline: Duration,
+    with_pictures: bool,
 }
 
 impl Recipe {
@@ -113,6 +122,7 @@ impl Recipe {
             python: PYTHON_DEFAULT.to_owned(),
             params: Params::new(),
             deadline: DEADLINE_DEFAULT,
+            with_pictures: false,
         };
         for (key, value) in params {
             match key.as_str() {
@@ -123,8 +133,13 @@ impl Recipe {
                         millis.ok_or_else(|| refused(key, "expected a whole number above 0"))?;
                     recipe.deadline = Duration::from_millis(millis);
                 }
+                PICTURES => {
+                    let parsed = value.parse();
+                    recipe.with_pictures =
+                        parsed.map_err(|_| refused(key, "expected true or false"))?;
+                }
                 key if key.contains('.') => {
-                    let known = format!("expected {PYTHON:?} or {DEADLINE_MS:?}");
+                    let known = format!("expected {PYTHON:?}, {DEADLINE_MS:?} or {PICTURES:?}");
                     return Err(refused(key, &known));
                 }
                 key => {

@@ -1,6 +1,7 @@
 //! The words of `docs/env-protocol.md`, version 1: message kinds, the documents of the greeting, the layout of blocks.
 
 use super::BridgeError;
+use crate::draw::Frame;
 use common::spec::{ActionKind, EnvSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -13,6 +14,12 @@ pub(super) const HEADER_BYTES: usize = 8;
 pub(super) const DOCUMENT_BYTES_MAX: usize = 1 << 20;
 /// A block may have this many bytes.
 const BLOCK_BYTES_MAX: usize = 1 << 30;
+/// The pixels of a picture may have this many bytes.
+const PICTURE_BYTES_MAX: usize = 64 << 20;
+/// Bytes of a picture before its pixels.
+pub(super) const PICTURE_HEADER_BYTES: usize = 16;
+/// How long a picture is shown of an environment that does not say.
+const PICTURE_SECONDS_DEFAULT: f64 = 1.0 / 30.0;
 
 /// Client to server: who we are and what we want, JSON.
 pub(super) const HELLO: u32 = 1;
@@ -26,10 +33,14 @@ pub(super) const READY: u32 = 4;
 pub(super) const BATCH: u32 = 5;
 /// Server to client: the reply block, or that it is in memory.
 pub(super) const RESULT: u32 = 6;
-/// Server to client, before `RESULT`: why a lane failed; its number (u32), then text.
+/// Server to client, before `RESULT` or in the place of `PICTURE`: why a lane failed; its number (u32), then text.
 pub(super) const LANE_FAILED: u32 = 7;
 /// Server to client, its last: why it cannot go on, text.
 pub(super) const ERROR: u32 = 8;
+/// Client to server: what does this lane (u32) look like?
+pub(super) const RENDER: u32 = 9;
+/// Server to client: columns and rows (u32 each), seconds (f64), then the pixels.
+pub(super) const PICTURE: u32 = 10;
 
 /// What a lane is to do in a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +73,8 @@ pub(super) struct Hello<'a> {
     pub(super) env: Option<&'a str>,
     pub(super) lanes: usize,
     pub(super) params: &'a BTreeMap<String, String>,
+    /// Whether there will be a `RENDER`.
+    pub(super) render: bool,
 }
 
 /// Payload of [`SPEC`].
@@ -80,6 +93,9 @@ pub(super) struct Described {
     /// Whether the server can map a shared file.
     #[serde(default)]
     pub(super) memory: bool,
+    /// Whether the server answers `RENDER`.
+    #[serde(default)]
+    pub(super) render: bool,
 }
 
 impl Described {
@@ -133,6 +149,34 @@ pub(super) struct Memory<'a> {
     pub(super) request_bytes: usize,
     pub(super) reply_at: usize,
     pub(super) reply_bytes: usize,
+}
+
+/// A [`Frame`] without its pixels, from the beginning of a `PICTURE` whose payload has `length` bytes.
+///
+/// # Errors
+/// No pixels, too many, or not as many as announced; a time that is none.
+pub(super) fn announced_frame(
+    header: [u8; PICTURE_HEADER_BYTES],
+    length: usize,
+) -> Result<Frame, BridgeError> {
+    let [a, b, c, d, e, f, g, h, seconds @ ..] = header;
+    let (width, height) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+    let seconds = f64::from_le_bytes(seconds);
+    let pixels = u64::from(width) * u64::from(height);
+    let bytes = usize::try_from(pixels).ok().and_then(|pixels| pixels.checked_mul(3));
+    let bytes = bytes.filter(|bytes| (1..=PICTURE_BYTES_MAX).contains(bytes));
+    let Some(bytes) = bytes.filter(|bytes| PICTURE_HEADER_BYTES + bytes == length) else {
+        return Err(BridgeError::Protocol(format!(
+            "a picture of {width} by {height} pixels in {length} bytes, expected \
+             {PICTURE_HEADER_BYTES} and 3 a pixel, at most {PICTURE_BYTES_MAX} of these"
+        )));
+    };
+    if !(seconds.is_finite() && seconds >= 0.0) {
+        let what = format!("a picture for {seconds} s, expected 0 or more");
+        return Err(BridgeError::Protocol(what));
+    }
+    let seconds = if seconds > 0.0 { seconds } else { PICTURE_SECONDS_DEFAULT };
+    Ok(Frame { width, height, rgb: vec![0; bytes], seconds })
 }
 
 /// Where what lies in the blocks of L lanes, O numbers per observation, W per action. Fields begin at multiples of 8.

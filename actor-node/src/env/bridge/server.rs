@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// What the Python process runs.
-const WORKER: &str = include_str!("worker.py");
+const WORKER: &str = concat!(include_str!("spaces.py"), "\n\n", include_str!("worker.py"));
 /// Bytes of a process's last words that are kept.
 const WORDS_BYTES_MAX: usize = 16 << 10;
 /// A server that is being started, or started again, has this many tries of [`PAUSE`] to be there.

@@ -3,11 +3,12 @@
 use super::link::Link;
 use super::memory::Memory;
 use super::protocol::{
-    self, BATCH, Blocks, Described, HELLO, Hello, LANE_FAILED, MEMORY, PROTOCOL, READY, RESULT,
-    SPEC,
+    self, BATCH, Blocks, Described, HELLO, Hello, LANE_FAILED, MEMORY, PICTURE,
+    PICTURE_HEADER_BYTES, PROTOCOL, READY, RENDER, RESULT, SPEC,
 };
 use super::server::{Process, Server};
 use super::{BridgeError, Recipe};
+use crate::draw::Frame;
 use common::spec::EnvSpec;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ pub(super) struct Session {
     process: Option<Process>,
     blocks: Blocks,
     spec: EnvSpec,
+    has_pictures: bool,
 }
 
 /// Lanes that failed in a batch, and why.
@@ -32,14 +34,15 @@ impl Session {
     pub(super) fn start(recipe: &Recipe, limit: Duration) -> Result<Self, BridgeError> {
         let (mut link, mut process) = recipe.server.connect(&recipe.python)?;
         let greeted = greet(&mut link, recipe, limit);
-        let (spec, blocks, memory) = match greeted {
-            Ok(agreed) => agreed,
+        match greeted {
+            Ok((spec, blocks, memory, has_pictures)) => {
+                Ok(Self { link, memory, process, blocks, spec, has_pictures })
+            }
             Err(error) => {
                 drop(link);
-                return Err(explained(error, process.as_mut()));
+                Err(explained(error, process.as_mut()))
             }
-        };
-        Ok(Self { link, memory, process, blocks, spec })
+        }
     }
 
     /// Shapes and bounds.
@@ -50,6 +53,39 @@ impl Session {
     /// Where what lies.
     pub(super) fn blocks(&self) -> Blocks {
         self.blocks
+    }
+
+    /// Whether pictures were asked for, and the server makes them.
+    pub(super) fn has_pictures(&self) -> bool {
+        self.has_pictures
+    }
+
+    /// What a lane's environment looks like, or why it cannot say.
+    ///
+    /// # Errors
+    /// As of [`Session::exchange`].
+    pub(super) fn picture(
+        &mut self,
+        lane: usize,
+        deadline: Duration,
+    ) -> Result<Result<Frame, String>, BridgeError> {
+        self.link.set_deadline(deadline)?;
+        let number = u32::try_from(lane).expect("lanes are counted in bytes of a block");
+        self.link.send(RENDER, &number.to_le_bytes())?;
+        match self.link.header()? {
+            (LANE_FAILED, length @ 4..) => Ok(Err(lane_failed(&mut self.link, length)?.1)),
+            (PICTURE, length @ PICTURE_HEADER_BYTES..) => {
+                let mut header = [0; PICTURE_HEADER_BYTES];
+                self.link.fill(&mut header)?;
+                let mut frame = protocol::announced_frame(header, length)?;
+                self.link.fill(&mut frame.rgb)?;
+                Ok(Ok(frame))
+            }
+            (kind, length) => {
+                let what = format!("message {kind} of {length} bytes, expected a picture");
+                Err(BridgeError::Protocol(what))
+            }
+        }
     }
 
     /// One round trip: sends the request block, fills the reply block.
@@ -77,10 +113,7 @@ impl Session {
                 (RESULT, 0) if self.memory.is_some() => break,
                 (RESULT, length) if self.memory.is_none() && length == reply.len() => break,
                 (LANE_FAILED, length @ 4..) if failures.len() < lanes => {
-                    let payload = self.link.bytes(length)?;
-                    let (lane, text) = payload.split_at(4);
-                    let lane = u32::from_le_bytes(lane.try_into().expect("four bytes")) as usize;
-                    failures.push((lane, String::from_utf8_lossy(text).into_owned()));
+                    failures.push(lane_failed(&mut self.link, length)?);
                 }
                 (kind, length) => {
                     let what = format!("message {kind} of {length} bytes, expected a result");
@@ -112,17 +145,25 @@ impl Session {
 
 const OUTCOME_MAX: u8 = protocol::TERMINATED | protocol::TRUNCATED | protocol::FAILED;
 
-fn greet(
-    link: &mut Link,
-    recipe: &Recipe,
-    limit: Duration,
-) -> Result<(EnvSpec, Blocks, Option<Memory>), BridgeError> {
+/// Number and reason of a lane that failed; `length` is at least 4.
+fn lane_failed(link: &mut Link, length: usize) -> Result<(usize, String), BridgeError> {
+    let payload = link.bytes(length)?;
+    let (lane, text) = payload.split_at(4);
+    let lane = u32::from_le_bytes(lane.try_into().expect("four bytes")) as usize;
+    Ok((lane, String::from_utf8_lossy(text).into_owned()))
+}
+
+/// Shapes, blocks, where these are shared, and whether there are pictures.
+type Agreed = (EnvSpec, Blocks, Option<Memory>, bool);
+
+fn greet(link: &mut Link, recipe: &Recipe, limit: Duration) -> Result<Agreed, BridgeError> {
     link.set_deadline(limit)?;
     let env = match &recipe.server {
         Server::Gym(id) => Some(id.as_str()),
         Server::Unix(_) | Server::Tcp(_) => None,
     };
-    let hello = Hello { protocol: PROTOCOL, env, lanes: recipe.lanes, params: &recipe.params };
+    let (lanes, params, render) = (recipe.lanes, &recipe.params, recipe.with_pictures);
+    let hello = Hello { protocol: PROTOCOL, env, lanes, params, render };
     link.send(HELLO, &json(&hello))?;
     let described: Described = serde_json::from_slice(&link.document(SPEC)?)
         .map_err(|error| BridgeError::Protocol(format!("its description: {error}")))?;
@@ -142,7 +183,7 @@ fn greet(
     if let Some(memory) = &mut memory {
         memory.unlink();
     }
-    Ok((spec, blocks, memory))
+    Ok((spec, blocks, memory, render && described.render))
 }
 
 fn json(document: &impl serde::Serialize) -> Vec<u8> {

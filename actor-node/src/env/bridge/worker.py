@@ -1,8 +1,8 @@
 """Serves Gymnasium environments to Sapex: docs/env-protocol.md, version 1, on the socket that is its standard input.
 
-Started as `python -c SCRIPT`. It steps all lanes of a group in one process, in order. What the environments print goes to
-standard error. An environment that raises fails its lane alone; `sys.exit` and crashes end the process, which is started
-anew.
+Started as `python -c SCRIPT`; the script is spaces.py and this file. It steps all lanes of a group in one process, in
+order. What the environments print goes to standard error. An environment that raises fails its lane alone; `sys.exit` and
+crashes end the process, which is started anew.
 """
 
 import ast
@@ -15,19 +15,16 @@ import struct
 import sys
 import traceback
 
-PROTOCOL = 1
-HELLO, SPEC, MEMORY, READY, BATCH, RESULT, LANE_FAILED, ERROR = range(1, 9)
+HELLO, SPEC, MEMORY, READY, BATCH, RESULT, LANE_FAILED, ERROR, RENDER, PICTURE = range(1, 11)
 IDLE, STEP, RESET, RESET_SEEDED, MAKE = range(5)
 TERMINATED, TRUNCATED, FAILED = 1, 2, 4
 TEXT_MAX = 16 * 1024
 JSON_MAX = 1 << 20
-CHANNELS_MAX = 16
+PICTURE_BYTES_MAX = 64 << 20
 
 HEADER = struct.Struct("<II")
-
-
-class Refusal(Exception):
-    """What the person who named the environment can put right, on one line."""
+PICTURE_HEADER = struct.Struct("<IId")
+RGB = "rgb_array"
 
 
 class Link:
@@ -61,15 +58,6 @@ class Link:
         return payload if self.fill(payload) else None
 
 
-def one_line(error):
-    text = " ".join(str(error).split())
-    return text or type(error).__name__
-
-
-def aligned(size):
-    return (size + 7) // 8 * 8
-
-
 def load_gymnasium():
     try:
         import gymnasium
@@ -96,7 +84,7 @@ def keyword(text):
         return text
 
 
-def maker(gymnasium, name, params):
+def maker(gymnasium, name, params, with_pictures):
     """Makes environments. `module:id` imports the module first, from the current directory for one."""
     module, _, env_id = name.rpartition(":")
     if module:
@@ -106,11 +94,27 @@ def maker(gymnasium, name, params):
             note(traceback.format_exc())
             raise Refusal(f"cannot import {module}: {type(error).__name__}: {one_line(error)}") from None
     try:
-        gymnasium.spec(env_id)
+        spec = gymnasium.spec(env_id)
     except gymnasium.error.Error as error:
         raise Refusal(f"gymnasium knows no {env_id}: {one_line(error)}") from None
     kwargs = {key: keyword(text) for key, text in params.items()}
+    if with_pictures:
+        kwargs["render_mode"] = RGB
+        refuse_without_pictures(gymnasium, spec)
     return lambda: gymnasium.make(env_id, disable_env_checker=True, **kwargs)
+
+
+def refuse_without_pictures(gymnasium, spec):
+    """Before one is made: an environment without pictures may not even have the parameter."""
+    make = spec.entry_point
+    if isinstance(make, str):
+        try:
+            make = gymnasium.envs.registration.load_env_creator(make)
+        except Exception:
+            return  # Making it says what is wrong.
+    modes = getattr(make, "metadata", {"render_modes": [RGB]}).get("render_modes", [])
+    if RGB not in modes:
+        raise Refusal(f"no pictures: its render modes are {list(modes)}, expected {RGB!r} among them")
 
 
 def make_first(gymnasium, make):
@@ -126,199 +130,6 @@ def make_first(gymnasium, make):
 def note(text):
     sys.stderr.write(text)
     sys.stderr.flush()
-
-
-class Spaces:
-    """How observations and actions lie in a block. O numbers per observation, W per action."""
-
-    def __init__(self, numpy, spaces, env):
-        self.numpy, self.spaces = numpy, spaces
-        self.observation, self.action = env.observation_space, env.action_space
-        self.image = self.image_of(self.observation)
-        self.obs_dim = self.size(self.observation, "observation")
-        self.is_discrete = isinstance(self.action, spaces.Discrete)
-        if self.is_discrete:
-            self.act_dim, self.low, self.high = int(self.action.n), [], []
-        else:
-            self.low, self.high = self.bounds(self.action)
-            self.act_dim = len(self.low)
-        self.width = 1 if self.is_discrete else self.act_dim
-
-    def refuse(self, what, space, expected):
-        raise Refusal(f"{what} space {one_line(space)}: expected {expected}")
-
-    def image_of(self, space):
-        """Channels, height, width and whether channels come last, of a space of images; None otherwise."""
-        is_box = isinstance(space, self.spaces.Box)
-        if not (is_box and space.dtype == self.numpy.uint8 and len(space.shape) in (2, 3)):
-            return None
-        if len(space.shape) == 2:
-            return (1, *space.shape, False)
-        first, _, last = space.shape
-        is_last = last <= first
-        channels, height, width = (last, *space.shape[:2]) if is_last else space.shape
-        if channels > CHANNELS_MAX:
-            self.refuse("observation", space, f"at most {CHANNELS_MAX} channels, first or last")
-        return (channels, height, width, is_last)
-
-    def parts(self, space):
-        """The members of a Dict or Tuple with their keys, in the space's order; None of another space."""
-        if isinstance(space, self.spaces.Dict):
-            return list(space.spaces.items())
-        if isinstance(space, self.spaces.Tuple):
-            return list(enumerate(space.spaces))
-        return None
-
-    def size(self, space, what):
-        parts = self.parts(space)
-        if parts is not None:
-            return sum(self.size(part, what) for _, part in parts)
-        if isinstance(space, self.spaces.Discrete):
-            return int(space.n)
-        if not isinstance(space, self.spaces.Box) or 0 in space.shape:
-            self.refuse(what, space, "Box or Discrete, or Dict or Tuple of these")
-        if space.dtype == self.numpy.uint8 and len(space.shape) > 3:
-            self.refuse(what, space, "images with 2 or 3 dimensions")
-        return int(self.numpy.prod(space.shape))
-
-    def bounds(self, space):
-        parts = self.parts(space)
-        if parts is not None:
-            pairs = [self.bounds(part) for _, part in parts]
-            return sum((low for low, _ in pairs), []), sum((high for _, high in pairs), [])
-        if not isinstance(space, self.spaces.Box) or 0 in space.shape or space.dtype.kind != "f":
-            self.refuse("action", space, "Discrete, Box of floats, or Dict or Tuple of such Boxes")
-        low = space.low.astype("float32").ravel().tolist()
-        high = space.high.astype("float32").ravel().tolist()
-        if not self.numpy.isfinite(low + high).all():
-            self.refuse("action", space, "finite bounds")
-        return low, high
-
-    def writer(self, space, out):
-        """A function that writes an observation of `space` to `out`, an array of its size."""
-        parts = self.parts(space)
-        if parts is not None:
-            return self.parts_writer(space, parts, out)
-        if isinstance(space, self.spaces.Discrete):
-            return self.choice_writer(space, out)
-        shape, asarray = space.shape, self.numpy.asarray
-        image = self.image_of(space) if space is self.observation else None
-        if image is not None and image[3]:
-            channels, height, width, _ = image
-            out = out.reshape(channels, height, width).transpose(1, 2, 0)
-        else:
-            out = out.reshape(shape)
-
-        def write(obs):
-            obs = asarray(obs)
-            if obs.shape != shape:
-                raise ValueError(f"observation of shape {obs.shape}, expected {shape}")
-            out[...] = obs
-
-        return write
-
-    def parts_writer(self, space, parts, out):
-        writers, start = [], 0
-        for key, part in parts:
-            end = start + self.size(part, "observation")
-            writers.append((key, self.writer(part, out[start:end])))
-            start = end
-
-        def write(obs):
-            if len(obs) != len(writers):
-                raise ValueError(f"observation of {len(obs)} parts, expected {len(writers)}")
-            for key, write_part in writers:
-                write_part(obs[key])
-
-        return write
-
-    def choice_writer(self, space, out):
-        start, choices = int(space.start), int(space.n)
-
-        def write(obs):
-            choice = int(obs) - start
-            if not 0 <= choice < choices:
-                raise ValueError(f"observation {obs}, expected one of {space}")
-            out[...] = 0
-            out[choice] = 1
-
-        return write
-
-    def reader(self, space):
-        """A function from an action's numbers, an array that nobody else holds, to an action of `space`."""
-        parts = self.parts(space)
-        if parts is not None:
-            readers, start = [], 0
-            for key, part in parts:
-                end = start + self.size(part, "action")
-                readers.append((key, slice(start, end), self.reader(part)))
-                start = end
-            if isinstance(space, self.spaces.Dict):
-                return lambda row: {key: read(row[span]) for key, span, read in readers}
-            return lambda row: tuple(read(row[span]) for _, span, read in readers)
-        if space.dtype == self.numpy.float32:
-            return lambda row: row.reshape(space.shape)
-        # The bounds that travel are rounded to float32; these are the space's own.
-        clip = self.numpy.clip
-        return lambda row: clip(row.reshape(space.shape).astype(space.dtype), space.low, space.high)
-
-    def batch_reader(self):
-        """A function from the actions of a batch, an array (L, W) that nobody else holds, to a list of actions."""
-        if self.is_discrete:
-            start = int(self.action.start)
-            return lambda rows: [int(choice) + start for choice in rows[:, 0].tolist()]
-        if isinstance(self.action, self.spaces.Box) and self.action.dtype == self.numpy.float32:
-            if len(self.action.shape) == 1:
-                return list
-        read = self.reader(self.action)
-        return lambda rows: [read(row) for row in rows]
-
-    def is_plain(self):
-        """Whether an observation is a row of a block as it is."""
-        is_vector = isinstance(self.observation, self.spaces.Box) and len(self.observation.shape) == 1
-        return is_vector and self.observation.dtype.kind == "f"
-
-    def document(self, time_limit):
-        return {
-            "protocol": PROTOCOL,
-            "obs_dim": self.obs_dim,
-            "obs_image": None if self.image is None else list(self.image[:3]),
-            "actions": "discrete" if self.is_discrete else "continuous",
-            "act_dim": self.act_dim,
-            "action_low": self.low,
-            "action_high": self.high,
-            "episode_steps_max": time_limit,
-            "memory": True,
-        }
-
-
-class Block:
-    """The arrays of a batch of L lanes in the bytes of a request and a reply."""
-
-    def __init__(self, numpy, spaces, lanes):
-        self.numpy, self.spaces, self.lanes = numpy, spaces, lanes
-        self.seeds_at = aligned(lanes)
-        self.actions_at = self.seeds_at + aligned(4 * lanes)
-        self.request_bytes = self.actions_at + aligned(4 * lanes * spaces.width)
-        self.pixel = numpy.dtype("<f4" if spaces.image is None else "u1")
-        self.rewards_at = aligned(lanes)
-        self.obs_at = self.rewards_at + 8 * lanes
-        self.reply_bytes = self.obs_at + aligned(lanes * spaces.obs_dim * self.pixel.itemsize)
-
-    def attach(self, request, reply):
-        def array(buffer, dtype, start, *shape):
-            count = 1
-            for side in shape:
-                count *= side
-            return self.numpy.frombuffer(buffer, dtype, count, start).reshape(shape)
-
-        lanes = self.lanes
-        self.commands = array(request, "u1", 0, lanes)
-        self.seeds = array(request, "<u4", self.seeds_at, lanes)
-        self.actions = array(request, "<f4", self.actions_at, lanes, self.spaces.width)
-        self.outcomes = array(reply, "u1", 0, lanes)
-        self.rewards = array(reply, "<f8", self.rewards_at, lanes)
-        self.obs = array(reply, self.pixel, self.obs_at, lanes, self.spaces.obs_dim)
 
 
 class Server:
@@ -387,6 +198,22 @@ class Server:
         text = traceback.format_exc().encode(errors="replace")[-TEXT_MAX:]
         self.link.send(LANE_FAILED, struct.pack("<I", lane) + text)
 
+    def picture(self, lane):
+        """Sends what a lane's environment looks like."""
+        try:
+            env = self.envs[lane]
+            picture = self.spaces.numpy.ascontiguousarray(env.render())
+            shape, depth = picture.shape, picture.dtype
+            if depth != "uint8" or len(shape) != 3 or shape[2] != 3 or not 0 < picture.size <= PICTURE_BYTES_MAX:
+                expected = f"uint8 and (height, width, 3), at most {PICTURE_BYTES_MAX} bytes"
+                raise ValueError(f"picture of {depth} and shape {shape}, expected {expected}")
+            rate = env.metadata.get("render_fps") or 0
+            seconds = 1 / rate if rate > 0 else 0.0
+        except Exception:
+            self.fail(lane)
+        else:
+            self.link.send(PICTURE, PICTURE_HEADER.pack(shape[1], shape[0], seconds) + picture.tobytes())
+
     def turn(self, outcomes):
         """Carries out one batch; `outcomes` is L bytes to work in."""
         block = self.block
@@ -448,6 +275,12 @@ class Server:
         done = HEADER.pack(RESULT, 0 if inline is None else self.block.reply_bytes)
         while link.fill(header):
             kind, length = HEADER.unpack(header)
+            if (kind, length) == (RENDER, 4):
+                lane = bytearray(4)
+                if not link.fill(lane):
+                    return
+                self.picture(int.from_bytes(lane, "little"))
+                continue
             if (kind, length) != (BATCH, length_expected):
                 raise Refusal(
                     f"message {kind} of {length} bytes, expected {BATCH} of {length_expected}"
@@ -465,12 +298,13 @@ def start(link, hello):
     gymnasium = load_gymnasium()
     import numpy
 
-    make = maker(gymnasium, hello["env"], hello["params"])
+    with_pictures = hello["render"]
+    make = maker(gymnasium, hello["env"], hello["params"], with_pictures)
     first = make_first(gymnasium, make)
     spaces = Spaces(numpy, gymnasium.spaces, first)
     time_limit = first.spec.max_episode_steps if first.spec is not None else None
     server = Server(link, first, make, spaces, hello["lanes"])
-    link.send(SPEC, json.dumps(spaces.document(time_limit)).encode())
+    link.send(SPEC, json.dumps(spaces.document(time_limit, with_pictures)).encode())
     chosen = link.receive(MEMORY)
     if chosen is None:
         return None
