@@ -25,6 +25,8 @@ mod arms;
 #[cfg(feature = "mujoco")]
 mod humanoid;
 #[cfg(feature = "mujoco")]
+mod lean;
+#[cfg(feature = "mujoco")]
 mod messages;
 #[cfg(feature = "mujoco")]
 mod options;

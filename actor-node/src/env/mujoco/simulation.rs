@@ -1,6 +1,6 @@
 //! One simulator: a shared model, its own state, and the numbers of it that tasks read.
 
-use super::messages;
+use super::{lean, messages};
 use crate::env::EnvError;
 use mujoco_rs::mujoco_version;
 use mujoco_rs::wrappers::mj_data::MjData;
@@ -148,7 +148,7 @@ fn path_of(xml: &str) -> PathBuf {
 }
 
 /// `$SAPEX_MUJOCO_MODELS`, else the folder `models` beside the library's.
-fn models_folder() -> PathBuf {
+pub(super) fn models_folder() -> PathBuf {
     std::env::var_os(MODELS_VARIABLE)
         .map_or_else(|| Path::new(env!("SAPEX_MUJOCO_LIB")).with_file_name("models"), PathBuf::from)
 }
@@ -167,7 +167,7 @@ fn shared_model(env: &str, path: &Path) -> Result<Arc<MjModel>, EnvError> {
         )));
     }
     messages::route();
-    let model = MjModel::from_xml(path)
+    let model = lean::load(path)
         .map_err(|error| EnvError::Failed(format!("{env}: {}: {error}", path.display())))?;
     let model = Arc::new(model);
     models.push((path.to_owned(), Arc::downgrade(&model)));
