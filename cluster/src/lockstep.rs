@@ -16,7 +16,8 @@ use learner::init;
 use learner::noise::NoiseBuffers;
 use learner::run_log::RunLog;
 use learner::schedule::StepSchedules;
-use learner::trainer::Trainer;
+use learner::track::Tracker;
+use learner::trainer::{Trainer, UpdateStats};
 use learner::training_loop::{self, NOISE};
 use rand_pcg::Pcg64;
 use replay_server::service::table_config;
@@ -40,6 +41,9 @@ struct Updates {
     beta: f64,
     parameters: usize,
     done: u64,
+    /// Where the statistics of every update go, where they are asked for, and what it has taken from the trainer since the last
+    /// report.
+    tracker: Option<(Tracker, UpdateStats)>,
     /// Newest losses, for checkpoints.
     losses: BTreeMap<String, f64>,
 }
@@ -78,6 +82,9 @@ pub fn train(process: &Process, run: &RunDir, resume: bool) -> anyhow::Result<()
         progress.show(&snapshot(process, began, actor.steps(), &updates));
     }
     progress.end(&snapshot(process, began, actor.steps(), &updates));
+    if let Some((tracker, _)) = &mut updates.tracker {
+        tracker.flush()?;
+    }
     let checkpoint = updates.checkpoint(version);
     let sac = backend::trainer_config(config, &spec);
     let toml = process.resolved.to_toml();
@@ -122,9 +129,13 @@ impl Updates {
         };
         let (noise, sampling) = (generator(NOISE), generator(SAMPLING));
         let parameters = sac.policy.tensor_layout().parameters;
+        let track = config.run.track_metrics;
+        let tracker = track.then(|| Tracker::open(run.path(), &sac, start.state.clone()));
+        let tracker = tracker.transpose().context("run.track_metrics")?;
         let trainer = backend::build(&process.resolved, sac, &start.state)?;
         Ok(Self {
             parameters,
+            tracker: tracker.map(|tracker| (tracker, UpdateStats::default())),
             losses: BTreeMap::new(),
             draws: NoiseBuffers::new(trainer.noise_sizes()),
             trainer,
@@ -155,6 +166,9 @@ impl Updates {
         self.steps.update(&mut *self.trainer, self.done, &batch.columns(), &noise)?;
         self.trainer.pop_td_abs(&mut self.td_abs)?;
         table.update_priorities(&batch.origins[0].1, &self.td_abs);
+        if let Some((tracker, stats)) = &mut self.tracker {
+            stats.merge(&tracker.updated(&mut *self.trainer, &self.td_abs)?);
+        }
         self.done += 1;
         Ok(true)
     }
@@ -166,7 +180,10 @@ impl Updates {
     }
 
     fn report(&mut self, log: &RunLog, version: PolicyVersion) {
-        let stats = self.trainer.take_stats();
+        let stats = match &mut self.tracker {
+            Some((_, stats)) => std::mem::take(stats),
+            None => self.trainer.take_stats(),
+        };
         self.losses = checkpoint::losses(&stats);
         let progress =
             training_loop::Progress { updates: self.done, version, stats, ..Default::default() };

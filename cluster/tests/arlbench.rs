@@ -1,0 +1,160 @@
+//! Whole runs beside those of ARLBench: how many updates after how many rows, and the shapes of what is tracked
+//! (testdata/goldens A6). Ours are in lockstep and from random weights, so that counts and shapes are compared.
+//!
+//! Two columns have no counterpart. ARLBench moves its targets by environment steps, before there were any updates as well;
+//! here they move every `learner.target_updates` updates. Its normaliser counts the rows that environments gave, ours those
+//! that were sampled. Both are in docs/algorithm.md.
+
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
+use common::policy::layout::TensorLayout;
+use learner::backend;
+use learner::checkpoint::{self, Checkpoint};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The files of a kind, parsed. At least one.
+fn goldens(kind: &str) -> Vec<Value> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/goldens");
+    let dir = std::env::var_os("SAPEX_GOLDENS_DIR").map_or(root, PathBuf::from);
+    let files = fs_err::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+    let json = files.filter(|path| path.extension().is_some_and(|it| it == "json"));
+    let goldens: Vec<_> = json
+        .map(|path| serde_json::from_slice::<Value>(&fs_err::read(path).unwrap()).unwrap())
+        .filter(|golden| golden["kind"] == kind)
+        .collect();
+    assert!(!goldens.is_empty(), "no golden of kind {kind} in {}", dir.display());
+    goldens
+}
+
+/// Runs SAC with the golden's counts and sizes for so many rows (its preset needs libtorch and has the same counts) and
+/// returns the newest checkpoint.
+fn run(golden: &Value, rows: u64, dir: &Path, more: &[&str]) -> Checkpoint {
+    let (config, hpo) = (&golden["config"], &golden["config"]["hpo"]);
+    let whole = |value: &Value| value.as_u64().unwrap();
+    let envs = whole(&config["n_envs"]);
+    let (batch, freq) = (whole(&hpo["buffer_batch_size"]), whole(&hpo["train_freq"]));
+    // Updates start at the first multiple of train_freq above learning_starts, in steps of all environments; the block that
+    // ends there brings the first ones.
+    let first = (whole(&hpo["learning_starts"]) / freq) * freq * envs;
+    let block = freq * envs;
+    let samples_per_insert = whole(&hpo["gradient_steps"]) * batch / block;
+    // The smallest that works (replay-server, rate_limiter). Sampling may run ahead by it, so it starts later by as much.
+    let insert = block * samples_per_insert;
+    let error_buffer = ((insert + batch) / 2).max(insert - samples_per_insert);
+    let min_size = first + error_buffer / samples_per_insert;
+    let hidden = config["hidden_size"].as_u64().unwrap_or(256);
+    let set = [
+        format!("run.env_steps={rows}"),
+        format!("actor.lanes={envs}"),
+        format!("cluster.hidden=[{hidden}, {hidden}]"),
+        format!("learner.critic_hidden=[{hidden}, {hidden}]"),
+        format!("replay.capacity={}", hpo["buffer_size"]),
+        format!("replay.min_size={min_size}"),
+        format!("replay.error_buffer={error_buffer}"),
+        format!("actor.insert_rows={block}"),
+        format!("replay.samples_per_insert={samples_per_insert}"),
+        format!("learner.batch_size={batch}"),
+        "evaluator.final_episodes=1".to_owned(),
+    ];
+    let run = dir.join(rows.to_string());
+    let output = Command::new(env!("CARGO_BIN_EXE_sapex"))
+        .args(["train", "--lockstep", "--env", "Pendulum-v1"])
+        .arg("--run-dir")
+        .arg(&run)
+        .args(set.iter().flat_map(|set| ["--set", set]))
+        .args(more)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let resolved = common::config::load_run(&run.join("config.toml")).unwrap();
+    let sac = backend::trainer_config(&resolved.config, &resolved.env_spec().unwrap());
+    let newest = checkpoint::newest(&run.join("checkpoints")).unwrap().unwrap();
+    checkpoint::load(&newest, &sac).unwrap()
+}
+
+#[test]
+fn as_many_updates_follow_the_rows_as_in_the_original() {
+    for golden in goldens("arlbench_update_schedule") {
+        let dir = tempfile::tempdir().unwrap();
+        for step in golden["outputs"]["update_steps"].as_array().unwrap() {
+            let rows = step["buffer_index"].as_u64().unwrap();
+            let updates = run(&golden, rows, dir.path(), &[]).state.updates;
+            assert_eq!(updates, step["adam_count"].as_u64().unwrap(), "after {rows} rows");
+        }
+    }
+}
+
+/// The shapes of a tree of arrays without their `leading` axes, kernels (in, out) as (out, in), in order.
+fn shapes(tree: &Value, leading: usize) -> Vec<Vec<usize>> {
+    let mut found: Vec<Vec<usize>> = match tree {
+        Value::Object(children) => {
+            children.values().flat_map(|child| shapes(child, leading)).collect()
+        }
+        axes => vec![list(axes)[leading..].iter().rev().copied().collect()],
+    };
+    found.sort();
+    found
+}
+
+fn list(value: &Value) -> Vec<usize> {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+/// The lines of a file of the run, parsed.
+fn lines(run: &Path, name: &str) -> Vec<Value> {
+    let text = fs_err::read_to_string(run.join(name)).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn what_is_tracked_has_the_originals_shapes_a_record_per_update_and_per_episode() {
+    for golden in goldens("arlbench_train_shapes") {
+        let (dir, expected) = (tempfile::tempdir().unwrap(), &golden["outputs"]);
+        let rows = expected["buffer_index"].as_u64().unwrap();
+        let tracked = ["--set", "run.track_metrics=true", "--set", "run.track_trajectories=true"];
+        let checkpoint = run(&golden, rows, dir.path(), &tracked);
+        let run = dir.path().join(rows.to_string());
+
+        let td_error = list(&expected["metrics"]["td_error"]);
+        let blocks: Vec<u64> =
+            serde_json::from_value(expected["updates_done"]["data"].clone()).unwrap();
+        let updates = lines(&run, "track_metrics.jsonl");
+        assert_eq!(updates.len(), blocks.iter().sum::<u64>() as usize * td_error[2]);
+        assert_eq!(checkpoint.state.updates, updates.len() as u64);
+        for update in &updates {
+            for loss in ["actor_loss", "critic_loss", "alpha_loss"] {
+                assert_eq!(list(&expected["metrics"][loss]), td_error[..3]);
+                assert!(update[loss].is_f64(), "{loss} {}", update[loss]);
+            }
+            assert_eq!(update["td_error"].as_array().unwrap().len(), td_error[3]);
+        }
+
+        let trajectories = &expected["trajectories"];
+        let (obs, action) = (list(&trajectories["obs"])[4], list(&trajectories["action"])[4]);
+        for episode in lines(&run, "trajectories.jsonl") {
+            let steps = episode["reward"].as_array().unwrap().len();
+            assert_eq!(episode["done"].as_array().unwrap().len(), steps);
+            for (name, width) in [("obs", obs), ("action", action)] {
+                let rows = episode[name].as_array().unwrap();
+                assert_eq!(rows.len(), steps, "{name}");
+                assert!(rows.iter().all(|row| row.as_array().unwrap().len() == width), "{name}");
+            }
+        }
+
+        let resolved = common::config::load_run(&run.join("config.toml")).unwrap();
+        let sac = backend::trainer_config(&resolved.config, &resolved.env_spec().unwrap());
+        let sorted = |layout: &TensorLayout| {
+            let mut shapes: Vec<_> = layout.entries.iter().map(|it| it.shape.clone()).collect();
+            shapes.sort();
+            shapes
+        };
+        assert_eq!(sorted(&sac.policy.tensor_layout()), shapes(&expected["grads"]["actor"], 3));
+        assert_eq!(sorted(&sac.critic.tensor_layout()), shapes(&expected["grads"]["critic"], 4));
+        assert_eq!(
+            checkpoint.state.critics.params.len(),
+            2 * sac.critic.tensor_layout().parameters
+        );
+    }
+}
