@@ -116,6 +116,7 @@ fn with_listed(path: &Path, contacts: &[Contact]) -> Result<MjModel, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::env::mujoco::messages;
     use crate::env::mujoco::simulation::models_folder;
     use mujoco_rs::wrappers::mj_data::MjData;
     use rand::{RngExt as _, SeedableRng as _};
@@ -156,6 +157,7 @@ mod tests {
 
     #[test]
     fn every_task_moves_as_without_the_shortcuts_to_the_last_bit() {
+        messages::route(); // not into a file
         for (name, lists) in MODELS {
             let path = models_folder().join(name);
             let (plain, lean) = (MjModel::from_xml(&path).unwrap(), load(&path).unwrap());
