@@ -8,7 +8,7 @@ pub mod mp4;
 
 use crate::finish;
 use actor_node::draw::Frame;
-use actor_node::env::{Env, EnvError, Purpose, Setup, bridge, names_with_picture};
+use actor_node::env::{Env, EnvError, Purpose, Setup, bridge};
 use actor_node::evaluation::{Acting, Evaluation, Observer, Step, watch};
 use anyhow::bail;
 use common::config::Resolved;
@@ -80,8 +80,7 @@ impl Video {
         let mut obs = vec![0.0; env.spec().obs_dim];
         env.reset(Some(0), &mut obs)?;
         if env.render()?.is_none() {
-            let drawn = names_with_picture().collect::<Vec<_>>().join(", ");
-            bail!("{}: {} has no picture; these have one: {drawn}", option(), env.spec().id);
+            bail!("{}: {} has no picture", option(), env.spec().id);
         }
         let film: Box<dyn Film> = match extension.as_deref() {
             Some("gif") => Box::new(gif::Gif::create(path)?),

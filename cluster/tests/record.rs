@@ -248,7 +248,7 @@ fn an_evaluation_is_filmed_and_what_cannot_be_filmed_is_refused_by_name() {
 }
 
 #[test]
-fn an_environment_without_a_picture_is_refused_with_those_that_have_one() {
+fn an_environment_without_a_picture_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let path = run(dir.path(), "identity");
     let gif = dir.path().join("out.gif");
@@ -256,7 +256,7 @@ fn an_environment_without_a_picture_is_refused_with_those_that_have_one() {
     let output = sapex(&args).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output);
-    assert!(said.contains("identity has no picture") && said.contains("CartPole-v1"), "{said}");
+    assert!(said.contains("identity has no picture"), "{said}");
     assert!(!gif.exists());
 }
 
