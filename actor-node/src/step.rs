@@ -1,4 +1,4 @@
-//! [`Step`]: what a lane reports; [`Place`]: where its numbers go in a row.
+//! [`Step`]: what a lane reports; `Place`: where its numbers go in a row.
 
 use common::ids::PolicyVersion;
 use common::spec::ItemLayout;

@@ -1,9 +1,10 @@
 //! Environments in other processes: Gymnasium's through a Python worker, anybody's through a server at an address.
 //!
 //! A [`Group`] is the client of one server, over the protocol of `docs/env-protocol.md`. The environment of each of its
-//! lanes is an [`Env`] like any other. What [`Env::stage`] announced for several lanes goes to the server as one batch when
-//! the first of them steps. A lane whose environment raises is rebuilt alone; a server that ends, hangs or breaks the
-//! protocol takes the episodes of all its lanes with it, and is started anew for the first that is rebuilt.
+//! lanes is an [`Env`](super::Env) like any other. What [`stage`](super::Env::stage) announced for several lanes goes to
+//! the server as one batch when the first of them steps. A lane whose environment raises is rebuilt alone; a server that
+//! ends, hangs or breaks the protocol takes the episodes of all its lanes with it, and is started anew for the first that
+//! is rebuilt.
 //!
 //! Parameters whose names have a dot are for the bridge, all others for the environment:
 //! [`PYTHON`], [`DEADLINE_MS`] and [`PICTURES`].
