@@ -65,12 +65,15 @@ def box(low, high, shape, dtype=np.float32):
 
 OBSERVATIONS = {
     "box": box(-9, 9, (3,)),
+    "strided": box(-9, 9, (3,)),
+    "wide": box(-9, 9, (3,)),
     "grid": box(-9, 9, (2, 2), np.float64),
     "choice": spaces.Discrete(3, start=5),
     "dict": spaces.Dict({"b": box(-9, 9, (2,)), "a": spaces.Discrete(2)}),
     "tuple": spaces.Tuple([box(-9, 9, (2,)), spaces.Dict({"x": box(0, 255, (1, 2, 1), np.uint8)})]),
     "rgb": box(0, 255, (2, 4, 2), np.uint8),
     "stack": box(0, 255, (2, 3, 4), np.uint8),
+    "screen": box(0, 255, (96, 97, 4), np.uint8),
     "grey": box(0, 255, (2, 3), np.uint8),
     "bits": spaces.MultiBinary(4),
     "text": spaces.Text(5),
@@ -99,15 +102,23 @@ class Spaces(gymnasium.Env):
 
     def __init__(self, observation="box", action="box"):
         self.observation_space, self.action_space = OBSERVATIONS[observation], ACTIONS[action]
+        self.observation = observation
+
+    def observe(self):
+        """As arrays may be that are not quite what their space says."""
+        obs = numbered(self.observation_space)
+        if self.observation == "strided":
+            return np.repeat(obs, 2)[::2]
+        return obs.astype(np.float64) if self.observation == "wide" else obs
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        return numbered(self.observation_space), {}
+        return self.observe(), {}
 
     def step(self, action):
         assert self.action_space.contains(action), (action, self.action_space)
         reward = sum(value * 10.0**place for place, value in enumerate(flat(action)))
-        return numbered(self.observation_space), reward, False, False, {}
+        return self.observe(), reward, False, False, {}
 
 
 class Painted(gymnasium.Env):

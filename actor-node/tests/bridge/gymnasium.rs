@@ -196,8 +196,12 @@ fn gymnasium_episodes_end_where_the_environment_ends_them() {
 fn gymnasium_observation_spaces_become_vectors_and_images() {
     let Some(python) = python() else { return };
     let row = |numbers: &[u8]| numbers.iter().map(|&n| f32::from(n)).collect::<Vec<_>>();
+    let screen = (0..4).flat_map(|channel| (0..96 * 97).map(move |pixel| 4 * pixel + channel));
+    let screen = screen.map(|number| (number % 256) as f32);
     for (space, image, expected) in [
         ("box", None, row(&[0, 1, 2])),
+        ("strided", None, row(&[0, 1, 2])),
+        ("wide", None, row(&[0, 1, 2])),
         ("grid", None, row(&[0, 1, 2, 3])),
         ("choice", None, row(&[0, 1, 0])),
         // Keys in order: the choice comes first.
@@ -207,6 +211,8 @@ fn gymnasium_observation_spaces_become_vectors_and_images() {
         ("rgb", Some([2, 2, 4]), row(&[0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15])),
         ("stack", Some([2, 3, 4]), (0..24_u8).map(f32::from).collect()),
         ("grey", Some([1, 2, 3]), row(&[0, 1, 2, 3, 4, 5])),
+        // Large enough that the blocks are shared.
+        ("screen", Some([4, 96, 97]), screen.collect()),
     ] {
         let (mut lanes, mut turn) = start(SPACES, &setup(&python, &[("observation", space)]), 2);
         assert_eq!((lanes.spec().obs_dim, lanes.spec().obs_image), (expected.len(), image));

@@ -2,7 +2,7 @@
 
 use super::BridgeError;
 use super::protocol::{DOCUMENT_BYTES_MAX, ERROR, HEADER_BYTES};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -13,10 +13,22 @@ enum Stream {
     Tcp(TcpStream),
 }
 
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.read(buffer),
+            Self::Tcp(stream) => stream.read(buffer),
+        }
+    }
+}
+
+/// Bytes that are read at once: a result of a few dozen lanes, its header included.
+const READ_BYTES: usize = 64 << 10;
+
 /// One connection to a server.
 #[derive(Debug)]
 pub(super) struct Link {
-    stream: Stream,
+    stream: BufReader<Stream>,
     deadline: Duration,
     /// Header and payload of what is sent, so that both go at once.
     outgoing: Vec<u8>,
@@ -39,12 +51,13 @@ impl Link {
     }
 
     fn new(stream: Stream) -> Self {
+        let stream = BufReader::with_capacity(READ_BYTES, stream);
         Self { stream, deadline: Duration::ZERO, outgoing: Vec::new() }
     }
 
     /// Whether the other side can be on another machine.
     pub(super) fn is_remote(&self) -> bool {
-        matches!(self.stream, Stream::Tcp(_))
+        matches!(self.stream.get_ref(), Stream::Tcp(_))
     }
 
     /// How long every later read and write may take; not zero.
@@ -55,7 +68,7 @@ impl Link {
         if self.deadline == deadline {
             return Ok(());
         }
-        let set = match &self.stream {
+        let set = match self.stream.get_ref() {
             Stream::Unix(stream) => stream
                 .set_read_timeout(Some(deadline))
                 .and_then(|()| stream.set_write_timeout(Some(deadline))),
@@ -77,7 +90,7 @@ impl Link {
         self.outgoing.extend_from_slice(&kind.to_le_bytes());
         self.outgoing.extend_from_slice(&length.to_le_bytes());
         self.outgoing.extend_from_slice(payload);
-        let sent = match &mut self.stream {
+        let sent = match self.stream.get_mut() {
             Stream::Unix(stream) => stream.write_all(&self.outgoing),
             Stream::Tcp(stream) => stream.write_all(&self.outgoing),
         };
@@ -140,10 +153,7 @@ impl Link {
     /// # Errors
     /// The other side is gone or does not answer.
     pub(super) fn fill(&mut self, buffer: &mut [u8]) -> Result<(), BridgeError> {
-        let filled = match &mut self.stream {
-            Stream::Unix(stream) => stream.read_exact(buffer),
-            Stream::Tcp(stream) => stream.read_exact(buffer),
-        };
+        let filled = self.stream.read_exact(buffer);
         filled.map_err(|error| self.lost(&error))
     }
 

@@ -3,7 +3,7 @@
 use super::link::Link;
 use super::memory::Memory;
 use super::protocol::{
-    self, BATCH, Blocks, Described, HELLO, Hello, LANE_FAILED, MEMORY, PICTURE,
+    self, BATCH, Blocks, Described, HELLO, Hello, LANE_FAILED, MEMORY, MEMORY_BYTES_MIN, PICTURE,
     PICTURE_HEADER_BYTES, PROTOCOL, READY, RENDER, RESULT, SPEC,
 };
 use super::server::{Process, Server};
@@ -169,8 +169,9 @@ fn greet(link: &mut Link, recipe: &Recipe, limit: Duration) -> Result<Agreed, Br
         .map_err(|error| BridgeError::Protocol(format!("its description: {error}")))?;
     let spec = described.spec(&recipe.name)?;
     let blocks = Blocks::new(recipe.lanes, &spec)?;
-    let mut memory =
-        if described.memory && !link.is_remote() { Some(Memory::new(&blocks)?) } else { None };
+    let is_large = blocks.request_bytes + blocks.reply_bytes >= MEMORY_BYTES_MIN;
+    let is_shared = described.memory && is_large && !link.is_remote();
+    let mut memory = if is_shared { Some(Memory::new(&blocks)?) } else { None };
     let path = memory.as_ref().map(|memory| memory.path().to_string_lossy().into_owned());
     let chosen = protocol::Memory {
         path: path.as_deref(),

@@ -1,5 +1,8 @@
 """The spaces of Gymnasium as numbers in blocks (docs/env-protocol.md). worker.py follows in the same script."""
 
+import functools
+import struct
+
 PROTOCOL = 1
 CHANNELS_MAX = 16
 
@@ -209,3 +212,5 @@ class Block:
         self.outcomes = array(reply, "u1", 0, lanes)
         self.rewards = array(reply, "<f8", self.rewards_at, lanes)
         self.obs = array(reply, self.pixel, self.obs_at, lanes, self.spaces.obs_dim)
+        self.obs_bytes = memoryview(reply)[self.obs_at : self.obs_at + self.obs.nbytes]
+        self.put_rewards = functools.partial(struct.Struct(f"<{lanes}d").pack_into, reply, self.rewards_at)

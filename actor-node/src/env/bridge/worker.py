@@ -142,10 +142,12 @@ class Server:
         self.steps = [None if env is None else env.step for env in self.envs]
         self.block = Block(spaces.numpy, spaces, lanes)
         self.read_actions = spaces.batch_reader()
-        # More than one: numpy needs a microsecond to put even one row together.
-        self.all_step = bytes([STEP] * lanes) if spaces.is_plain() and lanes > 1 else None
+        self.all_step = bytes([STEP] * lanes) if spaces.is_plain() else None
         self.rows, self.row_rewards = [None] * lanes, [0.0] * lanes
-        self.inline = self.writers = None
+        # What a plain observation is: an array of this type and shape.
+        self.writers = self.plain = None
+        # What arrives, the lengths that may follow its header, and what is sent; blocks are here unless they are in memory.
+        self.received = self.lengths = self.sent = self.batch_header = self.batch_bytes = None
 
     def use_memory(self, path, request_bytes, reply_at, reply_bytes):
         block = self.block
@@ -158,14 +160,22 @@ class Server:
             if os.fstat(file.fileno()).st_size < reply_at + reply_bytes or reply_at < request_bytes:
                 raise Refusal(f"{path} is too small for the blocks")
             memory = memoryview(mmap.mmap(file.fileno(), reply_at + reply_bytes))
+        self.lengths = {BATCH: 0, RENDER: 4}
+        self.received, self.sent = bytearray(HEADER.size + 4), HEADER.pack(RESULT, 0)
         self.attach(memory[:request_bytes], memory[reply_at:])
 
     def use_messages(self):
-        self.inline = (bytearray(self.block.request_bytes), bytearray(self.block.reply_bytes))
-        self.attach(*self.inline)
+        self.lengths = {BATCH: self.block.request_bytes, RENDER: 4}
+        self.received = bytearray(HEADER.size + self.block.request_bytes)
+        self.sent = bytearray(HEADER.size + self.block.reply_bytes)
+        HEADER.pack_into(self.sent, 0, RESULT, self.block.reply_bytes)
+        self.attach(memoryview(self.received)[HEADER.size :], memoryview(self.sent)[HEADER.size :])
 
     def attach(self, request, reply):
         self.block.attach(request, reply)
+        self.plain = (self.spaces.numpy.ndarray, self.block.obs.dtype, self.spaces.observation.shape)
+        self.batch_header = HEADER.pack(BATCH, self.lengths[BATCH])
+        self.batch_bytes = HEADER.size + self.lengths[BATCH]
         space = self.spaces.observation
         self.writers = [self.spaces.writer(space, row) for row in self.block.obs]
 
@@ -214,20 +224,18 @@ class Server:
         else:
             self.link.send(PICTURE, PICTURE_HEADER.pack(shape[1], shape[0], seconds) + picture.tobytes())
 
-    def turn(self, outcomes):
-        """Carries out one batch; `outcomes` is L bytes to work in."""
+    def turn(self):
+        """Carries out one batch."""
         block = self.block
         commands = block.commands.tobytes()
-        if max(commands) > MAKE:
-            raise Refusal(f"commands {list(commands)}, expected 0 to {MAKE}")
         # A copy: environments may keep their actions.
         actions = self.read_actions(block.actions.copy())
         if commands == self.all_step:
-            self.step_all(actions, outcomes)
-        else:
-            for lane, command in enumerate(commands):
-                outcomes[lane] = self.obey(lane, command, actions[lane])
-        block.outcomes[:] = memoryview(outcomes)
+            return self.step_all(actions)
+        if max(commands) > MAKE:
+            raise Refusal(f"commands {list(commands)}, expected 0 to {MAKE}")
+        for lane, command in enumerate(commands):
+            block.outcomes[lane] = self.obey(lane, command, actions[lane])
 
     def obey(self, lane, command, action):
         """Carries out one lane's command, returns its outcome."""
@@ -246,16 +254,17 @@ class Server:
             self.fail(lane)
             return FAILED
 
-    def step_all(self, actions, outcomes):
+    def step_all(self, actions):
         """Steps every lane where observations are plain vectors: these reach the block in one go."""
-        numpy, block, rows, rewards = self.spaces.numpy, self.block, self.rows, self.row_rewards
-        steps, ndarray, shape = self.steps, numpy.ndarray, self.spaces.observation.shape
-        outcomes[:] = bytes(len(outcomes))
+        steps, block, rows, rewards = self.steps, self.block, self.rows, self.row_rewards
+        ndarray, number, shape = self.plain
+        outcomes = block.outcomes
+        outcomes.fill(0)
         for lane, action in enumerate(actions):
             try:
                 obs, reward, terminated, truncated, _ = steps[lane](action)
-                if type(obs) is not ndarray or obs.shape != shape:
-                    # Refuses what is no observation.
+                if type(obs) is not ndarray or obs.dtype is not number or obs.shape != shape:
+                    # Converts it, or refuses what is no observation.
                     self.writers[lane](obs)
                     obs = block.obs[lane].copy()
                 rows[lane], rewards[lane] = obs, float(reward)
@@ -264,31 +273,39 @@ class Server:
             except Exception:
                 outcomes[lane], rows[lane] = FAILED, block.obs[lane].copy()
                 self.fail(lane)
-        numpy.concatenate(rows, out=block.obs.reshape(-1), casting="unsafe")
-        block.rewards[:] = rewards
+        try:
+            # In a quarter of the time that numpy takes.
+            block.obs_bytes[:] = b"".join(rows)
+        except TypeError:
+            # One of them does not lie in one piece.
+            self.spaces.numpy.concatenate(rows, out=block.obs.reshape(-1))
+        block.put_rewards(*rewards)
+
+    def receive(self):
+        """The kind of the next message, whose payload `received` holds then; None where the other side has closed."""
+        link = self.link
+        # Nobody says anything more before the answer: one call gets one message, mostly the whole of it.
+        count = link.sock.recv_into(self.received)
+        if count == self.batch_bytes and self.received.startswith(self.batch_header):
+            return BATCH
+        received = memoryview(self.received)
+        if count == 0 or not link.fill(received[count : HEADER.size]):
+            return None
+        kind, length = HEADER.unpack_from(received)
+        if self.lengths.get(kind) != length:
+            raise Refusal(f"message {kind} of {length} bytes, expected those of {self.lengths}")
+        if not link.fill(received[max(count, HEADER.size) : HEADER.size + length]):
+            return None
+        return kind
 
     def serve(self):
-        """Batches until the other side closes."""
-        header, outcomes = bytearray(HEADER.size), bytearray(self.block.lanes)
-        link, inline = self.link, self.inline
-        length_expected = 0 if inline is None else self.block.request_bytes
-        done = HEADER.pack(RESULT, 0 if inline is None else self.block.reply_bytes)
-        while link.fill(header):
-            kind, length = HEADER.unpack(header)
-            if (kind, length) == (RENDER, 4):
-                lane = bytearray(4)
-                if not link.fill(lane):
-                    return
-                self.picture(int.from_bytes(lane, "little"))
-                continue
-            if (kind, length) != (BATCH, length_expected):
-                raise Refusal(
-                    f"message {kind} of {length} bytes, expected {BATCH} of {length_expected}"
-                )
-            if inline is not None and not link.fill(inline[0]):
-                return
-            self.turn(outcomes)
-            link.sock.sendall(done if inline is None else done + inline[1])
+        """Batches and pictures until the other side closes."""
+        while (kind := self.receive()) is not None:
+            if kind == BATCH:
+                self.turn()
+                self.link.sock.sendall(self.sent)
+            else:
+                self.picture(int.from_bytes(self.received[HEADER.size : HEADER.size + 4], "little"))
 
 
 def start(link, hello):
