@@ -140,10 +140,10 @@ fn record_command(options: &Record) -> anyhow::Result<()> {
 fn envs_command(name: Option<&str>, params: &[String], set: Vec<String>) -> anyhow::Result<()> {
     let Some(name) = name else {
         for (name, about) in actor_node::env::names() {
-            say(&format!("{name:<24} {about}"));
+            say(&format!("{name:<26} {about}"));
         }
         for (form, about) in actor_node::env::bridge::FORMS {
-            say(&format!("{form:<24} {about}"));
+            say(&format!("{form:<26} {about}"));
         }
         return Ok(());
     };
