@@ -1,10 +1,11 @@
 //! `sapex`: the front door.
 
+use actor_node::env::bridge;
 use clap::Parser;
 use cluster::cli::{Cli, Command, Eval, Record, Space, Train};
 use cluster::progress::say;
 use cluster::run_dir::RunDir;
-use cluster::{bench, export, finish, lockstep, record, report, space, train, video};
+use cluster::{bench, export, finish, lockstep, record, report, run_policy, space, train, video};
 use common::config::{self, Layers, PRESETS, Resolved};
 use common::process::{EXIT_CONFIG, Process};
 use common::runtime::seed::SeedTree;
@@ -105,12 +106,12 @@ async fn start(resolved: Resolved) -> anyhow::Result<Process> {
 fn eval_command(eval: &Eval) -> anyhow::Result<()> {
     let run = RunDir::open(&eval.run)?;
     let resolved = run.config()?;
-    let policy = finish::policy_of(&run, eval.newest)?;
+    let policy = run_policy::folder(&run, eval.newest)?;
     let episodes = eval.episodes.unwrap_or(resolved.config.evaluator.final_episodes);
     anyhow::ensure!(episodes >= 1, "--episodes {episodes}: expected at least 1");
     let seeds = SeedTree::new(eval.seed).role("eval");
     let (evaluation, film) = match &eval.video {
-        None => (finish::policy_evaluation(&resolved, &policy, episodes, &seeds)?, None),
+        None => (run_policy::evaluation(&resolved, &policy, episodes, &seeds)?, None),
         Some(path) => {
             let film = (path.as_path(), eval.video_episodes);
             let (evaluation, path) = video::evaluation(&resolved, &policy, episodes, &seeds, film)?;
@@ -142,9 +143,10 @@ fn envs_command(name: Option<&str>, params: &[String], set: Vec<String>) -> anyh
         for (name, about) in actor_node::env::names() {
             say(&format!("{name:<26} {about}"));
         }
-        for (form, about) in actor_node::env::bridge::FORMS {
+        for (form, about) in bridge::FORMS {
             say(&format!("{form:<26} {about}"));
         }
+        bridge::NEEDS.into_iter().for_each(say);
         return Ok(());
     };
     let mut given = vec![format!("cluster.env={}", toml::Value::from(name))];

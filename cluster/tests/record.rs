@@ -27,8 +27,19 @@ fn text(output: &Output) -> String {
 
 /// A run that has hardly learnt.
 fn run(dir: &Path, env: &str) -> PathBuf {
+    run_with(dir, env, "python3")
+}
+
+/// Where the environments of the bridge's own tests are.
+fn modules() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../actor-node/tests/bridge")
+}
+
+/// The same with an interpreter for environments that need one.
+fn run_with(dir: &Path, env: &str, python: &str) -> PathBuf {
     let path = dir.join("run");
     let mut args = vec!["train", "--lockstep", "--env", env, "--run-dir", path.to_str().unwrap()];
+    args.extend(["--python", python]);
     for setting in [
         "cluster.hidden=[8]",
         "learner.critic_hidden=[8]",
@@ -40,7 +51,7 @@ fn run(dir: &Path, env: &str) -> PathBuf {
     ] {
         args.extend(["--set", setting]);
     }
-    let output = sapex(&args).output().unwrap();
+    let output = sapex(&args).env("PYTHONPATH", modules()).output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
     path
 }
@@ -245,6 +256,47 @@ fn an_evaluation_is_filmed_and_what_cannot_be_filmed_is_refused_by_name() {
 
     let other = text(&eval(&dir.path().join("out.avi"), ""));
     assert!(other.contains("expected a name that ends in .gif or .mp4"), "{other}");
+}
+
+#[test]
+#[expect(
+    clippy::explicit_write,
+    reason = "past the capture of the harness: a test that did not run must be seen"
+)]
+fn environments_of_gymnasium_are_filmed_and_those_without_pictures_refused_on_one_line() {
+    let Ok(python) = std::env::var("SAPEX_GYMNASIUM_PYTHON") else {
+        let skipped = "SKIPPED: SAPEX_GYMNASIUM_PYTHON names no Python with Gymnasium";
+        return writeln!(std::io::stderr(), "{skipped}").unwrap();
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let film = |env: &str, name: &str| {
+        let folder = dir.path().join(name);
+        fs_err::create_dir(&folder).unwrap();
+        let path = run_with(&folder, env, &python);
+        let gif = folder.join("out.gif");
+        let mut eval = sapex(&["eval", path.to_str().unwrap(), "--episodes", "1"]);
+        eval.args(["--video", gif.to_str().unwrap()]).env("PYTHONPATH", modules());
+        (eval.output().unwrap(), gif)
+    };
+    let (output, gif) = film("gym:Pendulum-v1", "drawn");
+    assert!(output.status.success(), "{}", text(&output));
+    let mut decoder =
+        gif::DecodeOptions::new().read_info(fs_err::File::open(&gif).unwrap()).unwrap();
+    assert_eq!((decoder.width(), decoder.height()), (500, 500));
+    let mut delays = Vec::new();
+    while let Some(frame) = decoder.read_next_frame().unwrap() {
+        delays.push(frame.delay);
+    }
+    assert_eq!(delays.len(), 201, "one episode of 200 steps");
+    // Thirty a second, in whole hundredths.
+    assert_eq!(delays.into_iter().map(u32::from).sum::<u32>(), 670);
+
+    let (output, gif) = film("gym:environments:Faulty-v0", "blind");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let expected = "sapex: gym:environments:Faulty-v0: no pictures: its render modes are []";
+    assert!(said.starts_with(expected) && said.lines().count() == 1, "{said}");
+    assert!(!gif.exists());
 }
 
 #[test]

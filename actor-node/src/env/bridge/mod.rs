@@ -33,8 +33,14 @@ pub const PICTURES: &str = "bridge.pictures";
 /// The forms of names, with a few words on each.
 pub const FORMS: [(&str, &str); 3] = [
     ("gym:ID", "any of Gymnasium's, or gym:MODULE:ID of your own, stepped by Python"),
-    ("unix:PATH", "a server of your own at a socket (docs/env-protocol.md)"),
+    ("unix:PATH", "a server of your own, in any language, at a socket"),
     ("tcp:HOST:PORT", "the same over the network"),
+];
+
+/// What the forms need, a line each.
+pub const NEEDS: [&str; 2] = [
+    "gym: needs Python 3.10 or newer with `pip install 'gymnasium>=1.0'`; --python names it where it is not `python3`",
+    "unix: and tcp: need a server that speaks docs/env-protocol.md, which has a small one in Python",
 ];
 
 const PYTHON_DEFAULT: &str = "python3";
