@@ -15,8 +15,8 @@ pub mod torchscript;
 mod zip;
 
 use crate::cli::{Export, Format};
-use crate::finish;
 use crate::run_dir::RunDir;
+use crate::run_policy;
 use anyhow::ensure;
 use common::policy::arch::{Body, Head, PolicyArch};
 use common::policy::snapshot::PolicySnapshot;
@@ -33,7 +33,7 @@ use std::path::{Path, PathBuf};
 pub fn export(export: &Export) -> anyhow::Result<Vec<PathBuf>> {
     let run = RunDir::open(&export.run)?;
     let (snapshot, arch) =
-        PolicySnapshot::load(&finish::policy_of(&run, export.newest)?.join(finish::POLICY))?;
+        PolicySnapshot::load(&run_policy::folder(&run, export.newest)?.join(run_policy::POLICY))?;
     let spec = run.config()?.env_spec()?;
     ensure!(
         (spec.obs_dim, spec.act_dim) == (arch.obs_dim, arch.act_dim),

@@ -3,6 +3,7 @@
 //! - [`cli`]: the arguments.
 //! - [`train`]: all roles over private sockets; [`lockstep`]: the same parts in turn on one thread.
 //! - [`finish`]: final evaluation, report, last words.
+//! - [`run_policy`]: the best or the newest one.
 //! - [`run_dir`], [`progress`], [`report`], [`export`]: what a run leaves, shows and gives away.
 //! - [`record`] and [`video`]: what the policy does, as data and as a film.
 //! - [`space`]: what an optimiser may choose from, and what its choice sets.
@@ -17,6 +18,7 @@ pub mod progress;
 pub mod record;
 pub mod report;
 pub mod run_dir;
+pub mod run_policy;
 pub mod space;
 pub mod train;
 pub mod video;

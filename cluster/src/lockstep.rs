@@ -4,6 +4,7 @@
 use crate::finish;
 use crate::progress::{Acting, Progress, Snapshot};
 use crate::run_dir::RunDir;
+use crate::run_policy;
 use actor_node::service::ActorNode;
 use anyhow::Context;
 use common::ids::PolicyVersion;
@@ -120,7 +121,7 @@ impl Updates {
         let sac = backend::trainer_config(config, &spec);
         let seeds = process.seeds.role("learner");
         let start = if resume {
-            checkpoint::load(&finish::newest_checkpoint(run)?, &sac)?
+            checkpoint::load(&run_policy::newest_checkpoint(run)?, &sac)?
         } else {
             Checkpoint::fresh(init::train_state(&sac, &mut seeds.role("parameters").rng()))
         };

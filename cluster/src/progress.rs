@@ -1,5 +1,6 @@
 //! What a person sees while a run trains: a live line on a terminal, plain lines otherwise.
 
+use actor_node::evaluation::Evaluation;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fmt;
 use std::io::{ErrorKind, Write as _};
@@ -34,6 +35,26 @@ pub struct Acting {
     pub lag_versions: f64,
     /// Samples per inserted row, over the run.
     pub samples_per_insert: f64,
+}
+
+impl Snapshot {
+    /// What an evaluation adds to the run's log.
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+    pub fn evaluation_record(&self, evaluation: &Evaluation) -> Vec<(&'static str, f64)> {
+        let returns = &evaluation.returns;
+        let env_steps = self.acting.map_or(0, |acting| acting.env_steps);
+        vec![
+            ("env_steps", env_steps as f64),
+            ("updates", self.updates as f64),
+            ("version", evaluation.version.0 as f64),
+            ("episodes", returns.len() as f64),
+            ("return_mean", evaluation.mean),
+            ("return_std", evaluation.std),
+            ("return_ci95", evaluation.ci95),
+            ("return_min", returns.iter().copied().fold(f64::INFINITY, f64::min)),
+            ("return_max", returns.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
+        ]
+    }
 }
 
 impl fmt::Display for Snapshot {

@@ -4,8 +4,8 @@
 pub mod minari;
 
 use crate::cli::Record;
-use crate::finish;
 use crate::run_dir::RunDir;
+use crate::run_policy;
 use actor_node::env::{Env, EnvError, Purpose, Setup};
 use actor_node::evaluation::{Acting, Evaluation, Observer, Step, watch};
 use anyhow::{Context as _, ensure};
@@ -26,7 +26,7 @@ pub fn record(options: &Record) -> anyhow::Result<Evaluation> {
     let run = RunDir::open(&options.run)?;
     let resolved = run.config()?;
     let cluster = &resolved.config.cluster;
-    let (mut policy, version) = finish::load_policy(&finish::policy_of(&run, options.newest)?)?;
+    let (mut policy, version) = run_policy::load(&run_policy::folder(&run, options.newest)?)?;
     let mut env = Setup::new(&resolved.config).make(&cluster.env, Purpose::Evaluation)?;
     let id = options.dataset_id.clone().unwrap_or_else(|| minari::default_id(&cluster.env));
     minari::check_id(&id).with_context(|| format!("--dataset-id {id}"))?;

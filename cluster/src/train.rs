@@ -291,7 +291,7 @@ async fn watch(process: &Process, system: &mut System, log: &RunLog) -> anyhow::
             evaluation.filter(|evaluation| evaluated != Some(evaluation.version))
         {
             evaluated = Some(evaluation.version);
-            log.eval(&evaluation_record(&evaluation, &snapshot));
+            log.eval(&snapshot.evaluation_record(&evaluation));
             reached = if evaluation.mean >= config.run.target_return { reached + 1 } else { 0 };
             if reached == EVALUATIONS_AT_TARGET {
                 let reached = format!(
@@ -318,24 +318,6 @@ async fn watch(process: &Process, system: &mut System, log: &RunLog) -> anyhow::
         say(&format!("stopping: {reason}"));
     }
     result
-}
-
-/// What an evaluation adds to the run's log.
-#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-pub fn evaluation_record(evaluation: &Evaluation, snapshot: &Snapshot) -> Vec<(&'static str, f64)> {
-    let returns = &evaluation.returns;
-    let env_steps = snapshot.acting.map_or(0, |acting| acting.env_steps);
-    vec![
-        ("env_steps", env_steps as f64),
-        ("updates", snapshot.updates as f64),
-        ("version", evaluation.version.0 as f64),
-        ("episodes", returns.len() as f64),
-        ("return_mean", evaluation.mean),
-        ("return_std", evaluation.std),
-        ("return_ci95", evaluation.ci95),
-        ("return_min", returns.iter().copied().fold(f64::INFINITY, f64::min)),
-        ("return_max", returns.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
-    ]
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]

@@ -6,7 +6,7 @@
 pub mod gif;
 pub mod mp4;
 
-use crate::finish;
+use crate::run_policy;
 use actor_node::draw::Frame;
 use actor_node::env::{Env, EnvError, Purpose, Setup, bridge};
 use actor_node::evaluation::{Acting, Evaluation, Observer, Step, watch};
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 /// Evaluates the policy of that folder and films the first episodes, `film.1` of them, to `film.0`.
 ///
 /// # Errors
-/// As of [`finish::policy_evaluation`] and [`Video::create`].
+/// As of [`run_policy::evaluation`] and [`Video::create`].
 pub fn evaluation(
     resolved: &Resolved,
     path: &Path,
@@ -26,7 +26,7 @@ pub fn evaluation(
     seeds: &SeedTree,
     film: (&Path, usize),
 ) -> anyhow::Result<(Evaluation, PathBuf)> {
-    let (mut policy, version) = finish::load_policy(path)?;
+    let (mut policy, version) = run_policy::load(path)?;
     let cluster = &resolved.config.cluster;
     let mut setup = Setup::new(&resolved.config);
     setup.params.extend(bridge::with_pictures(&cluster.env));
