@@ -43,6 +43,10 @@ class Faulty(gymnasium.Env):
                 value = np.nan
             if fault == "nan_reward_at":
                 reward = np.nan
+            if fault == "no_reward_at":
+                reward = None
+            if fault == "matrix_at":
+                return np.zeros((2, 2), np.float32), 0.0, False, False, {}
             if fault == "shape_at":
                 return np.zeros(1, np.float32), 0.0, False, False, {}
         return self.observe(value), reward, False, self.steps >= self.episode_steps, {}

@@ -113,6 +113,12 @@ fn gymnasium_environments_that_raise_or_return_nonsense_lose_their_own_episode_a
     for (fault, expected, reason) in [
         ("raise_at", Fault::Error, "ValueError: scheduled at step 3"),
         ("shape_at", Fault::Error, "ValueError: observation of shape (1,), expected (2,)"),
+        ("matrix_at", Fault::Error, "ValueError: observation of shape (2, 2), expected (2,)"),
+        (
+            "no_reward_at",
+            Fault::Error,
+            "TypeError: float() argument must be a string or a real number, not 'NoneType'",
+        ),
         ("nan_obs_at", Fault::NotFinite, "observation 1 is NaN"),
         ("nan_reward_at", Fault::NotFinite, "reward is NaN"),
     ] {
