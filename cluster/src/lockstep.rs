@@ -19,7 +19,7 @@ use learner::run_log::RunLog;
 use learner::schedule::StepSchedules;
 use learner::track::Tracker;
 use learner::trainer::{Trainer, UpdateStats};
-use learner::training_loop::{self, NOISE};
+use learner::training_loop::NOISE;
 use rand_pcg::Pcg64;
 use replay_server::service::table_config;
 use replay_server::table::{SampleBlock, Table};
@@ -186,8 +186,12 @@ impl Updates {
             None => self.trainer.take_stats(),
         };
         self.losses = checkpoint::losses(&stats);
-        let progress =
-            training_loop::Progress { updates: self.done, version, stats, ..Default::default() };
+        let progress = learner::progress::Progress {
+            updates: self.done,
+            version,
+            stats,
+            ..Default::default()
+        };
         log.train(&progress, 1.0);
     }
 

@@ -17,7 +17,6 @@ use common::transport::zmq::ZmqTransport;
 use common::transport::{Endpoint, Transport};
 use learner::run_log::RunLog;
 use learner::service::{Learner, Places};
-use learner::training_loop;
 use replay_server::service::ReplayServer;
 use replay_server::table::Table;
 use std::io::IsTerminal as _;
@@ -109,7 +108,7 @@ struct System {
     actors: JoinSet<anyhow::Result<()>>,
     evaluator: tokio::task::JoinHandle<Result<(), actor_node::service::NodeError>>,
     counters: Vec<Arc<Counters>>,
-    progress: watch::Receiver<training_loop::Progress>,
+    progress: watch::Receiver<learner::progress::Progress>,
     evaluation: Arc<Mutex<Option<Evaluation>>>,
     /// The private sockets' directory, removed at the end.
     _sockets: tempfile::TempDir,

@@ -18,6 +18,7 @@
 //!
 //! What stays:
 //! - [`checkpoint`]: the complete state, whole or not at all.
+//! - [`progress`]: the newest numbers.
 //! - [`run_log`]: metrics.jsonl and TensorBoard events.
 //! - [`metrics`]: what is exported.
 
@@ -32,6 +33,7 @@ pub mod native;
 pub mod noise;
 pub mod normaliser;
 pub mod offline;
+pub mod progress;
 pub mod publisher;
 pub mod run_log;
 pub mod sampler;

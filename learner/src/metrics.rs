@@ -1,6 +1,6 @@
 //! The learner's metrics: names, meanings, and small recorders for its parts.
 
-use crate::training_loop::Progress;
+use crate::progress::Progress;
 use common::telemetry::metric_spec::{MetricKind, MetricSpec};
 use common::telemetry::metrics::{Metrics, MetricsError};
 use prometheus::{Counter, Gauge, IntCounter};

@@ -6,8 +6,8 @@
 //! A write that fails is logged once and counted, and never stops training: both files are cut back to their last whole
 //! record, and go on with the first record that can be written again.
 
+use crate::progress::Progress;
 use crate::tensorboard;
-use crate::training_loop::Progress;
 use common::config::Change;
 use common::runtime::clock::Clock;
 use fs_err as fs;

@@ -8,6 +8,7 @@ use crate::batch::ReadyBatch;
 use crate::checkpoint::{self, Checkpoint};
 use crate::metrics::TrainingMetrics;
 use crate::noise::NoiseBuffers;
+use crate::progress::Progress;
 use crate::publisher::Publication;
 use crate::run_log::RunLog;
 use crate::sampler::Priorities;
@@ -73,23 +74,6 @@ pub struct Ports {
     pub importance_beta: watch::Sender<f64>,
     /// Checkpoints on their way to the disk.
     pub checkpoints: std::sync::mpsc::SyncSender<Checkpoint>,
-}
-
-/// What others may read while it trains.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Progress {
-    /// Updates done, those of earlier runs included.
-    pub updates: u64,
-    /// Publications so far.
-    pub version: PolicyVersion,
-    /// Newest means.
-    pub stats: UpdateStats,
-    /// Versions between the newest weights and those that made the sampled items, on average over the window.
-    pub item_age_versions: f64,
-    /// Share of the time that was spent waiting for batches since the last log line.
-    pub wait_ratio: f64,
-    /// Updates per second since the last log line.
-    pub updates_per_second: f64,
 }
 
 /// The owner of the trainer.
