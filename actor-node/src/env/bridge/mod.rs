@@ -27,7 +27,7 @@ pub use group::Group;
 pub const PYTHON: &str = "bridge.python";
 /// Parameter: milliseconds that a step may take; starts may take twenty times that, and a minute in any case.
 pub const DEADLINE_MS: &str = "bridge.deadline_ms";
-/// Parameter: `true` where [`Env::render`](super::Env::render) will be called. Drawing can cost, so nobody else asks for it.
+/// Parameter: `true` where [`Env::render`](super::Env::render) will be called. Drawing costs, so nobody else asks.
 pub const PICTURES: &str = "bridge.pictures";
 
 /// The forms of names, with a few words on each.

@@ -14,7 +14,7 @@ pub(super) const HEADER_BYTES: usize = 8;
 pub(super) const DOCUMENT_BYTES_MAX: usize = 1 << 20;
 /// A block may have this many bytes.
 const BLOCK_BYTES_MAX: usize = 1 << 30;
-/// Blocks of together at least this many bytes are shared: the kernel copies fewer with the message that is sent anyway.
+/// Blocks of together at least this many bytes are shared: fewer travel with the message that is sent anyway.
 pub(super) const MEMORY_BYTES_MIN: usize = 64 << 10;
 /// The pixels of a picture may have this many bytes.
 const PICTURE_BYTES_MAX: usize = 64 << 20;

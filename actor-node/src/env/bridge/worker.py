@@ -1,8 +1,8 @@
 """Serves Gymnasium environments to Sapex: docs/env-protocol.md, version 1, on the socket that is its standard input.
 
 Started as `python -c SCRIPT`; the script is spaces.py and this file. It steps all lanes of a group in one process, in
-order. What the environments print goes to standard error. An environment that raises fails its lane alone; `sys.exit` and
-crashes end the process, which is started anew.
+order. What the environments print goes to standard error. An environment that raises fails its lane alone; `sys.exit`
+and crashes end the process, which is started anew.
 """
 
 import ast
@@ -146,7 +146,7 @@ class Server:
         self.rows, self.row_rewards = [None] * lanes, [0.0] * lanes
         # What a plain observation is: an array of this type and length.
         self.writers = self.plain = None
-        # What arrives, the lengths that may follow its header, and what is sent; blocks are here unless they are in memory.
+        # What arrives, the lengths that may follow its header, and what is sent: blocks too, unless they are in memory.
         self.received = self.lengths = self.sent = self.batch_header = self.batch_bytes = None
 
     def use_memory(self, path, request_bytes, reply_at, reply_bytes):
@@ -281,7 +281,7 @@ class Server:
             self.write_each()
 
     def write_each(self):
-        """Writes what `step_all` gathered where something in it is unusual, so that a lane that is wrong fails alone."""
+        """Writes what `step_all` gathered where something in it is unusual, so that a wrong lane fails alone."""
         for lane, (obs, reward) in enumerate(zip(self.rows, self.row_rewards)):
             try:
                 self.writers[lane](obs)
