@@ -10,6 +10,7 @@ use common::config::{self, Layers, PRESETS, Resolved};
 use common::process::{EXIT_CONFIG, Process};
 use common::runtime::seed::SeedTree;
 use common::telemetry::logs::{self, Look};
+use learner::backend::{choose, trainer_config};
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,6 +45,8 @@ fn train_command(options: &Train) -> ExitCode {
         if options.args.print_config {
             return Ok((resolved, None));
         }
+        let config = trainer_config(&resolved.config, &resolved.env_spec()?);
+        choose(&resolved, &config)?;
         let run = prepare(options, &resolved)?;
         Ok((resolved, Some(run)))
     })();

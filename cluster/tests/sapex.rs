@@ -238,10 +238,12 @@ fn a_run_started_on_one_backend_resumes_on_the_other() {
 
 #[cfg(not(feature = "torch"))]
 #[test]
-fn a_backend_that_was_not_built_is_refused_with_what_to_run() {
+fn a_backend_that_was_not_built_is_refused_with_what_to_run_before_anything_starts() {
     let dir = tempfile::tempdir().unwrap();
-    let output = small(&dir.path().join("run"), &["--set", "learner.backend=torch"]);
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let run = dir.path().join("run");
+    let output = small(&run, &["--set", "learner.backend=torch"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(!run.exists());
     let said = text(&output);
     assert!(
         said.contains("learner.backend = \"torch\" (from --set)") && said.contains("make libtorch"),

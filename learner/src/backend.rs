@@ -83,32 +83,51 @@ pub fn trainer_config(config: &Config, spec: &EnvSpec) -> TrainerConfig {
     }
 }
 
+/// Whether the native backend is to do the arithmetic, else torch, and why.
+///
+/// # Errors
+/// The settings ask for what a backend cannot do, or for torch in a program without it.
+pub fn choose(resolved: &Resolved, sac: &TrainerConfig) -> Result<(bool, String), ConfigError> {
+    let learner = &resolved.config.learner;
+    let served = NativeTrainer::serves(sac);
+    let native = match learner.backend {
+        BackendKind::Native => true,
+        BackendKind::Torch => false,
+        BackendKind::Auto => learner.device == "cpu" && served.is_ok(),
+    };
+    let why: String = match (learner.backend, served) {
+        (BackendKind::Native, Err(why)) => {
+            let expected = format!("needs learner.backend = torch: {why}");
+            return Err(resolved.invalid("learner.backend", expected));
+        }
+        (BackendKind::Auto, Ok(())) if native => {
+            "soft actor-critic on perceptrons, on a cpu".into()
+        }
+        (BackendKind::Auto, Ok(())) => "learner.device is not the cpu".into(),
+        (BackendKind::Auto, Err(why)) => why,
+        _ => "asked for by learner.backend".into(),
+    };
+    if !native && cfg!(not(feature = "torch")) {
+        let key = if learner.device == "cpu" { "learner.backend" } else { "learner.device" };
+        let expected = format!(
+            "needs libtorch ({why}), which this program was built without: run `make libtorch`"
+        );
+        return Err(resolved.invalid(key, expected));
+    }
+    Ok((native, why))
+}
+
 /// Builds the trainer that the settings ask for, from a state (fresh or from a checkpoint), and logs which and why.
 ///
 /// # Errors
-/// `torch` without the feature, a device that is not there, a state of other shapes.
+/// As of [`choose`], a device that is not there, a state of other shapes.
 pub fn build(
     resolved: &Resolved,
     sac: TrainerConfig,
     state: &TrainState,
 ) -> Result<Box<dyn Trainer + Send>, BackendError> {
     let learner = &resolved.config.learner;
-    let served = NativeTrainer::serves(&sac);
-    let native = match learner.backend {
-        BackendKind::Native => true,
-        BackendKind::Torch => false,
-        BackendKind::Auto => learner.device == "cpu" && served.is_ok(),
-    };
-    let why = match (learner.backend, &served) {
-        (BackendKind::Native, Err(why)) => {
-            let expected = format!("needs learner.backend = torch: {why}");
-            return Err(resolved.invalid("learner.backend", expected).into());
-        }
-        (BackendKind::Auto, Ok(())) if native => "soft actor-critic on perceptrons, on a cpu",
-        (BackendKind::Auto, Ok(())) => "learner.device is not the cpu",
-        (BackendKind::Auto, Err(why)) => why,
-        _ => "asked for by learner.backend",
-    };
+    let (native, why) = choose(resolved, &sac)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = match learner.threads {
         0 if native && work(&sac) >= TEAM_WORK_MIN => cores.min(2),
@@ -149,14 +168,10 @@ fn torch(
 
 #[cfg(not(feature = "torch"))]
 fn torch(
-    resolved: &Resolved,
+    _: &Resolved,
     _: TrainerConfig,
     _: &TrainState,
     _: usize,
 ) -> Result<Box<dyn Trainer + Send>, BackendError> {
-    let key =
-        if resolved.config.learner.device == "cpu" { "learner.backend" } else { "learner.device" };
-    Err(resolved
-        .invalid(key, "this program was built without libtorch; run `make libtorch` first")
-        .into())
+    unreachable!("choose refuses torch where it is not built in")
 }

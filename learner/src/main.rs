@@ -5,6 +5,7 @@ use clap::Parser;
 use common::process::{self, Args, Process};
 use common::transport::Endpoint;
 use common::transport::zmq::ZmqTransport;
+use learner::backend;
 use learner::run_log::RunLog;
 use learner::service::{Learner, Places};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
 async fn learn(process: Process, run_dir: PathBuf, resume: bool) -> anyhow::Result<()> {
     let resolved = &process.resolved;
     let spec = resolved.env_spec()?;
+    backend::choose(resolved, &backend::trainer_config(&resolved.config, &spec))?;
     let places = Places {
         replay: endpoints(&process)?,
         weights: parse(&process, "endpoints.weights", &resolved.config.endpoints.weights)?,
