@@ -1,6 +1,6 @@
 //! Training on recorded data: [`OfflineData`], the rows of a dataset, and [`OfflineSource`], which draws from them.
 //!
-//! A dataset is a folder: one of the Python library Minari in its HDF5 layout (`minari`), whose episodes become
+//! A dataset is a folder: one of the Python library Minari in its HDF5 or Arrow layout (`minari`), whose episodes become
 //! transitions (`transitions`), or a recording of our own actors ([`common::recording`]), whose rows are taken as they
 //! are. Everything in it is checked against the run's settings when it is opened; the rows are then held once, in one
 //! block.
@@ -53,6 +53,16 @@ pub enum DatasetError {
         place: String,
         /// What the reader said.
         source: Box<hdf5_pure::Error>,
+    },
+    /// A file is no Arrow IPC, or something is missing in it.
+    #[error("{path}: {place}: {source}")]
+    Arrow {
+        /// The file.
+        path: PathBuf,
+        /// The part of it, or the column.
+        place: String,
+        /// What the reader said.
+        source: Box<arrow_schema::ArrowError>,
     },
     /// Something else than this run needs.
     #[error("{path}: {what} is {found}, expected {expected}")]

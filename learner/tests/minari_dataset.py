@@ -2,8 +2,9 @@
 
     python minari_dataset.py OUT
 
-makes OUT/closed/{box,discrete,arrow,dict}-v0. learner/testdata/minari is the first of them. Episodes follow a closed
-form, so that the test knows every number; with e the episode, t the step, d the dimension:
+makes OUT/closed/{box,discrete,arrow,arrow-discrete,parquet,dict}-v0. learner/testdata/minari is the first of them, and
+learner/testdata/minari_arrow the third. Episodes follow a closed form, so that the test knows every number; with e the
+episode, t the step, d the dimension:
 
     observation[e, t, d] = 100 e + t + d / 8
     action[e, t, d]      = low_d + (high_d - low_d) ((e + t + d) mod 5) / 4, or the number (e + t) mod 3
@@ -45,7 +46,7 @@ def discrete_actions(e, steps):
     return (e + np.arange(steps)) % 3
 
 
-def episode(e, steps, terminated, actions, wrap):
+def episode(e, steps, terminated, actions, wrap, infos):
     last = np.arange(steps) == steps - 1
     return EpisodeBuffer(
         id=e,
@@ -55,11 +56,25 @@ def episode(e, steps, terminated, actions, wrap):
         rewards=list(e - np.arange(steps) / 4),
         terminations=list(last & terminated),
         truncations=list(last & (not terminated)),
+        infos=infos(steps + 1),
     )
 
 
-def write(name, data_format="hdf5", action_space=ACTION, actions=box_actions, obs_space=OBS, wrap=lambda obs: obs):
-    buffer = [episode(e, steps, terminated, actions, wrap) for e, (steps, terminated) in enumerate(LENGTHS)]
+def reported(rows):
+    """Of every kind that may stand beside what is read."""
+    return {"speed": np.ones((rows, 2, 2)), "word": ["some"] * rows, "deep": {"ok": [True] * rows}}
+
+
+def write(
+    name,
+    data_format="hdf5",
+    action_space=ACTION,
+    actions=box_actions,
+    obs_space=OBS,
+    wrap=lambda obs: obs,
+    infos=lambda rows: None,
+):
+    buffer = [episode(e, steps, terminated, actions, wrap, infos) for e, (steps, terminated) in enumerate(LENGTHS)]
     minari.create_dataset_from_buffers(
         name,
         buffer,
@@ -77,7 +92,15 @@ def write(name, data_format="hdf5", action_space=ACTION, actions=box_actions, ob
 
 write("closed/box-v0")
 write("closed/discrete-v0", action_space=gym.spaces.Discrete(3), actions=discrete_actions)
-write("closed/arrow-v0", data_format="arrow")
+write("closed/arrow-v0", data_format="arrow", infos=reported)
+# The last action of an episode is padding here: 0, which is no choice.
+write(
+    "closed/arrow-discrete-v0",
+    data_format="arrow",
+    action_space=gym.spaces.Discrete(3, start=5),
+    actions=lambda e, steps: 5 + discrete_actions(e, steps),
+)
+write("closed/parquet-v0", data_format="parquet")
 write(
     "closed/dict-v0",
     obs_space=gym.spaces.Dict({"position": OBS}),

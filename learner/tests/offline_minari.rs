@@ -1,17 +1,19 @@
 //! Minari datasets become the rows that actors would have written, and nothing else is taken for one.
 //!
-//! `testdata/minari` was written by the real library; where `SAPEX_MINARI_PYTHON` names a Python with it
+//! `testdata/minari` and `testdata/minari_arrow` were written by the real library; where `SAPEX_MINARI_PYTHON` names a Python with it
 //! (`bench/requirements-minari.txt`), it writes more of them. Refusals are shown on small files that are made here.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod offline_made;
 mod offline_support;
 
 use common::config::ConfigError;
 use common::spec::{ActionKind, EnvSpec, ItemLayout};
 use learner::offline::{DatasetError, OfflineData};
+use offline_made::{Field, Made};
 use offline_support::{config, spec};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,8 +21,11 @@ use std::process::Command;
 /// (steps, terminated) of the episodes of `minari_dataset.py`.
 const EPISODES: [(usize, bool); 3] = [(5, true), (3, false), (1, true)];
 
-fn checked_in() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/minari")
+/// The same episodes in the HDF5 and in the Arrow layout.
+const LAYOUTS: [&str; 2] = ["minari", "minari_arrow"];
+
+fn checked_in(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "small numbers")]
@@ -96,15 +101,17 @@ fn a_dataset_of_the_real_library_becomes_the_rows_of_its_closed_form() {
             &format!("cluster.gamma={gamma}"),
             &format!("cluster.truncation_bootstrap={bootstrap}"),
         ];
-        let data = OfflineData::read(&checked_in(), &spec(), &config(&set).config).unwrap();
-        assert_rows(&data, &spec(), &set, &expected(n_step, gamma, !bootstrap, false));
+        for name in LAYOUTS {
+            let data = OfflineData::read(&checked_in(name), &spec(), &config(&set).config).unwrap();
+            assert_rows(&data, &spec(), &set, &expected(n_step, gamma, !bootstrap, false));
+        }
     }
 }
 
 #[test]
 fn costs_are_summed_over_the_horizon_and_go_on_with_the_last_one() {
     let config = config(&["learner.algorithm=lac", "cluster.cost_horizon=4"]).config;
-    let data = OfflineData::read(&checked_in(), &spec(), &config).unwrap();
+    let data = OfflineData::read(&checked_in("minari"), &spec(), &config).unwrap();
     let layout = config.item_layout(&spec());
     let sums: Vec<_> = (0..5).map(|row| field(&layout, data.row(row), "horizon_cost")[0]).collect();
     // Rewards 0, -1/4, -1/2, -3/4, -1, -1, ...
@@ -131,10 +138,20 @@ fn every_dataset_that_the_installed_library_writes_is_read_or_refused_by_name() 
         |name: &str, spec: &EnvSpec| OfflineData::read(&written(name), spec, &config(&[]).config);
     let data = read("box-v0", &spec()).unwrap();
     assert_rows(&data, &spec(), &[], &expected(1, 0.99, false, false));
-    let data = read("discrete-v0", &choices()).unwrap();
-    assert_rows(&data, &choices(), &[], &expected(1, 0.99, false, true));
+    let arrow = read("arrow-v0", &spec()).unwrap();
+    assert_eq!(arrow.len(), data.len());
+    for row in 0..data.len() {
+        assert_eq!(arrow.row(row), data.row(row), "row {row} of both layouts");
+    }
+    for name in ["discrete-v0", "arrow-discrete-v0"] {
+        let data = read(name, &choices()).unwrap();
+        assert_rows(&data, &choices(), &[], &expected(1, 0.99, false, true));
+    }
     let refused = |name| read(name, &spec()).unwrap_err().to_string();
-    assert!(refused("arrow-v0").contains("data_format is \"arrow\", expected \"hdf5\""));
+    assert!(
+        refused("parquet-v0")
+            .contains("data_format is \"parquet\", expected \"hdf5\" or \"arrow\": ")
+    );
     assert!(refused("dict-v0").contains("observation_space is Dict with the key position"));
 }
 
@@ -148,63 +165,12 @@ fn choices() -> EnvSpec {
     }
 }
 
-/// Name, shape and numbers of one dataset of an episode.
-type Field = (&'static str, Vec<u64>, Vec<f64>);
-
-/// A file of two valid episodes of three and two steps, and its description, which a test may spoil.
-struct Made {
-    metadata: Value,
-    episodes: Vec<Vec<Field>>,
-}
-
-impl Made {
-    fn new() -> Self {
-        let space = |shape: u64, bounds: &str| {
-            format!(r#"{{"type": "Box", "dtype": "float32", "shape": [{shape}], {bounds}}}"#)
-        };
-        let episode = |steps: u64, n: usize| {
-            vec![
-                ("observations", vec![steps + 1, 3], vec![0.5; 3 * n + 3]),
-                ("actions", vec![steps, 2], vec![1.0; 2 * n]),
-                ("rewards", vec![steps], vec![-1.0; n]),
-                ("terminations", vec![steps], vec![0.0; n]),
-                ("truncations", vec![steps], vec![0.0; n]),
-            ]
-        };
-        let endless = r#""low": [-Infinity, -Infinity, NaN], "high": [Infinity, 1.0, NaN]"#;
-        Self {
-            metadata: json!({
-                "total_episodes": 2,
-                "total_steps": 5,
-                "data_format": "hdf5",
-                "observation_space": space(3, &endless.replace("NaN", "0.0")),
-                "action_space": space(2, r#""low": [-2.0, 0.0], "high": [2.0, 1.0]"#),
-            }),
-            episodes: vec![episode(3, 3), episode(2, 2)],
-        }
-    }
-
-    fn write(self, dir: &Path) {
-        fs_err::create_dir_all(dir.join("data")).unwrap();
-        fs_err::write(dir.join("data/metadata.json"), self.metadata.to_string()).unwrap();
-        let mut file = hdf5_pure::FileBuilder::new();
-        for (number, fields) in self.episodes.iter().enumerate() {
-            let mut group = file.create_group(&format!("episode_{number}"));
-            for (name, shape, values) in fields {
-                group.create_dataset(name).with_f64_data(values).with_shape(shape);
-            }
-            file.add_group(group.finish());
-        }
-        file.write(dir.join("data/main_data.hdf5")).unwrap();
-    }
-
-    /// What reading it for that environment says.
-    fn refusal(self, spec: &EnvSpec, set: &[&str]) -> String {
-        let dir = tempfile::tempdir().unwrap();
-        self.write(dir.path());
-        let error = OfflineData::read(dir.path(), spec, &config(set).config).unwrap_err();
-        error.to_string().replace(&*dir.path().to_string_lossy(), "DIR")
-    }
+/// What reading it for that environment says.
+fn refusal_of(made: &Made, spec: &EnvSpec, set: &[&str]) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    made.write(dir.path());
+    let error = OfflineData::read(dir.path(), spec, &config(set).config).unwrap_err();
+    error.to_string().replace(&*dir.path().to_string_lossy(), "DIR")
 }
 
 #[test]
@@ -235,7 +201,7 @@ fn wrong_descriptions_are_refused_with_what_is_found_and_expected() {
             "action_space is Discrete of 3, expected Box of shape [2]",
         ),
         (("action_space", json!(narrow)), "high of action_space is [2.0,2.0], expected [2.0, 1.0]"),
-        (("data_format", json!("parquet")), "data_format is \"parquet\", expected \"hdf5\": copy"),
+        (("data_format", json!("parquet")), "data_format is \"parquet\", expected \"hdf5\" or"),
         (("total_episodes", json!(3)), "total_episodes is 3, expected 2, as many as data/main"),
         (("total_steps", json!(6)), "total_steps is 6, expected 5, as many as data/main_data"),
         (
@@ -249,7 +215,7 @@ fn wrong_descriptions_are_refused_with_what_is_found_and_expected() {
     for ((key, value), expected) in cases {
         let mut made = Made::new();
         made.metadata[key] = value;
-        let refusal = made.refusal(&spec(), &[]);
+        let refusal = refusal_of(&made, &spec(), &[]);
         assert!(refusal.contains(expected), "{key}: {refusal}");
     }
 }
@@ -278,7 +244,7 @@ fn wrong_episodes_are_refused_with_file_episode_and_field() {
     for (field, spoil, expected) in cases {
         let mut made = Made::new();
         spoil(&mut made.episodes[1][field]);
-        let refusal = made.refusal(&spec(), &[]);
+        let refusal = refusal_of(&made, &spec(), &[]);
         assert!(refusal.contains(expected), "expected {expected}: {refusal}");
     }
 }
@@ -286,10 +252,10 @@ fn wrong_episodes_are_refused_with_file_episode_and_field() {
 #[test]
 fn runs_that_need_more_than_transitions_are_sent_to_recordings() {
     let recurrent = ["cluster.network=lstm", "cluster.hidden=[8]", "cluster.sequence_len=8"];
-    let refusal = Made::new().refusal(&spec(), &recurrent);
+    let refusal = refusal_of(&Made::new(), &spec(), &recurrent);
     assert!(refusal.contains("expected a recording of this run's actors"), "{refusal}");
     let images = EnvSpec { obs_image: Some([1, 1, 3]), ..spec() };
-    let refusal = Made::new().refusal(&images, &[]);
+    let refusal = refusal_of(&Made::new(), &images, &[]);
     assert!(refusal.contains("Minari keeps images as JPEG"), "{refusal}");
 }
 
@@ -302,7 +268,7 @@ fn a_discrete_action_that_is_no_choice_is_refused() {
             episode[1] = ("actions", vec![steps as u64], vec![2.0; steps]);
         }
         made.episodes[0][1].2[1] = value;
-        let refusal = made.refusal(&choices(), &[]);
+        let refusal = refusal_of(&made, &choices(), &[]);
         let expected = format!("episode_0/actions[1, 0] is {value}, expected one of 3 numbers");
         assert!(refusal.contains(&expected), "{refusal}");
     }
@@ -311,7 +277,7 @@ fn a_discrete_action_that_is_no_choice_is_refused() {
 #[test]
 fn damaged_files_are_refused_and_never_bring_the_process_down() {
     let dir = tempfile::tempdir().unwrap();
-    copy(&checked_in().join("data"), &dir.path().join("data"));
+    copy(&checked_in("minari").join("data"), &dir.path().join("data"));
     let path = dir.path().join("data/main_data.hdf5");
     let whole = fs_err::read(&path).unwrap();
     let config = config(&[]).config;
@@ -335,7 +301,7 @@ fn damaged_files_are_refused_and_never_bring_the_process_down() {
 #[test]
 fn a_run_names_the_key_and_its_value_when_it_refuses_a_dataset() {
     let wide = EnvSpec { obs_dim: 17, ..spec() };
-    let folder = checked_in();
+    let folder = checked_in("minari");
     let dataset = format!("offline.dataset={}", folder.display());
     let rng = || rand_pcg::Pcg64::new(1, 1);
     let resolved = config(&[&dataset]);

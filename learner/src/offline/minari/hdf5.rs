@@ -1,0 +1,90 @@
+//! The HDF5 layout: `data/main_data.hdf5` has a group `episode_N` for each episode, and a dataset in it for each field.
+
+use super::Stored;
+use crate::offline::DatasetError;
+use hdf5_pure::{File, Group};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+const MAIN: &str = "data/main_data.hdf5";
+/// Of one number in the file.
+const ELEMENT_BYTES_MAX: u64 = 8;
+
+/// The group of one episode.
+pub(super) struct Episode {
+    path: Rc<PathBuf>,
+    number: u64,
+    group: Group,
+}
+
+/// All episodes of the dataset in `dir`, by number.
+pub(super) fn episodes(dir: &Path) -> Result<Vec<Episode>, DatasetError> {
+    let path = Rc::new(dir.join(MAIN));
+    let file = File::open_streaming(&*path).map_err(failed(&path, "the file"))?;
+    // One walk for all: looking groups up by name walks the file's list of groups for each.
+    let groups = file.root().iter_groups().map_err(failed(&path, "the root group"))?;
+    let mut episodes = Vec::with_capacity(groups.len());
+    for (name, group) in groups {
+        let number = name.strip_prefix("episode_").and_then(|number| number.parse().ok());
+        let number = number.ok_or_else(|| DatasetError::Differs {
+            path: path.to_path_buf(),
+            what: "a group".to_owned(),
+            found: format!("{name:?}"),
+            expected: "episode_N".to_owned(),
+        })?;
+        episodes.push(Episode { path: Rc::clone(&path), number, group });
+    }
+    episodes.sort_by_key(|episode| episode.number);
+    Ok(episodes)
+}
+
+fn failed(path: &Path, place: &str) -> impl FnOnce(hdf5_pure::Error) -> DatasetError {
+    let (path, place) = (path.to_owned(), place.to_owned());
+    move |source| DatasetError::Hdf5 { path, place, source: Box::new(source) }
+}
+
+impl Stored for Episode {
+    const HOME: &'static str = MAIN;
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn name(&self, field: &str) -> String {
+        format!("episode_{}/{field}", self.number)
+    }
+
+    fn steps(&self) -> Result<u64, DatasetError> {
+        let place = self.name("rewards");
+        let rewards = self.group.dataset("rewards").map_err(failed(&self.path, &place))?;
+        let shape = rewards.shape().map_err(failed(&self.path, &place))?;
+        match shape[..] {
+            [steps] => Ok(steps),
+            _ => Err(self.differs(format!("shape of {place}"), format!("{shape:?}"), "[n]")),
+        }
+    }
+
+    fn values(
+        &self,
+        field: &str,
+        rows: u64,
+        width: Option<usize>,
+    ) -> Result<Vec<f64>, DatasetError> {
+        let place = self.name(field);
+        let dataset = self.group.dataset(field).map_err(failed(&self.path, &place))?;
+        let shape = dataset.shape().map_err(failed(&self.path, &place))?;
+        let expected: Vec<u64> = [rows].into_iter().chain(width.map(|w| w as u64)).collect();
+        if shape != expected {
+            let (found, expected) = (format!("{shape:?}"), format!("{expected:?}"));
+            return Err(self.differs(format!("shape of {place}"), found, expected));
+        }
+        // A damaged type may announce elements of gigabytes.
+        let element = dataset.element_size().map_err(failed(&self.path, &place))?;
+        if element > ELEMENT_BYTES_MAX {
+            let expected = format!("numbers of at most {ELEMENT_BYTES_MAX} bytes");
+            let what = format!("type of {place}");
+            return Err(self.differs(what, format!("{element} bytes"), expected));
+        }
+        dataset.read_f64().map_err(failed(&self.path, &place))
+    }
+}
