@@ -287,15 +287,15 @@ fn damaged_files_are_refused_and_never_bring_the_process_down() {
     };
     assert_eq!(read(&whole).unwrap().len(), 1, "undamaged");
     let mut refused = 0;
-    // Lengths and offsets are words of 4 or 8 bytes: a step of 5 comes by each of their bytes.
-    for at in (0..whole.len()).step_by(5) {
-        for bits in [0xff, 0x80, 0x01] {
+    // The highest byte of a length makes it negative or far too large.
+    for at in 0..whole.len() {
+        for bits in [0xff, 0x80] {
             let mut damaged = whole.clone();
             damaged[at] ^= bits;
             refused += usize::from(read(&damaged).is_err());
         }
     }
-    assert!(refused > whole.len() / 10, "only {refused} damaged files were refused");
+    assert!(refused > whole.len() / 2, "only {refused} damaged files were refused");
     for length in (0..whole.len()).step_by(13) {
         let error = read(&whole[..length]).unwrap_err();
         assert!(matches!(error, DatasetError::Arrow { .. }), "cut at {length}: {error}");
