@@ -11,6 +11,7 @@ use common::process::{EXIT_CONFIG, Process};
 use common::runtime::seed::SeedTree;
 use common::telemetry::logs::{self, Look};
 use learner::backend::{choose, trainer_config};
+use learner::offline::OfflineSource;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,8 +46,9 @@ fn train_command(options: &Train) -> ExitCode {
         if options.args.print_config {
             return Ok((resolved, None));
         }
-        let config = trainer_config(&resolved.config, &resolved.env_spec()?);
-        choose(&resolved, &config)?;
+        let spec = resolved.env_spec()?;
+        choose(&resolved, &trainer_config(&resolved.config, &spec))?;
+        OfflineSource::check(&resolved, &spec)?;
         let run = prepare(options, &resolved)?;
         Ok((resolved, Some(run)))
     })();

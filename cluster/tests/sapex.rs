@@ -211,10 +211,15 @@ fn wrong_settings_end_with_status_2_and_a_line_that_names_them() {
         ),
         (vec!["--set", "cluster.gamma=2.0"], "cluster.gamma = 2.0 (from --set): must be in [0, 1]"),
         (vec!["--resume"], "holds no run"),
+        (
+            vec!["--dataset", "/nowhere", "--set", "offline.share=0.5"],
+            "offline.dataset = \"/nowhere\" (from --set): must be a folder with",
+        ),
     ] {
         let output = sapex(&[vec!["train", "--run-dir", run], args].concat());
         assert_eq!(output.status.code(), Some(2), "{}", text(&output));
         assert!(text(&output).contains(expected), "{}", text(&output));
+        assert!(!dir.path().join("run").exists(), "{expected}");
     }
     let output = sapex(&["train", "--run-dir", run, "--set", "replay.error_buffer=1.0"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));

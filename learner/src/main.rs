@@ -6,6 +6,7 @@ use common::process::{self, Args, Process};
 use common::transport::Endpoint;
 use common::transport::zmq::ZmqTransport;
 use learner::backend;
+use learner::offline::OfflineSource;
 use learner::run_log::RunLog;
 use learner::service::{Learner, Places};
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ async fn learn(process: Process, run_dir: PathBuf, resume: bool) -> anyhow::Resu
     let resolved = &process.resolved;
     let spec = resolved.env_spec()?;
     backend::choose(resolved, &backend::trainer_config(&resolved.config, &spec))?;
+    OfflineSource::check(resolved, &spec)?;
     let places = Places {
         replay: endpoints(&process)?,
         weights: parse(&process, "endpoints.weights", &resolved.config.endpoints.weights)?,

@@ -106,15 +106,29 @@ impl OfflineData {
     /// It cannot be read, or is not one of this environment and these settings.
     pub fn read(dir: &Path, spec: &EnvSpec, config: &Config) -> Result<Self, DatasetError> {
         let layout = config.item_layout(spec);
-        let rows = if dir.join(LAYOUT_FILE).is_file() {
-            let state_dim = layout.field("state").map_or(0, Field::elements);
-            recorded_rows(dir, &Header::new(spec, &config.cluster, state_dim))?
-        } else if dir.join(minari::METADATA).is_file() {
-            minari::read(dir, spec, &config.cluster, &layout)?
-        } else {
-            return Err(DatasetError::Unknown);
+        let rows = match Kind::of(dir)? {
+            Kind::Recording => {
+                let recording = recording(dir, spec, config)?;
+                let mut rows = reserve(recording.rows(), recording.layout().row_bytes)?;
+                for block in recording.blocks(BLOCK_ROWS) {
+                    rows.extend_from_slice(&block?);
+                }
+                rows
+            }
+            Kind::Minari => minari::read(dir, spec, &config.cluster, &layout)?,
         };
         Ok(Self { columns: Columns::new(&layout), rows })
+    }
+
+    /// What [`read`](Self::read) says of the dataset's description, without its rows.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check(dir: &Path, spec: &EnvSpec, config: &Config) -> Result<(), DatasetError> {
+        match Kind::of(dir)? {
+            Kind::Recording => recording(dir, spec, config).map(drop),
+            Kind::Minari => minari::check(dir, spec, &config.cluster, &config.item_layout(spec)),
+        }
     }
 
     /// How many rows there are; at least one.
@@ -137,15 +151,30 @@ impl OfflineData {
     }
 }
 
-/// The rows of a recording by the settings `expected`.
-fn recorded_rows(dir: &Path, expected: &Header) -> Result<Vec<u8>, DatasetError> {
-    let recording = Recording::open(dir)?;
-    recording.expect(expected)?;
-    let mut rows = reserve(recording.rows(), recording.layout().row_bytes)?;
-    for block in recording.blocks(BLOCK_ROWS) {
-        rows.extend_from_slice(&block?);
+/// What a folder holds.
+enum Kind {
+    Recording,
+    Minari,
+}
+
+impl Kind {
+    fn of(dir: &Path) -> Result<Self, DatasetError> {
+        if dir.join(LAYOUT_FILE).is_file() {
+            Ok(Self::Recording)
+        } else if dir.join(minari::METADATA).is_file() {
+            Ok(Self::Minari)
+        } else {
+            Err(DatasetError::Unknown)
+        }
     }
-    Ok(rows)
+}
+
+/// The recording in `dir`, whose settings are the run's.
+fn recording(dir: &Path, spec: &EnvSpec, config: &Config) -> Result<Recording, DatasetError> {
+    let recording = Recording::open(dir)?;
+    let state_dim = config.item_layout(spec).field("state").map_or(0, Field::elements);
+    recording.expect(&Header::new(spec, &config.cluster, state_dim))?;
+    Ok(recording)
 }
 
 /// Room for that many rows, and no more: the count comes from a file, and is not to bring the process down.
@@ -180,19 +209,15 @@ pub struct OfflineSource {
 }
 
 impl OfflineSource {
-    /// The source that `[offline]` asks for, if any.
+    /// Whether `[offline]` can be served, as far as can be said without reading the rows.
     ///
     /// # Errors
-    /// The dataset cannot be used, or its share is less than one item of a batch, or all of them beside actors.
-    pub fn open(
-        resolved: &Resolved,
-        spec: &EnvSpec,
-        rng: Pcg64,
-    ) -> Result<Option<Self>, ConfigError> {
+    /// The dataset's description does not suit the settings, or its share is less than one item of a batch, or all of them
+    /// beside actors.
+    pub fn check(resolved: &Resolved, spec: &EnvSpec) -> Result<(), ConfigError> {
         let config = &resolved.config;
-        let dataset = &config.offline.dataset;
-        if dataset.is_empty() {
-            return Ok(None);
+        if config.offline.dataset.is_empty() {
+            return Ok(());
         }
         let batch_size = config.learner.batch_size;
         let items = recorded_items(batch_size, config.offline.share);
@@ -204,6 +229,26 @@ impl OfflineSource {
             );
             return Err(resolved.invalid("offline.share", expected));
         }
+        OfflineData::check(Path::new(&config.offline.dataset), spec, config)
+            .map_err(|error| resolved.invalid("offline.dataset", error.to_string()))
+    }
+
+    /// The source that `[offline]` asks for, if any.
+    ///
+    /// # Errors
+    /// As of [`check`](Self::check), or the rows cannot be used.
+    pub fn open(
+        resolved: &Resolved,
+        spec: &EnvSpec,
+        rng: Pcg64,
+    ) -> Result<Option<Self>, ConfigError> {
+        Self::check(resolved, spec)?;
+        let config = &resolved.config;
+        let dataset = &config.offline.dataset;
+        if dataset.is_empty() {
+            return Ok(None);
+        }
+        let items = recorded_items(config.learner.batch_size, config.offline.share);
         let data = OfflineData::read(Path::new(dataset), spec, config)
             .map_err(|error| resolved.invalid("offline.dataset", error.to_string()))?;
         info!(dataset, rows = data.len(), "training on recorded data");

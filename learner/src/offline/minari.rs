@@ -25,6 +25,32 @@ pub(super) use metadata::METADATA;
 /// How far a normalised action may lie outside of [-1, 1]: what rounding does. It is then moved to the bound.
 const ACTION_SLACK: f64 = 1e-5;
 
+/// What the dataset in `dir` says of itself, which suits these settings: its description, layout, and number of the first
+/// discrete action.
+fn describe(
+    dir: &Path,
+    spec: &EnvSpec,
+    cluster: &Cluster,
+    layout: &ItemLayout,
+) -> Result<(Metadata, Format, f64), DatasetError> {
+    let metadata = Metadata::read(dir)?;
+    let format = metadata.format()?;
+    metadata.expect_transitions(spec, cluster, layout)?;
+    metadata.expect_spaces(spec)?;
+    let start = metadata.first_choice()?;
+    Ok((metadata, format, start))
+}
+
+/// Whether what the dataset in `dir` says of itself suits these settings.
+pub(super) fn check(
+    dir: &Path,
+    spec: &EnvSpec,
+    cluster: &Cluster,
+    layout: &ItemLayout,
+) -> Result<(), DatasetError> {
+    describe(dir, spec, cluster, layout).map(drop)
+}
+
 /// Reads the dataset in `dir` into rows of that layout.
 pub(super) fn read(
     dir: &Path,
@@ -32,11 +58,7 @@ pub(super) fn read(
     cluster: &Cluster,
     layout: &ItemLayout,
 ) -> Result<Vec<u8>, DatasetError> {
-    let metadata = Metadata::read(dir)?;
-    let format = metadata.format()?;
-    metadata.expect_transitions(spec, cluster, layout)?;
-    metadata.expect_spaces(spec)?;
-    let start = metadata.first_choice()?;
+    let (metadata, format, start) = describe(dir, spec, cluster, layout)?;
     let rows = reserve(metadata.total_steps(), layout.row_bytes)?;
     let transitions = Transitions::new(cluster, layout);
     let reader = Reader { metadata, transitions, spec, start };
