@@ -4,10 +4,11 @@ use crate::progress::{Snapshot, say};
 use crate::report;
 use crate::run_dir::RunDir;
 use crate::run_policy;
-use actor_node::best::best_policy;
+use actor_node::best::{BestPolicy, best_policy};
 use actor_node::env::Setup;
 use actor_node::evaluation::Evaluation;
 use actor_node::trajectories::TrajectoryLog;
+use common::policy::snapshot::PolicySnapshot;
 use common::process::Process;
 use learner::checkpoint::Checkpoint;
 use learner::run_log::RunLog;
@@ -25,7 +26,13 @@ pub fn finish(
     log: &RunLog,
 ) -> anyhow::Result<()> {
     let config = &process.resolved.config;
-    let policy_path = best_policy(run.path()).unwrap_or_else(|| path.to_owned());
+    let policy_path = match best_policy(run.path()) {
+        Some(best) => {
+            offer_newest(process, run, path)?;
+            best
+        }
+        None => path.to_owned(),
+    };
     let seeds = process.seeds.role("final evaluation");
     let (episodes, resolved) = (config.evaluator.final_episodes, &process.resolved);
     let evaluation = if config.run.track_trajectories {
@@ -44,6 +51,16 @@ pub fn finish(
     say(&format!("policy      {}, version {}", policy_path.display(), evaluation.version.0));
     say(&format!("checkpoint  {}", path.display()));
     say(&format!("report      {}", report.display()));
+    Ok(())
+}
+
+/// The evaluator may not have seen the newest policy: in a run of seconds it saw only the first ones.
+fn offer_newest(process: &Process, run: &RunDir, checkpoint: &Path) -> anyhow::Result<()> {
+    let config = &process.resolved.config;
+    let (newest, arch) = PolicySnapshot::load(&checkpoint.join(run_policy::POLICY))?;
+    let (episodes, seeds) = (config.evaluator.episodes, process.seeds.role("last evaluation"));
+    let evaluation = run_policy::evaluation(&process.resolved, checkpoint, episodes, &seeds)?;
+    BestPolicy::open(run.path(), config.returns_are_costs())?.offer(&evaluation, &newest, &arch)?;
     Ok(())
 }
 

@@ -60,8 +60,7 @@ pub fn train(process: &Process, run: &RunDir, resume: bool) -> anyhow::Result<()
     let mut table = Table::new(&table_config(config, &config.item_layout(&spec)))?;
     let node = ActorNode::new(process.clone(), 0, config.run.env_steps)?;
     let mut actor = node.into_actor();
-    let mut updates = Updates::new(process, run, resume)?;
-    let mut version = PolicyVersion(0);
+    let (mut updates, mut version) = Updates::new(process, run, resume)?;
     actor.use_weights(version, &updates.weights())?;
     let mut progress = Progress::new(std::io::stdout().is_terminal(), config.run.env_steps);
     let began = process.clock.now();
@@ -115,7 +114,8 @@ fn snapshot(process: &Process, began: Duration, env_steps: u64, updates: &Update
 }
 
 impl Updates {
-    fn new(process: &Process, run: &RunDir, resume: bool) -> anyhow::Result<Self> {
+    /// Those of a fresh run, or of one that goes on, and how often it has published.
+    fn new(process: &Process, run: &RunDir, resume: bool) -> anyhow::Result<(Self, PolicyVersion)> {
         let config = &process.resolved.config;
         let spec = process.resolved.env_spec()?;
         let sac = backend::trainer_config(config, &spec);
@@ -134,7 +134,7 @@ impl Updates {
         let tracker = track.then(|| Tracker::open(run.path(), &sac, start.state.clone()));
         let tracker = tracker.transpose().context("run.track_metrics")?;
         let trainer = backend::build(&process.resolved, sac, &start.state)?;
-        Ok(Self {
+        let updates = Self {
             parameters,
             tracker: tracker.map(|tracker| (tracker, UpdateStats::default())),
             losses: BTreeMap::new(),
@@ -147,7 +147,8 @@ impl Updates {
             td_abs: vec![0.0; config.learner.batch_size],
             beta: config.learner.importance_beta,
             done: start.state.updates,
-        })
+        };
+        Ok((updates, start.policy_version))
     }
 
     /// One update, if the limiter agrees.

@@ -129,6 +129,28 @@ fn a_run_is_resumed_where_it_stopped() {
 }
 
 #[test]
+fn a_run_ends_with_its_newest_policy_where_that_is_better_than_the_best_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let short = ["--lockstep", "--set", "run.env_steps=300"];
+    assert!(small(&run, &short).status.success());
+    let kept = run.join("best");
+    std::fs::create_dir(&kept).unwrap();
+    let newest = learner::checkpoint::newest(&run.join("checkpoints")).unwrap().unwrap();
+    for (mean, is_replaced) in [("1e9", false), ("-1e9", true)] {
+        std::fs::copy(newest.join("policy.safetensors"), kept.join("policy.safetensors")).unwrap();
+        std::fs::write(kept.join("evaluation.json"), format!("{{\"mean\": {mean}}}")).unwrap();
+        let before = PolicySnapshot::load(&kept.join("policy.safetensors")).unwrap().0.version;
+        let output = small(&run, &[&short[..], &["--resume"]].concat());
+        assert!(output.status.success(), "{}", text(&output));
+        let after = PolicySnapshot::load(&kept.join("policy.safetensors")).unwrap().0.version;
+        assert_eq!(after > before, is_replaced, "{mean}: {after:?} after {before:?}");
+        let said = format!("best, version {}", after.0);
+        assert!(text(&output).contains(&said), "{}", text(&output));
+    }
+}
+
+#[test]
 fn lockstep_gives_the_same_run_twice_and_another_from_another_seed() {
     let dir = tempfile::tempdir().unwrap();
     let run = |name: &str, seed: &str| {
