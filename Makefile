@@ -106,7 +106,7 @@ test-python:
 			echo "SKIPPED: what needs bench/requirements-$$library.txt, which could not be installed (see above)"; \
 		fi; \
 	done; \
-	env "$${set[@]}" cargo test -p learner -p cluster -p actor-node $(EVERY_FEATURE) \
+	env "$${set[@]}" cargo test --workspace $(EVERY_FEATURE) \
 		--test space --test export --test record --test offline_minari \
 		--test bridge -- library onnxruntime gymnasium --nocapture
 
