@@ -157,35 +157,6 @@ class Painted(gymnasium.Env):
         return columns.transpose(1, 0, 2)
 
 
-class Still(gymnasium.Env):
-    """Does nothing, so that a batch's time is the bridge's."""
-
-    observation_space = box(-1, 1, (17,))
-    action_space = box(-1, 1, (6,))
-    obs = np.zeros(17, np.float32)
-
-    def reset(self, *, seed=None, options=None):
-        return self.obs, {}
-
-    def step(self, action):
-        return self.obs, 0.0, False, False, {}
-
-
-def own_time(lanes, batches):
-    """Microseconds that `lanes` of these take for a step without any bridge: the median of `batches`."""
-    envs = [gymnasium.make("Still-v0", disable_env_checker=True) for _ in range(lanes)]
-    action, times = np.zeros(6, np.float32), []
-    for env in envs:
-        env.reset()
-    for _ in range(batches):
-        began = time.perf_counter_ns()
-        for env in envs:
-            env.step(action)
-        times.append(time.perf_counter_ns() - began)
-    return sorted(times)[batches // 2] / 1e3
-
-
-gymnasium.register("Still-v0", Still)
 gymnasium.register("Painted-v0", Painted)
 gymnasium.register("Faulty-v0", Faulty)
 gymnasium.register("Spaces-v0", Spaces)

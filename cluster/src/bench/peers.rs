@@ -30,6 +30,11 @@ impl Peers {
         Self { scripts: bench.map(|bench| bench.join("peers")), venv }
     }
 
+    /// The interpreter of a virtual environment.
+    pub(super) fn python(&self, venv: &str) -> PathBuf {
+        self.venv.join(venv).join("bin/python")
+    }
+
     /// Runs one script and waits for it; nothing else should run meanwhile.
     pub(super) fn run(
         &self,
@@ -38,7 +43,7 @@ impl Peers {
         args: &[&str],
     ) -> Result<PeerFigure, String> {
         let Some(scripts) = &self.scripts else { return Err("not run (--peers)".to_owned()) };
-        let python = self.venv.join(venv).join("bin/python");
+        let python = self.python(venv);
         let output = Command::new(&python)
             .arg(scripts.join(script))
             .args(args)

@@ -1,0 +1,56 @@
+//! What a batch of environments in a Python worker costs beyond the time that they take themselves.
+
+use crate::bench::peers::{PeerFigure, Peers};
+use crate::bench::table::{Bar, Row};
+use crate::progress::say;
+use actor_node::env::bridge::PYTHON;
+use actor_node::env::{Params, Setup};
+use actor_node::lanes::Lanes;
+use common::runtime::clock::Clock;
+use common::runtime::seed::SeedTree;
+
+/// Environments that do nothing; `bench/peers/still.py` is imported from the repository's folder.
+const STILL: &str = "gym:bench.peers.still:Still-v0";
+const VENV: &str = "sac";
+const BATCHES: usize = 20_000;
+/// Microseconds of a batch.
+const BAR: f64 = 15.0;
+
+pub(super) fn measure(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for lanes in [1, 8, 64] {
+        let (count, batches) = (lanes.to_string(), BATCHES.to_string());
+        let own = match peers.run(VENV, "still.py", &["--lanes", &count, "--batches", &batches]) {
+            Ok(own) => own.figure,
+            Err(reason) => {
+                say(&format!("bridge to Python: {reason}"));
+                return Ok(rows);
+            }
+        };
+        let limit = PeerFigure { peer: "limit".into(), version: String::new(), figure: BAR };
+        rows.push(Row {
+            name: format!("bridge to Python, a batch of {lanes} lanes without their own time"),
+            ours: batch_micros(clock, peers, lanes)? - own,
+            unit: "µs",
+            peer: Ok(limit),
+            bar: Some(Bar::AtMost(1.0)),
+        });
+    }
+    Ok(rows)
+}
+
+/// The median batch.
+fn batch_micros(clock: &Clock, peers: &Peers, lanes: usize) -> anyhow::Result<f64> {
+    let python = peers.python(VENV).display().to_string();
+    let setup = Setup::from(Params::from([(PYTHON.to_owned(), python)]));
+    let (mut group, mut turn) = Lanes::new(STILL, &setup, lanes, SeedTree::new(1))?;
+    let actions = vec![0.0; lanes * group.spec().action_width()];
+    let mut times = Vec::with_capacity(BATCHES);
+    for _ in 0..BATCHES {
+        let began = clock.now();
+        group.step(&actions, &mut turn)?;
+        times.push(clock.now().saturating_sub(began));
+    }
+    times.sort_unstable();
+    Ok(times[BATCHES / 2].as_secs_f64() * 1e6)
+}
