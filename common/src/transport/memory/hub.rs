@@ -17,9 +17,15 @@ pub(super) enum Bound {
     Publisher { news: broadcast::Sender<Message> },
 }
 
-/// The queues to a router's peers.
+/// The queues to a router's peers. Once it is closed there are none, and a peer that comes too late finds its queue ended.
 #[derive(Debug, Default)]
-pub(super) struct Peers(Mutex<HashMap<PeerId, mpsc::Sender<Message>>>);
+pub(super) struct Peers(Mutex<PeerQueues>);
+
+#[derive(Debug, Default)]
+struct PeerQueues {
+    by_peer: HashMap<PeerId, mpsc::Sender<Message>>,
+    closed: bool,
+}
 
 #[derive(Debug, Default)]
 struct Place {
@@ -76,7 +82,7 @@ impl Hub {
         let mut places = self.places();
         let Some(place) = places.get_mut(name) else { return };
         if let Some(Bound::Router { peers, .. }) = place.bound.take() {
-            peers.queues().clear();
+            peers.close();
         }
         if !place.cut {
             places.remove(name);
@@ -129,17 +135,27 @@ impl Peers {
     pub(super) fn add(&self, number: u64) -> (PeerId, mpsc::Receiver<Message>) {
         let id = PeerId::new(Bytes::copy_from_slice(&number.to_be_bytes()));
         let (sender, receiver) = mpsc::channel(PEER_BACKLOG_MESSAGES);
-        self.queues().insert(id.clone(), sender);
+        let mut queues = self.queues();
+        if !queues.closed {
+            queues.by_peer.insert(id.clone(), sender);
+        }
         (id, receiver)
     }
 
+    /// Ends all queues, those of peers that are still on their way included.
+    fn close(&self) {
+        let mut queues = self.queues();
+        queues.by_peer.clear();
+        queues.closed = true;
+    }
+
     pub(super) fn remove(&self, id: &PeerId) {
-        self.queues().remove(id);
+        self.queues().by_peer.remove(id);
     }
 
     /// Queues a reply, or drops and counts it.
     pub(super) fn send(&self, id: &PeerId, message: Message, stats: &TransportStats) {
-        match self.queues().get(id).map(|queue| queue.try_send(message)) {
+        match self.queues().by_peer.get(id).map(|queue| queue.try_send(message)) {
             Some(Ok(())) => {}
             Some(Err(mpsc::error::TrySendError::Full(_))) => stats.dropped_slow_peer.increment(),
             Some(Err(mpsc::error::TrySendError::Closed(_))) | None => {
@@ -148,7 +164,21 @@ impl Peers {
         }
     }
 
-    fn queues(&self) -> MutexGuard<'_, HashMap<PeerId, mpsc::Sender<Message>>> {
+    fn queues(&self) -> MutexGuard<'_, PeerQueues> {
         self.0.lock().expect("nobody panics while holding it")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_comes_while_its_router_goes_sees_its_queue_end() {
+        let peers = Peers::default();
+        let (_, mut before) = peers.add(1);
+        peers.close();
+        let (_, mut after) = peers.add(2);
+        assert_eq!((before.recv().await, after.recv().await), (None, None));
     }
 }
