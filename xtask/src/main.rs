@@ -40,7 +40,10 @@ enum Chore {
 
 #[expect(clippy::print_stderr, reason = "a command-line front door")]
 fn main() -> ExitCode {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace");
+    // Where cargo runs it, not where it was built: checkouts may share a target folder.
+    let package = std::env::var_os("CARGO_MANIFEST_DIR");
+    let package = package.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let own = Path::new(&package).parent().expect("xtask lies in the workspace");
     let Cli { root, chore } = Cli::parse();
     let root = root.as_deref().unwrap_or(own);
     let outcome = match chore {
