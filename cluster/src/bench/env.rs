@@ -52,7 +52,7 @@ pub(super) fn measure(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> 
         None => rows.extend(half_cheetah(clock, peers)?),
         Some(error) => say(&format!("env: {error}")),
     }
-    rows.extend(bridge::measure(clock, peers)?);
+    rows.extend(bridge::measure(clock, peers));
     Ok(rows)
 }
 
