@@ -81,7 +81,8 @@ pub(crate) fn unpack(python: &Path, wheel: &Path, into: &Path, members: &[&str])
 /// pip's heading over the traceback of what it did not foresee: a connection that broke off, a full disk.
 const PIP_CRASHED: &str = "ERROR: Exception:";
 
-/// pip ended with a traceback, of which this is the last line. What it foresees would only happen again.
+/// pip ended with a traceback, of which this is the last line. What it foresees would only happen again, as would a
+/// full disk.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Crashed(String);
@@ -104,7 +105,8 @@ fn cause(stderr: &str) -> Option<anyhow::Error> {
     });
     let last = lines.clone().next_back()?;
     Some(match lines.rfind(|line| line.starts_with("ERROR:")) {
-        Some(PIP_CRASHED) => Crashed(last.to_owned()).into(),
+        Some(PIP_CRASHED) if !last.contains("No space left") => Crashed(last.to_owned()).into(),
+        Some(PIP_CRASHED) => anyhow!("{last}"),
         foreseen => anyhow!("{}", foreseen.unwrap_or(last)),
     })
 }
@@ -148,12 +150,20 @@ mod tests {
         let stderr = "ERROR: Exception:
 Traceback (most recent call last):
   File \"response.py\", line 438, in _error_catcher
-OSError: [Errno 28] No space left on device
+ReadTimeoutError: Read timed out.
 
 [notice] A new release of pip is available: 23.2.1 -> 26.0
 ";
         let error = cause(stderr).unwrap();
         assert!(error.is::<Crashed>());
+        assert_eq!(error.to_string(), "ReadTimeoutError: Read timed out.");
+    }
+
+    #[test]
+    fn a_full_disk_is_named_and_not_tried_again() {
+        let error =
+            cause("ERROR: Exception:\nOSError: [Errno 28] No space left on device").unwrap();
+        assert!(!error.is::<Crashed>());
         assert_eq!(error.to_string(), "OSError: [Errno 28] No space left on device");
     }
 
