@@ -82,11 +82,16 @@ impl Scaling {
         Self { scale: spec.action_scale(), bias: spec.action_bias() }
     }
 
-    /// Writes the environment's action (W) for `action` (W).
-    pub(crate) fn apply(&self, action: &[f32], env_action: &mut [f32]) {
-        env_action.copy_from_slice(action);
-        for ((value, scale), bias) in env_action.iter_mut().zip(&self.scale).zip(&self.bias) {
-            *value = value.mul_add(*scale, *bias);
+    /// Writes the environment's actions (any, W) for `actions` (as many, W).
+    pub(crate) fn apply(&self, actions: &[f32], env_actions: &mut [f32]) {
+        env_actions.copy_from_slice(actions);
+        if self.scale.is_empty() {
+            return;
+        }
+        for env_action in env_actions.chunks_exact_mut(self.scale.len()) {
+            for ((value, scale), bias) in env_action.iter_mut().zip(&self.scale).zip(&self.bias) {
+                *value = *value * scale + bias;
+            }
         }
     }
 }
@@ -103,7 +108,8 @@ pub struct Lanes {
     seeds: SeedTree,
     builds: u64,
     lanes: Vec<Lane>,
-    env_action: Vec<f32>,
+    /// (L, W)
+    env_actions: Vec<f32>,
 }
 
 struct Lane {
@@ -140,7 +146,7 @@ impl Lanes {
             setup: setup.clone(),
             bridge,
             scaling: Scaling::new(&spec),
-            env_action: vec![0.0; spec.action_width()],
+            env_actions: vec![0.0; count * spec.action_width()],
             spec,
             seeds,
             builds: 0,
@@ -178,16 +184,16 @@ impl Lanes {
         let (obs_dim, width) = (self.spec.obs_dim, self.spec.action_width());
         turn.ended.clear();
         turn.discarded.clear();
+        self.scaling.apply(actions, &mut self.env_actions);
         if self.bridge.is_some() {
-            for (lane, action) in self.lanes.iter_mut().zip(actions.chunks_exact(width)) {
-                self.scaling.apply(action, &mut self.env_action);
-                lane.env.stage(&self.env_action);
+            for (lane, action) in self.lanes.iter_mut().zip(self.env_actions.chunks_exact(width)) {
+                lane.env.stage(action);
             }
         }
-        for (lane, action) in actions.chunks_exact(width).enumerate() {
+        for lane in 0..self.lanes.len() {
             let span = lane * obs_dim..(lane + 1) * obs_dim;
-            self.scaling.apply(action, &mut self.env_action);
-            match self.lanes[lane].step(&self.env_action, &mut turn.next_obs[span.clone()]) {
+            let action = &self.env_actions[lane * width..(lane + 1) * width];
+            match self.lanes[lane].step(action, &mut turn.next_obs[span.clone()]) {
                 Ok(outcome) => {
                     turn.reward[lane] = outcome.reward;
                     turn.terminated[lane] = outcome.terminated;
@@ -290,6 +296,10 @@ fn finished<T>(result: std::thread::Result<Result<T, EnvError>>) -> Result<T, (F
 }
 
 fn check_obs(obs: &[f32]) -> Result<(), (Fault, String)> {
+    // Without a way out in the middle, which would keep it from looking at several numbers at once.
+    if obs.iter().fold(true, |all, value| all & value.is_finite()) {
+        return Ok(());
+    }
     match obs.iter().position(|value| !value.is_finite()) {
         Some(i) => Err((Fault::NotFinite, format!("observation {i} is {}", obs[i]))),
         None => Ok(()),

@@ -57,9 +57,10 @@ impl Group {
     pub fn lane(&self, lane: usize) -> Result<Box<dyn Env>, EnvError> {
         let life = lock(&self.shared).revive()?;
         let shared = Arc::clone(&self.shared);
-        let env_action = vec![0.0; self.spec.action_width()];
+        let staged = vec![f32::NAN; self.spec.action_width()];
+        let env_action = staged.clone();
         let spec = self.spec.clone();
-        Ok(Box::new(Lane { shared, spec, lane, life, is_unused: true, env_action }))
+        Ok(Box::new(Lane { shared, spec, lane, life, is_unused: true, staged, env_action }))
     }
 }
 
@@ -236,25 +237,26 @@ struct Lane {
     lane: usize,
     life: u64,
     is_unused: bool,
+    /// (W), the latest that was announced; no number equals those before the first
+    staged: Vec<f32>,
     /// (W), within the bounds
     env_action: Vec<f32>,
 }
 
-impl Lane {
-    /// Refuses what is no number or no choice, and clips the rest, as Gymnasium's own wrapper does.
-    fn clip(&mut self, action: &[f32]) -> Result<(), EnvError> {
-        if self.spec.actions == ActionKind::Discrete {
-            check_index(action, self.spec.act_dim)?;
-            self.env_action.copy_from_slice(action);
-            return Ok(());
-        }
-        check_action(action)?;
-        let bounds = self.spec.action_low.iter().zip(&self.spec.action_high);
-        for ((clipped, value), (low, high)) in self.env_action.iter_mut().zip(action).zip(bounds) {
-            *clipped = value.clamp(*low, *high);
-        }
-        Ok(())
+/// Writes the environment's action: refuses what is no number or no choice, and clips the rest, as Gymnasium's own wrapper
+/// does.
+fn clip(spec: &EnvSpec, action: &[f32], env_action: &mut [f32]) -> Result<(), EnvError> {
+    if spec.actions == ActionKind::Discrete {
+        check_index(action, spec.act_dim)?;
+        env_action.copy_from_slice(action);
+        return Ok(());
     }
+    check_action(action)?;
+    let bounds = spec.action_low.iter().zip(&spec.action_high);
+    for ((clipped, value), (low, high)) in env_action.iter_mut().zip(action).zip(bounds) {
+        *clipped = value.clamp(*low, *high);
+    }
+    Ok(())
 }
 
 impl Env for Lane {
@@ -281,19 +283,18 @@ impl Env for Lane {
     }
 
     fn step(&mut self, action: &[f32], obs: &mut [f32]) -> Result<StepOutcome, EnvError> {
-        self.clip(action)?;
         let mut shared = lock(&self.shared);
         if shared.is_lost(self.life) {
             return Err(shared.lost.clone());
         }
-        let is_staged = shared.blocks.has_action(&shared.request, self.lane, &self.env_action);
-        match shared.lanes[self.lane] {
-            Stage::Asked | Stage::Idle => shared.ask(self.lane, Command::Step, 0, &self.env_action),
-            Stage::Answered | Stage::Failed(_) if is_staged => {}
-            Stage::Answered | Stage::Failed(_) => {
+        let stage = &shared.lanes[self.lane];
+        if *stage == Stage::Idle || self.staged != action {
+            if matches!(stage, Stage::Answered | Stage::Failed(_)) {
                 let what = "steps with another action than was staged".to_owned();
                 return Err(shared.recipe.error(&BridgeError::Protocol(what)));
             }
+            clip(&self.spec, action, &mut self.env_action)?;
+            shared.ask(self.lane, Command::Step, 0, &self.env_action);
         }
         let Answer { outcome, reward } = shared.fetch(self.lane, obs)?;
         Ok(StepOutcome {
@@ -313,9 +314,10 @@ impl Env for Lane {
 
     fn stage(&mut self, action: &[f32]) {
         // What is wrong with the action, or with the server, `step` will say.
-        if self.clip(action).is_ok() {
+        if clip(&self.spec, action, &mut self.env_action).is_ok() {
             let mut shared = lock(&self.shared);
             if !shared.is_lost(self.life) {
+                self.staged.copy_from_slice(action);
                 shared.ask(self.lane, Command::Step, 0, &self.env_action);
             }
         }

@@ -2,23 +2,53 @@
 
 use super::BridgeError;
 use super::protocol::{DOCUMENT_BYTES_MAX, ERROR, HEADER_BYTES};
+use super::spin::Spin;
+use rustix::net::RecvFlags;
 use std::io::{BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 #[derive(Debug)]
-enum Stream {
+enum Socket {
     Unix(UnixStream),
     Tcp(TcpStream),
 }
 
-impl Read for Stream {
+impl Socket {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         match self {
             Self::Unix(stream) => stream.read(buffer),
             Self::Tcp(stream) => stream.read(buffer),
         }
+    }
+
+    /// What is there now, or [`ErrorKind::WouldBlock`].
+    fn read_now(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let flags = RecvFlags::DONTWAIT;
+        let (count, _) = match self {
+            Self::Unix(stream) => rustix::net::recv(stream, buffer, flags)?,
+            Self::Tcp(stream) => rustix::net::recv(stream, buffer, flags)?,
+        };
+        Ok(count)
+    }
+}
+
+/// A socket that is waited for awake where that pays.
+#[derive(Debug)]
+struct Stream {
+    socket: Socket,
+    spin: Spin,
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let mut source = (&mut self.socket, buffer);
+        self.spin.wait(
+            &mut source,
+            |(socket, buffer)| socket.read_now(buffer),
+            |(socket, buffer)| socket.read(buffer),
+        )
     }
 }
 
@@ -37,7 +67,7 @@ pub(super) struct Link {
 impl Link {
     /// Over a socket of this machine.
     pub(super) fn unix(stream: UnixStream) -> Self {
-        Self::new(Stream::Unix(stream))
+        Self::new(Socket::Unix(stream))
     }
 
     /// Over the network.
@@ -47,17 +77,17 @@ impl Link {
     pub(super) fn tcp(stream: TcpStream) -> std::io::Result<Self> {
         // A batch is one small message that somebody waits for.
         stream.set_nodelay(true)?;
-        Ok(Self::new(Stream::Tcp(stream)))
+        Ok(Self::new(Socket::Tcp(stream)))
     }
 
-    fn new(stream: Stream) -> Self {
-        let stream = BufReader::with_capacity(READ_BYTES, stream);
+    fn new(socket: Socket) -> Self {
+        let stream = BufReader::with_capacity(READ_BYTES, Stream { socket, spin: Spin::new() });
         Self { stream, deadline: Duration::ZERO, outgoing: Vec::new() }
     }
 
     /// Whether the other side can be on another machine.
     pub(super) fn is_remote(&self) -> bool {
-        matches!(self.stream.get_ref(), Stream::Tcp(_))
+        matches!(self.stream.get_ref().socket, Socket::Tcp(_))
     }
 
     /// How long every later read and write may take; not zero.
@@ -68,11 +98,11 @@ impl Link {
         if self.deadline == deadline {
             return Ok(());
         }
-        let set = match self.stream.get_ref() {
-            Stream::Unix(stream) => stream
+        let set = match &self.stream.get_ref().socket {
+            Socket::Unix(stream) => stream
                 .set_read_timeout(Some(deadline))
                 .and_then(|()| stream.set_write_timeout(Some(deadline))),
-            Stream::Tcp(stream) => stream
+            Socket::Tcp(stream) => stream
                 .set_read_timeout(Some(deadline))
                 .and_then(|()| stream.set_write_timeout(Some(deadline))),
         };
@@ -90,9 +120,9 @@ impl Link {
         self.outgoing.extend_from_slice(&kind.to_le_bytes());
         self.outgoing.extend_from_slice(&length.to_le_bytes());
         self.outgoing.extend_from_slice(payload);
-        let sent = match self.stream.get_mut() {
-            Stream::Unix(stream) => stream.write_all(&self.outgoing),
-            Stream::Tcp(stream) => stream.write_all(&self.outgoing),
+        let sent = match &mut self.stream.get_mut().socket {
+            Socket::Unix(stream) => stream.write_all(&self.outgoing),
+            Socket::Tcp(stream) => stream.write_all(&self.outgoing),
         };
         sent.map_err(|error| self.lost(&error))
     }

@@ -15,6 +15,7 @@ mod memory;
 mod protocol;
 mod server;
 mod session;
+mod spin;
 
 use super::{EnvError, Params};
 use common::config::Actor;

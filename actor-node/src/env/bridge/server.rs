@@ -2,6 +2,7 @@
 
 use super::BridgeError;
 use super::link::Link;
+use super::spin::cores;
 use std::io::Read as _;
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::fd::OwnedFd;
@@ -125,7 +126,7 @@ impl Process {
         };
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         let mut child = Command::new(python)
-            .args(["-c", WORKER])
+            .args(["-c", WORKER, &cores().to_string()])
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
