@@ -1,4 +1,5 @@
-"""What the bridge to Python is measured with: environments that do nothing, and as a script the time that they take alone."""
+"""What the bridge to Python is measured with: environments that do nothing, and as a script the time that they take alone,
+or what Gymnasium's own vector environments cost beyond it."""
 
 import argparse
 import time
@@ -24,33 +25,69 @@ class Still(gymnasium.Env):
 gymnasium.register("Still-v0", Still)
 
 
+def median_micros(step, batches):
+    times = []
+    for _ in range(batches):
+        began = time.perf_counter_ns()
+        step()
+        times.append(time.perf_counter_ns() - began)
+    return sorted(times)[len(times) // 2] / 1e3
+
+
+def alone(lanes, batches):
+    """Microseconds that so many environments take one after the other."""
+    envs = [make() for _ in range(lanes)]
+    action = np.zeros(6, np.float32)
+    for env in envs:
+        env.reset()
+
+    def step():
+        for env in envs:
+            env.step(action)
+
+    return median_micros(step, batches)
+
+
+def together(vector, lanes, batches):
+    """Microseconds that they take in one of Gymnasium's own vector environments."""
+    envs = vector([make] * lanes)
+    actions = np.zeros((lanes, 6), np.float32)
+    envs.reset()
+    micros = median_micros(lambda: envs.step(actions), batches)
+    envs.close()
+    return micros
+
+
+def make():
+    return gymnasium.make("Still-v0", disable_env_checker=True)
+
+
+VECTORS = {"sync": gymnasium.vector.SyncVectorEnv, "async": gymnasium.vector.AsyncVectorEnv}
+
+
 def main():
     from measurement import claim_stdout, limit_seconds, report
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lanes", type=int, default=1)
     parser.add_argument("--batches", type=int, default=20_000)
+    parser.add_argument("--vector", choices=VECTORS, help="what this costs beyond the environments' own time")
     parser.add_argument("--limit", type=int, default=60, help="seconds after which the script gives up")
     arguments = parser.parse_args()
     result = claim_stdout()
     limit_seconds(arguments.limit)
-    envs = [gymnasium.make("Still-v0", disable_env_checker=True) for _ in range(arguments.lanes)]
-    action, times = np.zeros(6, np.float32), []
-    for env in envs:
-        env.reset()
-    for _ in range(arguments.batches):
-        began = time.perf_counter_ns()
-        for env in envs:
-            env.step(action)
-        times.append(time.perf_counter_ns() - began)
+    began = time.perf_counter()
+    figure = alone(arguments.lanes, arguments.batches)
+    if arguments.vector:
+        figure = together(VECTORS[arguments.vector], arguments.lanes, arguments.batches) - figure
     report(
         result,
-        peer="Gymnasium",
+        peer=f"Gymnasium's {VECTORS[arguments.vector].__name__}" if arguments.vector else "Gymnasium",
         package="gymnasium",
-        figure=sorted(times)[len(times) // 2] / 1e3,
+        figure=figure,
         unit="us/batch",
         config={"lanes": arguments.lanes},
-        seconds=sum(times) / 1e9,
+        seconds=time.perf_counter() - began,
     )
 
 

@@ -13,11 +13,14 @@ use common::runtime::seed::SeedTree;
 const STILL: &str = "gym:bench.peers.still:Still-v0";
 const VENV: &str = "sac";
 const BATCHES: usize = 20_000;
+/// Gymnasium's own ways to step several as one, with how many batches are enough: in the same process, and in one of each
+/// environment's own.
+const VECTORS: [(&str, usize); 2] = [("sync", 5_000), ("async", 500)];
 /// Microseconds of a batch.
 const BAR: f64 = 15.0;
 
 /// Without the peers' Python, or outside of the repository's folder, there are no rows, and it is said why.
-pub(super) fn measure(clock: &Clock, peers: &Peers) -> Vec<Row> {
+pub(super) fn measure(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for lanes in [1, 8, 64] {
         let (count, batches) = (lanes.to_string(), BATCHES.to_string());
@@ -33,16 +36,22 @@ pub(super) fn measure(clock: &Clock, peers: &Peers) -> Vec<Row> {
                 break;
             }
         };
-        let limit = PeerFigure { peer: "limit".into(), version: String::new(), figure: BAR };
-        rows.push(Row {
-            name: format!("bridge to Python, a batch of {lanes} lanes without their own time"),
+        let row = |peer, bar| Row {
+            name: format!("bridge to Python, a batch of {lanes} without its own time"),
             ours,
             unit: "µs",
-            peer: Ok(limit),
-            bar: Some(Bar::AtMost(1.0)),
-        });
+            peer,
+            bar,
+        };
+        let limit = PeerFigure { peer: "limit".into(), version: String::new(), figure: BAR };
+        rows.push(row(Ok(limit), Some(Bar::AtMost(1.0))));
+        for (vector, batches) in VECTORS {
+            let batches = batches.to_string();
+            let args = ["--lanes", &count, "--batches", &batches, "--vector", vector];
+            rows.push(row(peers.run(VENV, "still.py", &args), None));
+        }
     }
-    rows
+    Ok(rows)
 }
 
 /// The median batch.

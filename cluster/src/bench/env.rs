@@ -1,7 +1,6 @@
 //! Environments: steps per second, with actions drawn beforehand and with a policy that acts, beside the peers that step the
 //! same tasks.
 
-mod bridge;
 mod system;
 
 pub(super) use system::steps_by_lanes_and_actors;
@@ -52,7 +51,6 @@ pub(super) fn measure(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> 
         None => rows.extend(half_cheetah(clock, peers)?),
         Some(error) => say(&format!("env: {error}")),
     }
-    rows.extend(bridge::measure(clock, peers));
     Ok(rows)
 }
 

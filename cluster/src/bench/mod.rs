@@ -3,9 +3,10 @@
 //! - `peers`: the Python scripts of `bench/peers`, one at a time, nothing else running.
 //! - `replay`: inserts and samples through real TCP sockets with the guard on.
 //! - `updates`, `inference`: the learner's and the actor's arithmetic.
-//! - `env`: steps of environments, alone and with a policy that acts.
+//! - `env`: steps of environments, alone and with a policy that acts; `bridge`: what one in Python costs beside its own time.
 //! - `pendulum`: the whole system against the clock; `memory`: what a shard and an actor hold.
 
+mod bridge;
 mod env;
 mod inference;
 mod memory;
@@ -54,12 +55,13 @@ pub fn run(bench: &Bench) -> anyhow::Result<()> {
         rows: Vec::new(),
         steps: None,
     };
-    let figures: [(&str, Figure); 7] = [
+    let figures: [(&str, Figure); 8] = [
         ("memory", memory::measure),
         ("replay", replay::measure),
         ("updates", updates::measure),
         ("inference", inference::measure),
         ("env", env::measure),
+        ("bridge", bridge::measure),
         ("pendulum", pendulum::measure),
         ("torch", updates::measure_torch),
     ];
