@@ -5,20 +5,18 @@
 //! their rows are the same kind: rows are then appended to those of the run before. What an actor that was killed left
 //! of a row is cut off when it starts again.
 
+use common::appended::Appended;
 use common::ids::ActorId;
 use common::recording::{Header, LAYOUT_FILE, RecordingError, expect, rows_file};
-use std::io::Write as _;
 use std::path::Path;
 use tracing::warn;
 
 /// The rows of one actor on their way to disk.
 #[derive(Debug)]
-pub struct Recorder {
+pub struct Recorder(
     /// `None` after a failed write: the actor goes on without.
-    file: Option<fs_err::File>,
-    /// Bytes of whole batches in the file.
-    length: u64,
-}
+    Option<Appended>,
+);
 
 impl Recorder {
     /// Starts or continues the recording of `actor` in the folder `dir`, which is made if it is not there.
@@ -37,26 +35,18 @@ impl Recorder {
             fs_err::rename(&beside, &path)?;
         }
         expect(&Header::read(dir)?, header, &path)?;
-        let mut options = fs_err::OpenOptions::new();
-        let file = options.create(true).append(true).open(dir.join(rows_file(actor)))?;
-        let bytes = file.metadata()?.len();
-        let length = bytes - bytes % header.row_bytes as u64;
-        file.set_len(length)?;
-        Ok(Self { file: Some(file), length })
+        let mut file = Appended::open(&dir.join(rows_file(actor)))?;
+        file.cut(file.length() - file.length() % header.row_bytes as u64)?;
+        Ok(Self(Some(file)))
     }
 
     /// Appends whole rows. Where that fails (a full disk, say) the file ends with the batch before, a warning is logged,
     /// and nothing more is recorded: training goes on.
     pub fn append(&mut self, rows: &[u8]) {
-        let Some(file) = &mut self.file else { return };
-        match file.write_all(rows) {
-            Ok(()) => self.length += rows.len() as u64,
-            Err(error) => {
-                let cut = file.set_len(self.length);
-                let is_whole = cut.is_ok();
-                warn!(%error, bytes = self.length, is_whole, "recording stopped");
-                self.file = None;
-            }
+        let Some(file) = &mut self.0 else { return };
+        if let Err(error) = file.append(rows) {
+            warn!(%error, bytes = file.length(), "recording stopped");
+            self.0 = None;
         }
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! - [`ids`]: newtypes for everything that is counted or named.
 //! - [`config`]: one TOML, layered, every value with its origin.
+//! - [`appended`]: files that grow by whole records.
 //! - [`durable`]: directories that are there whole or not at all.
 //! - [`limits`]: every bound of the system on one page.
 //! - [`recording`]: rows of actors in files, for offline training.
@@ -15,6 +16,7 @@
 //! - [`process`]: what every program does first and last.
 //! - [`runtime`]: shutdown, clock, seeds and backoff.
 
+pub mod appended;
 pub mod config;
 pub mod durable;
 pub mod ids;

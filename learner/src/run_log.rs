@@ -8,12 +8,12 @@
 
 use crate::progress::Progress;
 use crate::tensorboard;
+use common::appended::Appended;
 use common::config::Change;
 use common::runtime::clock::Clock;
 use fs_err as fs;
-use fs_err::File;
 use serde_json::{Map, Value};
-use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -69,13 +69,12 @@ impl RunLog {
     /// The files cannot be written.
     pub fn open(run_dir: &Path, clock: &Clock) -> Result<Self, RunLogError> {
         fs::create_dir_all(run_dir)?;
-        let mut metrics = Appended::open(&run_dir.join(METRICS))?;
-        metrics.cut(whole(&fs::read(run_dir.join(METRICS))?).len() as u64)?;
+        let metrics = Appended::open_lines(&run_dir.join(METRICS))?;
         let (unix_time, began) = (clock.unix_time(), clock.now());
         let (seconds, process) = (unix_time.as_secs(), std::process::id());
         let name = format!("events.out.tfevents.{seconds}.sapex.{process}");
         let mut events = Appended::open(&run_dir.join(name))?;
-        if events.length == 0 {
+        if events.length() == 0 {
             let mut version = Vec::new();
             tensorboard::version(&mut version, unix_time.as_secs_f64());
             events.append(&version)?;
@@ -152,8 +151,8 @@ impl RunLog {
         if files.missing > 0 {
             return Err(RunLogError::Missing(files.missing));
         }
-        files.metrics.file.sync_all()?;
-        Ok(files.events.file.sync_all()?)
+        files.metrics.sync()?;
+        Ok(files.events.sync()?)
     }
 }
 
@@ -214,40 +213,6 @@ fn line(record: Record) -> Vec<u8> {
     line.into()
 }
 
-/// A file that grows by whole records. One process appends to it.
-#[derive(Debug)]
-struct Appended {
-    file: File,
-    /// Bytes of whole records.
-    length: u64,
-}
-
-impl Appended {
-    fn open(path: &Path) -> io::Result<Self> {
-        let mut options = fs::OpenOptions::new();
-        let file = options.write(true).create(true).truncate(false).open(path)?;
-        let length = file.metadata()?.len();
-        Ok(Self { file, length })
-    }
-
-    /// Adds a record, or leaves the file as it was.
-    fn append(&mut self, record: &[u8]) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(self.length))?;
-        let written = self.file.write_all(record);
-        match written {
-            Ok(()) => self.length += record.len() as u64,
-            // Where even this fails, the next record is written over the torn one.
-            Err(_) => drop(self.file.set_len(self.length)),
-        }
-        written
-    }
-
-    fn cut(&mut self, length: u64) -> io::Result<()> {
-        self.length = length;
-        self.file.set_len(length)
-    }
-}
-
 /// The whole lines: everything up to the last line feed.
 fn whole(bytes: &[u8]) -> &[u8] {
     let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
@@ -272,6 +237,7 @@ pub fn read(run_dir: &Path) -> Result<Vec<Record>, RunLogError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write as _;
 
     #[test]
     fn a_log_is_continued_and_a_torn_line_is_cut_off() {
