@@ -9,6 +9,7 @@ use crate::recording::Recorder;
 use crate::rows::Assembler;
 use crate::spool::{RowBatch, Spool};
 use crate::step::Step;
+use crate::trajectories::TurnLog;
 use crate::watched::LaneGroup;
 use common::ids::PolicyVersion;
 use common::policy::infer::PolicyNet;
@@ -111,6 +112,7 @@ pub struct Actor {
     rng: Pcg64,
     habits: Habits,
     recorder: Option<Recorder>,
+    log: Option<TurnLog>,
     steps: u64,
     counters: Arc<Counters>,
     metrics: ActorMetrics,
@@ -145,6 +147,7 @@ impl Actor {
             rng,
             habits,
             recorder: None,
+            log: None,
             steps: 0,
             counters: Arc::default(),
             metrics,
@@ -155,6 +158,13 @@ impl Actor {
     #[must_use]
     pub fn recorded_by(mut self, recorder: Option<Recorder>) -> Self {
         self.recorder = recorder;
+        self
+    }
+
+    /// The same actor, which also writes down every turn.
+    #[must_use]
+    pub fn logged_by(mut self, log: TurnLog) -> Self {
+        self.log = Some(log);
         self
     }
 
@@ -256,6 +266,9 @@ impl Actor {
         self.decide();
         self.obs.copy_from_slice(&self.turn.obs);
         self.lanes.step(&self.actions, &mut self.turn)?;
+        if let Some(log) = &mut self.log {
+            log.append(self.in_use.unwrap_or_default(), &self.obs, &self.actions, &self.turn);
+        }
         for (lane, fault, reason) in &self.turn.discarded {
             warn!(lane, fault = fault.name(), reason, "episode discarded, environment rebuilt");
             self.metrics.discarded(fault.name());

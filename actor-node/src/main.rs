@@ -19,8 +19,9 @@ struct Cli {
     /// Evaluate the newest policy deterministically instead of acting.
     #[arg(long)]
     evaluate: bool,
-    /// Where the evaluator keeps the best policy, and trajectories (run.track_trajectories); the learner's, say.
-    #[arg(long, value_name = "DIR", requires = "evaluate")]
+    /// Where the evaluator keeps the best policy, and actors and evaluator their trajectories (run.track_trajectories);
+    /// the learner's, say.
+    #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
 }
 
@@ -44,7 +45,8 @@ async fn serve(process: Process, evaluates: bool, run_dir: Option<PathBuf>) -> a
     } else {
         // Half of the grace period: the other half is for everything else that stops.
         let flush = process.resolved.config.run.grace / 2;
-        ActorNode::new(process, id, 0)?.run(&transport, &peers, flush).await?;
+        let node = ActorNode::new(process, id, 0, run_dir.as_deref())?;
+        node.run(&transport, &peers, flush).await?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::policy_feed::PolicyFeed;
 use crate::recording::Recorder;
 use crate::rows::Assembler;
 use crate::spool::Spool;
-use crate::trajectories::TrajectoryLog;
+use crate::trajectories::{TrajectoryLog, TurnLog};
 use crate::uploader::{Identity, Uploader};
 use crate::watched::{LaneGroup, Recipe};
 use common::config::{Config, ConfigError};
@@ -97,13 +97,25 @@ pub struct ActorNode {
 }
 
 impl ActorNode {
-    /// Builds actor number `id` with its environments, which take `env_steps_max` steps (0: no limit).
+    /// Builds actor number `id` with its environments, which take `env_steps_max` steps (0: no limit). Where
+    /// `run.track_trajectories` says so, it writes down every turn in the run directory.
     ///
     /// # Errors
-    /// The environment does not exist, does not start, or has other shapes than `[cluster]` says.
-    pub fn new(process: Process, id: u32, env_steps_max: u64) -> Result<Self, NodeError> {
+    /// The environment does not exist, does not start, or has other shapes than `[cluster]` says; trajectories are asked
+    /// for and there is no run directory, or it cannot be used.
+    pub fn new(
+        process: Process,
+        id: u32,
+        env_steps_max: u64,
+        run_dir: Option<&Path>,
+    ) -> Result<Self, NodeError> {
         let spec = process.resolved.env_spec()?;
+        let log = tracked(&process, run_dir, |dir| TurnLog::open(dir, ActorId(id)))?;
         let actor = build_actor(&process.resolved.config, &process, id, env_steps_max, &spec)?;
+        let actor = match log {
+            Some(log) => actor.logged_by(log),
+            None => actor,
+        };
         let arch = process.resolved.config.policy_arch(&spec);
         Ok(Self { process, id, actor, spec, arch })
     }
@@ -209,6 +221,22 @@ fn build_actor(
     Ok(Actor::new(started, assemblers, net, rng, habits, metrics).recorded_by(recorder))
 }
 
+/// What `open` makes of the run directory, where the settings ask for trajectories.
+fn tracked<L>(
+    process: &Process,
+    run_dir: Option<&Path>,
+    open: impl FnOnce(&Path) -> std::io::Result<L>,
+) -> Result<Option<L>, NodeError> {
+    if !process.resolved.config.run.track_trajectories {
+        return Ok(None);
+    }
+    let Some(dir) = run_dir else {
+        let expected = "needs a run directory: give this process --run-dir";
+        return Err(process.resolved.invalid("run.track_trajectories", expected).into());
+    };
+    open(dir).map(Some).map_err(NodeError::Trajectories)
+}
+
 /// Refuses an environment that is not what the settings tell everybody else.
 fn check_spec(process: &Process, spec: &EnvSpec, expected: &EnvSpec) -> Result<(), NodeError> {
     for (key, same) in [
@@ -310,14 +338,7 @@ impl Evaluator {
         let config = &process.resolved.config;
         let arch = config.policy_arch(&spec);
         let setup = Setup::new(config);
-        let trajectories = match run_dir {
-            _ if !config.run.track_trajectories => None,
-            Some(dir) => Some(TrajectoryLog::open(dir, "eval").map_err(NodeError::Trajectories)?),
-            None => {
-                let expected = "needs a run directory: give the evaluator --run-dir";
-                return Err(process.resolved.invalid("run.track_trajectories", expected).into());
-            }
-        };
+        let trajectories = tracked(&process, run_dir, |dir| TrajectoryLog::open(dir, "eval"))?;
         let costs = config.returns_are_costs();
         let best = run_dir.map(|dir| BestPolicy::open(dir, costs)).transpose()?;
         Ok(Self { process, arch, setup, trajectories, best })

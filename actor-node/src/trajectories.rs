@@ -1,18 +1,23 @@
-//! [`TrajectoryLog`]: the episodes of a run's evaluations, step by step, in its directory (`run.track_trajectories`;
-//! SEED-SPEC §6.11).
+//! What a run did, step by step, in its directory (`run.track_trajectories`; SEED-SPEC §6.11): [`TurnLog`] of its actors,
+//! [`TrajectoryLog`] of its evaluations.
 //!
-//! One line of `trajectories.jsonl` per episode: `kind` (`eval`, or `final` for the evaluation at the run's end), the
-//! `version` of the policy, the number of the `episode` within its evaluation, and as lists `obs` (steps, O) before each
-//! action, `action` (steps, W) as the policy gave it (normalised, or an index), `reward` (steps) and `done` (steps).
+//! One line of `trajectories-actor-N.jsonl` per turn of actor N's L lanes: the `version` of the policy, `obs` (L, O) before
+//! the actions, `action` (L, W) as the policy gave it (normalised, or an index), `reward` (L), `done` (L), and the numbers
+//! of the `discarded` lanes, whose rewards mean nothing. T lines in a row are a (T, L, ...) block of the original's.
+//!
+//! One line of `trajectories.jsonl` per evaluation episode: `kind` (`eval`, or `final` for the evaluation at the run's end),
+//! `version`, the number of the `episode` within its evaluation, and the same by step: `obs` (steps, O), `action` (steps, W),
+//! `reward` (steps) and `done` (steps).
 
 use crate::env::{EnvError, Setup};
 use crate::evaluation::{Evaluation, Trajectory, evaluate_recorded};
-use common::ids::PolicyVersion;
+use crate::lanes::Turn;
+use common::appended::Appended;
+use common::ids::{ActorId, PolicyVersion};
 use common::policy::infer::PolicyNet;
 use common::runtime::seed::SeedTree;
-use fs_err::{File, OpenOptions};
 use serde::Serialize;
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io;
 use std::path::Path;
 use tracing::warn;
 
@@ -21,7 +26,7 @@ pub const TRAJECTORIES: &str = "trajectories.jsonl";
 
 /// One episode.
 #[derive(Debug, Serialize)]
-struct Line<'a> {
+struct EpisodeLine<'a> {
     kind: &'static str,
     version: u64,
     /// Within its evaluation, counted from 0.
@@ -32,29 +37,85 @@ struct Line<'a> {
     done: &'a [bool],
 }
 
-/// The writer of the file.
+/// A turn of an actor's lanes.
+#[derive(Debug, Serialize)]
+struct TurnLine<'a> {
+    version: u64,
+    obs: Vec<&'a [f32]>,
+    action: Vec<&'a [f32]>,
+    reward: &'a [f64],
+    done: Vec<bool>,
+    discarded: Vec<usize>,
+}
+
+/// Lines on their way to disk. Where a write fails (a full disk, say) the file ends with the line before, a warning is
+/// logged, and nothing more is written: training goes on.
+#[derive(Debug)]
+struct Lines(Option<Appended>);
+
+impl Lines {
+    /// Opens a file of a run directory. One that is there is continued; a torn last line is cut off.
+    fn open(run_dir: &Path, name: &str) -> io::Result<Self> {
+        fs_err::create_dir_all(run_dir)?;
+        Ok(Self(Some(Appended::open_lines(&run_dir.join(name))?)))
+    }
+
+    fn append(&mut self, lines: &[u8]) {
+        let Some(file) = &mut self.0 else { return };
+        if let Err(error) = file.append(lines) {
+            warn!(%error, bytes = file.length(), "tracking trajectories stopped");
+            self.0 = None;
+        }
+    }
+}
+
+/// What one actor does while it trains.
+#[derive(Debug)]
+pub struct TurnLog(Lines);
+
+impl TurnLog {
+    /// Starts or continues the log of an actor in a run directory.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn open(run_dir: &Path, actor: ActorId) -> io::Result<Self> {
+        Ok(Self(Lines::open(run_dir, &actor_file(actor))?))
+    }
+
+    /// Appends a turn: what lanes saw, `obs` (L, O), did, `actions` (L, W), with a policy, and what came of it.
+    pub fn append(&mut self, version: PolicyVersion, obs: &[f32], actions: &[f32], turn: &Turn) {
+        let lanes = turn.reward.len();
+        let ends = turn.terminated.iter().zip(&turn.truncated);
+        self.0.append(&line(&TurnLine {
+            version: version.0,
+            obs: rows(obs, lanes),
+            action: rows(actions, lanes),
+            reward: &turn.reward,
+            done: ends.map(|(terminated, truncated)| *terminated || *truncated).collect(),
+            discarded: turn.discarded.iter().map(|(lane, ..)| *lane).collect(),
+        }));
+    }
+}
+
+/// The file of an actor's turns in a run directory.
+pub fn actor_file(actor: ActorId) -> String {
+    format!("trajectories-actor-{actor}.jsonl")
+}
+
+/// The writer of the evaluations' file.
 #[derive(Debug)]
 pub struct TrajectoryLog {
     kind: &'static str,
-    /// `None` after a failed write: the run goes on without.
-    file: Option<File>,
-    /// Bytes of whole evaluations in the file.
-    length: u64,
+    lines: Lines,
 }
 
 impl TrajectoryLog {
-    /// Opens the log of a run directory for evaluations of that kind. One that is there is continued; a torn last line is
-    /// cut off.
+    /// Starts or continues the log of a run directory, for evaluations of that kind.
     ///
     /// # Errors
     /// The file cannot be read or written.
     pub fn open(run_dir: &Path, kind: &'static str) -> io::Result<Self> {
-        fs_err::create_dir_all(run_dir)?;
-        let mut options = OpenOptions::new();
-        let file = options.create(true).append(true).open(run_dir.join(TRAJECTORIES))?;
-        let length = whole_lines(&run_dir.join(TRAJECTORIES))?;
-        file.set_len(length)?;
-        Ok(Self { kind, file: Some(file), length })
+        Ok(Self { kind, lines: Lines::open(run_dir, TRAJECTORIES)? })
     }
 
     /// As [`evaluate`](crate::evaluation::evaluate), and appends what happened.
@@ -72,60 +133,45 @@ impl TrajectoryLog {
     ) -> Result<Evaluation, EnvError> {
         let (evaluation, trajectories) =
             evaluate_recorded(env, setup, policy, version, episodes, seeds)?;
-        self.append(version, &trajectories);
+        self.lines.append(&episodes_of(self.kind, version, &trajectories));
         Ok(evaluation)
-    }
-
-    /// Appends the episodes of an evaluation. Where that fails (a full disk, say) the file ends with the evaluation
-    /// before, a warning is logged, and nothing more is written: training goes on.
-    fn append(&mut self, version: PolicyVersion, trajectories: &[Trajectory]) {
-        let Some(file) = &mut self.file else { return };
-        let text = lines(self.kind, version, trajectories);
-        match file.write_all(&text) {
-            Ok(()) => self.length += text.len() as u64,
-            Err(error) => {
-                let is_whole = file.set_len(self.length).is_ok();
-                warn!(%error, bytes = self.length, is_whole, "tracking trajectories stopped");
-                self.file = None;
-            }
-        }
     }
 }
 
 /// A line for each episode.
-fn lines(kind: &'static str, version: PolicyVersion, trajectories: &[Trajectory]) -> Vec<u8> {
+fn episodes_of(kind: &'static str, version: PolicyVersion, trajectories: &[Trajectory]) -> Vec<u8> {
     let mut text = Vec::new();
     for (episode, trajectory) in trajectories.iter().enumerate() {
         let Trajectory { obs, action, reward, done } = trajectory;
-        let (obs, action) = (by_step(obs, reward.len()), by_step(action, reward.len()));
-        let line = Line { kind, version: version.0, episode, obs, action, reward, done };
-        serde_json::to_writer(&mut text, &line).expect("numbers and lists of them are JSON");
-        text.push(b'\n');
+        let (obs, action) = (rows(obs, reward.len()), rows(action, reward.len()));
+        text.extend(line(&EpisodeLine {
+            kind,
+            version: version.0,
+            episode,
+            obs,
+            action,
+            reward,
+            done,
+        }));
     }
     text
 }
 
-/// The numbers of an episode of so many steps, a slice for each; an episode has at least one step, and no width is 0.
-fn by_step(values: &[f32], steps: usize) -> Vec<&[f32]> {
-    values.chunks_exact(values.len() / steps).collect()
+fn line(record: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(record).expect("numbers and lists of them are JSON");
+    line.push(b'\n');
+    line
 }
 
-/// Bytes of the file up to the end of its last whole line.
-fn whole_lines(path: &Path) -> io::Result<u64> {
-    let (mut reader, mut line, mut length) = (BufReader::new(File::open(path)?), Vec::new(), 0);
-    loop {
-        line.clear();
-        let bytes = reader.read_until(b'\n', &mut line)?;
-        if line.last() != Some(&b'\n') {
-            return Ok(length);
-        }
-        length += bytes as u64;
-    }
+/// The numbers of so many steps or lanes, a slice for each; there is at least one, and no width is 0.
+fn rows(values: &[f32], count: usize) -> Vec<&[f32]> {
+    values.chunks_exact(values.len() / count).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lanes::Fault;
     use common::policy::arch::{Activation, PolicyArch};
 
     fn evaluate(log: &mut TrajectoryLog, version: u64) -> Evaluation {
@@ -167,5 +213,38 @@ mod tests {
                 (200, Some(199))
             );
         }
+    }
+
+    #[test]
+    fn every_turn_is_a_line_of_all_lanes_and_names_those_that_were_discarded() {
+        let dir = tempfile::tempdir().unwrap();
+        let turn = Turn {
+            reward: vec![1.5, f64::NAN, -0.5],
+            terminated: vec![false, false, true],
+            truncated: vec![false; 3],
+            discarded: vec![(1, Fault::NotFinite, "reward is NaN".into())],
+            ..Turn::default()
+        };
+        let (obs, actions) = ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [0.5, -0.5, 1.0]);
+        for version in [0, 7] {
+            // Opened anew, as by a run that is resumed.
+            let mut log = TurnLog::open(dir.path(), ActorId(2)).unwrap();
+            log.append(PolicyVersion(version), &obs, &actions, &turn);
+        }
+        let text = fs_err::read_to_string(dir.path().join("trajectories-actor-2.jsonl")).unwrap();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        for (line, version) in lines.iter().zip([0, 7]) {
+            let expected = serde_json::json!({
+                "version": version,
+                "obs": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]],
+                "action": [[0.5], [-0.5], [1.0]],
+                "reward": [1.5, null, -0.5],
+                "done": [false, false, true],
+                "discarded": [1],
+            });
+            assert_eq!(*line, expected);
+        }
+        assert_eq!(lines.len(), 2);
     }
 }

@@ -58,7 +58,7 @@ pub fn train(process: &Process, run: &RunDir, resume: bool) -> anyhow::Result<()
     let spec = process.resolved.env_spec()?;
     let log = RunLog::open(run.path(), &process.clock)?;
     let mut table = Table::new(&table_config(config, &config.item_layout(&spec)))?;
-    let node = ActorNode::new(process.clone(), 0, config.run.env_steps)?;
+    let node = ActorNode::new(process.clone(), 0, config.run.env_steps, Some(run.path()))?;
     let mut actor = node.into_actor();
     let (mut updates, mut version) = Updates::new(process, run, resume)?;
     actor.use_weights(version, &updates.weights())?;

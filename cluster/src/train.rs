@@ -162,7 +162,8 @@ impl System {
         let mut counters = Vec::new();
         let actor_count = if offline { 0 } else { process.resolved.config.run.actors };
         for id in 0..actor_count {
-            let node = ActorNode::new(process.clone(), id, steps_of(process, id))?;
+            let node =
+                ActorNode::new(process.clone(), id, steps_of(process, id), Some(run.path()))?;
             counters.push(node.counters());
             let (over, peers) = (Arc::clone(&transport), peers.clone());
             // After the stop nobody samples any more: rows that are still on their way are of no use.

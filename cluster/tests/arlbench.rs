@@ -102,6 +102,14 @@ fn list(value: &Value) -> Vec<usize> {
     serde_json::from_value(value.clone()).unwrap()
 }
 
+/// The shape of lists of lists, all of a level equally long.
+fn shape(value: &Value) -> Vec<usize> {
+    let Some(values) = value.as_array() else { return Vec::new() };
+    let inner = shape(&values[0]);
+    assert!(values.iter().all(|other| shape(other) == inner));
+    [vec![values.len()], inner].concat()
+}
+
 /// The lines of a file of the run, parsed.
 fn lines(run: &Path, name: &str) -> Vec<Value> {
     let text = fs_err::read_to_string(run.join(name)).unwrap();
@@ -109,7 +117,7 @@ fn lines(run: &Path, name: &str) -> Vec<Value> {
 }
 
 #[test]
-fn what_is_tracked_has_the_originals_shapes_a_record_per_update_and_per_episode() {
+fn what_is_tracked_has_the_originals_shapes_a_record_per_update_per_turn_and_per_episode() {
     for golden in goldens("arlbench_train_shapes") {
         let (dir, expected) = (tempfile::tempdir().unwrap(), &golden["outputs"]);
         let rows = expected["buffer_index"].as_u64().unwrap();
@@ -131,15 +139,18 @@ fn what_is_tracked_has_the_originals_shapes_a_record_per_update_and_per_episode(
             assert_eq!(update["td_error"].as_array().unwrap().len(), td_error[3]);
         }
 
-        let trajectories = &expected["trajectories"];
-        let (obs, action) = (list(&trajectories["obs"])[4], list(&trajectories["action"])[4]);
+        let turns = lines(&run, "trajectories-actor-0.jsonl");
+        for name in ["obs", "action", "reward", "done"] {
+            let original = list(&expected["trajectories"][name]);
+            let (blocks, one_turn) = original.split_at(3);
+            assert_eq!(turns.len(), blocks.iter().product::<usize>(), "{name}");
+            assert!(turns.iter().all(|turn| shape(&turn[name]) == one_turn), "{name}");
+        }
         for episode in lines(&run, "trajectories.jsonl") {
-            let steps = episode["reward"].as_array().unwrap().len();
-            assert_eq!(episode["done"].as_array().unwrap().len(), steps);
-            for (name, width) in [("obs", obs), ("action", action)] {
-                let rows = episode[name].as_array().unwrap();
-                assert_eq!(rows.len(), steps, "{name}");
-                assert!(rows.iter().all(|row| row.as_array().unwrap().len() == width), "{name}");
+            let steps = shape(&episode["reward"])[0];
+            for name in ["obs", "action", "reward", "done"] {
+                let original = list(&expected["trajectories"][name]);
+                assert_eq!(shape(&episode[name]), [&[steps], &original[4..]].concat(), "{name}");
             }
         }
 

@@ -2,7 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use actor_node::trajectories::TRAJECTORIES;
+use actor_node::trajectories::{TRAJECTORIES, actor_file};
+use common::ids::ActorId;
 use common::policy::snapshot::PolicySnapshot;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -181,7 +182,7 @@ fn in_lockstep_step_sizes_follow_their_schedule_down_to_zero() {
 }
 
 #[test]
-fn tracked_trajectories_are_those_of_the_evaluations() {
+fn tracked_trajectories_are_every_step_of_the_actors_and_those_of_the_evaluations() {
     let dir = tempfile::tempdir().unwrap();
     let tracked = |name: &str, more: &[&str]| {
         let run = dir.path().join(name);
@@ -192,9 +193,16 @@ fn tracked_trajectories_are_those_of_the_evaluations() {
         run
     };
     for run in [tracked("free", &[]), tracked("lockstep", &["--lockstep"])] {
-        let text = std::fs::read_to_string(run.join(TRAJECTORIES)).unwrap();
-        let lines: Vec<serde_json::Value> =
-            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let read = |name: &str| -> Vec<serde_json::Value> {
+            let text = std::fs::read_to_string(run.join(name)).unwrap();
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        };
+        let turns = read(&actor_file(ActorId(0)));
+        let steps =
+            turns.iter().map(|turn| turn["reward"].as_array().unwrap().len()).sum::<usize>();
+        assert_eq!(steps, 600, "{}", run.display());
+        assert!(turns.last().unwrap()["version"].as_u64() > Some(0), "{}", run.display());
+        let lines = read(TRAJECTORIES);
         let records = learner::run_log::read(&run).unwrap();
         for record in records.iter().filter(|it| it["kind"] == "eval" || it["kind"] == "final") {
             let of_record = |line: &&serde_json::Value| {

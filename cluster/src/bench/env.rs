@@ -158,7 +158,7 @@ fn lanes(clock: &Clock, seeds: &SeedTree, start: &Barrier) -> anyhow::Result<f64
 fn acting(clock: &Clock) -> anyhow::Result<f64> {
     let resolved = settings(&[format!("actor.lanes={LANES}")])?;
     let weights = fresh_policy(&resolved)?;
-    let mut actor = ActorNode::new(Process::quiet(resolved), 0, 0)?.into_actor();
+    let mut actor = ActorNode::new(Process::quiet(resolved), 0, 0, None)?.into_actor();
     actor.use_weights(PolicyVersion(1), &weights)?;
     let turns = rate(clock, SECONDS, || {
         actor.turn()?;

@@ -91,7 +91,7 @@ async fn steps_per_second(clock: &Clock, lanes: usize, actors: u32) -> anyhow::R
 
     let (mut acting, mut counters) = (JoinSet::new(), Vec::new());
     for id in 0..actors {
-        let node = ActorNode::new(process.clone(), id, 0)?;
+        let node = ActorNode::new(process.clone(), id, 0, None)?;
         counters.push(node.counters());
         let (over, peers) = (Arc::clone(&transport), peers.clone());
         acting.spawn(async move { node.run(&*over, &peers, Duration::ZERO).await });
