@@ -1,7 +1,8 @@
 //! Settings that change while a learner trains: which may, and what a change does to a checked configuration.
 
-use super::load::{ConfigError, Origin, Resolved, coerce, deserialise, flatten, parse, unknown};
-use super::validate;
+use super::error::{ConfigError, Origin, unknown};
+use super::load::{coerce, deserialise, flatten, parse};
+use super::{Resolved, validate};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use toml::{Table, Value};

@@ -1,6 +1,6 @@
 //! What does not fit together: settings that are fine by themselves, in a configuration that cannot use them.
 
-use super::validate::{Rule, expect};
+use super::rule::{Rule, expect};
 use super::{
     ActionUnits, Algorithm, BackendKind, Config, ConfigError, Cost, Exploration, Network, Resolved,
     Sigma,

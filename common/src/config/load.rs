@@ -1,102 +1,15 @@
-//! The layers: embedded default, file, environment, command line. Every value keeps its origin, and every error names
-//! the key, the value and where it came from.
+//! The layers: embedded default, file, environment, command line. Every value keeps its origin.
 
+use super::error::{ConfigError, Origin, unknown};
 use super::presets::{self, Preset};
+use super::resolved::Resolved;
 use super::{Config, DEFAULT_TOML, TUNED, validate};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// Prefix of environment variables: `SAPEX__LEARNER__BATCH_SIZE=128`.
 const ENV_PREFIX: &str = "SAPEX__";
-
-/// Where a value came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// `config/default.toml`, embedded.
-    Default,
-    /// `config/tuned/ENV.toml`, embedded.
-    Tuned(&'static str),
-    /// `config/presets/NAME.toml`, embedded.
-    Preset(&'static str),
-    /// The program itself, named.
-    Program(&'static str),
-    /// A configuration file.
-    File(PathBuf),
-    /// An environment variable.
-    Env(String),
-    /// `--set`.
-    Set,
-    /// `POST /config` on the admin port of a running process.
-    Admin,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::Tuned(env) => write!(f, "tuned for {env}"),
-            Self::Preset(name) => write!(f, "preset {name}"),
-            Self::Program(what) => f.write_str(what),
-            Self::File(path) => write!(f, "{}", path.display()),
-            Self::Env(name) => write!(f, "environment variable {name}"),
-            Self::Set => f.write_str("--set"),
-            Self::Admin => f.write_str("POST /config"),
-        }
-    }
-}
-
-/// Why a configuration was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file could not be read.
-    #[error("cannot read the configuration: {0}")]
-    Read(#[from] std::io::Error),
-    /// A layer is not TOML.
-    #[error("{origin} is not valid {language}: {message}")]
-    Syntax {
-        /// Which layer.
-        origin: Origin,
-        /// TOML or JSON.
-        language: &'static str,
-        /// What the parser said.
-        message: String,
-    },
-    /// No such key.
-    #[error("unknown key {key} (from {origin}){}", nearest.as_ref().map(|n| format!("; did you mean {n}?")).unwrap_or_default())]
-    UnknownKey {
-        /// As given.
-        key: String,
-        /// Which layer.
-        origin: Origin,
-        /// The nearest valid key, where one is near.
-        nearest: Option<String>,
-    },
-    /// A value of the wrong type or outside its range.
-    #[error("{key} = {value} (from {origin}): {expected}")]
-    Invalid {
-        /// Dotted key.
-        key: String,
-        /// As given.
-        value: String,
-        /// Which layer.
-        origin: Origin,
-        /// What would be valid.
-        expected: String,
-    },
-    /// No such preset.
-    #[error("--preset {name}: unknown preset{}; `sapex presets` lists them", nearest.as_ref().map(|n| format!(", did you mean {n}?")).unwrap_or_default())]
-    UnknownPreset {
-        /// As given.
-        name: String,
-        /// The nearest valid name, where one is near.
-        nearest: Option<String>,
-    },
-    /// `--set` without an equals sign.
-    #[error("--set {0}: expected section.key=value")]
-    SetSyntax(String),
-}
 
 /// What to build a configuration from, in rising precedence; the default is always below.
 #[derive(Debug, Clone, Default)]
@@ -111,14 +24,6 @@ pub struct Layers {
     pub env: Vec<(String, String)>,
     /// `--set section.key=value`, in order.
     pub set: Vec<String>,
-}
-
-/// A checked configuration with the origin of every value.
-#[derive(Debug, Clone)]
-pub struct Resolved {
-    /// The settings.
-    pub config: Config,
-    pub(super) origins: BTreeMap<String, Origin>,
 }
 
 /// Builds and checks the configuration.
@@ -206,67 +111,6 @@ fn tuned(env: Option<&Value>) -> Result<Vec<Given>, ConfigError> {
     Ok(flatten(&table).into_iter().map(|(key, value)| (key, value, origin.clone())).collect())
 }
 
-impl Resolved {
-    /// An error about one key, naming its value and origin; for checks that only a process can make (an unknown
-    /// environment, a port in use).
-    pub fn invalid(&self, key: &str, expected: impl Into<String>) -> ConfigError {
-        let value = self.value(key).map_or_else(|| "(unset)".to_owned(), |value| value.to_string());
-        let origin = self.origins.get(key).cloned().unwrap_or(Origin::Default);
-        ConfigError::Invalid { key: key.to_owned(), value, origin, expected: expected.into() }
-    }
-
-    /// The resolved file, every value with its origin as a comment: what `--print-config` shows.
-    pub fn render(&self) -> String {
-        let mut text = String::new();
-        for (section, value) in self.table() {
-            text.push_str(&format!("[{section}]\n"));
-            let keys = value.as_table().expect("every top-level entry of Config is a section");
-            for (key, value) in keys {
-                let origin = &self.origins[&format!("{section}.{key}")];
-                text.push_str(&format!("{key} = {value} # {origin}\n"));
-            }
-            text.push('\n');
-        }
-        text.truncate(text.trim_end().len() + 1);
-        text
-    }
-
-    /// The resolved file without comments: what a run directory keeps.
-    pub fn to_toml(&self) -> String {
-        toml::to_string(&self.config).expect("a struct of plain values serialises to TOML")
-    }
-
-    fn value(&self, key: &str) -> Option<Value> {
-        let (section, key) = key.split_once('.')?;
-        self.table().get(section)?.get(key).cloned()
-    }
-
-    /// All sections as TOML, single-precision numbers by their shortest digits: 0.001, not 0.0010000000474974513.
-    pub(super) fn table(&self) -> Table {
-        let mut table =
-            Table::try_from(&self.config).expect("a struct of plain values serialises to TOML");
-        for value in table.iter_mut().filter_map(|(_, section)| section.as_table_mut()) {
-            value.iter_mut().for_each(|(_, value)| shorten(value));
-        }
-        table
-    }
-}
-
-/// Numbers that a single holds exactly get the shortest digits that lead to that single.
-fn shorten(value: &mut Value) {
-    match value {
-        Value::Float(number) => {
-            #[expect(clippy::cast_possible_truncation, reason = "only what survives it is used")]
-            let single = *number as f32;
-            if f64::from(single) == *number {
-                *number = single.to_string().parse().expect("digits of a number");
-            }
-        }
-        Value::Array(values) => values.iter_mut().for_each(shorten),
-        _ => {}
-    }
-}
-
 pub(super) fn parse(text: &str, origin: &Origin) -> Result<Table, ConfigError> {
     text.parse::<Table>().map_err(|e| ConfigError::Syntax {
         origin: origin.clone(),
@@ -351,25 +195,6 @@ fn plainly(expected: &str) -> String {
         "u32" => format!("{what}expected a whole number from 0 to {}", u32::MAX),
         _ => expected.to_owned(),
     }
-}
-
-/// A key that is none of these.
-pub(super) fn unknown<'a>(
-    key: String,
-    origin: Origin,
-    valid: impl Iterator<Item = &'a String>,
-) -> ConfigError {
-    let nearest = nearest(&key, valid.map(String::as_str));
-    ConfigError::UnknownKey { key, origin, nearest }
-}
-
-/// The valid name most like the given one, if it is like it at all.
-pub(super) fn nearest<'a>(name: &str, valid: impl Iterator<Item = &'a str>) -> Option<String> {
-    valid
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
-        .filter(|(similarity, _)| *similarity > 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate.to_owned())
 }
 
 /// Reads the resolved configuration that a run directory keeps.

@@ -1,9 +1,9 @@
 //! The configuration: one TOML, layered, every value with its origin.
 //!
 //! - this file: the sections as types, and what follows from several of them.
-//! - [`load`](self::load()): the layers and their errors.
+//! - [`load`](self::load()): the layers; `resolved`: what comes of them; `error`: what is refused.
 //! - `presets`: named starting points.
-//! - `validate`, `wrappers`: ranges; `compat`: contradictions.
+//! - `validate`, `wrappers`: ranges; `compat`: contradictions; each a table of `rule`s.
 //! - `change`, `port`, [`watch`]: settings that change while a learner trains.
 //!
 //! `config/default.toml` is embedded; it names, documents and defaults every key. docs/configuration.md is made from it.
@@ -11,17 +11,22 @@
 mod algorithms;
 mod change;
 mod compat;
+mod error;
 mod load;
 mod port;
 mod presets;
+mod resolved;
+mod rule;
 mod validate;
 pub mod watch;
 mod wrappers;
 
 pub use change::{Change, LIVE_KEYS};
-pub use load::{ConfigError, Layers, Origin, Resolved, load, load_run};
+pub use error::{ConfigError, Origin};
+pub use load::{Layers, load, load_run};
 pub use port::{ApplyError, ConfigChange, ConfigPort};
 pub use presets::{PRESETS, Preset};
+pub use resolved::Resolved;
 pub use wrappers::Wrapper;
 
 pub use algorithms::*;
@@ -264,61 +269,6 @@ pub struct Telemetry {
     pub admin: String,
     pub log_format: LogFormat,
     pub log_filter: String,
-}
-
-impl Resolved {
-    /// The environment's shapes and bounds as configured: what a process without environments knows of them.
-    ///
-    /// # Errors
-    /// They are not set, or do not fit each other.
-    pub fn env_spec(&self) -> Result<EnvSpec, ConfigError> {
-        let cluster = &self.config.cluster;
-        let unset = "must be set: `sapex envs NAME` prints the shapes of an environment";
-        if cluster.obs_dim == 0 || cluster.act_dim == 0 {
-            let key = if cluster.obs_dim == 0 { "cluster.obs_dim" } else { "cluster.act_dim" };
-            return Err(self.invalid(key, unset));
-        }
-        let bounds = match cluster.actions {
-            ActionKind::Continuous => cluster.act_dim,
-            ActionKind::Discrete => 0,
-        };
-        for (key, values) in [
-            ("cluster.action_low", &cluster.action_low),
-            ("cluster.action_high", &cluster.action_high),
-        ] {
-            if values.len() != bounds || values.iter().any(|bound| !bound.is_finite()) {
-                let kind = cluster.actions;
-                let expected = format!("must be {bounds} finite numbers for {kind:?} actions");
-                return Err(self.invalid(key, expected));
-            }
-        }
-        if cluster.action_low.iter().zip(&cluster.action_high).any(|(low, high)| low >= high) {
-            return Err(self.invalid("cluster.action_low", "must be below cluster.action_high"));
-        }
-        let obs_image = match cluster.obs_image[..] {
-            [] => None,
-            [c, h, w] if c.saturating_mul(h).saturating_mul(w) == cluster.obs_dim => {
-                Some([c, h, w])
-            }
-            _ => {
-                let expected = format!(
-                    "must be empty or [channels, height, width] with cluster.obs_dim = {} numbers",
-                    cluster.obs_dim
-                );
-                return Err(self.invalid("cluster.obs_image", expected));
-            }
-        };
-        Ok(EnvSpec {
-            id: cluster.env.clone(),
-            obs_dim: cluster.obs_dim,
-            obs_image,
-            actions: cluster.actions,
-            act_dim: cluster.act_dim,
-            action_low: cluster.action_low.clone(),
-            action_high: cluster.action_high.clone(),
-            episode_steps_max: None,
-        })
-    }
 }
 
 /// The convolutions of the nature-CNN (Mnih et al. 2015), for images of at least 36 by 36.

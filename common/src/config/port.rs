@@ -1,7 +1,6 @@
 //! [`ConfigPort`]: where a running process takes changed settings, from its admin port and from a file, one at a time.
 
-use super::Change;
-use super::load::{ConfigError, Origin, Resolved};
+use super::{Change, ConfigError, Origin, Resolved};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{Mutex, mpsc, oneshot};
 

@@ -3,7 +3,7 @@
 //! A preset says what differs from `config/default.toml`. It replaces what is tuned for the environment: of that only
 //! the environment's shapes and what concerns the run itself stay ([`tuned_beside`]).
 
-use super::load::{ConfigError, nearest};
+use super::error::{ConfigError, nearest};
 
 /// A named set of settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Ranges: what no process should start with. Each refusal names a key and what would be valid. What does not fit
 //! together is in [`super::compat`].
 
+use super::rule::{Rule, expect};
 use super::{Algorithm, Config, ConfigError, LrSchedule, Network, Resolved, compat, wrappers};
 use crate::limits;
 
@@ -24,9 +25,6 @@ fn hold(resolved: &Resolved, rules: Vec<Rule>) -> Result<(), ConfigError> {
     }
 }
 
-/// Whether it holds, the key that is wrong otherwise, and what would be valid.
-pub(super) type Rule = (bool, &'static str, String);
-
 fn unit(x: f64) -> bool {
     (0.0..=1.0).contains(&x)
 }
@@ -47,10 +45,6 @@ fn is_used(key: &str, c: &Config) -> bool {
         "learner.lr_alpha" => c.learner.algorithm != Algorithm::Bcq && c.learner.alpha_auto,
         _ => true,
     }
-}
-
-pub(super) fn expect(text: &str) -> String {
-    text.to_owned()
 }
 
 /// Widths and neurons of networks; each is checked where its network is chosen.

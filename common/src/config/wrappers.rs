@@ -1,7 +1,7 @@
 //! What is wrapped around an environment, and the ranges of its numbers.
 
 use super::Config;
-use super::validate::{Rule, expect};
+use super::rule::{Rule, expect};
 use serde::{Deserialize, Serialize};
 
 /// A wrapper of an environment; see `actor_node::env::wrappers`.

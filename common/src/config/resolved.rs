@@ -1,0 +1,129 @@
+//! [`Resolved`]: a checked configuration, what it says of the environment, and how it is shown and kept.
+
+use super::Config;
+use super::error::{ConfigError, Origin};
+use crate::spec::{ActionKind, EnvSpec};
+use std::collections::BTreeMap;
+use toml::{Table, Value};
+
+/// A checked configuration with the origin of every value.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// The settings.
+    pub config: Config,
+    pub(super) origins: BTreeMap<String, Origin>,
+}
+
+impl Resolved {
+    /// The environment's shapes and bounds as configured: what a process without environments knows of them.
+    ///
+    /// # Errors
+    /// They are not set, or do not fit each other.
+    pub fn env_spec(&self) -> Result<EnvSpec, ConfigError> {
+        let cluster = &self.config.cluster;
+        let unset = "must be set: `sapex envs NAME` prints the shapes of an environment";
+        if cluster.obs_dim == 0 || cluster.act_dim == 0 {
+            let key = if cluster.obs_dim == 0 { "cluster.obs_dim" } else { "cluster.act_dim" };
+            return Err(self.invalid(key, unset));
+        }
+        let bounds = match cluster.actions {
+            ActionKind::Continuous => cluster.act_dim,
+            ActionKind::Discrete => 0,
+        };
+        for (key, values) in [
+            ("cluster.action_low", &cluster.action_low),
+            ("cluster.action_high", &cluster.action_high),
+        ] {
+            if values.len() != bounds || values.iter().any(|bound| !bound.is_finite()) {
+                let kind = cluster.actions;
+                let expected = format!("must be {bounds} finite numbers for {kind:?} actions");
+                return Err(self.invalid(key, expected));
+            }
+        }
+        if cluster.action_low.iter().zip(&cluster.action_high).any(|(low, high)| low >= high) {
+            return Err(self.invalid("cluster.action_low", "must be below cluster.action_high"));
+        }
+        let obs_image = match cluster.obs_image[..] {
+            [] => None,
+            [c, h, w] if c.saturating_mul(h).saturating_mul(w) == cluster.obs_dim => {
+                Some([c, h, w])
+            }
+            _ => {
+                let expected = format!(
+                    "must be empty or [channels, height, width] with cluster.obs_dim = {} numbers",
+                    cluster.obs_dim
+                );
+                return Err(self.invalid("cluster.obs_image", expected));
+            }
+        };
+        Ok(EnvSpec {
+            id: cluster.env.clone(),
+            obs_dim: cluster.obs_dim,
+            obs_image,
+            actions: cluster.actions,
+            act_dim: cluster.act_dim,
+            action_low: cluster.action_low.clone(),
+            action_high: cluster.action_high.clone(),
+            episode_steps_max: None,
+        })
+    }
+
+    /// An error about one key, naming its value and origin; for checks that only a process can make (an unknown
+    /// environment, a port in use).
+    pub fn invalid(&self, key: &str, expected: impl Into<String>) -> ConfigError {
+        let value = self.value(key).map_or_else(|| "(unset)".to_owned(), |value| value.to_string());
+        let origin = self.origins.get(key).cloned().unwrap_or(Origin::Default);
+        ConfigError::Invalid { key: key.to_owned(), value, origin, expected: expected.into() }
+    }
+
+    /// The resolved file, every value with its origin as a comment: what `--print-config` shows.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        for (section, value) in self.table() {
+            text.push_str(&format!("[{section}]\n"));
+            let keys = value.as_table().expect("every top-level entry of Config is a section");
+            for (key, value) in keys {
+                let origin = &self.origins[&format!("{section}.{key}")];
+                text.push_str(&format!("{key} = {value} # {origin}\n"));
+            }
+            text.push('\n');
+        }
+        text.truncate(text.trim_end().len() + 1);
+        text
+    }
+
+    /// The resolved file without comments: what a run directory keeps.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(&self.config).expect("a struct of plain values serialises to TOML")
+    }
+
+    fn value(&self, key: &str) -> Option<Value> {
+        let (section, key) = key.split_once('.')?;
+        self.table().get(section)?.get(key).cloned()
+    }
+
+    /// All sections as TOML, single-precision numbers by their shortest digits: 0.001, not 0.0010000000474974513.
+    pub(super) fn table(&self) -> Table {
+        let mut table =
+            Table::try_from(&self.config).expect("a struct of plain values serialises to TOML");
+        for value in table.iter_mut().filter_map(|(_, section)| section.as_table_mut()) {
+            value.iter_mut().for_each(|(_, value)| shorten(value));
+        }
+        table
+    }
+}
+
+/// Numbers that a single holds exactly get the shortest digits that lead to that single.
+fn shorten(value: &mut Value) {
+    match value {
+        Value::Float(number) => {
+            #[expect(clippy::cast_possible_truncation, reason = "only what survives it is used")]
+            let single = *number as f32;
+            if f64::from(single) == *number {
+                *number = single.to_string().parse().expect("digits of a number");
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(shorten),
+        _ => {}
+    }
+}
