@@ -1,7 +1,137 @@
-//! Tensors of each [`Body`]: shared by the policy, by the critics and by everything that evaluates them.
+//! [`Body`]: from an observation to features, and the tensors that takes. The policy and the critics are built on them.
 
-use super::arch::{Body, CfcMode, Mlp};
+use super::bounds::{ArchError, HIDDEN_LAYERS_MAX, WIDTH_MAX, size, widths};
 use super::layout::TensorLayout;
+use crate::limits::POLICY_PARAMETERS_MAX;
+use serde::{Deserialize, Serialize};
+
+/// The non-linearity between layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// max(x, 0).
+    Relu,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// x * sigmoid(x).
+    Silu,
+    /// x where x > 0, else exp(x) - 1.
+    Elu,
+    /// x * tanh(softplus(x)).
+    Mish,
+    /// x where x > 0, else 0.01 x.
+    LeakyRelu,
+}
+
+/// Linear layers with an activation after each: `[Linear(h_i) -> (LayerNorm) -> activation]*`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Mlp {
+    /// Widths of the layers.
+    pub hidden: Vec<usize>,
+    /// After every layer.
+    pub activation: Activation,
+    /// A layer normalisation with learned scale and shift between each linear layer and its activation.
+    pub layer_norm: bool,
+}
+
+/// One convolution without padding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conv {
+    /// Output channels.
+    pub filters: usize,
+    /// Side of the square kernel.
+    pub kernel: usize,
+    /// Step of the kernel.
+    pub stride: usize,
+}
+
+/// How the two candidate states of a closed-form continuous-time cell are mixed (SEED-SPEC §3.14).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CfcMode {
+    /// h' = f1 (1 - s) + s f2
+    Default,
+    /// h' = A - A exp(-dt (|w_tau| + |f1|)) f1
+    Pure,
+    /// h' = f1 + s f2
+    NoGate,
+}
+
+/// From an observation to features. Recurrent bodies also carry a state, a constant number of floats per row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Body {
+    /// A multi-layer perceptron.
+    Mlp(Mlp),
+    /// Convolutions over an image of bytes divided by 255, then linear layers.
+    Cnn {
+        /// Channels, height, width; their product is O.
+        image: [usize; 3],
+        /// In order.
+        convs: Vec<Conv>,
+        /// After the convolutions, which use the same activation.
+        dense: Mlp,
+    },
+    /// Stacked LSTM layers straight on the observation (SEED-SPEC §5.5). State: hidden then cell of every layer, 2·layers·H.
+    Lstm {
+        /// How many.
+        layers: usize,
+        /// H.
+        hidden: usize,
+    },
+    /// Velora's liquid network: sparse inter layer, closed-form continuous-time command cell, sparse motor layer which
+    /// is the head (SEED-SPEC §§3.3–3.7). State: H = command neurons.
+    Liquid {
+        /// Inter and command neurons together.
+        neurons: usize,
+        /// Of the wiring; the masks travel with the weights, so that only fresh parameters depend on it.
+        wiring_seed: u64,
+    },
+    /// The same wiring without recurrence: three sparse layers with Mish between them (SEED-SPEC §3.7).
+    Ncp {
+        /// Inter and command neurons together.
+        neurons: usize,
+        /// As for [`Body::Liquid`].
+        wiring_seed: u64,
+    },
+    /// A dense closed-form continuous-time cell (SEED-SPEC §3.14). State: H.
+    Cfc {
+        /// H.
+        hidden: usize,
+        /// Mixing rule.
+        mode: CfcMode,
+        /// Layers of `lecun_tanh` before the heads of the cell.
+        backbone: Vec<usize>,
+        /// An LSTM cell in front, whose memory is carried too: the state is then 2H.
+        mixed_memory: bool,
+    },
+    /// Three closed-form cells in series on an `AutoNCP` wiring (SEED-SPEC §3.14); the motor cell's state is the head's
+    /// output. State: inter, command and motor neurons, `units` in all.
+    WiredCfc {
+        /// Neurons in all.
+        units: usize,
+        /// Mixing rule of every cell.
+        mode: CfcMode,
+        /// As for [`Body::Liquid`].
+        wiring_seed: u64,
+    },
+    /// Batch-constrained Q-learning's way to act (SEED-SPEC §5.9): draw actions like those of the data, perturb each a
+    /// little, take the one that the critic likes best. Its head is deterministic, bounded by the largest action.
+    BatchConstrained {
+        /// `[obs, latent]` to an action like those of the data; its output layer follows.
+        decoder: Mlp,
+        /// `[obs, action]` to a perturbation; its output layer follows.
+        perturbation: Mlp,
+        /// `[obs, action]` to a value; its output layer follows.
+        critic: Mlp,
+        /// Numbers of the decoder's latent.
+        latent: usize,
+        /// Actions drawn.
+        samples: usize,
+        /// Largest perturbation, as a share of the action bound.
+        phi: f32,
+    },
+}
 
 /// Neurons of Velora's wiring (SEED-SPEC §3.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +159,61 @@ impl NcpNeurons {
 pub const LIQUID_HEADS: [&str; 5] = ["g", "h", "f_to_g", "f_to_h", "proj"];
 
 impl Body {
+    /// Whether this is a body for `input` numbers and `outputs` of a head.
+    ///
+    /// # Errors
+    /// The first size that is zero or absurd, a wiring with too few neurons, a kernel that does not fit.
+    pub fn validate(&self, input: usize, outputs: usize) -> Result<(), ArchError> {
+        match self {
+            Self::Mlp(mlp) => widths("hidden", &mlp.hidden),
+            Self::Cnn { image, convs, dense } => {
+                size("number of convolutions", convs.len(), HIDDEN_LAYERS_MAX)?;
+                for conv in convs {
+                    size("filters of a convolution", conv.filters, 4096)?;
+                    size("kernel of a convolution", conv.kernel, 64)?;
+                    size("stride of a convolution", conv.stride, 64)?;
+                }
+                let numbers = image.iter().try_fold(1_usize, |n, &side| n.checked_mul(side));
+                if numbers != Some(input) {
+                    return Err(ArchError::Image { image: *image, obs_dim: input });
+                }
+                size("output of the convolutions", self.conv_features(), POLICY_PARAMETERS_MAX)?;
+                widths("hidden", &dense.hidden)
+            }
+            Self::Lstm { layers, hidden } => {
+                size("number of LSTM layers", *layers, HIDDEN_LAYERS_MAX)?;
+                widths("hidden", &[*hidden])
+            }
+            Self::Liquid { neurons, .. } | Self::Ncp { neurons, .. } => {
+                if *neurons < 2 {
+                    return Err(ArchError::Neurons { neurons: *neurons, min: 2 });
+                }
+                widths("hidden", &[*neurons])
+            }
+            Self::Cfc { hidden, backbone, .. } => {
+                backbone.iter().try_for_each(|width| widths("backbone", &[*width]))?;
+                widths("hidden", &[*hidden])
+            }
+            Self::BatchConstrained { decoder, perturbation, critic, latent, samples, phi } => {
+                for mlp in [decoder, perturbation, critic] {
+                    widths("hidden", &mlp.hidden)?;
+                }
+                size("latent", *latent, WIDTH_MAX)?;
+                size("number of drawn actions", *samples, 1 << 16)?;
+                if !(phi.is_finite() && *phi > 0.0) {
+                    return Err(ArchError::Bound { what: "perturbation", value: *phi });
+                }
+                Ok(())
+            }
+            Self::WiredCfc { units, .. } => {
+                if *units < outputs + 3 {
+                    return Err(ArchError::Neurons { neurons: *units, min: outputs + 3 });
+                }
+                widths("hidden", &[*units])
+            }
+        }
+    }
+
     /// Whether the body ends in its own output layer, of as many neurons as are asked for: no linear head follows.
     pub fn is_its_own_head(&self) -> bool {
         matches!(

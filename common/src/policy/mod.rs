@@ -1,7 +1,8 @@
 //! The policy: its description, its weights, its inference in plain Rust and the squashing maths.
 //!
-//! - [`arch`]: [`PolicyArch`](arch::PolicyArch), body and head; [`body`]: the tensors of each body; [`layout`]: their
-//!   names, shapes and order. Together the single source of truth for checkpoint keys and wire order.
+//! - [`arch`]: [`PolicyArch`](arch::PolicyArch), head on body; [`body`]: what bodies there are, and their tensors;
+//!   [`layout`]: names, shapes and order of tensors. Together the single source of truth for checkpoint keys and wire
+//!   order. `bounds`: what is too large for them.
 //! - [`wiring`]: which synapses of a wired body exist.
 //! - [`snapshot`]: [`PolicySnapshot`](snapshot::PolicySnapshot), one version of the weights, on the wire and on disk.
 //! - [`infer`]: [`PolicyNet`](infer::PolicyNet), the forward pass for actors.
@@ -13,6 +14,7 @@
 
 pub mod arch;
 pub mod body;
+mod bounds;
 pub mod infer;
 pub mod kernels;
 pub mod layout;

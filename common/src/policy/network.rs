@@ -2,8 +2,7 @@
 //!
 //! Masked weights are multiplied by their masks once, when weights are set. Letters: B rows, I inputs, H hidden.
 
-use super::arch::{Activation, Body, CfcMode, Conv, Mlp};
-use super::body::{LIQUID_HEADS, NcpNeurons};
+use super::body::{Activation, Body, CfcMode, Conv, LIQUID_HEADS, Mlp, NcpNeurons};
 use super::kernels::tanh::tanh_in_place;
 use super::layout::TensorLayout;
 use std::collections::BTreeMap;

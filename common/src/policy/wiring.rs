@@ -4,7 +4,7 @@
 //! on: see [`Body::push_buffers`]. The originals also draw a polarity per synapse and synapses between command neurons;
 //! their layers use neither (they take |mask|, and connect a cell's state to all of itself), so neither is drawn here.
 
-use super::arch::Body;
+use super::body::Body;
 use super::layout::TensorLayout;
 use rand::RngExt as _;
 use rand_pcg::Pcg64;

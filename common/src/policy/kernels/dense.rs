@@ -1,7 +1,7 @@
 //! [`Layer`]: `activation(x Wᵀ + b)` over a batch, in register tiles of R rows by V lines.
 
 use super::{Isa, LANES, Line, Simd, tanh::tanh_in_place};
-use crate::policy::arch::Activation;
+use crate::policy::body::Activation;
 
 /// A dense layer with its weights packed for inference.
 #[derive(Debug, Clone)]
