@@ -4,7 +4,7 @@
 
 use common::telemetry::metric_spec::{
     BUCKETS_BYTES, BUCKETS_ITEMS, BUCKETS_RATIO, BUCKETS_SECONDS, BUCKETS_SHORT_SECONDS,
-    BUCKETS_VERSIONS, MetricKind, MetricSpec, PROCESS_METRICS, render_metrics_markdown,
+    BUCKETS_VERSIONS, MetricKind, MetricSpec, PROCESS_METRICS, SpecError, render_metrics_markdown,
 };
 use common::telemetry::metrics::{Metrics, MetricsError};
 
@@ -159,7 +159,7 @@ fn wrong_requests_are_refused_with_the_facts() {
     let error = metrics.counter(&MetricSpec { help: "Something else.", ..STEPS }).unwrap_err();
     assert!(matches!(error, MetricsError::Conflict { .. }), "{error}");
     let error = metrics.counter(&MetricSpec { name: "steps", ..STEPS }).unwrap_err();
-    assert!(matches!(error, MetricsError::Spec { name: "steps", .. }), "{error}");
+    assert!(matches!(error, MetricsError::Spec(SpecError { name: "steps", .. })), "{error}");
 }
 
 #[cfg(target_os = "linux")]

@@ -4,7 +4,6 @@
 //! [`Metrics`](super::metrics::Metrics) builds the objects from it and [`render_metrics_markdown`] writes
 //! `docs/metrics.md`.
 
-use super::metrics::MetricsError;
 use std::fmt::Write as _;
 
 /// Upper bounds for what should take microseconds: locks, gathers, one policy evaluation. Seconds.
@@ -98,11 +97,20 @@ pub struct MetricSpec {
     pub labels: &'static [&'static str],
 }
 
+/// A row of a table that breaks the rules.
+#[derive(Debug, thiserror::Error)]
+#[error("metric {name}: {problem}")]
+pub struct SpecError {
+    /// The metric.
+    pub name: &'static str,
+    /// What is wrong, and what was expected.
+    pub problem: String,
+}
+
 impl MetricSpec {
     /// Checks the name rule, the texts, the labels and the buckets.
-    pub fn check(&self) -> Result<(), MetricsError> {
-        self.problem()
-            .map_or(Ok(()), |problem| Err(MetricsError::Spec { name: self.name, problem }))
+    pub fn check(&self) -> Result<(), SpecError> {
+        self.problem().map_or(Ok(()), |problem| Err(SpecError { name: self.name, problem }))
     }
 
     fn problem(&self) -> Option<String> {

@@ -1,6 +1,6 @@
 //! [`Metrics`]: a registry that builds what the tables of [`MetricSpec`]s declare.
 
-use super::metric_spec::{MetricKind, MetricSpec};
+use super::metric_spec::{MetricKind, MetricSpec, SpecError};
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
     Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
@@ -13,13 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
     /// The table's row breaks the rules.
-    #[error("metric {name}: {problem}")]
-    Spec {
-        /// The metric.
-        name: &'static str,
-        /// What is wrong, and what was expected.
-        problem: String,
-    },
+    #[error(transparent)]
+    Spec(SpecError),
     /// Two tables declare one name differently.
     #[error("metric {name} is declared twice, differently")]
     Conflict {
@@ -161,7 +156,7 @@ impl Metrics {
             Some(_) => return Err(MetricsError::Conflict { name: spec.name }),
             None => {}
         }
-        spec.check()?;
+        spec.check().map_err(MetricsError::Spec)?;
         let family = self
             .register(spec)
             .map_err(|source| MetricsError::Registry { what: spec.name, source })?;
