@@ -1,20 +1,10 @@
 //! [`Agent`]: all that is learned, and the steps that continuous and discrete SAC have in common.
-//!
-//! Rows are always halved and critics are always two, whatever the threads: results do not depend on their number.
 
 use super::critic::Critic;
 use super::elementwise::{AdamStep, adam, add};
 use super::mlp::Mlp;
+use super::split::PARTS;
 use crate::trainer::{AlphaLoss, Group, TrainState, TrainerConfig, UpdateStats};
-use std::ops::Range;
-
-/// Parts that the rows of a batch are split into.
-pub(super) const PARTS: usize = 2;
-
-/// The rows of each part of a batch.
-pub(super) fn parts(batch_size: usize) -> [Range<usize>; PARTS] {
-    [0, 1].map(|part| part * batch_size / PARTS..(part + 1) * batch_size / PARTS)
-}
 
 /// Networks, optimisers, temperature, and what an update says about itself. Allocated once.
 #[derive(Debug)]

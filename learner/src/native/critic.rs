@@ -1,8 +1,8 @@
 //! One of the two critics, with its target: what an update does to it.
 
-use super::agent::{PARTS, parts};
 use super::elementwise::{AdamStep, adam, polyak};
 use super::mlp::{Activations, Mlp, Packed, Scratch};
+use super::split::{PARTS, parts};
 use crate::trainer::{Group, TrainState, TrainerConfig};
 
 /// What the critic split owns. Letters: K values per row, 1 or the number of discrete actions.

@@ -10,9 +10,10 @@
 //!
 //! Expectations over all actions stand where the continuous form draws one, so that an update takes no noise.
 
-use super::agent::{Agent, PARTS, Share, parts};
+use super::agent::{Agent, Share};
 use super::critic::{Critic, Lesson};
 use super::mlp::{Activations, Mlp, Packed, Scratch};
+use super::split::{PARTS, parts};
 use super::team::Team;
 use crate::trainer::{Batch, TrainerConfig, TrainerError};
 use std::ops::Range;

@@ -7,63 +7,14 @@
 
 #![expect(unsafe_code, reason = "calls `tile`, after checking every shape")]
 
+pub(super) use super::{tile::Finish, view::View};
+
 use super::lanes::Line;
-use super::tile;
+use super::tile::{self, PANEL_LINES};
 use common::policy::kernels::Isa;
 
-/// Width of a panel: as many lines as the widest tile of any instruction set.
-pub(super) const PANEL_LINES: usize = 2;
+/// Columns of a panel.
 const PANEL: usize = 16 * PANEL_LINES;
-
-/// A read-only matrix inside a slice: element (i, j) at `i * row + j * column`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct View<'a> {
-    pub(super) data: &'a [f32],
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    pub(super) row: usize,
-    pub(super) column: usize,
-}
-
-impl<'a> View<'a> {
-    /// A row-major (rows, columns) matrix at the start of `data`.
-    pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
-        Self { data, rows, columns, row: columns, column: 1 }
-    }
-
-    /// The columns from `first` on.
-    pub(crate) fn columns_from(self, first: usize) -> Self {
-        assert!(first <= self.columns && self.column == 1, "columns {first}.. of {}", self.columns);
-        Self { data: &self.data[first..], columns: self.columns - first, ..self }
-    }
-
-    /// Rows and columns exchanged.
-    pub(crate) fn transposed(self) -> Self {
-        Self {
-            data: self.data,
-            rows: self.columns,
-            columns: self.rows,
-            row: self.column,
-            column: self.row,
-        }
-    }
-
-    fn fits(&self) -> bool {
-        let last = (self.rows.max(1) - 1) * self.row + (self.columns.max(1) - 1) * self.column;
-        self.rows * self.columns == 0 || last < self.data.len()
-    }
-}
-
-/// What is done to the sums of a product before they are stored; a bias is (n).
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Finish<'a> {
-    /// Nothing.
-    Sum,
-    /// + bias
-    Bias(&'a [f32]),
-    /// max(+ bias, 0)
-    BiasRelu(&'a [f32]),
-}
 
 /// A packed right factor: 32 columns after another, each row of them neighbouring; the last panel is padded.
 #[derive(Debug, Clone)]

@@ -2,9 +2,9 @@
 //! no allocation in the update, and the same numbers for any number of threads.
 //!
 //! - `sac`, `discrete`: an update on one page each, in equation order; `part`: half a batch of the former.
-//! - `agent`: what both learn, and the steps they share; `critic`: one of its two.
+//! - `agent`: what both learn, and the steps they share; `critic`: one of its two; `split`: of rows, for threads.
 //! - `mlp`: networks over flat parameters, backward by hand.
-//! - `gemm` on `tile` on `lanes`: matrix products. `elementwise`: what is between them.
+//! - `gemm` on `tile` on `lanes`: matrix products; `view`: what they read. `elementwise`: what is between them.
 //! - `team`: the threads.
 
 mod agent;
@@ -16,8 +16,10 @@ mod lanes;
 mod mlp;
 mod part;
 mod sac;
+mod split;
 mod team;
 mod tile;
+mod view;
 
 use crate::trainer::{
     Algorithm, Batch, Group, Noise, NoiseSizes, StepSizes, TrainState, Trainer, TrainerConfig,

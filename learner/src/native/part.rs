@@ -1,8 +1,9 @@
 //! One half of the batch, as the policy sees it: its samples, and its share of the policy's gradients.
 
-use super::agent::{Agent, Share, parts};
+use super::agent::{Agent, Share};
 use super::critic::Critic;
 use super::mlp::{Activations, Mlp, Packed, Scratch};
+use super::split::parts;
 use crate::trainer::{ActionUnits, Batch, Noise, TrainerConfig};
 
 /// What the row split owns: one half of the batch, as the policy sees it.

@@ -8,9 +8,10 @@
 //! | 4 | rows | dQ/dã through the critic that attains the minimum; policy gradients of these rows |
 //! | 5 | – | sum of the gradients; Adam on π; Adam on log α |
 
-use super::agent::{Agent, PARTS};
+use super::agent::Agent;
 use super::critic::Lesson;
 use super::part::{Part, critic_action};
+use super::split::PARTS;
 use super::team::Team;
 use crate::trainer::{Batch, Noise, TrainerConfig};
 

@@ -7,9 +7,23 @@
               see `lanes` for what the instruction sets bring"
 )]
 
-use super::gemm::{Finish, PANEL_LINES, View};
 use super::lanes::{Lanes, Line};
+use super::view::View;
 use common::policy::kernels::Isa;
+
+/// Width of a panel: as many lines as the widest tile of any instruction set.
+pub(super) const PANEL_LINES: usize = 2;
+
+/// What is done to the sums of a product before they are stored; a bias is (n).
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Finish<'a> {
+    /// Nothing.
+    Sum,
+    /// + bias
+    Bias(&'a [f32]),
+    /// max(+ bias, 0)
+    BiasRelu(&'a [f32]),
+}
 
 /// out (m, n), row-major, = finish(a (m, k) · b (k, n)).
 #[derive(Debug)]
