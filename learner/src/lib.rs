@@ -12,6 +12,7 @@
 //! - [`batch`]: sampled rows as columns, with importance weights.
 //! - [`sampler`]: fetches batches ahead and carries priorities back.
 //! - [`offline`]: recorded rows, in its place or beside it.
+//! - [`exchange`]: between either of them and the training loop.
 //! - [`training_loop`]: update after update.
 //! - [`publisher`]: broadcasts the newest weights.
 //! - [`service`]: all of it put together.
@@ -26,6 +27,7 @@ pub mod backend;
 pub mod batch;
 pub mod checkpoint;
 pub mod critic;
+pub mod exchange;
 pub mod init;
 pub mod layouts;
 pub mod metrics;

@@ -9,7 +9,7 @@ mod minari;
 mod transitions;
 
 use crate::batch::{Columns, ReadyBatch};
-use crate::sampler::Exchange;
+use crate::exchange::Exchange;
 use common::config::{Config, ConfigError, Resolved};
 use common::recording::{Header, LAYOUT_FILE, Recording, RecordingError};
 use common::spec::{EnvSpec, Field};

@@ -6,6 +6,7 @@
 //! that goes silent is left out of new draws until it answers again; draws that wait for it are dropped.
 
 use crate::batch::{Columns, Part, ReadyBatch, importance_weights};
+use crate::exchange::{Exchange, Priorities};
 use crate::metrics::SamplerMetrics;
 use crate::offline::OfflineSource;
 use common::config::Config;
@@ -22,30 +23,12 @@ use rand_pcg::Pcg64;
 use std::collections::VecDeque;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 /// How long a shard's limiter may hold a sample back before it answers `NotSampled` and is asked again. Below
 /// `link::DOWN_AFTER`, so that a server that holds back is not taken for one that is down.
 const HOLD: Duration = Duration::from_millis(1_000);
-
-/// New |td| for a batch's items.
-#[derive(Debug)]
-pub struct Priorities {
-    /// As in `ReadyBatch::origins`.
-    pub origins: Vec<(usize, Vec<u64>)>,
-    /// (B), in the same order.
-    pub td_abs: Vec<f32>,
-}
-
-/// The channel ends that the training loop holds are the others of these.
-#[derive(Debug)]
-pub struct Exchange {
-    /// Ready batches; its bound is the prefetch depth.
-    pub batches: mpsc::Sender<ReadyBatch>,
-    /// Priorities to carry back.
-    pub priorities: mpsc::Receiver<Priorities>,
-}
 
 /// Fetches from every replay server.
 #[derive(Debug)]

@@ -3,13 +3,14 @@
 
 use crate::backend::{self, BackendError};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Contents};
+use crate::exchange::Exchange;
 use crate::init;
 use crate::metrics::{self, CheckpointMetrics};
 use crate::offline::OfflineSource;
 use crate::progress::Progress;
 use crate::publisher::{Publication, Publisher};
 use crate::run_log::{RunLog, RunLogError};
-use crate::sampler::{Exchange, Sampler};
+use crate::sampler::Sampler;
 use crate::schedule::StepSchedules;
 use crate::track::Tracker;
 use crate::trainer::TrainerConfig;

@@ -6,12 +6,12 @@
 use crate::backend;
 use crate::batch::ReadyBatch;
 use crate::checkpoint::{self, Checkpoint};
+use crate::exchange::Priorities;
 use crate::metrics::TrainingMetrics;
 use crate::noise::NoiseBuffers;
 use crate::progress::Progress;
 use crate::publisher::Publication;
 use crate::run_log::RunLog;
-use crate::sampler::Priorities;
 use crate::schedule::StepSchedules;
 use crate::track::Tracker;
 use crate::trainer::{Trainer, TrainerError, UpdateStats};
