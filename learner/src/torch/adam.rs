@@ -6,8 +6,7 @@
 //! memory that stays where it is, so that neither the device nor a recorded graph has to know t.
 
 use super::TchResult;
-use super::networks::signed;
-use super::ops::{Into as _, lerp};
+use super::ops::{Into as _, lerp, signed};
 use crate::trainer::Group;
 use tch::{Device, Kind, Tensor};
 

@@ -5,7 +5,7 @@
 
 use super::TchResult;
 use super::adam::StepScalars;
-use super::networks::signed;
+use super::ops::signed;
 use crate::trainer::{ActionUnits, Batch, Noise, TrainerConfig};
 use std::f32::consts::{LN_2, PI};
 use tch::{Device, Kind, Tensor};

@@ -26,9 +26,10 @@ use crate::trainer::{
     TrainerError, UpdateStats,
 };
 use inputs::Inputs;
-use networks::signed;
+use ops::signed;
 use tch::{Cuda, Device, Kind, TchError, Tensor};
-use update::{SUMS, Sac};
+use update::Sac;
+use work::SUMS;
 
 type TchResult<T> = Result<T, TchError>;
 

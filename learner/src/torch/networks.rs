@@ -8,7 +8,7 @@
 use super::TchResult;
 use super::adam::AdamGroup;
 use super::inputs::Inputs;
-use super::ops::{Into as _, copy, relu, relu_backward, sum_rows, tanh_backward};
+use super::ops::{Into as _, copy, relu, relu_backward, signed, sum_rows, tanh_backward};
 use crate::trainer::{CriticArch, TrainerConfig};
 use common::policy::{
     arch::{Activation, PolicyArch},
@@ -51,11 +51,6 @@ fn slot(weight: &TensorEntry, bias: &TensorEntry) -> Slot {
         inputs: signed(weight.shape[1]),
         outputs: signed(weight.shape[0]),
     }
-}
-
-/// libtorch counts in i64.
-pub(super) fn signed(count: usize) -> i64 {
-    i64::try_from(count).expect("an index into memory fits")
 }
 
 /// A layer's weight ([N,] U, I) and bias ([N, 1,] U), in one flat vector.

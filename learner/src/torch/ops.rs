@@ -98,3 +98,8 @@ pub(super) fn tanh_backward(grad: &Tensor, result: &Tensor) -> TchResult<()> {
 pub(super) fn subtract_from(value: f64, tensor: &Tensor, out: &Tensor) -> TchResult<()> {
     tensor.f_rsub_scalar_out(out, value).map(drop)
 }
+
+/// libtorch counts in i64.
+pub(super) fn signed(count: usize) -> i64 {
+    i64::try_from(count).expect("an index into memory fits")
+}

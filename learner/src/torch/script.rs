@@ -1,6 +1,6 @@
 //! [`Script`]: a TorchScript archive, loaded by the library that others will load it with.
 
-use super::{TchResult, networks::signed};
+use super::{TchResult, ops::signed};
 use std::path::Path;
 use tch::{CModule, IValue, Kind, TchError, Tensor};
 

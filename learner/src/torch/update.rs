@@ -8,16 +8,13 @@
 use super::TchResult;
 use super::adam::AdamGroup;
 use super::inputs::Inputs;
-use super::networks::{Critics, Policy, signed};
+use super::networks::{Critics, Policy};
 use super::ops::{
-    Into as _, clamp, clamp_backward, copy, lerp, mean_rows, subtract_from, tanh_backward,
+    Into as _, clamp, clamp_backward, copy, lerp, mean_rows, signed, subtract_from, tanh_backward,
 };
-use super::work::Work;
+use super::work::{SUMS, Work};
 use crate::trainer::{AlphaLoss, TrainerConfig};
 use tch::{Device, Kind, Tensor};
-
-/// Elements of [`Sac::sums`].
-pub(super) const SUMS: usize = 8;
 
 /// Networks, optimisers and every intermediate result, on one device.
 #[derive(Debug)]
@@ -28,8 +25,7 @@ pub(super) struct Sac {
     /// Parameters of both targets, as the critics'.
     pub(super) targets: Tensor,
     pub(super) log_alpha: AdamGroup,
-    /// Sums over updates, f64 (8): twice each critic's loss, mean log-probability, mean Q, alpha, ln alpha, and these
-    /// two times the mean log-probability.
+    /// Sums over updates of [`Work::row`], f64 (8).
     pub(super) sums: Tensor,
     /// (2): `alpha`, then `log_alpha`, which the optimiser group is a view of.
     temperature: Tensor,

@@ -5,10 +5,13 @@
 
 use super::TchResult;
 use super::inputs::Inputs;
-use super::networks::{Critics, Policy, signed};
-use super::update::SUMS;
+use super::networks::{Critics, Policy};
+use super::ops::signed;
 use crate::trainer::TrainerConfig;
 use tch::{Kind, Tensor};
+
+/// Elements of [`Work::row`].
+pub(super) const SUMS: usize = 8;
 
 /// See the module.
 #[derive(Debug)]
@@ -98,7 +101,8 @@ pub(super) struct Work {
     /// (B, A), by its second.
     pub(super) d_raw_log_std: Tensor,
 
-    /// (8): this update's statistics, in the order of [`super::update::Sac::sums`]; the rest are its parts.
+    /// (8): this update's statistics: twice each critic's loss, mean log-probability, mean Q, alpha, ln alpha, and these
+    /// two times the mean log-probability. What follows are its parts.
     pub(super) row: Tensor,
     /// (2, 1, 1)
     pub(super) twice_losses: Tensor,
