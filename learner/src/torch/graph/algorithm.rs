@@ -1,6 +1,7 @@
 //! [`Algorithm`]: a learning rule, and what it is given and gives back.
 
-use super::params::{Adam, Params, Place, Values, signed};
+use super::params::{Adam, Params, Place, Values};
+use crate::torch::ops::signed;
 use crate::trainer::{self, NoiseSizes, PriorityRule, StepSizes, TrainState, TrainerConfig};
 use std::fmt::Debug;
 use tch::{Kind, Tensor};

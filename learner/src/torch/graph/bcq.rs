@@ -2,11 +2,12 @@
 
 use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Numbers, exact};
 use super::critic;
-use super::params::{Weights, signed};
+use super::params::Weights;
 use super::perturbation::Perturbation;
 use super::sac::Rule;
 use super::vae::Vae;
 use crate::critic::CriticKind;
+use crate::torch::ops::signed;
 use crate::trainer::{self, ActionUnits, NoiseSizes, TrainerConfig};
 use common::policy::arch::Body;
 use tch::{Tensor, no_grad};

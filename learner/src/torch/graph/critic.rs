@@ -6,8 +6,9 @@
 //! Letters: B batch, T steps, A action.
 
 use super::net;
-use super::params::{Weights, signed};
+use super::params::Weights;
 use crate::critic::{CriticArch, CriticKind};
+use crate::torch::ops::signed;
 use common::policy::arch::{Body, Mlp};
 use tch::{Kind, Tensor};
 

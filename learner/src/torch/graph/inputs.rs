@@ -1,8 +1,9 @@
 //! [`Inputs`]: a batch, its noise and the statistics of observations in one vector and one copy.
 
 use super::algorithm::{GraphBatch, GraphNoise};
-use super::params::{Weights, signed};
+use super::params::Weights;
 use super::policy;
+use crate::torch::ops::signed;
 use crate::trainer::{Batch, Noise, NoiseSizes, Normaliser, TrainerConfig, TrainerError};
 use common::policy::arch::Head;
 use tch::{Device, Tensor};

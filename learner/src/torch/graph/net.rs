@@ -2,7 +2,8 @@
 //!
 //! Letters: N rows, B batch, T steps, S floats of state.
 
-use super::params::{Weights, signed};
+use super::params::Weights;
+use crate::torch::ops::signed;
 use common::policy::arch::{Activation, Body, CfcMode, Conv, Mlp};
 use tch::{Tensor, no_grad};
 

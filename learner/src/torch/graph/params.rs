@@ -4,6 +4,7 @@
 //! gradient of its own. After the backward pass the leaves' gradients are joined, and Adam and Polyak averaging are a
 //! handful of operations on flat vectors, however many tensors there are.
 
+use crate::torch::ops::signed;
 use crate::trainer::Group;
 use common::policy::layout::TensorLayout;
 use std::collections::BTreeMap;
@@ -213,9 +214,4 @@ fn read(tensor: &Tensor) -> Vec<f32> {
     let mut values = vec![0.0; flat.numel()];
     flat.copy_data(&mut values, flat.numel());
     values
-}
-
-/// A size as libtorch counts.
-pub(super) fn signed(size: usize) -> i64 {
-    i64::try_from(size).expect("sizes are far below 2^63")
 }

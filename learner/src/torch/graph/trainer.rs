@@ -6,9 +6,10 @@ use super::bcq::Bcq;
 use super::discrete_sac::DiscreteSac;
 use super::inputs::Inputs;
 use super::lac::Lac;
-use super::params::{Place, signed};
+use super::params::Place;
 use super::sac::Sac;
 use crate::critic::CriticKind;
+use crate::torch::ops::signed;
 use crate::trainer::{
     self, Batch, Noise, NoiseSizes, Normaliser, StepSizes, TrainState, Trainer, TrainerConfig,
     TrainerError, UpdateStats,
