@@ -1,10 +1,10 @@
 //! [`Spin`]: waiting awake for an answer that comes soon.
 //!
-//! A thread that sleeps until a message comes is woken in some five microseconds where another keeps its core busy, and
-//! in twenty to forty where the core has gone to sleep too, most of all in a virtual machine. Two of those per batch are
-//! more than a small batch costs otherwise. So a thread asks again and again instead of sleeping, but only
-//! where that takes nobody's time: while the last answer came soon, and while the machine has a core for each thread that
-//! wants one. The worker does the same (`Spin` in `worker.py`).
+//! A thread that sleeps until a message comes is woken in some five microseconds where its core is awake, and in twenty
+//! where the core has gone to sleep too, in a virtual machine above all. Twice per batch, that is more than a small batch
+//! costs otherwise. So a thread asks again and again instead of sleeping, but only where that takes nobody's time: while
+//! the last answer came soon, and while the machine has a core for each thread that wants one. The worker does the same
+//! (`Spin` in `worker.py`).
 
 use common::runtime::clock::Clock;
 use std::fs::File;
@@ -12,7 +12,7 @@ use std::io::{ErrorKind, Result};
 use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
-/// The longest that is waited awake. Answers that take longer are not the sooner for it, to any account.
+/// The longest that is waited awake: to an answer that takes longer a wake-up adds a tenth or two, no more.
 const SPIN: Duration = Duration::from_micros(200);
 /// How often it is looked whether a core is to spare.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
