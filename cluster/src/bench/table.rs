@@ -77,7 +77,8 @@ pub(super) fn render(rows: &[Row]) -> String {
     for row in rows {
         let peer = match &row.peer {
             Ok(peer) => {
-                format!("{} {} ({} {})", number(peer.figure), row.unit, peer.peer, peer.version)
+                let name = format!("{} {}", peer.peer, peer.version);
+                format!("{} {} ({})", number(peer.figure), row.unit, name.trim_end())
             }
             Err(reason) => reason.clone(),
         };
