@@ -155,15 +155,15 @@ class Spaces:
         return lambda row: clip(row.reshape(space.shape).astype(space.dtype), space.low, space.high)
 
     def batch_reader(self):
-        """A function from the actions of a batch, an array (L, W) that nobody else holds, to a list of actions."""
+        """A function from the actions of a batch, an array (L, W) that nobody else holds and its rows, to a list of actions."""
         if self.is_discrete:
             start = int(self.action.start)
-            return lambda rows: [int(choice) + start for choice in rows[:, 0].tolist()]
+            return lambda array, rows: [int(choice) + start for choice in array[:, 0].tolist()]
         if isinstance(self.action, self.spaces.Box) and self.action.dtype == self.numpy.float32:
             if len(self.action.shape) == 1:
-                return list
+                return lambda array, rows: rows
         read = self.reader(self.action)
-        return lambda rows: [read(row) for row in rows]
+        return lambda array, rows: [read(row) for row in rows]
 
     def is_plain(self):
         """Whether an observation is a row of a block as it is."""

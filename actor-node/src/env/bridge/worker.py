@@ -188,6 +188,8 @@ class Server:
         self.steps = [None if env is None else env.step for env in self.envs]
         self.block = Block(spaces.numpy, spaces, lanes)
         self.read_actions = spaces.batch_reader()
+        # Of the next batch: an array (L, W), and its rows.
+        self.actions = self.action_rows = None
         self.all_step = bytes([STEP] * lanes) if spaces.is_plain() else None
         self.rows, self.row_rewards = [None] * lanes, [0.0] * lanes
         # What a plain observation is: an array of this type and length.
@@ -224,6 +226,7 @@ class Server:
         self.batch_bytes = HEADER.size + self.lengths[BATCH]
         space = self.spaces.observation
         self.writers = [self.spaces.writer(space, row) for row in self.block.obs]
+        self.prepare()
 
     def close(self):
         for lane in range(len(self.envs)):
@@ -270,12 +273,20 @@ class Server:
         else:
             self.link.send(PICTURE, PICTURE_HEADER.pack(shape[1], shape[0], seconds) + picture.tobytes())
 
+    def prepare(self):
+        """Makes the next batch's actions, yet without their numbers, while nobody waits.
+
+        They are new ones each time: environments may keep theirs.
+        """
+        self.actions = self.spaces.numpy.empty_like(self.block.actions)
+        self.action_rows = list(self.actions)
+
     def turn(self):
         """Carries out one batch."""
         block = self.block
         commands = block.commands.tobytes()
-        # A copy: environments may keep their actions.
-        actions = self.read_actions(block.actions.copy())
+        self.actions[...] = block.actions
+        actions = self.read_actions(self.actions, self.action_rows)
         if commands == self.all_step:
             return self.step_all(actions)
         if max(commands) > MAKE:
@@ -359,6 +370,7 @@ class Server:
             if kind == BATCH:
                 self.turn()
                 self.link.sock.sendall(self.sent)
+                self.prepare()
             else:
                 self.picture(int.from_bytes(self.received[HEADER.size : HEADER.size + 4], "little"))
 
