@@ -125,6 +125,21 @@ class Spaces(gymnasium.Env):
         return self.observe(), reward, False, False, {}
 
 
+class Keeper(gymnasium.Env):
+    """Keeps its actions; observes the first one again and again."""
+
+    observation_space = box(-1, 1, (1,))
+    action_space = box(-1, 1, (1,))
+
+    def reset(self, *, seed=None, options=None):
+        self.actions = []
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.actions.append(action)
+        return self.actions[0], float(action[0]), False, False, {}
+
+
 class Painted(gymnasium.Env):
     """A picture of 3 rows and 2 columns whose green is the row, and whose red is the step."""
 
@@ -159,4 +174,5 @@ class Painted(gymnasium.Env):
 
 gymnasium.register("Painted-v0", Painted)
 gymnasium.register("Faulty-v0", Faulty)
+gymnasium.register("Keeper-v0", Keeper)
 gymnasium.register("Spaces-v0", Spaces)

@@ -14,6 +14,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 const FAULTY: &str = "gym:tests.bridge.environments:Faulty-v0";
+const KEEPER: &str = "gym:tests.bridge.environments:Keeper-v0";
 const PAINTED: &str = "gym:tests.bridge.environments:Painted-v0";
 const SPACES: &str = "gym:tests.bridge.environments:Spaces-v0";
 
@@ -250,6 +251,18 @@ fn gymnasium_action_spaces_are_served() {
         assert_eq!(env.step(&action, &mut obs).unwrap().reward, reward, "{space}");
         let error = env.step(&vec![f32::NAN; action.len()], &mut obs).unwrap_err().to_string();
         assert!(error.contains("NaN, expected a"), "{error}");
+    }
+}
+
+#[test]
+fn gymnasium_environments_may_keep_their_actions() {
+    let Some(python) = python() else { return };
+    let (mut lanes, mut turn) = start(KEEPER, &setup(&python, &[]), 2);
+    for step in 0..4_u8 {
+        let action = 0.25 * f32::from(step);
+        lanes.step(&[0.5 - action, action - 0.75], &mut turn).unwrap();
+        assert_eq!(turn.reward, [f64::from(0.5 - action), f64::from(action - 0.75)]);
+        assert_eq!(turn.obs, [0.5, -0.75], "step {step}");
     }
 }
 
