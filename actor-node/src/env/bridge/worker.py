@@ -1,6 +1,6 @@
 """Serves Gymnasium environments to Sapex: docs/env-protocol.md, version 1, on the socket that is its standard input.
 
-Started as `python -c SCRIPT`; the script is spaces.py and this file. It steps all lanes of a group in one process, in
+Started as `python -c SCRIPT CORES`; the script is spaces.py and this file. It steps all lanes of a group in one process, in
 order. What the environments print goes to standard error. An environment that raises fails its lane alone; `sys.exit`
 and crashes end the process, which is started anew.
 """
@@ -42,7 +42,7 @@ class Spin:
         try:
             self.load = os.open("/proc/loadavg", os.O_RDONLY)
         except OSError:
-            self.load = None
+            self.load = -1
 
     def receive_into(self, buffer):
         began, count = time.perf_counter(), None
@@ -66,17 +66,18 @@ class Spin:
         return None
 
     def runnable(self):
-        """Threads that want a core."""
-        if self.load is None:
+        """Threads that want a core, from a line like `0.16 1.04 1.30 2/80 30991`."""
+        try:
+            return int(os.pread(self.load, 64, 0).split()[3].partition(b"/")[0])
+        except (IndexError, OSError, ValueError):
             return math.inf
-        return int(os.pread(self.load, 64, 0).split()[3].partition(b"/")[0])
 
 
 class Link:
     """Messages on a socket."""
 
-    def __init__(self, sock):
-        self.sock = sock
+    def __init__(self, sock, cores):
+        self.sock, self.spin = sock, Spin(sock, cores)
 
     def send(self, kind, payload=b""):
         self.sock.sendall(HEADER.pack(kind, len(payload)) + payload)
@@ -182,7 +183,6 @@ class Server:
 
     def __init__(self, link, first, make, spaces, lanes):
         self.link, self.make, self.spaces = link, make, spaces
-        self.spin = Spin(link.sock, int(sys.argv[1]))
         self.envs = [first] + [None] * (lanes - 1)
         self.is_fresh = [True] + [False] * (lanes - 1)
         self.steps = [None if env is None else env.step for env in self.envs]
@@ -351,7 +351,7 @@ class Server:
         """The kind of the next message, whose payload `received` holds then; None where the other side has closed."""
         link = self.link
         # Nobody says anything more before the answer: one call gets one message, mostly the whole of it.
-        count = self.spin.receive_into(self.received)
+        count = link.spin.receive_into(self.received)
         if count == self.batch_bytes and self.received.startswith(self.batch_header):
             return BATCH
         received = memoryview(self.received)
@@ -402,7 +402,9 @@ def start(link, hello):
 
 
 def main():
-    link = Link(socket.socket(fileno=os.dup(0)))
+    # Taken away: modules of environments may read the command line, too.
+    cores = int(sys.argv.pop(1))
+    link = Link(socket.socket(fileno=os.dup(0)), cores)
     # The environments' standard input is empty, and what they print is for the log.
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
