@@ -5,11 +5,10 @@
 //! their rows are the same kind: rows are then appended to those of the run before. What an actor that was killed left
 //! of a row is cut off when it starts again.
 
-use common::appended::Appended;
+use common::appended::{Appended, append_or_stop};
 use common::ids::ActorId;
 use common::recording::{Header, LAYOUT_FILE, RecordingError, expect, rows_file};
 use std::path::Path;
-use tracing::warn;
 
 /// The rows of one actor on their way to disk.
 #[derive(Debug)]
@@ -43,10 +42,6 @@ impl Recorder {
     /// Appends whole rows. Where that fails (a full disk, say) the file ends with the batch before, a warning is logged,
     /// and nothing more is recorded: training goes on.
     pub fn append(&mut self, rows: &[u8]) {
-        let Some(file) = &mut self.0 else { return };
-        if let Err(error) = file.append(rows) {
-            warn!(%error, bytes = file.length(), "recording stopped");
-            self.0 = None;
-        }
+        append_or_stop(&mut self.0, rows, "recording");
     }
 }

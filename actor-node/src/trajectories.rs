@@ -12,14 +12,13 @@
 use crate::env::{EnvError, Setup};
 use crate::evaluation::{Evaluation, Trajectory, evaluate_recorded};
 use crate::lanes::Turn;
-use common::appended::Appended;
+use common::appended::{Appended, append_or_stop};
 use common::ids::{ActorId, PolicyVersion};
 use common::policy::infer::PolicyNet;
 use common::runtime::seed::SeedTree;
 use serde::Serialize;
 use std::io;
 use std::path::Path;
-use tracing::warn;
 
 /// Name of the file in a run directory.
 pub const TRAJECTORIES: &str = "trajectories.jsonl";
@@ -61,11 +60,7 @@ impl Lines {
     }
 
     fn append(&mut self, lines: &[u8]) {
-        let Some(file) = &mut self.0 else { return };
-        if let Err(error) = file.append(lines) {
-            warn!(%error, bytes = file.length(), "tracking trajectories stopped");
-            self.0 = None;
-        }
+        append_or_stop(&mut self.0, lines, "tracking trajectories");
     }
 }
 

@@ -3,6 +3,7 @@
 use fs_err::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
+use tracing::warn;
 
 /// Bytes that are searched for a line's end at once.
 const CHUNK: u64 = 64 << 10;
@@ -91,6 +92,16 @@ impl Appended {
     }
 }
 
+/// Adds a record to a file that nothing depends on. Where that fails, the file ends with the record before, a warning
+/// says that `what` stopped, and `file` is `None` from then on.
+pub fn append_or_stop(file: &mut Option<Appended>, record: &[u8], what: &str) {
+    let Some(open) = file else { return };
+    if let Err(error) = open.append(record) {
+        warn!(%error, bytes = open.length(), "{what} stopped");
+        *file = None;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,5 +140,15 @@ mod tests {
         let path = dir.path().join("no/such/folder");
         let error = Appended::open(&path).unwrap_err().to_string();
         assert!(error.contains("no/such/folder"), "{error}");
+    }
+
+    #[test]
+    fn what_nothing_depends_on_stops_at_a_full_disk() {
+        let mut file = Some(Appended::open(Path::new("/dev/full")).unwrap());
+        let error = file.as_mut().unwrap().append(b"one").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(file.as_ref().unwrap().length(), 0);
+        append_or_stop(&mut file, b"one", "the test");
+        assert!(file.is_none());
     }
 }
