@@ -248,3 +248,19 @@ fn absurd_architectures_are_refused_before_anything_is_sized_by_them() {
     }
     arch().validate().unwrap();
 }
+
+#[test]
+fn equal_snapshots_are_equal_files_to_the_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str| {
+        let path = folder.path().join(name);
+        snapshot().save(&path, &arch()).unwrap();
+        fs_err::read(path).unwrap()
+    };
+    let first = write("first");
+    for another in 0..8 {
+        assert_eq!(write("another"), first, "file {another}");
+    }
+    let (length, _) = SafeTensors::read_metadata(&first).unwrap();
+    assert!(length.is_multiple_of(8), "tensors lie aligned behind the header");
+}

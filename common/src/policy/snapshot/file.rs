@@ -7,6 +7,8 @@
 //! | metadata `version` | the policy version, decimal |
 //! | metadata `arch` | [`PolicyArch`] as JSON |
 //! | metadata `checksum` | [`PolicySnapshot::checksum`], 16 hexadecimal digits |
+//!
+//! Equal snapshots are equal files, byte by byte.
 
 use super::{PolicySnapshot, SnapshotError, check_bytes, check_weights, floats, le_bytes};
 use crate::{
@@ -15,8 +17,9 @@ use crate::{
     policy::arch::{ArchError, PolicyArch},
 };
 use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
+use serde_json::Value;
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io::{self, Write as _},
     path::{Path, PathBuf},
 };
@@ -161,8 +164,23 @@ impl PolicySnapshot {
             let view = TensorView::new(Dtype::F32, entry.shape.clone(), &bytes[range])?;
             views.push((entry.name.as_str(), view));
         }
-        safetensors::serialize(views, Some(metadata))
+        in_order(safetensors::serialize(views, Some(metadata))?)
     }
+}
+
+/// The same file with the names of its header in alphabetical order. The library writes metadata in the order of a hash map,
+/// which is another one each time; equal policies are to be equal files.
+fn in_order(mut file: Vec<u8>) -> Result<Vec<u8>, SafeTensorError> {
+    const PREFIX: usize = size_of::<u64>();
+    let (length, _) = SafeTensors::read_metadata(&file)?;
+    let header = &mut file[PREFIX..PREFIX + length];
+    let names: BTreeMap<String, BTreeMap<String, Value>> = serde_json::from_slice(header)?;
+    let ordered = serde_json::to_vec(&names)?;
+    assert!(ordered.len() <= length, "the same names and values take the same bytes");
+    // The format pads its header with spaces.
+    header.fill(b' ');
+    header[..ordered.len()].copy_from_slice(&ordered);
+    Ok(file)
 }
 
 /// Puts the tensors back into the flat order of the layout.
