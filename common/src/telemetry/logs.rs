@@ -149,6 +149,16 @@ pub fn log_panics() {
     }));
 }
 
+/// A source file from its crate's folder on. Dependencies are compiled under absolute paths, which would tell where the
+/// program was built.
+fn from_crate(file: &str) -> &str {
+    if !file.starts_with('/') {
+        return file;
+    }
+    let in_src = file.rfind("/src/").and_then(|src| file[..src].rfind('/'));
+    in_src.or_else(|| file.rfind('/')).map_or(file, |slash| &file[slash + 1..])
+}
+
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let payload = panic.payload();
     let reason = payload
@@ -156,7 +166,9 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         .copied()
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("a value that is not text");
-    let location = panic.location().map(ToString::to_string);
+    let location = panic
+        .location()
+        .map(|at| format!("{}:{}:{}", from_crate(at.file()), at.line(), at.column()));
     let backtrace = Backtrace::capture();
     let backtrace = (backtrace.status() == BacktraceStatus::Captured).then_some(backtrace);
     error!(
@@ -166,4 +178,24 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         backtrace = backtrace.map(tracing::field::display),
         "panic"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_in_the_source_do_not_tell_where_it_was_built() {
+        for (file, shown) in [
+            ("common/src/telemetry/logs.rs", "common/src/telemetry/logs.rs"),
+            (
+                "/somebody/.cargo/registry/src/index.crates.io-0/tokio-1.50.0/src/task/mod.rs",
+                "tokio-1.50.0/src/task/mod.rs",
+            ),
+            ("/rustc/0123/library/core/src/option.rs", "core/src/option.rs"),
+            ("/somebody/build.rs", "build.rs"),
+        ] {
+            assert_eq!(from_crate(file), shown);
+        }
+    }
 }
