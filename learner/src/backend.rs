@@ -86,7 +86,7 @@ pub fn trainer_config(config: &Config, spec: &EnvSpec) -> TrainerConfig {
 /// Whether the native backend is to do the arithmetic, else torch, and why.
 ///
 /// # Errors
-/// The settings ask for what a backend cannot do, or for torch in a program without it.
+/// The settings ask for what a backend cannot do, for torch in a program without it, or for a device that is not there.
 pub fn choose(resolved: &Resolved, sac: &TrainerConfig) -> Result<(bool, String), ConfigError> {
     let learner = &resolved.config.learner;
     let served = NativeTrainer::serves(sac);
@@ -113,6 +113,11 @@ pub fn choose(resolved: &Resolved, sac: &TrainerConfig) -> Result<(bool, String)
             "needs libtorch ({why}), which this program was built without: run `make libtorch`"
         );
         return Err(resolved.invalid(key, expected));
+    }
+    #[cfg(feature = "torch")]
+    if let Err(expected) = if native { Ok(()) } else { crate::torch::check_device(&learner.device) }
+    {
+        return Err(resolved.invalid("learner.device", expected));
     }
     Ok((native, why))
 }

@@ -276,16 +276,31 @@ fn device_error(device: &str, message: &str) -> TrainerError {
     TrainerError::Device { device: device.into(), message: message.into() }
 }
 
+/// Whether libtorch can use this device.
+///
+/// # Errors
+/// What would do instead.
+pub(crate) fn check_device(device: &str) -> Result<(), String> {
+    find_device(device).map(drop)
+}
+
 fn parse_device(device: &str) -> Result<Device, TrainerError> {
+    find_device(device).map_err(|expected| device_error(device, &expected))
+}
+
+fn find_device(device: &str) -> Result<Device, String> {
     if device == "cpu" {
         return Ok(Device::Cpu);
     }
     let number = device.strip_prefix("cuda:").and_then(|number| number.parse::<usize>().ok());
-    let number = number.ok_or_else(|| device_error(device, "expected cpu or cuda:N"))?;
-    let present = Cuda::device_count();
-    if i64::try_from(number).is_ok_and(|number| number < present) {
-        Ok(Device::Cuda(number))
-    } else {
-        Err(device_error(device, &format!("no such device, {present} present")))
+    let number = number.ok_or("expected cpu or cuda:N")?;
+    match Cuda::device_count() {
+        count if i64::try_from(number).is_ok_and(|number| number < count) => {
+            Ok(Device::Cuda(number))
+        }
+        count if count > 0 => Err(format!("no such device, expected cuda:0 to cuda:{}", count - 1)),
+        _ => Err("no such device: libtorch finds no GPU here (`make libtorch-cuda` fetches the \
+                  libtorch that can), expected cpu"
+            .to_owned()),
     }
 }
