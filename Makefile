@@ -26,6 +26,9 @@ ROLE_FEATURES += --features cluster/mujoco,actor-node/mujoco
 endif
 EVERY_FEATURE := --features cluster/torch,learner/torch,cluster/mujoco,actor-node/mujoco
 
+# What `--version` says of the programs' origin. Only for release builds: others would be built anew after every commit.
+train build bench learn: export SAPEX_COMMIT := $(shell git describe --always --dirty --abbrev=10 2>/dev/null)
+
 # For what needs libtorch and finds none.
 FETCH_LIBTORCH = $(if $(LIBTORCH),@echo 'using $(LIBTORCH)',cargo xtask libtorch)
 STEP = @printf '\n==> %s\n' '$(1)'

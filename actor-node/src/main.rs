@@ -1,9 +1,10 @@
 //! `actor-node`: one actor of a run, or its evaluator.
 
-use actor_node::service::{ActorNode, Evaluator, Peers};
+use actor_node::service::{ActorNode, Evaluator, NodeError, Peers};
 use clap::Parser;
+use common::about;
 use common::config::Resolved;
-use common::process::{self, Args, Process};
+use common::process::{self, Args, Process, Usage};
 use common::transport::Endpoint;
 use common::transport::zmq::ZmqTransport;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use tracing::info;
 
 /// Steps environments for a run.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "actor-node", version)]
 struct Cli {
     #[command(flatten)]
     args: Args,
@@ -26,7 +27,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = about::parse(&common::build!("mujoco"));
     process::run("actor-node", &cli.args, |process| serve(process, cli.evaluate, cli.run_dir))
 }
 
@@ -35,20 +36,29 @@ async fn serve(process: Process, evaluates: bool, run_dir: Option<PathBuf>) -> a
     let transport = ZmqTransport::new(process.seeds.role("transport"));
     let id = process.resolved.config.actor.id;
     if evaluates {
-        let evaluator = Evaluator::new(process, run_dir.as_deref())?;
+        let evaluator = Evaluator::new(process, run_dir.as_deref()).map_err(blame)?;
         let report = |evaluation: &actor_node::evaluation::Evaluation| {
             let actor_node::evaluation::Evaluation { version, mean, ci95, returns, .. } =
                 evaluation;
             info!(%version, mean, ci95, episodes = returns.len(), "evaluation");
         };
-        evaluator.run(&transport, &peers, report).await?;
+        evaluator.run(&transport, &peers, report).await.map_err(blame)?;
     } else {
         // Half of the grace period: the other half is for everything else that stops.
         let flush = process.resolved.config.run.grace / 2;
-        let node = ActorNode::new(process, id, 0, run_dir.as_deref())?;
-        node.run(&transport, &peers, flush).await?;
+        let node = ActorNode::new(process, id, 0, run_dir.as_deref()).map_err(blame)?;
+        node.run(&transport, &peers, flush).await.map_err(blame)?;
     }
     Ok(())
+}
+
+/// Tells settings and names that cannot be from what was right and failed: they have exit statuses of their own.
+fn blame(error: NodeError) -> anyhow::Error {
+    match error {
+        NodeError::Config(error) => error.into(),
+        NodeError::Env(error) if error.is_users() => Usage(error.to_string()).into(),
+        error => error.into(),
+    }
 }
 
 fn peers(resolved: &Resolved) -> anyhow::Result<Peers> {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 /// Distributed Soft Actor-Critic: actors, a sharded prioritized replay and a learner.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true)]
+#[command(name = "sapex", version, propagate_version = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -20,16 +20,16 @@ pub struct Cli {
 pub enum Command {
     /// Train a policy: all roles in this process.
     Train(Train),
-    /// Run deterministic episodes with a run's newest policy.
+    /// Run deterministic episodes with a run's best policy: the one with the best evaluation, or with --newest the newest.
     Eval(Eval),
-    /// Record episodes of a run's policy as a Minari dataset.
+    /// Record episodes of a run's best policy, or with --newest of the newest, as a Minari dataset.
     Record(Record),
     /// Write report.html for a run.
     Report {
         /// The run directory.
         run: PathBuf,
     },
-    /// Write a run's policy for other programs.
+    /// Write a run's best policy, or with --newest the newest, for other programs.
     Export(Export),
     /// List the environments, or print one's shapes as settings.
     Envs {
@@ -66,7 +66,7 @@ pub struct Train {
     #[arg(long, value_name = "PROGRAM")]
     pub python: Option<String>,
     /// Seed of the run: short for --set run.seed=N.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub seed: Option<u64>,
     /// Actors: short for --set run.actors=N.
     #[arg(long, value_name = "N")]
@@ -77,9 +77,13 @@ pub struct Train {
     /// Recorded data: short for --set offline.dataset=PATH.
     #[arg(long, value_name = "PATH")]
     pub dataset: Option<PathBuf>,
-    /// Values from `sapex space`, a JSON object of names and values; starts from its preset unless --preset is given.
+    /// Values from `sapex space`, a JSON object of names and values, as a line of --sample is; starts from its preset unless
+    /// --preset is given.
     #[arg(long, value_name = "FILE")]
     pub space_values: Option<PathBuf>,
+    /// Which line of --space-values, counted from 1, where it has several.
+    #[arg(long, value_name = "N", requires = "space_values")]
+    pub draw: Option<usize>,
     /// Where the run is kept; a fresh directory under runs/ by default.
     #[arg(long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
@@ -98,22 +102,20 @@ impl Train {
     /// Values that cannot be read or lie outside their space.
     pub fn settings(&self) -> anyhow::Result<Args> {
         let mut args = self.args.clone();
-        let mut set = Vec::new();
         if let Some(path) = &self.space_values {
-            let file = || format!("--space-values {}", path.display());
-            let text = fs_err::read_to_string(path)?;
-            let values = serde_json::from_str(&text).with_context(file)?;
-            set = space::presets::settings(&values).with_context(file)?;
+            let values = space::sample::read(path, self.draw)?;
+            let settings = space::presets::settings(&values)
+                .with_context(|| format!("--space-values {}", path.display()))?;
+            let named = settings.into_iter().map(|setting| ("--space-values", setting));
+            args.options.extend(named);
             args.preset.get_or_insert_with(|| space::presets::PRESET.to_owned());
         }
-        set.extend(self.assignments());
-        set.append(&mut args.set);
-        args.set = set;
+        args.options.extend(self.assignments());
         Ok(args)
     }
 
-    /// The short flags as assignments.
-    fn assignments(&self) -> Vec<String> {
+    /// The short flags as assignments, with their names.
+    fn assignments(&self) -> Vec<(&'static str, String)> {
         let text = |text: &str| toml::Value::from(text).to_string();
         let env = self.env.as_ref().map(|env| format!("cluster.env={}", text(env)));
         let params = (!self.env_params.is_empty())
@@ -124,7 +126,18 @@ impl Train {
         let shards = self.shards.map(|shards| format!("replay.shards={shards}"));
         let dataset = self.dataset.as_ref().map(|path| path.to_string_lossy());
         let dataset = dataset.map(|path| format!("offline.dataset={}", text(&path)));
-        [env, params, python, seed, actors, shards, dataset].into_iter().flatten().collect()
+        [
+            ("--env", env),
+            ("--env-param", params),
+            ("--python", python),
+            ("--seed", seed),
+            ("--actors", actors),
+            ("--shards", shards),
+            ("--dataset", dataset),
+        ]
+        .into_iter()
+        .filter_map(|(option, assignment)| Some((option, assignment?)))
+        .collect()
     }
 }
 
@@ -237,7 +250,7 @@ pub struct Bench {
     /// Where the JSON goes.
     #[arg(long, value_name = "FILE", default_value = "bench/results/latest.json")]
     pub out: PathBuf,
-    /// Only the figures whose name contains this.
+    /// Only the figures whose name contains this: memory, replay, updates, inference, env, bridge, pendulum, torch.
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! `sapex export`: a run's newest policy for other programs.
+//! `sapex export`: a run's policy for other programs.
 //!
 //! - [`policy`]: the policy as a [`graph`], its bodies in `body`: normaliser and action scaling included.
 //! - [`onnx`] and [`torchscript`]: a graph as a file, without a foreign library.
@@ -20,6 +20,7 @@ use crate::run_policy;
 use anyhow::ensure;
 use common::policy::arch::{Body, Head, PolicyArch};
 use common::policy::snapshot::PolicySnapshot;
+use common::process::Usage;
 use common::spec::{ActionKind, EnvSpec};
 use policy::{Policy, Variant};
 use serde_json::{Value, json};
@@ -54,7 +55,10 @@ pub fn export(export: &Export) -> anyhow::Result<Vec<PathBuf>> {
     let default = || run.path().join("policy").with_extension(extension);
     let out = export.out.clone().unwrap_or_else(default);
     let described = out.with_extension("json");
-    ensure!(out != described, "--out {}: .json is for the description beside it", out.display());
+    if out == described {
+        let out = out.display();
+        return Err(Usage(format!("--out {out}: .json is for the description beside it")).into());
+    }
 
     let description = describe(&policy, &snapshot, &spec);
     let mut files = vec![out];

@@ -9,6 +9,8 @@
 //! - [`space`]: what an optimiser may choose from, and what its choice sets.
 //! - [`mod@bench`]: measures this machine, beside the peers.
 
+use common::about::Build;
+
 pub mod bench;
 pub mod cli;
 pub mod export;
@@ -22,3 +24,6 @@ pub mod run_policy;
 pub mod space;
 pub mod train;
 pub mod video;
+
+/// What `sapex` was built from and for.
+pub const BUILD: Build = common::build!("torch", "mujoco");

@@ -1,15 +1,15 @@
 //! `sapex`: the front door.
 
-use actor_node::env::bridge;
-use clap::Parser;
+use actor_node::env::{EnvError, bridge};
 use cluster::cli::{Cli, Command, Eval, Record, Space, Train};
 use cluster::progress::say;
 use cluster::run_dir::RunDir;
 use cluster::{bench, export, finish, lockstep, record, report, run_policy, space, train, video};
+use common::about;
 use common::config::{self, Layers, PRESETS, Resolved};
-use common::process::{EXIT_CONFIG, Process};
+use common::process::{self, EXIT_CONFIG, Process, Usage};
 use common::runtime::seed::SeedTree;
-use common::telemetry::logs::{self, Look};
+use common::telemetry::logs::{self, LogFormat, Look};
 use learner::backend::{choose, trainer_config};
 use learner::offline::OfflineSource;
 use std::io::IsTerminal as _;
@@ -17,7 +17,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let cli: Cli = about::parse(&cluster::BUILD);
+    let result = match cli.command {
         Command::Train(train) => return train_command(&train),
         Command::Eval(eval) => eval_command(&eval),
         Command::Record(record) => record_command(&record),
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
         Command::Space(space) => space_command(&space),
         Command::Bench(bench) => bench::run(&bench),
     };
-    result.map_or_else(|error| refuse(&error, 1), |()| ExitCode::SUCCESS)
+    result.map_or_else(|error| refuse(&error, status(&error)), |()| ExitCode::SUCCESS)
 }
 
 /// Settings that are wrong end with status 2 before anything is touched; a run that fails with status 1.
@@ -53,7 +54,7 @@ fn train_command(options: &Train) -> ExitCode {
         Ok((resolved, Some(run)))
     })();
     let (resolved, run) = match prepared {
-        Err(error) => return refuse(&error, EXIT_CONFIG),
+        Err(error) => return refuse(&error, status(&error)),
         Ok((resolved, None)) => {
             say(resolved.render().trim_end());
             return ExitCode::SUCCESS;
@@ -68,9 +69,12 @@ fn train_command(options: &Train) -> ExitCode {
     runtime.block_on(async {
         let process = match start(resolved).await {
             Ok(process) => process,
-            Err(error) => return refuse(&error, 1),
+            Err(error) => return refuse(&error, status(&error)),
         };
         say(&format!("run         {}", run.path().display()));
+        if let Some(address) = process.admin_address {
+            say(&format!("admin       http://{address}/status (and /metrics, /healthz, /readyz)"));
+        }
         let result = if options.lockstep {
             let (process, run, resume) = (process.clone(), run.clone(), options.resume);
             let trained =
@@ -79,9 +83,9 @@ fn train_command(options: &Train) -> ExitCode {
         } else {
             train::train(process.clone(), run, options.resume).await
         };
-        let failed = result.err().map(|error| refuse(&error, 1));
-        let status = process.finish(Ok::<_, std::convert::Infallible>(())).await;
-        failed.unwrap_or(status)
+        let failed = result.err().map(|error| refuse(&error, status(&error)));
+        let stopped = process.finish(Ok(())).await;
+        failed.unwrap_or(stopped)
     })
 }
 
@@ -99,12 +103,21 @@ fn prepare(options: &Train, resolved: &Resolved) -> anyhow::Result<RunDir> {
     RunDir::create(&path, resolved)
 }
 
-/// The log goes to standard error, below what the command prints, and is quiet unless asked.
+/// The log goes to standard error, below what the command prints: text unless JSON is asked for, and quiet unless
+/// `telemetry.log_filter` says something.
 async fn start(resolved: Resolved) -> anyhow::Result<Process> {
-    let filter = &resolved.config.telemetry.log_filter;
+    let telemetry = &resolved.config.telemetry;
     // Clients lose their servers when a run ends; in one process that is no news.
-    let filter = if filter == "info" { "warn,common::transport=error" } else { filter };
-    logs::init_to(std::io::stderr, Look::text(std::io::stderr().is_terminal()), filter)?;
+    let filter = match telemetry.log_filter.as_str() {
+        _ if resolved.is_default("telemetry.log_filter") => "warn,common::transport=error",
+        filter => filter,
+    };
+    let look = match telemetry.log_format {
+        LogFormat::Json => Look::Json,
+        LogFormat::Auto | LogFormat::Text => Look::text(std::io::stderr().is_terminal()),
+    };
+    logs::init_to(std::io::stderr, look, filter)?;
+    logs::banner("sapex", &cluster::BUILD.to_string());
     Ok(Process::serve(resolved).await?)
 }
 
@@ -113,7 +126,9 @@ fn eval_command(eval: &Eval) -> anyhow::Result<()> {
     let resolved = run.config()?;
     let policy = run_policy::folder(&run, eval.newest)?;
     let episodes = eval.episodes.unwrap_or(resolved.config.evaluator.final_episodes);
-    anyhow::ensure!(episodes >= 1, "--episodes {episodes}: expected at least 1");
+    if episodes == 0 {
+        return Err(Usage("--episodes 0: expected at least 1".to_owned()).into());
+    }
     let seeds = SeedTree::new(eval.seed).role("eval");
     let (evaluation, film) = match &eval.video {
         None => (run_policy::evaluation(&resolved, &policy, episodes, &seeds)?, None),
@@ -145,13 +160,20 @@ fn record_command(options: &Record) -> anyhow::Result<()> {
 
 fn envs_command(name: Option<&str>, params: &[String], set: Vec<String>) -> anyhow::Result<()> {
     let Some(name) = name else {
+        let mut missing = None;
         for (name, about) in actor_node::env::names() {
-            say(&format!("{name:<26} {about}"));
+            let brings = actor_node::env::missing(name);
+            let mark = if brings.is_some() { " *" } else { "" };
+            say(&format!("{:<26} {about}", format!("{name}{mark}")));
+            missing = missing.or(brings);
         }
         for (form, about) in bridge::FORMS {
             say(&format!("{form:<26} {about}"));
         }
         bridge::NEEDS.into_iter().for_each(say);
+        if let Some(brings) = missing {
+            say(&format!("*: not in this program; `{brings}` builds one that has them"));
+        }
         return Ok(());
     };
     let mut given = vec![format!("cluster.env={}", toml::Value::from(name))];
@@ -174,12 +196,12 @@ fn envs_command(name: Option<&str>, params: &[String], set: Vec<String>) -> anyh
 }
 
 fn space_command(options: &Space) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        options.preset == space::presets::PRESET,
-        "--preset {}: expected {}, the only one with a space",
-        options.preset,
-        space::presets::PRESET
-    );
+    if options.preset != space::presets::PRESET {
+        let (given, only) = (&options.preset, space::presets::PRESET);
+        return Err(
+            Usage(format!("--preset {given}: expected {only}, the only one with a space")).into()
+        );
+    }
     let mut space = space::presets::space(options.kind);
     for assignment in &options.set {
         space = space.edited(assignment)?;
@@ -193,6 +215,15 @@ fn space_command(options: &Space) -> anyhow::Result<()> {
         say(&serde_json::to_string(&space.sample(&mut rng))?);
     }
     Ok(())
+}
+
+/// 2 where what the user wrote is to blame, 1 where something that was right failed.
+fn status(error: &anyhow::Error) -> u8 {
+    let is_users = |error: &(dyn std::error::Error + 'static)| {
+        error.is::<space::SpaceError>()
+            || error.downcast_ref::<EnvError>().is_some_and(EnvError::is_users)
+    };
+    if error.chain().any(is_users) { EXIT_CONFIG } else { process::status(error) }
 }
 
 #[expect(clippy::print_stderr, reason = "for the person who typed the command")]

@@ -8,7 +8,7 @@ use crate::run_dir::RunDir;
 use crate::run_policy;
 use actor_node::env::{Env, EnvError, Purpose, Setup};
 use actor_node::evaluation::{Acting, Evaluation, Observer, Step, watch};
-use anyhow::{Context as _, ensure};
+use common::process::Usage;
 use common::runtime::seed::SeedTree;
 use common::spec::EnvSpec;
 use minari::{Dataset, Episode};
@@ -21,15 +21,20 @@ use serde_json::json;
 pub fn record(options: &Record) -> anyhow::Result<Evaluation> {
     let out = &options.out;
     let data = out.join("data");
-    ensure!(!data.exists(), "--out {}: there is a dataset already", out.display());
-    ensure!(options.episodes >= 1, "--episodes {}: expected at least 1", options.episodes);
+    if data.exists() {
+        let out = out.display();
+        return Err(Usage(format!("--out {out}: there is a dataset already")).into());
+    }
+    if options.episodes == 0 {
+        return Err(Usage("--episodes 0: expected at least 1".to_owned()).into());
+    }
     let run = RunDir::open(&options.run)?;
     let resolved = run.config()?;
     let cluster = &resolved.config.cluster;
     let (mut policy, version) = run_policy::load(&run_policy::folder(&run, options.newest)?)?;
     let mut env = Setup::new(&resolved.config).make(&cluster.env, Purpose::Evaluation)?;
     let id = options.dataset_id.clone().unwrap_or_else(|| minari::default_id(&cluster.env));
-    minari::check_id(&id).with_context(|| format!("--dataset-id {id}"))?;
+    minari::check_id(&id).map_err(|expected| Usage(format!("--dataset-id {id}: {expected}")))?;
 
     let acting = if options.sample { Acting::Sampled } else { Acting::Deterministic };
     let mut recorder = Recorder { dataset: Dataset::new(env.spec().clone())?, episode: None };

@@ -1,7 +1,8 @@
 //! A run directory: `config.toml metrics.jsonl checkpoints/ report.html` and TensorBoard events.
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use common::config::{Resolved, load_run};
+use common::process::Usage;
 use fs_err as fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,10 +22,11 @@ impl RunDir {
     pub fn create(path: &Path, resolved: &Resolved) -> anyhow::Result<Self> {
         let run = Self(path.to_owned());
         if run.0.join(CONFIG).exists() {
-            bail!(
+            return Err(Usage(format!(
                 "{} holds a run already: choose another --run-dir, or continue it with --resume",
                 path.display()
-            );
+            ))
+            .into());
         }
         fs::create_dir_all(run.checkpoints())?;
         run.write_config(resolved)?;
@@ -37,7 +39,8 @@ impl RunDir {
     /// There is no run in it.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         if !path.join(CONFIG).is_file() {
-            bail!("{} holds no run: it has no {CONFIG}", path.display());
+            let path = path.display();
+            return Err(Usage(format!("{path} holds no run: it has no {CONFIG}")).into());
         }
         Ok(Self(path.to_owned()))
     }

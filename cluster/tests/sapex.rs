@@ -243,7 +243,7 @@ fn wrong_settings_end_with_status_2_and_a_line_that_names_them() {
         (vec!["--resume"], "holds no run"),
         (
             vec!["--dataset", "/nowhere", "--set", "offline.share=0.5"],
-            "offline.dataset = \"/nowhere\" (from --set): must be a folder with",
+            "offline.dataset = \"/nowhere\" (from --dataset): must be a folder with",
         ),
     ] {
         let output = sapex(&[vec!["train", "--run-dir", run], args].concat());

@@ -3,6 +3,7 @@
 //! Nothing here links libtorch, opens a socket on import or keeps global state.
 //!
 //! - [`ids`]: newtypes for everything that is counted or named.
+//! - [`about`]: what a program is and where it runs.
 //! - [`config`]: one TOML, layered, every value with its origin.
 //! - [`appended`]: files that grow by whole records.
 //! - [`durable`]: directories that are there whole or not at all.
@@ -16,6 +17,7 @@
 //! - [`process`]: what every program does first and last.
 //! - [`runtime`]: shutdown, clock, seeds and backoff.
 
+pub mod about;
 pub mod appended;
 pub mod config;
 pub mod durable;

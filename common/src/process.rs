@@ -9,12 +9,28 @@ use crate::runtime::shutdown::{ListenError, Shutdown};
 use crate::telemetry::admin::{self, Admin, BindError};
 use crate::telemetry::logs::{self, LogsError};
 use crate::telemetry::metrics::MetricsError;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing::{error, info};
 
-/// Exit status for settings that are wrong: nothing was touched.
+/// Exit status for what the user wrote: settings that are wrong, arguments that cannot be.
 pub const EXIT_CONFIG: u8 = 2;
+/// Exit status for what was right and failed.
+pub const EXIT_FAILURE: u8 = 1;
+
+/// What the user wrote and cannot be done.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// [`EXIT_CONFIG`] where a setting or an argument is to blame, else [`EXIT_FAILURE`].
+pub fn status(error: &anyhow::Error) -> u8 {
+    let is_users = |error: &(dyn std::error::Error + 'static)| {
+        error.is::<ConfigError>() || error.is::<Usage>()
+    };
+    if error.chain().any(is_users) { EXIT_CONFIG } else { EXIT_FAILURE }
+}
 
 /// Arguments of every program.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -28,6 +44,9 @@ pub struct Args {
     /// One setting; may be repeated. Wins over the file and over SAPEX__SECTION__KEY.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
+    /// Options of their own, each with the assignment that it stands for; below --set.
+    #[arg(skip)]
+    pub options: Vec<(&'static str, String)>,
     /// Show every setting with its origin, and stop.
     #[arg(long)]
     pub print_config: bool,
@@ -47,6 +66,7 @@ impl Args {
             program,
             file: self.config.clone(),
             env: std::env::vars().collect(),
+            options: self.options.clone(),
             set: self.set.clone(),
         })
     }
@@ -62,7 +82,7 @@ pub enum StartError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// `telemetry.admin` cannot be bound.
-    #[error("telemetry.admin: {0}")]
+    #[error("telemetry.admin")]
     Admin(#[from] BindError),
     /// See there.
     #[error(transparent)]
@@ -82,6 +102,8 @@ pub struct Process {
     pub shutdown: Shutdown,
     /// Metrics, readiness and status.
     pub admin: Admin,
+    /// Where the admin port is; `None` without one.
+    pub admin_address: Option<SocketAddr>,
 }
 
 impl Process {
@@ -89,7 +111,7 @@ impl Process {
     pub fn quiet(resolved: Resolved) -> Self {
         let seeds = SeedTree::new(resolved.config.run.seed);
         let (clock, shutdown) = (Clock::system(), Shutdown::new());
-        Self { resolved, clock, seeds, shutdown, admin: Admin::default() }
+        Self { resolved, clock, seeds, shutdown, admin: Admin::default(), admin_address: None }
     }
 
     /// Starts logs, signals and the admin port. Must be called inside a tokio runtime.
@@ -108,10 +130,11 @@ impl Process {
     /// # Errors
     /// As there.
     pub async fn serve(resolved: Resolved) -> Result<Self, StartError> {
-        let process = Self::quiet(resolved);
+        let mut process = Self::quiet(resolved);
         process.shutdown.listen()?;
         process.admin.metrics.register_process()?;
         let listener = admin::bind(&process.resolved.config.telemetry.admin).await?;
+        process.admin_address = listener.local_addr().ok();
         let stopped = process.shutdown.clone();
         tokio::spawn(admin::serve(listener, process.admin.clone(), async move {
             let mut phases = stopped.phases();
@@ -122,19 +145,19 @@ impl Process {
         Ok(process)
     }
 
-    /// Drains within `run.grace` and turns the role's result into an exit status: 0 after an orderly stop, 1 after an
-    /// error or when something did not stop in time.
-    pub async fn finish<E: std::fmt::Display>(self, result: Result<(), E>) -> ExitCode {
+    /// Drains within `run.grace` and turns the role's result into an exit status: 0 after an orderly stop, [`status`] after
+    /// an error, 1 when something did not stop in time.
+    pub async fn finish(self, result: anyhow::Result<()>) -> ExitCode {
         let late = self.shutdown.drain(self.resolved.config.run.grace).await;
         match result {
             Ok(()) if late.is_empty() => {
                 info!("stopped");
                 ExitCode::SUCCESS
             }
-            Ok(()) => ExitCode::FAILURE,
+            Ok(()) => ExitCode::from(EXIT_FAILURE),
             Err(error) => {
                 error!("{error:#}");
-                ExitCode::FAILURE
+                ExitCode::from(status(&error))
             }
         }
     }
@@ -142,23 +165,23 @@ impl Process {
 
 /// The whole of a role's `main` but the role: loads the settings, runs `role` on a tokio runtime, and exits.
 ///
-/// Settings that are wrong end with status 2 and one line on standard error, before anything is touched.
-pub fn run<F, R, E>(program: &str, args: &Args, role: F) -> ExitCode
+/// Settings that are wrong end with status 2 and one line on standard error, before anything is touched; what fails later
+/// with status 1.
+pub fn run<F, R>(program: &str, args: &Args, role: F) -> ExitCode
 where
     F: FnOnce(Process) -> R,
-    R: Future<Output = Result<(), E>>,
-    E: std::fmt::Display,
+    R: Future<Output = anyhow::Result<()>>,
 {
     let resolved = match args.load(Vec::new()) {
         Ok(resolved) => resolved,
-        Err(error) => return refuse(program, &error),
+        Err(error) => return refuse(program, &error.into()),
     };
     if args.print_config {
         return print(&resolved.render());
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return refuse(program, &error),
+        Err(error) => return refuse(program, &error.into()),
     };
     runtime.block_on(async {
         match Process::start(program, resolved).await {
@@ -166,7 +189,7 @@ where
                 let result = role(process.clone()).await;
                 process.finish(result).await
             }
-            Err(error) => refuse(program, &error),
+            Err(error) => refuse(program, &error.into()),
         }
     })
 }
@@ -175,9 +198,9 @@ where
     clippy::print_stderr,
     reason = "there may be no log yet, and this is for the person who typed the command"
 )]
-fn refuse(program: &str, error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("{program}: {error}");
-    ExitCode::from(EXIT_CONFIG)
+fn refuse(program: &str, error: &anyhow::Error) -> ExitCode {
+    eprintln!("{program}: {error:#}");
+    ExitCode::from(status(error))
 }
 
 #[expect(clippy::print_stdout, reason = "what --print-config is for")]

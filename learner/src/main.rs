@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use clap::Parser;
+use common::about;
 use common::process::{self, Args, Process};
 use common::transport::Endpoint;
 use common::transport::zmq::ZmqTransport;
@@ -13,9 +14,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tracing::info;
 
+const BUILD: about::Build = common::build!("torch");
+
 /// Trains from the replay servers of a run and publishes weights.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "learner", version)]
 struct Cli {
     #[command(flatten)]
     args: Args,
@@ -28,7 +31,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = about::parse(&BUILD);
     process::run("learner", &cli.args, |process| learn(process, cli.run_dir, cli.resume))
 }
 
@@ -50,6 +53,7 @@ async fn learn(process: Process, run_dir: PathBuf, resume: bool) -> anyhow::Resu
     );
     write_config(&places.run_dir, &resolved.to_toml())?;
     let log = RunLog::open(&places.run_dir, &process.clock)?;
+    log.started(&BUILD);
     let transport = ZmqTransport::new(process.seeds.role("transport"));
     // A restart policy passes --resume always: the first start has nothing to resume from.
     let learner = Learner::new(process.clone(), spec, places, log, resume && there)?;

@@ -8,6 +8,7 @@
 
 use crate::progress::Progress;
 use crate::tensorboard;
+use common::about::{self, Build};
 use common::appended::Appended;
 use common::config::Change;
 use common::runtime::clock::Clock;
@@ -16,7 +17,7 @@ use serde_json::{Map, Value};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 use tracing::{error, warn};
 
 /// Name of the file in a run directory.
@@ -130,6 +131,23 @@ impl RunLog {
             let written = files.metrics.append(&line(record));
             files.count(&written);
         }
+    }
+
+    /// Where the run comes from: the command, what the program was built from, the machine. Once per start.
+    pub fn started(&self, build: &Build) {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = UNIX_EPOCH + files.clock.unix_time();
+        let mut record = files.begin("start");
+        for (name, text) in [
+            ("started", humantime::format_rfc3339_seconds(at).to_string()),
+            ("command", about::command()),
+            ("version", build.to_string()),
+            ("machine", about::machine()),
+        ] {
+            record.insert(name.into(), text.into());
+        }
+        let written = files.metrics.append(&line(record));
+        files.count(&written);
     }
 
     /// A deterministic evaluation.

@@ -1,6 +1,7 @@
 //! `replay-server`: one replay server of a run.
 
 use clap::Parser;
+use common::about;
 use common::process::{self, Args, Process};
 use common::transport::zmq::ZmqTransport;
 use common::transport::{Endpoint, Transport};
@@ -9,7 +10,7 @@ use std::process::ExitCode;
 
 /// Serves the rows of a run: prioritized, sharded, rate-limited.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "replay-server", version)]
 struct Cli {
     #[command(flatten)]
     args: Args,
@@ -19,7 +20,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = about::parse(&common::build!());
     process::run("replay-server", &cli.args, |process| serve(process, cli.index))
 }
 

@@ -103,6 +103,19 @@ pub enum EnvError {
     Hung(String),
 }
 
+impl EnvError {
+    /// Whether the name, a parameter or a wrapper cannot be, rather than an environment that failed.
+    pub fn is_users(&self) -> bool {
+        matches!(
+            self,
+            Self::Unknown { .. }
+                | Self::NotBuilt { .. }
+                | Self::Parameter { .. }
+                | Self::Wrapper { .. }
+        )
+    }
+}
+
 /// One environment. `reset` before the first `step`, and after an episode's end.
 pub trait Env: Send {
     /// Shapes and bounds.
@@ -227,6 +240,13 @@ fn entries() -> impl Iterator<Item = &'static Entry> {
 /// Names of all environments with a few words on each.
 pub fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
     entries().map(|entry| (entry.name, entry.about))
+}
+
+/// What brings an environment of that name that this program was built without.
+pub fn missing(name: &str) -> Option<&'static str> {
+    let is_missing =
+        cfg!(not(feature = "mujoco")) && mujoco::ENVIRONMENTS.iter().any(|it| it.name == name);
+    is_missing.then_some("make mujoco")
 }
 
 /// Makes an environment, its time limit included; for one with wrappers see [`Setup::make`].

@@ -18,6 +18,8 @@ mod updates;
 
 use crate::cli::Bench;
 use crate::progress::say;
+use common::about;
+use common::process::Usage;
 use common::runtime::clock::Clock;
 use fs_err as fs;
 use peers::Peers;
@@ -31,42 +33,49 @@ struct Results {
     cpu: String,
     cores: usize,
     load_before: String,
-    version: &'static str,
+    version: String,
     rows: Vec<Row>,
     /// Of whole actors; none without MuJoCo.
     steps: Option<Grid>,
 }
 
+type Figure = fn(&Clock, &Peers) -> anyhow::Result<Vec<Row>>;
+
+/// What is measured, in this order, by the names of `--only`.
+const FIGURES: [(&str, Figure); 8] = [
+    ("memory", memory::measure),
+    ("replay", replay::measure),
+    ("updates", updates::measure),
+    ("inference", inference::measure),
+    ("env", env::measure),
+    ("bridge", bridge::measure),
+    ("pendulum", pendulum::measure),
+    ("torch", updates::measure_torch),
+];
+
 /// Measures, prints a table and writes the JSON.
 ///
 /// # Errors
-/// One of our own measurements fails, or the file cannot be written. A peer that fails is a row that says so.
+/// `--only` names none, one of our own measurements fails, or the file cannot be written. A peer that fails is a row that says so.
 pub fn run(bench: &Bench) -> anyhow::Result<()> {
+    let is_wanted = |name: &str| bench.only.as_deref().is_none_or(|only| name.contains(only));
+    if !FIGURES.iter().any(|(name, _)| is_wanted(name)) {
+        let names = FIGURES.map(|(name, _)| name).join(", ");
+        let only = bench.only.as_deref().unwrap_or_default();
+        return Err(Usage(format!("--only {only}: no figure has this in its name: {names}")).into());
+    }
     let clock = Clock::system();
     let peers = Peers::new(bench.peers.as_deref());
-    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let mut results = Results {
         unix_time_s: clock.unix_time().as_secs(),
-        cpu: model.map_or("unknown", |(_, model)| model).to_owned(),
-        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        cpu: about::processor().unwrap_or_else(|| "unknown".to_owned()),
+        cores: about::cores(),
         load_before: fs::read_to_string("/proc/loadavg").unwrap_or_default().trim().to_owned(),
-        version: env!("CARGO_PKG_VERSION"),
+        version: crate::BUILD.to_string(),
         rows: Vec::new(),
         steps: None,
     };
-    let figures: [(&str, Figure); 8] = [
-        ("memory", memory::measure),
-        ("replay", replay::measure),
-        ("updates", updates::measure),
-        ("inference", inference::measure),
-        ("env", env::measure),
-        ("bridge", bridge::measure),
-        ("pendulum", pendulum::measure),
-        ("torch", updates::measure_torch),
-    ];
-    let is_wanted = |name: &str| bench.only.as_deref().is_none_or(|only| name.contains(only));
-    for (name, measure) in figures.into_iter().filter(|(name, _)| is_wanted(name)) {
+    for (name, measure) in FIGURES.into_iter().filter(|(name, _)| is_wanted(name)) {
         say(&format!("measuring {name} ..."));
         results.rows.extend(measure(&clock, &peers)?);
     }
@@ -87,8 +96,6 @@ pub fn run(bench: &Bench) -> anyhow::Result<()> {
     say(&format!("written to {}", bench.out.display()));
     Ok(())
 }
-
-type Figure = fn(&Clock, &Peers) -> anyhow::Result<Vec<Row>>;
 
 /// Calls `work` until `seconds` have passed (after a fifth of that, uncounted) and returns its calls per second.
 fn rate(

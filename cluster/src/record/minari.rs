@@ -4,7 +4,7 @@
 //! environment's units, discrete ones 64-bit numbers from 0 on, flags what h5py takes for booleans. The whole file is held
 //! in memory until it is written; a dataset is there completely or not at all.
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use common::spec::{ActionKind, EnvSpec};
 use hdf5_pure::{AttrValue, Datatype, EnumTypeBuilder, FileBuilder, GroupBuilder, make_i8_type};
 use serde_json::{Value, json};
@@ -55,17 +55,16 @@ pub fn default_id(env: &str) -> String {
 ///
 /// # Errors
 /// Says what it should be.
-pub fn check_id(id: &str) -> anyhow::Result<()> {
+pub fn check_id(id: &str) -> Result<(), String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
     let (names, version) = id.rsplit_once("-v").unwrap_or((id, ""));
     let is_number = !version.is_empty() && version.chars().all(|c| c.is_ascii_digit());
     let is_name = |name: &str| !name.is_empty() && name.chars().all(allowed);
-    ensure!(
-        is_number && names.split('/').all(is_name),
-        "expected NAMESPACE/NAME-vVERSION of letters, digits, - and _, such as {}",
-        default_id("Pendulum-v1")
-    );
-    Ok(())
+    if is_number && names.split('/').all(is_name) {
+        return Ok(());
+    }
+    let example = default_id("Pendulum-v1");
+    Err(format!("expected NAMESPACE/NAME-vVERSION of letters, digits, - and _, such as {example}"))
 }
 
 /// Episodes on their way to a file.

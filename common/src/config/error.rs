@@ -18,6 +18,8 @@ pub enum Origin {
     File(PathBuf),
     /// An environment variable.
     Env(String),
+    /// An option of its own, named.
+    Option(&'static str),
     /// `--set`.
     Set,
     /// `POST /config` on the admin port of a running process.
@@ -30,7 +32,7 @@ impl fmt::Display for Origin {
             Self::Default => f.write_str("default"),
             Self::Tuned(env) => write!(f, "tuned for {env}"),
             Self::Preset(name) => write!(f, "preset {name}"),
-            Self::Program(what) => f.write_str(what),
+            Self::Program(what) | Self::Option(what) => f.write_str(what),
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Env(name) => write!(f, "environment variable {name}"),
             Self::Set => f.write_str("--set"),

@@ -22,6 +22,8 @@ pub struct Layers {
     pub file: Option<PathBuf>,
     /// Environment variables; others than `SAPEX__*` are passed over. Pass `std::env::vars().collect()`.
     pub env: Vec<(String, String)>,
+    /// Options of their own (`--seed 3`), each with the assignment that it stands for, in order.
+    pub options: Vec<(&'static str, String)>,
     /// `--set section.key=value`, in order.
     pub set: Vec<String>,
 }
@@ -80,10 +82,11 @@ fn overlay(layers: &Layers, preset: &[Given]) -> Result<Vec<Given>, ConfigError>
         let key = name[ENV_PREFIX.len()..].to_lowercase().replace("__", ".");
         user.push((key, parse_value(text), Origin::Env(name.clone())));
     }
-    for assignment in &layers.set {
+    let options = layers.options.iter().map(|(name, text)| (text, Origin::Option(name)));
+    for (assignment, origin) in options.chain(layers.set.iter().map(|text| (text, Origin::Set))) {
         let (key, text) =
             assignment.split_once('=').ok_or_else(|| ConfigError::SetSyntax(assignment.clone()))?;
-        user.push((key.trim().to_owned(), parse_value(text.trim()), Origin::Set));
+        user.push((key.trim().to_owned(), parse_value(text.trim()), origin));
     }
     let chosen = preset.iter().chain(&user).rev().find(|(key, ..)| key == "cluster.env");
     let mut all = tuned(chosen.map(|(_, env, _)| env))?;

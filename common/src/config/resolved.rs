@@ -76,6 +76,11 @@ impl Resolved {
         ConfigError::Invalid { key: key.to_owned(), value, origin, expected: expected.into() }
     }
 
+    /// Whether nobody but the defaults has set this.
+    pub fn is_default(&self, key: &str) -> bool {
+        self.origins.get(key) == Some(&Origin::Default)
+    }
+
     /// The resolved file, every value with its origin as a comment: what `--print-config` shows.
     pub fn render(&self) -> String {
         let mut text = String::new();

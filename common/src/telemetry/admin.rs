@@ -64,15 +64,26 @@ const ROUTES: &str = "routes: /metrics /healthz /readyz /status, POST /config\n"
 
 /// Why the admin port does not open.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to bind the admin port to {address}")]
+#[error("the admin port cannot be opened at {address}: {reason}{}", hint(reason))]
 pub struct BindError {
     address: String,
-    source: std::io::Error,
+    reason: std::io::Error,
+}
+
+/// What helps, where that is known.
+fn hint(reason: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind::{AddrInUse, InvalidInput, PermissionDenied};
+    match reason.kind() {
+        AddrInUse => ", by another process; port 0 takes a free one",
+        PermissionDenied => ", ports below 1024 are the administrator's; port 0 takes a free one",
+        InvalidInput => ", expected HOST:PORT",
+        _ => "",
+    }
 }
 
 /// Opens the port; `127.0.0.1:0` takes a free one.
 pub async fn bind(address: &str) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| BindError { address: address.into(), source })
+    TcpListener::bind(address).await.map_err(|reason| BindError { address: address.into(), reason })
 }
 
 /// What the port shows. Clones show the same.
