@@ -2,16 +2,18 @@
 //!
 //! - [`gif`]: written here, without a foreign program.
 //! - [`mp4`]: by `ffmpeg`, where it is installed.
+//! - `partial`: a film that fails leaves nothing.
 
 pub mod gif;
 pub mod mp4;
+mod partial;
 
 use crate::run_policy;
 use actor_node::draw::Frame;
 use actor_node::env::{Env, EnvError, Purpose, Setup, bridge};
 use actor_node::evaluation::{Acting, Evaluation, Observer, Step, watch};
-use anyhow::bail;
 use common::config::Resolved;
+use common::process::Usage;
 use common::runtime::seed::SeedTree;
 use std::path::{Path, PathBuf};
 
@@ -43,7 +45,7 @@ trait Film {
     /// Appends a frame.
     fn push(&mut self, frame: &Frame) -> anyhow::Result<()>;
 
-    /// Completes the file.
+    /// Completes the file, which does not have its name before.
     fn finish(self: Box<Self>) -> anyhow::Result<()>;
 }
 
@@ -75,12 +77,17 @@ impl Video {
         let extension = path.extension().and_then(|extension| extension.to_str());
         let extension = extension.map(str::to_ascii_lowercase);
         if !matches!(extension.as_deref(), Some("gif" | "mp4")) {
-            bail!("{}: expected a name that ends in .gif or .mp4", option());
+            return Err(
+                Usage(format!("{}: expected a name that ends in .gif or .mp4", option())).into()
+            );
+        }
+        if episodes == 0 {
+            return Err(Usage("--video-episodes 0: expected at least 1".to_owned()).into());
         }
         let mut obs = vec![0.0; env.spec().obs_dim];
         env.reset(Some(0), &mut obs)?;
         if env.render()?.is_none() {
-            bail!("{}: {} has no picture", option(), env.spec().id);
+            return Err(Usage(format!("{}: {} has no picture", option(), env.spec().id)).into());
         }
         let film: Box<dyn Film> = match extension.as_deref() {
             Some("gif") => Box::new(gif::Gif::create(path)?),

@@ -234,7 +234,7 @@ fn an_evaluation_is_filmed_and_what_cannot_be_filmed_is_refused_by_name() {
     );
     let program = dir.path().join("ffmpeg");
     let script = "#!/bin/sh\n[ \"$1\" = -version ] && exit 0\necho \"$@\" > \"$0.args\"\n\
-                  exec /bin/cat > \"$0.frames\"\n";
+                  for file; do :; done; echo film > \"$file\"\nexec /bin/cat > \"$0.frames\"\n";
     fs_err::write(&program, script).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs_err::set_permissions(&program, mode).unwrap();
@@ -242,17 +242,19 @@ fn an_evaluation_is_filmed_and_what_cannot_be_filmed_is_refused_by_name() {
     assert!(output.status.success(), "{}", text(&output));
     let args = fs_err::read_to_string(dir.path().join("ffmpeg.args")).unwrap();
     assert!(args.contains("-video_size 400x400 -framerate 20.0000"), "{args}");
-    assert!(args.trim().ends_with(mp4.to_str().unwrap()), "{args}");
+    assert_eq!(fs_err::read_to_string(&mp4).unwrap(), "film\n", "{args}");
     let frames = fs_err::metadata(dir.path().join("ffmpeg.frames")).unwrap().len();
     assert_eq!(frames, 201 * 400 * 400 * 3);
 
-    fs_err::write(
-        &program,
-        "#!/bin/sh\n[ \"$1\" = -version ] || { echo no encoder >&2; exit 3; }\n",
-    )
-    .unwrap();
+    let script = "#!/bin/sh\n[ \"$1\" = -version ] && exit 0\n\
+                  for file; do :; done; echo broken > \"$file\"; echo no encoder >&2; exit 3\n";
+    fs_err::write(&program, script).unwrap();
+    let files = || std::fs::read_dir(dir.path()).unwrap().count();
+    let before = files();
     let failed = text(&eval(&mp4, dir.path().to_str().unwrap()));
     assert!(failed.contains("ffmpeg failed") && failed.contains("no encoder"), "{failed}");
+    assert_eq!(fs_err::read_to_string(&mp4).unwrap(), "film\n", "the earlier film stays");
+    assert_eq!(files(), before, "a film that failed leaves nothing");
 
     let other = text(&eval(&dir.path().join("out.avi"), ""));
     assert!(other.contains("expected a name that ends in .gif or .mp4"), "{other}");
@@ -301,7 +303,7 @@ fn an_environment_without_a_picture_is_refused_by_name() {
     let gif = dir.path().join("out.gif");
     let args = ["eval", path.to_str().unwrap(), "--video", gif.to_str().unwrap()];
     let output = sapex(&args).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     let said = text(&output);
     assert!(said.contains("identity has no picture"), "{said}");
     assert!(!gif.exists());

@@ -1,6 +1,7 @@
 //! [`Gif`]: frames with 256 colours each, written as they come.
 
 use super::Film;
+use super::partial::Partial;
 use actor_node::draw::Frame;
 use anyhow::Context as _;
 use std::io::{BufWriter, Write as _};
@@ -14,6 +15,7 @@ const DELAY_MIN: u16 = 2;
 /// A film that repeats for ever.
 pub struct Gif {
     path: PathBuf,
+    partial: Partial,
     state: State,
     /// Seconds that frames were to be shown for, less those that they are: delays are whole hundredths.
     owed: f64,
@@ -38,8 +40,9 @@ impl Gif {
     /// # Errors
     /// It cannot be written.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
-        let file = BufWriter::new(fs_err::File::create(path)?);
-        Ok(Self { path: path.to_owned(), state: State::Empty(Box::new(file)), owed: 0.0 })
+        let partial = Partial::new(path);
+        let file = BufWriter::new(fs_err::File::create(partial.at())?);
+        Ok(Self { path: path.to_owned(), partial, state: State::Empty(Box::new(file)), owed: 0.0 })
     }
 
     /// Hundredths of a second for a frame, so that all together last as long as they should.
@@ -75,10 +78,12 @@ impl Film for Gif {
     }
 
     fn finish(self: Box<Self>) -> anyhow::Result<()> {
-        if let State::Begun(encoder) = self.state {
-            encoder.into_inner()?.flush()?;
-        }
-        Ok(())
+        let Self { path, partial, state, .. } = *self;
+        let State::Begun(encoder) = state else {
+            anyhow::bail!("{}: there is no frame in it", path.display());
+        };
+        encoder.into_inner()?.flush()?;
+        Ok(partial.keep()?)
     }
 }
 
@@ -112,5 +117,24 @@ mod tests {
             (delays, shade) = (delays + read.delay, shade + 1);
         }
         assert_eq!((shade, delays), (30, 100), "30 frames, 1 second");
+    }
+
+    #[test]
+    fn a_film_that_fails_leaves_no_file_and_takes_none_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.gif");
+        let frame =
+            |width| Frame { width, height: 1, rgb: vec![0; 3 * width as usize], seconds: 0.1 };
+        for kept in [None, Some("an earlier film")] {
+            kept.inspect(|text| std::fs::write(&path, text).unwrap());
+            let mut film = Box::new(Gif::create(&path).unwrap());
+            film.push(&frame(3)).unwrap();
+            film.push(&frame(70_000)).unwrap_err();
+            drop(film);
+            Box::new(Gif::create(&path).unwrap()).finish().unwrap_err();
+            assert_eq!(std::fs::read_to_string(&path).ok().as_deref(), kept);
+            let files = std::fs::read_dir(dir.path()).unwrap().count();
+            assert_eq!(files, usize::from(kept.is_some()), "nothing else is left");
+        }
     }
 }

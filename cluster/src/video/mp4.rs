@@ -1,6 +1,7 @@
 //! [`Mp4`]: frames through a pipe to `ffmpeg`, which makes the file.
 
 use super::Film;
+use super::partial::Partial;
 use actor_node::draw::Frame;
 use anyhow::{Context as _, bail};
 use std::io::{Read as _, Write as _};
@@ -14,6 +15,7 @@ const FFMPEG: &str = "ffmpeg";
 #[derive(Debug)]
 pub struct Mp4 {
     path: PathBuf,
+    partial: Partial,
     /// `None` before the first frame, which says how large they are and how long they are shown.
     ffmpeg: Option<Child>,
 }
@@ -33,7 +35,7 @@ impl Mp4 {
                 path.with_extension("gif").display()
             );
         }
-        Ok(Self { path: path.to_owned(), ffmpeg: None })
+        Ok(Self { path: path.to_owned(), partial: Partial::new(path), ffmpeg: None })
     }
 
     fn start(&self, frame: &Frame) -> anyhow::Result<Child> {
@@ -44,7 +46,7 @@ impl Mp4 {
         command.args(["-video_size", &size, "-framerate", &rate, "-i", "pipe:0", "-an"]);
         // What players expect: chroma for two by two pixels, hence even sides.
         command.args(["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", "-pix_fmt", "yuv420p"]);
-        command.args(["-movflags", "+faststart", "-f", "mp4"]).arg(&self.path);
+        command.args(["-movflags", "+faststart", "-f", "mp4"]).arg(self.partial.at());
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         command.spawn().context("start ffmpeg")
     }
@@ -83,7 +85,11 @@ impl Film for Mp4 {
     }
 
     fn finish(mut self: Box<Self>) -> anyhow::Result<()> {
-        self.end()
+        if self.ffmpeg.is_none() {
+            bail!("{}: there is no frame in it", self.path.display());
+        }
+        self.end()?;
+        Ok(self.partial.keep()?)
     }
 }
 
