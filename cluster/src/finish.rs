@@ -26,12 +26,14 @@ pub fn finish(
     log: &RunLog,
 ) -> anyhow::Result<()> {
     let config = &process.resolved.config;
-    let policy_path = match best_policy(run.path()) {
+    let snapshot = Snapshot { updates: checkpoint.state.updates, ..Default::default() };
+    let (policy_path, is_best) = match best_policy(run.path()) {
         Some(best) => {
-            offer_newest(process, run, path)?;
-            best
+            let newest = offer_newest(process, run, path)?;
+            log.eval(&snapshot.evaluation_record(&newest));
+            (best, true)
         }
-        None => path.to_owned(),
+        None => (path.to_owned(), false),
     };
     let seeds = process.seeds.role("final evaluation");
     let (episodes, resolved) = (config.evaluator.final_episodes, &process.resolved);
@@ -43,25 +45,28 @@ pub fn finish(
     } else {
         run_policy::evaluation(resolved, &policy_path, episodes, &seeds)?
     };
-    let snapshot = Snapshot { updates: checkpoint.state.updates, ..Default::default() };
-    log.record("final", &snapshot.evaluation_record(&evaluation)[1..]);
+    let mut record = snapshot.evaluation_record(&evaluation);
+    record.push(("best", f64::from(u8::from(is_best))));
+    log.record("final", &record);
     log.flush()?;
     let report = report::write(run.path())?;
     say(&format!("evaluation  {}", describe(&evaluation)));
-    say(&format!("policy      {}, version {}", policy_path.display(), evaluation.version.0));
+    let policy = if is_best { "best" } else { "newest" };
+    let version = evaluation.version.0;
+    say(&format!("policy      {}, the {policy}, version {version}", policy_path.display()));
     say(&format!("checkpoint  {}", path.display()));
     say(&format!("report      {}", report.display()));
     Ok(())
 }
 
 /// The evaluator may not have seen the newest policy: in a run of seconds it saw only the first ones.
-fn offer_newest(process: &Process, run: &RunDir, checkpoint: &Path) -> anyhow::Result<()> {
+fn offer_newest(process: &Process, run: &RunDir, checkpoint: &Path) -> anyhow::Result<Evaluation> {
     let config = &process.resolved.config;
     let (newest, arch) = PolicySnapshot::load(&checkpoint.join(run_policy::POLICY))?;
     let (episodes, seeds) = (config.evaluator.episodes, process.seeds.role("last evaluation"));
     let evaluation = run_policy::evaluation(&process.resolved, checkpoint, episodes, &seeds)?;
     BestPolicy::open(run.path(), config.returns_are_costs())?.offer(&evaluation, &newest, &arch)?;
-    Ok(())
+    Ok(evaluation)
 }
 
 /// `mean deterministic return -142.3 ± 35.1 (95%) over 20 episodes`.

@@ -57,6 +57,7 @@ pub fn train(process: &Process, run: &RunDir, resume: bool) -> anyhow::Result<()
     let config = &process.resolved.config;
     let spec = process.resolved.env_spec()?;
     let log = RunLog::open(run.path(), &process.clock)?;
+    log.started(&crate::BUILD);
     let mut table = Table::new(&table_config(config, &config.item_layout(&spec)))?;
     let node = ActorNode::new(process.clone(), 0, config.run.env_steps, Some(run.path()))?;
     let mut actor = node.into_actor();
@@ -81,7 +82,7 @@ pub fn train(process: &Process, run: &RunDir, resume: bool) -> anyhow::Result<()
         }
         progress.show(&snapshot(process, began, actor.steps(), &updates));
     }
-    progress.end(&snapshot(process, began, actor.steps(), &updates));
+    progress.end(&snapshot(process, began, actor.steps(), &updates), false);
     if let Some((tracker, _)) = &mut updates.tracker {
         tracker.flush()?;
     }

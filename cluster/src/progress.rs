@@ -1,8 +1,9 @@
 //! What a person sees while a run trains: a live line on a terminal, plain lines otherwise.
 
 use actor_node::evaluation::Evaluation;
-use indicatif::{ProgressBar, ProgressStyle};
-use std::fmt;
+use console::Term;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Write as _};
 use std::time::Duration;
 
@@ -10,6 +11,12 @@ use std::time::Duration;
 const WATCHED_AGAIN: Duration = Duration::from_millis(200);
 /// Plain lines come this often.
 const PLAIN_EVERY: Duration = Duration::from_secs(2);
+/// Columns of a line where nobody knows how many there are.
+const COLUMNS: usize = 80;
+/// Columns that the bar takes, up to the numbers behind it, and a last one that stays free: terminals break lines there.
+const BAR_COLUMNS: usize = 18;
+/// What is left to do takes as long as what was done in this time did.
+const PACE_WINDOW: Duration = Duration::from_secs(30);
 
 /// The numbers of one moment.
 #[derive(Debug, Clone, Copy, Default)]
@@ -22,6 +29,8 @@ pub struct Snapshot {
     pub updates: u64,
     /// Updates per second, lately.
     pub updates_per_second: f64,
+    /// Mean return of the latest training episodes.
+    pub train_return: Option<f64>,
     /// Mean deterministic return of the latest evaluation.
     pub eval_return: Option<f64>,
 }
@@ -42,9 +51,10 @@ impl Snapshot {
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     pub fn evaluation_record(&self, evaluation: &Evaluation) -> Vec<(&'static str, f64)> {
         let returns = &evaluation.returns;
-        let env_steps = self.acting.map_or(0, |acting| acting.env_steps);
-        vec![
-            ("env_steps", env_steps as f64),
+        let length = evaluation.lengths.iter().sum::<u64>() as f64 / returns.len() as f64;
+        let env_steps = self.acting.map(|acting| ("env_steps", acting.env_steps as f64));
+        let mut record: Vec<_> = env_steps.into_iter().collect();
+        record.extend([
             ("updates", self.updates as f64),
             ("version", evaluation.version.0 as f64),
             ("episodes", returns.len() as f64),
@@ -53,30 +63,102 @@ impl Snapshot {
             ("return_ci95", evaluation.ci95),
             ("return_min", returns.iter().copied().fold(f64::INFINITY, f64::min)),
             ("return_max", returns.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
-        ]
+            ("length_mean", length),
+        ]);
+        record
     }
 }
 
-impl fmt::Display for Snapshot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let eval =
-            self.eval_return.map_or_else(|| "     -".to_owned(), |mean| format!("{mean:>6.1}"));
-        write!(f, "{:>5.1}s  ", self.elapsed.as_secs_f64())?;
-        if let Some(Acting { env_steps, .. }) = self.acting {
-            write!(f, "steps {env_steps:>7}  ")?;
-        }
-        let (updates, per_second) = (self.updates, self.updates_per_second);
-        write!(f, "updates {updates:>7} ({per_second:>6.0}/s)  return {eval}")?;
-        let Some(Acting { lag_versions, samples_per_insert, .. }) = self.acting else {
-            return Ok(());
-        };
-        write!(f, "  lag {lag_versions:>5.1} versions  samples/insert {samples_per_insert:>5.1}")
+impl Snapshot {
+    /// Steps, or updates where nobody acts: what a limit is for.
+    fn position(&self) -> u64 {
+        self.acting.map_or(self.updates, |acting| acting.env_steps)
     }
+
+    /// The numbers in one line of at most `columns` columns: as many of them as fit, the more important ones first.
+    fn line(&self, left: Option<Duration>, columns: usize) -> String {
+        let mut parts: Vec<(u32, String)> = vec![(0, format!("{:>6}", clock(self.elapsed)))];
+        if let Some(left) = left {
+            parts.push((4, format!(" left {:>6}", clock(left))));
+        }
+        if let Some(Acting { env_steps, .. }) = self.acting {
+            parts.push((1, format!("  steps {env_steps:>7}")));
+            parts.push((3, format!("  train {}", number(self.train_return))));
+        }
+        parts.push((2, format!("  eval {}", number(self.eval_return))));
+        parts.push((5, format!("  updates {:>7}", self.updates)));
+        parts.push((6, format!(" {:>6.0}/s", self.updates_per_second)));
+        if let Some(Acting { lag_versions, samples_per_insert, .. }) = self.acting {
+            parts.push((7, format!("  lag {lag_versions:>4.1} versions")));
+            parts.push((8, format!("  samples/insert {samples_per_insert:>5.1}")));
+        }
+        let width = |parts: &[(u32, String)]| -> usize {
+            parts.iter().map(|(_, text)| text.chars().count()).sum()
+        };
+        while parts.len() > 1 && width(&parts) > columns {
+            let last = parts.iter().map(|(rank, _)| *rank).max().unwrap_or(0);
+            parts.retain(|(rank, _)| *rank < last);
+        }
+        parts.into_iter().map(|(_, text)| text).collect()
+    }
+}
+
+/// `8.3s`, `12m05s`, `3h02m`, `4d03h`.
+fn clock(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{:.1}s", time.as_secs_f64()),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or_else(|| format!("{:>7}", "-"), |value| format!("{value:>7.1}"))
+}
+
+/// How fast a run goes, to say when it ends.
+#[derive(Debug, Default)]
+struct Pace {
+    /// When it was how far, oldest first.
+    seen: VecDeque<(Duration, u64)>,
+}
+
+impl Pace {
+    /// Time until `limit` at the pace of late; `None` for a run without a limit, or before there is a pace.
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+    fn left(&mut self, now: &Snapshot, limit: u64) -> Option<Duration> {
+        let (time, position) = (now.elapsed, now.position());
+        let newest = self.seen.back().map(|(seen, _)| *seen);
+        if newest.is_none_or(|newest| time >= newest + PACE_WINDOW / 30) {
+            self.seen.push_back((time, position));
+        }
+        // The oldest that is kept is the newest one that is a window away.
+        while self.seen.get(1).is_some_and(|(seen, _)| *seen + PACE_WINDOW <= time) {
+            self.seen.pop_front();
+        }
+        let &(began, start) = self.seen.front()?;
+        if limit == 0 || position <= start {
+            return None;
+        }
+        let pace = (position - start) as f64 / time.saturating_sub(began).as_secs_f64();
+        Duration::try_from_secs_f64(limit.saturating_sub(position) as f64 / pace).ok()
+    }
+}
+
+/// Shows the numbers of a run.
+#[derive(Debug)]
+pub struct Progress {
+    /// Steps, or updates where nobody acts; 0 for no limit.
+    limit: u64,
+    pace: Pace,
+    view: View,
 }
 
 /// Where the numbers go.
 #[derive(Debug)]
-pub enum Progress {
+enum View {
     /// A bar that is redrawn in place.
     Bar(ProgressBar),
     /// A line now and then.
@@ -90,45 +172,68 @@ impl Progress {
     /// A bar up to `limit` steps, or updates where nobody acts, on a terminal (a limit of 0: a line that is redrawn), plain
     /// lines otherwise.
     pub fn new(terminal: bool, limit: u64) -> Self {
-        if !terminal {
-            return Self::Plain { due: Duration::ZERO };
-        }
-        let (bar, template) = if limit == 0 {
-            (ProgressBar::new_spinner(), "{spinner} {msg}")
+        let view = if terminal {
+            View::Bar(bar(limit, ProgressDrawTarget::stdout()))
         } else {
-            (ProgressBar::new(limit), "{bar:20} {percent:>3}%  {msg}")
+            View::Plain { due: Duration::ZERO }
         };
-        let style = ProgressStyle::with_template(template).expect("the template is a constant");
-        Self::Bar(bar.with_style(style))
+        Self { limit, pace: Pace::default(), view }
     }
 
     /// Shows the numbers, if it is time.
     pub fn show(&mut self, now: &Snapshot) {
-        match self {
-            Self::Bar(bar) => {
-                bar.set_position(now.acting.map_or(now.updates, |acting| acting.env_steps));
-                bar.set_message(now.to_string());
+        let left = self.pace.left(now, self.limit);
+        match &mut self.view {
+            View::Bar(bar) => {
+                bar.set_position(now.position());
+                bar.set_message(
+                    now.line(left, columns(&Term::stdout()).saturating_sub(BAR_COLUMNS)),
+                );
             }
-            Self::Plain { due } if now.elapsed >= *due => {
+            View::Plain { due } if now.elapsed >= *due => {
                 *due = now.elapsed + PLAIN_EVERY;
-                say(&now.to_string());
+                say(&now.line(left, COLUMNS));
             }
-            Self::Plain { .. } => {}
+            View::Plain { .. } => {}
         }
     }
 
-    /// Shows the last numbers and leaves the line standing.
-    pub fn end(&mut self, now: &Snapshot) {
-        if let Self::Plain { due } = self
+    /// Shows the last numbers and leaves the line standing. A run that is `complete` before its limit, because it is
+    /// solved, has nothing left to do.
+    pub fn end(&mut self, now: &Snapshot, complete: bool) {
+        if let View::Plain { due } = &mut self.view
             && now.elapsed + PLAIN_EVERY > *due + WATCHED_AGAIN
         {
             *due = Duration::ZERO;
         }
+        if complete {
+            self.limit = self.limit.min(now.position());
+        }
+        if let View::Bar(bar) = &self.view
+            && complete
+            && self.limit > 0
+        {
+            bar.set_length(self.limit);
+        }
         self.show(now);
-        if let Self::Bar(bar) = self {
+        if let View::Bar(bar) = &self.view {
             bar.abandon();
         }
     }
+}
+
+fn bar(limit: u64, target: ProgressDrawTarget) -> ProgressBar {
+    let (bar, template) = if limit == 0 {
+        (ProgressBar::with_draw_target(None, target), "{spinner} {msg}")
+    } else {
+        (ProgressBar::with_draw_target(Some(limit), target), "{bar:10} {percent:>3}% {msg}")
+    };
+    bar.with_style(ProgressStyle::with_template(template).expect("the template is a constant"))
+}
+
+/// How wide the terminal is.
+fn columns(terminal: &Term) -> usize {
+    terminal.size_checked().map_or(COLUMNS, |(_, columns)| usize::from(columns))
 }
 
 /// One line on standard output: what this program is for. A reader that has seen enough (`sapex presets | head -1`) is no
@@ -142,5 +247,123 @@ pub fn say(line: &str) {
             panic!("standard output cannot be written: {error}")
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use indicatif::TermLike;
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    /// A terminal of 80 columns that keeps what was written to it, piece by piece.
+    #[derive(Debug, Clone, Default)]
+    struct Screen(Arc<Mutex<Vec<String>>>);
+
+    impl TermLike for Screen {
+        fn width(&self) -> u16 {
+            80
+        }
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn write_line(&self, line: &str) -> io::Result<()> {
+            self.write_str(line)
+        }
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.0.lock().unwrap().push(text.to_owned());
+            Ok(())
+        }
+        fn clear_line(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn snapshot(seconds: u64, env_steps: u64) -> Snapshot {
+        let acting = Acting { env_steps, lag_versions: 1.25, samples_per_insert: 128.0 };
+        Snapshot {
+            elapsed: Duration::from_secs(seconds),
+            acting: Some(acting),
+            updates: 7500,
+            updates_per_second: 6531.0,
+            train_return: Some(-210.44),
+            eval_return: Some(-142.36),
+        }
+    }
+
+    #[test]
+    fn a_line_fits_its_terminal_and_keeps_what_matters_most() {
+        let now = snapshot(83, 8080);
+        let left = Some(Duration::from_secs(130));
+        for columns in [20, 40, 62, 80, 200] {
+            let line = now.line(left, columns);
+            assert!(line.chars().count() <= columns, "{columns}: {line}");
+        }
+        assert_eq!(
+            now.line(left, 62),
+            " 1m23s left  2m10s  steps    8080  train  -210.4  eval  -142.4"
+        );
+        assert!(
+            now.line(left, COLUMNS).ends_with("  updates    7500"),
+            "{}",
+            now.line(left, COLUMNS)
+        );
+        assert!(now.line(left, 200).ends_with("samples/insert 128.0"));
+        assert_eq!(now.line(left, 1), " 1m23s", "the time is always there");
+        let offline = Snapshot { acting: None, ..now };
+        assert!(!offline.line(None, 200).contains("steps"), "nobody acts");
+    }
+
+    #[test]
+    fn the_time_left_follows_the_pace_of_late() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.left(&snapshot(0, 0), 10_000), None, "nothing is known yet");
+        assert_eq!(pace.left(&snapshot(10, 1000), 10_000), Some(Duration::from_secs(90)));
+        for second in 11..=60 {
+            let left = pace.left(&snapshot(second, 1000 + 200 * (second - 10)), 21_000);
+            if second == 60 {
+                assert_eq!(left, Some(Duration::from_secs(50)), "200 a second lately");
+            }
+        }
+        assert_eq!(pace.left(&snapshot(61, 11_200), 0), None, "there is no end");
+        let mut resumed = Pace::default();
+        resumed.left(&snapshot(0, 5000), 10_000);
+        let left = resumed.left(&snapshot(10, 6000), 10_000);
+        assert_eq!(left, Some(Duration::from_secs(40)), "what was done before took no time");
+    }
+
+    #[test]
+    fn a_run_that_is_solved_ends_with_a_full_bar_and_one_that_is_stopped_does_not() {
+        for (complete, percent) in [(true, "100%"), (false, " 40%")] {
+            let screen = Screen::default();
+            let target = ProgressDrawTarget::term_like(Box::new(screen.clone()));
+            let view = View::Bar(bar(20_000, target));
+            let mut progress = Progress { limit: 20_000, pace: Pace::default(), view };
+            progress.show(&snapshot(1, 4000));
+            progress.end(&snapshot(2, 8000), complete);
+            let shown = screen.0.lock().unwrap().clone();
+            let last = shown.iter().rev().find(|text| text.contains("steps")).unwrap();
+            assert!(last.contains(percent), "{shown:?}");
+            assert!(last.trim_end().chars().count() < 80, "{shown:?}");
+        }
+    }
+
+    #[test]
+    fn times_are_short() {
+        let texts = [8.25, 725.0, 10_930.0, 360_000.0].map(|s| clock(Duration::from_secs_f64(s)));
+        assert_eq!(texts, ["8.2s", "12m05s", "3h02m", "4d04h"]);
     }
 }

@@ -88,10 +88,13 @@ pub fn shapes(spec: &EnvSpec) -> Vec<(String, Value, &'static str)> {
 /// Whatever ended the run early; what was trained until then is in the run directory.
 pub async fn train(process: Process, run: RunDir, resume: bool) -> anyhow::Result<()> {
     let log = RunLog::open(run.path(), &process.clock)?;
+    log.started(&crate::BUILD);
     let mut system = System::start(&process, &run, log.clone(), resume).await?;
     let watched = watch(&process, &mut system, &log).await;
     process.shutdown.request(StopReason::Requested("the run is complete".into()));
+    let (evaluations, last) = (Arc::clone(&system.evaluations), system.snapshot(&process));
     let outcome = system.stop().await;
+    evaluations.drain(|evaluation| log.eval(&last.evaluation_record(evaluation)));
     watched?;
     let (checkpoint, path) = outcome?;
     finish::finish(&process, &run, &checkpoint, &path, &log)
@@ -109,12 +112,37 @@ struct System {
     evaluator: tokio::task::JoinHandle<Result<(), actor_node::service::NodeError>>,
     counters: Vec<Arc<Counters>>,
     progress: watch::Receiver<learner::progress::Progress>,
-    evaluation: Arc<Mutex<Option<Evaluation>>>,
+    evaluations: Arc<Evaluations>,
+    began: Duration,
     /// The private sockets' directory, removed at the end.
     _sockets: tempfile::TempDir,
 }
 
 type LearnerOutcome = (learner::checkpoint::Checkpoint, std::path::PathBuf);
+
+/// What the evaluator has found: the newest mean, and what is not in the log yet. The log is written every tenth of a
+/// second, so there are only a few of them.
+#[derive(Debug, Default)]
+struct Evaluations(Mutex<(Option<f64>, Vec<Evaluation>)>);
+
+impl Evaluations {
+    fn push(&self, evaluation: &Evaluation) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.0 = Some(evaluation.mean);
+        inner.1.push(evaluation.clone());
+    }
+
+    fn newest(&self) -> Option<f64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Hands each over once, oldest first.
+    fn drain(&self, taken: impl FnMut(&Evaluation)) {
+        let evaluations =
+            std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).1);
+        evaluations.iter().for_each(taken);
+    }
+}
 
 impl System {
     async fn start(
@@ -169,14 +197,13 @@ impl System {
             // After the stop nobody samples any more: rows that are still on their way are of no use.
             actors.spawn(async move { Ok(node.run(&*over, &peers, Duration::ZERO).await?) });
         }
-        let evaluation = Arc::new(Mutex::new(None));
+        let evaluations = Arc::<Evaluations>::default();
         let evaluator = Evaluator::new(process.clone(), Some(run.path()))?;
-        let newest = Arc::clone(&evaluation);
+        let found = Arc::clone(&evaluations);
         let evaluator = tokio::spawn(async move {
-            let report = |evaluation: &Evaluation| {
-                *newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(evaluation.clone());
-            };
-            evaluator.run(&*transport, &peers, report).await
+            evaluator
+                .run(&*transport, &peers, |evaluation: &Evaluation| found.push(evaluation))
+                .await
         });
         Ok(Self {
             learner,
@@ -186,7 +213,8 @@ impl System {
             evaluator,
             counters,
             progress,
-            evaluation,
+            evaluations,
+            began: process.clock.now(),
             _sockets: sockets,
         })
     }
@@ -212,11 +240,12 @@ impl System {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-    fn snapshot(&self, elapsed: Duration, batch_size: usize) -> Snapshot {
+    fn snapshot(&self, process: &Process) -> Snapshot {
+        let elapsed = process.clock.now().saturating_sub(self.began);
+        let batch_size = process.resolved.config.learner.batch_size;
         let env_steps =
             self.counters.iter().map(|counters| counters.env_steps.load(Ordering::Relaxed)).sum();
         let progress = *self.progress.borrow();
-        let evaluation = self.evaluation.lock().unwrap_or_else(PoisonError::into_inner);
         let samples = (progress.updates * batch_size as u64) as f64;
         let acting = (!self.counters.is_empty()).then(|| Acting {
             env_steps,
@@ -228,7 +257,8 @@ impl System {
             acting,
             updates: progress.updates,
             updates_per_second: progress.updates_per_second,
-            eval_return: evaluation.as_ref().map(|evaluation| evaluation.mean),
+            train_return: self.return_mean(),
+            eval_return: self.evaluations.newest(),
         }
     }
 
@@ -264,7 +294,7 @@ async fn watch(process: &Process, system: &mut System, log: &RunLog) -> anyhow::
     let limit = if offline { config.learner.updates_max } else { config.run.env_steps };
     let mut progress = Progress::new(std::io::stdout().is_terminal(), limit);
     let (mut tick, began) = (tokio::time::interval(WATCH_EVERY), process.clock.now());
-    let (mut log_due, mut evaluated, mut reached) = (began, None, 0);
+    let (mut log_due, mut reached, mut solved) = (began, 0, false);
     let (mut steps_logged, mut logged_at) = (0_u64, began);
     let result = loop {
         tokio::select! {
@@ -284,22 +314,18 @@ async fn watch(process: &Process, system: &mut System, log: &RunLog) -> anyhow::
             break Ok(());
         }
         let now = process.clock.now();
-        let snapshot = system.snapshot(now.saturating_sub(began), config.learner.batch_size);
+        let snapshot = system.snapshot(process);
         progress.show(&snapshot);
-        let evaluation = system.evaluation.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(evaluation) =
-            evaluation.filter(|evaluation| evaluated != Some(evaluation.version))
-        {
-            evaluated = Some(evaluation.version);
-            log.eval(&snapshot.evaluation_record(&evaluation));
-            reached = if evaluation.mean >= config.run.target_return { reached + 1 } else { 0 };
-            if reached == EVALUATIONS_AT_TARGET {
-                let reached = format!(
-                    "{reached} evaluations in a row reached {:.1}",
-                    config.run.target_return
-                );
-                process.shutdown.request(StopReason::Requested(reached));
-            }
+        let target = config.run.target_return;
+        system.evaluations.drain(|evaluation| {
+            log.eval(&snapshot.evaluation_record(evaluation));
+            reached = if evaluation.mean >= target { reached + 1 } else { 0 };
+            solved |= reached == EVALUATIONS_AT_TARGET;
+        });
+        if solved && process.shutdown.reason().is_none() {
+            let reached =
+                format!("{EVALUATIONS_AT_TARGET} evaluations in a row reached {target:.1}");
+            process.shutdown.request(StopReason::Requested(reached));
         }
         if let Some(acting) = snapshot.acting
             && now >= log_due
@@ -312,8 +338,7 @@ async fn watch(process: &Process, system: &mut System, log: &RunLog) -> anyhow::
             (steps_logged, logged_at) = (acting.env_steps, now);
         }
     };
-    let elapsed = process.clock.now().saturating_sub(began);
-    progress.end(&system.snapshot(elapsed, config.learner.batch_size));
+    progress.end(&system.snapshot(process), solved);
     if let (Ok(()), Some(reason)) = (&result, process.shutdown.reason()) {
         say(&format!("stopping: {reason}"));
     }

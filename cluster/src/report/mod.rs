@@ -1,13 +1,23 @@
 //! `report.html`: what happened in a run, on one page that needs nothing else.
+//!
+//! - `records`: the run's log on one clock, every record on every axis.
+//! - `facts`: the result, the numbers that people look for first, where the run comes from.
+//! - `charts`: which there are; `svg`: how they look. `page`: HTML.
 
+mod charts;
+mod facts;
+mod page;
+mod records;
 mod svg;
 
 use crate::run_dir::RunDir;
+use charts::Figure;
+use common::config::Resolved;
 use fs_err as fs;
 use learner::run_log::{self, Record};
-use std::fmt::Write as _;
+use page::{escape, put};
+use records::{Axis, Records};
 use std::path::{Path, PathBuf};
-use svg::{Chart, Series};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -17,211 +27,152 @@ const STYLE: &str = include_str!("style.css");
 /// The directory holds no run, its log is damaged, or the page cannot be written.
 pub fn write(run_dir: &Path) -> anyhow::Result<PathBuf> {
     let run = RunDir::open(run_dir)?;
-    let records = continuous(run_log::read(run_dir)?);
-    let page = render(&run_dir.display().to_string(), &run.config()?.to_toml(), &records);
+    let page = render(&title(run_dir), &run.config()?, run_log::read(run_dir)?);
     let (partial, target) = (run_dir.join(".report.html.partial"), run_dir.join("report.html"));
     fs::write(&partial, page)?;
     fs::rename(&partial, &target)?;
     Ok(target)
 }
 
-/// A resumed run starts its clock anew: later stretches are put behind the earlier ones.
-fn continuous(mut records: Vec<Record>) -> Vec<Record> {
-    let (mut shift, mut last) = (0.0, 0.0);
-    for record in &mut records {
-        let Some(time) = number(record, "time_s") else { continue };
-        if time + shift < last - 1.0 {
-            shift = last - time;
-        }
-        last = time + shift;
-        record.insert("time_s".into(), last.into());
-    }
-    records
+/// The directory's own name: where it lies is no news to whoever opens it, and wrong once it was moved.
+fn title(run_dir: &Path) -> String {
+    let whole = fs::canonicalize(run_dir).unwrap_or_else(|_| run_dir.to_owned());
+    whole.file_name().unwrap_or(whole.as_os_str()).to_string_lossy().into_owned()
 }
 
-fn number(record: &Record, field: &str) -> Option<f64> {
-    record.get(field)?.as_f64()
-}
-
-/// (x, y) of all records of a kind that have both.
-fn points(records: &[Record], kind: &str, x: &str, y: &str) -> Vec<(f64, f64)> {
-    let of_kind =
-        records.iter().filter(|record| record.get("kind").is_some_and(|value| value == kind));
-    of_kind.filter_map(|record| Some((number(record, x)?, number(record, y)?))).collect()
-}
-
-fn render(name: &str, config: &str, records: &[Record]) -> String {
+fn render(name: &str, resolved: &Resolved, records: Vec<Record>) -> String {
+    let records = Records::new(records);
     let mut page = String::new();
     let title = escape(name);
     put(
         &mut page,
-        format_args!("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">"),
+        format_args!(
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <title>{title} · Sapex</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
+             <h1>{title}</h1>"
+        ),
     );
-    put(
-        &mut page,
-        format_args!("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"),
-    );
+    facts::write(&mut page, &records, Some(resolved));
+    let figures = charts::all(&records);
+    choice(&mut page, &figures);
+    let (drawn, empty): (Vec<_>, Vec<_>) = figures.iter().partition(|figure| figure.has_data());
+    for figure in drawn {
+        section(&mut page, figure);
+    }
+    if !empty.is_empty() {
+        let names: Vec<_> = empty.iter().map(|figure| escape(&figure.heading)).collect();
+        put(&mut page, format_args!("<p class=\"none\">No data: {}.</p>", names.join(", ")));
+    }
+    let config = escape(&resolved.to_toml());
     put(
         &mut page,
         format_args!(
-            "<title>{title} · Sapex</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>"
+            "<details>\n<summary>Settings</summary>\n<pre>{config}</pre>\n</details>\n</main>\n</body>\n</html>"
         ),
     );
-    put(&mut page, format_args!("<h1>{title}</h1>"));
-    facts(&mut page, records);
-    for (heading, chart) in charts(records) {
-        let legend = chart
-            .series
-            .iter()
-            .filter(|series| !series.name.is_empty() && !series.points.is_empty());
-        let legend: String = legend
-            .map(|s| format!("<span class=\"{}\">{}</span>", s.class, escape(s.name)))
-            .collect();
-        let drawn = chart.render().unwrap_or_else(|| "<p class=\"none\">no data</p>".to_owned());
-        put(
-            &mut page,
-            format_args!(
-                "<section>\n<h2>{heading}</h2>\n<p class=\"legend\">{legend}</p>\n{drawn}\n</section>"
-            ),
-        );
-    }
-    let config = escape(config);
-    put(
-        &mut page,
-        format_args!("<details>\n<summary>Settings</summary>\n<pre>{config}</pre>\n</details>"),
-    );
-    put(&mut page, format_args!("</main>\n</body>\n</html>"));
     page
 }
 
-/// The numbers that people look for first.
-fn facts(page: &mut String, records: &[Record]) {
-    let last = |kind: &str, field: &str| {
-        points(records, kind, "time_s", field).last().map(|(_, value)| *value)
-    };
-    let whole = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{value:.0}"));
-    let kind = if last("final", "return_mean").is_some() { "final" } else { "eval" };
-    let result =
-        match (last(kind, "return_mean"), last(kind, "return_ci95"), last(kind, "episodes")) {
-            (Some(mean), Some(ci), Some(n)) => {
-                format!("{mean:.1} ± {ci:.1} <small>95%, {n:.0} episodes</small>")
-            }
-            _ => "no data".to_owned(),
-        };
-    let seconds = records.iter().filter_map(|record| number(record, "time_s")).fold(0.0, f64::max);
-    let ratio = last("actors", "samples_per_insert")
-        .map_or("–".to_owned(), |ratio| format!("{ratio:.1}"));
-    put(page, format_args!("<dl>"));
-    for (term, value) in [
-        ("deterministic return", result),
-        ("environment steps", whole(last("actors", "env_steps"))),
-        ("updates", whole(last("final", "updates").or_else(|| last("train", "updates")))),
-        ("updates per second", whole(last("train", "updates_per_second"))),
-        ("samples per insert", ratio),
-        ("wall clock", format!("{seconds:.1} s")),
-    ] {
-        put(page, format_args!("<div><dt>{term}</dt><dd>{value}</dd></div>"));
+/// The choice of the x axis, for all charts at once. It must come before them: the style sheet looks from here.
+fn choice(page: &mut String, figures: &[Figure]) {
+    let axes: Vec<Axis> = figures
+        .first()
+        .into_iter()
+        .flat_map(|figure| &figure.charts)
+        .map(|(axis, _)| *axis)
+        .collect();
+    if axes.len() < 2 {
+        return;
     }
-    put(page, format_args!("</dl>"));
+    for (number, axis) in axes.iter().enumerate() {
+        let (id, checked) = (axis.id(), if number == 0 { " checked" } else { "" });
+        put(page, format_args!("<input type=\"radio\" name=\"axis\" id=\"axis-{id}\"{checked}>"));
+    }
+    put(page, format_args!("<p class=\"axis-choice\">charts over"));
+    for axis in axes {
+        put(page, format_args!("<label for=\"axis-{}\">{}</label>", axis.id(), axis.title()));
+    }
+    put(page, format_args!("</p>"));
 }
 
-fn charts(records: &[Record]) -> Vec<(&'static str, Chart)> {
-    let series = |name, class, kind: &str, x: &str, y: &str| Series {
-        name,
-        class,
-        points: points(records, kind, x, y),
-        band: Vec::new(),
-    };
-    let train = |name, class, field: &str| series(name, class, "train", "updates", field);
-    let actors = |name, class, field: &str| series(name, class, "actors", "time_s", field);
-    let mut evaluations = series("evaluation ± 95%", "a", "eval", "env_steps", "return_mean");
-    let band = points(records, "eval", "env_steps", "return_ci95");
-    evaluations.band = band.into_iter().map(|(_, half)| half).collect();
-    let chart = |x_label, series, log_if_wide| Chart { x_label, series, log_if_wide };
-    let training = series("training episodes", "faint", "actors", "env_steps", "return_mean");
-    let critics =
-        vec![train("critic 1", "a", "critic1_loss"), train("critic 2", "b", "critic2_loss")];
-    vec![
-        ("Return", chart("environment steps", vec![training, evaluations], false)),
-        ("Critic losses", chart("updates", critics, true)),
-        ("Actor loss", chart("updates", vec![train("actor", "a", "actor_loss")], false)),
-        ("Temperature", chart("updates", vec![train("alpha", "a", "alpha")], true)),
-        ("Policy entropy, nats", chart("updates", vec![train("entropy", "a", "entropy")], false)),
-        (
-            "Policy lag of the actors, versions",
-            chart("seconds", vec![actors("lag", "a", "lag_versions")], false),
-        ),
-        (
-            "Environment steps per second",
-            chart("seconds", vec![actors("all actors", "a", "env_steps_per_second")], false),
-        ),
-        (
-            "Updates per second",
-            chart("updates", vec![train("learner", "a", "updates_per_second")], false),
-        ),
-        (
-            "Share of time waiting for batches",
-            chart("updates", vec![train("learner", "a", "wait_ratio")], false),
-        ),
-    ]
+fn section(page: &mut String, figure: &Figure) {
+    let heading = escape(&figure.heading);
+    put(page, format_args!("<section>\n<h2>{heading}</h2>\n<p class=\"note\">{}</p>", figure.note));
+    let legend: String = figure.charts[0]
+        .1
+        .series
+        .iter()
+        .filter(|series| !series.points.is_empty())
+        .map(|series| format!("<span class=\"{}\">{}</span>", series.class, escape(series.name)))
+        .collect();
+    put(page, format_args!("<p class=\"legend\">{legend}</p>"));
+    for (axis, chart) in &figure.charts {
+        let drawn = chart.render(&heading).unwrap_or_default();
+        put(page, format_args!("<div class=\"by-{}\">{drawn}</div>", axis.id()));
+    }
+    put(page, format_args!("</section>"));
 }
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-fn put(page: &mut String, line: std::fmt::Arguments<'_>) {
-    writeln!(page, "{line}").expect("writing to a String cannot fail");
+impl Figure {
+    fn has_data(&self) -> bool {
+        self.charts.iter().any(|(_, chart)| chart.has_data())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use common::config::{Layers, load};
+    use serde_json::{Value, json};
 
-    fn record(value: &serde_json::Value) -> Record {
-        value.as_object().unwrap().clone()
+    fn page(records: Value) -> String {
+        let records = records.as_array().unwrap().clone();
+        let records = records.iter().map(|record| record.as_object().unwrap().clone());
+        let set = vec!["actor.python=\"a<b\"".to_owned()];
+        let resolved = load(&Layers { set, ..Layers::default() }).unwrap();
+        render("<x>", &resolved, records.collect())
     }
 
     #[test]
-    fn a_page_shows_the_final_return_the_charts_and_the_settings_escaped() {
-        let records = [
-            record(
-                &json!({"kind": "eval", "time_s": 1.0, "env_steps": 100.0, "return_mean": -900.0, "return_ci95": 9.0}),
-            ),
-            record(
-                &json!({"kind": "eval", "time_s": 2.0, "env_steps": 200.0, "return_mean": -150.0, "return_ci95": 9.0}),
-            ),
-            record(
-                &json!({"kind": "train", "time_s": 2.0, "updates": 10.0, "actor_loss": null, "alpha": 0.5}),
-            ),
-            record(
-                &json!({"kind": "final", "time_s": 3.0, "return_mean": -142.25, "return_ci95": 7.5, "episodes": 20.0}),
-            ),
-        ];
-        let page = render("runs/<x>", "name = \"a<b\"", &records);
+    fn a_page_shows_the_final_return_the_charts_on_every_axis_and_the_settings_escaped() {
+        let page = page(json!([
+            {"kind": "start", "time_s": 0.0, "command": "sapex train --env X", "version": "0.1.0 (commit abc)",
+             "machine": "a processor, 2 cores"},
+            {"kind": "eval", "time_s": 1.0, "env_steps": 100.0, "return_mean": -900.0, "return_ci95": 9.0},
+            {"kind": "eval", "time_s": 2.0, "env_steps": 200.0, "return_mean": -150.0, "return_ci95": 9.0,
+             "length_mean": 20.0, "is_success": 0.5},
+            {"kind": "train", "time_s": 2.0, "updates": 10.0, "actor_loss": null, "alpha": 0.5, "q_mean": 3.5},
+            {"kind": "final", "time_s": 3.0, "return_mean": -142.25, "return_ci95": 7.5, "episodes": 20.0,
+             "version": 5.0, "best": 1.0},
+        ]));
         assert!(page.contains("-142.2 ± 7.5") || page.contains("-142.3 ± 7.5"), "{page}");
-        assert!(
-            page.contains("name = &quot;a&lt;b&quot;") && page.contains("<h1>runs/&lt;x&gt;</h1>")
-        );
-        assert!(
-            page.matches("<svg").count() == 2 && page.matches("no data").count() == 7,
-            "{page}"
-        );
+        assert!(page.contains("a&lt;b") && page.contains("<h1>&lt;x&gt;</h1>"), "{page}");
+        for said in ["sapex train --env X", "0.1.0 (commit abc)", "a processor, 2 cores"] {
+            assert!(page.contains(said), "{said} is missing");
+        }
+        for heading in ["Return", "Episode length", "is success", "Q values", "Temperature"] {
+            assert!(page.contains(&format!("<h2>{heading}</h2>")), "{heading} is missing");
+        }
+        assert_eq!(page.matches("<svg").count(), 5 * 3, "five figures on three axes");
+        assert!(page.contains("<p class=\"none\">No data: Critic losses, Actor loss"), "{page}");
+        assert!(page.contains("name=\"viewport\""), "phones show a page of their own width");
     }
 
     #[test]
     fn a_run_without_records_gives_a_page_that_says_so() {
-        let page = render("run", "", &[]);
-        assert_eq!(page.matches("no data").count(), 10);
+        let page = page(json!([]));
+        assert!(page.contains("no evaluation yet") && page.contains("No data: Return, "), "{page}");
+        assert!(!page.contains("<svg") && !page.contains("type=\"radio\""));
     }
 
     #[test]
-    fn a_resumed_run_goes_on_where_the_first_part_ended() {
-        let times =
-            [0.0, 5.0, 0.5, 1.5].map(|time| record(&json!({"kind": "train", "time_s": time})));
-        let shifted: Vec<f64> =
-            continuous(times.to_vec()).iter().filter_map(|r| number(r, "time_s")).collect();
-        assert_eq!(shifted, [0.0, 5.0, 5.0, 6.0]);
+    fn a_run_from_recorded_data_has_no_axis_of_steps_and_no_numbers_about_them() {
+        let page = page(json!([
+            {"kind": "train", "time_s": 2.0, "updates": 10.0, "alpha": 0.5},
+            {"kind": "eval", "time_s": 2.0, "env_steps": 0.0, "updates": 10.0, "return_mean": 1.0},
+        ]));
+        assert!(!page.contains("axis-steps") && page.contains("axis-updates"), "{page}");
+        assert!(!page.contains("environment steps"), "{page}");
     }
 }

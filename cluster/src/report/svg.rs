@@ -2,12 +2,15 @@
 
 use std::fmt::Write as _;
 
-const WIDTH: f64 = 640.0;
-const HEIGHT: f64 = 240.0;
-const LEFT: f64 = 64.0;
-const RIGHT: f64 = 12.0;
-const TOP: f64 = 12.0;
-const BOTTOM: f64 = 36.0;
+/// Small, so that its letters are legible where a phone shows it at two thirds of its size.
+const WIDTH: f64 = 480.0;
+const HEIGHT: f64 = 230.0;
+const LEFT: f64 = 56.0;
+const RIGHT: f64 = 14.0;
+const TOP: f64 = 10.0;
+const BOTTOM: f64 = 42.0;
+/// Lines of at most so many points show them.
+const DOTS_MAX: usize = 30;
 
 /// One line of a chart.
 #[derive(Debug, Clone, Default)]
@@ -40,11 +43,18 @@ struct Axes {
 }
 
 impl Chart {
-    /// The chart as an `<svg>` element; `None` where there is nothing to draw.
-    pub(super) fn render(&self) -> Option<String> {
+    /// Whether there is anything to draw.
+    pub(super) fn has_data(&self) -> bool {
+        self.series.iter().any(|series| series.finite().next().is_some())
+    }
+
+    /// The chart as an `<svg>` element that is called `label`, which is HTML already; `None` where there is nothing to draw.
+    pub(super) fn render(&self, label: &str) -> Option<String> {
         let axes = self.axes()?;
+        let x_label = self.x_label;
         let mut svg = format!(
-            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" xmlns=\"http://www.w3.org/2000/svg\">\n"
+            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{label} over {x_label}\" \
+             xmlns=\"http://www.w3.org/2000/svg\">\n"
         );
         axes.grid(&mut svg, self.x_label);
         for series in &self.series {
@@ -85,48 +95,41 @@ impl Axes {
 
     fn grid(&self, svg: &mut String, x_label: &str) {
         let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
-        for tick in ticks(self.y.0, self.y.1, 5) {
+        let (y_ticks, y_step) =
+            if self.log { decades(self.y.0, self.y.1) } else { ticks(self.y.0, self.y.1, 5) };
+        for tick in y_ticks {
             let value = if self.log { 10_f64.powf(tick) } else { tick };
             let (_, y) = self.at(self.x.0, value);
+            let label = number(value, if self.log { value } else { y_step });
             put(
                 svg,
                 format_args!(
-                    "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>"
-                ),
-            );
-            let label = number(value);
-            put(
-                svg,
-                format_args!(
-                    "<text x=\"{:.1}\" y=\"{:.1}\" class=\"y\">{label}</text>",
+                    "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\n\
+                     <text x=\"{:.1}\" y=\"{:.1}\" class=\"y\">{label}</text>",
                     LEFT - 6.0,
                     y + 4.0
                 ),
             );
         }
-        for tick in ticks(self.x.0, self.x.1, 6) {
+        let (x_ticks, x_step) = ticks(self.x.0, self.x.1, 5);
+        for tick in x_ticks {
             let (x, _) = self.at(tick, if self.log { 1.0 } else { 0.0 });
-            let label = number(tick);
+            let label = number(tick, x_step);
             put(
                 svg,
                 format_args!(
                     "<text x=\"{x:.1}\" y=\"{:.1}\" class=\"x\">{label}</text>",
-                    bottom + 15.0
+                    bottom + 16.0
                 ),
             );
         }
-        put(
-            svg,
-            format_args!(
-                "<line class=\"axis\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{bottom}\" y2=\"{bottom}\"/>"
-            ),
-        );
         let middle = f64::midpoint(LEFT, right);
         put(
             svg,
             format_args!(
-                "<text x=\"{middle:.1}\" y=\"{:.1}\" class=\"x\">{x_label}</text>",
-                bottom + 30.0
+                "<line class=\"axis\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{bottom}\" y2=\"{bottom}\"/>\n\
+                 <text x=\"{middle:.1}\" y=\"{:.1}\" class=\"x\">{x_label}</text>",
+                bottom + 34.0
             ),
         );
     }
@@ -140,21 +143,26 @@ impl Series {
     }
 
     fn draw(&self, svg: &mut String, axes: &Axes) {
+        let class = self.class;
         if !self.band.is_empty() {
             let upper = self.finite().map(|(x, y, band)| (x, y + band));
             let lower: Vec<_> = self.finite().map(|(x, y, band)| (x, y - band)).collect();
+            // The band of a single point is a bar.
+            let kind = if lower.len() == 1 { "bar" } else { "band" };
             let outline = path(upper.chain(lower.into_iter().rev()), axes);
-            put(svg, format_args!("<path class=\"band {}\" d=\"{outline}Z\"/>", self.class));
+            put(svg, format_args!("<path class=\"{kind} {class}\" d=\"{outline}Z\"/>"));
         }
         let line = path(thin(self.finite().map(|(x, y, _)| (x, y)), axes), axes);
-        put(svg, format_args!("<path class=\"line {}\" d=\"{line}\"/>", self.class));
-        if self.points.len() == 1 {
-            let (x, y) = axes.at(self.points[0].0, self.points[0].1);
+        put(svg, format_args!("<path class=\"line {class}\" d=\"{line}\"/>"));
+        if self.finite().count() > DOTS_MAX {
+            return;
+        }
+        for (x, y, _) in self.finite() {
+            let (x, y) = axes.at(x, y);
             put(
                 svg,
                 format_args!(
-                    "<circle class=\"dot {}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>",
-                    self.class
+                    "<circle class=\"dot {class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.5\"/>"
                 ),
             );
         }
@@ -196,8 +204,8 @@ fn path(points: impl Iterator<Item = (f64, f64)>, axes: &Axes) -> String {
     path
 }
 
-/// About `count` round numbers within [low, high].
-fn ticks(low: f64, high: f64, count: u32) -> Vec<f64> {
+/// About `count` round numbers within [low, high], and the distance between two of them.
+fn ticks(low: f64, high: f64, count: u32) -> (Vec<f64>, f64) {
     let rough = (high - low) / f64::from(count);
     let magnitude = 10_f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0]
@@ -206,30 +214,42 @@ fn ticks(low: f64, high: f64, count: u32) -> Vec<f64> {
         .find(|step| *step >= rough);
     let step = step.unwrap_or(10.0 * magnitude);
     let first = (low / step).ceil();
-    (0..100)
+    let ticks = (0..100)
         .map(|i| (first + f64::from(i)) * step)
         .take_while(|tick| *tick <= high + step * 1e-9)
-        .collect()
+        .collect();
+    (ticks, step)
 }
 
-/// 12k rather than 12000, no trailing zeros.
-fn number(value: f64) -> String {
-    let (scaled, suffix) = match value.abs() {
-        magnitude if magnitude >= 1e6 => (value / 1e6, "M"),
-        magnitude if magnitude >= 1e4 => (value / 1e3, "k"),
-        _ => (value, ""),
+/// The whole numbers within [low, high], logarithms of powers of ten, or every second, third ... of them.
+fn decades(low: f64, high: f64) -> (Vec<f64>, f64) {
+    let step = ((high - low) / 5.0).ceil().max(1.0);
+    let first = (low / step).ceil();
+    let ticks = (0..100).map(|i| (first + f64::from(i)) * step);
+    (ticks.take_while(|tick| *tick <= high).collect(), step)
+}
+
+/// 12k rather than 12000, with as many decimals as tell it from a number that is `step` away.
+fn number(value: f64, step: f64) -> String {
+    let scale = value.abs().max(step);
+    if value != 0.0 && !(1e-4..1e12).contains(&scale) {
+        return format!("{value:.0e}");
+    }
+    let (unit, suffix) = match scale {
+        scale if scale >= 1e9 => (1e9, "G"),
+        scale if scale >= 1e6 => (1e6, "M"),
+        scale if scale >= 1e4 => (1e3, "k"),
+        _ => (1.0, ""),
     };
-    let digits = if scaled.abs() >= 100.0 || scaled == scaled.round() {
-        0
-    } else if scaled.abs() >= 1.0 {
-        1
-    } else {
-        3
-    };
-    let text = format!("{scaled:.digits$}");
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 9")]
+    let digits = (-(step / unit).log10() - 1e-9).ceil().clamp(0.0, 9.0) as usize;
+    let text = format!("{:.digits$}", value / unit);
     let text =
         if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    format!("{}{suffix}", if text == "-0" { "0" } else { text })
+    match text {
+        "0" | "-0" => "0".to_owned(),
+        text => format!("{text}{suffix}"),
+    }
 }
 
 fn put(svg: &mut String, element: std::fmt::Arguments<'_>) {
@@ -242,12 +262,24 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_inside() {
-        assert_eq!(ticks(0.0, 10.0, 5), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
-        assert_eq!(ticks(-1500.0, -100.0, 5), [-1500.0, -1000.0, -500.0]);
-        assert_eq!(
-            [0.0, -1500.0, 12_000.0, 0.25, 2_500_000.0].map(number),
-            ["0", "-1500", "12k", "0.25", "2.5M"]
-        );
+        assert_eq!(ticks(0.0, 10.0, 5), (vec![0.0, 2.0, 4.0, 6.0, 8.0, 10.0], 2.0));
+        assert_eq!(ticks(-1500.0, -100.0, 5).0, [-1500.0, -1000.0, -500.0]);
+        assert_eq!(decades(-4.2, 0.3).0, [-4.0, -3.0, -2.0, -1.0, 0.0]);
+        assert_eq!(decades(-12.0, 3.5).0, [-12.0, -8.0, -4.0, 0.0]);
+        for (value, step, text) in [
+            (0.0, 500.0, "0"),
+            (-1500.0, 500.0, "-1500"),
+            (12_000.0, 2000.0, "12k"),
+            (12_500.0, 500.0, "12.5k"),
+            (0.25, 0.05, "0.25"),
+            (2_500_000.0, 5e5, "2.5M"),
+            (1234.25, 0.05, "1234.25"),
+            (0.001, 0.001, "0.001"),
+            (1e-7, 1e-7, "1e-7"),
+            (0.0, 1e-7, "0"),
+        ] {
+            assert_eq!(number(value, step), text);
+        }
     }
 
     #[test]
@@ -259,11 +291,11 @@ mod tests {
             series: vec![Series { points, class: "a", ..Series::default() }],
             ..Chart::default()
         };
-        let svg = chart.render().unwrap();
+        let svg = chart.render("x").unwrap();
         assert!(svg.len() < 40_000, "{}", svg.len());
         let axes = chart.axes().unwrap();
         let (x, y) = axes.at(50_000.0, 9.0);
         assert!(svg.contains(&format!("{x:.1} {y:.1}")) && !svg.contains("NaN"));
-        assert!(Chart::default().render().is_none());
+        assert!(Chart::default().render("x").is_none());
     }
 }

@@ -1,0 +1,209 @@
+//! [`Records`]: a run's log as the report reads it: one clock, and every record on every axis.
+
+use learner::run_log::Record;
+use std::collections::BTreeSet;
+
+/// What a chart's x axis counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Axis {
+    /// Environment steps over all actors.
+    Steps,
+    /// Updates.
+    Updates,
+    /// Time since the run began, without the pauses before it was resumed.
+    Time,
+}
+
+impl Axis {
+    /// All of them, the one that is shown first first.
+    pub(super) const ALL: [Self; 3] = [Self::Steps, Self::Updates, Self::Time];
+
+    pub(super) fn field(self) -> &'static str {
+        match self {
+            Self::Steps => "env_steps",
+            Self::Updates => "updates",
+            Self::Time => "time_s",
+        }
+    }
+
+    /// In identifiers and classes of the page.
+    pub(super) fn id(self) -> &'static str {
+        match self {
+            Self::Steps => "steps",
+            Self::Updates => "updates",
+            Self::Time => "time",
+        }
+    }
+
+    /// For people.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Steps => "environment steps",
+            Self::Updates => "updates",
+            Self::Time => "wall-clock time",
+        }
+    }
+}
+
+/// Fields that have their place in the report, or none; all others are what the environment says about its episodes.
+const KNOWN: &[&str] = &[
+    "kind",
+    "time_s",
+    "unix_time_s",
+    "env_steps",
+    "updates",
+    "version",
+    "episodes",
+    "return_mean",
+    "return_std",
+    "return_ci95",
+    "return_min",
+    "return_max",
+    "length_mean",
+    "env_steps_per_second",
+    "samples_per_insert",
+    "lag_versions",
+    "best",
+    "discarded",
+    "cut_off",
+];
+
+/// Every record, in the order of time.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Records(Vec<Record>);
+
+impl Records {
+    pub(super) fn new(records: Vec<Record>) -> Self {
+        let mut records = continuous(records);
+        for axis in [Axis::Steps, Axis::Updates] {
+            fill(&mut records, axis.field());
+        }
+        Self(records)
+    }
+
+    /// Those of a kind.
+    pub(super) fn of<'a>(&'a self, kind: &'a str) -> impl DoubleEndedIterator<Item = &'a Record> {
+        self.0.iter().filter(move |record| record.get("kind").is_some_and(|value| value == kind))
+    }
+
+    /// (x, y) of all records of a kind that have both.
+    pub(super) fn points(&self, kind: &str, x: &str, y: &str) -> Vec<(f64, f64)> {
+        let point = |record: &Record| Some((number(record, x)?, number(record, y)?));
+        self.of(kind).filter_map(point).collect()
+    }
+
+    /// The newest value of a field.
+    pub(super) fn last(&self, kind: &str, field: &str) -> Option<f64> {
+        self.of(kind).rev().find_map(|record| number(record, field))
+    }
+
+    /// The newest value of a field in any record but the last evaluation's, which comes when training is over.
+    pub(super) fn last_of_training(&self, field: &str) -> Option<f64> {
+        let values = ["train", "actors", "eval"].map(|kind| self.last(kind, field));
+        values.into_iter().flatten().reduce(f64::max)
+    }
+
+    /// Names of what environments say about their episodes, training and evaluation together.
+    pub(super) fn terms(&self) -> BTreeSet<&str> {
+        let records = ["actors", "eval", "final"].into_iter().flat_map(|kind| self.of(kind));
+        let names = records.flatten().filter(|(_, value)| value.is_number());
+        names.map(|(name, _)| name.as_str()).filter(|name| !KNOWN.contains(name)).collect()
+    }
+
+    /// Seconds until the newest record.
+    pub(super) fn seconds(&self) -> f64 {
+        self.0.iter().filter_map(|record| number(record, "time_s")).fold(0.0, f64::max)
+    }
+
+    /// Whether any record counts this.
+    pub(super) fn has(&self, axis: Axis) -> bool {
+        self.0.iter().any(|record| number(record, axis.field()).is_some_and(|value| value > 0.0))
+    }
+}
+
+/// A number of a record; what is not finite was written as null.
+pub(super) fn number(record: &Record, field: &str) -> Option<f64> {
+    record.get(field)?.as_f64()
+}
+
+/// A resumed run may start its clock anew: later stretches are put behind the earlier ones.
+fn continuous(mut records: Vec<Record>) -> Vec<Record> {
+    let (mut shift, mut last) = (0.0, 0.0);
+    for record in &mut records {
+        let Some(time) = number(record, "time_s") else { continue };
+        if time + shift < last - 1.0 {
+            shift = last - time;
+        }
+        last = time + shift;
+        record.insert("time_s".into(), last.into());
+    }
+    records
+}
+
+/// Gives records without this count the one of their moment, between those before and after them.
+fn fill(records: &mut [Record], field: &str) {
+    let point = |record: &Record| Some((number(record, "time_s")?, number(record, field)?));
+    let mut known: Vec<_> = records.iter().filter_map(point).collect();
+    if known.is_empty() {
+        return;
+    }
+    known.sort_by(|a, b| a.0.total_cmp(&b.0));
+    for record in records {
+        let Some(time) = number(record, "time_s") else { continue };
+        if number(record, field).is_none() {
+            record.insert(field.into(), between(&known, time).into());
+        }
+    }
+}
+
+/// The value at that time by the known ones, which are not empty; from 0 before the first, as the last one behind it.
+fn between(known: &[(f64, f64)], time: f64) -> f64 {
+    let after = known.partition_point(|(at, _)| *at <= time);
+    let (from, value) = if after == 0 { (0.0, 0.0) } else { known[after - 1] };
+    let Some(&(to, next)) = known.get(after) else { return value };
+    let share = if to > from { ((time - from) / (to - from)).clamp(0.0, 1.0) } else { 1.0 };
+    value + share * (next - value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn records(values: Value) -> Records {
+        let values = values.as_array().unwrap().clone();
+        Records::new(values.iter().map(|value| value.as_object().unwrap().clone()).collect())
+    }
+
+    #[test]
+    fn a_resumed_run_goes_on_where_the_first_part_ended() {
+        let times =
+            json!([0.0, 5.0, 0.5, 1.5].map(|time| json!({"kind": "train", "time_s": time})));
+        let shifted = records(times).points("train", "time_s", "time_s");
+        assert_eq!(shifted.into_iter().map(|(x, _)| x).collect::<Vec<_>>(), [0.0, 5.0, 5.0, 6.0]);
+    }
+
+    #[test]
+    fn records_that_lack_an_axis_stand_between_those_that_have_it() {
+        let records = records(json!([
+            {"kind": "train", "time_s": 1.0, "alpha": 1.0},
+            {"kind": "actors", "time_s": 2.0, "env_steps": 100.0},
+            {"kind": "train", "time_s": 3.0, "alpha": 2.0},
+            {"kind": "actors", "time_s": 4.0, "env_steps": 300.0},
+            {"kind": "train", "time_s": 9.0, "alpha": 3.0},
+        ]));
+        let points = records.points("train", "env_steps", "alpha");
+        assert_eq!(points, [(50.0, 1.0), (200.0, 2.0), (300.0, 3.0)]);
+        assert!(records.has(Axis::Steps) && !records.has(Axis::Updates));
+    }
+
+    #[test]
+    fn what_environments_say_is_told_from_the_logs_own_fields() {
+        let records = records(json!([
+            {"kind": "eval", "time_s": 1.0, "return_mean": 3.0, "is_success": 0.5},
+            {"kind": "actors", "time_s": 1.0, "lag_versions": 3.0, "distance": 0.5, "name": "x"},
+            {"kind": "train", "time_s": 1.0, "alpha": 0.1},
+        ]));
+        assert_eq!(records.terms().into_iter().collect::<Vec<_>>(), ["distance", "is_success"]);
+    }
+}
