@@ -166,7 +166,7 @@ impl Updates {
         let part = Part { shard: 0, keys, probabilities, rows: rows.into() };
         let batch = ReadyBatch::new(&self.columns, vec![part], &[], &weights);
         let noise = self.draws.draw(&mut self.noise);
-        self.steps.update(&mut *self.trainer, self.done, &batch.columns(), &noise)?;
+        self.trainer.update(&batch.columns(), &noise, &self.steps.at(self.done))?;
         self.trainer.pop_td_abs(&mut self.td_abs)?;
         table.update_priorities(&batch.origins[0].1, &self.td_abs);
         if let Some((tracker, stats)) = &mut self.tracker {

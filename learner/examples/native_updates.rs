@@ -70,7 +70,7 @@ fn measure(config: &TrainerConfig, threads: usize) -> Stretch {
     let state = train_state(config, &mut rng);
     let mut trainer =
         NativeTrainer::new(config.clone(), state, threads).expect("a valid configuration");
-    let rows = config.batch_size;
+    let (rows, step_sizes) = (config.batch_size, config.step_sizes());
     let mut normal = |width: usize| {
         let mut values = vec![0.0; rows * width];
         fill_normal(&mut values, &mut rng);
@@ -102,7 +102,7 @@ fn measure(config: &TrainerConfig, threads: usize) -> Stretch {
         let (began, began_on_core, mut updates) = (Instant::now(), on_core(), 0_u32);
         while began.elapsed() < time {
             for _ in 0..10 {
-                trainer.update(&batch, &noise).expect("shapes fit");
+                trainer.update(&batch, &noise, &step_sizes).expect("shapes fit");
                 trainer.pop_td_abs(&mut td_abs).expect("one is outstanding");
             }
             updates += 10;

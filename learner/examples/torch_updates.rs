@@ -77,13 +77,14 @@ fn updates_per_second(shapes: &Shapes, device: &str, threads: usize) -> Result<f
     };
     let draws = [normals(b * act), normals(b * act)];
     let noise = Noise { next_action: &draws[0], action: &draws[1], extra: &[] };
+    let sizes = config.step_sizes();
     let mut trainer = TorchTrainer::new(config, state, device, threads)?;
     let mut td_abs = vec![0.0; b];
     let updates = if hidden > 100 { 100 } else { 1000 };
     let mut outcome = Ok(());
     let took = best_of(|| {
         outcome = (0..updates).try_for_each(|_| {
-            trainer.update(&batch, &noise)?;
+            trainer.update(&batch, &noise, &sizes)?;
             trainer.pop_td_abs(&mut td_abs)
         });
     });

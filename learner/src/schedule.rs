@@ -1,6 +1,6 @@
 //! Step sizes over time: constant, linear or exponential, by update or by epoch (SEED-SPEC §§4.9, 7.7).
 
-use crate::trainer::{Batch, Noise, StepSizes, Trainer, TrainerError};
+use crate::trainer::StepSizes;
 use common::config::{Config, LrSchedule};
 
 /// How one optimiser's step size changes. In f64: the differences are far below an f32's digits.
@@ -84,21 +84,6 @@ impl StepSchedules {
             lambda: rate(&self.lambda),
             vae: rate(&self.vae),
         }
-    }
-
-    /// The update after so many, with its step sizes: every loop that trains goes through here.
-    ///
-    /// # Errors
-    /// As [`Trainer::update`].
-    pub fn update(
-        &self,
-        trainer: &mut dyn Trainer,
-        updates: u64,
-        batch: &Batch<'_>,
-        noise: &Noise<'_>,
-    ) -> Result<(), TrainerError> {
-        trainer.set_step_sizes(&self.at(updates));
-        trainer.update(batch, noise)
     }
 }
 

@@ -63,7 +63,7 @@ pub struct TrainerConfig {
     pub burn_in: usize,
     /// Which state belongs to which observation of a transition.
     pub stored_state: StoredState,
-    /// Adam's step sizes.
+    /// Adam's step sizes; updates are given theirs, see [`TrainerConfig::step_sizes`].
     pub lr_actor: f32,
     /// For the critics.
     pub lr_critic: f32,
@@ -133,6 +133,22 @@ impl TrainerConfig {
             priority_rule: PriorityRule::MeanAbs,
             normaliser_frozen: false,
             policy,
+        }
+    }
+
+    /// The step sizes where no schedule moves them.
+    pub fn step_sizes(&self) -> StepSizes {
+        let (lambda, vae) = match &self.algorithm {
+            Algorithm::Lac(lac) => (lac.lr_lambda, 0.0),
+            Algorithm::Bcq(bcq) => (0.0, bcq.lr_vae),
+            Algorithm::Sac | Algorithm::DiscreteSac(_) => (0.0, 0.0),
+        };
+        StepSizes {
+            actor: self.lr_actor,
+            critic: self.lr_critic,
+            alpha: self.lr_alpha,
+            lambda,
+            vae,
         }
     }
 
@@ -291,7 +307,7 @@ pub struct Batch<'a> {
 }
 
 /// Random numbers of one update, drawn by the caller from its seeded generator: the update itself is a pure function of
-/// (state, batch, noise). Standard normals; [`Trainer::noise_sizes`] says how many of each.
+/// (state, batch, noise, step sizes). Standard normals; [`Trainer::noise_sizes`] says how many of each.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Noise<'a> {
     /// (B, A), for the target's next action; BCQ: (B, samples, latent), for as many next actions
@@ -385,8 +401,8 @@ pub struct TrainState {
     pub updates: u64,
 }
 
-/// Adam's step sizes, which schedules move.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// Adam's step sizes of one update, which schedules move. The default moves nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct StepSizes {
     /// Of the policy; BCQ: of the perturbation network.
     pub actor: f32,
@@ -413,12 +429,18 @@ pub struct NoiseSizes {
 
 /// A backend. Not shared between threads: one training loop owns it.
 pub trait Trainer {
-    /// One SAC update (docs/algorithm.md): critics, actor, temperature, targets, in that order. On a GPU it only
-    /// enqueues; nothing here waits for the device.
+    /// One SAC update (docs/algorithm.md): critics, actor, temperature, targets, in that order. The new state depends on
+    /// the state, the batch, the noise and the step sizes alone. On a GPU it only enqueues; nothing here waits for the
+    /// device.
     ///
     /// # Errors
     /// A batch whose slices do not have the configured shapes; a device failure. The state is unchanged by the former.
-    fn update(&mut self, batch: &Batch<'_>, noise: &Noise<'_>) -> Result<(), TrainerError>;
+    fn update(
+        &mut self,
+        batch: &Batch<'_>,
+        noise: &Noise<'_>,
+        sizes: &StepSizes,
+    ) -> Result<(), TrainerError>;
 
     /// Writes the mean over the two critics of |Q - y|, from before the step, of the oldest update not yet asked for,
     /// shape (B); waits for the device if it must. Asked once per update, at most [`Trainer::pipeline_depth`] late.
@@ -430,10 +452,7 @@ pub trait Trainer {
     /// How many random numbers an update takes.
     fn noise_sizes(&self) -> NoiseSizes;
 
-    /// Step sizes of the updates from here on; costs nothing.
-    fn set_step_sizes(&mut self, sizes: &StepSizes);
-
-    /// Takes other step sizes, rates and switches from the next update on: everything but the networks, the algorithm
+    /// Takes other rates and switches from the next update on: everything but the networks, the algorithm
     /// and the shapes. No |td| may be outstanding.
     ///
     /// # Errors

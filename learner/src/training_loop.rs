@@ -152,7 +152,8 @@ impl TrainingLoop {
             self.metrics.waited(waited);
             window.waited += waited;
             let drawn = noise.draw(&mut self.noise);
-            let updated = self.steps.update(&mut *self.trainer, updates, &batch.columns(), &drawn);
+            let sizes = self.steps.at(updates);
+            let updated = self.trainer.update(&batch.columns(), &drawn, &sizes);
             updates += 1;
             updated.map_err(|source| TrainingError::Trainer { update: updates, source })?;
             self.metrics.updated();

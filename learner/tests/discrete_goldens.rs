@@ -206,7 +206,7 @@ impl Case<'_> {
 
 fn check(case: &Case<'_>, threads: usize) {
     let config = case.config();
-    let rows = config.batch_size;
+    let (rows, sizes) = (config.batch_size, config.step_sizes());
     let mut trainer = NativeTrainer::new(config, case.state(), threads).unwrap();
     let (mut before, mut params) = (trainer.state(), &case.file["params"]);
     for (k, expected) in case.file["outputs"]["updates"].as_array().unwrap().iter().enumerate() {
@@ -224,7 +224,7 @@ fn check(case: &Case<'_>, threads: usize) {
         let [obs, action, reward, discount, next_obs] = columns.each_ref().map(Vec::as_slice);
         let weight = weight.as_slice();
         let batch = Batch { obs, action, reward, discount, next_obs, weight, ..Batch::default() };
-        trainer.update(&batch, &Noise::default()).unwrap();
+        trainer.update(&batch, &Noise::default(), &sizes).unwrap();
 
         let mut td_abs = vec![0.0; rows];
         trainer.pop_td_abs(&mut td_abs).unwrap();

@@ -23,7 +23,7 @@ fn a_window_of_a_feed_forward_policy_is_its_transitions() {
     step.weight = vec![1.0; BATCH];
     let td = step.take(&mut a);
     let flat = Step { valid: Vec::new(), weight: vec![1.0; 3 * BATCH], ..step };
-    b.update(&flat.batch(), &flat.noise()).unwrap();
+    b.update(&flat.batch(), &flat.noise(), &flat.sizes).unwrap();
     let mut each = vec![0.0; 3 * BATCH];
     b.pop_td_abs(&mut each).unwrap();
     let means: Vec<f32> = each.chunks(3).map(|steps| steps.iter().sum::<f32>() / 3.0).collect();

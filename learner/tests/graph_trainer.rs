@@ -262,14 +262,8 @@ fn settings_change_while_training_and_networks_do_not() {
     let after = trainer.state();
     assert_eq!(after.target_actor, before.actor.params, "a new copy starts as the policy");
     assert_eq!(TrainState { target_actor: Vec::new(), ..after }, before);
-    trainer.set_step_sizes(&StepSizes {
-        actor: 0.0,
-        critic: 0.0,
-        alpha: 0.0,
-        lambda: 0.0,
-        vae: 0.0,
-    });
-    Step::draw(&config, trainer.noise_sizes(), rng).take(&mut trainer);
+    let still = Step::draw(&config, trainer.noise_sizes(), rng);
+    Step { sizes: StepSizes::default(), ..still }.take(&mut trainer);
     assert_eq!(trainer.state().actor.params, before.actor.params, "step sizes of zero");
 }
 
@@ -281,7 +275,7 @@ fn what_does_not_fit_is_refused_by_name_and_changes_nothing() {
     let mut trainer = graph(&config, &start, "cpu");
     let step = Step::draw(&config, trainer.noise_sizes(), rng);
     let short = Step { next_state: vec![0.0; 3], ..step.clone() };
-    let error = trainer.update(&short.batch(), &short.noise()).unwrap_err();
+    let error = trainer.update(&short.batch(), &short.noise(), &short.sizes).unwrap_err();
     assert_eq!(error.to_string(), "next_state has 3 elements, expected 80");
     let lost = TrainState { log_alpha: group(vec![]), ..start.clone() };
     let error = trainer.load(&lost).unwrap_err();
@@ -300,7 +294,7 @@ fn what_does_not_fit_is_refused_by_name_and_changes_nothing() {
     let mut trainer = graph(&discrete, &start, "cpu");
     let mut step = Step::draw(&discrete, trainer.noise_sizes(), rng);
     step.action[0] = 2.0;
-    let error = trainer.update(&step.batch(), &step.noise()).unwrap_err();
+    let error = trainer.update(&step.batch(), &step.noise(), &step.sizes).unwrap_err();
     assert_eq!(error.to_string(), "action 2 is not an index below 2");
 }
 

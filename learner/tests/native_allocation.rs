@@ -45,11 +45,11 @@ fn an_update_allocates_nothing() {
 
 fn check(config: &TrainerConfig, threads: usize) {
     let drawn = draw(config, 5);
-    let mut td_abs = vec![0.0; config.batch_size];
+    let (mut td_abs, sizes) = (vec![0.0; config.batch_size], config.step_sizes());
     let mut actor = vec![0.0; drawn.state.actor.params.len()];
     let mut trainer = NativeTrainer::new(config.clone(), drawn.state.clone(), threads).unwrap();
     let mut round = || {
-        trainer.update(&drawn.batch(), &drawn.noise()).unwrap();
+        trainer.update(&drawn.batch(), &drawn.noise(), &sizes).unwrap();
         trainer.pop_td_abs(&mut td_abs).unwrap();
         trainer.actor_params(&mut actor);
         trainer.take_stats();

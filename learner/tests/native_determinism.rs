@@ -30,7 +30,7 @@ fn outcome(trainer: &mut NativeTrainer, drawn: &Drawn) -> (Vec<u32>, UpdateStats
     let mut td_abs = vec![0.0; config().batch_size];
     let mut bits = Vec::new();
     for _ in 0..UPDATES {
-        trainer.update(&drawn.batch(), &drawn.noise()).unwrap();
+        trainer.update(&drawn.batch(), &drawn.noise(), &config().step_sizes()).unwrap();
         trainer.pop_td_abs(&mut td_abs).unwrap();
         bits.extend(td_abs.iter().map(|x| x.to_bits()));
     }
@@ -90,7 +90,7 @@ fn a_row_that_is_there_twice_counts_as_one() {
         let [one, two] = [(1, once), (2, twice)].map(|(batch_size, drawn)| {
             let mut trainer = of(&sized(batch_size), &drawn, 1);
             for _ in 0..UPDATES {
-                trainer.update(&drawn.batch(), &drawn.noise()).unwrap();
+                trainer.update(&drawn.batch(), &drawn.noise(), &config.step_sizes()).unwrap();
             }
             state_bits(&trainer.state())
         });
@@ -113,7 +113,7 @@ fn a_batch_of_other_shapes_is_refused_and_nothing_changes() {
     let drawn = Drawn::new(&config(), SEED);
     let mut trainer = trainer(&drawn, 2);
     let before = state_bits(&trainer.state());
-    let batch = drawn.batch();
+    let (batch, sizes) = (drawn.batch(), config().step_sizes());
     let wrong = [
         ("batch.obs", Batch { obs: &drawn.obs[1..], ..batch }),
         ("batch.action", Batch { action: &drawn.action[1..], ..batch }),
@@ -123,7 +123,7 @@ fn a_batch_of_other_shapes_is_refused_and_nothing_changes() {
         ("batch.weight", Batch { weight: &drawn.obs, ..batch }),
     ];
     for (name, batch) in wrong {
-        assert_shape(trainer.update(&batch, &drawn.noise()), name);
+        assert_shape(trainer.update(&batch, &drawn.noise(), &sizes), name);
     }
     for name in ["noise.next_action", "noise.action"] {
         let mut noise = drawn.noise();
@@ -132,7 +132,7 @@ fn a_batch_of_other_shapes_is_refused_and_nothing_changes() {
         } else {
             noise.next_action = &[]
         }
-        assert_shape(trainer.update(&batch, &noise), name);
+        assert_shape(trainer.update(&batch, &noise, &sizes), name);
     }
     assert_eq!(state_bits(&trainer.state()), before);
     assert_eq!(trainer.take_stats().updates, 0);
@@ -141,24 +141,24 @@ fn a_batch_of_other_shapes_is_refused_and_nothing_changes() {
 #[test]
 fn discrete_actions_are_indices_and_take_no_noise() {
     let config = discrete(config());
-    let drawn = draw(&config, SEED);
+    let (drawn, sizes) = (draw(&config, SEED), config.step_sizes());
     let mut trainer = of(&config, &drawn, 2);
     let before = state_bits(&trainer.state());
     for wrong in [-1.0, 0.5, 3.0, 1e30, f32::NAN, f32::INFINITY] {
         let mut action = drawn.action.clone();
         action[17] = wrong;
         let batch = Batch { action: &action, ..drawn.batch() };
-        let message = trainer.update(&batch, &Noise::default()).unwrap_err().to_string();
+        let message = trainer.update(&batch, &Noise::default(), &sizes).unwrap_err().to_string();
         let expected = format!("batch.action[17] is {wrong}, expected a whole number below 3");
         assert_eq!(message, expected);
     }
     let noise = Noise { next_action: &drawn.obs, ..Noise::default() };
-    assert_shape(trainer.update(&drawn.batch(), &noise), "noise.next_action");
+    assert_shape(trainer.update(&drawn.batch(), &noise, &sizes), "noise.next_action");
     let one_hot = Batch { action: &drawn.obs[..3 * config.batch_size], ..drawn.batch() };
-    assert_shape(trainer.update(&one_hot, &Noise::default()), "batch.action");
+    assert_shape(trainer.update(&one_hot, &Noise::default(), &sizes), "batch.action");
     assert_eq!(trainer.noise_sizes(), learner::trainer::NoiseSizes::default());
     assert_eq!(state_bits(&trainer.state()), before);
-    trainer.update(&drawn.batch(), &Noise::default()).unwrap();
+    trainer.update(&drawn.batch(), &Noise::default(), &sizes).unwrap();
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn an_update_is_asked_for_its_errors_once() {
     let mut trainer = trainer(&drawn, 1);
     let mut td_abs = vec![0.0; config().batch_size];
     assert_shape(trainer.pop_td_abs(&mut td_abs), "outstanding updates");
-    trainer.update(&drawn.batch(), &drawn.noise()).unwrap();
+    trainer.update(&drawn.batch(), &drawn.noise(), &config().step_sizes()).unwrap();
     assert_shape(trainer.pop_td_abs(&mut td_abs[1..]), "td_abs");
     trainer.pop_td_abs(&mut td_abs).unwrap();
     assert_shape(trainer.pop_td_abs(&mut td_abs), "outstanding updates");

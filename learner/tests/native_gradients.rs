@@ -144,7 +144,8 @@ impl Case {
     fn update(&self) -> TrainState {
         let mut trainer =
             NativeTrainer::new(self.config.clone(), self.drawn.state.clone(), 2).unwrap();
-        trainer.update(&self.drawn.batch(), &self.drawn.noise()).unwrap();
+        let sizes = self.config.step_sizes();
+        trainer.update(&self.drawn.batch(), &self.drawn.noise(), &sizes).unwrap();
         trainer.state()
     }
 

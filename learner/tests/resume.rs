@@ -42,7 +42,8 @@ fn update(trainer: &mut dyn Trainer, noise: &mut Pcg64, seed: u64) {
         weight: &weight,
         ..Batch::default()
     };
-    trainer.update(&batch, &Noise { next_action: &next_action, action: &own, extra: &[] }).unwrap();
+    let noise = Noise { next_action: &next_action, action: &own, extra: &[] };
+    trainer.update(&batch, &noise, &config().step_sizes()).unwrap();
     trainer.pop_td_abs(&mut [0.0; 16]).unwrap();
 }
 

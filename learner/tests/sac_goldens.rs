@@ -59,12 +59,8 @@ fn check(name: &str, file: &Value, make: &Factory) {
         let [obs, action, reward, discount, next_obs, weight] =
             columns.each_ref().map(Vec::as_slice);
         let batch = Batch { obs, action, reward, discount, next_obs, weight, ..Batch::default() };
-        trainer
-            .update(
-                &batch,
-                &Noise { next_action: &noise[2 * k], action: &noise[2 * k + 1], extra: &[] },
-            )
-            .unwrap();
+        let noise = Noise { next_action: &noise[2 * k], action: &noise[2 * k + 1], extra: &[] };
+        trainer.update(&batch, &noise, &config.step_sizes()).unwrap();
 
         let mut td_abs = vec![0.0; config.batch_size];
         trainer.pop_td_abs(&mut td_abs).unwrap();

@@ -80,7 +80,8 @@ impl Step {
             self.columns.each_ref().map(Vec::as_slice);
         let batch = Batch { obs, action, reward, discount, next_obs, weight, ..Batch::default() };
         let [next_action, action] = self.noise.each_ref().map(Vec::as_slice);
-        trainer.update(&batch, &Noise { next_action, action, extra: &[] }).unwrap();
+        let sizes = config(ActionUnits::Normalised, Activation::Relu).step_sizes();
+        trainer.update(&batch, &Noise { next_action, action, extra: &[] }, &sizes).unwrap();
         let mut td_abs = vec![0.0; BATCH];
         trainer.pop_td_abs(&mut td_abs).unwrap();
         td_abs
@@ -246,7 +247,7 @@ fn what_does_not_fit_is_refused_by_name_and_changes_nothing() {
         ..Batch::default()
     };
     let noise = Noise { next_action: &step.noise[0], action: &step.noise[1], extra: &[] };
-    let refused = torch.update(&batch, &noise).unwrap_err().to_string();
+    let refused = torch.update(&batch, &noise, &config.step_sizes()).unwrap_err().to_string();
     assert_eq!(refused, "next_obs has 159 elements, expected 160");
     assert_eq!(torch.state(), state);
 

@@ -96,6 +96,7 @@ fn updates(
     let sac = trainer_config(&resolved.config, &resolved.env_spec()?);
     let mut rng = SeedTree::new(1).rng();
     let state = train_state(&sac, &mut rng);
+    let sizes = sac.step_sizes();
     let mut trainer = make(sac, state)?;
     let mut normal = |width: usize| {
         let mut values = vec![0.0; batch_size * width];
@@ -118,7 +119,7 @@ fn updates(
     let noise = Noise { next_action: &next_action, action: &own, extra: &[] };
     let mut td_abs = vec![0.0; batch_size];
     rate(clock, SECONDS, || {
-        trainer.update(&batch, &noise)?;
+        trainer.update(&batch, &noise, &sizes)?;
         Ok(trainer.pop_td_abs(&mut td_abs)?)
     })
 }

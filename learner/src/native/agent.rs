@@ -4,7 +4,7 @@ use super::critic::Critic;
 use super::elementwise::{AdamStep, adam, add};
 use super::mlp::Mlp;
 use super::split::PARTS;
-use crate::trainer::{AlphaLoss, Group, TrainState, TrainerConfig, UpdateStats};
+use crate::trainer::{AlphaLoss, Group, StepSizes, TrainState, TrainerConfig, UpdateStats};
 
 /// Networks, optimisers, temperature, and what an update says about itself. Allocated once.
 #[derive(Debug)]
@@ -92,10 +92,10 @@ impl Agent {
     }
 
     /// The end of an update: Adam on the policy along the shares' gradients, the temperature, and the statistics.
-    pub(super) fn finish(&mut self, shares: [&mut Share; PARTS]) {
+    pub(super) fn finish(&mut self, shares: [&mut Share; PARTS], sizes: &StepSizes) {
         let [first, second] = shares;
         add(&mut first.grads, &second.grads);
-        let step = self.step(self.config.lr_actor);
+        let step = self.step(sizes.actor);
         let Group { params, adam_m, adam_v } = &mut self.actor;
         adam(params, adam_m, adam_v, &first.grads, step);
 
@@ -104,7 +104,7 @@ impl Agent {
         let entropy = (first.entropy + second.entropy) / rows;
         let min_q = (first.min_q + second.min_q) / rows;
         let alpha = self.alpha();
-        let alpha_loss = self.tune_temperature(entropy);
+        let alpha_loss = self.tune_temperature(entropy, sizes.alpha);
 
         let [one, two] = &self.critics;
         for ((td, one), two) in self.td_abs.iter_mut().zip(&one.td).zip(&two.td) {
@@ -123,7 +123,7 @@ impl Agent {
     }
 
     /// L = log α · (H − H̄), or α · (H − H̄); Adam on log α. Returns L, 0 where the temperature is fixed.
-    fn tune_temperature(&mut self, entropy: f64) -> f64 {
+    fn tune_temperature(&mut self, entropy: f64, lr: f32) -> f64 {
         let Some(target_entropy) = self.config.target_entropy else { return 0.0 };
         let surplus = entropy - f64::from(target_entropy);
         let (log_alpha, alpha) = (self.log_alpha.params[0], f64::from(self.alpha()));
@@ -131,7 +131,7 @@ impl Agent {
             AlphaLoss::Log => (f64::from(log_alpha) * surplus, surplus),
             AlphaLoss::Exp => (alpha * surplus, alpha * surplus),
         };
-        let step = self.step(self.config.lr_alpha);
+        let step = self.step(lr);
         #[expect(clippy::cast_possible_truncation, reason = "log α is f32 on both backends")]
         let gradient = [gradient as f32];
         let Group { params, adam_m, adam_v } = &mut self.log_alpha;

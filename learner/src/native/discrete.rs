@@ -15,7 +15,7 @@ use super::critic::{Critic, Lesson};
 use super::mlp::{Activations, Mlp, Packed, Scratch};
 use super::split::{PARTS, parts};
 use super::team::Team;
-use crate::trainer::{Batch, TrainerConfig, TrainerError};
+use crate::trainer::{Batch, StepSizes, TrainerConfig, TrainerError};
 use std::ops::Range;
 
 /// What an update works on beside the agent. Allocated once.
@@ -60,9 +60,10 @@ impl DiscreteSac {
         &mut self,
         agent: &mut Agent,
         batch: &Batch<'_>,
+        sizes: &StepSizes,
         team: &mut Team,
     ) -> Result<(), TrainerError> {
-        let (alpha, step) = (agent.alpha(), agent.step(agent.config.lr_critic));
+        let (alpha, step) = (agent.alpha(), agent.step(sizes.critic));
         let Agent { config, policy, critic, actor, critics, target, .. } = agent;
         let (config, policy, critic, params) = (&*config, &*policy, &*critic, &actor.params);
         let Self { parts, taken } = self;
@@ -96,7 +97,7 @@ impl DiscreteSac {
             part.policy_gradient(config, policy, params, batch, twins, alpha)
         });
 
-        agent.finish(parts.each_mut().map(|part| &mut part.share));
+        agent.finish(parts.each_mut().map(|part| &mut part.share), sizes);
         Ok(())
     }
 }

@@ -86,11 +86,17 @@ impl NativeTrainer {
 }
 
 impl Trainer for NativeTrainer {
-    fn update(&mut self, batch: &Batch<'_>, noise: &Noise<'_>) -> Result<(), TrainerError> {
+    fn update(
+        &mut self,
+        batch: &Batch<'_>,
+        noise: &Noise<'_>,
+        sizes: &StepSizes,
+    ) -> Result<(), TrainerError> {
         check_batch(&self.agent.config, batch, noise)?;
+        let Self { agent, team, .. } = self;
         match &mut self.rule {
-            Rule::Continuous(sac) => sac.update(&mut self.agent, batch, noise, &mut self.team),
-            Rule::Discrete(sac) => sac.update(&mut self.agent, batch, &mut self.team)?,
+            Rule::Continuous(sac) => sac.update(agent, batch, noise, sizes, team),
+            Rule::Discrete(sac) => sac.update(agent, batch, sizes, team)?,
         }
         self.outstanding = true;
         Ok(())
@@ -142,12 +148,6 @@ impl Trainer for NativeTrainer {
 
     fn noise_sizes(&self) -> NoiseSizes {
         noise_sizes(&self.agent.config)
-    }
-
-    fn set_step_sizes(&mut self, sizes: &StepSizes) {
-        let config = &mut self.agent.config;
-        (config.lr_actor, config.lr_critic, config.lr_alpha) =
-            (sizes.actor, sizes.critic, sizes.alpha);
     }
 
     fn reconfigure(&mut self, config: &TrainerConfig) -> Result<(), TrainerError> {

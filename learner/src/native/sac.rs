@@ -13,7 +13,7 @@ use super::critic::Lesson;
 use super::part::{Part, critic_action};
 use super::split::PARTS;
 use super::team::Team;
-use crate::trainer::{Batch, Noise, TrainerConfig};
+use crate::trainer::{Batch, Noise, StepSizes, TrainerConfig};
 
 /// What an update works on beside the agent. Allocated once.
 #[derive(Debug)]
@@ -43,9 +43,10 @@ impl Sac {
         agent: &mut Agent,
         batch: &Batch<'_>,
         noise: &Noise<'_>,
+        sizes: &StepSizes,
         team: &mut Team,
     ) {
-        let (alpha, step) = (agent.alpha(), agent.step(agent.config.lr_critic));
+        let (alpha, step) = (agent.alpha(), agent.step(sizes.critic));
         let Agent { config, policy, critic, actor, critics, target, .. } = agent;
         let (config, policy, critic, params) = (&*config, &*policy, &*critic, &actor.params);
         let Self { parts, data, taken } = self;
@@ -75,7 +76,7 @@ impl Sac {
             part.policy_gradient(config, policy, params, alpha);
         });
 
-        agent.finish(parts.each_mut().map(|part| &mut part.share));
+        agent.finish(parts.each_mut().map(|part| &mut part.share), sizes);
     }
 }
 

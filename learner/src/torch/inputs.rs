@@ -6,7 +6,7 @@
 use super::TchResult;
 use super::adam::StepScalars;
 use super::ops::signed;
-use crate::trainer::{ActionUnits, Batch, Noise, TrainerConfig};
+use crate::trainer::{ActionUnits, Batch, Noise, StepSizes, TrainerConfig};
 use std::f32::consts::{LN_2, PI};
 use tch::{Device, Kind, Tensor};
 
@@ -132,22 +132,18 @@ impl Inputs {
         })
     }
 
-    /// Copies a batch, whose shapes have been checked, and the numbers of Adam's step `t` to the device.
+    /// Copies a batch, whose shapes have been checked, and the numbers of one step of Adam to the device.
     ///
     /// To a GPU through pinned memory, which the copy reads after this has returned.
     pub(super) fn upload(
         &mut self,
-        config: &TrainerConfig,
         batch: &Batch<'_>,
         noise: &Noise<'_>,
-        t: u64,
+        (adam, sizes): (&StepScalars, &StepSizes),
     ) -> TchResult<()> {
         self.pack(batch, noise);
-        let adam = StepScalars::new(t, config.adam_eps);
         self.host.push(adam.eps);
-        self.host.extend(
-            [config.lr_critic, config.lr_actor, config.lr_alpha].map(|lr| adam.negative_rate(lr)),
-        );
+        self.host.extend([sizes.critic, sizes.actor, sizes.alpha].map(|lr| adam.negative_rate(lr)));
         let mut packed = Tensor::f_from_slice(&self.host)?;
         let device = self.device.device();
         if device != Device::Cpu {

@@ -25,6 +25,7 @@ use crate::trainer::{
     AlphaLoss, Batch, Group, Noise, NoiseSizes, StepSizes, TrainState, Trainer, TrainerConfig,
     TrainerError, UpdateStats,
 };
+use adam::StepScalars;
 use inputs::Inputs;
 use ops::signed;
 use tch::{Cuda, Device, Kind, TchError, Tensor};
@@ -141,13 +142,18 @@ impl TorchTrainer {
 }
 
 impl Trainer for TorchTrainer {
-    fn update(&mut self, batch: &Batch<'_>, noise: &Noise<'_>) -> Result<(), TrainerError> {
+    fn update(
+        &mut self,
+        batch: &Batch<'_>,
+        noise: &Noise<'_>,
+        sizes: &StepSizes,
+    ) -> Result<(), TrainerError> {
         self.check_shapes(batch, noise)?;
         let td_abs = &self.td_abs[self.slot(self.updates)];
-        let (config, t) = (&self.config, self.updates + 1);
+        let (adam_eps, t) = (self.config.adam_eps, self.updates + 1);
         let (inputs, sac) = (&mut self.inputs, &self.sac);
         tch::no_grad(|| {
-            inputs.upload(config, batch, noise, t)?;
+            inputs.upload(batch, noise, (&StepScalars::new(t, adam_eps), sizes))?;
             sac.step(inputs, td_abs)
         })
         .map_err(|error| device_error(&self.device, &error.to_string()))?;
@@ -237,12 +243,6 @@ impl Trainer for TorchTrainer {
     fn noise_sizes(&self) -> NoiseSizes {
         let each = self.config.batch_size * self.config.policy.act_dim;
         NoiseSizes { next_action: each, action: each, extra: 0 }
-    }
-
-    fn set_step_sizes(&mut self, sizes: &StepSizes) {
-        let config = &mut self.config;
-        (config.lr_actor, config.lr_critic, config.lr_alpha) =
-            (sizes.actor, sizes.critic, sizes.alpha);
     }
 
     fn reconfigure(&mut self, config: &TrainerConfig) -> Result<(), TrainerError> {

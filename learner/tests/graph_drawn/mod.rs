@@ -4,7 +4,7 @@ use common::policy::arch::{Activation, Body, Head, Mlp, PolicyArch};
 use common::policy::layout::TensorLayout;
 use learner::init::group;
 use learner::torch::GraphTrainer;
-use learner::trainer::{Batch, Noise, TargetActor, TrainState, Trainer, TrainerConfig};
+use learner::trainer::{Batch, Noise, StepSizes, TargetActor, TrainState, Trainer, TrainerConfig};
 use rand_distr::{Distribution as _, StandardNormal};
 use rand_pcg::Pcg64;
 
@@ -99,6 +99,7 @@ pub(crate) struct Step {
     pub(crate) next_action_noise: Vec<f32>,
     pub(crate) action_noise: Vec<f32>,
     pub(crate) extra_noise: Vec<f32>,
+    pub(crate) sizes: StepSizes,
 }
 
 impl Step {
@@ -127,12 +128,13 @@ impl Step {
             action_noise: of(sizes.action),
             extra_noise: of(sizes.extra),
             horizon_cost: Vec::new(),
+            sizes: config.step_sizes(),
         }
     }
 
     /// Updates, and returns |td|.
     pub(crate) fn take(&self, trainer: &mut dyn Trainer) -> Vec<f32> {
-        trainer.update(&self.batch(), &self.noise()).unwrap();
+        trainer.update(&self.batch(), &self.noise(), &self.sizes).unwrap();
         let mut td_abs = vec![0.0; BATCH];
         trainer.pop_td_abs(&mut td_abs).unwrap();
         td_abs

@@ -2,7 +2,7 @@
 
 use super::params::{Adam, Params, Place, Values};
 use crate::torch::ops::signed;
-use crate::trainer::{self, NoiseSizes, PriorityRule, StepSizes, TrainState, TrainerConfig};
+use crate::trainer::{NoiseSizes, PriorityRule, StepSizes, TrainState, TrainerConfig};
 use std::fmt::Debug;
 use tch::{Kind, Tensor};
 
@@ -12,7 +12,7 @@ pub trait Algorithm: Debug + Send {
     /// How many random numbers an update takes.
     fn noise_sizes(&self) -> NoiseSizes;
 
-    /// The numbers that schedules move.
+    /// The numbers that schedules move: each update has its own.
     fn numbers(&mut self) -> &mut Numbers;
 
     /// One update of everything in the model; `step` is its number, from 1 on.
@@ -62,14 +62,8 @@ impl From<&StepSizes> for StepSizesExact {
 impl Numbers {
     /// Those of a configuration.
     pub fn new(config: &TrainerConfig) -> Self {
-        let (lambda, vae) = match &config.algorithm {
-            trainer::Algorithm::Lac(lac) => (lac.lr_lambda, 0.0),
-            trainer::Algorithm::Bcq(bcq) => (0.0, bcq.lr_vae),
-            _ => (0.0, 0.0),
-        };
-        let (actor, critic, alpha) = (config.lr_actor, config.lr_critic, config.lr_alpha);
         Self {
-            lr: (&StepSizes { actor, critic, alpha, lambda, vae }).into(),
+            lr: (&config.step_sizes()).into(),
             betas: (exact(config.adam_betas.0), exact(config.adam_betas.1)),
             adam_eps: exact(config.adam_eps),
             tau: exact(config.tau),
@@ -188,7 +182,7 @@ impl GraphBatch {
         sum(&(x * &valid)) / sum(&valid).clamp_min(1.0)
     }
 
-    /// What [`trainer::Trainer::pop_td_abs`] gives: of td (C, B, T - burn_in), (B).
+    /// What [`crate::trainer::Trainer::pop_td_abs`] gives: of td (C, B, T - burn_in), (B).
     pub fn priority(&self, td: &Tensor, rule: PriorityRule) -> Tensor {
         let critics = |x: &Tensor| x.mean_dim(0, false, None::<Kind>);
         self.mean_of_items(&match rule {
@@ -198,7 +192,7 @@ impl GraphBatch {
     }
 }
 
-/// Random numbers of one update on the device; see [`trainer::Noise`].
+/// Random numbers of one update on the device; see [`crate::trainer::Noise`].
 #[derive(Debug)]
 pub struct GraphNoise {
     /// (B, T - burn_in, A), empty for discrete actions; BCQ: (B, 1, samples * latent)

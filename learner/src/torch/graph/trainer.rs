@@ -145,8 +145,14 @@ fn guarded<T>(device: &str, operations: impl FnOnce() -> T) -> Result<T, Trainer
 }
 
 impl Trainer for GraphTrainer {
-    fn update(&mut self, batch: &Batch<'_>, noise: &Noise<'_>) -> Result<(), TrainerError> {
+    fn update(
+        &mut self,
+        batch: &Batch<'_>,
+        noise: &Noise<'_>,
+        sizes: &StepSizes,
+    ) -> Result<(), TrainerError> {
         self.inputs.check(&self.config, batch, noise)?;
+        self.algorithm.numbers().lr = sizes.into();
         self.observe(batch);
         let device = self.device.clone();
         let losses = guarded(&device, || self.step(batch, noise))?;
@@ -260,10 +266,6 @@ impl Trainer for GraphTrainer {
 
     fn noise_sizes(&self) -> NoiseSizes {
         self.algorithm.noise_sizes()
-    }
-
-    fn set_step_sizes(&mut self, sizes: &StepSizes) {
-        self.algorithm.numbers().lr = sizes.into();
     }
 
     fn reconfigure(&mut self, config: &TrainerConfig) -> Result<(), TrainerError> {
