@@ -20,7 +20,7 @@
 //! What stays:
 //! - [`checkpoint`]: the complete state, whole or not at all.
 //! - [`progress`]: the newest numbers.
-//! - [`run_log`]: metrics.jsonl and TensorBoard events.
+//! - [`stats`]: means over updates; [`run_log`]: metrics.jsonl and TensorBoard events.
 //! - [`metrics`]: what is exported.
 
 pub mod backend;
@@ -41,6 +41,7 @@ pub mod run_log;
 pub mod sampler;
 pub mod schedule;
 pub mod service;
+pub mod stats;
 pub mod tensorboard;
 #[cfg(feature = "torch")]
 pub mod torch;

@@ -5,12 +5,12 @@
 
 pub use crate::critic::{CriticArch, CriticKind};
 pub use crate::normaliser::Normaliser;
+pub use crate::stats::UpdateStats;
 pub use common::config::{
     ActionUnits, AlphaLoss, Bcq, Cost, Decrease, DiscreteLoss, Init, Lac, PriorityRule, Reduce,
     StoredState, TanhCorrection, TargetActor,
 };
 use common::policy::arch::{Activation, Body, Head, Mlp, PolicyArch};
-use serde::{Deserialize, Serialize};
 
 /// The learning rule, with the settings that only it has.
 #[derive(Debug, Clone, PartialEq)]
@@ -316,54 +316,6 @@ pub struct Noise<'a> {
     pub action: &'a [f32],
     /// LAC: (B, A), for the decrease condition's next action. BCQ: (B, latent), for the auto-encoder's latent.
     pub extra: &'a [f32],
-}
-
-/// Means over the updates since the statistics were last taken.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct UpdateStats {
-    /// Updates that these means are over.
-    pub updates: u64,
-    /// factor * mean(w * (Q1 - y)^2)
-    pub critic1_loss: f64,
-    /// factor * mean(w * (Q2 - y)^2)
-    pub critic2_loss: f64,
-    /// mean(alpha * log_prob - min Q)
-    pub actor_loss: f64,
-    /// The temperature's loss, in its configured form; 0 where the temperature is fixed
-    pub alpha_loss: f64,
-    /// Temperature used by the updates.
-    pub alpha: f64,
-    /// -mean(log_prob), in nats
-    pub entropy: f64,
-    /// mean(min Q(s, a~))
-    pub q_mean: f64,
-    /// LAC: the multiplier used by the updates.
-    pub lambda: f64,
-    /// LAC: the multiplier's loss. BCQ: the auto-encoder's.
-    pub extra_loss: f64,
-}
-
-impl UpdateStats {
-    /// Means over these updates and `other`'s together.
-    pub fn merge(&mut self, other: &Self) {
-        let updates = self.updates + other.updates;
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^53 updates")]
-        let share = other.updates as f64 / updates.max(1) as f64;
-        for (mean, new) in [
-            (&mut self.critic1_loss, other.critic1_loss),
-            (&mut self.critic2_loss, other.critic2_loss),
-            (&mut self.actor_loss, other.actor_loss),
-            (&mut self.alpha_loss, other.alpha_loss),
-            (&mut self.alpha, other.alpha),
-            (&mut self.entropy, other.entropy),
-            (&mut self.q_mean, other.q_mean),
-            (&mut self.lambda, other.lambda),
-            (&mut self.extra_loss, other.extra_loss),
-        ] {
-            *mean += share * (new - *mean);
-        }
-        self.updates = updates;
-    }
 }
 
 /// Parameters of one optimiser group with Adam's moments, all of one length, laid out as [`TrainerConfig`] says.
