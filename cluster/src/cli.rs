@@ -19,7 +19,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train a policy: all roles in this process.
-    Train(Train),
+    Train(Box<Train>),
     /// Run deterministic episodes with a run's best policy: the one with the best evaluation, or with --newest the newest.
     Eval(Eval),
     /// Record episodes of a run's best policy, or with --newest of the newest, as a Minari dataset.
