@@ -1,8 +1,9 @@
 //! [`Spool`]: the bounded queue between an actor's environments and its uploaders.
 //!
-//! While a replay server is up it holds one batch at most, so that rows are fresh when they arrive: the environments
-//! wait for the rate limiter, not for a long queue. While every server is down it holds up to `rows_max` rows, so that an
-//! outage costs neither steps nor rows. When it is full the environments wait.
+//! While a replay server is up it takes one fresh batch at a time, so that rows are fresh when they arrive: the
+//! environments wait for the rate limiter, not for a long queue. While every server is down it keeps up to `rows_max`
+//! rows, so that an outage costs neither steps nor rows. When it is full the environments wait. After an outage the
+//! rows that were kept and fresh ones are sent in turn: the environments go on at once.
 
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -33,7 +34,12 @@ pub struct Spool {
 
 #[derive(Debug, Default)]
 struct State {
-    batches: VecDeque<RowBatch>,
+    /// Made while no server was up.
+    kept: VecDeque<RowBatch>,
+    /// Made while one was; one at most, but for servers that go down in between.
+    fresh: VecDeque<RowBatch>,
+    /// The latest batch taken was a fresh one.
+    took_fresh: bool,
     rows: usize,
     closed: bool,
     servers_up: usize,
@@ -59,21 +65,24 @@ impl Spool {
                 self.room.wait_timeout(state, STOP_POLL).unwrap_or_else(PoisonError::into_inner).0;
         }
         state.rows += batch.count;
-        state.batches.push_back(batch);
+        if state.servers_up > 0 {
+            state.fresh.push_back(batch);
+        } else {
+            state.kept.push_back(batch);
+        }
         drop(state);
         self.ready.notify_one();
         true
     }
 
-    /// Takes the oldest batch, waiting for one; `None` once the spool is closed and empty. Cancel-safe.
+    /// Takes a batch, waiting for one; `None` once the spool is closed and empty. Cancel-safe.
     pub async fn pop(&self) -> Option<RowBatch> {
         loop {
             let waiting = self.ready.notified();
             {
                 let mut state = self.lock();
-                if let Some(batch) = state.batches.pop_front() {
-                    state.rows -= batch.count;
-                    let more = !state.batches.is_empty();
+                if let Some(batch) = state.take() {
+                    let more = !state.is_empty();
                     drop(state);
                     self.room.notify_one();
                     if more {
@@ -100,7 +109,7 @@ impl Spool {
     /// Whether nothing is left to take, now or later.
     pub fn is_finished(&self) -> bool {
         let state = self.lock();
-        state.closed && state.batches.is_empty()
+        state.closed && state.is_empty()
     }
 
     /// An uploader reports that its server came up or went down.
@@ -110,6 +119,11 @@ impl Spool {
         state.ever_up |= up;
         drop(state);
         self.room.notify_one();
+    }
+
+    /// Whether any uploader's server is up.
+    pub fn is_any_server_up(&self) -> bool {
+        self.lock().servers_up > 0
     }
 
     /// Rows that wait.
@@ -128,8 +142,20 @@ impl State {
         match (self.ever_up, self.servers_up) {
             (false, _) => false,
             (true, 0) => self.rows + count <= rows_max,
-            (true, _) => self.batches.is_empty(),
+            (true, _) => self.fresh.is_empty(),
         }
+    }
+
+    /// The oldest batch of the kind whose turn it is.
+    fn take(&mut self) -> Option<RowBatch> {
+        let is_fresh = !self.fresh.is_empty() && (self.kept.is_empty() || !self.took_fresh);
+        let batch = if is_fresh { self.fresh.pop_front() } else { self.kept.pop_front() }?;
+        (self.took_fresh, self.rows) = (is_fresh, self.rows - batch.count);
+        Some(batch)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.kept.is_empty() && self.fresh.is_empty()
     }
 }
 
@@ -163,6 +189,25 @@ mod tests {
         assert!(spool.push(batch(4), full()));
         assert!(!spool.push(batch(4), full()));
         assert_eq!(spool.rows(), 8);
+    }
+
+    #[tokio::test]
+    async fn after_an_outage_fresh_rows_go_out_at_once_in_turn_with_those_that_were_kept() {
+        let spool = Spool::new(100);
+        spool.server_is_up(true);
+        spool.server_is_up(false);
+        (1..=4).for_each(|kept| assert!(spool.push(batch(kept), full())));
+        spool.server_is_up(true);
+        let mut sent = Vec::new();
+        for fresh in [11, 12, 13] {
+            assert!(spool.push(batch(fresh), full()), "the environments need not wait");
+            assert!(!spool.push(batch(99), full()), "one fresh batch at a time");
+            for _ in 0..2 {
+                sent.push(spool.pop().await.unwrap().count);
+            }
+        }
+        sent.push(spool.pop().await.unwrap().count);
+        assert_eq!(sent, [11, 1, 12, 2, 13, 3, 4]);
     }
 
     #[tokio::test]

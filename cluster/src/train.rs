@@ -11,6 +11,7 @@ use actor_node::service::{ActorNode, Evaluator, Peers};
 use anyhow::{Context, anyhow};
 use common::config::Resolved;
 use common::process::Process;
+use common::runtime::scratch::Scratch;
 use common::runtime::shutdown::StopReason;
 use common::spec::{ActionKind, EnvSpec};
 use common::transport::zmq::ZmqTransport;
@@ -115,7 +116,7 @@ struct System {
     evaluations: Arc<Evaluations>,
     began: Duration,
     /// The private sockets' directory, removed at the end.
-    _sockets: tempfile::TempDir,
+    _sockets: Scratch,
 }
 
 type LearnerOutcome = (learner::checkpoint::Checkpoint, std::path::PathBuf);
@@ -152,10 +153,7 @@ impl System {
         resume: bool,
     ) -> anyhow::Result<Self> {
         let spec = process.resolved.env_spec()?;
-        let sockets = tempfile::Builder::new()
-            .prefix("sapex-")
-            .tempdir()
-            .context("make a directory for sockets")?;
+        let sockets = Scratch::new().context("make a directory for sockets")?;
         let socket = |name: &str| -> anyhow::Result<Endpoint> {
             Ok(format!("ipc://{}", sockets.path().join(name).display()).parse()?)
         };

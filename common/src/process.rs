@@ -111,7 +111,9 @@ impl Process {
     pub fn quiet(resolved: Resolved) -> Self {
         let seeds = SeedTree::new(resolved.config.run.seed);
         let (clock, shutdown) = (Clock::system(), Shutdown::new());
-        Self { resolved, clock, seeds, shutdown, admin: Admin::default(), admin_address: None }
+        let takes_writes = resolved.config.telemetry.admin_writes;
+        let admin = Admin { takes_writes, ..Admin::default() };
+        Self { resolved, clock, seeds, shutdown, admin, admin_address: None }
     }
 
     /// Starts logs, signals and the admin port. Must be called inside a tokio runtime.
@@ -131,7 +133,7 @@ impl Process {
     /// As there.
     pub async fn serve(resolved: Resolved) -> Result<Self, StartError> {
         let mut process = Self::quiet(resolved);
-        process.shutdown.listen()?;
+        process.shutdown.listen(process.clock.clone(), process.resolved.config.run.grace)?;
         process.admin.metrics.register_process()?;
         let listener = admin::bind(&process.resolved.config.telemetry.admin).await?;
         process.admin_address = listener.local_addr().ok();
@@ -148,17 +150,19 @@ impl Process {
     /// Drains within `run.grace` and turns the role's result into an exit status: 0 after an orderly stop, [`status`] after
     /// an error, 1 when something did not stop in time.
     pub async fn finish(self, result: anyhow::Result<()>) -> ExitCode {
+        // Before the drain: the watchdog may end the process while it waits.
+        let failed = result.err().map(|error| {
+            error!("{error:#}");
+            status(&error)
+        });
         let late = self.shutdown.drain(self.resolved.config.run.grace).await;
-        match result {
-            Ok(()) if late.is_empty() => {
+        match failed {
+            Some(status) => ExitCode::from(status),
+            None if late.is_empty() => {
                 info!("stopped");
                 ExitCode::SUCCESS
             }
-            Ok(()) => ExitCode::from(EXIT_FAILURE),
-            Err(error) => {
-                error!("{error:#}");
-                ExitCode::from(status(&error))
-            }
+            None => ExitCode::from(EXIT_FAILURE),
         }
     }
 }
@@ -183,7 +187,7 @@ where
         Ok(runtime) => runtime,
         Err(error) => return refuse(program, &error.into()),
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         match Process::start(program, resolved).await {
             Ok(process) => {
                 let result = role(process.clone()).await;
@@ -191,7 +195,10 @@ where
             }
             Err(error) => refuse(program, &error.into()),
         }
-    })
+    });
+    // The drain has waited for what is tracked; a blocking call that hangs keeps nobody.
+    runtime.shutdown_background();
+    code
 }
 
 #[expect(

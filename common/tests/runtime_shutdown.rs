@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
+use common::runtime::clock::Clock;
 use common::runtime::shutdown::{
-    EXIT_INTERRUPTED, Phase, Shutdown, SignalAction, StopReason, StopSignal,
+    EXIT_INTERRUPTED, EXIT_LATE, Phase, REPEAT_WITHIN, Shutdown, SignalAction, StopReason,
+    StopSignal,
 };
-use std::io::{BufRead, BufReader, Lines};
+use std::io::{BufRead, BufReader, Lines, Read as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -85,27 +87,46 @@ async fn a_panicking_task_or_thread_stops_the_process_and_is_named() {
 fn only_the_second_interrupt_leaves_at_once() {
     use StopSignal::{Interrupt, Terminate};
     let shutdown = Shutdown::new();
-    let actions = [Terminate, Interrupt, Terminate, Interrupt, Interrupt]
-        .map(|signal| shutdown.on_signal(signal));
+    let mut now = Duration::ZERO;
+    let actions = [Terminate, Interrupt, Terminate, Interrupt, Interrupt].map(|signal| {
+        now += REPEAT_WITHIN;
+        shutdown.on_signal(signal, now)
+    });
     let exit = SignalAction::Exit(EXIT_INTERRUPTED);
     let drain = SignalAction::Drain;
     assert_eq!(actions, [drain, drain, drain, exit, exit]);
     assert_eq!(shutdown.reason(), Some(&StopReason::Signal(Terminate)));
 }
 
+#[test]
+fn a_signal_repeated_within_a_second_is_one_signal() {
+    let shutdown = Shutdown::new();
+    let at = |millis| shutdown.on_signal(StopSignal::Interrupt, Duration::from_millis(millis));
+    assert_eq!(at(5_000), SignalAction::Drain);
+    assert_eq!([at(5_001), at(5_400), at(5_999)], [SignalAction::Repeated; 3]);
+    assert_eq!(at(6_000), SignalAction::Exit(EXIT_INTERRUPTED));
+}
+
 /// Present in the environment of the child of the next test.
 const CHILD: &str = "SAPEX_TEST_SIGNALS_CHILD";
 
-/// In the child: a process with one task that stops only after a second stop signal, or never.
+/// In the child: a process with one task that stops only after a second stop signal, or never; or one whose runtime
+/// is blocked for good.
 #[tokio::test]
 async fn signals_child() {
     let Ok(mode) = std::env::var(CHILD) else { return };
     let shutdown = Shutdown::new();
-    shutdown.listen().unwrap();
-    if mode == "deaf" {
+    let grace = if mode == "blocked" { Duration::from_millis(300) } else { LONG };
+    shutdown.listen(Clock::system(), grace).unwrap();
+    if mode != "obedient" {
         shutdown.spawn("deaf", std::future::pending::<()>());
     }
     println!("\nlistening");
+    if mode == "blocked" {
+        loop {
+            std::thread::park();
+        }
+    }
     shutdown.cancelled().await;
     println!("\nstopping for {}", shutdown.reason().unwrap());
     let late = shutdown.drain(LONG).await;
@@ -123,7 +144,7 @@ impl Process {
             .args(["--exact", "signals_child", "--nocapture"])
             .env(CHILD, mode)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -154,8 +175,25 @@ fn a_real_sigterm_is_answered_by_an_orderly_end() {
 fn a_real_second_sigint_ends_a_process_that_hangs_in_its_drain() {
     let mut process = Process::start("deaf");
     process.expect("listening");
-    process.signal("INT");
+    // A burst is one signal, so it takes more than one of them.
+    let status = loop {
+        process.signal("INT");
+        std::thread::sleep(Duration::from_millis(50));
+        if let Some(status) = process.child.try_wait().unwrap() {
+            break status;
+        }
+    };
     process.expect("stopping for SIGINT");
-    process.signal("INT");
-    assert_eq!(process.child.wait().unwrap().code(), Some(EXIT_INTERRUPTED));
+    assert_eq!(status.code(), Some(EXIT_INTERRUPTED));
+}
+
+#[test]
+fn sigterm_ends_a_process_whose_runtime_is_blocked_and_names_what_did_not_stop() {
+    let mut process = Process::start("blocked");
+    process.expect("listening");
+    process.signal("TERM");
+    assert_eq!(process.child.wait().unwrap().code(), Some(EXIT_LATE));
+    let mut said = String::new();
+    process.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("not stopped within run.grace = 300ms: deaf; leaving now"), "{said}");
 }

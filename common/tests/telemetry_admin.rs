@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
 use common::config::{Layers, Resolved, load};
+use common::process::Process;
 use common::telemetry::admin::{self, Admin, HEAD_BYTES_MAX};
 use common::telemetry::metric_spec::{MetricKind, MetricSpec};
 use serde_json::{Value, json};
@@ -32,8 +33,12 @@ struct Port {
 }
 
 impl Port {
+    /// One that takes `POST /config`.
     async fn open() -> Self {
-        let admin = Admin::default();
+        Self::with(Admin { takes_writes: true, ..Admin::default() }).await
+    }
+
+    async fn with(admin: Admin) -> Self {
         let listener = admin::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -190,6 +195,15 @@ async fn changed_settings_are_answered_by_the_training_loop() {
     assert_eq!(refused, ("422".into(), "no such network\n".into()));
     drop(training.await.unwrap());
     assert_eq!(port.change("", "learner.tau = 0.03").await.0, "404");
+}
+
+#[tokio::test]
+async fn settings_change_only_where_that_was_asked_for() {
+    let port = Port::with(Process::quiet(settings()).admin).await;
+    let mut changes = port.admin.config_changes(&settings());
+    let (status, body) = port.change("", "learner.tau = 0.01").await;
+    assert!(status == "403" && body.contains("telemetry.admin_writes = true"), "{status} {body}");
+    assert!(changes.try_recv().is_err());
 }
 
 #[tokio::test]

@@ -267,6 +267,7 @@ pub struct Learner {
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
 pub struct Telemetry {
     pub admin: String,
+    pub admin_writes: bool,
     pub log_format: LogFormat,
     pub log_filter: String,
 }

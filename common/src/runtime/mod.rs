@@ -4,8 +4,10 @@
 //! - [`clock`]: the only place that reads the machine's clocks; a virtual twin for tests and replays.
 //! - [`seed`]: the seed tree run → role → index → `Pcg64`, and generators that can be saved exactly.
 //! - [`backoff`]: jittered exponential delays between attempts.
+//! - [`scratch`]: private folders that do not outlive their process.
 
 pub mod backoff;
 pub mod clock;
+pub mod scratch;
 pub mod seed;
 pub mod shutdown;

@@ -1,11 +1,14 @@
 //! How a process stops: a reason, a token that everybody watches, and a drain that names whoever does not come back.
 
+use super::clock::Clock;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Write as _;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,6 +17,13 @@ use tracing::{info, warn};
 
 /// Exit status of a process that a second Ctrl-C ended at once: 128 + SIGINT, as a shell would report it.
 pub const EXIT_INTERRUPTED: i32 = 130;
+/// Exit status of a process that the watchdog ended, because it had not stopped in time after SIGTERM.
+pub const EXIT_LATE: i32 = 1;
+/// Within this time the same signal is one signal, however often it comes: terminals, shells and wrappers each pass on
+/// what they get.
+pub const REPEAT_WITHIN: Duration = Duration::from_secs(1);
+/// How long the last words of a process may take, if nobody reads its standard error.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Where a process is in its life. It only ever moves down this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,7 +41,7 @@ pub enum Phase {
 pub enum StopSignal {
     /// SIGINT, Ctrl-C. The second one ends the process at once.
     Interrupt,
-    /// SIGTERM, what supervisors send. Any number of them asks for an orderly stop.
+    /// SIGTERM, what supervisors send. The first one gives the process a time to stop in; more of them change nothing.
     Terminate,
 }
 
@@ -67,11 +77,8 @@ impl fmt::Display for StopReason {
 
 /// Why signals cannot be listened for.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to listen for {signal}")]
-pub struct ListenError {
-    signal: StopSignal,
-    source: std::io::Error,
-}
+#[error("failed to listen for SIGINT and SIGTERM")]
+pub struct ListenError(#[from] std::io::Error);
 
 /// The process's stop: cloned into everything that lives as long as the process.
 ///
@@ -88,6 +95,8 @@ struct Inner {
     phase: watch::Sender<Phase>,
     reason: OnceLock<StopReason>,
     interrupts: AtomicU32,
+    /// The latest signal that counted, and when it came.
+    signalled: Mutex<Option<(StopSignal, Duration)>>,
     task_count: AtomicU64,
     /// Names of what is tracked and has not ended, in order of start.
     tasks: Mutex<BTreeMap<u64, String>>,
@@ -101,6 +110,7 @@ impl Default for Inner {
             phase: watch::Sender::new(Phase::Running),
             reason: OnceLock::new(),
             interrupts: AtomicU32::new(0),
+            signalled: Mutex::default(),
             task_count: AtomicU64::new(0),
             tasks: Mutex::default(),
         }
@@ -112,6 +122,8 @@ impl Default for Inner {
 pub enum SignalAction {
     /// The orderly stop begins, or goes on.
     Drain,
+    /// It is the signal of a moment ago once more: nothing changes.
+    Repeated,
     /// The user insists: leave now with this status.
     Exit(i32),
 }
@@ -215,40 +227,69 @@ impl Shutdown {
         late
     }
 
-    /// Acts on SIGINT and SIGTERM from now on, in a task of the current tokio runtime.
-    pub fn listen(&self) -> Result<(), ListenError> {
-        let stream = |stop: StopSignal, kind| {
-            signal(kind).map_err(|source| ListenError { signal: stop, source })
-        };
-        let mut interrupt = stream(StopSignal::Interrupt, SignalKind::interrupt())?;
-        let mut terminate = stream(StopSignal::Terminate, SignalKind::terminate())?;
+    /// Acts on SIGINT and SIGTERM from now on, on a thread of its own: a tokio runtime that is blocked changes nothing.
+    /// A process that has not ended `grace` after the first SIGTERM is ended, and what did not stop is named.
+    ///
+    /// # Errors
+    /// The operating system gives no handler or no thread.
+    pub fn listen(&self, clock: Clock, grace: Duration) -> Result<(), ListenError> {
+        let mut signals = Signals::new([SIGINT, SIGTERM])?;
         let shutdown = self.clone();
-        tokio::spawn(async move {
-            loop {
-                let signal = tokio::select! {
-                    Some(()) = interrupt.recv() => StopSignal::Interrupt,
-                    Some(()) = terminate.recv() => StopSignal::Terminate,
-                    else => return,
-                };
-                if let SignalAction::Exit(status) = shutdown.on_signal(signal) {
-                    std::process::exit(status);
+        let act = move || {
+            let mut is_watched = false;
+            for number in &mut signals {
+                let signal =
+                    if number == SIGINT { StopSignal::Interrupt } else { StopSignal::Terminate };
+                // Before anything is logged: whoever holds the log may be what hangs.
+                if signal == StopSignal::Terminate && !std::mem::replace(&mut is_watched, true) {
+                    shutdown.watch(grace);
+                }
+                if let SignalAction::Exit(status) = shutdown.on_signal(signal, clock.now()) {
+                    leave(
+                        status,
+                        format!("second {signal}: leaving at once, nothing more is saved"),
+                    );
                 }
             }
-        });
+        };
+        std::thread::Builder::new().name("signals".into()).spawn(act)?;
         Ok(())
     }
 
-    /// What [`Shutdown::listen`] does with a signal: every one asks for the stop, the second SIGINT asks to leave.
-    pub fn on_signal(&self, signal: StopSignal) -> SignalAction {
-        let stopping = self.is_stopping();
-        if signal == StopSignal::Interrupt {
-            let earlier = self.0.interrupts.fetch_add(1, Ordering::Relaxed);
-            if earlier > 0 {
-                warn!("second {signal}: leaving at once, nothing more is saved");
-                return SignalAction::Exit(EXIT_INTERRUPTED);
-            }
+    /// Ends the process after `grace`, if it is still there.
+    fn watch(&self, grace: Duration) {
+        let shutdown = self.clone();
+        let watchdog = move || {
+            std::thread::sleep(grace);
+            let late: Vec<String> = shutdown.tasks().values().cloned().collect();
+            let late = if late.is_empty() { "the program".into() } else { late.join(", ") };
+            let grace = humantime::format_duration(grace);
+            leave(
+                EXIT_LATE,
+                format!("not stopped within run.grace = {grace}: {late}; leaving now"),
+            );
+        };
+        if let Err(error) = std::thread::Builder::new().name("watchdog".into()).spawn(watchdog) {
+            warn!(%error, "no watchdog: a task that hangs will keep the process");
         }
-        if stopping {
+    }
+
+    /// What [`Shutdown::listen`] does with a signal that comes at `now`: every one asks for the stop, the second SIGINT
+    /// asks to leave. The same signal again within [`REPEAT_WITHIN`] does not count.
+    pub fn on_signal(&self, signal: StopSignal, now: Duration) -> SignalAction {
+        let mut signalled = self.0.signalled.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_repeated = signalled
+            .is_some_and(|(last, at)| last == signal && now.saturating_sub(at) < REPEAT_WITHIN);
+        if is_repeated {
+            return SignalAction::Repeated;
+        }
+        *signalled = Some((signal, now));
+        drop(signalled);
+        if signal == StopSignal::Interrupt && self.0.interrupts.fetch_add(1, Ordering::Relaxed) > 0
+        {
+            return SignalAction::Exit(EXIT_INTERRUPTED);
+        }
+        if self.is_stopping() {
             warn!("{signal} while stopping; SIGINT again leaves at once");
         }
         self.request(StopReason::Signal(signal));
@@ -267,6 +308,21 @@ impl Shutdown {
     fn tasks(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, String>> {
         self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Ends the process without asking anybody: no destructor, no lock and no full pipe can hold it up.
+fn leave(status: i32, words: String) -> ! {
+    let (said, hears) = std::sync::mpsc::sync_channel::<()>(1);
+    let speaker = std::thread::Builder::new().spawn(move || {
+        // Nobody is left to tell that it could not be said.
+        drop(writeln!(std::io::stderr(), "{words}"));
+        drop(said);
+    });
+    if speaker.is_ok() {
+        // Ends when the words are out, and when nobody reads them.
+        let _ended = hears.recv_timeout(LAST_WORDS);
+    }
+    signal_hook::low_level::exit(status)
 }
 
 /// Watches for the stop. Cloning and asking cost tens of nanoseconds, so that a thread may ask once per step.

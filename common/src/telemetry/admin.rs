@@ -11,7 +11,7 @@
 //! The port is never trusted: heads, bodies, connections and times are bounded, and every connection serves one request
 //! and is closed, so that an idle or dripping client cannot keep one. It holds no secrets.
 //!
-//! `POST /config` answers 200 with `{"changes": [{"key", "old", "new"}]}` once the training loop has taken them, 422
+//! `POST /config` is off unless `telemetry.admin_writes = true`, and answers 403 then. It answers 200 with `{"changes": [{"key", "old", "new"}]}` once the training loop has taken them, 422
 //! with the reason where they are refused, 409 while another change is under way, 503 when the loop did not come to it
 //! in time (it still will), 404 where nothing trains. A request that a web page sent (one with an `Origin`) is refused
 //! with 403: a page must not steer what happens to listen on the reader's machine.
@@ -62,6 +62,9 @@ const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// What is said where there is none.
 const ROUTES: &str = "routes: /metrics /healthz /readyz /status, POST /config\n";
 
+/// What `POST /config` says where nobody asked for it.
+const WRITES_OFF: &str = "POST /config is off; telemetry.admin_writes = true turns it on\n";
+
 /// Why the admin port does not open.
 #[derive(Debug, thiserror::Error)]
 #[error("the admin port cannot be opened at {address}: {reason}{}", hint(reason))]
@@ -97,6 +100,8 @@ pub struct Admin {
     pub status: StatusBoard,
     /// For `POST /config`, and for whatever else changes settings.
     pub config: ConfigPort,
+    /// Whether `POST /config` is taken: `telemetry.admin_writes`.
+    pub takes_writes: bool,
 }
 
 impl Admin {
@@ -224,6 +229,9 @@ async fn status(State(admin): State<Admin>) -> Response {
 }
 
 async fn config(State(admin): State<Admin>, headers: HeaderMap, body: String) -> Response {
+    if !admin.takes_writes {
+        return (StatusCode::FORBIDDEN, WRITES_OFF).into_response();
+    }
     if headers.contains_key(header::ORIGIN) {
         return (StatusCode::FORBIDDEN, "not from a web page\n").into_response();
     }

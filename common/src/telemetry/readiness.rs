@@ -26,6 +26,11 @@ impl Readiness {
         self.components().insert(component.into(), Some(reason.into()));
     }
 
+    /// The component has ended: nothing is expected of it any more.
+    pub fn forget(&self, component: &str) {
+        self.components().remove(component);
+    }
+
     /// Who is not ready and why; empty when the process is ready.
     pub fn reasons(&self) -> BTreeMap<String, String> {
         let components = self.components();

@@ -1,0 +1,99 @@
+//! [`Scratch`]: a private folder for sockets that is gone with its process, however that ends.
+//!
+//! The folder holds a locked file; the operating system gives the lock up when the process is gone. Whoever makes a
+//! folder next removes those whose lock is free.
+
+use fs_err as fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use tempfile::TempDir;
+
+/// What the names of all such folders begin with.
+const PREFIX: &str = "sapex-";
+/// The locked file in each.
+const LOCK: &str = "lock";
+
+/// The folder. Dropping it removes it.
+#[derive(Debug)]
+pub struct Scratch {
+    folder: TempDir,
+    /// Locked for as long as this lives.
+    _lock: std::fs::File,
+}
+
+impl Scratch {
+    /// A new folder of mode 0700 in the system's folder for temporary files (`TMPDIR`), after those of killed processes
+    /// were removed there.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn new() -> io::Result<Self> {
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    /// As [`Scratch::new`], in the folder `parent`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn new_in(parent: &Path) -> io::Result<Self> {
+        sweep(parent);
+        let owner_only = std::fs::Permissions::from_mode(0o700);
+        let folder =
+            tempfile::Builder::new().prefix(PREFIX).permissions(owner_only).tempdir_in(parent)?;
+        // Locked before it has its name: no sweeper ever finds it free.
+        let unnamed = folder.path().join("lock.new");
+        let lock = fs::File::create(&unnamed)?.into_file();
+        lock.try_lock()?;
+        fs::rename(unnamed, folder.path().join(LOCK))?;
+        Ok(Self { folder, _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Removes the folders of processes that are gone. What cannot be read or removed, another user's for one, stays.
+fn sweep(parent: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            continue;
+        }
+        let folder = entry.path();
+        let is_free =
+            fs::File::open(folder.join(LOCK)).is_ok_and(|lock| lock.file().try_lock().is_ok());
+        if is_free && fs::remove_dir_all(&folder).is_ok() {
+            tracing::debug!(folder = %folder.display(), "removed what a killed process left");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_a_process_that_is_gone_is_swept_and_a_living_one_stays() {
+        let parent = tempfile::tempdir().unwrap();
+        let living = Scratch::new_in(parent.path()).unwrap();
+        let killed = Scratch::new_in(parent.path()).unwrap();
+        let left = killed.path().to_owned();
+        fs::write(left.join("replay"), "").unwrap();
+        // The process is killed: its lock goes, its folder stays.
+        let Scratch { folder, _lock } = killed;
+        std::mem::forget(folder);
+        drop(_lock);
+        let strange = parent.path().join("sapex-notes");
+        fs::create_dir(&strange).unwrap();
+
+        let next = Scratch::new_in(parent.path()).unwrap();
+        assert!(!left.exists(), "swept");
+        assert!(living.path().join(LOCK).exists() && next.path().exists());
+        assert!(strange.exists(), "a folder without a lock is nobody's to remove");
+        drop((living, next));
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+    }
+}

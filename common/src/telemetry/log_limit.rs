@@ -1,0 +1,115 @@
+//! [`LogLimit`]: how often a peer may make a process log the same kind of line.
+//!
+//! Whoever is on the other side of a socket decides how many messages are wrong, so it must not decide how much is
+//! written. The first few lines of a peer and a kind are logged, then one in a while; what is left out is counted, and
+//! the next line of that kind says how many.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::Duration;
+
+/// Lines of one kind that are logged for one peer before it is limited.
+pub const PEER_LINES: u32 = 3;
+/// After them, one per this time.
+pub const PEER_EVERY: Duration = Duration::from_secs(10);
+/// Lines of one kind that are logged for all peers together before they are limited.
+pub const KIND_LINES: u32 = 20;
+/// After them, one per this time.
+pub const KIND_EVERY: Duration = Duration::from_secs(1);
+/// After this time without a line, a peer and a kind begin anew.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
+/// Peers remembered. Beyond it all are forgotten: the limit for all peers together still holds.
+const PEERS_MAX: usize = 4_096;
+
+/// Decides about lines, by peer and by kind. It keeps a bounded number of peers.
+#[derive(Debug)]
+pub struct LogLimit<P> {
+    peers: HashMap<(P, &'static str), Budget>,
+    kinds: HashMap<&'static str, (Budget, u64)>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Budget {
+    lines: u32,
+    /// When the latest line was wanted, whether or not it was logged.
+    wanted: Duration,
+    logged: Duration,
+}
+
+impl Budget {
+    fn spend(&mut self, now: Duration, lines: u32, every: Duration) -> bool {
+        if now.saturating_sub(self.wanted) >= FORGET_AFTER {
+            *self = Self::default();
+        }
+        self.wanted = now;
+        let is_admitted = self.lines < lines || now.saturating_sub(self.logged) >= every;
+        if is_admitted {
+            self.lines += 1;
+            self.logged = now;
+        }
+        is_admitted
+    }
+}
+
+impl<P: Hash + Eq> Default for LogLimit<P> {
+    fn default() -> Self {
+        Self { peers: HashMap::new(), kinds: HashMap::new() }
+    }
+}
+
+impl<P: Hash + Eq> LogLimit<P> {
+    /// Whether a line of this kind about this peer is logged now. `Some` holds how many lines of the kind were left out
+    /// since the one before; the line should say it.
+    pub fn admit(&mut self, peer: P, kind: &'static str, now: Duration) -> Option<u64> {
+        if self.peers.len() >= PEERS_MAX {
+            self.peers.clear();
+        }
+        let peer = self.peers.entry((peer, kind)).or_default();
+        let (all, left_out) = self.kinds.entry(kind).or_default();
+        if peer.spend(now, PEER_LINES, PEER_EVERY) && all.spend(now, KIND_LINES, KIND_EVERY) {
+            return Some(std::mem::take(left_out));
+        }
+        *left_out += 1;
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second(n: u64) -> Duration {
+        Duration::from_secs(1_000 + n)
+    }
+
+    #[test]
+    fn a_peer_gets_a_few_lines_and_then_one_in_a_while_that_says_what_was_left_out() {
+        let mut limit = LogLimit::default();
+        let first: Vec<_> = (0..5).map(|_| limit.admit(1, "malformed", second(0))).collect();
+        assert_eq!(first, [Some(0), Some(0), Some(0), None, None]);
+        assert_eq!(limit.admit(1, "malformed", second(9)), None);
+        assert_eq!(limit.admit(1, "malformed", second(10)), Some(3));
+        assert_eq!(limit.admit(1, "malformed", second(11)), None);
+        assert_eq!(limit.admit(2, "malformed", second(11)), Some(1), "another peer has its own");
+        assert_eq!(limit.admit(1, "refused", second(11)), Some(0), "another kind, too");
+    }
+
+    #[test]
+    fn strangers_by_the_thousand_share_one_limit_and_a_bounded_memory() {
+        let mut limit = LogLimit::default();
+        let lines =
+            (0..10_000).filter_map(|peer| limit.admit(peer, "malformed", second(0))).count();
+        assert_eq!(lines, KIND_LINES as usize);
+        assert!(limit.peers.len() <= PEERS_MAX);
+        assert_eq!(limit.admit(0, "malformed", second(1)), Some(10_000 - u64::from(KIND_LINES)));
+    }
+
+    #[test]
+    fn a_minute_of_quiet_is_forgiven() {
+        let mut limit = LogLimit::default();
+        let lines = (0..9).filter_map(|_| limit.admit(1, "malformed", second(0))).count();
+        assert_eq!(lines, 3);
+        let again: Vec<_> = (0..4).map(|_| limit.admit(1, "malformed", second(60))).collect();
+        assert_eq!(again, [Some(6), Some(0), Some(0), None]);
+    }
+}

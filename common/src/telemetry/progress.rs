@@ -1,0 +1,155 @@
+//! [`ProgressWatch`]: a process that makes no progress is not ready, and says what it waits for.
+//!
+//! A process whose threads live and whose sockets are open may still do nothing: its peers are gone, or the other side
+//! of the rate limiter is. Each thing that must go on is a count; one that has stood still for [`PATIENCE`] makes its
+//! component not ready until it moves again.
+
+use super::readiness::Readiness;
+use crate::runtime::clock::Clock;
+use std::time::Duration;
+use tokio::time::MissedTickBehavior;
+use tracing::{info, warn};
+
+/// How long a count may stand still.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+type Ask<T> = Box<dyn Fn() -> T + Send + Sync>;
+
+/// Something that must go on.
+pub struct Goes {
+    component: String,
+    what: &'static str,
+    count: Ask<u64>,
+    why: Ask<Option<String>>,
+    seen: Option<(u64, Duration)>,
+    is_stalled: bool,
+}
+
+impl std::fmt::Debug for Goes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Goes({}: {})", self.component, self.what)
+    }
+}
+
+impl Goes {
+    /// `component` is ready while `count` rises; `what` says what is counted: "rows stored".
+    pub fn new(
+        component: impl Into<String>,
+        what: &'static str,
+        count: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            component: component.into(),
+            what,
+            count: Box::new(count),
+            why: Box::new(|| None),
+            seen: None,
+            is_stalled: false,
+        }
+    }
+
+    /// The same; `why` knows what it waits for.
+    #[must_use]
+    pub fn because(mut self, why: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
+        self.why = Box::new(why);
+        self
+    }
+
+    /// Looks at the count, and tells the readiness.
+    pub fn look(&mut self, now: Duration, readiness: &Readiness) {
+        let count = (self.count)();
+        let since = match self.seen {
+            Some((seen, at)) if seen == count => at,
+            _ => now,
+        };
+        self.seen = Some((count, since));
+        let still = now.saturating_sub(since);
+        let Self { component, what, .. } = self;
+        if still < PATIENCE {
+            if std::mem::take(&mut self.is_stalled) {
+                info!(component, "goes on: {what}");
+            }
+            readiness.ready(component.as_str());
+            return;
+        }
+        let why = (self.why)().map(|why| format!(": {why}")).unwrap_or_default();
+        let reason = format!("no {what} for {} s{why}", still.as_secs());
+        if !std::mem::replace(&mut self.is_stalled, true) {
+            warn!(component, "no progress: {reason}");
+        }
+        readiness.not_ready(component.as_str(), reason);
+    }
+}
+
+/// Looks once a second until it is dropped; then its components are forgotten.
+#[derive(Debug)]
+pub struct ProgressWatch {
+    task: tokio::task::JoinHandle<()>,
+    components: Vec<String>,
+    readiness: Readiness,
+}
+
+impl ProgressWatch {
+    /// Watches from now on. Must be called inside a tokio runtime.
+    pub fn start(readiness: &Readiness, clock: &Clock, mut goes: Vec<Goes>) -> Self {
+        let components = goes.iter().map(|goes| goes.component.clone()).collect();
+        let (told, clock) = (readiness.clone(), clock.clone());
+        let task = tokio::spawn(async move {
+            let mut look = tokio::time::interval(LOOK_EVERY);
+            look.set_missed_tick_behavior(MissedTickBehavior::Skip);
+            loop {
+                look.tick().await;
+                goes.iter_mut().for_each(|goes| goes.look(clock.now(), &told));
+            }
+        });
+        Self { task, components, readiness: readiness.clone() }
+    }
+}
+
+impl Drop for ProgressWatch {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.components.iter().for_each(|component| self.readiness.forget(component));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    #[test]
+    fn a_count_that_stands_still_is_not_ready_and_says_why_until_it_moves() {
+        let (readiness, count) = (Readiness::new(), Arc::new(AtomicU64::new(0)));
+        let read = Arc::clone(&count);
+        let mut goes = Goes::new("rows", "rows stored", move || read.load(Ordering::Relaxed))
+            .because(|| Some("no actor has greeted".into()));
+        let start = Duration::from_secs(500);
+        goes.look(start, &readiness);
+        goes.look(start + PATIENCE - Duration::from_secs(1), &readiness);
+        assert!(readiness.reasons().is_empty());
+        goes.look(start + PATIENCE + Duration::from_secs(3), &readiness);
+        let reason = "no rows stored for 33 s: no actor has greeted".to_owned();
+        assert_eq!(readiness.reasons(), [("rows".to_owned(), reason)].into());
+        count.store(8, Ordering::Relaxed);
+        goes.look(start + PATIENCE + Duration::from_secs(4), &readiness);
+        assert!(readiness.reasons().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_no_longer_watched_is_forgotten() {
+        let readiness = Readiness::new();
+        readiness.ready("actor-1");
+        readiness.not_ready("rows", "from before");
+        let watch = ProgressWatch::start(
+            &readiness,
+            &Clock::system(),
+            vec![Goes::new("rows", "rows stored", || 0)],
+        );
+        drop(watch);
+        assert!(readiness.reasons().is_empty());
+    }
+}
