@@ -2,13 +2,14 @@
 //!
 //! Continuous actions come in normalised to [-1, 1] and are scaled to the environment's box; discrete ones are indices and go
 //! straight to it. Within one call, a lane whose episode
-//! ends is reset: `next_obs` holds the final observation, `obs` the one to act on next. Nothing that is not finite
-//! leaves this module, and no failing environment ends the process: a lane that panics, fails or returns NaN is rebuilt,
-//! its episode discarded and reported.
+//! ends is reset: `next_obs` holds the final observation, `obs` the one to act on next. No number beyond
+//! [`VALUE_MAX`] leaves this module, and no failing environment ends the process: a lane that panics, fails or returns NaN
+//! is rebuilt, its episode discarded and reported.
 
 use crate::env::{self, Env, EnvError, Purpose, Setup, bridge};
 use common::runtime::seed::SeedTree;
 use common::spec::EnvSpec;
+use common::values::{VALUE_MAX, first_beyond, is_value};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A lane that fails this often without a good step in between will not recover.
@@ -23,6 +24,8 @@ pub enum Fault {
     Error,
     /// An observation or a reward was not finite.
     NotFinite,
+    /// An observation or a reward was beyond [`VALUE_MAX`].
+    TooLarge,
     /// A step took longer than its deadline.
     Hang,
 }
@@ -34,6 +37,7 @@ impl Fault {
             Self::Panic => "panic",
             Self::Error => "error",
             Self::NotFinite => "not_finite",
+            Self::TooLarge => "too_large",
             Self::Hang => "hang",
         }
     }
@@ -264,8 +268,12 @@ impl Lane {
         let stepped = catch_unwind(AssertUnwindSafe(|| self.env.step(action, obs)));
         let outcome = finished(stepped)?;
         let own = self.env.own_reward(outcome.reward);
-        if let Some(reward) = [own, outcome.reward].into_iter().find(|r| !r.is_finite()) {
-            return Err((Fault::NotFinite, format!("reward is {reward}")));
+        if !own.is_finite() {
+            return Err(bad_number("reward", own));
+        }
+        if !is_value(outcome.reward) {
+            let (fault, what) = bad_number("reward", outcome.reward);
+            return Err((fault, format!("{what}; the wrappers reward-scale and reward-clip help")));
         }
         check_obs(obs)?;
         self.episode_return += own;
@@ -296,12 +304,13 @@ fn finished<T>(result: std::thread::Result<Result<T, EnvError>>) -> Result<T, (F
 }
 
 fn check_obs(obs: &[f32]) -> Result<(), (Fault, String)> {
-    // Without a way out in the middle, which would keep it from looking at several numbers at once.
-    if obs.iter().fold(true, |all, value| all & value.is_finite()) {
-        return Ok(());
-    }
-    match obs.iter().position(|value| !value.is_finite()) {
-        Some(i) => Err((Fault::NotFinite, format!("observation {i} is {}", obs[i]))),
+    match first_beyond(obs, VALUE_MAX) {
+        Some(i) => Err(bad_number(&format!("observation {i}"), obs[i].into())),
         None => Ok(()),
     }
+}
+
+fn bad_number(what: &str, value: f64) -> (Fault, String) {
+    let fault = if value.is_finite() { Fault::TooLarge } else { Fault::NotFinite };
+    (fault, format!("{what} is {value:?}, expected a number within ±{VALUE_MAX:e}"))
 }

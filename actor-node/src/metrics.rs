@@ -59,7 +59,7 @@ const DISCARDED: MetricSpec = MetricSpec {
     ..counter(
         "sapex_actor_discarded_episodes_total",
         "episodes",
-        "Episodes thrown away because their environment panicked, failed, hung or returned a value that is not finite.",
+        "Episodes thrown away because their environment panicked, failed, hung or returned a number that is none (not_finite) or beyond ±1e6 (too_large).",
         "Above 0: the log names the environment and what happened.",
     )
 };

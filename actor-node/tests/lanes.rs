@@ -4,6 +4,7 @@ use actor_node::env::{Params, Setup};
 use actor_node::lanes::{Fault, Lanes};
 use actor_node::watched::{LaneGroup, Recipe};
 use common::runtime::seed::SeedTree;
+use common::values::{VALUE_MAX, is_value};
 use std::time::Duration;
 
 fn with(pairs: &[(&str, &str)]) -> Setup {
@@ -27,12 +28,14 @@ fn an_episode_end_keeps_the_final_observation_and_starts_the_next_episode() {
 }
 
 #[test]
-fn every_fault_discards_the_episode_and_nothing_that_is_not_finite_gets_out() {
+fn every_fault_discards_the_episode_and_no_number_that_would_end_learning_gets_out() {
     for (fault, expected) in [
         ("panic_at", Fault::Panic),
         ("error_at", Fault::Error),
         ("nan_obs_at", Fault::NotFinite),
         ("nan_reward_at", Fault::NotFinite),
+        ("big_obs_at", Fault::TooLarge),
+        ("big_reward_at", Fault::TooLarge),
     ] {
         let setup = with(&[(fault, "3")]);
         let (mut lanes, mut turn) = Lanes::new("faulty", &setup, 1, SeedTree::new(1)).unwrap();
@@ -43,12 +46,27 @@ fn every_fault_discards_the_episode_and_nothing_that_is_not_finite_gets_out() {
                 assert_eq!(turn.obs, [0.0, 1.0], "a fresh episode");
             } else {
                 assert!(turn.discarded.is_empty());
-                assert!(
-                    turn.next_obs.iter().all(|value| value.is_finite())
-                        && turn.reward[0].is_finite()
-                );
+                assert!(turn.next_obs.iter().all(|value| value.abs() <= VALUE_MAX));
+                assert!(is_value(turn.reward[0]));
             }
         }
+    }
+}
+
+#[test]
+fn a_reward_that_is_a_number_but_too_large_is_named_with_its_bound_and_what_helps() {
+    for (big, said) in [
+        ("1e21", "reward is 1e21, expected a number within ±1e6"),
+        ("-1e30", "reward is -1e30, expected a number within ±1e6"),
+        ("3e38", "reward is 3e38, expected a number within ±1e6"),
+        ("1e300", "reward is 1e300, expected a number within ±1e6"),
+    ] {
+        let setup = with(&[("big_reward_at", "2"), ("big", big)]);
+        let (mut lanes, mut turn) = Lanes::new("faulty", &setup, 1, SeedTree::new(1)).unwrap();
+        lanes.step(&[0.0], &mut turn).unwrap();
+        lanes.step(&[0.0], &mut turn).unwrap();
+        let reason = &turn.discarded[0].2;
+        assert!(reason.starts_with(said) && reason.contains("reward-scale"), "{reason}");
     }
 }
 

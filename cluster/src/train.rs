@@ -11,6 +11,7 @@ use actor_node::service::{ActorNode, Evaluator, Peers};
 use anyhow::{Context, anyhow};
 use common::config::Resolved;
 use common::process::Process;
+use common::runtime::memory;
 use common::runtime::scratch::Scratch;
 use common::runtime::shutdown::StopReason;
 use common::spec::{ActionKind, EnvSpec};
@@ -42,7 +43,11 @@ const LOG_EVERY: Duration = Duration::from_secs(1);
 pub fn settings(train: &Train) -> anyhow::Result<Resolved> {
     let args = train.settings()?;
     let spec = spec(&args.load(Vec::new())?)?;
-    Ok(args.load(shapes(&spec))?)
+    let resolved = args.load(shapes(&spec))?;
+    if !resolved.config.is_offline() {
+        resolved.replay_fits(resolved.config.replay.shards, memory::bound())?;
+    }
+    Ok(resolved)
 }
 
 /// What the configured environment looks like from outside, its wrappers included.

@@ -29,8 +29,8 @@ fn goldens(kind: &str) -> Vec<Value> {
 }
 
 /// Runs SAC with the golden's counts and sizes for so many rows (its preset needs libtorch and has the same counts) and
-/// returns the newest checkpoint.
-fn run(golden: &Value, rows: u64, dir: &Path, more: &[&str]) -> Checkpoint {
+/// returns the newest checkpoint; or what was said where the run was refused.
+fn run(golden: &Value, rows: u64, dir: &Path, more: &[&str]) -> Result<Checkpoint, String> {
     let (config, hpo) = (&golden["config"], &golden["config"]["hpo"]);
     let whole = |value: &Value| value.as_u64().unwrap();
     let envs = whole(&config["n_envs"]);
@@ -56,6 +56,7 @@ fn run(golden: &Value, rows: u64, dir: &Path, more: &[&str]) -> Checkpoint {
         format!("actor.insert_rows={block}"),
         format!("replay.samples_per_insert={samples_per_insert}"),
         format!("learner.batch_size={batch}"),
+        "actor.warmup_steps=0".to_owned(),
         "evaluator.final_episodes=1".to_owned(),
     ];
     let run = dir.join(rows.to_string());
@@ -67,11 +68,13 @@ fn run(golden: &Value, rows: u64, dir: &Path, more: &[&str]) -> Checkpoint {
         .args(more)
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
     let resolved = common::config::load_run(&run.join("config.toml")).unwrap();
     let sac = backend::trainer_config(&resolved.config, &resolved.env_spec().unwrap());
     let newest = checkpoint::newest(&run.join("checkpoints")).unwrap().unwrap();
-    checkpoint::load(&newest, &sac).unwrap()
+    Ok(checkpoint::load(&newest, &sac).unwrap())
 }
 
 #[test]
@@ -80,7 +83,11 @@ fn as_many_updates_follow_the_rows_as_in_the_original() {
         let dir = tempfile::tempdir().unwrap();
         for step in golden["outputs"]["update_steps"].as_array().unwrap() {
             let rows = step["buffer_index"].as_u64().unwrap();
-            let updates = run(&golden, rows, dir.path(), &[]).state.updates;
+            let updates = match run(&golden, rows, dir.path(), &[]) {
+                Ok(checkpoint) => checkpoint.state.updates,
+                Err(said) if said.contains("no update comes before replay.min_size") => 0,
+                Err(said) => panic!("{said}"),
+            };
             assert_eq!(updates, step["adam_count"].as_u64().unwrap(), "after {rows} rows");
         }
     }
@@ -122,7 +129,7 @@ fn what_is_tracked_has_the_originals_shapes_a_record_per_update_per_turn_and_per
         let (dir, expected) = (tempfile::tempdir().unwrap(), &golden["outputs"]);
         let rows = expected["buffer_index"].as_u64().unwrap();
         let tracked = ["--set", "run.track_metrics=true", "--set", "run.track_trajectories=true"];
-        let checkpoint = run(&golden, rows, dir.path(), &tracked);
+        let checkpoint = run(&golden, rows, dir.path(), &tracked).unwrap();
         let run = dir.path().join(rows.to_string());
 
         let td_error = list(&expected["metrics"]["td_error"]);

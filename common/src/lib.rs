@@ -9,6 +9,7 @@
 //! - [`durable`]: directories that are there whole or not at all.
 //! - [`limits`]: every bound of the system on one page.
 //! - [`recording`]: rows of actors in files, for offline training.
+//! - [`values`]: bounds on the numbers that a run learns from.
 //! - [`spec`]: what an environment looks like from outside, and the layout of a replay row.
 //! - [`policy`]: the policy's description, weights, pure-Rust inference and squashing maths.
 //! - [`transport`]: moving messages: ZeroMQ behind a guard, and an in-memory twin with seeded faults.
@@ -30,4 +31,5 @@ pub mod runtime;
 pub mod spec;
 pub mod telemetry;
 pub mod transport;
+pub mod values;
 pub mod wire;

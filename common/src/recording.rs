@@ -12,6 +12,7 @@ use crate::config::Cluster;
 use crate::ids::ActorId;
 use crate::limits::ROW_BYTES_MAX;
 use crate::spec::{ActionKind, Dtype, EnvSpec, ItemLayout};
+use crate::values::ROW_VALUE_MAX;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -335,7 +336,7 @@ impl Recording {
         })
     }
 
-    /// Every float is finite, discounts and masks lie in [0, 1], actions in [-1, 1] or among the choices.
+    /// Every float is within its bound, discounts and masks lie in [0, 1], actions in [-1, 1] or among the choices.
     #[expect(clippy::cast_precision_loss, reason = "few choices")]
     fn check_rows(&self, path: &Path, first: u64, block: &[u8]) -> Result<(), RecordingError> {
         let choices = self.header.env.act_dim as f32;
@@ -349,7 +350,10 @@ impl Recording {
                     format!("a whole number below {choices}"),
                 ),
                 "action" => (&|x| (-1.0..=1.0).contains(&x), "-1 to 1".to_owned()),
-                _ => (&|x: f32| x.is_finite(), "a finite number".to_owned()),
+                _ => (
+                    &|x: f32| x.abs() <= ROW_VALUE_MAX,
+                    format!("a number within ±{ROW_VALUE_MAX:e}"),
+                ),
             };
             for (row, bytes) in (first..).zip(block.chunks_exact(self.layout.row_bytes)) {
                 let values = bytes[field.offset..][..field.bytes()].chunks_exact(4);

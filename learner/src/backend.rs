@@ -77,6 +77,7 @@ pub fn trainer_config(config: &Config, spec: &EnvSpec) -> TrainerConfig {
         target_actor: learner.target_actor,
         target_entropy: learner.alpha_auto.then_some(target_entropy),
         alpha_init: learner.alpha_init,
+        alpha_max: learner.alpha_max,
         weights_in_actor_loss: learner.weights_in_actor_loss,
         priority_rule: learner.priority_rule,
         normaliser_frozen: learner.normaliser_frozen,

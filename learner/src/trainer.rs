@@ -83,6 +83,8 @@ pub struct TrainerConfig {
     pub target_entropy: Option<f32>,
     /// Temperature at the start.
     pub alpha_init: f32,
+    /// Largest temperature while it is tuned.
+    pub alpha_max: f32,
     /// Importance weights in the actor's loss as well.
     pub weights_in_actor_loss: bool,
     /// What [`Trainer::pop_td_abs`] gives.
@@ -129,6 +131,7 @@ impl TrainerConfig {
             target_actor: TargetActor::Current,
             target_entropy,
             alpha_init: 1.0,
+            alpha_max: 1000.0,
             weights_in_actor_loss: false,
             priority_rule: PriorityRule::MeanAbs,
             normaliser_frozen: false,

@@ -3,6 +3,7 @@
 use clap::Parser;
 use common::about;
 use common::process::{self, Args, Process};
+use common::runtime::memory;
 use common::transport::zmq::ZmqTransport;
 use common::transport::{Endpoint, Transport};
 use replay_server::service::ReplayServer;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
 async fn serve(process: Process, index: usize) -> anyhow::Result<()> {
     let resolved = &process.resolved;
     let spec = resolved.env_spec()?;
+    resolved.replay_fits(resolved.config.replay.shards, memory::bound())?;
     let Some(endpoint) = resolved.config.endpoints.replay.get(index) else {
         let expected = format!("must have an entry number {index}, as --index asks for");
         return Err(resolved.invalid("endpoints.replay", expected).into());

@@ -61,8 +61,8 @@ const SAMPLED: MetricSpec = shard_counter(
 const REFUSED: MetricSpec = shard_counter(
     "sapex_replay_refused_items_total",
     "items",
-    "Rows refused because a value was not finite.",
-    "Above 0: an environment or a policy produces NaN; the log names the actor.",
+    "Rows refused because a number was NaN or beyond ±6.4e7.",
+    "Above 0: an environment or a policy produces such numbers; the log names the actor and the number.",
 );
 const DUPLICATES: MetricSpec = shard_counter(
     "sapex_replay_duplicate_batches_total",
@@ -91,7 +91,7 @@ const PRIORITIES_STALE: MetricSpec = shard_counter(
 const PRIORITIES_REFUSED: MetricSpec = shard_counter(
     "sapex_replay_refused_priorities_total",
     "priorities",
-    "Priorities that were not finite or negative.",
+    "Priorities refused because the td error was NaN, negative or above 1e8.",
     "Above 0: the learner diverges.",
 );
 const ITEMS: MetricSpec = shard_gauge(
@@ -207,6 +207,7 @@ impl ShardMetrics {
     pub(crate) fn inserted(&self, outcome: &Inserted) {
         self.inserted.inc_by(outcome.inserted as u64);
         self.refused.inc_by(outcome.refused as u64);
+        self.priorities_refused.inc_by(outcome.td_abs_refused as u64);
     }
 
     pub(crate) fn sampled(&self, items: usize) {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use common::ids::{ActorId, BatchSequence, Incarnation};
 use common::runtime::clock::Clock;
 use common::transport::{Message, PeerId};
+use common::values::TD_ABS_MAX;
 use common::wire::message::{Reply, ShardState};
 use common::wire::{encode, rows};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
@@ -240,8 +241,13 @@ impl Shard {
                 Err(InsertError::Limited(_)) => break,
                 Ok(outcome) => {
                     self.metrics.inserted(&outcome);
-                    if outcome.refused > 0 {
-                        warn!(actor = %insert.actor, rows = outcome.refused, "rows refused: not finite");
+                    if let Some(bad) = outcome.bad_value {
+                        let Insert { actor, sequence, .. } = insert;
+                        warn!(%actor, %sequence, rows = outcome.refused, first = %bad, "rows refused");
+                    }
+                    if outcome.td_abs_refused > 0 {
+                        let (actor, rows) = (insert.actor, outcome.td_abs_refused);
+                        warn!(%actor, rows, "priorities refused: |td| must be in 0..={TD_ABS_MAX:e}");
                     }
                     outcome.refused
                 }

@@ -6,8 +6,8 @@
 use crate::rate_limiter::{Explanation, Limited, RateLimiter, RateLimiterConfig};
 use crate::rate_limiter::{RateLimiterCounters, RateLimiterError};
 use crate::selector::{Selector, SelectorConfig, SelectorError};
-use crate::storage::finite::FiniteCheck;
 use crate::storage::ring::Ring;
+use crate::storage::value_check::{BadValue, ValueCheck};
 use common::ids::ItemKey;
 use common::limits;
 use common::spec::ItemLayout;
@@ -15,7 +15,7 @@ use rand_pcg::Pcg64;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What a |td| that is no number of at least 0 is counted under in [`TableStats::refusals`].
+/// What a |td| that is no number from 0 to [`common::values::TD_ABS_MAX`] is counted under in [`TableStats::refusals`].
 pub const REFUSED_TD_ABS: &str = "td_abs";
 
 /// What a table is built from.
@@ -112,13 +112,15 @@ pub enum SampleError {
 }
 
 /// What became of the rows of one insert.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Inserted {
     /// Rows in the table now.
     pub inserted: usize,
-    /// Rows with NaN or infinity in an f32 field: dropped.
+    /// Rows with a number in an f32 field that no row may hold: dropped.
     pub refused: usize,
-    /// Rows, inserted, whose |td| was no number of at least 0: they entered at the maximum priority.
+    /// The first such number.
+    pub bad_value: Option<BadValue>,
+    /// Rows, inserted, whose |td| was out of its range: they entered at the maximum priority.
     pub td_abs_refused: usize,
 }
 
@@ -129,7 +131,7 @@ pub struct PriorityUpdate {
     pub applied: usize,
     /// For items that were overwritten since, or never were.
     pub stale: usize,
-    /// NaN, infinite or negative.
+    /// NaN, negative, or above [`common::values::TD_ABS_MAX`].
     pub refused: usize,
 }
 
@@ -165,7 +167,7 @@ pub struct TableStats {
     pub priorities_applied: u64,
     /// Priorities for items that were overwritten before they came.
     pub priorities_stale: u64,
-    /// Rows refused by the name of the field that was not finite, and values of |td| under [`REFUSED_TD_ABS`].
+    /// Rows refused by the name of the field that was bad, and values of |td| under [`REFUSED_TD_ABS`].
     pub refusals: BTreeMap<&'static str, u64>,
 }
 
@@ -174,7 +176,7 @@ pub struct TableStats {
 pub struct Table {
     row_bytes: usize,
     ring: Ring,
-    finite: FiniteCheck,
+    values: ValueCheck,
     selector: Selector,
     limiter: RateLimiter,
     rows_sampled: u64,
@@ -202,7 +204,7 @@ impl Table {
         Ok(Self {
             row_bytes,
             ring: Ring::new(capacity, row_bytes),
-            finite: FiniteCheck::new(layout),
+            values: ValueCheck::new(layout),
             selector,
             limiter,
             rows_sampled: 0,
@@ -220,7 +222,7 @@ impl Table {
 
     /// Inserts rows, the oldest making room; each with its |td| where `td_abs`, shape (rows), is given.
     ///
-    /// A row with NaN or infinity in an f32 field is refused and counted by the field's name; the others go in.
+    /// A row with NaN, or a number beyond [`common::values::ROW_VALUE_MAX`], in an f32 field is refused and counted by the field's name; the others go in.
     /// O(row bytes + log8 capacity) per row.
     pub fn insert(
         &mut self,
@@ -234,11 +236,12 @@ impl Table {
         let mut run_start = 0;
         for index in 0..count {
             let row = &rows[index * self.row_bytes..][..self.row_bytes];
-            if let Some(field) = self.finite.bad_field(row) {
+            if let Some(bad) = self.values.bad_value(row) {
                 result.td_abs_refused += self.append(rows, td_abs, run_start..index);
                 run_start = index + 1;
                 result.refused += 1;
-                *self.refusals.entry(field).or_default() += 1;
+                result.bad_value.get_or_insert(bad);
+                *self.refusals.entry(bad.field).or_default() += 1;
             }
         }
         result.td_abs_refused += self.append(rows, td_abs, run_start..count);

@@ -5,11 +5,11 @@
 
 use common::ids::ItemKey;
 use common::spec::{EnvSpec, ItemLayout};
+use common::values::TD_ABS_MAX;
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand_pcg::Pcg64;
 use replay_server::rate_limiter::{Blocked, Limited, RateLimiterConfig};
-use replay_server::selector::prioritized::TD_ABS_MAX;
 use replay_server::selector::{Draws, PrioritizedConfig, SelectorConfig};
 use replay_server::table::{
     InsertError, Inserted, PriorityUpdate, REFUSED_TD_ABS, SampleBlock, SampleError, Table,
@@ -157,16 +157,18 @@ proptest! {
 }
 
 #[test]
-fn rows_that_are_not_finite_are_refused_by_field_and_the_others_go_in() {
+fn rows_with_numbers_that_no_row_may_hold_are_refused_by_field_and_the_others_go_in() {
     let mut table = table(8);
     let mut bytes = rows(0..6);
     let row_bytes = layout().row_bytes;
-    put(&mut bytes[row_bytes..], "reward", f32::NAN);
+    put(&mut bytes[row_bytes..], "reward", 1e21);
     put(&mut bytes[2 * row_bytes..], "next_obs", f32::INFINITY);
-    put(&mut bytes[5 * row_bytes..], "reward", f32::NEG_INFINITY);
+    put(&mut bytes[5 * row_bytes..], "reward", f32::NAN);
     let td_abs = [0.5, 9.0, 9.0, 1.5, 2.5, 9.0];
     let inserted = table.insert(&bytes, Some(&td_abs), Duration::ZERO).unwrap();
-    assert_eq!(inserted, Inserted { inserted: 3, refused: 3, td_abs_refused: 0 });
+    let bad_value = inserted.bad_value.unwrap();
+    assert_eq!(inserted, Inserted { inserted: 3, refused: 3, ..inserted });
+    assert_eq!(bad_value.to_string(), "reward[0] is 1e21, expected a number within ±6.4e7");
     let stats = table.stats();
     assert_eq!((stats.len, stats.inserts), (3, 3));
     assert_eq!(stats.refusals.into_iter().collect::<Vec<_>>(), [("next_obs", 1), ("reward", 2)]);
@@ -175,12 +177,15 @@ fn rows_that_are_not_finite_are_refused_by_field_and_the_others_go_in() {
 }
 
 #[test]
-fn a_td_that_is_no_number_of_at_least_zero_is_counted_and_never_stored() {
-    let bad = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.1];
+fn a_td_that_is_out_of_range_is_counted_and_never_stored() {
+    let bad = [f32::NAN, 3.4e38, f32::NEG_INFINITY, -0.1];
     let mut table = table(8);
     let inserted =
         table.insert(&rows(0..5), Some(&[bad[0], bad[1], bad[2], bad[3], 0.25]), Duration::ZERO);
-    assert_eq!(inserted.unwrap(), Inserted { inserted: 5, refused: 0, td_abs_refused: 4 });
+    assert_eq!(
+        inserted.unwrap(),
+        Inserted { inserted: 5, td_abs_refused: 4, ..Inserted::default() }
+    );
     assert_eq!(table.priority(key(1, 0)), Some(1.0), "the row enters at the maximum");
     assert_eq!(table.mass(), 4.25 + EPSILON);
 
@@ -192,11 +197,13 @@ fn a_td_that_is_no_number_of_at_least_zero_is_counted_and_never_stored() {
 }
 
 #[test]
-fn a_huge_td_counts_as_the_named_maximum() {
+fn the_largest_td_is_taken_and_the_next_larger_one_leaves_the_item_and_the_maximum_as_they_were() {
     let mut table = table(8);
     insert(&mut table, 0..2);
-    table.update_priorities(&[key(0, 0).to_bits()], &[f32::MAX]);
-    assert_eq!(table.stats().max_priority, f64::from(TD_ABS_MAX) + EPSILON);
+    let keys = [key(0, 0).to_bits()];
+    assert_eq!(table.update_priorities(&keys, &[TD_ABS_MAX.next_up()]).refused, 1);
+    assert_eq!((table.stats().max_priority, table.priority(key(0, 0))), (1.0, Some(1.0)));
+    assert_eq!(table.update_priorities(&keys, &[TD_ABS_MAX]).applied, 1);
     assert_eq!(table.priority(key(0, 0)), Some(f64::from(TD_ABS_MAX) + EPSILON));
 }
 

@@ -8,7 +8,17 @@ use std::time::Duration;
 pub const NAME: &str = "faulty";
 
 /// What goes wrong, and the parameter that says at which step of an episode (counted from 1).
-const FAULTS: &[&str] = &["panic_at", "nan_obs_at", "nan_reward_at", "error_at", "hang_at"];
+const FAULTS: &[&str] = &[
+    "panic_at",
+    "nan_obs_at",
+    "nan_reward_at",
+    "big_obs_at",
+    "big_reward_at",
+    "error_at",
+    "hang_at",
+];
+/// Parameter: the number that takes the place of an observation or a reward where it is too large.
+const BIG: &str = "big";
 /// Parameter: how long a hang lasts, in milliseconds.
 const HANG_MS: &str = "hang_ms";
 const EPISODE_STEPS: u32 = 50;
@@ -17,30 +27,35 @@ const EPISODE_STEPS: u32 = 50;
 struct Faulty {
     spec: EnvSpec,
     schedule: Vec<(&'static str, u64)>,
+    big: f64,
     hang: Duration,
     steps: u64,
 }
 
 /// Without parameters it is a plain environment that counts its steps.
 pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
-    let known: Vec<&str> = FAULTS.iter().copied().chain([HANG_MS]).collect();
+    let known: Vec<&str> = FAULTS.iter().copied().chain([HANG_MS, BIG]).collect();
     check_params(NAME, params, &known)?;
     let number = |key: &str| -> Result<Option<u64>, EnvError> {
         let Some(text) = params.get(key) else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| EnvError::Parameter {
-            env: NAME,
-            key: key.to_owned(),
-            value: text.clone(),
-            expected: "expected a whole number".into(),
-        })
+        text.parse().map(Some).map_err(|_| bad(key, text, "expected a whole number"))
     };
     let mut schedule = Vec::new();
     for &fault in FAULTS {
         schedule.extend(number(fault)?.map(|step| (fault, step)));
     }
     let hang = Duration::from_millis(number(HANG_MS)?.unwrap_or(1_000));
+    let big = match params.get(BIG) {
+        None => 1e21,
+        Some(text) => text.parse().map_err(|_| bad(BIG, text, "expected a number"))?,
+    };
     let spec = continuous(NAME, 2, &[-1.0], &[1.0], EPISODE_STEPS);
-    Ok(Box::new(Faulty { spec, schedule, hang, steps: 0 }))
+    Ok(Box::new(Faulty { spec, schedule, big, hang, steps: 0 }))
+}
+
+fn bad(key: &str, value: &str, expected: &str) -> EnvError {
+    let (key, value, expected) = (key.to_owned(), value.to_owned(), expected.to_owned());
+    EnvError::Parameter { env: NAME, key, value, expected }
 }
 
 impl Faulty {
@@ -74,6 +89,9 @@ impl Env for Faulty {
                 "panic_at" => panic!("scheduled panic at step {step}"),
                 "nan_obs_at" => obs[0] = f32::NAN,
                 "nan_reward_at" => reward = f64::NAN,
+                #[expect(clippy::cast_possible_truncation, reason = "observations are f32")]
+                "big_obs_at" => obs[0] = self.big as f32,
+                "big_reward_at" => reward = self.big,
                 "error_at" => {
                     return Err(EnvError::Failed(format!("scheduled error at step {step}")));
                 }

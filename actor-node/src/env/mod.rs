@@ -7,6 +7,7 @@ pub mod acrobot;
 pub mod bridge;
 pub mod cart_pole;
 pub mod faulty;
+mod gymnasium;
 pub mod identity;
 pub mod mountain_car;
 pub mod mujoco;
@@ -270,14 +271,16 @@ fn unlimited(name: &str, params: &Params) -> Result<Box<dyn Env>, EnvError> {
     (entry.make)(params)
 }
 
-/// Up to three names that are like this one, the most similar one first: `A or B`.
+/// Up to three names that may have been meant, Gymnasium's own first, then those that are like this one, the most similar
+/// one first: `A or B`.
 fn nearest(name: &str) -> Option<String> {
     let likeness =
         |entry: &Entry| strsim::jaro_winkler(&name.to_lowercase(), &entry.name.to_lowercase());
     let mut alike: Vec<_> = entries().map(|entry| (likeness(entry), entry.name)).collect();
     alike.retain(|(likeness, _)| *likeness > 0.8);
     alike.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let names: Vec<_> = alike.into_iter().take(3).map(|(_, name)| name).collect();
+    let alike = alike.into_iter().map(|(_, name)| name.to_owned());
+    let names: Vec<_> = gymnasium::suggestion(name).into_iter().chain(alike).take(3).collect();
     (!names.is_empty()).then(|| names.join(" or "))
 }
 
@@ -361,6 +364,8 @@ mod tests {
     fn an_unknown_name_is_refused_with_the_nearest_ones() {
         for (name, nearest) in [
             ("Pendulum-v2", "Pendulum-v1 or PendulumNoVelocity-v1"),
+            ("LunarLander-v3", "gym:LunarLander-v3"),
+            ("ALE/Pong-v5", "gym:ALE/Pong-v5"),
             ("oscilator", "Oscillator-v1"),
             ("halfcheetah-v5", "HalfCheetah-v5"),
         ] {

@@ -8,10 +8,15 @@ use super::{
 use crate::limits;
 use crate::policy::arch::ArchError;
 use crate::spec::ActionKind;
+use std::time::Duration;
+
+/// Least patience of an actor that is to act at all: the learner repeats its weights every second.
+const POLICY_AGE_LEAST: Duration = Duration::from_secs(2);
 
 /// All that can be said without the environment's shapes, and what follows from those that are set.
 pub(super) fn rules(c: &Config) -> Vec<Rule> {
-    [sizes(c), discrete(c), images(c), memory(c), algorithm(c), backend(c)].concat()
+    [sizes(c), length(c), actors(c), discrete(c), images(c), memory(c), algorithm(c), backend(c)]
+        .concat()
 }
 
 /// Sizes that bound each other.
@@ -59,6 +64,55 @@ fn sizes(c: &Config) -> Vec<Rule> {
                 "must hold at least one insert batch, actor.insert_rows = {}",
                 c.actor.insert_rows
             ),
+        ),
+    ]
+}
+
+/// A run that ends before it has learnt anything.
+fn length(c: &Config) -> Vec<Rule> {
+    let steps = c.run.env_steps;
+    if steps == 0 || c.is_offline() {
+        return Vec::new();
+    }
+    let min_size = c.replay.min_size;
+    let (actors, warmup) = (u64::from(c.run.actors), c.actor.warmup_steps);
+    let random = actors.saturating_mul(warmup);
+    vec![
+        (
+            steps >= min_size,
+            "run.env_steps",
+            format!(
+                "must be at least {min_size} (or 0, no limit): no update comes before replay.min_size = {min_size} \
+                 rows, and a step brings one at most"
+            ),
+        ),
+        (
+            steps > random || !c.actor.record.is_empty(),
+            "run.env_steps",
+            format!(
+                "must be above {random} (or 0, no limit): run.actors = {actors} act at random for \
+                 actor.warmup_steps = {warmup} steps each"
+            ),
+        ),
+    ]
+}
+
+/// Noise and patience of actors.
+fn actors(c: &Config) -> Vec<Rule> {
+    let (theta, dt, patience) = (c.actor.ou_theta, c.actor.ou_dt, c.actor.policy_age_max);
+    vec![
+        (
+            c.actor.exploration != Exploration::Ou || theta * dt <= 2.0,
+            "actor.ou_dt",
+            format!(
+                "must be at most {} where actor.ou_theta = {theta}: beyond that the noise grows without end",
+                2.0 / theta
+            ),
+        ),
+        (
+            patience.is_zero() || patience >= POLICY_AGE_LEAST,
+            "actor.policy_age_max",
+            expect("must be 0s or at least 2s: weights are repeated once a second"),
         ),
     ]
 }

@@ -1,5 +1,6 @@
 //! [`ConfigError`]: why settings were refused. Every refusal of a value names the key, the value and its [`Origin`].
 
+use super::hint;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -64,7 +65,7 @@ pub enum ConfigError {
         key: String,
         /// Which layer.
         origin: Origin,
-        /// The nearest valid key, where one is near.
+        /// The valid keys that may have been meant, where one is near.
         nearest: Option<String>,
     },
     /// A value of the wrong type or outside its range.
@@ -98,15 +99,6 @@ pub(super) fn unknown<'a>(
     origin: Origin,
     valid: impl Iterator<Item = &'a String>,
 ) -> ConfigError {
-    let nearest = nearest(&key, valid.map(String::as_str));
+    let nearest = hint::key(&key, valid.map(String::as_str));
     ConfigError::UnknownKey { key, origin, nearest }
-}
-
-/// The valid name most like the given one, if it is like it at all.
-pub(super) fn nearest<'a>(name: &str, valid: impl Iterator<Item = &'a str>) -> Option<String> {
-    valid
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
-        .filter(|(similarity, _)| *similarity > 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate.to_owned())
 }

@@ -102,10 +102,11 @@ fn overlay(layers: &Layers, preset: &[Given]) -> Result<Vec<Given>, ConfigError>
     Ok(all)
 }
 
-/// The tuned settings of an environment, by default the default's.
+/// The tuned settings of an environment, by default the default's. Gymnasium's own of that name, `gym:NAME`, is the same.
 fn tuned(env: Option<&Value>) -> Result<Vec<Given>, ConfigError> {
     let default = parse(DEFAULT_TOML, &Origin::Default)?;
     let env = env.or_else(|| default.get("cluster")?.get("env")).and_then(Value::as_str);
+    let env = env.map(|env| env.strip_prefix("gym:").unwrap_or(env));
     let Some((env, text)) = TUNED.iter().find(|(name, _)| Some(*name) == env) else {
         return Ok(Vec::new());
     };

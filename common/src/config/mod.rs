@@ -3,7 +3,8 @@
 //! - this file: the sections as types, and what follows from several of them.
 //! - [`load`](self::load()): the layers; `resolved`: what comes of them; `error`: what is refused.
 //! - `presets`: named starting points.
-//! - `validate`, `wrappers`: ranges; `compat`: contradictions; each a table of `rule`s.
+//! - `validate`, `wrappers`: ranges; `compat`: contradictions; each a table of `rule`s; `replay_memory`: what only one
+//!   machine can say; `hint`: what may have been meant.
 //! - `change`, `port`, [`watch`]: settings that change while a learner trains.
 //!
 //! `config/default.toml` is embedded; it names, documents and defaults every key. docs/configuration.md is made from it.
@@ -12,9 +13,11 @@ mod algorithms;
 mod change;
 mod compat;
 mod error;
+mod hint;
 mod load;
 mod port;
 mod presets;
+mod replay_memory;
 mod resolved;
 mod rule;
 mod validate;
@@ -244,6 +247,7 @@ pub struct Learner {
     pub normaliser_frozen: bool,
     pub alpha_auto: bool,
     pub alpha_init: f32,
+    pub alpha_max: f32,
     pub target_entropy_per_dim: f32,
     pub target_entropy_ratio: f32,
     pub alpha_loss: AlphaLoss,

@@ -3,7 +3,7 @@
 //! A preset says what differs from `config/default.toml`. It replaces what is tuned for the environment: of that only
 //! the environment's shapes and what concerns the run itself stay ([`tuned_beside`]).
 
-use super::error::{ConfigError, nearest};
+use super::{ConfigError, hint};
 
 /// A named set of settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub const PRESETS: &[Preset] = presets![
 pub(super) fn find(name: &str) -> Result<&'static Preset, ConfigError> {
     PRESETS.iter().find(|preset| preset.name == name).ok_or_else(|| ConfigError::UnknownPreset {
         name: name.to_owned(),
-        nearest: nearest(name, PRESETS.iter().map(|preset| preset.name)),
+        nearest: hint::name(name, PRESETS.iter().map(|preset| preset.name)),
     })
 }
 

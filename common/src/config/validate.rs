@@ -4,6 +4,7 @@
 use super::rule::{Rule, expect};
 use super::{Algorithm, Config, ConfigError, LrSchedule, Network, Resolved, compat, wrappers};
 use crate::limits;
+use crate::values::VALUE_MAX;
 
 /// Checks everything that can be known before any socket is opened.
 ///
@@ -32,6 +33,9 @@ fn unit(x: f64) -> bool {
 fn positive(x: f32) -> bool {
     x > 0.0 && x.is_finite()
 }
+
+/// Largest step size. Adam moves every weight by about that much in each update, and weights begin below 1.
+const STEP_SIZE_MAX: f32 = 0.1;
 
 fn widths(widths: &[usize]) -> bool {
     (1..=8).contains(&widths.len()) && widths.iter().all(|&width| (1..=16_384).contains(&width))
@@ -71,9 +75,9 @@ fn networks(c: &Config) -> Vec<Rule> {
         ),
         ((2..=16_384).contains(&c.cluster.neurons), "cluster.neurons", neurons.clone()),
         (
-            c.cluster.mean_bound >= 0.0 && c.cluster.mean_bound.is_finite(),
+            (0.0..=1000.0).contains(&c.cluster.mean_bound),
             "cluster.mean_bound",
-            expect("must be 0 (no bound) or above"),
+            expect("must be 0 (no bound) to 1000"),
         ),
         (positive(c.cluster.obs_clip), "cluster.obs_clip", expect("must be above 0")),
         (
@@ -185,9 +189,9 @@ fn actors(c: &Config) -> Vec<Rule> {
             format!("must be in 1..={}", limits::INSERT_WINDOW_MAX),
         ),
         (
-            c.actor.exploration_sigma >= 0.0 && c.actor.exploration_sigma.is_finite(),
+            (0.0..=10.0).contains(&c.actor.exploration_sigma),
             "actor.exploration_sigma",
-            expect("must be 0 or above"),
+            expect("must be in [0, 10]: actions have a range of 2"),
         ),
         (
             c.actor.ou_theta >= 0.0 && c.actor.ou_theta.is_finite(),
@@ -210,9 +214,9 @@ fn learner(c: &Config) -> Vec<Rule> {
         ),
         (matches!(c.learner.critics, 1 | 2), "learner.critics", expect("must be 1 or 2")),
         (
-            positive(c.learner.critic_loss_factor),
+            positive(c.learner.critic_loss_factor) && c.learner.critic_loss_factor <= 1000.0,
             "learner.critic_loss_factor",
-            expect("must be above 0"),
+            expect("must be above 0 and at most 1000"),
         ),
         (
             c.learner.alpha_init >= 0.0 && c.learner.alpha_init.is_finite(),
@@ -227,14 +231,25 @@ fn learner(c: &Config) -> Vec<Rule> {
             ),
         ),
         (
+            // No comparison holds with NaN.
+            c.learner.alpha_max > 0.0,
+            "learner.alpha_max",
+            expect("must be above 0, or inf for none"),
+        ),
+        (
+            c.learner.alpha_init <= c.learner.alpha_max || !c.learner.alpha_auto,
+            "learner.alpha_init",
+            format!("must be at most learner.alpha_max = {}", c.learner.alpha_max),
+        ),
+        (
             (-1.0..=1.0).contains(&c.learner.target_entropy_ratio),
             "learner.target_entropy_ratio",
             expect("must be in [-1, 1]: no policy reaches more than ln A"),
         ),
         (
-            c.learner.target_entropy_per_dim.is_finite(),
+            (-1000.0..=1000.0).contains(&c.learner.target_entropy_per_dim),
             "learner.target_entropy_per_dim",
-            expect("must be finite"),
+            expect("must be in [-1000, 1000]"),
         ),
         (unit(c.learner.importance_beta), "learner.importance_beta", expect("must be in [0, 1]")),
         (
@@ -276,7 +291,8 @@ fn rates(c: &Config) -> Vec<Rule> {
     let exponential = l.lr_schedule == LrSchedule::Exponential;
     let mut rules: Vec<Rule> = Vec::new();
     for (key, first, last_key, last) in sizes {
-        rules.push((positive(first), key, expect("must be above 0")));
+        let expected = format!("must be above 0 and at most {STEP_SIZE_MAX}");
+        rules.push((positive(first) && first <= STEP_SIZE_MAX, key, expected));
         let expected = format!("must be 0 or above and at most {key} = {first}");
         rules.push(((0.0..=first).contains(&last), last_key, expected));
         let expected = format!(
@@ -293,7 +309,11 @@ fn rates(c: &Config) -> Vec<Rule> {
             format!("must be at least {steps_min}"),
         ),
         (l.lr_schedule_updates >= 1, "learner.lr_schedule_updates", expect("must be at least 1")),
-        (positive(l.adam_eps), "learner.adam_eps", expect("must be above 0")),
+        (
+            positive(l.adam_eps) && l.adam_eps <= 1.0,
+            "learner.adam_eps",
+            expect("must be above 0 and at most 1"),
+        ),
         ((0.0..1.0).contains(&l.adam_beta1), "learner.adam_beta1", expect("must be in [0, 1)")),
         ((0.0..1.0).contains(&l.adam_beta2), "learner.adam_beta2", expect("must be in [0, 1)")),
         (positive(l.tau) && l.tau <= 1.0, "learner.tau", expect("must be in (0, 1]")),
@@ -306,13 +326,17 @@ fn rates(c: &Config) -> Vec<Rule> {
 fn special(c: &Config) -> Vec<Rule> {
     let (lac, bcq) = (&c.lac, &c.bcq);
     vec![
-        (lac.alpha3 >= 0.0 && lac.alpha3.is_finite(), "lac.alpha3", expect("must be 0 or above")),
+        ((0.0..=1000.0).contains(&lac.alpha3), "lac.alpha3", expect("must be in [0, 1000]")),
         (
             positive(lac.lambda_init) && lac.lambda_init <= 1.0,
             "lac.lambda_init",
             expect("must be in (0, 1]"),
         ),
-        (lac.reward_max.is_finite(), "lac.reward_max", expect("must be finite")),
+        (
+            lac.reward_max.abs() <= VALUE_MAX,
+            "lac.reward_max",
+            format!("must be in [-{VALUE_MAX:e}, {VALUE_MAX:e}]"),
+        ),
         (widths(&bcq.vae_hidden), "bcq.vae_hidden", expect("must be 1 to 8 widths of 1 to 16384")),
         (
             bcq.vae_latent <= 16_384,

@@ -2,6 +2,7 @@
 
 use super::Config;
 use super::rule::{Rule, expect};
+use crate::values::VALUE_MAX;
 use serde::{Deserialize, Serialize};
 
 /// A wrapper of an environment; see `actor_node::env::wrappers`.
@@ -38,9 +39,9 @@ pub(super) fn rules(c: &Config) -> Vec<Rule> {
         ),
         ((1..=64).contains(&c.frame_stack), "cluster.frame_stack", expect("must be in 1..=64")),
         (
-            c.reward_scale.is_normal(),
+            c.reward_scale.is_normal() && c.reward_scale.abs() <= f64::from(VALUE_MAX),
             "cluster.reward_scale",
-            expect("must be a finite number other than 0"),
+            format!("must be a number other than 0, at most {VALUE_MAX:e} in magnitude"),
         ),
         (
             // No comparison holds with NaN.

@@ -122,7 +122,7 @@ impl Agent {
         self.updates += 1;
     }
 
-    /// L = log α · (H − H̄), or α · (H − H̄); Adam on log α. Returns L, 0 where the temperature is fixed.
+    /// L = log α · (H − H̄), or α · (H − H̄); Adam on log α, which stays within its bound. Returns L, 0 where the temperature is fixed.
     fn tune_temperature(&mut self, entropy: f64, lr: f32) -> f64 {
         let Some(target_entropy) = self.config.target_entropy else { return 0.0 };
         let surplus = entropy - f64::from(target_entropy);
@@ -136,6 +136,7 @@ impl Agent {
         let gradient = [gradient as f32];
         let Group { params, adam_m, adam_v } = &mut self.log_alpha;
         adam(params, adam_m, adam_v, &gradient, step);
+        params[0] = params[0].min(self.config.alpha_max.ln());
         loss
     }
 }

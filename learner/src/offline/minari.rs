@@ -17,6 +17,7 @@ use super::transitions::{Episode, Transitions};
 use super::{DatasetError, reserve};
 use common::config::Cluster;
 use common::spec::{ActionKind, EnvSpec, ItemLayout};
+use common::values::VALUE_MAX;
 use metadata::{Format, Metadata};
 use std::path::Path;
 
@@ -135,13 +136,15 @@ impl Reader<'_> {
             return Err(stored.differs(what, steps, expected));
         }
         let is_continuous = self.spec.actions == ActionKind::Continuous;
-        let obs = finite(stored, "observations", steps + 1, Some(self.spec.obs_dim))?;
-        let actions = finite(stored, "actions", steps, is_continuous.then_some(self.spec.act_dim))?;
-        #[expect(clippy::cast_possible_truncation, reason = "checked: finite as f32")]
+        let bound = VALUE_MAX;
+        let obs = values(stored, "observations", steps + 1, Some(self.spec.obs_dim), bound)?;
+        let width = is_continuous.then_some(self.spec.act_dim);
+        let actions = values(stored, "actions", steps, width, f32::MAX)?;
+        #[expect(clippy::cast_possible_truncation, reason = "checked: within f32")]
         Ok(Episode {
             obs: obs.into_iter().map(|x| x as f32).collect(),
             actions: self.actions(stored, actions)?,
-            rewards: finite(stored, "rewards", steps, None)?,
+            rewards: values(stored, "rewards", steps, None, bound)?,
             terminated: flags(stored, "terminations", steps)?,
             truncated: flags(stored, "truncations", steps)?,
         })
@@ -176,22 +179,21 @@ impl Reader<'_> {
     }
 }
 
-/// A field's numbers, all finite as f32.
-fn finite(
+/// A field's numbers, none beyond `max` on either side.
+fn values(
     stored: &impl Stored,
     field: &str,
     rows: u64,
     width: Option<usize>,
+    max: f32,
 ) -> Result<Vec<f64>, DatasetError> {
     let values = stored.values(field, rows, width)?;
-    #[expect(clippy::cast_possible_truncation, reason = "that is what is asked")]
-    let is_finite = |x: f64| (x as f32).is_finite();
-    match values.iter().position(|x| !is_finite(*x)) {
+    match values.iter().position(|x| x.is_nan() || x.abs() > f64::from(max)) {
         None => Ok(values),
         Some(at) => {
             let (step, index) = (at / width.unwrap_or(1), at % width.unwrap_or(1));
             let what = format!("{}[{step}, {index}]", stored.name(field));
-            Err(stored.differs(what, values[at], "a finite 32-bit number"))
+            Err(stored.differs(what, values[at], format!("a number within ±{max:e}")))
         }
     }
 }

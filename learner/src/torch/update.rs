@@ -38,6 +38,7 @@ pub(super) struct Sac {
     tau: f64,
     target_entropy: Option<f64>,
     alpha_loss: AlphaLoss,
+    log_alpha_max: f64,
 }
 
 impl Sac {
@@ -68,6 +69,7 @@ impl Sac {
             },
             tau: config.tau.into(),
             alpha_loss: config.alpha_loss,
+            log_alpha_max: f64::from(config.alpha_max).ln(),
             target_entropy: config.target_entropy.map(f64::from),
         })
     }
@@ -157,8 +159,8 @@ impl Sac {
         self.sums.add_into(&w.row, &self.sums)
     }
 
-    /// loss = -log_alpha * mean(log pi + target entropy), or that with alpha for log_alpha. The losses above use the
-    /// alpha from before this step.
+    /// loss = -log_alpha * mean(log pi + target entropy), or that with alpha for log_alpha, which stays within its bound.
+    /// The losses above use the alpha from before this step.
     fn learn_temperature(&self, x: &Inputs) -> TchResult<()> {
         let Some(target_entropy) = self.target_entropy else { return Ok(()) };
         let gradient = &self.log_alpha.grad;
@@ -167,6 +169,8 @@ impl Sac {
             gradient.mul_into(&self.alpha, gradient)?; // dalpha/dlog_alpha = alpha
         }
         self.log_alpha.step(&x.negative_rate_alpha, &x.adam_eps)?;
+        let log_alpha = &self.log_alpha.params;
+        clamp(log_alpha, (f64::NEG_INFINITY, self.log_alpha_max), log_alpha)?;
         self.refresh_alpha()
     }
 }

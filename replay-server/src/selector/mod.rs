@@ -11,6 +11,7 @@ pub mod uniform;
 pub use prioritized::{Draws, Prioritized, PrioritizedConfig};
 pub use uniform::Uniform;
 
+use common::values::is_td_abs;
 use rand_pcg::Pcg64;
 
 /// How a table chooses items.
@@ -58,7 +59,7 @@ impl Selector {
     }
 
     /// A new item in each of these slots, with its |td| where one is known: an item without one, or with one that is
-    /// not a number of at least 0, enters at [`Selector::max_priority`]. Returns how many |td| were no such number.
+    /// out of range ([`is_td_abs`]), enters at [`Selector::max_priority`]. Returns how many |td| were out of range.
     ///
     /// Slots are taken into use from 0 upwards; a slot that holds an item already gets the new one.
     pub fn insert(&mut self, items: impl Iterator<Item = (u32, Option<f32>)>) -> usize {
@@ -68,8 +69,8 @@ impl Selector {
         }
     }
 
-    /// New |td| of items; of two for one slot the last stays. Returns how many were not a number of at least 0: those
-    /// leave their item as it was.
+    /// New |td| of items; of two for one slot the last stays. Returns how many were out of range: those leave their item
+    /// as it was.
     pub fn update(&mut self, items: impl Iterator<Item = (u32, f32)>) -> usize {
         match self {
             Self::Prioritized(selector) => selector.update(items),
@@ -124,9 +125,4 @@ impl Selector {
             Self::Uniform(_) => len as f64,
         }
     }
-}
-
-/// Whether this is a |td| at all: finite and not negative.
-fn is_td_abs(td_abs: f32) -> bool {
-    (0.0..f32::INFINITY).contains(&td_abs)
 }

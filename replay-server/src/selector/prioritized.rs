@@ -2,14 +2,12 @@
 //!
 //! The tree holds p itself, so alpha costs one `powf` per write and nothing per draw. alpha = 0 makes all items alike.
 
-use super::{SelectorError, is_td_abs};
+use super::SelectorError;
 use crate::sum_tree::SumTree;
+use common::values::is_td_abs;
 use rand::RngExt;
 use rand_pcg::Pcg64;
 
-/// A larger |td| counts as this one. Errors of that size mean divergence; without a bound, one of them would outweigh
-/// all other items, and as the maximum also lift every later item, for the rest of the run.
-pub const TD_ABS_MAX: f32 = 1e6;
 /// Smallest epsilon: keeps every item's p well above 0, so that an item with |td| = 0 can still be drawn.
 pub const EPSILON_MIN: f64 = 1e-12;
 
@@ -136,9 +134,8 @@ impl Prioritized {
         if len == 0 { 0.0 } else { self.tree.total().powi(2) / self.tree.sum_of_squares(len) }
     }
 
-    /// p of a |td|; `None` where that is negative, infinite or not a number.
+    /// p of a |td|; `None` where that is out of range.
     fn priority_of(&self, td_abs: f32) -> Option<f64> {
-        let clamped = f64::from(td_abs.min(TD_ABS_MAX));
-        is_td_abs(td_abs).then(|| (clamped + self.config.epsilon).powf(self.config.alpha))
+        is_td_abs(td_abs).then(|| (f64::from(td_abs) + self.config.epsilon).powf(self.config.alpha))
     }
 }

@@ -1,6 +1,6 @@
 //! [`Uniform`]: every item alike, O(1) per draw and no memory per item.
 
-use super::is_td_abs;
+use common::values::is_td_abs;
 use rand::RngExt;
 use rand_pcg::Pcg64;
 

@@ -1,7 +1,7 @@
 //! Where a table's rows live, and what a row must fulfil to get there.
 //!
 //! - [`ring`]: fixed-size rows in one block, the oldest overwritten first.
-//! - [`finite`]: finds the field of a row that is not a finite number.
+//! - [`value_check`]: finds the number in a row that would end learning.
 
-pub mod finite;
 pub mod ring;
+pub mod value_check;

@@ -34,6 +34,8 @@ pub struct Numbers {
     pub critic_loss_factor: f64,
     /// Where the temperature is tuned.
     pub target_entropy: Option<f64>,
+    /// Bound of the temperature's logarithm.
+    pub log_alpha_max: f64,
 }
 
 /// As [`StepSizes`].
@@ -69,6 +71,7 @@ impl Numbers {
             tau: exact(config.tau),
             critic_loss_factor: exact(config.critic_loss_factor),
             target_entropy: config.target_entropy.map(exact),
+            log_alpha_max: exact(config.alpha_max).ln(),
         }
     }
 

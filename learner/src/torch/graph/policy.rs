@@ -2,6 +2,7 @@
 //!
 //! Letters: B batch, T steps, A action.
 
+use super::algorithm::exact;
 use super::net::{self, Unrolled};
 use super::params::Weights;
 use crate::trainer::{ActionUnits, TanhCorrection};
@@ -68,11 +69,11 @@ pub fn gaussian(arch: &PolicyArch, w: &Weights, raw: &Tensor) -> Gaussian {
     let (mu, log_std) = match log_std {
         LogStd::Conditioned { min, max } => {
             let halves = raw.chunk(2, -1);
-            (halves[0].shallow_clone(), halves[1].clamp(f64::from(min), f64::from(max)))
+            (halves[0].shallow_clone(), halves[1].clamp(exact(min), exact(max)))
         }
         LogStd::Free => (raw.shallow_clone(), w.get("log_std").expand_as(raw)),
     };
-    let bounded = |bound: f32| mu.tanh() * f64::from(bound);
+    let bounded = |bound: f32| mu.tanh() * exact(bound);
     Gaussian { mu: mean_bound.map_or_else(|| mu.shallow_clone(), bounded), log_std }
 }
 
@@ -111,10 +112,10 @@ fn log_slope(u: &Tensor, action: &Tensor, squash: &Squash) -> Tensor {
     let env = squash.units == ActionUnits::Env;
     let slope = || -> Tensor { 1.0 - action.square() };
     match squash.correction {
-        // 1 - tanh² u is even in u; of -|u| nothing cancels: 2 (ln 2 - |u| - ln(1 + e^(-2|u|))).
+        // 2 (ln 2 - u - softplus(-2u)), as the originals write it. libtorch's softplus(x) is x beyond 20, 2e-9 off: an f64
+        // update that is to follow theirs has to do the same.
         TanhCorrection::Exact => {
-            let u = u.abs();
-            let exact = (LN_2 - &u - (u * -2.0).softplus()) * 2.0;
+            let exact = (LN_2 - u - (u * -2.0).softplus()) * 2.0;
             if env { exact + squash.scale.log() } else { exact }
         }
         TanhCorrection::F32Eps => {

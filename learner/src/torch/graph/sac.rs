@@ -201,7 +201,7 @@ impl Rule {
         if self.config.weights_in_actor_loss { loss * &batch.weight } else { loss.shallow_clone() }
     }
 
-    /// Moves the temperature towards the target entropy, where it is tuned; the loss.
+    /// Moves the temperature towards the target entropy, where it is tuned, up to its bound; the loss.
     pub fn tune_temperature(&self, model: &Model, entropy: &Tensor, step: u64) -> Option<Tensor> {
         let surplus = entropy - self.numbers.target_entropy?;
         let log_alpha = model.log_alpha.trained()[0].get("log_alpha");
@@ -210,6 +210,8 @@ impl Rule {
             AlphaLoss::Exp => log_alpha.exp() * surplus,
         };
         model.log_alpha.descend(&loss, &self.numbers.adam(self.numbers.lr.alpha, step));
+        let mut log_alpha = model.log_alpha.values().flat().shallow_clone();
+        no_grad(|| drop(log_alpha.clamp_max_(self.numbers.log_alpha_max)));
         Some(loss)
     }
 

@@ -1,0 +1,104 @@
+//! [`bound()`]: how much memory this process may use, so that what is larger is refused in words and not by an abort.
+
+use std::path::Path;
+
+/// A bound on the memory of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// In bytes.
+    pub bytes: u64,
+    /// Who sets it, in words.
+    pub source: &'static str,
+}
+
+/// The smallest bound that the kernel names: the machine's memory, the limit of a control group, or the limit of the
+/// address space. `None` where it names none, as outside of Linux.
+pub fn bound() -> Option<Memory> {
+    // A file that is not there sets no bound.
+    let read = |path: &str| fs_err::read_to_string(path).unwrap_or_default();
+    let groups = read("/proc/self/cgroup");
+    let limits = group_files(&groups).into_iter().map(|path| read(&path));
+    smallest(&read("/proc/meminfo"), limits, &read("/proc/self/limits"))
+}
+
+/// Where the limits of these control groups (the text of `/proc/self/cgroup`) and of those around them are. Inside a
+/// container the own group is the root.
+fn group_files(groups: &str) -> Vec<String> {
+    let mut files = Vec::new();
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next())
+        else {
+            continue;
+        };
+        let (root, name) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            list if list.split(',').any(|controller| controller == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => continue,
+        };
+        let folders = Path::new(path).ancestors().map(|folder| folder.display().to_string());
+        files
+            .extend(folders.map(|folder| format!("{root}{}/{name}", folder.trim_end_matches('/'))));
+    }
+    files
+}
+
+/// The smallest of the bounds in these texts; what is not there or says "no limit" is none.
+fn smallest(
+    meminfo: &str,
+    group_limits: impl Iterator<Item = String>,
+    limits: &str,
+) -> Option<Memory> {
+    let after = |text: &str, name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    let machine = after(meminfo, "MemTotal:").and_then(|kib| kib.checked_mul(1024));
+    let machine = machine.map(|bytes| Memory { bytes, source: "this machine's memory" });
+    let groups = group_limits.filter_map(|text| text.trim().parse().ok());
+    let group = groups.min().map(|bytes| Memory { bytes, source: "the control group's limit" });
+    let space = after(limits, "Max address space");
+    let space = space.map(|bytes| Memory { bytes, source: "the limit of ulimit -v" });
+    [machine, group, space].into_iter().flatten().min_by_key(|memory| memory.bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEMINFO: &str = "MemTotal:       16000000 kB\nMemFree:          100 kB\n";
+    const LIMITS: &str = "Max open files            1024                 4096                 files\n\
+                          Max address space         unlimited            unlimited            bytes\n";
+
+    #[test]
+    fn the_smallest_limit_counts_and_no_limit_is_none() {
+        let bound = |groups: &[&str], limits: &str| {
+            smallest(MEMINFO, groups.iter().map(ToString::to_string), limits)
+        };
+        let machine = Memory { bytes: 16_384_000_000, source: "this machine's memory" };
+        assert_eq!(bound(&["max\n", "9223372036854771712\n", ""], LIMITS), Some(machine));
+        let group = Memory { bytes: 1 << 30, source: "the control group's limit" };
+        assert_eq!(bound(&["max", "1073741824\n", "2147483648"], LIMITS), Some(group));
+        let limited = LIMITS.replace("unlimited", "536870912");
+        assert_eq!(bound(&["1073741824"], &limited).unwrap().bytes, 536_870_912);
+        assert_eq!(smallest("", std::iter::empty(), ""), None);
+    }
+
+    #[test]
+    fn the_limits_of_a_group_and_of_all_around_it_are_looked_for() {
+        assert_eq!(
+            group_files("0::/a/b\n"),
+            [
+                "/sys/fs/cgroup/a/b/memory.max",
+                "/sys/fs/cgroup/a/memory.max",
+                "/sys/fs/cgroup/memory.max"
+            ]
+        );
+        let old = group_files("5:cpu:/x\n7:memory,hugetlb:/y\n");
+        assert_eq!(old[0], "/sys/fs/cgroup/memory/y/memory.limit_in_bytes");
+        assert_eq!(old.len(), 2);
+        assert!(group_files("rubbish").is_empty());
+    }
+}
