@@ -79,11 +79,15 @@ pub(crate) struct Scaling {
     /// (A), and the bias; empty for discrete actions, which are indices on both sides.
     scale: Vec<f32>,
     bias: Vec<f32>,
+    /// (A), the box: rounding must not lead out of it, to infinity for one.
+    low: Vec<f32>,
+    high: Vec<f32>,
 }
 
 impl Scaling {
     pub(crate) fn new(spec: &EnvSpec) -> Self {
-        Self { scale: spec.action_scale(), bias: spec.action_bias() }
+        let (low, high) = (spec.action_low.clone(), spec.action_high.clone());
+        Self { scale: spec.action_scale(), bias: spec.action_bias(), low, high }
     }
 
     /// Writes the environment's actions (any, W) for `actions` (as many, W).
@@ -93,8 +97,10 @@ impl Scaling {
             return;
         }
         for env_action in env_actions.chunks_exact_mut(self.scale.len()) {
-            for ((value, scale), bias) in env_action.iter_mut().zip(&self.scale).zip(&self.bias) {
-                *value = *value * scale + bias;
+            let units = self.scale.iter().zip(&self.bias);
+            let units = units.zip(self.low.iter().zip(&self.high));
+            for (value, ((scale, bias), (low, high))) in env_action.iter_mut().zip(units) {
+                *value = (*value * scale + bias).clamp(*low, *high);
             }
         }
     }
@@ -313,4 +319,36 @@ fn check_obs(obs: &[f32]) -> Result<(), (Fault, String)> {
 fn bad_number(what: &str, value: f64) -> (Fault, String) {
     let fault = if value.is_finite() { Fault::TooLarge } else { Fault::NotFinite };
     (fault, format!("{what} is {value:?}, expected a number within ±{VALUE_MAX:e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::spec::ActionKind;
+
+    #[test]
+    fn actions_reach_the_whole_of_any_box_and_nothing_outside_it() {
+        let max = f32::MAX;
+        let spec = EnvSpec {
+            id: "box".into(),
+            obs_dim: 1,
+            obs_image: None,
+            actions: ActionKind::Continuous,
+            act_dim: 5,
+            action_low: vec![-max, 0.0, 0.7, -0.1, max / 3.0],
+            action_high: vec![max, max, 0.7, 0.3, max],
+            episode_steps_max: None,
+        };
+        let (scaling, mut actions) = (Scaling::new(&spec), [0.0; 15]);
+        let given = [[-1.0; 5], [0.0; 5], [1.0; 5]].concat();
+        scaling.apply(&given, &mut actions);
+        assert_eq!(actions[..5], spec.action_low);
+        assert_eq!(actions[10..], spec.action_high);
+        assert_eq!(actions[5..8], [0.0, max / 2.0, 0.7]);
+        for ((action, low), high) in
+            actions[5..10].iter().zip(&spec.action_low).zip(&spec.action_high)
+        {
+            assert!(low <= action && action <= high);
+        }
+    }
 }

@@ -30,7 +30,7 @@ pub struct EnvSpec {
     pub act_dim: usize,
     /// Lowest action per dimension in the environment's own units, shape (A); empty where actions are discrete.
     pub action_low: Vec<f32>,
-    /// Highest action per dimension, shape (A).
+    /// Highest action per dimension, shape (A); where it equals the lowest one, the action is that value.
     pub action_high: Vec<f32>,
     /// Steps after which an episode is truncated; `None` where the task has no time limit.
     pub episode_steps_max: Option<u32>,
@@ -45,9 +45,11 @@ impl EnvSpec {
         }
     }
 
-    /// Half the width of the action box, shape (A): `env_action = action * scale + bias` for an action in [-1, 1].
+    /// Half the width of the action box, shape (A): `env_action = action * scale + bias` for an action in [-1, 1]. It is
+    /// finite for every pair of finite bounds, and 0 where they are equal.
     pub fn action_scale(&self) -> Vec<f32> {
-        self.action_low.iter().zip(&self.action_high).map(|(lo, hi)| (hi - lo) / 2.0).collect()
+        let bounds = self.action_low.iter().zip(&self.action_high);
+        bounds.map(|(low, high)| high / 2.0 - low / 2.0).collect()
     }
 
     /// Middle of the action box, shape (A).
@@ -57,6 +59,14 @@ impl EnvSpec {
             .zip(&self.action_high)
             .map(|(lo, hi)| f32::midpoint(*lo, *hi))
             .collect()
+    }
+
+    /// What is wrong with the bounds of dimension `index`: they must be finite, the lowest action not above the highest.
+    pub fn wrong_bounds(low: &[f32], high: &[f32]) -> Option<String> {
+        let is_box = |(low, high): (&f32, &f32)| low.is_finite() && high.is_finite() && low <= high;
+        let index = low.iter().zip(high).position(|bounds| !is_box(bounds))?;
+        let (low, high) = (low[index], high[index]);
+        Some(format!("dimension {index} is [{low}, {high}], expected two finite numbers in order"))
     }
 }
 
@@ -252,6 +262,40 @@ mod tests {
             action_low: vec![-2.0],
             action_high: vec![2.0],
             episode_steps_max: Some(200),
+        }
+    }
+
+    #[test]
+    fn a_box_as_wide_as_f32_and_one_without_width_have_finite_halves() {
+        let (max, tiny) = (f32::MAX, f32::from_bits(1));
+        let spec = EnvSpec {
+            act_dim: 5,
+            action_low: vec![-max, 0.0, 0.7, max, -tiny],
+            action_high: vec![max, max, 0.7, max, tiny],
+            ..pendulum()
+        };
+        assert_eq!(EnvSpec::wrong_bounds(&spec.action_low, &spec.action_high), None);
+        assert_eq!(spec.action_scale()[..4], [max, max / 2.0, 0.0, 0.0]);
+        assert_eq!(spec.action_bias(), [0.0, max / 2.0, 0.7, max, 0.0]);
+        for ((scale, bias), (low, high)) in spec
+            .action_scale()
+            .iter()
+            .zip(spec.action_bias())
+            .zip(spec.action_low.iter().zip(&spec.action_high))
+        {
+            assert!(
+                (low..=high).contains(&&(bias - scale)) && (low..=high).contains(&&(bias + scale))
+            );
+        }
+    }
+
+    #[test]
+    fn bounds_that_are_no_box_are_named_by_their_dimension() {
+        for (low, high) in [(1.0, 0.5), (f32::NEG_INFINITY, 1.0), (0.0, f32::NAN)] {
+            let wrong = EnvSpec::wrong_bounds(&[0.0, low], &[0.0, high]).unwrap();
+            let expected =
+                format!("dimension 1 is [{low}, {high}], expected two finite numbers in order");
+            assert_eq!(wrong, expected);
         }
     }
 

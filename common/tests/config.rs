@@ -81,7 +81,19 @@ fn an_environment_without_shapes_is_refused_by_key() {
     assert!(error.starts_with("cluster.obs_dim = 0 (from default): must be set"), "{error}");
     let error =
         with_set(&["cluster.action_low=[3.0]"]).unwrap().env_spec().unwrap_err().to_string();
-    assert!(error.starts_with("cluster.action_low = [3.0] (from --set): must be below"), "{error}");
+    let expected = "cluster.action_low = [3.0] (from --set): must be a box with cluster.action_high: \
+                    dimension 0 is [3, 2], expected two finite numbers in order";
+    assert!(error.starts_with(expected), "{error}");
+}
+
+#[test]
+fn an_action_without_a_width_is_a_constant_unless_its_density_is_asked_for() {
+    let flat = "cluster.action_low=[2.0]";
+    assert_eq!(with_set(&[flat]).unwrap().env_spec().unwrap().action_scale(), [0.0]);
+    let with_density = with_set(&[flat, "learner.log_prob_units=env"]).unwrap();
+    let error = with_density.env_spec().unwrap_err().to_string();
+    assert!(error.starts_with("learner.log_prob_units = \"env\" (from --set): must be"), "{error}");
+    assert!(error.contains("dimension 0 of the action box is [2, 2]"), "{error}");
 }
 
 #[test]

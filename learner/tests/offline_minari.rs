@@ -278,6 +278,33 @@ fn a_discrete_action_that_is_no_choice_is_refused() {
     }
 }
 
+/// A box as wide as f32 and, beside it, one without width.
+#[test]
+fn actions_of_degenerate_boxes_are_normalised_or_refused_by_their_index() {
+    let max = f32::MAX;
+    let spec = EnvSpec { action_low: vec![-max, 0.7], action_high: vec![max, 0.7], ..spec() };
+    let made = |action: [f64; 2]| {
+        let mut made = Made::new();
+        let space = json!({
+            "type": "Box", "shape": [2], "low": spec.action_low, "high": spec.action_high,
+        });
+        made.metadata["action_space"] = json!(space.to_string());
+        for (episode, steps) in made.episodes.iter_mut().zip([3, 2]) {
+            episode[1].2 = action.repeat(steps);
+        }
+        made
+    };
+    for (first, normal) in [(f64::from(max), 1.0), (0.0, 0.0), (-f64::from(max), -1.0)] {
+        let dir = tempfile::tempdir().unwrap();
+        made([first, 0.7]).write(dir.path());
+        let data = OfflineData::read(dir.path(), &spec, &config(&[]).config).unwrap();
+        let layout = config(&[]).config.item_layout(&spec);
+        assert_eq!(field(&layout, data.row(0), "action"), [normal, 0.0]);
+    }
+    let refusal = refusal_of(&made([0.0, 0.8]), &spec, &[]);
+    assert!(refusal.contains("episode_0/actions[0, 1] is 0.8, expected 0.7 to 0.7"), "{refusal}");
+}
+
 #[test]
 fn damaged_files_are_refused_and_never_bring_the_process_down() {
     let dir = tempfile::tempdir().unwrap();

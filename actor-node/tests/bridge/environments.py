@@ -88,7 +88,9 @@ ACTIONS = {
     "double": spaces.Box(np.array([[-0.1], [-3.0]]), np.array([[0.1], [3.0]]), dtype=np.float64),
     "choice": spaces.Discrete(3, start=5),
     "dict": spaces.Dict({"turn": box(-1, 1, (1,)), "push": box(0, 2, (2,))}),
-    "unbounded": box(-np.inf, np.inf, (1,)),
+    "widest": box(-np.finfo(np.float32).max, np.finfo(np.float32).max, (1,)),
+    "flat": spaces.Box(np.array([-1, 0.7], np.float32), np.array([1, 0.7], np.float32)),
+    "unbounded": spaces.Box(np.array([-1, -np.inf], np.float32), np.array([1, 1], np.float32)),
     "whole": box(0, 3, (1,), np.int32),
     "multi": spaces.MultiDiscrete([2, 2]),
 }

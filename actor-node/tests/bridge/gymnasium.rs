@@ -240,6 +240,8 @@ fn gymnasium_action_spaces_are_served() {
         // Its bounds are f64, 0.1 is no number of f32.
         ("double", vec![-0.1, -3.0], vec![0.1, 3.0], vec![0.1, -3.0], 0.1 - 30.0),
         ("dict", vec![0.0, 0.0, -1.0], vec![2.0, 2.0, 1.0], vec![2.0, 1.0, -1.0], -88.0),
+        ("widest", vec![-f32::MAX], vec![f32::MAX], vec![f32::MAX], f64::from(f32::MAX)),
+        ("flat", vec![-1.0, 0.7], vec![1.0, 0.7], vec![0.5, 9.0], 0.5 + 10.0 * f64::from(0.7_f32)),
         ("choice", vec![], vec![], vec![2.0], 7.0),
     ] {
         let setup = setup(&python, &[("action", space)]);
@@ -340,7 +342,11 @@ fn gymnasium_that_cannot_serve_is_refused_on_one_line_that_says_why() {
         observed("nested", "MultiDiscrete([2 2])", spaces),
         acted("multi", "MultiDiscrete([2 2])", floats),
         acted("whole", "Box(0, 3, (1,), int32)", floats),
-        acted("unbounded", "Box(-inf, inf, (1,), float32)", "expected finite bounds"),
+        acted(
+            "unbounded",
+            "Box([ -1. -inf], 1.0, (2,), float32)",
+            "expected finite bounds, dimension 1 has [-inf, 1.0]",
+        ),
         (SPACES, ("colour", "red"), format!("{SPACES}: TypeError: ")),
         (
             "gym:CartPoel-v1",

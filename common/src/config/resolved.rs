@@ -1,7 +1,7 @@
 //! [`Resolved`]: a checked configuration, what it says of the environment, and how it is shown and kept.
 
-use super::Config;
 use super::error::{ConfigError, Origin};
+use super::{ActionUnits, Config};
 use crate::spec::{ActionKind, EnvSpec};
 use std::collections::BTreeMap;
 use toml::{Table, Value};
@@ -34,15 +34,13 @@ impl Resolved {
             ("cluster.action_low", &cluster.action_low),
             ("cluster.action_high", &cluster.action_high),
         ] {
-            if values.len() != bounds || values.iter().any(|bound| !bound.is_finite()) {
+            if values.len() != bounds {
                 let kind = cluster.actions;
                 let expected = format!("must be {bounds} finite numbers for {kind:?} actions");
                 return Err(self.invalid(key, expected));
             }
         }
-        if cluster.action_low.iter().zip(&cluster.action_high).any(|(low, high)| low >= high) {
-            return Err(self.invalid("cluster.action_low", "must be below cluster.action_high"));
-        }
+        self.check_action_box()?;
         let obs_image = match cluster.obs_image[..] {
             [] => None,
             [c, h, w] if c.saturating_mul(h).saturating_mul(w) == cluster.obs_dim => {
@@ -66,6 +64,27 @@ impl Resolved {
             action_high: cluster.action_high.clone(),
             episode_steps_max: None,
         })
+    }
+
+    /// Refuses bounds that are no box, and units in which the density of an action does not exist.
+    fn check_action_box(&self) -> Result<(), ConfigError> {
+        let (low, high) = (&self.config.cluster.action_low, &self.config.cluster.action_high);
+        if let Some(wrong) = EnvSpec::wrong_bounds(low, high) {
+            let expected = format!("must be a box with cluster.action_high: {wrong}");
+            return Err(self.invalid("cluster.action_low", expected));
+        }
+        let flat = low.iter().zip(high).position(|(low, high)| low == high);
+        match flat.filter(|_| self.config.learner.log_prob_units == ActionUnits::Env) {
+            None => Ok(()),
+            Some(index) => Err(self.invalid(
+                "learner.log_prob_units",
+                format!(
+                    "must be normalised: dimension {index} of the action box is [{}, {}], and what has no width has no \
+                     density",
+                    low[index], high[index]
+                ),
+            )),
+        }
     }
 
     /// An error about one key, naming its value and origin; for checks that only a process can make (an unknown

@@ -150,7 +150,7 @@ impl Reader<'_> {
         })
     }
 
-    /// Continuous actions normalised by the environment's bounds, discrete ones counted from 0.
+    /// Continuous actions normalised by the environment's bounds, 0 where these are equal; discrete ones counted from 0.
     #[expect(clippy::cast_possible_truncation, reason = "rows are f32")]
     fn actions(&self, stored: &impl Stored, actions: Vec<f64>) -> Result<Vec<f32>, DatasetError> {
         let (width, spec) = (self.spec.action_width(), self.spec);
@@ -168,12 +168,15 @@ impl Reader<'_> {
                     Err(stored.differs(what(), x, expected))
                 };
             }
-            let normal = (x - f64::from(bias[index])) / f64::from(scale[index]);
+            let (middle, half) = (f64::from(bias[index]), f64::from(scale[index]));
+            // Without a width, the action is the middle to f32's rounding.
+            let half_or_rounding = if half > 0.0 { half } else { middle.abs().max(1.0) * 1e-6 };
+            let normal = (x - middle) / half_or_rounding;
             if normal.abs() > 1.0 + ACTION_SLACK {
                 let (low, high) = (spec.action_low[index], spec.action_high[index]);
                 return Err(stored.differs(what(), x, format!("{low} to {high}")));
             }
-            Ok(normal.clamp(-1.0, 1.0) as f32)
+            Ok(if half > 0.0 { normal.clamp(-1.0, 1.0) as f32 } else { 0.0 })
         };
         actions.into_iter().enumerate().map(own).collect()
     }

@@ -121,14 +121,11 @@ impl Described {
         }
         let bounds = if self.actions == ActionKind::Discrete { 0 } else { self.act_dim };
         let (low, high) = (&self.action_low, &self.action_high);
-        let are_bounds = low.len() == bounds
-            && high.len() == bounds
-            && low
-                .iter()
-                .zip(high)
-                .all(|(low, high)| low.is_finite() && high.is_finite() && low < high);
-        if !are_bounds {
+        if low.len() != bounds || high.len() != bounds {
             return wrong(format!("action bounds {low:?} to {high:?}, expected {bounds} ranges"));
+        }
+        if let Some(what) = EnvSpec::wrong_bounds(low, high) {
+            return wrong(format!("action bounds: {what}"));
         }
         Ok(EnvSpec {
             id: id.to_owned(),
@@ -353,11 +350,15 @@ mod tests {
             )
         };
         assert!(described(&json(1, "[3, 2, 2]", 1, "[-1.0]")).is_ok());
+        assert!(described(&json(1, "null", 1, "[1.0]")).is_ok(), "the action is always 1");
         for (document, error) in [
             (json(2, "null", 1, "[-1.0]"), "protocol 2, expected 1"),
             (json(1, "[3, 2, 3]", 1, "[-1.0]"), "obs_image [3, 2, 3] of obs_dim 12"),
             (json(1, "null", 0, "[]"), "obs_dim 12, act_dim 0"),
-            (json(1, "null", 1, "[1.0]"), "action bounds [1.0] to [1.0], expected 1 ranges"),
+            (
+                json(1, "null", 1, "[1.5]"),
+                "action bounds: dimension 0 is [1.5, 1], expected two finite numbers in order",
+            ),
             (json(1, "null", 2, "[-1.0]"), "action bounds [-1.0] to [1.0], expected 2 ranges"),
         ] {
             assert_eq!(described(&document).unwrap_err(), error);

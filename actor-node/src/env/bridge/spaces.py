@@ -82,8 +82,9 @@ class Spaces:
             self.refuse("action", space, "Discrete, Box of floats, or Dict or Tuple of such Boxes")
         low = space.low.astype("float32").ravel().tolist()
         high = space.high.astype("float32").ravel().tolist()
-        if not self.numpy.isfinite(low + high).all():
-            self.refuse("action", space, "finite bounds")
+        for index, bounds in enumerate(zip(low, high)):
+            if not self.numpy.isfinite(bounds).all():
+                self.refuse("action", space, f"finite bounds, dimension {index} has {list(bounds)}")
         return low, high
 
     def writer(self, space, out):

@@ -30,7 +30,8 @@ impl Rescale {
         let EnvSpec { action_low, action_high, .. } = self.env.spec();
         let bounds = action_low.iter().zip(action_high);
         for ((own, action), (low, high)) in self.action.iter_mut().zip(action).zip(bounds) {
-            let share = (action - self.low) / (self.high - self.low);
+            // Halved first: the width of a box may be beyond f32.
+            let share = (action / 2.0 - self.low / 2.0) / (self.high / 2.0 - self.low / 2.0);
             // Exact at both ends.
             *own = low * (1.0 - share) + high * share;
         }
@@ -83,7 +84,8 @@ impl Noise {
     /// `sigma` is a share of half the width of the bounds, as a policy's normalised actions are; `env` has continuous
     /// actions with bounds.
     pub(super) fn new(env: Box<dyn Env>, sigma: f32, stream: u128) -> Self {
-        let sigma: Vec<f32> = env.spec().action_scale().iter().map(|half| sigma * half).collect();
+        let halves = env.spec().action_scale();
+        let sigma: Vec<f32> = halves.iter().map(|half| (sigma * half).min(f32::MAX)).collect();
         let action = vec![0.0; sigma.len()];
         Self { env, sigma, rng: Pcg64::new(0, stream), stream, action, drawn: false }
     }
