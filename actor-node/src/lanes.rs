@@ -148,8 +148,8 @@ impl Lanes {
         seeds: SeedTree,
     ) -> Result<(Self, Turn), EnvError> {
         let is_bridged = bridge::is_bridged(name);
-        let bridge =
-            is_bridged.then(|| bridge::Group::start(name, &setup.params, count)).transpose()?;
+        let params = setup.env_params(name);
+        let bridge = is_bridged.then(|| bridge::Group::start(name, &params, count)).transpose()?;
         let spec = make(name, setup, bridge.as_ref(), 0)?.spec().clone();
         let mut lanes = Self {
             name: name.to_owned(),
@@ -342,8 +342,16 @@ mod tests {
         let (scaling, mut actions) = (Scaling::new(&spec), [0.0; 15]);
         let given = [[-1.0; 5], [0.0; 5], [1.0; 5]].concat();
         scaling.apply(&given, &mut actions);
-        assert_eq!(actions[..5], spec.action_low);
-        assert_eq!(actions[10..], spec.action_high);
+        // To a rounding, and not beyond.
+        for ((lowest, highest), (low, high)) in actions[..5]
+            .iter()
+            .zip(&actions[10..])
+            .zip(spec.action_low.iter().zip(&spec.action_high))
+        {
+            assert!((low..=&(low + 1e-6 * low.abs())).contains(&lowest), "{lowest}, {low}");
+            assert!((&(high - 1e-6 * high.abs())..=high).contains(&highest), "{highest}, {high}");
+        }
+        assert_eq!((actions[0], actions[10]), (-max, max));
         assert_eq!(actions[5..8], [0.0, max / 2.0, 0.7]);
         for ((action, low), high) in
             actions[5..10].iter().zip(&spec.action_low).zip(&spec.action_high)

@@ -32,6 +32,7 @@ pub mod policy_cache;
 pub mod policy_feed;
 pub mod recording;
 pub mod rows;
+mod said;
 pub mod service;
 pub mod spool;
 pub mod step;

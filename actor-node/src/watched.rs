@@ -31,9 +31,9 @@ pub struct Recipe {
 #[derive(Debug)]
 pub enum LaneGroup {
     /// On the caller's thread.
-    Inline(Lanes),
+    Inline(Box<Lanes>),
     /// On their own thread.
-    Watched(Watched),
+    Watched(Box<Watched>),
 }
 
 /// A group on its own thread.
@@ -69,10 +69,11 @@ impl LaneGroup {
         }
         if deadline.is_zero() || is_bridged {
             let (lanes, turn) = Lanes::new(&recipe.env, &recipe.setup, recipe.lanes, recipe.seeds)?;
-            return Ok((Self::Inline(lanes), turn));
+            return Ok((Self::Inline(Box::new(lanes)), turn));
         }
         let (worker, spec, turn) = start(&recipe, 0, deadline)?;
-        Ok((Self::Watched(Watched { recipe, deadline, generation: 0, worker, spec }), turn))
+        let watched = Watched { recipe, deadline, generation: 0, worker, spec };
+        Ok((Self::Watched(Box::new(watched)), turn))
     }
 
     /// Shapes and bounds.

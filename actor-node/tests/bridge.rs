@@ -6,6 +6,8 @@
 mod gymnasium;
 #[path = "bridge/servers.rs"]
 mod servers;
+#[path = "bridge/unlucky.rs"]
+mod unlucky;
 
 use actor_node::env::{Params, Setup};
 

@@ -37,7 +37,8 @@ pub fn record(options: &Record) -> anyhow::Result<Evaluation> {
     minari::check_id(&id).map_err(|expected| Usage(format!("--dataset-id {id}: {expected}")))?;
 
     let acting = if options.sample { Acting::Sampled } else { Acting::Deterministic };
-    let mut recorder = Recorder { dataset: Dataset::new(env.spec().clone())?, episode: None };
+    let dataset = Dataset::new(env.spec().clone(), env.origin())?;
+    let mut recorder = Recorder { dataset, episode: None };
     // The role is that of `sapex eval`: the same seed, the same start states.
     let seeds = SeedTree::new(options.seed).role("eval");
     let evaluation =

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+use actor_node::env::Origin;
 use cluster::record::minari::{About, Dataset, Episode};
 use cluster::run_dir::RunDir;
 use learner::offline::OfflineData;
@@ -175,7 +176,7 @@ fn discrete_actions_and_whole_images_are_what_the_library_says_they_are() {
     let mut spec =
         actor_node::env::make("CartPole-v1", &Default::default()).unwrap().spec().clone();
     spec.obs_image = Some([1, 2, 2]);
-    let mut dataset = Dataset::new(spec).unwrap();
+    let mut dataset = Dataset::new(spec, Origin::default()).unwrap();
     dataset.push(&Episode {
         seed: u64::MAX,
         obs: (0..12).map(|i| [0.0, 7.0, 254.0, 255.0][i % 4]).collect(),

@@ -11,6 +11,7 @@ mod gymnasium;
 pub mod identity;
 pub mod mountain_car;
 pub mod mujoco;
+mod origin;
 pub mod oscillator;
 pub mod pendulum;
 pub mod pixel_catch;
@@ -22,6 +23,7 @@ use rand::RngExt;
 use rand_pcg::Pcg64;
 use std::collections::BTreeMap;
 
+pub use origin::{Origin, Terms};
 pub use wrappers::{Purpose, Setup, TimeLimit};
 
 /// What one step gave, beside the observation.
@@ -142,6 +144,19 @@ pub trait Env: Send {
     /// It has pictures, and none can be made.
     fn render(&mut self) -> Result<Option<Frame>, EnvError> {
         Ok(None)
+    }
+
+    /// What the environment's own library says about it, for recordings. A wrapper passes on what stays true.
+    fn origin(&self) -> Origin {
+        Origin::default()
+    }
+
+    /// Named numbers that the environment has said about the episode since its last reset. A wrapper passes them on.
+    ///
+    /// # Errors
+    /// The environment, in another process, is gone.
+    fn terms(&mut self) -> Result<Terms, EnvError> {
+        Ok(Terms::new())
     }
 
     /// The environment's own reward of the step before, whose outcome says `reward`: another number only where a wrapper
@@ -265,10 +280,17 @@ fn unlimited(name: &str, params: &Params) -> Result<Box<dyn Env>, EnvError> {
     }
     let entry = entries().find(|entry| entry.name == name);
     let Some(entry) = entry else {
-        let nearest = nearest(name);
+        let nearest = of_module(name).or_else(|| nearest(name));
         return Err(EnvError::Unknown { name: name.to_owned(), nearest });
     };
     (entry.make)(params)
+}
+
+/// What to write for `MODULE:ID` and `FILE.py:ID`.
+fn of_module(name: &str) -> Option<String> {
+    let (module, id) = name.split_once(':')?;
+    let module = module.rsplit('/').next()?.trim_end_matches(".py");
+    Some(format!("gym:{module}:{id}"))
 }
 
 /// Up to three names that may have been meant, Gymnasium's own first, then those that are like this one, the most similar
@@ -368,6 +390,8 @@ mod tests {
             ("ALE/Pong-v5", "gym:ALE/Pong-v5"),
             ("oscilator", "Oscillator-v1"),
             ("halfcheetah-v5", "HalfCheetah-v5"),
+            ("myenv:Reach-v0", "gym:myenv:Reach-v0"),
+            ("envs/myenv.py:Reach-v0", "gym:myenv:Reach-v0"),
         ] {
             let error = make(name, &Params::new()).err().unwrap().to_string();
             assert_eq!(

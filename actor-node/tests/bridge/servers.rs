@@ -307,7 +307,8 @@ fn an_address_where_nobody_listens_is_refused_and_so_are_wrong_parameters() {
         (
             "bridge.color",
             "red",
-            "expected \"bridge.python\", \"bridge.deadline_ms\" or \"bridge.pictures\"",
+            "expected one of [\"bridge.python\", \"bridge.deadline_ms\", \"bridge.close_ms\", \
+             \"bridge.pictures\", \"bridge.unlimited\"]",
         ),
     ] {
         let error = env::make("gym:X", &with(&[(key, value)]).params).err().unwrap().to_string();

@@ -4,6 +4,7 @@
 //! environment's units, discrete ones 64-bit numbers from 0 on, flags what h5py takes for booleans. The whole file is held
 //! in memory until it is written; a dataset is there completely or not at all.
 
+use actor_node::env::Origin;
 use anyhow::Context as _;
 use common::spec::{ActionKind, EnvSpec};
 use hdf5_pure::{AttrValue, Datatype, EnumTypeBuilder, FileBuilder, GroupBuilder, make_i8_type};
@@ -70,6 +71,7 @@ pub fn check_id(id: &str) -> Result<(), String> {
 /// Episodes on their way to a file.
 pub struct Dataset {
     spec: EnvSpec,
+    origin: Origin,
     flag: Datatype,
     file: FileBuilder,
     episodes: u64,
@@ -83,14 +85,14 @@ impl std::fmt::Debug for Dataset {
 }
 
 impl Dataset {
-    /// Without episodes so far.
+    /// Of an environment, without episodes so far.
     ///
     /// # Errors
     /// The file format refuses booleans.
-    pub fn new(spec: EnvSpec) -> anyhow::Result<Self> {
+    pub fn new(spec: EnvSpec, origin: Origin) -> anyhow::Result<Self> {
         let flag = EnumTypeBuilder::with_base(make_i8_type());
         let flag = flag.value("FALSE", 0).value("TRUE", 1).build()?;
-        Ok(Self { spec, flag, file: FileBuilder::new(), episodes: 0, steps: 0 })
+        Ok(Self { spec, origin, flag, file: FileBuilder::new(), episodes: 0, steps: 0 })
     }
 
     /// Appends an episode.
@@ -139,8 +141,10 @@ impl Dataset {
                 actions.with_shape(&[rows, self.spec.act_dim as u64]);
             }
             ActionKind::Discrete => {
-                let choices: Vec<i64> = episode.actions.iter().map(|&index| index as i64).collect();
-                actions.with_i64_data(&choices);
+                let first = self.origin.action_start;
+                let choices =
+                    episode.actions.iter().map(|&index| first.saturating_add(index as i64));
+                actions.with_i64_data(&choices.collect::<Vec<_>>());
             }
         }
     }
@@ -153,10 +157,10 @@ impl Dataset {
         let partial = data.with_file_name(".data.partial");
         fs_err::create_dir_all(&partial)?;
         let main = partial.join(MAIN);
-        let Self { spec, file, episodes, steps, .. } = self;
+        let Self { spec, origin, file, episodes, steps, .. } = self;
         file.write(&main).with_context(|| main.display().to_string())?;
         let bytes = fs_err::metadata(&main)?.len();
-        let metadata = metadata(&spec, (episodes, steps, bytes), about);
+        let metadata = metadata((&spec, &origin), (episodes, steps, bytes), about);
         fs_err::write(partial.join(METADATA), serde_json::to_vec_pretty(&metadata)?)?;
         fs_err::rename(&partial, data)?;
         Ok(())
@@ -164,14 +168,18 @@ impl Dataset {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "megabytes to a tenth")]
-fn metadata(spec: &EnvSpec, (episodes, steps, bytes): (u64, u64, u64), about: &About) -> Value {
-    json!({
+fn metadata(
+    (spec, origin): (&EnvSpec, &Origin),
+    (episodes, steps, bytes): (u64, u64, u64),
+    about: &About,
+) -> Value {
+    let mut metadata = json!({
         "total_episodes": episodes,
         "total_steps": steps,
         "data_format": "hdf5",
         "jpeg_encoding": false,
-        "observation_space": observation_space(spec),
-        "action_space": action_space(spec),
+        "observation_space": observation_space(spec, origin),
+        "action_space": action_space(spec, origin),
         "dataset_id": about.id,
         "algorithm_name": about.algorithm,
         "author": ["sapex"],
@@ -181,28 +189,40 @@ fn metadata(spec: &EnvSpec, (episodes, steps, bytes): (u64, u64, u64), about: &A
         "minari_version": MINARI_VERSION,
         "dataset_size": (bytes as f64 / 1e5).round() / 10.0,
         "sapex": about.sapex,
-    })
+    });
+    if let Some(env_spec) = &origin.env_spec {
+        metadata["env_spec"] = env_spec.as_str().into();
+    }
+    metadata
 }
 
 /// The library's JSON of a space, as text: it has the infinities that JSON does not have.
-fn observation_space(spec: &EnvSpec) -> String {
+fn observation_space(spec: &EnvSpec, origin: &Origin) -> String {
+    let same = |value: &str, shape: &[usize]| {
+        let nested = |inner: String, &count: &usize| format!("[{}]", vec![inner; count].join(", "));
+        shape.iter().rev().fold(value.to_owned(), nested)
+    };
+    let of_each = |bounds: &[Option<f32>], infinity: &str| {
+        let text =
+            |bound: &Option<f32>| bound.map_or(infinity.to_owned(), |bound| format!("{bound:?}"));
+        match bounds {
+            [] => same(infinity, &[spec.obs_dim]),
+            bounds => format!("[{}]", bounds.iter().map(text).collect::<Vec<_>>().join(", ")),
+        }
+    };
     let (dtype, shape, low, high) = match spec.obs_image {
-        Some(shape) => ("uint8", shape.to_vec(), "0", "255"),
-        None => ("float32", vec![spec.obs_dim], "-Infinity", "Infinity"),
+        Some(shape) => ("uint8", shape.to_vec(), same("0", &shape), same("255", &shape)),
+        None => {
+            let low = of_each(&origin.obs_low, "-Infinity");
+            ("float32", vec![spec.obs_dim], low, of_each(&origin.obs_high, "Infinity"))
+        }
     };
-    let bound = |value: &str| {
-        shape
-            .iter()
-            .rev()
-            .fold(value.to_owned(), |inner, &count| format!("[{}]", vec![inner; count].join(", ")))
-    };
-    let (low, high) = (bound(low), bound(high));
     format!(
         r#"{{"type": "Box", "dtype": "{dtype}", "shape": {shape:?}, "low": {low}, "high": {high}}}"#
     )
 }
 
-fn action_space(spec: &EnvSpec) -> String {
+fn action_space(spec: &EnvSpec, origin: &Origin) -> String {
     match spec.actions {
         ActionKind::Continuous => json!({
             "type": "Box",
@@ -212,7 +232,7 @@ fn action_space(spec: &EnvSpec) -> String {
             "high": spec.action_high,
         }),
         ActionKind::Discrete => json!({
-            "type": "Discrete", "dtype": "int64", "start": 0, "n": spec.act_dim,
+            "type": "Discrete", "dtype": "int64", "start": origin.action_start, "n": spec.act_dim,
         }),
     }
     .to_string()

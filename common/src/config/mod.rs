@@ -182,6 +182,8 @@ pub struct Actor {
     #[serde(with = "humantime_serde")]
     pub step_deadline: Duration,
     pub python: String,
+    #[serde(with = "humantime_serde")]
+    pub close_deadline: Duration,
 }
 
 /// Deterministic evaluation.

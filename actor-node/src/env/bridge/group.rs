@@ -4,19 +4,17 @@ use super::protocol::{Answer, Blocks, Command, FAILED, TERMINATED, TRUNCATED};
 use super::session::Session;
 use super::{BridgeError, Recipe};
 use crate::draw::Frame;
-use crate::env::{Env, EnvError, Params, StepOutcome, check_action, check_index};
+use crate::env::{Env, EnvError, Origin, Params, StepOutcome, Terms, check_action, check_index};
+use crate::said::Said;
 use common::spec::{ActionKind, EnvSpec};
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// Distinct failures that are remembered, so that each is logged once.
-const LOGGED_MAX: usize = 16;
 
 /// The lanes' side of one server.
 #[derive(Debug)]
 pub struct Group {
     shared: Arc<Mutex<Shared>>,
     spec: EnvSpec,
+    origin: Origin,
 }
 
 impl Group {
@@ -29,6 +27,7 @@ impl Group {
         let started = Session::start(&recipe, recipe.start_limit());
         let session = started.map_err(|error| recipe.error(&error))?;
         let (spec, blocks) = (session.spec().clone(), session.blocks());
+        let origin = session.origin().clone();
         let shared = Shared {
             spec: spec.clone(),
             session: Some(session),
@@ -39,10 +38,10 @@ impl Group {
             reply: vec![0; blocks.reply_bytes],
             blocks,
             lanes: vec![Stage::Idle; lanes],
-            logged: VecDeque::new(),
+            logged: Said::default(),
             recipe,
         };
-        Ok(Self { shared: Arc::new(Mutex::new(shared)), spec })
+        Ok(Self { shared: Arc::new(Mutex::new(shared)), spec, origin })
     }
 
     /// Shapes and bounds.
@@ -59,8 +58,8 @@ impl Group {
         let shared = Arc::clone(&self.shared);
         let staged = vec![f32::NAN; self.spec.action_width()];
         let env_action = staged.clone();
-        let spec = self.spec.clone();
-        Ok(Box::new(Lane { shared, spec, lane, life, is_unused: true, staged, env_action }))
+        let (spec, origin) = (self.spec.clone(), self.origin.clone());
+        Ok(Box::new(Lane { shared, spec, origin, lane, life, is_unused: true, staged, env_action }))
     }
 }
 
@@ -98,8 +97,7 @@ struct Shared {
     /// What the server said last, which means nothing for idle lanes.
     reply: Vec<u8>,
     lanes: Vec<Stage>,
-    /// Digests of what was logged.
-    logged: VecDeque<u64>,
+    logged: Said,
 }
 
 impl Shared {
@@ -205,21 +203,23 @@ impl Shared {
         }
     }
 
+    /// What a lane's environment has said about its episode.
+    fn terms(&mut self, lane: usize) -> Result<Terms, EnvError> {
+        let mut session = self.session.take().expect("lanes of lost lives are not asked");
+        match session.terms(lane, self.recipe.deadline) {
+            Ok(terms) => {
+                self.session = Some(session);
+                Ok(terms)
+            }
+            Err(error) => Err(self.lose(session, error)),
+        }
+    }
+
     fn log_once(&mut self, lane: usize, text: &str) {
-        let digest = common::spec::digest64(text.as_bytes());
-        if self.logged.contains(&digest) {
-            return;
+        if self.logged.is_new(text) {
+            let env = &self.recipe.name;
+            tracing::warn!(env, lane, "the environment failed:\n{}", text.trim_end());
         }
-        tracing::warn!(
-            env = self.recipe.name,
-            lane,
-            "the environment failed:\n{}",
-            text.trim_end()
-        );
-        if self.logged.len() == LOGGED_MAX {
-            self.logged.pop_front();
-        }
-        self.logged.push_back(digest);
     }
 }
 
@@ -234,6 +234,7 @@ fn last_line(text: &str) -> String {
 struct Lane {
     shared: Arc<Mutex<Shared>>,
     spec: EnvSpec,
+    origin: Origin,
     lane: usize,
     life: u64,
     is_unused: bool,
@@ -310,6 +311,18 @@ impl Env for Lane {
             return Err(shared.lost.clone());
         }
         shared.picture(self.lane)
+    }
+
+    fn origin(&self) -> Origin {
+        self.origin.clone()
+    }
+
+    fn terms(&mut self) -> Result<Terms, EnvError> {
+        let mut shared = lock(&self.shared);
+        if shared.is_lost(self.life) {
+            return Err(shared.lost.clone());
+        }
+        shared.terms(self.lane)
     }
 
     fn stage(&mut self, action: &[f32]) {

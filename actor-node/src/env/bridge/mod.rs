@@ -7,7 +7,7 @@
 //! is rebuilt.
 //!
 //! Parameters whose names have a dot are for the bridge, all others for the environment:
-//! [`PYTHON`], [`DEADLINE_MS`] and [`PICTURES`].
+//! [`PYTHON`], [`DEADLINE_MS`], [`CLOSE_MS`], [`PICTURES`] and [`UNLIMITED`].
 
 mod group;
 mod link;
@@ -18,7 +18,7 @@ mod session;
 mod spin;
 
 use super::{EnvError, Params};
-use common::config::Actor;
+use common::config::Config;
 use server::Server;
 use std::time::Duration;
 
@@ -28,6 +28,10 @@ pub use group::Group;
 pub const PYTHON: &str = "bridge.python";
 /// Parameter: milliseconds that a step may take; starts may take twenty times that, and a minute in any case.
 pub const DEADLINE_MS: &str = "bridge.deadline_ms";
+/// Parameter: milliseconds that the environments of a worker may take to close, before it is killed.
+pub const CLOSE_MS: &str = "bridge.close_ms";
+/// Parameter: `true` where the environment's own time limit does not hold, because a wrapper takes its place.
+pub const UNLIMITED: &str = "bridge.unlimited";
 /// Parameter: `true` where [`Env::render`](super::Env::render) will be called. Drawing costs, so nobody else asks.
 pub const PICTURES: &str = "bridge.pictures";
 
@@ -47,14 +51,18 @@ pub const NEEDS: [&str; 2] = [
 const PYTHON_DEFAULT: &str = "python3";
 /// Every wait has a deadline; this is for those who set none.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
+const CLOSE_DEFAULT: Duration = Duration::from_secs(10);
 const START_LIMIT_MIN: Duration = Duration::from_secs(60);
 const START_FACTOR: u32 = 20;
 
 /// The parameters that an actor's settings are for the bridge of an environment; none for one that needs no bridge.
-pub fn settings(name: &str, actor: &Actor) -> Params {
-    let mut settings = Params::new();
+pub fn settings(name: &str, config: &Config) -> Params {
+    let (actor, mut settings) = (&config.actor, Params::new());
     if is_bridged(name) {
         settings.insert(PYTHON.into(), actor.python.clone());
+        // What takes longer than `run.grace` is ended in any case.
+        let close = actor.close_deadline.min(config.run.grace).as_millis().max(1);
+        settings.insert(CLOSE_MS.into(), close.to_string());
         if !actor.step_deadline.is_zero() {
             let millis = actor.step_deadline.as_millis().max(1);
             settings.insert(DEADLINE_MS.into(), millis.to_string());
@@ -111,7 +119,9 @@ struct Recipe {
     /// The environment's own.
     params: Params,
     deadline: Duration,
+    close_limit: Duration,
     with_pictures: bool,
+    unlimited: bool,
 }
 
 impl Recipe {
@@ -130,25 +140,28 @@ impl Recipe {
             python: PYTHON_DEFAULT.to_owned(),
             params: Params::new(),
             deadline: DEADLINE_DEFAULT,
+            close_limit: CLOSE_DEFAULT,
             with_pictures: false,
+            unlimited: false,
+        };
+        let millis = |key: &str, value: &str| {
+            let millis = value.parse().ok().filter(|&millis: &u64| millis > 0);
+            let millis = millis.ok_or_else(|| refused(key, "expected a whole number above 0"));
+            Ok::<_, EnvError>(Duration::from_millis(millis?))
+        };
+        let flag = |key: &str, value: &str| {
+            value.parse::<bool>().map_err(|_| refused(key, "expected true or false"))
         };
         for (key, value) in params {
             match key.as_str() {
                 PYTHON => recipe.python.clone_from(value),
-                DEADLINE_MS => {
-                    let millis = value.parse().ok().filter(|&millis: &u64| millis > 0);
-                    let millis =
-                        millis.ok_or_else(|| refused(key, "expected a whole number above 0"))?;
-                    recipe.deadline = Duration::from_millis(millis);
-                }
-                PICTURES => {
-                    let parsed = value.parse();
-                    recipe.with_pictures =
-                        parsed.map_err(|_| refused(key, "expected true or false"))?;
-                }
+                DEADLINE_MS => recipe.deadline = millis(key, value)?,
+                CLOSE_MS => recipe.close_limit = millis(key, value)?,
+                PICTURES => recipe.with_pictures = flag(key, value)?,
+                UNLIMITED => recipe.unlimited = flag(key, value)?,
                 key if key.contains('.') => {
-                    let known = format!("expected {PYTHON:?}, {DEADLINE_MS:?} or {PICTURES:?}");
-                    return Err(refused(key, &known));
+                    let known = [PYTHON, DEADLINE_MS, CLOSE_MS, PICTURES, UNLIMITED];
+                    return Err(refused(key, &format!("expected one of {known:?}")));
                 }
                 key => {
                     recipe.params.insert(key.to_owned(), value.clone());

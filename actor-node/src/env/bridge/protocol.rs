@@ -2,6 +2,7 @@
 
 use super::BridgeError;
 use crate::draw::Frame;
+use crate::env::{Origin, Terms};
 use common::spec::{ActionKind, EnvSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -43,6 +44,14 @@ pub(super) const ERROR: u32 = 8;
 pub(super) const RENDER: u32 = 9;
 /// Server to client: columns and rows (u32 each), seconds (f64), then the pixels.
 pub(super) const PICTURE: u32 = 10;
+/// Client to server: what has this lane (u32) said about its episode?
+pub(super) const EPISODE: u32 = 11;
+/// Server to client: names and numbers, JSON.
+pub(super) const TERMS: u32 = 12;
+/// Terms of an episode.
+const TERMS_MAX: usize = 64;
+/// Bytes of a term's name.
+const TERM_NAME_MAX: usize = 64;
 
 /// What a lane is to do in a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +86,8 @@ pub(super) struct Hello<'a> {
     pub(super) params: &'a BTreeMap<String, String>,
     /// Whether there will be a `RENDER`.
     pub(super) render: bool,
+    /// Whether the client limits episodes itself, in the place of the environment's own limit.
+    pub(super) unlimited: bool,
 }
 
 /// Payload of [`SPEC`].
@@ -98,6 +109,17 @@ pub(super) struct Described {
     /// Whether the server answers `RENDER`.
     #[serde(default)]
     pub(super) render: bool,
+    /// Whether the server answers `EPISODE`.
+    #[serde(default)]
+    pub(super) terms: bool,
+    #[serde(default)]
+    action_start: i64,
+    #[serde(default)]
+    obs_low: Vec<Option<f32>>,
+    #[serde(default)]
+    obs_high: Vec<Option<f32>>,
+    #[serde(default)]
+    env_spec: Option<String>,
 }
 
 impl Described {
@@ -138,6 +160,50 @@ impl Described {
             episode_steps_max: self.episode_steps_max,
         })
     }
+}
+
+impl Described {
+    /// What is said beside the spec, if it can be.
+    ///
+    /// # Errors
+    /// Bounds of another count than an observation has numbers.
+    pub(super) fn origin(&self) -> Result<Origin, BridgeError> {
+        let Self { obs_dim, obs_low, obs_high, .. } = self;
+        let counts = [obs_low.len(), obs_high.len()];
+        if counts != [0; 2] && counts != [*obs_dim; 2] {
+            let what = format!("{} and {} bounds of obs_dim {obs_dim}", counts[0], counts[1]);
+            return Err(BridgeError::Protocol(what));
+        }
+        let known = |bounds: &[Option<f32>]| {
+            bounds.iter().map(|bound| bound.filter(|bound| bound.is_finite())).collect()
+        };
+        Ok(Origin {
+            action_start: self.action_start,
+            obs_low: known(obs_low),
+            obs_high: known(obs_high),
+            env_spec: self.env_spec.clone(),
+        })
+    }
+}
+
+/// The payload of a `TERMS`.
+///
+/// # Errors
+/// No JSON of names and numbers; too many, or too long names.
+pub(super) fn terms(payload: &[u8]) -> Result<Terms, BridgeError> {
+    let terms: Terms = serde_json::from_slice(payload)
+        .map_err(|error| BridgeError::Protocol(format!("terms of an episode: {error}")))?;
+    let count = terms.len();
+    if count > TERMS_MAX {
+        let what = format!("{count} terms of an episode, expected at most {TERMS_MAX}");
+        return Err(BridgeError::Protocol(what));
+    }
+    if let Some(name) = terms.keys().find(|name| !(1..=TERM_NAME_MAX).contains(&name.len())) {
+        let bytes = name.len();
+        let what = format!("a term's name of {bytes} bytes, expected 1 to {TERM_NAME_MAX}");
+        return Err(BridgeError::Protocol(what));
+    }
+    Ok(terms)
 }
 
 /// Payload of [`MEMORY`]: the request block at the start of the file, the reply block further on.
@@ -362,6 +428,20 @@ mod tests {
             (json(1, "null", 2, "[-1.0]"), "action bounds [-1.0] to [1.0], expected 2 ranges"),
         ] {
             assert_eq!(described(&document).unwrap_err(), error);
+        }
+    }
+
+    #[test]
+    fn terms_that_are_too_many_too_long_or_no_numbers_are_refused() {
+        let refusal = |payload: String| terms(payload.as_bytes()).unwrap_err().to_string();
+        assert_eq!(terms(br#"{"is_success": 1.0}"#).unwrap()["is_success"], 1.0);
+        let many: Vec<_> = (0..65).map(|n| format!("\"{n}\": 0")).collect();
+        let many = format!("{{{}}}", many.join(", "));
+        assert_eq!(refusal(many), "65 terms of an episode, expected at most 64");
+        let long = format!("{{\"{}\": 0}}", "x".repeat(65));
+        assert_eq!(refusal(long), "a term's name of 65 bytes, expected 1 to 64");
+        for no_numbers in [r#"{"x": NaN}"#, r#"{"x": "1"}"#, "[]", ""] {
+            assert!(refusal(no_numbers.into()).starts_with("terms of an episode: "));
         }
     }
 

@@ -1,9 +1,11 @@
 //! Who answers: a Python process of our own, or a server at an address.
 
-use super::BridgeError;
 use super::link::Link;
 use super::spin::cores;
-use std::io::Read as _;
+use super::{BridgeError, Recipe};
+use common::runtime::clock::Clock;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use std::io::{PipeWriter, Read as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -13,13 +15,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// What the Python process runs.
-const WORKER: &str = concat!(include_str!("spaces.py"), "\n\n", include_str!("worker.py"));
+const WORKER: &str = concat!(
+    include_str!("spaces.py"),
+    "\n\n",
+    include_str!("terms.py"),
+    "\n\n",
+    include_str!("making.py"),
+    "\n\n",
+    include_str!("worker.py")
+);
 /// Bytes of a process's last words that are kept.
 const WORDS_BYTES_MAX: usize = 16 << 10;
 /// A server that is being started, or started again, has this many tries of [`PAUSE`] to be there.
 const CONNECT_TRIES: u32 = 100;
-/// A process that was told to end has this many tries of [`PAUSE`] to do so.
-const END_TRIES: u32 = 20;
+/// A process that closed its socket without having been asked has this long to end.
+const END_LIMIT: Duration = Duration::from_secs(1);
+/// Its last words may arrive after its end by this many tries of [`END_PAUSE`].
+const WORDS_TRIES: u32 = 20;
+const END_PAUSE: Duration = Duration::from_millis(5);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Where an environment's server is.
@@ -49,10 +62,10 @@ impl Server {
     ///
     /// # Errors
     /// There is no such interpreter; nobody listens there.
-    pub(super) fn connect(&self, python: &str) -> Result<(Link, Option<Process>), BridgeError> {
+    pub(super) fn connect(&self, recipe: &Recipe) -> Result<(Link, Option<Process>), BridgeError> {
         match self {
             Self::Gym(_) => {
-                let (link, process) = Process::start(python)?;
+                let (link, process) = Process::start(&recipe.python, recipe.close_limit)?;
                 Ok((link, Some(process)))
             }
             Self::Unix(path) => {
@@ -110,25 +123,34 @@ fn is_passing(error: &std::io::Error) -> bool {
     )
 }
 
-/// A Python process that serves environments. It ends when its socket closes; dropping this makes sure of it.
+/// A Python process that serves environments, and a group of processes with whatever these start. It ends when its socket
+/// closes. Dropping this makes sure of that, and so does a guardian in the group (`guard` in `worker.py`) where this
+/// program is killed.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
+    /// Set once the process was waited for: its number may be another's from then on.
+    status: Option<ExitStatus>,
+    /// How long the environments may take to close.
+    close_limit: Duration,
     words: Arc<Mutex<Vec<u8>>>,
     listener: std::thread::JoinHandle<()>,
+    /// Nothing is written to it: the guardian waits for its end.
+    _lifeline: PipeWriter,
 }
 
 impl Process {
-    fn start(python: &str) -> Result<(Link, Self), BridgeError> {
+    fn start(python: &str, close_limit: Duration) -> Result<(Link, Self), BridgeError> {
         let failed = |error: std::io::Error| BridgeError::Python {
             python: python.to_owned(),
             reason: error.to_string(),
         };
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+        let (lifeline_end, lifeline) = std::io::pipe().map_err(failed)?;
         let mut child = Command::new(python)
-            .args(["-c", WORKER, &cores().to_string()])
+            .args(["-c", WORKER, &cores().to_string(), &close_limit.as_millis().to_string()])
             .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::null())
+            .stdout(lifeline_end)
             .stderr(Stdio::piped())
             // Of its own, so that a terminal's Ctrl-C reaches the actors alone, which end it in order.
             .process_group(0)
@@ -149,47 +171,73 @@ impl Process {
         };
         let listener =
             std::thread::Builder::new().name("env-words".into()).spawn(listen).map_err(failed)?;
-        Ok((Link::unix(ours), Self { child, words, listener }))
+        let process =
+            Self { child, status: None, close_limit, words, listener, _lifeline: lifeline };
+        Ok((Link::unix(ours), process))
     }
 
     /// Waits a moment for a process that closed its socket.
     ///
     /// Returns its status, if it did end, and its last words.
     pub(super) fn ended(&mut self) -> (Option<ExitStatus>, String) {
-        let status = self.wait();
-        for _ in 0..END_TRIES {
-            // Children of its own may hold the other end open.
+        let status = self.end(END_LIMIT);
+        for _ in 0..WORDS_TRIES {
             if self.listener.is_finished() {
                 break;
             }
-            std::thread::sleep(PAUSE / 10);
+            std::thread::sleep(END_PAUSE);
         }
         let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
         (status, String::from_utf8_lossy(&words).trim_end().to_owned())
     }
 
-    fn wait(&mut self) -> Option<ExitStatus> {
-        for _ in 0..END_TRIES {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return Some(status);
+    /// Its status, where it ends within `limit`. What it has left of its group ends as well.
+    fn end(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let clock = Clock::system();
+        let until = clock.now() + limit;
+        while self.status.is_none() {
+            if self.has_ended() {
+                self.kill();
+                break;
+            } else if clock.now() < until {
+                std::thread::sleep(END_PAUSE);
+            } else {
+                break;
             }
-            std::thread::sleep(PAUSE);
         }
-        None
+        self.status
     }
 
-    /// Ends one that hangs.
+    /// Whether it has ended. It is not waited for yet, so that its number is still its own and its group's.
+    fn has_ended(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        !matches!(waitid(WaitId::Pid(Pid::from_child(&self.child)), options), Ok(None))
+    }
+
+    /// Ends it with its whole group, if it has not ended.
     pub(super) fn kill(&mut self) {
-        // An error means that it has ended already.
-        if self.child.kill().is_ok() && self.child.wait().is_err() {
-            tracing::warn!("a process of an environment cannot be waited for");
+        if self.status.is_some() {
+            return;
+        }
+        // An error means that nobody of the group is left.
+        let _gone = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        match self.child.wait() {
+            Ok(status) => self.status = Some(status),
+            Err(error) => {
+                tracing::warn!(%error, "a process of an environment cannot be waited for")
+            }
         }
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.wait().is_none() {
+        if self.end(self.close_limit).is_none() {
+            let limit = self.close_limit;
+            tracing::warn!(
+                ?limit,
+                "environments did not close in time (actor.close_deadline), their process is killed"
+            );
             self.kill();
         }
     }

@@ -3,12 +3,13 @@
 use super::link::Link;
 use super::memory::Memory;
 use super::protocol::{
-    self, BATCH, Blocks, Described, HELLO, Hello, LANE_FAILED, MEMORY, MEMORY_BYTES_MIN, PICTURE,
-    PICTURE_HEADER_BYTES, PROTOCOL, READY, RENDER, RESULT, SPEC,
+    self, BATCH, Blocks, Described, EPISODE, HELLO, Hello, LANE_FAILED, MEMORY, MEMORY_BYTES_MIN,
+    PICTURE, PICTURE_HEADER_BYTES, PROTOCOL, READY, RENDER, RESULT, SPEC, TERMS,
 };
 use super::server::{Process, Server};
 use super::{BridgeError, Recipe};
 use crate::draw::Frame;
+use crate::env::{Origin, Terms};
 use common::spec::EnvSpec;
 use std::time::Duration;
 
@@ -16,11 +17,19 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct Session {
     link: Link,
-    memory: Option<Memory>,
     process: Option<Process>,
+    agreed: Agreed,
+}
+
+/// What client and server have agreed on.
+#[derive(Debug)]
+struct Agreed {
+    memory: Option<Memory>,
     blocks: Blocks,
     spec: EnvSpec,
+    origin: Origin,
     has_pictures: bool,
+    has_terms: bool,
 }
 
 /// Lanes that failed in a batch, and why.
@@ -32,32 +41,48 @@ impl Session {
     /// # Errors
     /// There is none, or it refuses: then the reason is the server's.
     pub(super) fn start(recipe: &Recipe, limit: Duration) -> Result<Self, BridgeError> {
-        let (mut link, mut process) = recipe.server.connect(&recipe.python)?;
-        let greeted = greet(&mut link, recipe, limit);
-        match greeted {
-            Ok((spec, blocks, memory, has_pictures)) => {
-                Ok(Self { link, memory, process, blocks, spec, has_pictures })
-            }
+        let (mut link, process) = recipe.server.connect(recipe)?;
+        match greet(&mut link, recipe, limit) {
+            Ok(agreed) => Ok(Self { link, process, agreed }),
             Err(error) => {
                 drop(link);
-                Err(explained(error, process.as_mut()))
+                Err(ended(error, process))
             }
         }
     }
 
     /// Shapes and bounds.
     pub(super) fn spec(&self) -> &EnvSpec {
-        &self.spec
+        &self.agreed.spec
+    }
+
+    /// What is said beside these.
+    pub(super) fn origin(&self) -> &Origin {
+        &self.agreed.origin
     }
 
     /// Where what lies.
     pub(super) fn blocks(&self) -> Blocks {
-        self.blocks
+        self.agreed.blocks
     }
 
     /// Whether pictures were asked for, and the server makes them.
     pub(super) fn has_pictures(&self) -> bool {
-        self.has_pictures
+        self.agreed.has_pictures
+    }
+
+    /// What a lane's environment has said about its episode; nothing where the server does not say.
+    ///
+    /// # Errors
+    /// As of [`Session::exchange`].
+    pub(super) fn terms(&mut self, lane: usize, deadline: Duration) -> Result<Terms, BridgeError> {
+        if !self.agreed.has_terms {
+            return Ok(Terms::new());
+        }
+        self.link.set_deadline(deadline)?;
+        let number = u32::try_from(lane).expect("lanes are counted in bytes of a block");
+        self.link.send(EPISODE, &number.to_le_bytes())?;
+        protocol::terms(&self.link.document(TERMS)?)
     }
 
     /// What a lane's environment looks like, or why it cannot say.
@@ -99,7 +124,8 @@ impl Session {
         deadline: Duration,
     ) -> Result<Failures, BridgeError> {
         self.link.set_deadline(deadline)?;
-        match &self.memory {
+        let memory = &self.agreed.memory;
+        match memory {
             Some(memory) => {
                 memory.write(request)?;
                 self.link.send(BATCH, &[])?;
@@ -107,11 +133,11 @@ impl Session {
             None => self.link.send(BATCH, request)?,
         }
         let mut failures = Failures::new();
-        let lanes = self.blocks.lanes();
+        let lanes = self.agreed.blocks.lanes();
         loop {
             match self.link.header()? {
-                (RESULT, 0) if self.memory.is_some() => break,
-                (RESULT, length) if self.memory.is_none() && length == reply.len() => break,
+                (RESULT, 0) if memory.is_some() => break,
+                (RESULT, length) if memory.is_none() && length == reply.len() => break,
                 (LANE_FAILED, length @ 4..) if failures.len() < lanes => {
                     failures.push(lane_failed(&mut self.link, length)?);
                 }
@@ -121,7 +147,7 @@ impl Session {
                 }
             }
         }
-        match &self.memory {
+        match memory {
             Some(memory) => memory.read(reply)?,
             None => self.link.fill(reply)?,
         }
@@ -134,12 +160,9 @@ impl Session {
 
     /// Ends it after `error`, and says more of why if the process left word.
     pub(super) fn lost(self, error: BridgeError) -> BridgeError {
-        let Self { link, memory, mut process, .. } = self;
-        if let (BridgeError::Hung(_), Some(process)) = (&error, &mut process) {
-            process.kill();
-        }
-        drop((link, memory));
-        explained(error, process.as_mut())
+        let Self { link, process, agreed } = self;
+        drop((link, agreed));
+        ended(error, process)
     }
 }
 
@@ -153,17 +176,15 @@ fn lane_failed(link: &mut Link, length: usize) -> Result<(usize, String), Bridge
     Ok((lane, String::from_utf8_lossy(text).into_owned()))
 }
 
-/// Shapes, blocks, where these are shared, and whether there are pictures.
-type Agreed = (EnvSpec, Blocks, Option<Memory>, bool);
-
 fn greet(link: &mut Link, recipe: &Recipe, limit: Duration) -> Result<Agreed, BridgeError> {
     link.set_deadline(limit)?;
     let env = match &recipe.server {
         Server::Gym(id) => Some(id.as_str()),
         Server::Unix(_) | Server::Tcp(_) => None,
     };
-    let (lanes, params, render) = (recipe.lanes, &recipe.params, recipe.with_pictures);
-    let hello = Hello { protocol: PROTOCOL, env, lanes, params, render };
+    let Recipe { lanes, params, with_pictures: render, unlimited, .. } = recipe;
+    let (lanes, render, unlimited) = (*lanes, *render, *unlimited);
+    let hello = Hello { protocol: PROTOCOL, env, lanes, params, render, unlimited };
     link.send(HELLO, &json(&hello))?;
     let described: Described = serde_json::from_slice(&link.document(SPEC)?)
         .map_err(|error| BridgeError::Protocol(format!("its description: {error}")))?;
@@ -184,16 +205,32 @@ fn greet(link: &mut Link, recipe: &Recipe, limit: Duration) -> Result<Agreed, Br
     if let Some(memory) = &mut memory {
         memory.unlink();
     }
-    Ok((spec, blocks, memory, render && described.render))
+    Ok(Agreed {
+        memory,
+        blocks,
+        spec,
+        origin: described.origin()?,
+        has_pictures: render && described.render,
+        has_terms: described.terms,
+    })
 }
 
 fn json(document: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(document).expect("names and numbers are JSON")
 }
 
-/// The error with how the process ended, if that is what happened. Its last words go to the log.
-fn explained(error: BridgeError, process: Option<&mut Process>) -> BridgeError {
-    let (BridgeError::Closed, Some(process)) = (&error, process) else { return error };
+/// Ends the process of a session that is over by `error`. The error says how it ended, where it did by itself; its last
+/// words go to the log.
+fn ended(error: BridgeError, process: Option<Process>) -> BridgeError {
+    let Some(mut process) = process else { return error };
+    match error {
+        BridgeError::Closed => {}
+        BridgeError::Hung(_) => {
+            process.kill();
+            return error;
+        }
+        _ => return error,
+    }
     let (status, words) = process.ended();
     if !words.is_empty() {
         tracing::warn!("last words of an environment's process:\n{words}");

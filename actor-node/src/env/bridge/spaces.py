@@ -1,10 +1,12 @@
-"""The spaces of Gymnasium as numbers in blocks (docs/env-protocol.md). worker.py follows in the same script."""
+"""The spaces of Gymnasium as numbers in blocks (docs/env-protocol.md). terms.py follows in the same script."""
 
 import functools
 import struct
 
 PROTOCOL = 1
 CHANNELS_MAX = 16
+# Bounds of more numbers than this are not told: the document is limited.
+OBS_BOUNDS_MAX = 4096
 
 
 class Refusal(Exception):
@@ -26,6 +28,9 @@ class Spaces:
     def __init__(self, numpy, spaces, env):
         self.numpy, self.spaces = numpy, spaces
         self.observation, self.action = env.observation_space, env.action_space
+        for what, space in (("observation", self.observation), ("action", self.action)):
+            if type(space).__module__.partition(".")[0] == "gym":
+                self.refuse(what, space, "one of gymnasium.spaces, this is one of the older library gym")
         self.image = self.image_of(self.observation)
         self.obs_dim = self.size(self.observation, "observation")
         self.is_discrete = isinstance(self.action, spaces.Discrete)
@@ -158,20 +163,36 @@ class Spaces:
     def batch_reader(self):
         """A function from the actions of a batch, an array (L, W) that nobody else holds and its rows, to a list of actions."""
         if self.is_discrete:
-            start = int(self.action.start)
-            return lambda array, rows: [int(choice) + start for choice in array[:, 0].tolist()]
+            # NumPy's integers of the space's own type, as its sample() gives them.
+            dtype = self.action.dtype
+            start = dtype.type(self.action.start)
+            return lambda array, rows: list(array[:, 0].astype(dtype) + start)
         if isinstance(self.action, self.spaces.Box) and self.action.dtype == self.numpy.float32:
             if len(self.action.shape) == 1:
                 return lambda array, rows: rows
         read = self.reader(self.action)
         return lambda array, rows: [read(row) for row in rows]
 
+    def obs_bounds(self, space):
+        """Lowest and highest numbers of an observation, None where there is no bound."""
+        parts = self.parts(space)
+        if parts is not None:
+            pairs = [self.obs_bounds(part) for _, part in parts]
+            return sum((low for low, _ in pairs), []), sum((high for _, high in pairs), [])
+        if isinstance(space, self.spaces.Discrete):
+            return [0.0] * int(space.n), [1.0] * int(space.n)
+        finite = self.numpy.isfinite
+        sides = [side.ravel().tolist() for side in (space.low, space.high)]
+        return tuple([value if finite(value) else None for value in side] for side in sides)
+
     def is_plain(self):
         """Whether an observation is a row of a block as it is."""
         is_vector = isinstance(self.observation, self.spaces.Box) and len(self.observation.shape) == 1
         return is_vector and self.observation.dtype.kind == "f"
 
-    def document(self, time_limit, with_pictures):
+    def document(self, time_limit, with_pictures, env_spec):
+        is_large = self.obs_dim > OBS_BOUNDS_MAX
+        obs_low, obs_high = ([], []) if self.image or is_large else self.obs_bounds(self.observation)
         return {
             "protocol": PROTOCOL,
             "obs_dim": self.obs_dim,
@@ -183,6 +204,11 @@ class Spaces:
             "episode_steps_max": time_limit,
             "memory": True,
             "render": with_pictures,
+            "terms": True,
+            "action_start": int(self.action.start) if self.is_discrete else 0,
+            "obs_low": obs_low,
+            "obs_high": obs_high,
+            "env_spec": env_spec,
         }
 
 

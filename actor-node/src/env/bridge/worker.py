@@ -1,23 +1,22 @@
 """Serves Gymnasium environments to Sapex: docs/env-protocol.md, version 1, on the socket that is its standard input.
 
-Started as `python -c SCRIPT CORES`; the script is spaces.py and this file. It steps all lanes of a group in one process, in
-order. What the environments print goes to standard error. An environment that raises fails its lane alone; `sys.exit`
-and crashes end the process, which is started anew.
+Started as `python -c SCRIPT CORES CLOSE_MS`; the script is spaces.py, terms.py, making.py and this file. It steps all lanes of a
+group in one process, in order. What the environments print goes to standard error. An environment that raises fails its
+lane alone; `sys.exit` and crashes end the process, which is started anew.
 """
 
-import ast
-import importlib
 import json
 import math
 import mmap
 import os
+import signal
 import socket
 import struct
 import sys
 import time
 import traceback
 
-HELLO, SPEC, MEMORY, READY, BATCH, RESULT, LANE_FAILED, ERROR, RENDER, PICTURE = range(1, 11)
+HELLO, SPEC, MEMORY, READY, BATCH, RESULT, LANE_FAILED, ERROR, RENDER, PICTURE, EPISODE, TERMS = range(1, 13)
 IDLE, STEP, RESET, RESET_SEEDED, MAKE = range(5)
 TERMINATED, TRUNCATED, FAILED = 1, 2, 4
 TEXT_MAX = 16 * 1024
@@ -26,7 +25,6 @@ PICTURE_BYTES_MAX = 64 << 20
 
 HEADER = struct.Struct("<II")
 PICTURE_HEADER = struct.Struct("<IId")
-RGB = "rgb_array"
 
 # As spin.rs has them, where the reasons are.
 SPIN_SECONDS = 200e-6
@@ -104,80 +102,6 @@ class Link:
         return payload if self.fill(payload) else None
 
 
-def load_gymnasium():
-    try:
-        import gymnasium
-    except ImportError as error:
-        # Its own dependencies may be what is missing: then the error names them.
-        missing = "has no gymnasium" if error.name == "gymnasium" else f"cannot import gymnasium ({one_line(error)})"
-        raise Refusal(f"{sys.executable} {missing}: `{sys.executable} -m pip install 'gymnasium>=1.0'`") from None
-    if int(gymnasium.__version__.split(".")[0]) < 1:
-        raise Refusal(
-            f"gymnasium {gymnasium.__version__} is too old, expected 1.0 or newer: "
-            f"`{sys.executable} -m pip install 'gymnasium>=1.0'`"
-        )
-    return gymnasium
-
-
-def keyword(text):
-    """The value that a parameter's text means: Python's literals, true, false and null; else the text itself."""
-    named = {"true": True, "false": False, "null": None}
-    if text in named:
-        return named[text]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def maker(gymnasium, name, params, with_pictures):
-    """Makes environments. `module:id` imports the module first, from the current directory for one."""
-    module, _, env_id = name.rpartition(":")
-    if module:
-        try:
-            importlib.import_module(module)
-        except Exception as error:
-            note(traceback.format_exc())
-            raise Refusal(f"cannot import {module}: {type(error).__name__}: {one_line(error)}") from None
-    try:
-        spec = gymnasium.spec(env_id)
-    except gymnasium.error.Error as error:
-        raise Refusal(f"gymnasium knows no {env_id}: {one_line(error)}") from None
-    kwargs = {key: keyword(text) for key, text in params.items()}
-    if with_pictures:
-        kwargs["render_mode"] = RGB
-        refuse_without_pictures(gymnasium, spec)
-    return lambda: gymnasium.make(env_id, disable_env_checker=True, **kwargs)
-
-
-def refuse_without_pictures(gymnasium, spec):
-    """Before one is made: an environment without pictures may not even have the parameter."""
-    make = spec.entry_point
-    if isinstance(make, str):
-        try:
-            make = gymnasium.envs.registration.load_env_creator(make)
-        except Exception:
-            return  # Making it says what is wrong.
-    modes = getattr(make, "metadata", {"render_modes": [RGB]}).get("render_modes", [])
-    if RGB not in modes:
-        raise Refusal(f"no pictures: its render modes are {list(modes)}, expected {RGB!r} among them")
-
-
-def make_first(gymnasium, make):
-    try:
-        return make()
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise Refusal(one_line(error)) from None
-    except Exception as error:
-        note(traceback.format_exc())
-        raise Refusal(f"{type(error).__name__}: {one_line(error)}") from None
-
-
-def note(text):
-    sys.stderr.write(text)
-    sys.stderr.flush()
-
-
 class Server:
     """The lanes of one connection."""
 
@@ -192,7 +116,8 @@ class Server:
         self.actions = self.action_rows = None
         self.all_step = bytes([STEP] * lanes) if spaces.is_plain() else None
         self.rows, self.row_rewards = [None] * lanes, [0.0] * lanes
-        # What a plain observation is: an array of this type and length.
+        self.terms = [Terms(spaces.numpy) for _ in range(lanes)]
+        # What a plain observation is: an array of this type and shape.
         self.writers = self.plain = None
         # What arrives, the lengths that may follow its header, and what is sent: blocks too, unless they are in memory.
         self.received = self.lengths = self.sent = self.batch_header = self.batch_bytes = None
@@ -208,12 +133,12 @@ class Server:
             if os.fstat(file.fileno()).st_size < reply_at + reply_bytes or reply_at < request_bytes:
                 raise Refusal(f"{path} is too small for the blocks")
             memory = memoryview(mmap.mmap(file.fileno(), reply_at + reply_bytes))
-        self.lengths = {BATCH: 0, RENDER: 4}
+        self.lengths = {BATCH: 0, RENDER: 4, EPISODE: 4}
         self.received, self.sent = bytearray(HEADER.size + 4), HEADER.pack(RESULT, 0)
         self.attach(memory[:request_bytes], memory[reply_at:])
 
     def use_messages(self):
-        self.lengths = {BATCH: self.block.request_bytes, RENDER: 4}
+        self.lengths = {BATCH: self.block.request_bytes, RENDER: 4, EPISODE: 4}
         self.received = bytearray(HEADER.size + self.block.request_bytes)
         self.sent = bytearray(HEADER.size + self.block.reply_bytes)
         HEADER.pack_into(self.sent, 0, RESULT, self.block.reply_bytes)
@@ -221,7 +146,7 @@ class Server:
 
     def attach(self, request, reply):
         self.block.attach(request, reply)
-        self.plain = (self.spaces.numpy.ndarray, self.block.obs.dtype, self.spaces.obs_dim)
+        self.plain = (self.spaces.numpy.ndarray, self.block.obs.dtype, (self.spaces.obs_dim,))
         self.batch_header = HEADER.pack(BATCH, self.lengths[BATCH])
         self.batch_bytes = HEADER.size + self.lengths[BATCH]
         space = self.spaces.observation
@@ -249,9 +174,9 @@ class Server:
                 raise ValueError("the environment was made anew with other spaces")
             self.envs[lane], self.steps[lane] = env, env.step
         self.is_fresh[lane] = False
+        self.terms[lane].clear()
         seed = None if command == RESET else int(self.block.seeds[lane])
-        obs, _ = self.envs[lane].reset(seed=seed)
-        self.writers[lane](obs)
+        self.writers[lane](reset(self.envs[lane], seed))
 
     def fail(self, lane):
         text = traceback.format_exc().encode(errors="replace")[-TEXT_MAX:]
@@ -300,9 +225,13 @@ class Server:
             return 0
         try:
             if command == STEP:
-                obs, reward, terminated, truncated, _ = self.steps[lane](action)
+                result = self.steps[lane](action)
+                if not isinstance(result, (tuple, list)) or len(result) != 5:
+                    raise wrong_step(result)
+                obs, reward, terminated, truncated, info = result
                 self.writers[lane](obs)
-                self.block.rewards[lane] = float(reward)
+                self.block.rewards[lane] = reward_number(self.spaces.numpy, reward)
+                self.terms[lane].add(info)
                 return bool(terminated) * TERMINATED + bool(truncated) * TRUNCATED
             self.block.rewards[lane] = 0.0
             self.begin(lane, command)
@@ -312,40 +241,36 @@ class Server:
             return FAILED
 
     def step_all(self, actions):
-        """Steps every lane where observations are plain vectors: these reach the block in one go."""
-        steps, block, rows, rewards = self.steps, self.block, self.rows, self.row_rewards
-        ndarray, number, size = self.plain
+        """Steps every lane where observations are plain vectors: these reach the block in one go.
+
+        Each observation is copied before the next lane steps: the environments of a process may share one array.
+        """
+        steps, block, rows, rewards, terms = self.steps, self.block, self.rows, self.row_rewards, self.terms
+        ndarray, number, shape = self.plain
         outcomes = block.outcomes
         outcomes.fill(0)
         for lane, action in enumerate(actions):
             try:
-                obs, reward, terminated, truncated, _ = steps[lane](action)
-                if type(obs) is not ndarray or obs.dtype is not number or len(obs) != size:
+                result = steps[lane](action)
+                if not isinstance(result, (tuple, list)) or len(result) != 5:
+                    raise wrong_step(result)
+                obs, reward, terminated, truncated, info = result
+                if type(obs) is not ndarray or obs.dtype is not number or obs.shape != shape:
                     # Converts it, or refuses what is no observation.
                     self.writers[lane](obs)
-                    obs = block.obs[lane].copy()
-                rows[lane], rewards[lane] = obs, reward
+                    obs = block.obs[lane]
+                rows[lane] = obs.tobytes()
+                rewards[lane] = reward if type(reward) is float else reward_number(self.spaces.numpy, reward)
+                if info:
+                    terms[lane].add(info)
                 if terminated or truncated:
                     outcomes[lane] = bool(terminated) * TERMINATED + bool(truncated) * TRUNCATED
             except Exception:
-                outcomes[lane], rows[lane], rewards[lane] = FAILED, block.obs[lane].copy(), 0.0
+                outcomes[lane], rows[lane], rewards[lane] = FAILED, block.obs[lane].tobytes(), 0.0
                 self.fail(lane)
-        try:
-            # In a quarter of the time that numpy takes. All lengths together are checked here.
-            block.obs_bytes[:] = b"".join(rows)
-            block.put_rewards(*rewards)
-        except (TypeError, ValueError, struct.error):
-            self.write_each()
-
-    def write_each(self):
-        """Writes what `step_all` gathered where something in it is unusual, so that a wrong lane fails alone."""
-        for lane, (obs, reward) in enumerate(zip(self.rows, self.row_rewards)):
-            try:
-                self.writers[lane](obs)
-                self.block.rewards[lane] = float(reward)
-            except Exception:
-                self.block.outcomes[lane] = FAILED
-                self.fail(lane)
+        # In a quarter of the time that numpy takes.
+        block.obs_bytes[:] = b"".join(rows)
+        block.put_rewards(*rewards)
 
     def receive(self):
         """The kind of the next message, whose payload `received` holds then; None where the other side has closed."""
@@ -365,14 +290,20 @@ class Server:
         return kind
 
     def serve(self):
-        """Batches and pictures until the other side closes."""
+        """Batches, pictures and terms until the other side closes."""
         while (kind := self.receive()) is not None:
             if kind == BATCH:
                 self.turn()
                 self.link.sock.sendall(self.sent)
                 self.prepare()
+                continue
+            lane = int.from_bytes(self.received[HEADER.size : HEADER.size + 4], "little")
+            if lane >= len(self.envs):
+                raise Refusal(f"lane {lane}, expected one of {len(self.envs)}")
+            if kind == RENDER:
+                self.picture(lane)
             else:
-                self.picture(int.from_bytes(self.received[HEADER.size : HEADER.size + 4], "little"))
+                self.link.send(TERMS, json.dumps(self.terms[lane].of_episode()).encode())
 
 
 def start(link, hello):
@@ -382,13 +313,13 @@ def start(link, hello):
     gymnasium = load_gymnasium()
     import numpy
 
-    with_pictures = hello["render"]
-    make = maker(gymnasium, hello["env"], hello["params"], with_pictures)
+    make = maker(gymnasium, hello)
     first = make_first(gymnasium, make)
     spaces = Spaces(numpy, gymnasium.spaces, first)
-    time_limit = first.spec.max_episode_steps if first.spec is not None else None
+    is_limited = first.spec is not None and not hello.get("unlimited")
+    time_limit = first.spec.max_episode_steps if is_limited else None
     server = Server(link, first, make, spaces, hello["lanes"])
-    link.send(SPEC, json.dumps(spaces.document(time_limit, with_pictures)).encode())
+    link.send(SPEC, json.dumps(spaces.document(time_limit, hello["render"], env_spec(first))).encode())
     chosen = link.receive(MEMORY)
     if chosen is None:
         return None
@@ -401,9 +332,41 @@ def start(link, hello):
     return server
 
 
+def guard(close_seconds):
+    """Starts a process that ends this one's whole group once Sapex is gone, however it went; returns its number.
+
+    It waits at the other end of a pipe that Sapex holds open, which is standard output here. Then the environments have
+    `close_seconds` to close. A thread would not do: a step that hangs may hold the interpreter.
+    """
+    worker = os.getpid()
+    number = os.fork()
+    if number > 0:
+        return number
+    os.close(0)
+    os.close(2)
+    while os.read(1, 1):
+        pass
+    until = time.monotonic() + close_seconds
+    while os.getppid() == worker and time.monotonic() < until:
+        time.sleep(0.02)
+    os.killpg(0, signal.SIGKILL)
+
+
 def main():
     # Taken away: modules of environments may read the command line, too.
-    cores = int(sys.argv.pop(1))
+    cores, close_seconds = int(sys.argv.pop(1)), int(sys.argv.pop(1)) / 1000
+    parent, guardian = os.getppid(), guard(close_seconds)
+    try:
+        serve(cores)
+    finally:
+        os.kill(guardian, signal.SIGKILL)
+        os.waitpid(guardian, 0)
+        if os.getppid() != parent:
+            # Nobody else ends what the environments have started.
+            os.killpg(0, signal.SIGKILL)
+
+
+def serve(cores):
     link = Link(socket.socket(fileno=os.dup(0)), cores)
     # The environments' standard input is empty, and what they print is for the log.
     null = os.open(os.devnull, os.O_RDONLY)

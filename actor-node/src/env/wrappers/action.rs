@@ -1,7 +1,7 @@
 //! What an environment is told to do: [`Rescale`]d, with [`Noise`].
 
 use crate::draw::Frame;
-use crate::env::{Env, EnvError, StepOutcome};
+use crate::env::{Env, EnvError, Origin, StepOutcome, Terms};
 use common::spec::EnvSpec;
 use rand::RngExt;
 use rand_distr::StandardNormal;
@@ -63,6 +63,14 @@ impl Env for Rescale {
 
     fn render(&mut self) -> Result<Option<Frame>, EnvError> {
         self.env.render()
+    }
+
+    fn origin(&self) -> Origin {
+        self.env.origin().changed()
+    }
+
+    fn terms(&mut self) -> Result<Terms, EnvError> {
+        self.env.terms()
     }
 }
 
@@ -133,5 +141,13 @@ impl Env for Noise {
 
     fn render(&mut self) -> Result<Option<Frame>, EnvError> {
         self.env.render()
+    }
+
+    fn origin(&self) -> Origin {
+        self.env.origin()
+    }
+
+    fn terms(&mut self) -> Result<Terms, EnvError> {
+        self.env.terms()
     }
 }

@@ -1,7 +1,7 @@
 //! [`ActionRepeat`]: every action several times.
 
 use crate::draw::Frame;
-use crate::env::{Env, EnvError, StepOutcome};
+use crate::env::{Env, EnvError, Origin, StepOutcome, Terms};
 use common::spec::EnvSpec;
 
 /// An environment that takes each action `times` times, or until the episode ends: the last observation and the sum of the
@@ -56,5 +56,13 @@ impl Env for ActionRepeat {
 
     fn render(&mut self) -> Result<Option<Frame>, EnvError> {
         self.env.render()
+    }
+
+    fn origin(&self) -> Origin {
+        self.env.origin().changed()
+    }
+
+    fn terms(&mut self) -> Result<Terms, EnvError> {
+        self.env.terms()
     }
 }

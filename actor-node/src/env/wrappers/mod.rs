@@ -20,7 +20,7 @@ mod observation;
 mod reward;
 mod time_limit;
 
-use super::{Env, EnvError, Params};
+use super::{Env, EnvError, Params, bridge};
 use common::config::{Config, Wrapper};
 use common::spec::{ActionKind, EnvSpec};
 
@@ -92,7 +92,7 @@ impl Setup {
         };
         let wraps = cluster.wrappers.iter().map(wrap).collect();
         let mut params = super::params(&cluster.env_params);
-        params.extend(super::bridge::settings(&cluster.env, &config.actor));
+        params.extend(bridge::settings(&cluster.env, config));
         Self { params, wraps }
     }
 
@@ -101,7 +101,20 @@ impl Setup {
     /// # Errors
     /// No such environment, a parameter that it cannot use, or a wrapper that does not fit.
     pub fn make(&self, name: &str, purpose: Purpose) -> Result<Box<dyn Env>, EnvError> {
-        self.around(super::unlimited(name, &self.params)?, purpose)
+        self.around(super::unlimited(name, &self.env_params(name))?, purpose)
+    }
+
+    /// The parameters of the environment of that name, which go on past its own limit where a wrapper takes its place.
+    pub(crate) fn env_params(&self, name: &str) -> Params {
+        let mut params = self.params.clone();
+        if bridge::is_bridged(name) && self.limits_time() {
+            params.insert(bridge::UNLIMITED.into(), "true".into());
+        }
+        params
+    }
+
+    fn limits_time(&self) -> bool {
+        self.wraps.iter().any(|wrap| matches!(wrap, Wrap::TimeLimit { .. }))
     }
 
     /// An environment that is there, without its time limit, with everything around it.
@@ -114,8 +127,7 @@ impl Setup {
         purpose: Purpose,
     ) -> Result<Box<dyn Env>, EnvError> {
         let own_limit = env.spec().episode_steps_max;
-        let named = self.wraps.iter().any(|wrap| matches!(wrap, Wrap::TimeLimit { .. }));
-        if let Some(steps) = own_limit.filter(|_| !named) {
+        if let Some(steps) = own_limit.filter(|_| !self.limits_time()) {
             env = Box::new(TimeLimit::new(env, steps));
         }
         for (wrap, place) in self.wraps.iter().zip(1..) {

@@ -3,7 +3,7 @@
 //! The first two keep the newest k observations in one row, oldest first, and shift it at every step.
 
 use crate::draw::Frame;
-use crate::env::{Env, EnvError, StepOutcome};
+use crate::env::{Env, EnvError, Origin, StepOutcome, Terms};
 use common::spec::EnvSpec;
 
 /// The newest k observations of an environment, oldest first, shape (k, O).
@@ -79,6 +79,14 @@ impl Env for Stack {
     fn render(&mut self) -> Result<Option<Frame>, EnvError> {
         self.history.env.render()
     }
+
+    fn origin(&self) -> Origin {
+        self.history.env.origin().changed()
+    }
+
+    fn terms(&mut self) -> Result<Terms, EnvError> {
+        self.history.env.terms()
+    }
 }
 
 /// An environment whose observations come `steps` steps late: until then the first one stays.
@@ -118,6 +126,14 @@ impl Env for Delay {
     fn render(&mut self) -> Result<Option<Frame>, EnvError> {
         self.0.env.render()
     }
+
+    fn origin(&self) -> Origin {
+        self.0.env.origin().changed()
+    }
+
+    fn terms(&mut self) -> Result<Terms, EnvError> {
+        self.0.env.terms()
+    }
 }
 
 /// An environment whose images are taken as vectors of their values, 0 to 255.
@@ -156,5 +172,13 @@ impl Env for Flatten {
 
     fn render(&mut self) -> Result<Option<Frame>, EnvError> {
         self.env.render()
+    }
+
+    fn origin(&self) -> Origin {
+        self.env.origin().changed()
+    }
+
+    fn terms(&mut self) -> Result<Terms, EnvError> {
+        self.env.terms()
     }
 }

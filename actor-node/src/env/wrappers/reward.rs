@@ -1,7 +1,7 @@
 //! [`Reward`]: rewards scaled or clipped for the policy that learns, kept for whoever counts.
 
 use crate::draw::Frame;
-use crate::env::{Env, EnvError, StepOutcome};
+use crate::env::{Env, EnvError, Origin, StepOutcome, Terms};
 use common::spec::EnvSpec;
 
 /// What becomes of a reward.
@@ -56,5 +56,13 @@ impl Env for Reward {
 
     fn render(&mut self) -> Result<Option<Frame>, EnvError> {
         self.env.render()
+    }
+
+    fn origin(&self) -> Origin {
+        self.env.origin()
+    }
+
+    fn terms(&mut self) -> Result<Terms, EnvError> {
+        self.env.terms()
     }
 }

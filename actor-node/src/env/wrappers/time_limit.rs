@@ -1,7 +1,7 @@
 //! [`TimeLimit`]: truncates episodes after a number of steps.
 
 use crate::draw::Frame;
-use crate::env::{Env, EnvError, StepOutcome};
+use crate::env::{Env, EnvError, Origin, StepOutcome, Terms};
 use common::spec::EnvSpec;
 
 /// An environment whose episodes end, truncated, after `steps_max` steps. A termination on that very step is reported
@@ -48,6 +48,14 @@ impl Env for TimeLimit {
 
     fn render(&mut self) -> Result<Option<Frame>, EnvError> {
         self.env.render()
+    }
+
+    fn origin(&self) -> Origin {
+        self.env.origin()
+    }
+
+    fn terms(&mut self) -> Result<Terms, EnvError> {
+        self.env.terms()
     }
 }
 

@@ -1,0 +1,78 @@
+"""What environments return as rewards and say in their `info`, as numbers. making.py follows in the same script."""
+
+import math
+
+# Terms of an episode, and bytes of a term's name, of which more are passed over.
+TERMS_MAX = 64
+NAME_MAX = 64
+SHOWN_MAX = 60
+# Whether an episode was a success is what its last step says; of other terms the mean over the steps counts.
+AT_THE_END = ("is_success", "success")
+
+
+def shown(value):
+    """A value of a kind that was not expected, in a few words."""
+    shape = getattr(value, "shape", None)
+    if shape:
+        return f"an array of shape {tuple(shape)}"
+    if isinstance(value, (tuple, list)):
+        return f"{len(value)} values"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= SHOWN_MAX else text[:SHOWN_MAX] + "..."
+
+
+def reward_number(numpy, reward):
+    """A reward as a number, from Python's and NumPy's numbers and from arrays that hold one."""
+    try:
+        array = numpy.asarray(reward)
+        if array.size == 1 and array.dtype.kind in "fiub":
+            return float(array.item())
+        if array.size == 1 and array.dtype.kind == "O" and hasattr(reward, "__float__"):
+            return float(reward)
+    except Exception:
+        pass
+    raise ValueError(f"reward is {shown(reward)}, expected one number")
+
+
+class Terms:
+    """The named numbers of one lane's episode."""
+
+    def __init__(self, numpy):
+        self.numbers = (bool, int, float, numpy.number, numpy.bool_)
+        # By name: sum, count and newest.
+        self.seen = {}
+
+    def clear(self):
+        self.seen.clear()
+
+    def add(self, info, prefix=""):
+        """Takes the numbers of a step's info, also those of a dict in it; passes everything else over."""
+        for key, value in info.items():
+            if isinstance(value, dict):
+                if not prefix:
+                    self.add(value, f"{key}.")
+                continue
+            if getattr(value, "shape", None) == () and not isinstance(value, self.numbers):
+                value = value.item()
+            if not isinstance(value, self.numbers):
+                continue
+            try:
+                value = float(value)
+            except (OverflowError, TypeError):
+                continue
+            if math.isfinite(value):
+                self.count(f"{prefix}{key}", value)
+
+    def count(self, name, value):
+        entry = self.seen.get(name)
+        if entry is not None:
+            entry[0] += value
+            entry[1] += 1
+            entry[2] = value
+        elif len(self.seen) < TERMS_MAX and 0 < len(name.encode()) <= NAME_MAX:
+            self.seen[name] = [value, 1, value]
+
+    def of_episode(self):
+        """Each term's number for the episode so far."""
+        terms = {name: last if name in AT_THE_END else total / count for name, (total, count, last) in self.seen.items()}
+        return {name: value for name, value in terms.items() if math.isfinite(value)}

@@ -1,0 +1,51 @@
+//! [`Said`]: which warnings were given, so that each is given once.
+
+use common::spec::digest64;
+use std::collections::VecDeque;
+
+/// Texts that are remembered: one that comes again after so many others is said again.
+const TEXTS_MAX: usize = 64;
+
+/// Texts that were said. Those that differ in their digits alone are one: counters and addresses are no news.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Said(VecDeque<u64>);
+
+impl Said {
+    /// Whether the text was not said yet; from now on it was.
+    pub(crate) fn is_new(&mut self, text: &str) -> bool {
+        let mut shape = String::with_capacity(text.len());
+        for letter in text.chars() {
+            let digit = letter.is_ascii_digit();
+            if !(digit && shape.ends_with('#')) {
+                shape.push(if digit { '#' } else { letter });
+            }
+        }
+        let digest = digest64(shape.as_bytes());
+        if self.0.contains(&digest) {
+            return false;
+        }
+        if self.0.len() == TEXTS_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(digest);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_said_once_whatever_its_numbers_are() {
+        let mut said = Said::default();
+        assert!(said.is_new("step 9 failed at 0x7f12"));
+        assert!(!said.is_new("step 9 failed at 0x7f12"));
+        assert!(!said.is_new("step 10 failed at 0x7f345"));
+        assert!(said.is_new("reset failed at 0x7f12"));
+        for text in ('a'..='z').flat_map(|a| ('a'..='z').map(move |b| format!("{a}{b}"))) {
+            assert!(said.is_new(&text));
+        }
+        assert_eq!(said.0.len(), TEXTS_MAX, "it does not grow for ever");
+    }
+}
