@@ -97,7 +97,7 @@ else
 endif
 
 # What we write is read by the libraries that it is for, and what they write is read here. 0.3 GB of Python.
-PYTHON_LIBRARIES := configspace export gymnasium minari
+PYTHON_LIBRARIES := configspace export gymnasium minari zmq
 
 .PHONY: test-python
 test-python:
@@ -111,7 +111,7 @@ test-python:
 	done; \
 	env "$${set[@]}" cargo test --workspace $(EVERY_FEATURE) \
 		--test space --test export --test record --test offline_minari \
-		--test bridge -- library onnxruntime gymnasium --nocapture
+		--test bridge --test transport_pyzmq -- library onnxruntime gymnasium libzmq --nocapture
 
 .PHONY: libtorch
 libtorch: ## Fetch libtorch for CPUs from PyPI, then build sapex with the torch backend.

@@ -41,6 +41,16 @@ pub const SOCKET_QUEUE_MESSAGES: usize = 64;
 pub const PEER_BACKLOG_MESSAGES: usize = 1_024;
 /// The same in bytes. One message always fits.
 pub const PEER_BACKLOG_BYTES: usize = MESSAGE_BYTES_MAX;
+/// Replies that wait for all peers of a port together. Beyond it the peer for which the most waits is closed.
+pub const REPLIES_MAX: usize = 64 * PEER_BACKLOG_MESSAGES;
+/// The same in bytes.
+pub const REPLIES_BYTES_MAX: usize = 4 * PEER_BACKLOG_BYTES;
+/// Time between two questions whether a peer is still there.
+pub const PING_EVERY: Duration = Duration::from_secs(1);
+/// A peer that asks so itself and is not heard from for this long is gone.
+pub const SILENT_AFTER: Duration = Duration::from_secs(5);
+/// A peer that takes nothing of what is sent to it for this long is given up.
+pub const STALLED_AFTER: Duration = Duration::from_secs(30);
 /// How long a closed endpoint may go on handing over what was sent before.
 pub const LINGER: Duration = Duration::from_secs(1);
 /// First and longest wait between two attempts to connect.

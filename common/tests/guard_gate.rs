@@ -2,8 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+use bytes::{BufMut as _, Bytes};
 use common::limits::{COMMAND_BYTES_MAX, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, MESSAGE_FRAMES_MAX};
-use common::transport::gate::{FrameGate, GateLimits, HELD_BYTES_MAX, Part, Violation};
+use common::transport::Message;
+use common::transport::zmtp::decode::{Decoder, Item};
+use common::transport::zmtp::gate::{FrameGate, HELD_BYTES_MAX, Part};
+use common::transport::zmtp::rules::{GateLimits, Violation};
 use proptest::prelude::*;
 
 const MORE: u8 = 1;
@@ -180,8 +184,9 @@ fn a_subscriber_may_subscribe_a_few_times_and_no_more() {
 }
 
 #[test]
-fn runs_tell_where_messages_end() {
-    let stream = [handshake(), message(&[b"a", b"bc"]), message(&[b""])].concat();
+fn runs_tell_where_messages_end_and_set_commands_apart() {
+    let ping = frame(COMMAND, b"\x04PING\0\0context");
+    let stream = [handshake(), message(&[b"a", b"bc"]), ping.clone(), message(&[b""])].concat();
     let mut gate = gate();
     let (mut at, mut parts) = (0, Vec::new());
     while let Some(run) = gate.next_run(&stream[at..]).unwrap() {
@@ -190,7 +195,79 @@ fn runs_tell_where_messages_end() {
     }
     let ready = handshake().len() - 64;
     let [whole, inside, end] = [Part::Handshake, Part::Message, Part::MessageEnd];
-    assert_eq!(parts, [(64, whole), (ready, whole), (3, inside), (4, end), (2, end)]);
+    let command = (ping.len(), Part::Command);
+    assert_eq!(parts, [(64, whole), (ready, whole), (3, inside), (4, end), command, (2, end)]);
+}
+
+#[test]
+fn a_decoder_reads_the_same_messages_and_commands_in_pieces_of_every_size() {
+    let long = vec![9; 700_000];
+    let messages = [message(&[b""]), message(&[b"header", b"", &long]), message(&[&long, b"end"])];
+    let commands = [
+        frame(COMMAND, b"\x04PING\0\0context"),
+        frame(COMMAND, b"\x04PONG"),
+        frame(COMMAND, b"\x09SUBSCRIBEprefix"),
+        frame(COMMAND, b"\x06CANCELprefix"),
+    ];
+    let stream = [handshake(), messages.concat(), commands.concat()].concat();
+    let bytes = Bytes::copy_from_slice;
+    let body = |frames: &[&[u8]]| {
+        Item::Message(Message::new(frames.iter().map(|frame| bytes(frame)).collect()))
+    };
+    let expected = [
+        Item::Greeting { heartbeats: false },
+        Item::Ready { socket_type: bytes(b"DEALER") },
+        body(&[b""]),
+        body(&[b"header", b"", &long]),
+        body(&[&long, b"end"]),
+        Item::Ping(bytes(b"context")),
+        Item::Pong,
+        Item::Subscribe(bytes(b"prefix")),
+        Item::Cancel(bytes(b"prefix")),
+    ];
+    for piece in [1, 7, 64, 1_000, 100_000, 1 << 21] {
+        let mut decoder = Decoder::new(GateLimits::MESSAGES);
+        let (mut items, mut rest) = (Vec::new(), &stream[..]);
+        while !rest.is_empty() {
+            let mut room = decoder.room();
+            let here = room.chunk_mut().len().min(room.remaining_mut()).min(piece).min(rest.len());
+            room.put_slice(&rest[..here]);
+            rest = &rest[here..];
+            while let Some(item) = decoder.next_item().unwrap() {
+                items.push(item);
+            }
+        }
+        assert!(items == expected, "in pieces of {piece}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_decoder_refuses_what_the_gate_refuses(
+        body in garbage(),
+        piece in 1..400_usize,
+    ) {
+        let stream = [handshake(), body].concat();
+        let mut decoder = Decoder::new(GateLimits::MESSAGES);
+        let mut violation = None;
+        for bytes in stream.chunks(piece) {
+            let mut rest = bytes;
+            while !rest.is_empty() && violation.is_none() {
+                let mut room = decoder.room();
+                let here = room.chunk_mut().len().min(room.remaining_mut()).min(rest.len());
+                room.put_slice(&rest[..here]);
+                rest = &rest[here..];
+                violation = loop {
+                    match decoder.next_item() {
+                        Ok(Some(_)) => {}
+                        Ok(None) => break None,
+                        Err(violation) => break Some(violation),
+                    }
+                };
+            }
+        }
+        prop_assert_eq!(violation, feed(gate(), &stream, &[piece]).1);
+    }
 }
 
 /// The slow and obvious reading of a stream behind an honest greeting: how many bytes may pass at most before the
@@ -213,6 +290,15 @@ fn reference(stream: &[u8]) -> (usize, bool) {
             let Some(&size) = stream.get(at + 1) else { return (at, false) };
             (u64::from(size), 2)
         };
+        if flags & COMMAND != 0 && frames == 0 && flags & MORE == 0 {
+            let there = &stream[at + header..];
+            match command_end(size, there) {
+                None => return (at, true),
+                Some(end) if end > there.len() => return (at, false),
+                Some(end) => at += header + end,
+            }
+            continue;
+        }
         frames += 1;
         bytes += u128::from(size);
         let offends = flags & COMMAND != 0
@@ -230,6 +316,16 @@ fn reference(stream: &[u8]) -> (usize, bool) {
             (frames, bytes) = (0, 0);
         }
     }
+}
+
+/// Where a command of this size ends, unless what is there of it is no beginning of one that is known.
+fn command_end(size: u64, there: &[u8]) -> Option<usize> {
+    let size = usize::try_from(size).ok().filter(|size| *size <= COMMAND_BYTES_MAX)?;
+    let there = &there[..size.min(there.len())];
+    let names = [&b"\x04PING"[..], b"\x04PONG", b"\x09SUBSCRIBE", b"\x06CANCEL"];
+    let known =
+        |name: &&[u8]| size >= name.len() && (there.starts_with(name) || name.starts_with(there));
+    names.iter().any(known).then_some(size)
 }
 
 /// Frames with mostly sensible headers: pure garbage would rarely get past its first byte.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use bytes::Bytes;
+use common::limits::PEER_BACKLOG_BYTES;
 use common::runtime::seed::SeedTree;
 use common::transport::guard::GuardConfig;
 use common::transport::zmq::ZmqTransport;
@@ -220,29 +221,96 @@ async fn a_subscriber_that_does_not_read_its_connection_misses_news_but_not_the_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_private_socket_is_for_this_user_only_and_goes_with_the_port() {
-    use std::os::unix::fs::MetadataExt as _;
-    let ours = || -> Vec<_> {
-        let folders = std::fs::read_dir(std::env::temp_dir()).unwrap().flatten();
-        let named = folders.filter(|f| f.file_name().to_string_lossy().starts_with("sapex-"));
-        named.map(|folder| folder.path()).collect()
-    };
-    let before = ours();
+async fn a_socket_of_a_type_that_has_no_business_here_is_refused() {
     let transport = transport(GuardConfig::default());
     let router = bind(&transport).await;
-    let made: Vec<_> = ours().into_iter().filter(|folder| !before.contains(folder)).collect();
-    // Other tests of this process make theirs at the same time; each of them must be closed to others.
-    assert!(!made.is_empty());
-    for folder in &made {
-        if let Ok(metadata) = std::fs::metadata(folder) {
-            assert_eq!(metadata.mode() & 0o777, 0o700, "{}", folder.display());
+    let mut subscriber = raw(&router.local).await;
+    subscriber.write_all(&[&greeting()[..], READY_SUB].concat()).await.unwrap();
+    is_closed(&mut subscriber).await;
+    until(transport.stats(), |stats| stats.guard_refused_handshake.get() == 1).await;
+}
+
+/// A greeting of a peer that answers PING.
+fn greeting_3_1() -> [u8; 64] {
+    let mut greeting = greeting();
+    greeting[11] = 1;
+    greeting
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ping_is_answered_and_one_that_pings_and_falls_silent_is_closed() {
+    let transport = transport(GuardConfig::default());
+    let router = bind(&transport).await;
+    let mut peer = raw(&router.local).await;
+    let ping = b"\x04\x0e\x04PING\x00\x00context";
+    peer.write_all(&[&greeting_3_1()[..], READY, ping].concat()).await.unwrap();
+    let mut answer = [0; 64];
+    soon(peer.read_exact(&mut answer)).await.unwrap();
+    let (mut pinged, mut answered) = (false, false);
+    while !(pinged && answered) {
+        match &read_frame(&mut peer).await[..] {
+            b"\x04PING\x00\x00" => pinged = true,
+            b"\x04PONGcontext" => answered = true,
+            other => assert!(other.starts_with(b"\x05READY"), "{other:?}"),
         }
     }
-    drop(router);
-    let gone = async {
-        while made.iter().any(|folder| folder.exists()) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    is_closed(&mut peer).await;
+    until(transport.stats(), |stats| stats.guard_closed_silent.get() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscriptions_are_prefixes_as_commands_and_as_messages() {
+    let transport = transport(GuardConfig::default());
+    let at = "tcp://127.0.0.1:0".parse().unwrap();
+    let publisher = transport.bind_publisher(&at).await.unwrap();
+    let as_command = [READY_SUB, b"\x04\x0c\x09SUBSCRIBEab".as_slice()].concat();
+    let as_message = [READY_SUB, b"\x00\x03\x01ab".as_slice()].concat();
+    for subscription in [as_command, as_message] {
+        let mut subscriber = raw(&publisher.local).await;
+        subscriber.write_all(&[&greeting()[..], &subscription].concat()).await.unwrap();
+        let mut answer = [0; 64];
+        soon(subscriber.read_exact(&mut answer)).await.unwrap();
+        assert!(read_frame(&mut subscriber).await.starts_with(b"\x05READY"));
+        let publishing = async {
+            loop {
+                for news in ["a", "xab", "abc"] {
+                    let news = Message::new(vec![Bytes::from_static(news.as_bytes())]);
+                    publisher.outgoing.send(news).await.unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            () = publishing => unreachable!("it never ends"),
+            news = read_frame(&mut subscriber) => assert_eq!(news, b"abc"),
         }
-    };
-    soon(gone).await;
+        let mut cancelled = [0; 256];
+        subscriber.write_all(b"\x04\x09\x06CANCELab").await.unwrap();
+        while tokio::time::timeout(Duration::from_millis(100), subscriber.read(&mut cancelled))
+            .await
+            .is_ok()
+        {}
+    }
+}
+
+/// Ten clients ask for 4 MiB as often as they may, and read nothing of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replies_that_nobody_reads_are_bounded_over_all_peers() {
+    let transport = transport(GuardConfig::default());
+    let mut router = bind(&transport).await;
+    let mut deaf = Vec::new();
+    let reply = Message::new(vec![Bytes::from(vec![7; 4 << 20])]);
+    for _ in 0..10 {
+        let mut stream = raw(&router.local).await;
+        shake_hands(&mut stream).await;
+        stream.write_all(&[0, 0]).await.unwrap();
+        let (peer, _) = soon(router.incoming.recv()).await.unwrap();
+        for _ in 0..PEER_BACKLOG_BYTES / reply.byte_len() {
+            router.outgoing.send((peer.clone(), reply.clone())).await.unwrap();
+        }
+        deaf.push(stream);
+    }
+    until(transport.stats(), |stats| stats.guard_closed_memory.get() > 0).await;
+    let mut honest = transport.connect_dealer(&router.local).unwrap();
+    exchange(&mut honest, &mut router).await;
 }

@@ -1,8 +1,9 @@
-//! Bounds what waits inside a ZeroMQ socket.
+//! Bounds what waits for a peer.
 //!
-//! zeromq 0.7 queues up to 100,000 messages per peer before it holds a sender: with batches of 172 kB that is 17 GB.
-//! Its queue cannot be made shorter, but it tells when a message leaves: the writer drops the frames once it has
-//! copied them to the connection's buffer. So the first frame carries a permit, and the permit comes back with it.
+//! It bounds the replies of a router, and what waits inside a zeromq socket: zeromq 0.7 queues up to 100,000 messages
+//! before it holds a sender, with batches of 172 kB that is 17 GB. That queue cannot be made shorter, but it tells when
+//! a message leaves: the writer drops the frames once it has copied them to the connection's buffer. So the first frame
+//! carries a permit, and the permit comes back with it.
 
 use super::Message;
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeromq::ZmqMessage;
 
-/// Room for messages on their way to one peer (or to all subscribers), in messages and in bytes.
+/// Room for messages on their way to one peer or to all, in messages and in bytes.
 #[derive(Debug)]
 pub(super) struct Backlog {
     /// One permit per byte.
@@ -50,15 +51,9 @@ impl Backlog {
         Some(Room { _permit: permit })
     }
 
-    /// Waits until nothing waits any more.
-    pub(super) async fn drained(&self) {
-        let all = self.room.acquire_many(self.bytes_max).await;
-        drop(all.expect("this semaphore is never closed"));
-    }
-
-    /// Whether nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.room.available_permits() == self.bytes_max as usize
+    /// How many bytes are taken.
+    pub(super) fn taken(&self) -> usize {
+        (self.bytes_max as usize).saturating_sub(self.room.available_permits())
     }
 }
 
@@ -69,13 +64,10 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// The message as zeromq takes it, behind `address` if there is one. It must have passed [`Message::check`].
-    pub(super) fn attach(self, mut message: Message, address: Option<Bytes>) -> ZmqMessage {
+    /// The message as zeromq takes it. It must have passed [`Message::check`].
+    pub(super) fn attach(self, mut message: Message) -> ZmqMessage {
         let header = std::mem::take(&mut message.frames[0]);
         message.frames[0] = Bytes::from_owner(Carried { header, _room: self });
-        if let Some(address) = address {
-            message.frames.insert(0, address);
-        }
         ZmqMessage::try_from(message.frames).expect("a checked message has a frame")
     }
 }
@@ -102,7 +94,7 @@ mod tests {
     #[test]
     fn room_comes_back_when_the_last_copy_of_the_message_is_dropped() {
         let backlog = Backlog::new(2, 1 << 20);
-        let sent = backlog.try_reserve(&message(1)).unwrap().attach(message(1), None);
+        let sent = backlog.try_reserve(&message(1)).unwrap().attach(message(1));
         let copy = sent.clone();
         assert_eq!(copy.get(0).unwrap().as_ref(), [7]);
         let second = backlog.try_reserve(&message(1)).unwrap();
@@ -112,7 +104,7 @@ mod tests {
         drop(copy);
         assert!(backlog.try_reserve(&message(1)).is_some());
         drop(second);
-        assert!(backlog.is_empty());
+        assert_eq!(backlog.taken(), 0);
     }
 
     #[test]

@@ -1,49 +1,40 @@
-//! Unix sockets on disk: private ones between the guard and zeromq, and public ones for `ipc://` endpoints.
+//! Unix sockets on disk: private ones between zeromq and its relay, and public ones for `ipc://` endpoints.
 
+use crate::runtime::scratch::Scratch;
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{FileTypeExt as _, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-use tempfile::{TempDir, TempPath};
+use tempfile::TempPath;
 
-/// A socket that only this user's processes can reach: what zeromq itself listens on behind a guard.
+/// A socket that only this user's processes can reach. Its file goes with it; who has connected stays connected.
 #[derive(Debug)]
 pub(super) struct PrivateSocket {
-    folder: TempDir,
+    folder: Scratch,
 }
 
 impl PrivateSocket {
-    /// Listens in a new folder of mode 0700.
-    pub(super) fn bind() -> io::Result<(Self, UnixListener)> {
-        let owner_only = std::fs::Permissions::from_mode(0o700);
-        let folder = tempfile::Builder::new().prefix("sapex-").permissions(owner_only).tempdir()?;
-        let socket = Self { folder };
-        let listener = UnixListener::bind(socket.path())?;
+    /// Listens in a private folder of its own.
+    pub(super) fn bind() -> io::Result<(Self, tokio::net::UnixListener)> {
+        let socket = Self { folder: Scratch::new()? };
+        let listener = tokio::net::UnixListener::bind(socket.path())?;
         Ok((socket, listener))
     }
 
     pub(super) fn path(&self) -> PathBuf {
         self.folder.path().join("zmq")
     }
-
-    /// Removes the folder once zeromq has closed its socket.
-    pub(super) async fn remove(self) {
-        removed_by_zeromq(&self.path()).await;
-    }
 }
 
-/// A public socket: a symbolic link beside the real one, which has a name of its own.
-///
-/// zeromq removes the file that it listened on some time after its socket is closed, whoever has bound that name
-/// meanwhile. This way it is never somebody else's file, and a name is taken atomically.
+/// A public socket: a symbolic link beside the real one, which has a name of its own. This way a name is taken
+/// atomically, and who gives it up removes nobody else's file.
 #[derive(Debug)]
 pub(super) struct PublicSocket {
     link: PathBuf,
     /// The real socket's name, which is what the link says.
     name: OsString,
-    target: TempPath,
+    _target: TempPath,
 }
 
 impl PublicSocket {
@@ -64,13 +55,7 @@ impl PublicSocket {
             remove_stale(path)?;
             symlink(&name, path)?;
         }
-        Ok((Self { link: path.to_owned(), name, target }, listener))
-    }
-
-    /// Gives up the public name now and removes the rest once zeromq has closed its socket.
-    pub(super) async fn remove(self) {
-        self.unlink();
-        removed_by_zeromq(&self.target).await;
+        Ok((Self { link: path.to_owned(), name, _target: target }, listener))
     }
 
     /// Removes the public name unless somebody else has taken it.
@@ -116,16 +101,6 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// zeromq removes its sockets' files by itself, in its own time, and warns if it cannot: so be second.
-async fn removed_by_zeromq(path: &Path) {
-    for _ in 0..100 {
-        if !path.exists() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 #[cfg(test)]

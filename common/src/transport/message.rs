@@ -76,10 +76,6 @@ impl PeerId {
     pub(super) fn new(bytes: Bytes) -> Self {
         Self(bytes)
     }
-
-    pub(super) fn bytes(&self) -> &Bytes {
-        &self.0
-    }
 }
 
 /// The first four bytes, in hexadecimal: enough to tell peers apart in a log.

@@ -7,7 +7,7 @@
 //! | [`Publisher`] | [`Transport::bind_publisher`] | | news for every subscriber |
 //! | [`Subscriber`] | [`Transport::subscribe`] | the newest news | |
 //!
-//! [`zmq::ZmqTransport`] carries them over ZeroMQ (tcp behind the [`guard`], ipc), [`memory::MemoryTransport`] inside
+//! [`zmq::ZmqTransport`] carries them over ZeroMQ (tcp and ipc), [`memory::MemoryTransport`] inside
 //! one process with seeded faults. Both keep this contract; one suite (`tests/transport_contract.rs`) holds them to it:
 //!
 //! - **At most once.** A message that was put into `outgoing` was handed over, no more. Acknowledging and sending again
@@ -15,7 +15,7 @@
 //! - **Connecting returns at once** and goes on in the background for as long as the endpoint lives, with jittered
 //!   backoff: the peer may start later, die, and come back on the same address. Messages to an absent peer wait in the
 //!   bounded queue; those handed to a connection that then breaks are lost. A peer that vanishes without closing its
-//!   connection (power, cable) is noticed by the protocol's deadlines: drop the endpoint and connect anew.
+//!   connection (power, cable) is noticed within [`SILENT_AFTER`](crate::limits::SILENT_AFTER).
 //! - **Every queue is bounded.** A [`Dealer`] or [`Router`] whose `incoming` is not read holds its peers back, in the
 //!   end their `outgoing.send().await`. Replies to a peer that does not read are dropped beyond
 //!   [`PEER_BACKLOG_MESSAGES`](crate::limits::PEER_BACKLOG_MESSAGES), so that it never delays the other peers' replies.
@@ -33,14 +33,15 @@
 
 mod backlog;
 mod endpoint;
-pub mod gate;
 pub mod guard;
+mod listener;
 mod local_socket;
 pub mod memory;
 mod message;
 mod newest;
 mod stats;
 pub mod zmq;
+pub mod zmtp;
 
 pub use endpoint::{Endpoint, EndpointError};
 pub use message::{Message, MessageError, PeerId};
@@ -128,14 +129,6 @@ pub enum TransportError {
         endpoint: Endpoint,
         /// What it said.
         source: std::io::Error,
-    },
-    /// ZeroMQ refuses.
-    #[error("bind {endpoint}: {reason}")]
-    Zmq {
-        /// The address.
-        endpoint: Endpoint,
-        /// What it said.
-        reason: String,
     },
     /// An address of another transport.
     #[error("{endpoint} is no address for this transport, expected {expected}")]

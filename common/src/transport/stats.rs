@@ -47,7 +47,7 @@ counters! {
     refused_oversize,
     /// Connections that broke and were made again.
     reconnects,
-    /// Connections that a guard let in.
+    /// Connections that a guard accepted.
     guard_accepted,
     /// Connections closed at once because the port held as many as it may.
     guard_refused_connections,
@@ -63,4 +63,10 @@ counters! {
     guard_refused_message,
     /// Connections closed for more messages than a subscriber needs.
     guard_refused_subscriptions,
+    /// Connections closed because the peer said nothing for too long.
+    guard_closed_silent,
+    /// Connections closed because the peer took nothing for too long.
+    guard_closed_stalled,
+    /// Connections closed because their replies held the most memory when there was none left.
+    guard_closed_memory,
 }

@@ -3,6 +3,7 @@
 use super::super::backlog::Backlog;
 use super::super::newest::newest_wins_queue;
 use super::super::{Dealer, Endpoint, Message, Subscriber, TransportStats, within_limits};
+use super::relay::Line;
 use crate::limits::{LINGER, PEER_BACKLOG_BYTES, SOCKET_QUEUE_MESSAGES};
 use crate::runtime::backoff::Delays;
 use std::collections::VecDeque;
@@ -10,15 +11,19 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use zeromq::{DealerRecvHalf, DealerSendHalf, DealerSocket, SubSocket};
 use zeromq::{Socket, SocketEvent, SocketOptions, SocketRecv as _, SocketSend as _};
 use zeromq::{ZmqError, ZmqMessage, ZmqResult};
 
-/// The first attempt's time for connection and handshake. A refused connection is tried again within it.
+/// The first attempt's time for the connection, and again for the handshake.
 const ATTEMPT: Duration = Duration::from_secs(1);
-/// It doubles this often, so that a peer far away or hard-pressed is reached, too.
-const ATTEMPT_DOUBLINGS: u32 = 3;
+/// It doubles this often, so that a peer far away or hard-pressed is reached, too. Not more often, because TCP asks at
+/// growing intervals: a network that is back would be noticed late.
+const ATTEMPT_DOUBLINGS: u32 = 2;
+/// A connection that lived so long was a good one: after it the waits start again from the shortest.
+const STEADY_AFTER: Duration = Duration::from_secs(5);
 
 /// The history of one endpoint's attempts to connect.
 pub(super) struct Attempts {
@@ -26,36 +31,36 @@ pub(super) struct Attempts {
     delays: Delays,
     stats: Arc<TransportStats>,
     failures: u32,
-    was_connected: bool,
+    connected: Option<Instant>,
 }
 
 impl Attempts {
     pub(super) fn new(endpoint: Endpoint, delays: Delays, stats: Arc<TransportStats>) -> Self {
-        Self { endpoint, delays, stats, failures: 0, was_connected: false }
+        Self { endpoint, delays, stats, failures: 0, connected: None }
     }
 
     /// Tries until it succeeds. The endpoint's log shows one line when it starts to fail and one when it succeeds.
-    async fn dial<T>(&mut self, attempt: impl AsyncFn(&str, SocketOptions) -> ZmqResult<T>) -> T {
-        let address = self.endpoint.to_string();
+    async fn dial<T>(
+        &mut self,
+        attempt: impl AsyncFn(&str, SocketOptions) -> ZmqResult<T>,
+    ) -> (T, Line) {
         loop {
-            let mut options = SocketOptions::default();
-            options.connect_timeout(ATTEMPT * (1 << self.failures.min(ATTEMPT_DOUBLINGS)));
-            match attempt(&address, options).await {
+            let patience = ATTEMPT * (1 << self.failures.min(ATTEMPT_DOUBLINGS));
+            match self.try_once(patience, &attempt).await {
                 Ok(connected) => {
-                    if self.was_connected {
+                    let before = self.connected.replace(Instant::now());
+                    if before.is_some() {
                         self.stats.reconnects.increment();
                     }
-                    if self.was_connected || self.failures > 0 {
-                        tracing::info!(endpoint = address, "connected");
+                    if before.is_some() || self.failures > 0 {
+                        tracing::info!(endpoint = %self.endpoint, "connected");
                     }
                     self.failures = 0;
-                    self.was_connected = true;
-                    self.delays.reset();
                     return connected;
                 }
                 Err(error) => {
                     if self.failures == 0 {
-                        tracing::warn!(endpoint = address, %error, "no connection yet, trying again");
+                        tracing::warn!(endpoint = %self.endpoint, %error, "no connection yet, trying again");
                     }
                     self.failures = self.failures.saturating_add(1);
                     self.pause().await;
@@ -64,7 +69,21 @@ impl Attempts {
         }
     }
 
+    async fn try_once<T>(
+        &self,
+        patience: Duration,
+        attempt: &impl AsyncFn(&str, SocketOptions) -> ZmqResult<T>,
+    ) -> ZmqResult<(T, Line)> {
+        let line = Line::open(&self.endpoint, patience, &self.stats).await?;
+        let mut options = SocketOptions::default();
+        options.connect_timeout(patience);
+        Ok((attempt(&line.address, options).await?, line))
+    }
+
     async fn broken(&mut self) {
+        if self.connected.is_some_and(|since| since.elapsed() >= STEADY_AFTER) {
+            self.delays.reset();
+        }
         tracing::warn!(endpoint = %self.endpoint, "connection lost, trying again");
         self.pause().await;
     }
@@ -114,7 +133,7 @@ async fn run_dealer(
             socket.connect(address).await?;
             Ok((socket, lost))
         });
-        let (socket, lost) = tokio::select! {
+        let ((socket, lost), _line) = tokio::select! {
             connected = dialled => connected,
             () = &mut app_gone => return,
         };
@@ -178,7 +197,7 @@ impl Outbox {
             while let Some(message) = self.waiting.front() {
                 let room = backlog.reserve(message).await;
                 if let Some(message) = self.waiting.pop_front() {
-                    socket.send(room.attach(message, None)).await?;
+                    socket.send(room.attach(message)).await?;
                 }
             }
             if self.from_app.recv_many(&mut batch, SOCKET_QUEUE_MESSAGES).await == 0 {
@@ -201,7 +220,7 @@ async fn run_subscriber(mut attempts: Attempts, news: mpsc::Sender<Message>) {
             socket.connect(address).await?;
             Ok((socket, lost))
         });
-        let (mut socket, lost) = tokio::select! {
+        let ((mut socket, lost), _line) = tokio::select! {
             connected = dialled => connected,
             () = &mut app_gone => return,
         };

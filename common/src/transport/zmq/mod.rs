@@ -1,22 +1,24 @@
 //! Endpoints over ZeroMQ: DEALER, ROUTER, PUB and SUB on tcp and ipc.
 //!
+//! The binding sides, ROUTER and PUB, speak [ZMTP](super::zmtp) themselves: anybody may connect to them, and zeromq 0.7
+//! does not survive that. The connecting sides, DEALER and SUB, are sockets of the zeromq crate.
+//!
 //! What we found in zeromq 0.7.0, and what is done about it here:
 //!
 //! | zeromq | here |
 //! |---|---|
-//! | reserves any announced length; a peer may claim another's identity | the [guard](super::guard) refuses both |
+//! | peers that leave while a message waits for them can stop a bound socket and its runtime for ever | bound sockets are ours |
+//! | reserves any announced length | the [guard](super::guard) of a bound port refuses it; a [`relay`] does where we connect |
+//! | does not notice that a peer's machine is gone | PING, by guard and relay |
 //! | a DEALER never reconnects: its `recv` waits for ever, its `send` fails | a new socket after each break |
 //! | a SUB reconnects, but not if the break comes while it is registering for the news of it | the same |
 //! | an unresolved name ends `connect`; a refused port is retried for 30 s | attempts in a loop, for ever |
-//! | queues 100,000 messages per peer; then `send` waits, for all peers | a permit in each message; beyond it, drops |
-//! | PUB queues as many for a slow subscriber and then drops the *newest* | the guard takes them and drops the oldest |
-//! | removes its ipc file after closing, whosever it is by then | it only ever listens on names of its own |
-//!
-//! A router's tcp port is guarded; its ipc socket is not: who can open the file is trusted not to announce 2^46 bytes.
-//! A publisher's ports are both guarded, because the guard is what lets the newest win.
+//! | queues 100,000 messages per peer; then `send` waits, for all peers | a permit in each message |
 
-mod bind;
 mod connect;
+mod publisher;
+mod relay;
+mod router;
 
 use super::guard::GuardConfig;
 use super::{BoxFuture, Dealer, Endpoint, Publisher, Router, Subscriber, Transport};
@@ -35,7 +37,8 @@ const RECONNECT_JITTER: f64 = 0.5;
 #[derive(Debug)]
 pub struct ZmqTransport {
     seeds: SeedTree,
-    connections: AtomicU64,
+    dialled: AtomicU64,
+    accepted: Arc<AtomicU64>,
     guard: GuardConfig,
     stats: Arc<TransportStats>,
 }
@@ -48,7 +51,13 @@ impl ZmqTransport {
 
     /// The same with other limits for the connections of each port.
     pub fn with_guard(seeds: SeedTree, guard: GuardConfig) -> Self {
-        Self { seeds, connections: AtomicU64::new(0), guard, stats: Arc::default() }
+        Self {
+            seeds,
+            dialled: AtomicU64::new(0),
+            accepted: Arc::default(),
+            guard,
+            stats: Arc::default(),
+        }
     }
 
     fn attempts(&self, to: &Endpoint) -> Result<Attempts, TransportError> {
@@ -58,7 +67,7 @@ impl ZmqTransport {
             Endpoint::Tcp { port: 0, .. } => return Err(TransportError::PortOpen { endpoint }),
             _ => {}
         }
-        let index = self.connections.fetch_add(1, Ordering::Relaxed);
+        let index = self.dialled.fetch_add(1, Ordering::Relaxed);
         let [first, longest] = RECONNECT_WAIT;
         let backoff = Backoff::new(first, longest, RECONNECT_JITTER);
         let backoff = backoff.expect("the constants form a range");
@@ -72,14 +81,14 @@ impl Transport for ZmqTransport {
         &'a self,
         at: &'a Endpoint,
     ) -> BoxFuture<'a, Result<Router, TransportError>> {
-        Box::pin(bind::router(at, self.guard, &self.stats))
+        Box::pin(router::bind(at, self.guard, &self.stats, &self.accepted))
     }
 
     fn bind_publisher<'a>(
         &'a self,
         at: &'a Endpoint,
     ) -> BoxFuture<'a, Result<Publisher, TransportError>> {
-        Box::pin(bind::publisher(at, self.guard, &self.stats))
+        Box::pin(publisher::bind(at, self.guard, &self.stats))
     }
 
     fn connect_dealer(&self, to: &Endpoint) -> Result<Dealer, TransportError> {
@@ -95,6 +104,6 @@ impl Transport for ZmqTransport {
     }
 }
 
-fn wrong_transport(endpoint: &Endpoint) -> TransportError {
+pub(super) fn wrong_transport(endpoint: &Endpoint) -> TransportError {
     TransportError::WrongTransport { endpoint: endpoint.clone(), expected: "tcp:// or ipc://" }
 }

@@ -1,0 +1,103 @@
+//! Where the public connects to: TCP ports and Unix sockets.
+
+use super::local_socket::PublicSocket;
+use super::{Endpoint, TransportError};
+use std::io;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+/// A peer whose machine is gone and that knows no PING keeps its place for at most 5 s + 3 * 2 s while nothing is sent.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(5);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// A listening socket.
+#[derive(Debug)]
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    /// Its file goes with it.
+    Unix {
+        listener: UnixListener,
+        _file: PublicSocket,
+    },
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// The incoming direction of a connection.
+pub(super) type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
+/// The outgoing direction of a connection.
+pub(super) type WriteHalf = Box<dyn AsyncWrite + Send + Unpin>;
+
+impl Listener {
+    /// Listens at `at`. Returns it with the real port.
+    pub(super) async fn bind(at: &Endpoint) -> Result<(Self, Endpoint), TransportError> {
+        let refused = |source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse => TransportError::AddressInUse { endpoint: at.clone() },
+            _ => TransportError::Bind { endpoint: at.clone(), source },
+        };
+        match at {
+            Endpoint::Mem(_) => Err(super::zmq::wrong_transport(at)),
+            Endpoint::Tcp { host, port } => {
+                let interface = if host == "*" { "0.0.0.0" } else { host };
+                let listener = TcpListener::bind((interface, *port)).await.map_err(refused)?;
+                let port = listener.local_addr().map_err(refused)?.port();
+                Ok((Self::Tcp(listener), Endpoint::Tcp { host: host.clone(), port }))
+            }
+            Endpoint::Ipc(path) => {
+                let (file, listener) = PublicSocket::bind(path).map_err(refused)?;
+                listener.set_nonblocking(true).map_err(refused)?;
+                let listener = UnixListener::from_std(listener).map_err(refused)?;
+                Ok((Self::Unix { listener, _file: file }, at.clone()))
+            }
+        }
+    }
+
+    /// The next connection and its peer's name for the log.
+    pub(super) async fn accept(&self) -> io::Result<(Stream, String)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok((Stream::Tcp(stream), peer.to_string()))
+            }
+            Self::Unix { listener, .. } => {
+                let (stream, _) = listener.accept().await?;
+                let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).unwrap_or_default();
+                Ok((Stream::Unix(stream), format!("process {pid}")))
+            }
+        }
+    }
+}
+
+impl Stream {
+    /// Both directions. TLS would begin here.
+    pub(super) fn into_halves(self) -> io::Result<(ReadHalf, WriteHalf)> {
+        Ok(match self {
+            Self::Tcp(stream) => {
+                set_options(&stream)?;
+                let (read, write) = stream.into_split();
+                (Box::new(read), Box::new(write))
+            }
+            Self::Unix(stream) => {
+                let (read, write) = stream.into_split();
+                (Box::new(read), Box::new(write))
+            }
+        })
+    }
+}
+
+/// Sends short messages at once, and asks the other machine now and then whether it is still there.
+pub(super) fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}

@@ -1,0 +1,195 @@
+//! The sending side of news. Each subscriber has a slot with the newest message that it has not been sent.
+
+use super::super::guard::{self, GuardConfig, Service};
+use super::super::listener::{Listener, ReadHalf, WriteHalf};
+use super::super::within_limits;
+use super::super::zmtp::connection::{Incoming, Outbox, Outgoing, Refusal, Socket, both};
+use super::super::zmtp::decode::Item;
+use super::super::zmtp::encode::Pieces;
+use super::super::zmtp::rules::GateLimits;
+use super::super::{Endpoint, Message, Publisher, TransportError, TransportStats};
+use crate::limits::SOCKET_QUEUE_MESSAGES;
+use bytes::Bytes;
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+pub(super) async fn bind(
+    at: &Endpoint,
+    config: GuardConfig,
+    stats: &Arc<TransportStats>,
+) -> Result<Publisher, TransportError> {
+    let (listener, local) = Listener::bind(at).await?;
+    let (outgoing, mut from_app) = mpsc::channel(SOCKET_QUEUE_MESSAGES);
+    let port = Arc::new(Port { stats: stats.clone(), subscribers: Mutex::default() });
+    let stop = CancellationToken::new();
+    tokio::spawn(guard::run(listener, port.clone(), config, stats.clone(), stop.clone()));
+    tokio::spawn(async move {
+        while let Some(message) = from_app.recv().await {
+            if within_limits(&message, &port.stats) {
+                port.publish(&message);
+            }
+        }
+        port.close();
+        stop.cancel();
+    });
+    Ok(Publisher { local, outgoing })
+}
+
+/// A bound publisher.
+#[derive(Debug)]
+struct Port {
+    stats: Arc<TransportStats>,
+    subscribers: Mutex<Subscribers>,
+}
+
+#[derive(Debug, Default)]
+struct Subscribers {
+    slots: Vec<Arc<Slot>>,
+    closed: bool,
+}
+
+/// What one subscriber wants, and what waits for it.
+#[derive(Debug, Default)]
+struct Slot {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    prefixes: Vec<Bytes>,
+    newest: Option<Message>,
+    closed: bool,
+}
+
+impl Service for Port {
+    const SOCKET: Socket =
+        Socket { own: "PUB", peers: &["SUB", "XSUB"], limits: GateLimits::SUBSCRIPTIONS };
+
+    async fn serve(
+        &self,
+        mut incoming: Incoming<ReadHalf>,
+        mut outgoing: Outgoing<WriteHalf>,
+    ) -> Result<(), Refusal> {
+        let Some(visit) = self.enter() else { return Ok(()) };
+        let receiving = async {
+            while let Some(item) = incoming.next().await? {
+                visit.slot.subscribe(item);
+            }
+            Ok(())
+        };
+        let mut outbox = News { slot: visit.slot.clone() };
+        both(receiving, outgoing.run(&mut outbox)).await
+    }
+}
+
+impl Port {
+    fn subscribers(&self) -> MutexGuard<'_, Subscribers> {
+        self.subscribers.lock().expect("nobody panics while holding it")
+    }
+
+    /// Makes a slot for a new subscriber; `None` if the port has closed.
+    fn enter(&self) -> Option<Visit<'_>> {
+        let mut subscribers = self.subscribers();
+        if subscribers.closed {
+            return None;
+        }
+        let slot = Arc::new(Slot::default());
+        subscribers.slots.push(slot.clone());
+        Some(Visit { port: self, slot })
+    }
+
+    fn publish(&self, message: &Message) {
+        for slot in &self.subscribers().slots {
+            if slot.put(message) {
+                self.stats.dropped_outdated.increment();
+            }
+        }
+    }
+
+    fn close(&self) {
+        let mut subscribers = self.subscribers();
+        subscribers.closed = true;
+        for slot in subscribers.slots.drain(..) {
+            slot.state().closed = true;
+            slot.changed.notify_one();
+        }
+    }
+}
+
+impl Slot {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panics while holding it")
+    }
+
+    /// Puts a message there if the subscriber wants it; `true` if it replaced an older one.
+    fn put(&self, message: &Message) -> bool {
+        let mut state = self.state();
+        let header = &message.frames[0];
+        if !state.prefixes.iter().any(|prefix| header.starts_with(prefix)) {
+            return false;
+        }
+        self.changed.notify_one();
+        state.newest.replace(message.clone()).is_some()
+    }
+
+    /// Carries out what a subscriber asks for. Anything else that it may say means nothing here.
+    fn subscribe(&self, item: Item) {
+        let mut state = self.state();
+        let mut change = |wanted: bool, prefix: Bytes| {
+            if wanted {
+                state.prefixes.push(prefix);
+            } else if let Some(at) = state.prefixes.iter().position(|known| *known == prefix) {
+                state.prefixes.swap_remove(at);
+            }
+        };
+        match item {
+            Item::Subscribe(prefix) => change(true, prefix),
+            Item::Cancel(prefix) => change(false, prefix),
+            Item::Message(message) => match message.frames[0].first() {
+                Some(1) => change(true, message.frames[0].slice(1..)),
+                Some(0) => change(false, message.frames[0].slice(1..)),
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+}
+
+/// A subscriber's stay: its slot is gone when it is over.
+struct Visit<'p> {
+    port: &'p Port,
+    slot: Arc<Slot>,
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        self.port.subscribers().slots.retain(|slot| !Arc::ptr_eq(slot, &self.slot));
+    }
+}
+
+/// The news for one subscriber.
+#[derive(Debug)]
+struct News {
+    slot: Arc<Slot>,
+}
+
+impl Outbox for News {
+    async fn fill(&mut self, pieces: &mut Pieces) -> bool {
+        loop {
+            let closed = {
+                let mut state = self.slot.state();
+                if let Some(message) = state.newest.take() {
+                    pieces.message(message);
+                    return true;
+                }
+                state.closed
+            };
+            if closed {
+                return false;
+            }
+            self.slot.changed.notified().await;
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The serving side of request and reply. Its ZMTP is ours, and its peers are kept here: in a map that is never held
+//! while anything waits, so that strangers who come and go cannot stop it.
+
+use super::super::backlog::{Backlog, Room};
+use super::super::guard::{self, GuardConfig, Service};
+use super::super::listener::{Listener, ReadHalf, WriteHalf};
+use super::super::within_limits;
+use super::super::zmtp::connection::{Incoming, Outbox, Outgoing, Refusal, Socket, both};
+use super::super::zmtp::decode::Item;
+use super::super::zmtp::encode::Pieces;
+use super::super::zmtp::rules::GateLimits;
+use super::super::{Endpoint, Message, PeerId, Router, TransportError, TransportStats};
+use crate::limits::{
+    PEER_BACKLOG_BYTES, PEER_BACKLOG_MESSAGES, REPLIES_BYTES_MAX, REPLIES_MAX,
+    SOCKET_QUEUE_MESSAGES,
+};
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Replies go to a connection in writes of about this many bytes.
+const WRITE_BYTES: usize = 256 << 10;
+
+pub(super) async fn bind(
+    at: &Endpoint,
+    config: GuardConfig,
+    stats: &Arc<TransportStats>,
+    connections: &Arc<AtomicU64>,
+) -> Result<Router, TransportError> {
+    let (listener, local) = Listener::bind(at).await?;
+    let (to_app, incoming) = mpsc::channel(SOCKET_QUEUE_MESSAGES);
+    let (outgoing, from_app) = mpsc::channel(SOCKET_QUEUE_MESSAGES);
+    let port = Arc::new(Port {
+        to_app,
+        stats: stats.clone(),
+        replies: Backlog::new(REPLIES_MAX, REPLIES_BYTES_MAX),
+        peers: Mutex::default(),
+        connections: connections.clone(),
+    });
+    let stop = CancellationToken::new();
+    tokio::spawn(guard::run(listener, port.clone(), config, stats.clone(), stop.clone()));
+    tokio::spawn(async move {
+        port.send_all(from_app).await;
+        stop.cancel();
+    });
+    Ok(Router { local, outgoing, incoming })
+}
+
+/// A bound router.
+#[derive(Debug)]
+struct Port {
+    to_app: mpsc::Sender<(PeerId, Message)>,
+    stats: Arc<TransportStats>,
+    /// Room for the replies to all peers together.
+    replies: Backlog,
+    peers: Mutex<Peers>,
+    /// Of all ports, so that a peer is a new one also at the successor of this port.
+    connections: Arc<AtomicU64>,
+}
+
+#[derive(Debug, Default)]
+struct Peers {
+    doors: HashMap<PeerId, Door>,
+    closed: bool,
+}
+
+/// The way to one peer.
+#[derive(Debug)]
+struct Door {
+    queue: mpsc::Sender<Reply>,
+    backlog: Backlog,
+    named_in_log: bool,
+    /// Ends its connection.
+    evict: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Reply {
+    message: Message,
+    rooms: [Room; 2],
+}
+
+impl Service for Port {
+    const SOCKET: Socket =
+        Socket { own: "ROUTER", peers: &["DEALER", "REQ", "ROUTER"], limits: GateLimits::MESSAGES };
+
+    async fn serve(
+        &self,
+        mut incoming: Incoming<ReadHalf>,
+        mut outgoing: Outgoing<WriteHalf>,
+    ) -> Result<(), Refusal> {
+        let Some((visit, mut outbox, evict)) = self.enter() else { return Ok(()) };
+        let receiving = async {
+            let mut listening = true;
+            while let Some(item) = incoming.next().await? {
+                if let Item::Message(message) = item
+                    && listening
+                {
+                    listening = self.to_app.send((visit.id.clone(), message)).await.is_ok();
+                }
+            }
+            Ok(())
+        };
+        tokio::select! {
+            ended = both(receiving, outgoing.run(&mut outbox)) => ended,
+            () = evict.cancelled() => Err(Refusal::Memory),
+        }
+    }
+}
+
+impl Port {
+    fn peers(&self) -> MutexGuard<'_, Peers> {
+        self.peers.lock().expect("nobody panics while holding it")
+    }
+
+    /// Makes a door for a new peer; `None` if the port has closed.
+    fn enter(&self) -> Option<(Visit<'_>, Replies, CancellationToken)> {
+        let mut peers = self.peers();
+        if peers.closed {
+            return None;
+        }
+        let number = self.connections.fetch_add(1, Ordering::Relaxed);
+        let id = PeerId::new(Bytes::copy_from_slice(&number.to_le_bytes()));
+        let (queue, replies) = mpsc::channel(PEER_BACKLOG_MESSAGES);
+        let evict = CancellationToken::new();
+        let door = Door {
+            queue,
+            backlog: Backlog::new(PEER_BACKLOG_MESSAGES, PEER_BACKLOG_BYTES),
+            named_in_log: false,
+            evict: evict.clone(),
+        };
+        peers.doors.insert(id.clone(), door);
+        Some((Visit { port: self, id }, Replies { queue: replies, written: Vec::new() }, evict))
+    }
+
+    /// Hands replies over until the endpoint is closed, and then what was sent before.
+    async fn send_all(&self, mut from_app: mpsc::Receiver<(PeerId, Message)>) {
+        let mut batch = Vec::with_capacity(SOCKET_QUEUE_MESSAGES);
+        loop {
+            let taken = tokio::select! {
+                taken = from_app.recv_many(&mut batch, SOCKET_QUEUE_MESSAGES) => taken,
+                () = self.to_app.closed(), if !from_app.is_closed() => {
+                    from_app.close();
+                    continue;
+                }
+            };
+            if taken == 0 {
+                break;
+            }
+            let mut peers = self.peers();
+            for (peer, message) in batch.drain(..) {
+                self.send(&mut peers, peer, message);
+            }
+        }
+        // Without senders it is still a router that receives.
+        self.to_app.closed().await;
+        let mut peers = self.peers();
+        peers.closed = true;
+        // The connections end when their queues are empty.
+        peers.doors.clear();
+    }
+
+    fn send(&self, peers: &mut Peers, id: PeerId, message: Message) {
+        if !within_limits(&message, &self.stats) {
+            return;
+        }
+        let Some(door) = peers.doors.get_mut(&id) else {
+            self.stats.dropped_no_peer.increment();
+            tracing::debug!(peer = ?id, "dropping a reply: the peer is gone");
+            return;
+        };
+        let Some(own) = door.backlog.try_reserve(&message) else {
+            self.stats.dropped_slow_peer.increment();
+            if !std::mem::replace(&mut door.named_in_log, true) {
+                tracing::warn!(peer = ?id, "dropping replies: the peer does not read");
+            }
+            return;
+        };
+        let Some(shared) = self.replies.try_reserve(&message) else {
+            self.stats.dropped_slow_peer.increment();
+            peers.evict_greediest();
+            return;
+        };
+        let reply = Reply { message, rooms: [own, shared] };
+        if door.queue.try_send(reply).is_err() {
+            // Its connection is about to end.
+            self.stats.dropped_no_peer.increment();
+        }
+    }
+}
+
+impl Peers {
+    /// Ends the connection for which the most waits, so that those who read get their replies.
+    fn evict_greediest(&mut self) {
+        let greediest = self.doors.iter().max_by_key(|(_, door)| door.backlog.taken());
+        if let Some(id) = greediest.map(|(id, _)| id.clone())
+            && let Some(door) = self.doors.remove(&id)
+        {
+            door.evict.cancel();
+        }
+    }
+}
+
+/// A peer's stay: its door is closed when it is over.
+struct Visit<'p> {
+    port: &'p Port,
+    id: PeerId,
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        self.port.peers().doors.remove(&self.id);
+    }
+}
+
+/// The replies to one peer.
+#[derive(Debug)]
+struct Replies {
+    queue: mpsc::Receiver<Reply>,
+    /// What is being written still takes room.
+    written: Vec<[Room; 2]>,
+}
+
+impl Outbox for Replies {
+    async fn fill(&mut self, pieces: &mut Pieces) -> bool {
+        self.written.clear();
+        let Some(first) = self.queue.recv().await else { return false };
+        let mut next = Some(first);
+        while let Some(reply) = next {
+            pieces.message(reply.message);
+            self.written.push(reply.rooms);
+            next = if pieces.byte_len() < WRITE_BYTES { self.queue.try_recv().ok() } else { None };
+        }
+        true
+    }
+}

@@ -1,0 +1,166 @@
+//! [`Decoder`]: bytes of a connection into messages and commands. It does no I/O.
+//!
+//! Nothing is reserved on a peer's word: a frame's memory grows with the bytes that have come, so a peer has to send
+//! what it makes us hold.
+
+use super::rules::{
+    GateLimits, Header, Meter, Violation, answers_ping, check_greeting, check_ready, ping_context,
+    whole_ready,
+};
+use super::{CANCEL, GREETING_BYTES, SUBSCRIBE};
+use crate::transport::Message;
+use bytes::buf::Limit;
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+
+/// Room for one read that is not known to belong to a long frame.
+const READ_BYTES: usize = 32 << 10;
+/// A frame with at least so much missing is read where it will stay; a shorter rest comes with what follows it.
+const IN_PLACE_BYTES: usize = READ_BYTES / 2;
+/// Memory of a frame at first: a batch of 1,024 rows of 168 bytes fits.
+const BODY_BYTES_FIRST: usize = 256 << 10;
+
+/// What a peer sent.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Item {
+    /// Its greeting.
+    Greeting {
+        /// Whether it speaks 3.1 or later, and therefore answers PING.
+        heartbeats: bool,
+    },
+    /// Its READY.
+    Ready {
+        /// Its kind of socket, such as `DEALER`; empty if it does not say.
+        socket_type: Bytes,
+    },
+    /// A message.
+    Message(Message),
+    /// It wants this context back in a PONG.
+    Ping(Bytes),
+    /// It answers a PING.
+    Pong,
+    /// It wants messages that begin so.
+    Subscribe(Bytes),
+    /// It does not want them any more.
+    Cancel(Bytes),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Expect {
+    Greeting,
+    Ready,
+    Header,
+    Body { size: usize, more: bool },
+}
+
+/// The incoming direction of one connection.
+#[derive(Debug)]
+pub struct Decoder {
+    expect: Expect,
+    meter: Meter,
+    /// Bytes that are not understood yet.
+    buffer: BytesMut,
+    /// The frame that is coming in.
+    body: BytesMut,
+    /// The frames before it of the same message.
+    frames: Vec<Bytes>,
+}
+
+impl Decoder {
+    /// A decoder before the first byte of a connection.
+    pub fn new(limits: GateLimits) -> Self {
+        Self {
+            expect: Expect::Greeting,
+            meter: Meter::new(limits),
+            buffer: BytesMut::new(),
+            body: BytesMut::new(),
+            frames: Vec::new(),
+        }
+    }
+
+    /// Where the next bytes of the stream go. Ask again for each read, after [`next_item`](Self::next_item) has returned `None`.
+    pub fn room(&mut self) -> Limit<&mut BytesMut> {
+        if let Expect::Body { size, .. } = self.expect
+            && size - self.body.len() >= IN_PLACE_BYTES
+        {
+            let missing = size - self.body.len();
+            if self.body.len() == self.body.capacity() {
+                self.body.reserve(missing.min(self.body.len().max(BODY_BYTES_FIRST)));
+            }
+            return (&mut self.body).limit(missing);
+        }
+        self.buffer.reserve(READ_BYTES);
+        (&mut self.buffer).limit(READ_BYTES)
+    }
+
+    /// The next item of the bytes so far; `None` once it needs more. After an error the connection must be closed.
+    pub fn next_item(&mut self) -> Result<Option<Item>, Violation> {
+        loop {
+            match self.expect {
+                Expect::Greeting => {
+                    check_greeting(&self.buffer)?;
+                    if self.buffer.len() < GREETING_BYTES {
+                        return Ok(None);
+                    }
+                    let heartbeats = answers_ping(&self.buffer);
+                    self.buffer.advance(GREETING_BYTES);
+                    self.expect = Expect::Ready;
+                    return Ok(Some(Item::Greeting { heartbeats }));
+                }
+                Expect::Ready => {
+                    let Some(command) = whole_ready(&self.buffer)? else { return Ok(None) };
+                    let socket_type = check_ready(&self.buffer[command.clone()])?;
+                    let socket_type = Bytes::copy_from_slice(socket_type);
+                    self.buffer.advance(command.end);
+                    self.expect = Expect::Header;
+                    return Ok(Some(Item::Ready { socket_type }));
+                }
+                Expect::Header => {
+                    let Some(header) = Header::read(&self.buffer)? else { return Ok(None) };
+                    if header.is_command() {
+                        return self.command(&header);
+                    }
+                    self.meter.count_frame(&header)?;
+                    self.buffer.advance(header.bytes);
+                    let size = usize::try_from(header.size).expect("the meter bounds it");
+                    self.body = BytesMut::with_capacity(size.min(BODY_BYTES_FIRST));
+                    self.expect = Expect::Body { size, more: header.has_more() };
+                }
+                Expect::Body { size, more } => {
+                    let here = self.buffer.len().min(size - self.body.len());
+                    self.body.extend_from_slice(&self.buffer[..here]);
+                    self.buffer.advance(here);
+                    if self.body.len() < size {
+                        return Ok(None);
+                    }
+                    self.expect = Expect::Header;
+                    self.frames.push(std::mem::take(&mut self.body).freeze());
+                    if !more {
+                        self.meter.end_message();
+                        let frames = std::mem::take(&mut self.frames);
+                        return Ok(Some(Item::Message(Message::new(frames))));
+                    }
+                }
+            }
+        }
+    }
+
+    fn command(&mut self, header: &Header) -> Result<Option<Item>, Violation> {
+        let Some(body) = self.meter.command(header, &self.buffer)? else { return Ok(None) };
+        let command = &self.buffer[body.clone()];
+        let item = if let Some(context) = ping_context(&self.buffer[..body.end]) {
+            Item::Ping(Bytes::copy_from_slice(context))
+        } else if let Some(prefix) = command.strip_prefix(SUBSCRIBE) {
+            Item::Subscribe(Bytes::copy_from_slice(prefix))
+        } else if let Some(prefix) = command.strip_prefix(CANCEL) {
+            Item::Cancel(Bytes::copy_from_slice(prefix))
+        } else {
+            Item::Pong
+        };
+        if matches!(item, Item::Subscribe(_) | Item::Cancel(_)) {
+            self.meter.count_frame(header)?;
+            self.meter.end_message();
+        }
+        self.buffer.advance(body.end);
+        Ok(Some(item))
+    }
+}

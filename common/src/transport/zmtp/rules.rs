@@ -1,0 +1,289 @@
+//! What a peer may send: its greeting, its READY, and the limits of what follows.
+
+use super::{
+    CANCEL, FLAG_COMMAND, FLAG_LONG, FLAG_MORE, FLAGS_RESERVED, LONG_HEADER_BYTES, MINOR_AT, PING,
+    PONG, SUBSCRIBE,
+};
+use crate::limits::{COMMAND_BYTES_MAX, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, MESSAGE_FRAMES_MAX};
+use std::ops::Range;
+
+/// What one connection may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GateLimits {
+    /// Largest frame.
+    pub frame_bytes: u64,
+    /// Most frames of one message.
+    pub message_frames: usize,
+    /// Largest message, all frames together.
+    pub message_bytes: u64,
+    /// Most messages over the life of the connection.
+    pub messages: u64,
+}
+
+impl GateLimits {
+    /// For a router's port: messages as every transport takes them, for ever.
+    pub const MESSAGES: Self = Self {
+        frame_bytes: FRAME_BYTES_MAX as u64,
+        message_frames: MESSAGE_FRAMES_MAX,
+        message_bytes: MESSAGE_BYTES_MAX as u64,
+        messages: u64::MAX,
+    };
+
+    /// For a publisher's port: a few short subscriptions, which it keeps for as long as the connection lives.
+    pub const SUBSCRIPTIONS: Self =
+        Self { frame_bytes: 256, message_frames: 1, message_bytes: 256, messages: 16 };
+}
+
+/// Why a connection is closed.
+#[derive(Debug, Clone, Copy, thiserror::Error, PartialEq, Eq)]
+pub enum Violation {
+    /// Not ZMTP at all.
+    #[error("greeting byte {at} is {byte:#04x}, not a ZMTP signature")]
+    Signature {
+        /// Where in the greeting.
+        at: usize,
+        /// What was there.
+        byte: u8,
+    },
+    /// ZMTP 1 or 2.
+    #[error("ZMTP version {major}, expected at least 3")]
+    Version {
+        /// The announced version.
+        major: u8,
+    },
+    /// PLAIN, CURVE or garbage.
+    #[error("security mechanism other than NULL")]
+    Mechanism,
+    /// The handshake's command is missing or malformed.
+    #[error("malformed handshake: {problem}")]
+    Ready {
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// Flags without a meaning.
+    #[error("frame flags {flags:#04x} have reserved bits set")]
+    Flags {
+        /// The flags.
+        flags: u8,
+    },
+    /// A command after the handshake that a peer has no use for, or inside a message.
+    #[error("unexpected command of {announced} bytes")]
+    Command {
+        /// Its size.
+        announced: u64,
+    },
+    /// A frame too large.
+    #[error("frame of {announced} bytes announced, limit {limit}")]
+    FrameBytes {
+        /// Its size.
+        announced: u64,
+        /// What is allowed.
+        limit: u64,
+    },
+    /// Frames too large together.
+    #[error("message of {announced} bytes announced, limit {limit}")]
+    MessageBytes {
+        /// Its size so far, with the offending frame.
+        announced: u64,
+        /// What is allowed.
+        limit: u64,
+    },
+    /// Too many frames.
+    #[error("message of more than {limit} frames")]
+    MessageFrames {
+        /// What is allowed.
+        limit: usize,
+    },
+    /// Too many messages.
+    #[error("more than {limit} messages on this connection")]
+    Messages {
+        /// What is allowed.
+        limit: u64,
+    },
+}
+
+/// The header of a frame.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Header {
+    /// Flags, reserved ones excluded.
+    pub(super) flags: u8,
+    /// Length of the body.
+    pub(super) size: u64,
+    /// Length of the header itself.
+    pub(super) bytes: usize,
+}
+
+impl Header {
+    /// The header that these bytes begin with, once it is there as a whole.
+    pub(super) fn read(bytes: &[u8]) -> Result<Option<Self>, Violation> {
+        let Some(&flags) = bytes.first() else { return Ok(None) };
+        if flags & FLAGS_RESERVED != 0 {
+            return Err(Violation::Flags { flags });
+        }
+        if flags & FLAG_LONG != 0 {
+            let Some(size) = bytes.get(1..LONG_HEADER_BYTES) else { return Ok(None) };
+            let size = u64::from_be_bytes(size.try_into().expect("8 bytes"));
+            return Ok(Some(Self { flags, size, bytes: LONG_HEADER_BYTES }));
+        }
+        let size = bytes.get(1).copied();
+        Ok(size.map(|size| Self { flags, size: u64::from(size), bytes: 2 }))
+    }
+
+    /// Whether another frame of the same message follows.
+    pub(super) fn has_more(&self) -> bool {
+        self.flags & FLAG_MORE != 0
+    }
+
+    /// Whether it heads a command.
+    pub(super) fn is_command(&self) -> bool {
+        self.flags & FLAG_COMMAND != 0
+    }
+}
+
+/// Holds one direction of a connection to its limits.
+#[derive(Debug, Clone)]
+pub(super) struct Meter {
+    limits: GateLimits,
+    messages: u64,
+    message_frames: usize,
+    message_bytes: u64,
+}
+
+impl Meter {
+    pub(super) fn new(limits: GateLimits) -> Self {
+        Self { limits, messages: 0, message_frames: 0, message_bytes: 0 }
+    }
+
+    /// Counts a frame of a message.
+    pub(super) fn count_frame(&mut self, header: &Header) -> Result<(), Violation> {
+        let GateLimits { frame_bytes, message_frames, message_bytes, messages } = self.limits;
+        let announced = header.size;
+        if announced > frame_bytes {
+            return Err(Violation::FrameBytes { announced, limit: frame_bytes });
+        }
+        if self.message_frames == 0 {
+            if self.messages == messages {
+                return Err(Violation::Messages { limit: messages });
+            }
+            self.messages += 1;
+        }
+        if self.message_frames == message_frames {
+            return Err(Violation::MessageFrames { limit: message_frames });
+        }
+        self.message_frames += 1;
+        self.message_bytes = self.message_bytes.saturating_add(announced);
+        if self.message_bytes > message_bytes {
+            let announced = self.message_bytes;
+            return Err(Violation::MessageBytes { announced, limit: message_bytes });
+        }
+        Ok(())
+    }
+
+    /// The last frame of a message has ended.
+    pub(super) fn end_message(&mut self) {
+        self.message_frames = 0;
+        self.message_bytes = 0;
+    }
+
+    /// Where the body of a command lies that these bytes begin with, once it is there as a whole.
+    pub(super) fn command(
+        &self,
+        header: &Header,
+        bytes: &[u8],
+    ) -> Result<Option<Range<usize>>, Violation> {
+        let refused = Violation::Command { announced: header.size };
+        let size = usize::try_from(header.size).ok().filter(|&size| size <= COMMAND_BYTES_MAX);
+        let (Some(size), false, 0) = (size, header.has_more(), self.message_frames) else {
+            return Err(refused);
+        };
+        let end = header.bytes + size;
+        let there = &bytes[header.bytes..end.min(bytes.len())];
+        let known = |name: &[u8]| {
+            size >= name.len() && there.iter().zip(name).all(|(there, byte)| there == byte)
+        };
+        if ![PING, PONG, SUBSCRIBE, CANCEL].into_iter().any(known) {
+            return Err(refused);
+        }
+        Ok((bytes.len() >= end).then_some(header.bytes..end))
+    }
+}
+
+/// Checks as much of a greeting as is there.
+pub(super) fn check_greeting(bytes: &[u8]) -> Result<(), Violation> {
+    for (at, signature) in [(0, 0xff), (9, 0x7f)] {
+        match bytes.get(at) {
+            Some(&byte) if byte != signature => return Err(Violation::Signature { at, byte }),
+            _ => {}
+        }
+    }
+    match bytes.get(10) {
+        Some(&major) if major < 3 => return Err(Violation::Version { major }),
+        _ => {}
+    }
+    match bytes.get(12..32) {
+        Some(mechanism) if mechanism[..5] != *b"NULL\0" => Err(Violation::Mechanism),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the sender of a greeting speaks 3.1 or later, and therefore answers PING.
+pub(in crate::transport) fn answers_ping(greeting: &[u8]) -> bool {
+    greeting[MINOR_AT - 1..=MINOR_AT] >= [3, 1][..]
+}
+
+/// Makes a greeting one of 3.1.
+pub(in crate::transport) fn announce_heartbeats(greeting: &mut [u8]) {
+    greeting[MINOR_AT - 1..=MINOR_AT].copy_from_slice(&[3, 1]);
+}
+
+/// What a whole command wants back, if it is a PING. Its time to live is advice for who has no deadline of its own.
+pub(in crate::transport) fn ping_context(command: &[u8]) -> Option<&[u8]> {
+    let header = Header::read(command).ok()??;
+    command[header.bytes..].strip_prefix(PING)?.get(2..)
+}
+
+/// Where the body of READY lies that these bytes begin with, once it is there as a whole.
+pub(super) fn whole_ready(bytes: &[u8]) -> Result<Option<Range<usize>>, Violation> {
+    let Some(header) = Header::read(bytes)? else { return Ok(None) };
+    if !header.is_command() || header.has_more() {
+        return Err(Violation::Ready { problem: "expected a command frame" });
+    }
+    let size = match usize::try_from(header.size) {
+        Ok(size) if size <= COMMAND_BYTES_MAX => size,
+        _ => {
+            let (announced, limit) = (header.size, COMMAND_BYTES_MAX as u64);
+            return Err(Violation::FrameBytes { announced, limit });
+        }
+    };
+    let body = header.bytes..header.bytes + size;
+    Ok((bytes.len() >= body.end).then_some(body))
+}
+
+/// Checks a READY, and returns the socket type that it names; empty if it names none.
+pub(super) fn check_ready(command: &[u8]) -> Result<&[u8], Violation> {
+    let Some(mut rest) = command.strip_prefix(b"\x05READY") else {
+        return Err(Violation::Ready { problem: "expected the command READY" });
+    };
+    let mut socket_type: &[u8] = b"";
+    while let Some((&name_len, tail)) = rest.split_first() {
+        let split = tail.split_at_checked(usize::from(name_len));
+        let Some((name, tail)) = split else {
+            return Err(Violation::Ready { problem: "a property's name is cut off" });
+        };
+        let Some((value_len, tail)) = tail.split_first_chunk::<4>() else {
+            return Err(Violation::Ready { problem: "a property's length is cut off" });
+        };
+        let value_len = u32::from_be_bytes(*value_len) as usize;
+        let Some((value, tail)) = tail.split_at_checked(value_len) else {
+            return Err(Violation::Ready { problem: "a property's value is cut off" });
+        };
+        if name.eq_ignore_ascii_case(b"Identity") && !value.is_empty() {
+            return Err(Violation::Ready { problem: "peers may not choose their identity" });
+        }
+        if name.eq_ignore_ascii_case(b"Socket-Type") {
+            socket_type = value;
+        }
+        rest = tail;
+    }
+    Ok(socket_type)
+}

@@ -1,0 +1,227 @@
+//! A network that breaks without a word, between namespaces of this machine: no end, no reset, only silence.
+//!
+//! ```text
+//! namespace client ── bridge in namespace middle ── namespace server
+//! ```
+//!
+//! The endpoints run in processes of their own, which are this test program with [`ROLE`] set. Making namespaces takes
+//! root and the program `ip`; without them the test is skipped, and says so.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use bytes::Bytes;
+use common::runtime::seed::SeedTree;
+use common::transport::zmq::ZmqTransport;
+use common::transport::{Message, Transport as _};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+/// Which side a process is.
+const ROLE: &str = "SAPEX_TEST_LIVENESS_ROLE";
+const REQUESTS: &str = "tcp://10.77.0.2:5555";
+const NEWS: &str = "tcp://10.77.0.2:5556";
+/// How long the start may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than a peer may be silent.
+const OUTAGE: Duration = Duration::from_secs(8);
+/// What docs/protocol.md promises from the return of the network on.
+const RECOVERY: Duration = Duration::from_secs(10);
+
+/// A process of one side, if it was started as one. Otherwise it has nothing to show.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn side() {
+    match std::env::var(ROLE).as_deref() {
+        Ok("server") => serve().await,
+        Ok("client") => ask().await,
+        _ => {}
+    }
+}
+
+fn message(bytes: &'static [u8]) -> Message {
+    Message::new(vec![Bytes::from_static(bytes)])
+}
+
+/// Answers every request, and publishes.
+async fn serve() {
+    let transport = ZmqTransport::new(SeedTree::new(1));
+    let mut router = transport.bind_router(&REQUESTS.parse().unwrap()).await.unwrap();
+    let publisher = transport.bind_publisher(&NEWS.parse().unwrap()).await.unwrap();
+    let publishing = async {
+        while publisher.outgoing.send(message(b"news")).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let answering = async {
+        while let Some((peer, request)) = router.incoming.recv().await {
+            router.outgoing.send((peer, request)).await.unwrap();
+        }
+    };
+    tokio::join!(publishing, answering);
+}
+
+/// Asks all the time, and says what comes: one line for an answer, one for news.
+async fn ask() {
+    let transport = ZmqTransport::new(SeedTree::new(2));
+    let mut dealer = transport.connect_dealer(&REQUESTS.parse().unwrap()).unwrap();
+    let mut subscriber = transport.subscribe(&NEWS.parse().unwrap()).unwrap();
+    let mut often = tokio::time::interval(Duration::from_millis(100));
+    let mut out = std::io::stdout();
+    loop {
+        tokio::select! {
+            // Without an answer the queue fills up: then there is enough to send.
+            _ = often.tick() => drop(dealer.outgoing.try_send(message(b"request"))),
+            Some(_) = dealer.incoming.recv() => writeln!(out, "side: answer").unwrap(),
+            Some(_) = subscriber.incoming.recv() => writeln!(out, "side: news").unwrap(),
+        }
+        out.flush().unwrap();
+    }
+}
+
+/// Three namespaces, which end with the test.
+struct Network {
+    names: [String; 3],
+}
+
+impl Network {
+    fn new() -> Result<Self, String> {
+        let names = ["client", "middle", "server"]
+            .map(|side| format!("sapex-{side}-{}", std::process::id()));
+        let network = Self { names };
+        for name in &network.names {
+            ip(&format!("netns add {name}"))?;
+        }
+        let [client, middle, _] = &network.names;
+        ip(&format!("-n {middle} link add br0 type bridge"))?;
+        ip(&format!("-n {middle} link set br0 up"))?;
+        ip(&format!("-n {client} link set lo up"))?;
+        network.plug_in(client, 1)?;
+        network.plug_in_server()?;
+        Ok(network)
+    }
+
+    /// Connects a namespace to the bridge, with the address that ends in `number`.
+    fn plug_in(&self, name: &str, number: u8) -> Result<(), String> {
+        let middle = &self.names[1];
+        // A machine that comes back has the hardware address that its neighbours know.
+        let card = format!("eth0 address 02:00:00:00:00:{number:02x}");
+        ip(&format!("-n {name} link add {card} type veth peer port{number} netns {middle}"))?;
+        ip(&format!("-n {middle} link set port{number} master br0 up"))?;
+        ip(&format!("-n {name} addr add 10.77.0.{number}/24 dev eth0"))?;
+        ip(&format!("-n {name} link set eth0 up"))
+    }
+
+    fn plug_in_server(&self) -> Result<(), String> {
+        self.plug_in(&self.names[2], 2)
+    }
+
+    fn cut(&self) {
+        ip(&format!("-n {} link set port2 down", self.names[1])).unwrap();
+    }
+
+    fn mend(&self) {
+        ip(&format!("-n {} link set port2 up", self.names[1])).unwrap();
+    }
+
+    fn start(&self, role: &str) -> Side {
+        let name = &self.names[if role == "client" { 0 } else { 2 }];
+        let mut child = Command::new("ip")
+            .args(["netns", "exec", name])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "side", "--nocapture"])
+            .env(ROLE, role)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in out.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Side { child, lines }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for name in &self.names {
+            ip(&format!("netns del {name}")).ok();
+        }
+    }
+}
+
+fn ip(arguments: &str) -> Result<(), String> {
+    let mut command = Command::new("ip");
+    let output =
+        command.args(arguments.split(' ')).output().map_err(|error| format!("ip: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("ip {arguments}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+struct Side {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Side {
+    /// Waits for an answer and for news; what came before does not count.
+    fn hears_both(&self, within: Duration, when: &str) {
+        while self.lines.try_recv().is_ok() {}
+        let (mut answer, mut news) = (false, false);
+        while !(answer && news) {
+            let line = self.lines.recv_timeout(within);
+            let line = line.unwrap_or_else(|_| panic!("{when}: answer {answer}, news {news}"));
+            // The first line may share its own with the test's name.
+            answer |= line.contains("side: answer");
+            news |= line.contains("side: news");
+        }
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[test]
+fn a_network_that_returns_and_a_machine_that_vanished_are_found_again_within_ten_seconds() {
+    let network = match Network::new() {
+        Ok(network) => network,
+        Err(why) => {
+            writeln!(std::io::stderr(), "SKIPPED: no network namespaces: {why}").unwrap();
+            return;
+        }
+    };
+    let mut server = network.start("server");
+    let client = network.start("client");
+    client.hears_both(PATIENCE, "at the start");
+
+    network.cut();
+    std::thread::sleep(OUTAGE);
+    network.mend();
+    client.hears_both(RECOVERY, "after a cut");
+
+    // The machine loses its power: its connections are gone, and nobody says so. Another one gets its address.
+    let [_, middle, name] = &network.names;
+    ip(&format!("-n {middle} link del port2")).unwrap();
+    server.kill();
+    ip(&format!("netns del {name}")).unwrap();
+    ip(&format!("netns add {name}")).unwrap();
+    std::thread::sleep(OUTAGE);
+    network.plug_in_server().unwrap();
+    let _successor = network.start("server");
+    client.hears_both(RECOVERY, "after the machine vanished");
+}
