@@ -111,7 +111,7 @@ test-python:
 	done; \
 	env "$${set[@]}" cargo test --workspace $(EVERY_FEATURE) \
 		--test space --test export --test record --test offline_minari \
-		--test bridge --test transport_pyzmq -- library onnxruntime gymnasium libzmq --nocapture
+		--test bridge --test transport_pyzmq --test protocol_client -- library onnxruntime gymnasium libzmq --nocapture
 
 .PHONY: libtorch
 libtorch: ## Fetch libtorch for CPUs from PyPI, then build sapex with the torch backend.

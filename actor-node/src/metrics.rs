@@ -214,6 +214,11 @@ impl UploadMetrics {
         })
     }
 
+    /// Rows that replay servers have acknowledged, to any of the actor's uploaders.
+    pub(crate) fn rows_acknowledged(&self) -> u64 {
+        self.acknowledged.get()
+    }
+
     pub(crate) fn acknowledged(&self, rows: usize) {
         self.acknowledged.inc_by(rows as u64);
     }

@@ -12,20 +12,21 @@ use crate::recording::Recorder;
 use crate::rows::Assembler;
 use crate::spool::Spool;
 use crate::trajectories::{TrajectoryLog, TurnLog};
-use crate::uploader::{Identity, Uploader};
+use crate::uploader::Uploader;
 use crate::watched::{LaneGroup, Recipe};
 use common::config::{Config, ConfigError};
-use common::ids::{ActorId, Incarnation, PolicyVersion};
+use common::ids::{ActorId, PolicyVersion};
 use common::policy::arch::{ArchError, PolicyArch};
 use common::policy::infer::PolicyNet;
 use common::policy::snapshot::SnapshotError;
 use common::process::Process;
 use common::recording::{Header, RecordingError};
-use common::runtime::seed::SeedTree;
 use common::runtime::shutdown::StopReason;
 use common::spec::EnvSpec;
 use common::telemetry::metrics::MetricsError;
+use common::telemetry::progress::{Goes, ProgressWatch};
 use common::transport::{Endpoint, Transport, TransportError};
+use common::wire::handshake::{Hello, Role, new_life};
 use common::wire::link::{Link, Rejected};
 use std::path::Path;
 use std::sync::Arc;
@@ -147,19 +148,15 @@ impl ActorNode {
         let cache = Arc::new(PolicyCache::new());
         let spool = Arc::new(Spool::new(config.actor.spool_rows));
         let feed = start_feed(&process, transport, peers, &cache, &arch, &id.to_string())?;
-        let identity = Identity {
-            actor: ActorId(id),
-            incarnation: new_life(&process, id),
-            cluster: config.cluster.clone(),
-            layout: config.item_layout(&spec),
-        };
+        let role = Role::actor(config, ActorId(id), new_life(&process.clock, id));
+        let hello = Hello::new(role, &config.cluster, &config.item_layout(&spec));
         let mut uploads = JoinSet::new();
         for endpoint in &peers.replay {
             let link = Link::new(transport.connect_dealer(endpoint)?, endpoint.clone());
             let metrics = UploadMetrics::new(&process.admin.metrics, id)?;
             let clock = process.clock.clone();
             uploads.spawn(
-                Uploader::new(link, identity.clone(), Arc::clone(&spool), clock, metrics).run(),
+                Uploader::new(link, hello.clone(), Arc::clone(&spool), clock, metrics).run(),
             );
         }
         let (cached, spooled) = (Arc::clone(&cache), Arc::clone(&spool));
@@ -168,7 +165,11 @@ impl ActorNode {
             .spawn_thread(&name, move || actor.run(&cached, &spooled, &clock, &stop))
             .map_err(NodeError::Thread)?;
         process.admin.readiness.ready(&name);
+        let acknowledged = UploadMetrics::new(&process.admin.metrics, id)?;
+        let goes = vec![weights_received(&name, &cache), rows_stored(&name, acknowledged, &spool)];
+        let watch = ProgressWatch::start(&process.admin.readiness, &process.clock, goes);
         let uploaded = drain(&mut uploads, shutdown.cancelled(), flush).await;
+        drop(watch);
         process.admin.readiness.not_ready(&name, "stopping");
         spool.close();
         if let Err(error) = &uploaded {
@@ -179,6 +180,27 @@ impl ActorNode {
         uploaded?;
         Ok(acted.ok().and_then(Result::ok).ok_or(NodeError::Panicked("actor"))??)
     }
+}
+
+/// The learner repeats its newest weights every second: silence means that it is gone.
+fn weights_received(name: &str, cache: &Arc<PolicyCache>) -> Goes {
+    let cache = Arc::clone(cache);
+    let heard = move || cache.load().map_or(0, |cached| cached.received_at.as_millis());
+    let heard = move || u64::try_from(heard()).expect("a process lives less than 2^64 ms");
+    Goes::new(format!("{name} weights"), "weights received", heard)
+        .because(|| Some("is the learner up at endpoints.weights?".into()))
+}
+
+fn rows_stored(name: &str, acknowledged: UploadMetrics, spool: &Arc<Spool>) -> Goes {
+    let (spool, rows) = (Arc::clone(spool), move || acknowledged.rows_acknowledged());
+    Goes::new(format!("{name} rows"), "rows stored", rows).because(move || {
+        let why = if spool.is_any_server_up() {
+            "a replay server holds them back, or the environment takes longer"
+        } else {
+            "no replay server answers"
+        };
+        Some(why.into())
+    })
 }
 
 fn build_actor(
@@ -259,13 +281,6 @@ fn check_spec(process: &Process, spec: &EnvSpec, expected: &EnvSpec) -> Result<(
         }
     }
     Ok(())
-}
-
-/// Differs from every other life of this actor, on this machine or another.
-fn new_life(process: &Process, id: u32) -> Incarnation {
-    let nanos = process.clock.unix_time().as_nanos() & u128::from(u64::MAX);
-    let nanos = u64::try_from(nanos).expect("masked to 64 bits");
-    Incarnation(SeedTree::new(nanos).index(id.into()).index(std::process::id().into()).seed())
 }
 
 fn start_feed(
@@ -363,6 +378,8 @@ impl Evaluator {
         let seeds = process.seeds.role("evaluator");
         let (mut evaluated, mut round) = (None::<PolicyVersion>, 0);
         process.admin.readiness.ready("evaluator");
+        let goes = vec![weights_received("evaluator", &cache)];
+        let watch = ProgressWatch::start(&process.admin.readiness, &process.clock, goes);
         loop {
             tokio::select! {
                 () = process.shutdown.cancelled() => break,
@@ -401,6 +418,7 @@ impl Evaluator {
             }
             report(&evaluation);
         }
+        drop(watch);
         feed.abort();
         Ok(())
     }

@@ -7,10 +7,10 @@
 
 use crate::metrics::UploadMetrics;
 use crate::spool::{RowBatch, Spool};
-use common::config::Cluster;
-use common::ids::{ActorId, BatchSequence, Incarnation};
+use common::ids::BatchSequence;
+use common::limits::INSERT_WINDOW_MAX;
 use common::runtime::clock::Clock;
-use common::spec::ItemLayout;
+use common::telemetry::log_limit::LogLimit;
 use common::transport::Message;
 use common::wire::encode;
 use common::wire::handshake::{Hello, Role};
@@ -28,24 +28,12 @@ const ASK_AFTER: Duration = Duration::from_secs(1);
 const RESEND_FIRST: Duration = Duration::from_secs(1);
 const RESEND_MAX: Duration = Duration::from_secs(8);
 
-/// Who uploads.
-#[derive(Debug, Clone)]
-pub struct Identity {
-    /// Unique in the run.
-    pub actor: ActorId,
-    /// Drawn at start.
-    pub incarnation: Incarnation,
-    /// Settings to agree on.
-    pub cluster: Cluster,
-    /// Layout to agree on.
-    pub layout: ItemLayout,
-}
-
 /// One per replay server.
 #[derive(Debug)]
 pub struct Uploader {
     link: Link,
-    identity: Identity,
+    /// As at the first greeting; what is unacknowledged is filled in each time.
+    hello: Hello,
     spool: Arc<Spool>,
     clock: Clock,
     metrics: UploadMetrics,
@@ -55,6 +43,7 @@ pub struct Uploader {
     resend_after: Duration,
     /// The server has forgotten us or was silent: what is outstanding is probably lost.
     resend_now: bool,
+    log: LogLimit<()>,
 }
 
 /// What is outstanding on one shard.
@@ -76,10 +65,10 @@ impl Lane {
 }
 
 impl Uploader {
-    /// An uploader over a fresh link.
+    /// An uploader of the actor that greets so, over a fresh link.
     pub fn new(
         link: Link,
-        identity: Identity,
+        hello: Hello,
         spool: Arc<Spool>,
         clock: Clock,
         metrics: UploadMetrics,
@@ -87,7 +76,7 @@ impl Uploader {
         let progress_at = clock.now();
         Self {
             link,
-            identity,
+            hello,
             spool,
             clock,
             metrics,
@@ -96,6 +85,7 @@ impl Uploader {
             progress_at,
             resend_after: RESEND_FIRST,
             resend_now: false,
+            log: LogLimit::default(),
         }
     }
 
@@ -140,6 +130,9 @@ impl Uploader {
         if !self.up || self.link.wants_greeting() || (owed && (silent || overdue)) {
             let hello = self.hello();
             self.link.greet(&hello, now);
+        } else {
+            let hello = self.hello();
+            self.link.heartbeat(&hello, now);
         }
         let up = self.link.is_up(now);
         if up != self.up {
@@ -152,32 +145,32 @@ impl Uploader {
     }
 
     fn hello(&self) -> Hello {
-        let Identity { actor, incarnation, cluster, layout } = &self.identity;
-        let oldest_unacknowledged = self.lanes.iter().map(Lane::oldest).collect();
-        Hello::new(
-            Role::Actor { id: *actor, incarnation: *incarnation, oldest_unacknowledged },
-            cluster,
-            layout,
-        )
+        let mut hello = self.hello.clone();
+        if let Role::Actor { oldest_unacknowledged, .. } = &mut hello.role {
+            *oldest_unacknowledged = self.lanes.iter().map(Lane::oldest).collect();
+        }
+        hello
     }
 
     fn receive(&mut self, message: &Message) -> Result<(), Rejected> {
         let now = self.clock.now();
-        match self.link.read(message)? {
+        match self.link.read(message, now)? {
             Some((Reply::Welcome { shards, window }, _)) => {
                 self.welcomed(shards.len(), window, now)
             }
             Some((Reply::Inserted { shard, sequence, rows_refused, credit }, _)) => {
                 let Some(lane) = self.lanes.get_mut(usize::from(shard)) else { return Ok(()) };
-                lane.credit = credit;
+                lane.credit = credit.min(INSERT_WINDOW_MAX);
                 while lane.outstanding.front().is_some_and(|(oldest, _)| *oldest <= sequence) {
                     let (_, batch) = lane.outstanding.pop_front().expect("just looked at");
                     self.metrics.acknowledged(batch.count);
                     self.progress_at = now;
                     self.resend_after = RESEND_FIRST;
                 }
-                if rows_refused > 0 {
-                    warn!(server = %self.link.endpoint(), rows_refused, "the replay server refused rows");
+                if rows_refused > 0
+                    && let Some(left_out) = self.log.admit((), "refused", now)
+                {
+                    warn!(server = %self.link.endpoint(), rows_refused, left_out, "the replay server refused rows");
                 }
             }
             _ => {}
@@ -188,7 +181,11 @@ impl Uploader {
     /// The server knows us (again): whatever is outstanding may have been lost on the way.
     fn welcomed(&mut self, shards: usize, window: u32, now: Duration) {
         while self.lanes.len() < shards {
-            self.lanes.push(Lane { next: 1, outstanding: VecDeque::new(), credit: window });
+            self.lanes.push(Lane {
+                next: 1,
+                outstanding: VecDeque::new(),
+                credit: window.min(INSERT_WINDOW_MAX),
+            });
         }
         let waited = now.saturating_sub(self.progress_at);
         if self.outstanding() == 0 || !(self.resend_now || waited >= self.resend_after) {

@@ -5,7 +5,7 @@
 
 use actor_node::metrics::UploadMetrics;
 use actor_node::spool::{RowBatch, Spool};
-use actor_node::uploader::{Identity, Uploader};
+use actor_node::uploader::Uploader;
 use common::config::{Layers, Resolved, load};
 use common::ids::{ActorId, Incarnation};
 use common::process::Process;
@@ -13,6 +13,7 @@ use common::runtime::seed::SeedTree;
 use common::spec::ItemLayout;
 use common::transport::memory::{FaultPlan, MemoryTransport};
 use common::transport::{Endpoint, Transport};
+use common::wire::handshake::{Hello, Role};
 use common::wire::link::Link;
 use learner::batch::ReadyBatch;
 use learner::exchange::{Exchange, Priorities};
@@ -76,16 +77,12 @@ impl Server {
 async fn upload(process: &Process, transport: &MemoryTransport, at: &Endpoint, rows: usize) {
     let layout = ItemLayout::transition(&process.resolved.env_spec().unwrap());
     let spool = Arc::new(Spool::new(64));
-    let identity = Identity {
-        actor: ActorId(1),
-        incarnation: Incarnation(7),
-        cluster: process.resolved.config.cluster.clone(),
-        layout: layout.clone(),
-    };
+    let config = &process.resolved.config;
+    let role = Role::actor(config, ActorId(1), Incarnation(7));
+    let hello = Hello::new(role, &config.cluster, &layout);
     let link = Link::new(transport.connect_dealer(at).unwrap(), at.clone());
     let metrics = UploadMetrics::new(&process.admin.metrics, 1).unwrap();
-    let uploader =
-        Uploader::new(link, identity, Arc::clone(&spool), process.clock.clone(), metrics);
+    let uploader = Uploader::new(link, hello, Arc::clone(&spool), process.clock.clone(), metrics);
     let producer = tokio::task::spawn_blocking(move || {
         for first in (0..rows).step_by(4) {
             let count = 4.min(rows - first);

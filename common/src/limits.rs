@@ -29,6 +29,15 @@ pub const POLICY_PARAMETERS_MAX: usize = FRAME_BYTES_MAX / 4;
 /// Most unacknowledged insert batches that a server ever grants to one actor.
 pub const INSERT_WINDOW_MAX: u32 = 64;
 
+/// A client of a replay server says something at least this often.
+pub const CLIENT_HEARTBEAT: Duration = Duration::from_secs(1);
+/// A client that has said nothing for this long is gone: another process may take its place.
+pub const CLIENT_SILENT: Duration = Duration::from_secs(5);
+/// How long a process waits for a place that another one keeps before it gives up.
+pub const PLACE_PATIENCE: Duration = Duration::from_secs(15);
+/// Most actors that one replay server ever knows.
+pub const ACTORS_MAX: usize = 65_536;
+
 /// Connections that one guarded port holds at once.
 pub const CONNECTIONS_MAX: usize = 1_024;
 /// A connection that has not completed its ZMTP handshake (greeting and READY) by then is closed.
@@ -65,5 +74,7 @@ const _: () = assert!(
 );
 const _: () = assert!(SHARD_ROWS_MAX <= u32::MAX as usize, "a slot is a u32");
 const _: () = assert!(MESSAGE_BYTES_MAX >= FRAME_BYTES_MAX + HEADER_BYTES_MAX);
+const _: () = assert!(CLIENT_HEARTBEAT.as_millis() * 3 < CLIENT_SILENT.as_millis());
+const _: () = assert!(CLIENT_SILENT.as_millis() * 2 < PLACE_PATIENCE.as_millis());
 const _: () = assert!(PEER_BACKLOG_BYTES >= MESSAGE_BYTES_MAX);
 const _: () = assert!(PEER_BACKLOG_MESSAGES >= 4 * SOCKET_QUEUE_MESSAGES);

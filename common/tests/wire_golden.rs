@@ -1,4 +1,4 @@
-//! Every header of the protocol against checked-in bytes (`testdata/wire/v1.txt`, one `name hex` line each), so that
+//! Every header of the protocol against checked-in bytes (`testdata/wire/v2.txt`, one `name hex` line each), so that
 //! another codec, or a client in another language, can be held to the same bytes. Damaged headers are refused.
 //!
 //! After a deliberate change (with a new `PROTOCOL_VERSION`), `SAPEX_BLESS=1 cargo test -p common --test wire_golden`
@@ -10,8 +10,9 @@ use bytes::Bytes;
 use common::ids::{ActorId, BatchSequence, Incarnation, PolicyVersion};
 use common::limits::HEADER_BYTES_MAX;
 use common::transport::Message;
-use common::wire::handshake::{Hello, Refusal, Role};
+use common::wire::handshake::{Hello, Role};
 use common::wire::message::{Event, Reply, Request, ShardState};
+use common::wire::refusal::Refusal;
 use common::wire::{WireError, decode, encode, rows};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,7 +20,7 @@ use std::fmt::{Debug, Write as _};
 
 fn hello(role: Role) -> Hello {
     Hello {
-        protocol: 1,
+        protocol: 2,
         role,
         cluster_hash: 0x1122_3344_5566_7788,
         cluster: vec![("cluster.n_step".into(), "3".into())],
@@ -33,10 +34,17 @@ fn requests() -> Vec<(&'static str, Request)> {
         id: ActorId(7),
         incarnation: Incarnation(0xfeed),
         oldest_unacknowledged: vec![BatchSequence(1), BatchSequence(9)],
+        insert_rows: 32,
+    };
+    let learner = Role::Learner {
+        incarnation: Incarnation(0xbeef),
+        batch_size: 256,
+        shards: 2,
+        shards_total: 4,
     };
     vec![
         ("request.hello.actor", Request::Hello(hello(actor))),
-        ("request.hello.learner", Request::Hello(hello(Role::Learner))),
+        ("request.hello.learner", Request::Hello(hello(learner))),
         (
             "request.insert",
             Request::Insert {
@@ -58,7 +66,7 @@ fn replies() -> Vec<(&'static str, Reply)> {
     let state = ShardState { items: 1000, mass: 12.5, inserts: 1234 };
     vec![
         ("reply.welcome", Reply::Welcome { shards: vec![state, ShardState::default()], window: 4 }),
-        ("reply.refused.protocol", Reply::Refused(Refusal::Protocol { server: 1, client: 2 })),
+        ("reply.refused.protocol", Reply::Refused(Refusal::Protocol { server: 2, client: 1 })),
         (
             "reply.refused.cluster",
             Reply::Refused(Refusal::Cluster { differences: vec!["cluster.n_step is 1".into()] }),
@@ -72,6 +80,25 @@ fn replies() -> Vec<(&'static str, Reply)> {
         ("reply.refused.malformed", Reply::Refused(Refusal::Malformed { what: "rows".into() })),
         ("reply.refused.quarantined", Reply::Refused(Refusal::Quarantined)),
         ("reply.refused.shutting_down", Reply::Refused(Refusal::ShuttingDown)),
+        (
+            "reply.refused.settings",
+            Reply::Refused(Refusal::Settings { differences: vec!["actor.insert_rows".into()] }),
+        ),
+        (
+            "reply.refused.not_allowed",
+            Reply::Refused(Refusal::NotAllowed {
+                request: "Sample".into(),
+                role: "an actor".into(),
+            }),
+        ),
+        (
+            "reply.refused.in_use",
+            Reply::Refused(Refusal::InUse { who: "actor 3".into(), silent_ms: 400 }),
+        ),
+        (
+            "reply.refused.superseded",
+            Reply::Refused(Refusal::Superseded { who: "the learner".into() }),
+        ),
         (
             "reply.inserted",
             Reply::Inserted { shard: 1, sequence: BatchSequence(5), rows_refused: 2, credit: 4 },
@@ -132,7 +159,7 @@ fn headers_are_the_golden_bytes() {
     requests().iter().for_each(|(name, value)| put(name, header(value)));
     replies().iter().for_each(|(name, value)| put(name, header(value)));
     events().iter().for_each(|(name, value)| put(name, header(value)));
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/wire/v1.txt");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/wire/v2.txt");
     if std::env::var_os("SAPEX_BLESS").is_some() {
         std::fs::write(path, &text).unwrap();
     }

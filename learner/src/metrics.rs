@@ -219,6 +219,11 @@ pub fn register(metrics: &Metrics) -> Result<Recorders, MetricsError> {
 }
 
 impl TrainingMetrics {
+    /// Updates done by this process.
+    pub(crate) fn updates(&self) -> u64 {
+        self.updates.get()
+    }
+
     pub(crate) fn updated(&self) {
         self.updates.inc();
     }

@@ -12,10 +12,12 @@ use crate::offline::OfflineSource;
 use common::config::Config;
 use common::runtime::clock::Clock;
 use common::spec::EnvSpec;
+use common::telemetry::log_limit::LogLimit;
 use common::transport::Message;
-use common::wire::handshake::{Hello, Role};
+use common::wire::handshake::{Hello, Role, new_life};
 use common::wire::link::{HELLO_EVERY, Link, Rejected};
 use common::wire::message::{Reply, Request, ShardState};
+use common::wire::refusal::Refusal;
 use common::wire::{encode, rows};
 use rand::Rng;
 use rand_distr::{Binomial, Distribution};
@@ -46,6 +48,7 @@ pub struct Sampler {
     recorded: Option<OfflineSource>,
     draws: VecDeque<Draw>,
     next_request: u64,
+    log: LogLimit<usize>,
     rng: Pcg64,
     clock: Clock,
     metrics: SamplerMetrics,
@@ -86,7 +89,7 @@ impl Sampler {
             links,
             shards,
             shards_per_server: config.replay.shards,
-            hello: Hello::new(Role::Learner, &config.cluster, &layout),
+            hello: Hello::new(Role::learner(config, new_life(&clock, 0)), &config.cluster, &layout),
             batch_size: config.learner.batch_size,
             beta,
             in_flight_max: config.learner.prefetch_batches,
@@ -94,6 +97,7 @@ impl Sampler {
             recorded: None,
             draws: VecDeque::new(),
             next_request: 0,
+            log: LogLimit::default(),
             rng,
             clock,
             metrics,
@@ -147,7 +151,9 @@ impl Sampler {
         for server in 0..self.links.len() {
             let link = &mut self.links[server];
             let up = link.is_up(now);
-            if !up {
+            if up {
+                link.heartbeat(&self.hello, now);
+            } else {
                 link.greet(&self.hello, now);
             }
             let shards = self.shards_of(server);
@@ -244,7 +250,7 @@ impl Sampler {
 
     fn receive(&mut self, server: usize, message: &Message) -> Result<(), Rejected> {
         let now = self.clock.now();
-        let Some((reply, data)) = self.links[server].read(message)? else { return Ok(()) };
+        let Some((reply, data)) = self.links[server].read(message, now)? else { return Ok(()) };
         let shards = self.shards_of(server);
         let global = |local: u16| {
             Some(shards.start + usize::from(local)).filter(|shard| shards.contains(shard))
@@ -253,20 +259,29 @@ impl Sampler {
             Reply::Welcome { shards: states, .. } => {
                 if states.len() != self.shards_per_server {
                     let (got, expected) = (states.len(), self.shards_per_server);
-                    warn!(server = %self.links[server].endpoint(), got, expected, "replay.shards differs, check the configuration");
-                    return Ok(());
+                    let differences =
+                        vec![format!("replay.shards is {got} on the server and {expected} here")];
+                    let refusal = Refusal::Settings { differences };
+                    let endpoint = self.links[server].endpoint().clone();
+                    return Err(Rejected { endpoint, refusal });
+                }
+                if !self.shards[shards.start].up {
+                    info!(server = %self.links[server].endpoint(), "sampling from replay server");
                 }
                 for (shard, state) in self.shards[shards].iter_mut().zip(states) {
                     *shard = Shard { state, up: true };
                 }
-                info!(server = %self.links[server].endpoint(), "sampling from replay server");
             }
             Reply::Sampled { request, shard, count, state } => {
                 let Some(shard) = global(shard) else { return Ok(()) };
                 self.shards[shard].state = state;
                 match self.part(shard, count as usize, data) {
                     Ok(part) => self.fill(request, part),
-                    Err(error) => warn!(shard, %error, "sample dropped: malformed"),
+                    Err(error) => {
+                        if let Some(left_out) = self.log.admit(shard, "sample", now) {
+                            warn!(shard, %error, left_out, "sample dropped: malformed");
+                        }
+                    }
                 }
             }
             Reply::NotSampled { request, shard, inserts_missing, state } => {
@@ -274,8 +289,10 @@ impl Sampler {
                 self.shards[shard].state = state;
                 debug!(shard, inserts_missing, "the rate limiter holds samples back");
                 self.metrics.held_back();
+                // An answer that comes before the limiter's time is over is no reason to ask again at once.
                 if let Some(draw) = self.draws.iter_mut().find(|draw| draw.request == request)
                     && let Some(count) = draw.missing[shard]
+                    && now.saturating_sub(draw.asked_at) >= HOLD / 2
                 {
                     draw.asked_at = now;
                     let share = draw.share;

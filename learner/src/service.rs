@@ -5,7 +5,7 @@ use crate::backend::{self, BackendError};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Contents};
 use crate::exchange::Exchange;
 use crate::init;
-use crate::metrics::{self, CheckpointMetrics};
+use crate::metrics::{self, CheckpointMetrics, TrainingMetrics};
 use crate::offline::OfflineSource;
 use crate::progress::Progress;
 use crate::publisher::{Publication, Publisher};
@@ -23,6 +23,8 @@ use common::runtime::seed::SavedRng;
 use common::runtime::shutdown::{Shutdown, StopReason};
 use common::spec::EnvSpec;
 use common::telemetry::metrics::MetricsError;
+use common::telemetry::progress::{Goes, ProgressWatch};
+use common::telemetry::readiness::Readiness;
 use common::transport::{Endpoint, Transport, TransportError};
 use common::wire::link::{Link, Rejected};
 use std::path::{Path, PathBuf};
@@ -58,6 +60,9 @@ pub enum LearnerError {
     /// A socket cannot be made.
     #[error(transparent)]
     Transport(#[from] TransportError),
+    /// Somebody publishes there already.
+    #[error("{0}; endpoints.weights has one learner, is another one running?")]
+    WeightsTaken(TransportError),
     /// A replay server will not have us.
     #[error(transparent)]
     Rejected(#[from] Rejected),
@@ -150,7 +155,7 @@ impl Learner {
     ) -> Result<(Checkpoint, PathBuf), LearnerError> {
         let process = self.process.clone();
         let (tasks, training) = self.start(transport).await?;
-        let Tasks { sampling, publishing, writing, writer } = tasks;
+        let Tasks { sampling, publishing, writing, writer, watch } = tasks;
         process.admin.readiness.ready("learner");
         let trained = tokio::task::spawn_blocking(move || training.join());
         let trained = trained
@@ -158,6 +163,7 @@ impl Learner {
             .ok()
             .and_then(Result::ok)
             .ok_or(LearnerError::Panicked("training thread"));
+        drop(watch);
         process.admin.readiness.not_ready("learner", "stopping");
         // The training loop has dropped its ends: the others finish by themselves.
         let sampled = sampling.await.map_err(|_| LearnerError::Panicked("sampler"));
@@ -184,7 +190,7 @@ impl Learner {
         let (shutdown, config) = (&process.shutdown, &process.resolved.config);
         let recorders = metrics::register(&process.admin.metrics)?;
         let seeds = process.seeds.role("learner");
-        let socket = transport.bind_publisher(&places.weights).await?;
+        let socket = transport.bind_publisher(&places.weights).await.map_err(weights_taken)?;
         info!(weights = %socket.local, "learner publishes");
         let trainer = backend::build(&process.resolved, sac.clone(), &start.state)?;
 
@@ -218,10 +224,12 @@ impl Learner {
             contents: Contents::new(&config.learner.checkpoint_contents),
             clock: process.clock.clone(),
             metrics: recorders.checkpoint,
+            readiness: process.admin.readiness.clone(),
             sac,
         };
         let track = || Tracker::open(&places.run_dir, &writer.sac, start.state.clone());
         let tracker = config.run.track_metrics.then(track).transpose()?;
+        let watch = watch_updates(&process, &recorders.training);
         let training_loop = TrainingLoop {
             trainer,
             noise,
@@ -247,7 +255,21 @@ impl Learner {
         let training = shutdown
             .spawn_thread("training", move || training_loop.run(ports))
             .map_err(no_thread("training"))?;
-        Ok((Tasks { sampling, publishing, writing, writer }, training))
+        Ok((Tasks { sampling, publishing, writing, writer, watch }, training))
+    }
+}
+
+fn watch_updates(process: &Process, training: &TrainingMetrics) -> ProgressWatch {
+    let training = training.clone();
+    let updates = Goes::new("updates", "updates done", move || training.updates())
+        .because(|| Some("no batches come, or one update takes longer".into()));
+    ProgressWatch::start(&process.admin.readiness, &process.clock, vec![updates])
+}
+
+fn weights_taken(error: TransportError) -> LearnerError {
+    match error {
+        TransportError::AddressInUse { .. } => LearnerError::WeightsTaken(error),
+        error => error.into(),
     }
 }
 
@@ -316,6 +338,7 @@ struct Tasks {
     publishing: tokio::task::JoinHandle<Result<(), SnapshotError>>,
     writing: JoinHandle<()>,
     writer: Writer,
+    watch: ProgressWatch,
 }
 
 fn connect(transport: &dyn Transport, replay: &[Endpoint]) -> Result<Vec<Link>, TransportError> {
@@ -343,6 +366,7 @@ struct Writer {
     contents: Contents,
     clock: Clock,
     metrics: CheckpointMetrics,
+    readiness: Readiness,
 }
 
 impl Writer {
@@ -359,8 +383,12 @@ impl Writer {
     fn save(&self, checkpoint: &Checkpoint) -> Result<PathBuf, CheckpointError> {
         let Self { dir, sac, contents, config_toml, clock, .. } = self;
         let saved = checkpoint::save(dir, checkpoint, sac, contents, config_toml, clock);
-        let path = saved.inspect_err(|_| self.metrics.failed())?;
+        let path = saved.inspect_err(|error| {
+            self.metrics.failed();
+            self.readiness.not_ready("checkpoints", format!("the latest was not written: {error}"));
+        })?;
         self.metrics.written(self.clock.unix_time());
+        self.readiness.ready("checkpoints");
         checkpoint::prune(&self.dir, self.keep)?;
         Ok(path)
     }

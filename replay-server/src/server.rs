@@ -1,23 +1,24 @@
 //! The network side of a replay server: decodes, checks, and hands work to the shards. It never touches a table.
 
 use crate::metrics::ServerMetrics;
-use crate::sessions::{Client, Sessions};
+use crate::sessions::{Admission, Client, Place, Sessions};
 use crate::shard::{Command, Insert, Published, Sample};
 use bytes::Bytes;
-use common::config::Cluster;
-use common::ids::BatchSequence;
+use common::ids::{ActorId, BatchSequence, Incarnation};
 use common::limits::{INSERT_ROWS_MAX, SAMPLE_ITEMS_MAX};
 use common::runtime::clock::Clock;
-use common::spec::ItemLayout;
+use common::telemetry::log_limit::LogLimit;
 use common::transport::{Message, PeerId, Router};
-use common::wire::handshake::{Hello, Refusal, Role};
+use common::wire::handshake::{Hello, Role, Terms};
 use common::wire::message::{Reply, Request};
+use common::wire::refusal::Refusal;
 use common::wire::rows::{expect_bytes, expect_frames, read, within};
-use common::wire::{WireError, codec, decode, encode};
+use common::wire::{PROTOCOL_VERSION, WireError, codec, decode, encode};
 use crossbeam::channel::{Sender, TrySendError};
 use std::sync::Arc;
 use std::time::Duration;
-use tracing::{debug, info, warn};
+use tokio::time::MissedTickBehavior;
+use tracing::{info, warn};
 
 /// Longest time that a sample may ask to be held back.
 const SAMPLE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
@@ -34,10 +35,8 @@ pub struct ShardDoor {
 /// What the network side needs besides its socket.
 #[derive(Debug)]
 pub struct Front {
-    /// Settings that clients must share.
-    pub cluster: Cluster,
-    /// Layout that clients must share.
-    pub layout: ItemLayout,
+    /// What clients must agree to.
+    pub terms: Terms,
     /// Insert batches that an actor may have unacknowledged per shard.
     pub window: u32,
     /// In order of their numbers.
@@ -48,10 +47,22 @@ pub struct Front {
     pub metrics: ServerMetrics,
 }
 
+/// Between two looks at those who are quarantined.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What one run of [`Front::serve`] remembers.
+#[derive(Default)]
+struct Memory {
+    sessions: Sessions,
+    log: LogLimit<PeerId>,
+}
+
 /// Why a request is not carried out.
 enum Trouble {
     /// Answer with this.
     Refuse(Refusal),
+    /// A greeting that cannot be accepted: answer, count, and in the end quarantine.
+    Unwelcome(Refusal),
     /// The bytes are wrong: answer, count, and in the end quarantine.
     Malformed(String),
     /// A queue is full: say nothing, the client will ask again.
@@ -67,7 +78,9 @@ impl From<WireError> for Trouble {
 impl Front {
     /// Serves requests until `stop` completes or the socket is gone.
     pub async fn serve(&self, router: &mut Router, stop: impl Future<Output = ()>) {
-        let mut sessions = Sessions::default();
+        let mut memory = Memory::default();
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Skip);
         tokio::pin!(stop);
         loop {
             let (peer, message) = tokio::select! {
@@ -76,12 +89,12 @@ impl Front {
                     Some(received) => received,
                     None => return,
                 },
+                _ = look.tick() => {
+                    self.metrics.quarantined(memory.sessions.quarantined(self.clock.now()));
+                    continue;
+                }
             };
-            let answer = match self.handle(&peer, &message, &mut sessions) {
-                Ok(answer) => answer,
-                Err(trouble) => self.answer_trouble(&peer, trouble, &mut sessions),
-            };
-            if let Some(answer) = answer
+            if let Some(answer) = self.answer(&peer, &message, &mut memory)
                 && router.outgoing.send((peer, encode(&answer, []))).await.is_err()
             {
                 return;
@@ -89,28 +102,43 @@ impl Front {
         }
     }
 
+    fn answer(&self, peer: &PeerId, message: &Message, memory: &mut Memory) -> Option<Reply> {
+        match memory.sessions.admit(peer, self.clock.now()) {
+            Admission::Ignored => None,
+            Admission::Told => Some(Reply::Refused(Refusal::Quarantined)),
+            Admission::Heard => self
+                .handle(peer, message, memory)
+                .unwrap_or_else(|trouble| self.answer_trouble(peer, trouble, memory)),
+        }
+    }
+
     fn handle(
         &self,
         peer: &PeerId,
         message: &Message,
-        sessions: &mut Sessions,
+        memory: &mut Memory,
     ) -> Result<Option<Reply>, Trouble> {
-        sessions.admit(peer).map_err(Trouble::Refuse)?;
-        let (request, data) = decode::<Request>(message)?;
+        let (request, data) = match decode::<Request>(message) {
+            Ok(read) => read,
+            Err(error) => {
+                let foreign = |version: &u16| *version != PROTOCOL_VERSION;
+                let Some(client) = codec::hello_version(message).filter(foreign) else {
+                    return Err(error.into());
+                };
+                let server = PROTOCOL_VERSION;
+                return Err(Trouble::Unwelcome(Refusal::Protocol { server, client }));
+            }
+        };
         let now = self.clock.now();
         if let Request::Hello(hello) = request {
             expect_frames(data, 0)?;
-            return self.greet(peer, &hello, sessions).map(Some);
+            return self.greet(peer, &hello, memory).map(Some);
         }
-        let client = sessions.client(peer, now).map_err(Trouble::Refuse)?;
+        let client = memory.sessions.client(peer, now).map_err(Trouble::Refuse)?;
         match request {
             Request::Hello(_) => unreachable!("handled above"),
             Request::Insert { shard, sequence, rows, has_priorities } => {
-                let Client::Actor(actor, incarnation) = client else {
-                    return Err(Trouble::Malformed(
-                        "insert from a client that greeted as a learner".into(),
-                    ));
-                };
+                let (actor, incarnation) = an_actor(client)?;
                 let (rows, td_abs) = self.insert_frames(data, rows, has_priorities)?;
                 let peer = peer.clone();
                 self.hand(
@@ -119,6 +147,7 @@ impl Front {
                 )?;
             }
             Request::Sample { request, shard, count, share, timeout_ms } => {
+                a_learner(client, "Sample")?;
                 expect_frames(data, 0)?;
                 let count = within("count", count, SAMPLE_ITEMS_MAX)?;
                 if !(share.is_finite() && share >= 0.0) {
@@ -126,6 +155,7 @@ impl Front {
                         "share = {share}, expected a number of at least 0"
                     )));
                 }
+                Self::within_terms("share", share, "learner.batch_size", self.terms.batch_size)?;
                 let timeout = Duration::from_millis(timeout_ms.into()).min(SAMPLE_TIMEOUT_MAX);
                 let peer = peer.clone();
                 self.hand(
@@ -140,6 +170,7 @@ impl Front {
                 )?;
             }
             Request::UpdatePriorities { shard, count } => {
+                a_learner(client, "UpdatePriorities")?;
                 let count = within("count", count, SAMPLE_ITEMS_MAX)?;
                 expect_frames(data, 2)?;
                 let keys = read("keys", &data[0], count)?;
@@ -160,23 +191,30 @@ impl Front {
         if rows == 0 {
             return Err(Trouble::Malformed("rows = 0, expected at least 1".into()));
         }
+        #[expect(clippy::cast_precision_loss, reason = "at most INSERT_ROWS_MAX")]
+        Self::within_terms("rows", rows as f64, "actor.insert_rows", self.terms.insert_rows)?;
         expect_frames(data, 1 + usize::from(has_priorities))?;
-        expect_bytes("rows", &data[0], rows * self.layout.row_bytes)?;
+        expect_bytes("rows", &data[0], rows * self.terms.layout.row_bytes)?;
         let td_abs = has_priorities.then(|| read("td", &data[1], rows)).transpose()?;
         Ok((data[0].clone(), td_abs))
     }
 
-    fn greet(
-        &self,
-        peer: &PeerId,
-        hello: &Hello,
-        sessions: &mut Sessions,
-    ) -> Result<Reply, Trouble> {
-        if let Err(refusal) = hello.check(&self.cluster, &self.layout) {
-            warn!(?peer, %refusal, "client refused");
-            return Err(Trouble::Refuse(refusal));
+    /// A number of a request that the shards were not built for is refused before it reaches one.
+    fn within_terms(what: &str, got: f64, key: &str, most: usize) -> Result<(), Trouble> {
+        #[expect(clippy::cast_precision_loss, reason = "settings are far below 2^53")]
+        if got <= most as f64 {
+            return Ok(());
         }
-        if let Role::Actor { id, incarnation, oldest_unacknowledged } = &hello.role {
+        let difference = format!("{what} = {got}, and {key} is {most} on the server");
+        Err(Trouble::Refuse(Refusal::Settings { differences: vec![difference] }))
+    }
+
+    fn greet(&self, peer: &PeerId, hello: &Hello, memory: &mut Memory) -> Result<Reply, Trouble> {
+        hello.check(&self.terms).map_err(Trouble::Unwelcome)?;
+        let client = Client::from(&hello.role);
+        let is_news =
+            memory.sessions.greet(peer, client, self.clock.now()).map_err(Trouble::Refuse)?;
+        if let Role::Actor { id, incarnation, oldest_unacknowledged, .. } = &hello.role {
             // An actor that meets this server for the first time does not know how many shards there are.
             let oldest = |number: usize| {
                 oldest_unacknowledged.get(number).copied().unwrap_or(BatchSequence(1))
@@ -190,8 +228,8 @@ impl Front {
                 self.hand(u16::try_from(number).expect("at most 256 shards per server"), greet)?;
             }
         }
-        if sessions.greet(peer, &hello.role, self.clock.now()) {
-            info!(?peer, role = ?hello.role, "client greeted");
+        if is_news {
+            info!(?peer, who = %client.place, "client greeted");
         }
         let shards = self.shards.iter().map(|door| door.published.state()).collect();
         Ok(Reply::Welcome { shards, window: self.window })
@@ -215,24 +253,53 @@ impl Front {
         &self,
         peer: &PeerId,
         trouble: Trouble,
-        sessions: &mut Sessions,
+        memory: &mut Memory,
     ) -> Option<Reply> {
-        match trouble {
-            Trouble::Busy => None,
-            Trouble::Refuse(refusal) => {
-                debug!(?peer, %refusal, "request refused");
-                Some(Reply::Refused(refusal))
+        let now = self.clock.now();
+        let (refusal, kind) = match trouble {
+            Trouble::Busy => return None,
+            Trouble::Refuse(Refusal::NotGreeted) => {
+                return Some(Reply::Refused(Refusal::NotGreeted));
             }
+            Trouble::Refuse(refusal) => {
+                if let Some(left_out) = memory.log.admit(peer.clone(), "refused", now) {
+                    warn!(?peer, %refusal, left_out, "request refused");
+                }
+                return Some(Reply::Refused(refusal));
+            }
+            Trouble::Unwelcome(refusal) => (refusal, "unwelcome"),
             Trouble::Malformed(what) => {
                 self.metrics.malformed();
-                if sessions.malformed(peer, self.clock.now()) {
-                    warn!(?peer, what, "quarantined after too many malformed messages");
-                    self.metrics.quarantined(sessions.quarantined());
-                } else {
-                    warn!(?peer, what, "malformed message");
-                }
-                Some(Reply::Refused(Refusal::Malformed { what: codec::limited_text(&what) }))
+                (Refusal::Malformed { what: codec::limited_text(&what) }, "malformed")
             }
+        };
+        let is_quarantined = memory.sessions.offence(peer, now);
+        if is_quarantined {
+            self.metrics.quarantined(memory.sessions.quarantined(now));
         }
+        if let Some(left_out) = memory.log.admit(peer.clone(), kind, now) {
+            warn!(?peer, %refusal, is_quarantined, left_out, "client refused");
+        }
+        Some(Reply::Refused(refusal))
     }
+}
+
+/// Only actors insert.
+fn an_actor(client: Client) -> Result<(ActorId, Incarnation), Trouble> {
+    match client.place {
+        Place::Actor(id) => Ok((id, client.incarnation)),
+        Place::Learner => Err(not_allowed("Insert", "a learner")),
+    }
+}
+
+/// Only the learner samples and updates priorities.
+fn a_learner(client: Client, request: &str) -> Result<(), Trouble> {
+    match client.place {
+        Place::Learner => Ok(()),
+        Place::Actor(_) => Err(not_allowed(request, "an actor")),
+    }
+}
+
+fn not_allowed(request: &str, role: &str) -> Trouble {
+    Trouble::Refuse(Refusal::NotAllowed { request: request.into(), role: role.into() })
 }

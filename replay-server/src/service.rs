@@ -10,7 +10,9 @@ use common::config::{Config, SelectorKind};
 use common::process::Process;
 use common::spec::{EnvSpec, ItemLayout};
 use common::telemetry::metrics::MetricsError;
+use common::telemetry::progress::{Goes, ProgressWatch};
 use common::transport::{Message, PeerId, Router};
+use common::wire::handshake::Terms;
 use crossbeam::channel::{Receiver, bounded};
 use std::sync::Arc;
 use std::time::Duration;
@@ -120,18 +122,36 @@ impl ReplayServer {
             doors.push(ShardDoor { inbox: sender, published });
         }
         let front = Front {
-            cluster: config.cluster.clone(),
-            layout,
+            terms: Terms::new(config, layout),
             window: config.actor.window,
             shards: doors.clone(),
             clock: process.clock.clone(),
             metrics: ServerMetrics::new(&process.admin.metrics)?,
         };
         process.admin.readiness.ready("replay");
+        let (readiness, clock) = (&process.admin.readiness, &process.clock);
+        let watch = ProgressWatch::start(readiness, clock, vec![rows_stored(&doors)]);
         front.serve(&mut router, stop).await;
+        drop(watch);
         process.admin.readiness.not_ready("replay", "stopping");
         Ok(join(&doors, threads, &mut router).await)
     }
+}
+
+/// Rows must come in; who holds them back, the shards' limiters know.
+fn rows_stored(doors: &[ShardDoor]) -> Goes {
+    let published: Vec<_> = doors.iter().map(|door| Arc::clone(&door.published)).collect();
+    let shards = published.clone();
+    let stored = move || shards.iter().map(|shard| shard.state().inserts).sum();
+    Goes::new("rows", "rows stored", stored).because(move || {
+        let waits = |shard: &Arc<Published>| shard.status()["limiter"]["blocked"] == "inserters";
+        let why = if published.iter().any(waits) {
+            "inserts wait for samples, is a learner sampling?"
+        } else {
+            "no actor inserts"
+        };
+        Some(why.into())
+    })
 }
 
 #[expect(clippy::too_many_arguments, reason = "the parts of a shard, each from another place")]

@@ -1,74 +1,178 @@
-//! What the network side knows of each connection: who it greeted as, and how often it broke the protocol.
+//! What the network side knows of its clients: which place each connection has, and how often it broke the protocol.
+//!
+//! A *place* is what can be there only once: each actor id, and the learner. The process that has it keeps it while it is
+//! heard of; one that has been silent for [`CLIENT_SILENT`] loses it to whoever asks next, and is told so when it comes
+//! back.
 
 use common::ids::{ActorId, Incarnation};
+use common::limits::{ACTORS_MAX, CLIENT_SILENT};
 use common::transport::PeerId;
-use common::wire::handshake::{Refusal, Role};
-use std::collections::HashMap;
+use common::wire::handshake::Role;
+use common::wire::refusal::Refusal;
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::time::Duration;
 
-/// Malformed messages after which a connection is not listened to any more.
-pub(crate) const MALFORMED_MAX: u32 = 8;
+/// Wrong messages and refused greetings after which a connection is not listened to.
+pub(crate) const OFFENCES_MAX: u32 = 8;
+/// For how long.
+pub(crate) const QUARANTINE: Duration = Duration::from_secs(60);
 /// Connections remembered. Beyond it the one heard from least recently is forgotten: it is asked to greet again.
 const SESSIONS_MAX: usize = 4_096;
+/// Former holders of a place that are remembered, to be told so.
+const PAST_MAX: usize = 16;
 
-/// All connections.
+/// All connections, and who has which place.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     by_peer: HashMap<PeerId, Session>,
+    holders: HashMap<Place, Holder>,
 }
 
 #[derive(Debug, Default)]
 struct Session {
     client: Option<Client>,
-    malformed: u32,
+    offences: u32,
+    /// A quarantine was answered once: from then on there is silence.
+    is_told: bool,
     heard: Duration,
+}
+
+#[derive(Debug)]
+struct Holder {
+    incarnation: Incarnation,
+    heard: Duration,
+    past: VecDeque<Incarnation>,
+}
+
+/// What can be there only once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Place {
+    Actor(ActorId),
+    Learner,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Actor(id) => write!(f, "actor {id}"),
+            Self::Learner => f.write_str("the learner"),
+        }
+    }
 }
 
 /// A greeted client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Client {
-    Actor(ActorId, Incarnation),
-    Learner,
+pub(crate) struct Client {
+    pub(crate) place: Place,
+    pub(crate) incarnation: Incarnation,
+}
+
+impl From<&Role> for Client {
+    fn from(role: &Role) -> Self {
+        match *role {
+            Role::Actor { id, incarnation, .. } => Self { place: Place::Actor(id), incarnation },
+            Role::Learner { incarnation, .. } => Self { place: Place::Learner, incarnation },
+        }
+    }
+}
+
+/// What becomes of a message before it is read.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// It is read.
+    Heard,
+    /// It is not, and the connection is told.
+    Told,
+    /// It is not, and the connection knows.
+    Ignored,
 }
 
 impl Sessions {
-    /// The client behind a connection.
+    /// The client behind a connection, which still has its place.
     ///
     /// # Errors
-    /// It has not greeted, or it is quarantined.
+    /// It has not greeted, or another process has its place now.
     pub(crate) fn client(&mut self, peer: &PeerId, now: Duration) -> Result<Client, Refusal> {
         let session = self.by_peer.get_mut(peer).ok_or(Refusal::NotGreeted)?;
         session.heard = now;
-        session.admit()?.ok_or(Refusal::NotGreeted)
+        let client = session.client.ok_or(Refusal::NotGreeted)?;
+        let holder = self.holders.get_mut(&client.place).ok_or(Refusal::NotGreeted)?;
+        if holder.incarnation != client.incarnation {
+            return Err(Refusal::Superseded { who: client.place.to_string() });
+        }
+        holder.heard = now;
+        Ok(client)
     }
 
-    /// A connection has greeted and was accepted; `true` the first time.
-    pub(crate) fn greet(&mut self, peer: &PeerId, role: &Role, now: Duration) -> bool {
-        let client = match role {
-            Role::Actor { id, incarnation, .. } => Client::Actor(*id, *incarnation),
-            Role::Learner => Client::Learner,
-        };
-        self.session(peer, now).client.replace(client) != Some(client)
-    }
-
-    /// Whether a connection may be listened to at all.
+    /// A connection has greeted with settings that fit: gives it its place, if that is free or its own. `true` where
+    /// this is news.
     ///
     /// # Errors
-    /// It is quarantined.
-    pub(crate) fn admit(&self, peer: &PeerId) -> Result<(), Refusal> {
-        self.by_peer.get(peer).map_or(Ok(()), |session| session.admit().map(|_| ()))
+    /// Another process has the place.
+    pub(crate) fn greet(
+        &mut self,
+        peer: &PeerId,
+        client: Client,
+        now: Duration,
+    ) -> Result<bool, Refusal> {
+        let Client { place, incarnation } = client;
+        if self.holders.len() > ACTORS_MAX && !self.holders.contains_key(&place) {
+            let differences = vec![format!("more than {ACTORS_MAX} different values of actor.id")];
+            return Err(Refusal::Settings { differences });
+        }
+        let holder = self.holders.entry(place).or_insert_with(|| Holder {
+            incarnation,
+            heard: now,
+            past: VecDeque::new(),
+        });
+        if holder.past.contains(&incarnation) {
+            return Err(Refusal::Superseded { who: place.to_string() });
+        }
+        if holder.incarnation != incarnation {
+            let silent = now.saturating_sub(holder.heard);
+            if silent < CLIENT_SILENT {
+                let silent_ms = u64::try_from(silent.as_millis()).expect("below CLIENT_SILENT");
+                return Err(Refusal::InUse { who: place.to_string(), silent_ms });
+            }
+            holder.past.push_back(holder.incarnation);
+            holder.past.drain(..holder.past.len().saturating_sub(PAST_MAX));
+            holder.incarnation = incarnation;
+        }
+        holder.heard = now;
+        Ok(self.session(peer, now).client.replace(client) != Some(client))
     }
 
-    /// Counts a malformed message; `true` when this one led to quarantine.
-    pub(crate) fn malformed(&mut self, peer: &PeerId, now: Duration) -> bool {
+    /// Whether a connection is listened to.
+    pub(crate) fn admit(&mut self, peer: &PeerId, now: Duration) -> Admission {
+        let Some(session) = self.by_peer.get_mut(peer) else { return Admission::Heard };
+        if !session.is_quarantined() {
+            return Admission::Heard;
+        }
+        if now.saturating_sub(session.heard) >= QUARANTINE {
+            self.by_peer.remove(peer);
+            return Admission::Heard;
+        }
+        if std::mem::replace(&mut session.is_told, true) {
+            Admission::Ignored
+        } else {
+            Admission::Told
+        }
+    }
+
+    /// Counts a wrong message; `true` when this one led to quarantine.
+    pub(crate) fn offence(&mut self, peer: &PeerId, now: Duration) -> bool {
         let session = self.session(peer, now);
-        session.malformed += 1;
-        session.malformed == MALFORMED_MAX
+        session.offences += 1;
+        session.offences == OFFENCES_MAX
     }
 
-    /// Connections that are quarantined now.
-    pub(crate) fn quarantined(&self) -> usize {
-        self.by_peer.values().filter(|session| session.admit().is_err()).count()
+    /// Connections that are quarantined at `now`; those whose time is over are forgotten.
+    pub(crate) fn quarantined(&mut self, now: Duration) -> usize {
+        self.by_peer.retain(|_, session| {
+            !session.is_quarantined() || now.saturating_sub(session.heard) < QUARANTINE
+        });
+        self.by_peer.values().filter(|session| session.is_quarantined()).count()
     }
 
     fn session(&mut self, peer: &PeerId, now: Duration) -> &mut Session {
@@ -84,7 +188,8 @@ impl Sessions {
 }
 
 impl Session {
-    fn admit(&self) -> Result<Option<Client>, Refusal> {
-        if self.malformed >= MALFORMED_MAX { Err(Refusal::Quarantined) } else { Ok(self.client) }
+    /// From its last offence on; nothing that it says meanwhile is heard.
+    fn is_quarantined(&self) -> bool {
+        self.offences >= OFFENCES_MAX
     }
 }

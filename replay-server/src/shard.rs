@@ -206,7 +206,7 @@ impl Shard {
                 debug!(%actor, %sequence, %expected, "insert batch out of order, waiting for a resend");
             }
             Arrival::Unknown => {
-                let refusal = Reply::Refused(common::wire::handshake::Refusal::NotGreeted);
+                let refusal = Reply::Refused(common::wire::refusal::Refusal::NotGreeted);
                 self.reply(insert.peer, encode(&refusal, []));
             }
         }

@@ -22,7 +22,8 @@ const LINES_MAX: usize = 500;
 /// Folders that hold nothing of ours. Hidden ones are passed over, too, except `.ci`.
 const FOREIGN: &[&str] = &["target", "runs", "testdata", "results"];
 /// What the digest in [`PROTOCOL_PAGE`] is over.
-const WIRE: &[&str] = &["common/src/wire/message.rs", "common/src/wire/handshake.rs"];
+const WIRE: &[&str] =
+    &["common/src/wire/message.rs", "common/src/wire/handshake.rs", "common/src/wire/refusal.rs"];
 /// Describes the wire.
 const PROTOCOL_PAGE: &str = "docs/protocol.md";
 /// Stands before the digest, and behind it.

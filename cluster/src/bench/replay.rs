@@ -97,14 +97,11 @@ async fn ours(clock: &Clock) -> anyhow::Result<[f64; 3]> {
         let hello = Hello::new(role, &process.resolved.config.cluster, &layout);
         Client::connect(&transport, &at, hello).await
     };
-    let actor = Role::Actor {
-        id: ActorId(0),
-        incarnation: Incarnation(1),
-        oldest_unacknowledged: Vec::new(),
-    };
+    let config = &process.resolved.config;
+    let actor = Role::actor(config, ActorId(0), Incarnation(1));
     let mut inserter = connect(actor).await?;
     let inserts = inserter.insert(clock).await?;
-    let mut sampler = connect(Role::Learner).await?;
+    let mut sampler = connect(Role::learner(config, Incarnation(1))).await?;
     let samples = sampler.sample(clock, false).await?;
     let updated = sampler.sample(clock, true).await?;
     drop(stop);

@@ -83,6 +83,14 @@ pub fn decode<H: DeserializeOwned>(message: &Message) -> Result<(H, &[Bytes]), W
     }
 }
 
+/// The version in a Hello of any version of this protocol: its header begins with the number of Hello and the version.
+pub fn hello_version(message: &Message) -> Option<u16> {
+    let header = message.frames.first()?;
+    let (number, rest) = header.split_at_checked(4)?;
+    let version = rest.get(..2)?;
+    (number == [0; 4]).then(|| u16::from_le_bytes(version.try_into().expect("two bytes")))
+}
+
 /// Cuts a text that is to travel in a header to its limit, at a character.
 pub fn limited_text(text: &str) -> String {
     let end = text.floor_char_boundary(TEXT_BYTES_MAX);

@@ -1,11 +1,18 @@
-//! Who may talk to whom: the first message, and what a refusal says.
+//! Who may talk to whom: the first message, and what a server asks of those who send it.
 
 use super::PROTOCOL_VERSION;
-use crate::config::Cluster;
+use super::refusal::Refusal;
+use crate::config::{Cluster, Config};
 use crate::ids::{ActorId, BatchSequence, Incarnation};
+use crate::runtime::clock::Clock;
+use crate::runtime::seed::SeedTree;
 use crate::spec::ItemLayout;
 use serde::{Deserialize, Serialize};
-use std::fmt;
+
+/// Differences that a refusal lists; the rest are counted.
+const DIFFERENCES_MAX: usize = 16;
+/// Characters of a setting's value that a refusal shows.
+const VALUE_CHARS_MAX: usize = 200;
 
 /// What a client is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,12 +26,52 @@ pub enum Role {
         /// Per shard of this server, in order: the lowest sequence that is not acknowledged yet (1 at first). A server
         /// that does not know the incarnation starts counting there.
         oldest_unacknowledged: Vec<BatchSequence>,
+        /// Most rows that it puts into one insert: `actor.insert_rows`.
+        insert_rows: u32,
     },
     /// Samples and updates priorities.
-    Learner,
+    Learner {
+        /// Drawn anew at each start.
+        incarnation: Incarnation,
+        /// Largest share that it samples: `learner.batch_size`.
+        batch_size: u32,
+        /// Shards that it expects of this server: `replay.shards`.
+        shards: u32,
+        /// Shards of the run: `replay.shards` times the entries of `endpoints.replay`.
+        shards_total: u32,
+    },
 }
 
-/// The first message of a conversation.
+/// Differs from every other life of this client, on this machine or another; `index` tells clients of one process apart.
+pub fn new_life(clock: &Clock, index: u32) -> Incarnation {
+    let nanos = clock.unix_time().as_nanos() & u128::from(u64::MAX);
+    let nanos = u64::try_from(nanos).expect("masked to 64 bits");
+    Incarnation(SeedTree::new(nanos).index(index.into()).index(std::process::id().into()).seed())
+}
+
+impl Role {
+    /// An actor with these settings that has inserted nothing yet.
+    pub fn actor(config: &Config, id: ActorId, incarnation: Incarnation) -> Self {
+        let insert_rows = count(config.actor.insert_rows);
+        Self::Actor { id, incarnation, oldest_unacknowledged: Vec::new(), insert_rows }
+    }
+
+    /// The learner with these settings.
+    pub fn learner(config: &Config, incarnation: Incarnation) -> Self {
+        Self::Learner {
+            incarnation,
+            batch_size: count(config.learner.batch_size),
+            shards: count(config.replay.shards),
+            shards_total: count(config.shards_total()),
+        }
+    }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).expect("settings are checked against limits far below 2^32")
+}
+
+/// The first message of a conversation. Its first field keeps its place in every version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// [`PROTOCOL_VERSION`] of the sender.
@@ -41,6 +88,23 @@ pub struct Hello {
     pub row_bytes: u64,
 }
 
+/// What a replay server asks of its clients: the settings that must agree.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// Equal on both sides.
+    pub cluster: Cluster,
+    /// Equal on both sides.
+    pub layout: ItemLayout,
+    /// `actor.insert_rows`: the limiter is built for inserts of at most so many rows.
+    pub insert_rows: usize,
+    /// `learner.batch_size`: the limiter is built for samples of at most so large a share.
+    pub batch_size: usize,
+    /// `replay.shards`.
+    pub shards: usize,
+    /// Shards of the run.
+    pub shards_total: usize,
+}
+
 impl Hello {
     /// The greeting of a process with these settings.
     pub fn new(role: Role, cluster: &Cluster, layout: &ItemLayout) -> Self {
@@ -54,116 +118,108 @@ impl Hello {
         }
     }
 
-    /// Compares a client's greeting with the server's own settings.
+    /// Compares a client's greeting with what the server asks.
     ///
     /// # Errors
-    /// The first difference, with both sides' values.
-    pub fn check(&self, cluster: &Cluster, layout: &ItemLayout) -> Result<(), Refusal> {
+    /// The first kind of difference, with both sides' values.
+    pub fn check(&self, terms: &Terms) -> Result<(), Refusal> {
         if self.protocol != PROTOCOL_VERSION {
             return Err(Refusal::Protocol { server: PROTOCOL_VERSION, client: self.protocol });
         }
-        if self.cluster_hash != cluster.hash() {
-            return Err(Refusal::Cluster {
-                differences: differences(&cluster.lines(), &self.cluster),
-            });
+        let server_hash = terms.cluster.hash();
+        if self.cluster_hash != server_hash {
+            let mut differences = differences(&terms.cluster.lines(), &self.cluster);
+            if differences.is_empty() {
+                let client = self.cluster_hash;
+                differences.push(format!(
+                    "the settings agree but cluster_hash is {server_hash:#x} on the server and {client:#x} on the client"
+                ));
+            }
+            return Err(Refusal::Cluster { differences });
         }
-        if self.layout_hash != layout.hash() {
-            let server = layout.row_bytes as u64;
+        if self.layout_hash != terms.layout.hash() {
+            let server = terms.layout.row_bytes as u64;
             return Err(Refusal::Layout { server, client: self.row_bytes });
         }
-        Ok(())
+        let differences = terms.settings(&self.role);
+        if differences.is_empty() { Ok(()) } else { Err(Refusal::Settings { differences }) }
     }
 }
 
-fn differences(server: &[(String, String)], client: &[(String, String)]) -> Vec<String> {
-    let theirs = |key: &str| client.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str());
-    server
-        .iter()
-        .filter(|(key, value)| theirs(key) != Some(value))
-        .map(|(key, value)| {
-            format!(
-                "{key} is {value} on the server and {} on the client",
-                theirs(key).unwrap_or("unset")
-            )
-        })
-        .collect()
-}
-
-/// Why a server did not do what it was asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Refusal {
-    /// The versions of the protocol differ.
-    Protocol {
-        /// The server's.
-        server: u16,
-        /// The client's.
-        client: u16,
-    },
-    /// `[cluster]` settings differ.
-    Cluster {
-        /// One line per setting.
-        differences: Vec<String>,
-    },
-    /// The rows differ although the settings agree: builds of different source.
-    Layout {
-        /// Row bytes of the server.
-        server: u64,
-        /// Row bytes of the client.
-        client: u64,
-    },
-    /// The server does not know this client (it may have restarted): say hello again, then resend.
-    NotGreeted,
-    /// No such shard on this server.
-    UnknownShard {
-        /// As asked.
-        shard: u16,
-        /// How many there are.
-        shards: u16,
-    },
-    /// The message does not follow the protocol.
-    Malformed {
-        /// What is wrong with it.
-        what: String,
-    },
-    /// The client sent too many malformed messages and is no longer listened to.
-    Quarantined,
-    /// The server is stopping.
-    ShuttingDown,
-}
-
-impl Refusal {
-    /// Whether asking again can never help: the client should stop and show this to its user.
-    pub fn is_final(&self) -> bool {
-        matches!(
-            self,
-            Self::Protocol { .. } | Self::Cluster { .. } | Self::Layout { .. } | Self::Quarantined
-        )
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Protocol { server, client } => {
-                write!(
-                    f,
-                    "protocol version differs: {server} on the server and {client} on the client"
-                )
-            }
-            Self::Cluster { differences } => {
-                write!(f, "[cluster] settings differ: {}", differences.join("; "))
-            }
-            Self::Layout { server, client } => write!(
-                f,
-                "item layout differs: rows of {server} bytes on the server and {client} on the client, or other fields"
-            ),
-            Self::NotGreeted => f.write_str("the server does not know this client yet"),
-            Self::UnknownShard { shard, shards } => {
-                write!(f, "shard {shard} does not exist, the server has {shards}")
-            }
-            Self::Malformed { what } => write!(f, "malformed message: {what}"),
-            Self::Quarantined => f.write_str("quarantined after too many malformed messages"),
-            Self::ShuttingDown => f.write_str("the server is shutting down"),
+impl Terms {
+    /// Those of a server with these settings.
+    pub fn new(config: &Config, layout: ItemLayout) -> Self {
+        Self {
+            cluster: config.cluster.clone(),
+            layout,
+            insert_rows: config.actor.insert_rows,
+            batch_size: config.learner.batch_size,
+            shards: config.replay.shards,
+            shards_total: config.shards_total(),
         }
     }
+
+    /// Settings of a role that the server was not built for.
+    fn settings(&self, role: &Role) -> Vec<String> {
+        let both = |key: &str, server: usize, client: u32| {
+            format!("{key} is {server} on the server and {client} on the client")
+        };
+        let rules = match *role {
+            Role::Actor { insert_rows, .. } => vec![(
+                insert_rows as usize <= self.insert_rows,
+                both("actor.insert_rows", self.insert_rows, insert_rows),
+            )],
+            Role::Learner { batch_size, shards, shards_total, .. } => vec![
+                (
+                    batch_size as usize <= self.batch_size,
+                    both("learner.batch_size", self.batch_size, batch_size),
+                ),
+                (shards as usize == self.shards, both("replay.shards", self.shards, shards)),
+                (
+                    shards_total as usize == self.shards_total,
+                    both("shards over all of endpoints.replay", self.shards_total, shards_total),
+                ),
+            ],
+        };
+        rules.into_iter().filter(|(holds, _)| !holds).map(|(_, difference)| difference).collect()
+    }
+}
+
+/// One line per setting that the client gave otherwise, with both values. What it did not give is counted, not listed: a
+/// stranger learns nothing that it did not know to ask for.
+fn differences(server: &[(String, String)], client: &[(String, String)]) -> Vec<String> {
+    let theirs = |key: &str| client.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str());
+    let mut lines: Vec<String> = server
+        .iter()
+        .filter_map(|(key, value)| Some((key, value, theirs(key)?)))
+        .filter(|(_, ours, theirs)| ours != theirs)
+        .map(|(key, ours, theirs)| {
+            let (ours, theirs) = (shown(ours), shown(theirs));
+            format!("{key} is {ours} on the server and {theirs} on the client")
+        })
+        .collect();
+    let missing: Vec<&String> =
+        server.iter().map(|(key, _)| key).filter(|key| theirs(key).is_none()).collect();
+    if let Some(first) = missing.first() {
+        lines.push(format!("{} settings are not given, {first} for one", missing.len()));
+    }
+    let foreign = |key: &String| server.iter().all(|(known, _)| known != key);
+    if let Some((key, _)) = client.iter().find(|(key, _)| foreign(key)) {
+        lines.push(format!("{} is no setting of the server", shown(key)));
+    }
+    if lines.len() > DIFFERENCES_MAX {
+        let more = lines.len() - DIFFERENCES_MAX;
+        lines.truncate(DIFFERENCES_MAX);
+        lines.push(format!("and {more} more"));
+    }
+    lines
+}
+
+/// A text from either side on one short line.
+fn shown(text: &str) -> String {
+    let short: String = text.chars().take(VALUE_CHARS_MAX).flat_map(char::escape_debug).collect();
+    let is_cut = text.chars().nth(VALUE_CHARS_MAX).is_some();
+    // Quotes belong to TOML's texts.
+    let short = short.replace("\\\"", "\"").replace("\\'", "'");
+    if is_cut { format!("{short}…") } else { short }
 }

@@ -2,9 +2,12 @@
 //!
 //! Used by actors and by the learner. It decides *when* to say Hello; what to send again after Welcome is theirs.
 
-use super::handshake::{Hello, Refusal};
+use super::handshake::Hello;
 use super::message::{Reply, Request};
+use super::refusal::Refusal;
 use super::{decode, encode};
+use crate::limits::{CLIENT_HEARTBEAT, PLACE_PATIENCE};
+use crate::telemetry::log_limit::LogLimit;
 use crate::transport::{Dealer, Endpoint, Message};
 use bytes::Bytes;
 use std::task::{Context, Poll};
@@ -24,11 +27,16 @@ pub struct Link {
     endpoint: Endpoint,
     greeted: bool,
     hello_at: Option<Duration>,
+    /// When the latest question was asked.
+    asked_at: Option<Duration>,
     /// Since when an answer is owed: the first question after the last answer.
     waiting_since: Option<Duration>,
+    /// Since when another process is what this one wants to be.
+    in_use_since: Option<Duration>,
+    log: LogLimit<()>,
 }
 
-/// The server will never accept this client.
+/// The server will never accept this client, or has not for so long that there is no point in asking on.
 #[derive(Debug, thiserror::Error)]
 #[error("replay server {endpoint} refused this process: {refusal}")]
 pub struct Rejected {
@@ -41,7 +49,16 @@ pub struct Rejected {
 impl Link {
     /// A link over a dealer that is connecting to `endpoint`.
     pub fn new(dealer: Dealer, endpoint: Endpoint) -> Self {
-        Self { dealer, endpoint, greeted: false, hello_at: None, waiting_since: None }
+        Self {
+            dealer,
+            endpoint,
+            greeted: false,
+            hello_at: None,
+            asked_at: None,
+            waiting_since: None,
+            in_use_since: None,
+            log: LogLimit::default(),
+        }
     }
 
     /// Where the server is.
@@ -67,6 +84,14 @@ impl Link {
         }
     }
 
+    /// Says Hello if nothing was asked for [`CLIENT_HEARTBEAT`]: the server keeps our place while it hears of us, and
+    /// its answer says that it is there.
+    pub fn heartbeat(&mut self, hello: &Hello, now: Duration) {
+        if self.asked_at.is_none_or(|at| now.saturating_sub(at) >= CLIENT_HEARTBEAT) {
+            self.greet(hello, now);
+        }
+    }
+
     /// Whether Hello should be said again: it was never answered.
     pub fn wants_greeting(&self) -> bool {
         !self.greeted
@@ -75,6 +100,7 @@ impl Link {
     /// Sends what the server answers; `false` if the transport's queue is full (the server is absent or slow).
     pub fn ask(&mut self, message: Message, now: Duration) -> bool {
         self.waiting_since.get_or_insert(now);
+        self.asked_at = Some(now);
         self.tell(message)
     }
 
@@ -93,18 +119,21 @@ impl Link {
         self.dealer.incoming.poll_recv(context)
     }
 
-    /// Reads a message and keeps the link's state. `Ok(None)` for a message that needs nothing more.
+    /// Reads a message that came at `now` and keeps the link's state. `Ok(None)` for a message that needs nothing more.
     ///
     /// # Errors
-    /// A refusal that asking again cannot change.
+    /// A refusal that asking again cannot change; a place that another process has kept for [`PLACE_PATIENCE`].
     pub fn read<'m>(
         &mut self,
         message: &'m Message,
+        now: Duration,
     ) -> Result<Option<(Reply, &'m [Bytes])>, Rejected> {
         let (reply, data) = match decode::<Reply>(message) {
             Ok(read) => read,
             Err(error) => {
-                warn!(server = %self.endpoint, %error, "reply dropped: not a message of this protocol");
+                if let Some(left_out) = self.log.admit((), "reply", now) {
+                    warn!(server = %self.endpoint, %error, left_out, "reply dropped: not a message of this protocol");
+                }
                 return Ok(None);
             }
         };
@@ -115,14 +144,32 @@ impl Link {
                     info!(server = %self.endpoint, shards = shards.len(), "connected to replay server");
                 }
                 self.greeted = true;
+                self.in_use_since = None;
             }
-            Reply::Refused(refusal) if refusal.is_final() => {
-                return Err(Rejected { endpoint: self.endpoint.clone(), refusal: refusal.clone() });
-            }
-            Reply::Refused(Refusal::NotGreeted) => self.greeted = false,
-            Reply::Refused(refusal) => warn!(server = %self.endpoint, %refusal, "request refused"),
+            Reply::Refused(refusal) => self.refused(refusal, now)?,
             _ => {}
         }
         Ok(Some((reply, data)))
+    }
+
+    fn refused(&mut self, refusal: &Refusal, now: Duration) -> Result<(), Rejected> {
+        let is_lost = match refusal {
+            Refusal::InUse { .. } => {
+                self.greeted = false;
+                now.saturating_sub(*self.in_use_since.get_or_insert(now)) >= PLACE_PATIENCE
+            }
+            Refusal::NotGreeted => {
+                self.greeted = false;
+                return Ok(());
+            }
+            refusal => refusal.is_final(),
+        };
+        if is_lost {
+            return Err(Rejected { endpoint: self.endpoint.clone(), refusal: refusal.clone() });
+        }
+        if let Some(left_out) = self.log.admit((), "refused", now) {
+            warn!(server = %self.endpoint, %refusal, left_out, "request refused");
+        }
+        Ok(())
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! In each variant's doc, "frames" are the data frames that follow the header, all little-endian.
 
-use super::handshake::{Hello, Refusal};
+use super::handshake::Hello;
+use super::refusal::Refusal;
 use crate::ids::{BatchSequence, PolicyVersion};
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     /// First message of a conversation, and again after `Refused(NotGreeted)`. No frames. Answer: `Welcome` or `Refused`.
     Hello(Hello),
-    /// Rows for one shard. Frames: rows `[rows, row_bytes]`; with `has_priorities` also |td| as `[rows]` f32.
+    /// An actor's: rows for one shard. Frames: rows `[rows, row_bytes]`; with `has_priorities` also |td| as `[rows]` f32.
     /// Answer: `Inserted`, as soon as the rows are in the table; the rate limiter may hold it back.
     Insert {
         /// Target shard.
@@ -23,7 +24,7 @@ pub enum Request {
         /// Whether the second frame is there.
         has_priorities: bool,
     },
-    /// Asks for `count` items of one shard. No frames. Answer: `Sampled` or `NotSampled`, within `timeout_ms`.
+    /// The learner's: asks for `count` items of one shard. No frames. Answer: `Sampled` or `NotSampled`, within `timeout_ms`.
     Sample {
         /// Chosen by the client, repeated in the answer.
         request: u64,
@@ -36,7 +37,7 @@ pub enum Request {
         /// How long the limiter may hold this back.
         timeout_ms: u32,
     },
-    /// New |td| for sampled items. Frames: keys `[count]` u64, |td| `[count]` f32. No answer; stale keys are counted.
+    /// The learner's: new |td| for sampled items. Frames: keys `[count]` u64, |td| `[count]` f32. No answer; stale keys are counted.
     UpdatePriorities {
         /// Target shard.
         shard: u16,

@@ -8,7 +8,7 @@
 //! - [`codec`]: header bytes and message frames; the only file that names bincode.
 //! - [`rows`]: data frames as typed slices, checked before they are used.
 //! - [`link`]: a client's side of the conversation: greeting and noticing silence.
-//! - [`handshake`]: who may talk to whom, and what a refusal says.
+//! - [`handshake`]: who may talk to whom; [`refusal`]: why not.
 //!
 //! **Version rule.** [`PROTOCOL_VERSION`] changes with any change of these bytes; processes of different versions refuse
 //! each other. Golden bytes in `common/testdata/wire` hold the current ones.
@@ -17,10 +17,11 @@ pub mod codec;
 pub mod handshake;
 pub mod link;
 pub mod message;
+pub mod refusal;
 pub mod rows;
 
 pub use codec::{WireError, decode, encode};
 pub use message::{Event, Reply, Request};
 
 /// Version of everything in this module.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;

@@ -1,0 +1,129 @@
+//! [`Refusal`]: why a server did not do what it was asked, and whether asking again can help.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Why a server did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// The versions of the protocol differ.
+    Protocol {
+        /// The server's.
+        server: u16,
+        /// The client's.
+        client: u16,
+    },
+    /// `[cluster]` settings differ.
+    Cluster {
+        /// One line per setting.
+        differences: Vec<String>,
+    },
+    /// The rows differ although the settings agree: builds of different source.
+    Layout {
+        /// Row bytes of the server.
+        server: u64,
+        /// Row bytes of the client.
+        client: u64,
+    },
+    /// The server does not know this client (it may have restarted): say hello again, then resend.
+    NotGreeted,
+    /// No such shard on this server.
+    UnknownShard {
+        /// As asked.
+        shard: u16,
+        /// How many there are.
+        shards: u16,
+    },
+    /// The message does not follow the protocol.
+    Malformed {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The client sent too many wrong messages and is not listened to for a while.
+    Quarantined,
+    /// The server is stopping.
+    ShuttingDown,
+    /// Settings outside `[cluster]` that the server was not built for.
+    Settings {
+        /// One line per setting.
+        differences: Vec<String>,
+    },
+    /// The request is another role's.
+    NotAllowed {
+        /// What was asked.
+        request: String,
+        /// What the client greeted as.
+        role: String,
+    },
+    /// Another living process greeted as the same client.
+    InUse {
+        /// Which one: "actor 3" or "the learner".
+        who: String,
+        /// For how long that process has been silent, milliseconds.
+        silent_ms: u64,
+    },
+    /// This process was silent, and another one has taken its place.
+    Superseded {
+        /// As what: "actor 3" or "the learner".
+        who: String,
+    },
+}
+
+impl Refusal {
+    /// Whether asking again can never help: the client should stop and show this to its user.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Protocol { .. }
+            | Self::Cluster { .. }
+            | Self::Layout { .. }
+            | Self::UnknownShard { .. }
+            | Self::Quarantined
+            | Self::Settings { .. }
+            | Self::NotAllowed { .. }
+            | Self::Superseded { .. } => true,
+            Self::NotGreeted | Self::Malformed { .. } | Self::ShuttingDown | Self::InUse { .. } => {
+                false
+            }
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Protocol { server, client } => {
+                write!(
+                    f,
+                    "protocol version differs: {server} on the server and {client} on the client"
+                )
+            }
+            Self::Cluster { differences } => {
+                write!(f, "[cluster] settings differ: {}", differences.join("; "))
+            }
+            Self::Layout { server, client } => write!(
+                f,
+                "item layout differs: rows of {server} bytes on the server and {client} on the client, or other fields"
+            ),
+            Self::NotGreeted => f.write_str("the server does not know this client yet"),
+            Self::UnknownShard { shard, shards } => {
+                write!(f, "shard {shard} does not exist, the server has {shards}")
+            }
+            Self::Malformed { what } => write!(f, "malformed message: {what}"),
+            Self::Quarantined => f.write_str("quarantined after too many wrong messages"),
+            Self::ShuttingDown => f.write_str("the server is shutting down"),
+            Self::Settings { differences } => {
+                write!(f, "settings do not fit: {}", differences.join("; "))
+            }
+            Self::NotAllowed { request, role } => {
+                write!(f, "{request} is not for a client that greeted as {role}")
+            }
+            Self::InUse { who, silent_ms } => write!(
+                f,
+                "another process is {who}; it was heard of {silent_ms} ms ago, and its place is free 5 s after its last word"
+            ),
+            Self::Superseded { who } => {
+                write!(f, "another process is {who} now, because this one was silent")
+            }
+        }
+    }
+}
