@@ -6,16 +6,10 @@
 use crate::evaluation::Evaluation;
 use common::policy::arch::PolicyArch;
 use common::policy::snapshot::{PolicySnapshot, SnapshotFileError};
+use common::run_dir::{BEST, EVALUATION, POLICY};
 use serde::Deserialize;
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// Name of the folder in a run directory.
-pub const BEST: &str = "best";
-/// Name of the policy in it, as in a checkpoint.
-const POLICY: &str = "policy.safetensors";
-/// Name of its evaluation. Written last: without it there is no best policy.
-const EVALUATION: &str = "evaluation.json";
 
 /// Why the best policy cannot be kept.
 #[derive(Debug, thiserror::Error)]

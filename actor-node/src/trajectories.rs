@@ -15,13 +15,11 @@ use crate::lanes::Turn;
 use common::appended::{Appended, append_or_stop};
 use common::ids::{ActorId, PolicyVersion};
 use common::policy::infer::PolicyNet;
+use common::run_dir::{TRAJECTORIES, actor_trajectories};
 use common::runtime::seed::SeedTree;
 use serde::Serialize;
 use std::io;
 use std::path::Path;
-
-/// Name of the file in a run directory.
-pub const TRAJECTORIES: &str = "trajectories.jsonl";
 
 /// One episode.
 #[derive(Debug, Serialize)]
@@ -74,7 +72,7 @@ impl TurnLog {
     /// # Errors
     /// The file cannot be read or written.
     pub fn open(run_dir: &Path, actor: ActorId) -> io::Result<Self> {
-        Ok(Self(Lines::open(run_dir, &actor_file(actor))?))
+        Ok(Self(Lines::open(run_dir, &actor_trajectories(actor))?))
     }
 
     /// Appends a turn: what lanes saw, `obs` (L, O), did, `actions` (L, W), with a policy, and what came of it.
@@ -90,11 +88,6 @@ impl TurnLog {
             discarded: turn.discarded.iter().map(|(lane, ..)| *lane).collect(),
         }));
     }
-}
-
-/// The file of an actor's turns in a run directory.
-pub fn actor_file(actor: ActorId) -> String {
-    format!("trajectories-actor-{actor}.jsonl")
 }
 
 /// The writer of the evaluations' file.

@@ -169,7 +169,7 @@ fn run(sapex: &Path, dir: &Path, args: &[String], seed: u64) -> anyhow::Result<R
     if !output.status.success() {
         bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
-    let log = fs_err::read_to_string(dir.join(learner::run_log::METRICS))?;
+    let log = fs_err::read_to_string(dir.join(common::run_dir::METRICS))?;
     let records = log.lines().map(serde_json::from_str::<serde_json::Value>);
     let records: Vec<_> = records.collect::<Result<_, _>>()?;
     let last = records.iter().rfind(|record| record["kind"] == "final");

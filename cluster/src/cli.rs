@@ -3,7 +3,9 @@
 use crate::space;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use common::config::{self, ConfigError, Layers, Resolved};
 use common::process::Args;
+use common::run_dir::RunDir;
 use std::path::PathBuf;
 
 /// Distributed Soft Actor-Critic: actors, a sharded prioritized replay and a learner.
@@ -35,12 +37,9 @@ pub enum Command {
     Envs {
         /// An environment.
         name: Option<String>,
-        /// An option of the environment, which may change its shapes. May be repeated.
-        #[arg(long = "env-param", value_name = "KEY=VALUE", requires = "name")]
-        env_params: Vec<String>,
-        /// A setting, such as 'cluster.wrappers=["frame-stack"]'. May be repeated.
-        #[arg(long, value_name = "SECTION.KEY=VALUE", requires = "name")]
-        set: Vec<String>,
+        /// Settings that may change its shapes, or say how it is stepped.
+        #[command(flatten)]
+        settings: Settings,
     },
     /// List the presets of --preset.
     Presets,
@@ -59,12 +58,9 @@ pub struct Train {
     /// Environment: short for --set cluster.env=NAME.
     #[arg(long, value_name = "NAME")]
     pub env: Option<String>,
-    /// An option of the environment: short for --set cluster.env_params=["KEY=VALUE"]. May be repeated.
-    #[arg(long = "env-param", value_name = "KEY=VALUE")]
-    pub env_params: Vec<String>,
-    /// The Python that has Gymnasium: short for --set actor.python=PROGRAM.
-    #[arg(long, value_name = "PROGRAM")]
-    pub python: Option<String>,
+    /// Options of the environment.
+    #[command(flatten)]
+    pub env_options: EnvOptions,
     /// Seed of the run: short for --set run.seed=N.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub seed: Option<u64>,
@@ -102,13 +98,18 @@ impl Train {
     /// Values that cannot be read or lie outside their space.
     pub fn settings(&self) -> anyhow::Result<Args> {
         let mut args = self.args.clone();
+        if let Some(path) = self.run_dir.as_ref().filter(|_| self.resume) {
+            args.run = Some(RunDir::open(path)?.path().to_owned());
+        }
         if let Some(path) = &self.space_values {
             let values = space::sample::read(path, self.draw)?;
             let settings = space::presets::settings(&values)
                 .with_context(|| format!("--space-values {}", path.display()))?;
             let named = settings.into_iter().map(|setting| ("--space-values", setting));
             args.options.extend(named);
-            args.preset.get_or_insert_with(|| space::presets::PRESET.to_owned());
+            if !self.resume {
+                args.preset.get_or_insert_with(|| space::presets::PRESET.to_owned());
+            }
         }
         args.options.extend(self.assignments());
         Ok(args)
@@ -116,29 +117,88 @@ impl Train {
 
     /// The short flags as assignments, with their names.
     fn assignments(&self) -> Vec<(&'static str, String)> {
-        let text = |text: &str| toml::Value::from(text).to_string();
-        let env = self.env.as_ref().map(|env| format!("cluster.env={}", text(env)));
-        let params = (!self.env_params.is_empty())
-            .then(|| format!("cluster.env_params={}", toml::Value::from(self.env_params.clone())));
-        let python = self.python.as_ref().map(|python| format!("actor.python={}", text(python)));
+        let env = self.env.as_ref().map(|env| format!("cluster.env={}", quoted(env)));
         let seed = self.seed.map(|seed| format!("run.seed={seed}"));
         let actors = self.actors.map(|actors| format!("run.actors={actors}"));
         let shards = self.shards.map(|shards| format!("replay.shards={shards}"));
         let dataset = self.dataset.as_ref().map(|path| path.to_string_lossy());
-        let dataset = dataset.map(|path| format!("offline.dataset={}", text(&path)));
-        [
-            ("--env", env),
-            ("--env-param", params),
-            ("--python", python),
-            ("--seed", seed),
-            ("--actors", actors),
-            ("--shards", shards),
-            ("--dataset", dataset),
-        ]
-        .into_iter()
-        .filter_map(|(option, assignment)| Some((option, assignment?)))
-        .collect()
+        let dataset = dataset.map(|path| format!("offline.dataset={}", quoted(&path)));
+        let rest =
+            [("--seed", seed), ("--actors", actors), ("--shards", shards), ("--dataset", dataset)];
+        let given = |(option, assignment): (_, Option<String>)| Some((option, assignment?));
+        let env = given(("--env", env)).into_iter();
+        env.chain(self.env_options.assignments())
+            .chain(rest.into_iter().filter_map(given))
+            .collect()
     }
+}
+
+/// Options of the environment.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct EnvOptions {
+    /// An option of the environment: short for --set cluster.env_params=["KEY=VALUE"]. May be repeated.
+    #[arg(long = "env-param", value_name = "KEY=VALUE")]
+    pub env_params: Vec<String>,
+    /// The Python that has Gymnasium: short for --set actor.python=PROGRAM.
+    #[arg(long, value_name = "PROGRAM")]
+    pub python: Option<String>,
+}
+
+impl EnvOptions {
+    /// The options as assignments, with their names.
+    fn assignments(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let params = (!self.env_params.is_empty())
+            .then(|| format!("cluster.env_params={}", toml::Value::from(self.env_params.clone())));
+        let python = self.python.as_ref().map(|python| format!("actor.python={}", quoted(python)));
+        let named = |name| move |assignment| (name, assignment);
+        params.map(named("--env-param")).into_iter().chain(python.map(named("--python")))
+    }
+}
+
+/// Settings over those of a run, or over the defaults: what another machine needs to step the environment.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Settings {
+    /// Settings, as TOML; keys are those of docs/configuration.md.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// One setting, such as 'cluster.wrappers=["frame-stack"]'. May be repeated.
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Options of the environment.
+    #[command(flatten)]
+    pub env_options: EnvOptions,
+}
+
+impl Settings {
+    /// These settings, with SAPEX__SECTION__KEY of the environment below them.
+    pub fn layers(&self) -> Layers {
+        Layers {
+            file: self.config.clone(),
+            env: std::env::vars().collect(),
+            options: self.env_options.assignments().collect(),
+            set: self.set.clone(),
+            ..Layers::default()
+        }
+    }
+
+    /// The settings of a run, with these over them.
+    ///
+    /// # Errors
+    /// They do not load.
+    pub fn of_run(&self, run: &RunDir) -> Result<Resolved, ConfigError> {
+        config::load(&Layers { run: Some(run.path().to_owned()), ..self.layers() })
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        let Self { config, set, env_options: EnvOptions { env_params, python } } = self;
+        config.is_none() && set.is_empty() && env_params.is_empty() && python.is_none()
+    }
+}
+
+/// A text as TOML.
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
 }
 
 /// `sapex space`.
@@ -169,6 +229,9 @@ pub struct Space {
 pub struct Eval {
     /// The run directory.
     pub run: PathBuf,
+    /// Settings over the run's.
+    #[command(flatten)]
+    pub settings: Settings,
     /// Episodes; evaluator.final_episodes of the run by default.
     #[arg(long, value_name = "N")]
     pub episodes: Option<usize>,
@@ -194,6 +257,9 @@ pub struct Eval {
 pub struct Record {
     /// The run directory.
     pub run: PathBuf,
+    /// Settings over the run's.
+    #[command(flatten)]
+    pub settings: Settings,
     /// Episodes.
     #[arg(long, value_name = "N")]
     pub episodes: usize,

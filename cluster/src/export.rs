@@ -15,12 +15,12 @@ pub mod torchscript;
 mod zip;
 
 use crate::cli::{Export, Format};
-use crate::run_dir::RunDir;
 use crate::run_policy;
 use anyhow::ensure;
 use common::policy::arch::{Body, Head, PolicyArch};
 use common::policy::snapshot::PolicySnapshot;
 use common::process::Usage;
+use common::run_dir::{POLICY, RunDir};
 use common::spec::{ActionKind, EnvSpec};
 use policy::{Policy, Variant};
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ use std::path::{Path, PathBuf};
 pub fn export(export: &Export) -> anyhow::Result<Vec<PathBuf>> {
     let run = RunDir::open(&export.run)?;
     let (snapshot, arch) =
-        PolicySnapshot::load(&run_policy::folder(&run, export.newest)?.join(run_policy::POLICY))?;
+        PolicySnapshot::load(&run_policy::folder(&run, export.newest)?.join(POLICY))?;
     let spec = run.config()?.env_spec()?;
     ensure!(
         (spec.obs_dim, spec.act_dim) == (arch.obs_dim, arch.act_dim),

@@ -2,7 +2,6 @@
 
 use crate::progress::{Snapshot, say};
 use crate::report;
-use crate::run_dir::RunDir;
 use crate::run_policy;
 use actor_node::best::{BestPolicy, best_policy};
 use actor_node::env::Setup;
@@ -10,6 +9,7 @@ use actor_node::evaluation::Evaluation;
 use actor_node::trajectories::TrajectoryLog;
 use common::policy::snapshot::PolicySnapshot;
 use common::process::Process;
+use common::run_dir::{POLICY, RunDir};
 use learner::checkpoint::Checkpoint;
 use learner::run_log::RunLog;
 use std::path::Path;
@@ -62,7 +62,7 @@ pub fn finish(
 /// The evaluator may not have seen the newest policy: in a run of seconds it saw only the first ones.
 fn offer_newest(process: &Process, run: &RunDir, checkpoint: &Path) -> anyhow::Result<Evaluation> {
     let config = &process.resolved.config;
-    let (newest, arch) = PolicySnapshot::load(&checkpoint.join(run_policy::POLICY))?;
+    let (newest, arch) = PolicySnapshot::load(&checkpoint.join(POLICY))?;
     let (episodes, seeds) = (config.evaluator.episodes, process.seeds.role("last evaluation"));
     let evaluation = run_policy::evaluation(&process.resolved, checkpoint, episodes, &seeds)?;
     BestPolicy::open(run.path(), config.returns_are_costs())?.offer(&evaluation, &newest, &arch)?;

@@ -4,7 +4,7 @@
 //! - [`train`]: all roles over private sockets; [`lockstep`]: the same parts in turn on one thread.
 //! - [`finish`]: final evaluation, report, last words.
 //! - [`run_policy`]: the best or the newest one.
-//! - [`run_dir`], [`progress`], [`report`], [`export`]: what a run leaves, shows and gives away.
+//! - [`progress`], [`report`], [`export`]: what a run shows, and gives away.
 //! - [`record`] and [`video`]: what the policy does, as data and as a film.
 //! - [`space`]: what an optimiser may choose from, and what its choice sets.
 //! - [`mod@bench`]: measures this machine, beside the peers.
@@ -19,7 +19,6 @@ pub mod lockstep;
 pub mod progress;
 pub mod record;
 pub mod report;
-pub mod run_dir;
 pub mod run_policy;
 pub mod space;
 pub mod train;

@@ -3,18 +3,17 @@
 
 use crate::finish;
 use crate::progress::{Acting, Progress, Snapshot};
-use crate::run_dir::RunDir;
-use crate::run_policy;
 use actor_node::service::ActorNode;
 use anyhow::Context;
 use common::ids::PolicyVersion;
 use common::process::Process;
+use common::run_dir::RunDir;
 use common::runtime::seed::SavedRng;
 use learner::backend;
 use learner::batch::{Columns, Part, ReadyBatch, importance_weights};
 use learner::checkpoint::{self, Checkpoint, Contents};
-use learner::init;
 use learner::noise::NoiseBuffers;
+use learner::resume::Start;
 use learner::run_log::RunLog;
 use learner::schedule::StepSchedules;
 use learner::track::Tracker;
@@ -53,15 +52,16 @@ struct Updates {
 ///
 /// # Errors
 /// As `sapex train`.
-pub fn train(process: &Process, run: &RunDir, resume: bool) -> anyhow::Result<()> {
+pub fn train(process: &Process, run: &RunDir, start: Start) -> anyhow::Result<()> {
     let config = &process.resolved.config;
     let spec = process.resolved.env_spec()?;
     let log = RunLog::open(run.path(), &process.clock)?;
     log.started(&crate::BUILD);
+    start.begin(&log)?;
     let mut table = Table::new(&table_config(config, &config.item_layout(&spec)))?;
     let node = ActorNode::new(process.clone(), 0, config.run.env_steps, Some(run.path()))?;
     let mut actor = node.into_actor();
-    let (mut updates, mut version) = Updates::new(process, run, resume)?;
+    let (mut updates, mut version) = Updates::new(process, run, start.checkpoint)?;
     actor.use_weights(version, &updates.weights())?;
     let mut progress = Progress::new(std::io::stdout().is_terminal(), config.run.env_steps);
     let began = process.clock.now();
@@ -116,16 +116,15 @@ fn snapshot(process: &Process, began: Duration, env_steps: u64, updates: &Update
 
 impl Updates {
     /// Those of a fresh run, or of one that goes on, and how often it has published.
-    fn new(process: &Process, run: &RunDir, resume: bool) -> anyhow::Result<(Self, PolicyVersion)> {
+    fn new(
+        process: &Process,
+        run: &RunDir,
+        start: Checkpoint,
+    ) -> anyhow::Result<(Self, PolicyVersion)> {
         let config = &process.resolved.config;
         let spec = process.resolved.env_spec()?;
         let sac = backend::trainer_config(config, &spec);
         let seeds = process.seeds.role("learner");
-        let start = if resume {
-            checkpoint::load(&run_policy::newest_checkpoint(run)?, &sac)?
-        } else {
-            Checkpoint::fresh(init::train_state(&sac, &mut seeds.role("parameters").rng()))
-        };
         let generator = |name: &str| {
             start.generators.get(name).map_or_else(|| seeds.role(name).rng(), SavedRng::restore)
         };

@@ -1,20 +1,24 @@
 //! `sapex`: the front door.
 
 use actor_node::env::{EnvError, bridge};
-use cluster::cli::{Cli, Command, Eval, Record, Space, Train};
+use cluster::cli::{Cli, Command, Eval, Record, Settings, Space, Train};
 use cluster::progress::say;
-use cluster::run_dir::RunDir;
 use cluster::{bench, export, finish, lockstep, record, report, run_policy, space, train, video};
 use common::about;
-use common::config::{self, Layers, PRESETS, Resolved};
+use common::config::{self, PRESETS, Resolved};
 use common::process::{self, EXIT_CONFIG, Process, Usage};
+use common::run_dir::RunDir;
+use common::run_dir::claim::Claim;
 use common::runtime::seed::SeedTree;
 use common::telemetry::logs::{self, LogFormat, Look};
 use learner::backend::{choose, trainer_config};
+use learner::checkpoint;
 use learner::offline::OfflineSource;
+use learner::resume::Start;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 fn main() -> ExitCode {
     let cli: Cli = about::parse(&cluster::BUILD);
@@ -27,7 +31,7 @@ fn main() -> ExitCode {
             let show = |file: &PathBuf| say(&file.display().to_string());
             export::export(&export).map(|files| files.iter().for_each(show))
         }
-        Command::Envs { name, env_params, set } => envs_command(name.as_deref(), &env_params, set),
+        Command::Envs { name, settings } => envs_command(name.as_deref(), &settings),
         Command::Presets => {
             for preset in PRESETS {
                 say(&format!("{:<22} {}", preset.name, preset.about()));
@@ -50,16 +54,21 @@ fn train_command(options: &Train) -> ExitCode {
         let spec = resolved.env_spec()?;
         choose(&resolved, &trainer_config(&resolved.config, &spec))?;
         OfflineSource::check(&resolved, &spec)?;
-        let run = prepare(options, &resolved)?;
-        Ok((resolved, Some(run)))
+        let claim = claim(options, &resolved)?;
+        let start = if options.resume {
+            Start::resume(claim.run(), &resolved, &spec)?
+        } else {
+            Start::fresh(&resolved, &spec)
+        };
+        Ok((resolved, Some((Arc::new(claim), start))))
     })();
-    let (resolved, run) = match prepared {
+    let (resolved, (claim, start)) = match prepared {
         Err(error) => return refuse(&error, status(&error)),
         Ok((resolved, None)) => {
             say(resolved.render().trim_end());
             return ExitCode::SUCCESS;
         }
-        Ok((resolved, Some(run))) => (resolved, run),
+        Ok((resolved, Some(ready))) => (resolved, ready),
     };
     let runtime =
         match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
@@ -67,45 +76,59 @@ fn train_command(options: &Train) -> ExitCode {
             Err(error) => return refuse(&error.into(), 1),
         };
     runtime.block_on(async {
-        let process = match start(resolved).await {
+        let process = match serve(resolved).await {
             Ok(process) => process,
             Err(error) => return refuse(&error, status(&error)),
         };
-        say(&format!("run         {}", run.path().display()));
-        if let Some(address) = process.admin_address {
-            say(&format!("admin       http://{address}/status (and /metrics, /healthz, /readyz)"));
-        }
-        let result = if options.lockstep {
-            let (process, run, resume) = (process.clone(), run.clone(), options.resume);
-            let trained =
-                tokio::task::spawn_blocking(move || lockstep::train(&process, &run, resume)).await;
-            trained.unwrap_or_else(|panic| Err(anyhow::anyhow!("training panicked: {panic}")))
-        } else {
-            train::train(process.clone(), run, options.resume).await
-        };
-        let failed = result.err().map(|error| refuse(&error, status(&error)));
+        claim.keep(&process);
+        let trained = train_claimed(&process, &claim, start, options.lockstep).await;
+        let ended = claim.kept().map_err(anyhow::Error::from).and(trained);
+        let failed = ended.err().map(|error| refuse(&error, status(&error)));
         let stopped = process.finish(Ok(())).await;
+        let learnt = checkpoint::updates(&claim.run().checkpoints()).unwrap_or(0);
+        if failed.is_some() && learnt == 0 {
+            claim.abandon();
+        }
         failed.unwrap_or(stopped)
     })
 }
 
-fn prepare(options: &Train, resolved: &Resolved) -> anyhow::Result<RunDir> {
+/// Trains in a directory that is ours.
+async fn train_claimed(
+    process: &Process,
+    claim: &Claim,
+    start: Start,
+    lockstep: bool,
+) -> anyhow::Result<()> {
+    let run = claim.run().clone();
+    claim.begin(&process.resolved)?;
+    say(&format!("run         {}", run.path().display()));
+    if let Some(address) = process.admin_address {
+        say(&format!("admin       http://{address}/status (and /metrics, /healthz, /readyz)"));
+    }
+    start.notes().iter().for_each(|note| say(&format!("resumed     {note}")));
+    if !lockstep {
+        return train::train(process.clone(), run, start).await;
+    }
+    let process = process.clone();
+    let trained = tokio::task::spawn_blocking(move || lockstep::train(&process, &run, start));
+    trained.await.unwrap_or_else(|panic| Err(anyhow::anyhow!("training panicked: {panic}")))
+}
+
+/// The directory of the run, before anything in it is touched.
+fn claim(options: &Train, resolved: &Resolved) -> anyhow::Result<Claim> {
     let run = &resolved.config.run;
     let clock = common::runtime::clock::Clock::system();
     let path = options.run_dir.clone().unwrap_or_else(|| {
         RunDir::fresh(&resolved.config.cluster.env, run.seed, clock.unix_time())
     });
-    if options.resume {
-        let run = RunDir::open(&path)?;
-        run.write_config(resolved)?;
-        return Ok(run);
-    }
-    RunDir::create(&path, resolved)
+    let claim = if options.resume { Claim::old_run } else { Claim::new_run };
+    Ok(claim(&path)?)
 }
 
 /// The log goes to standard error, below what the command prints: text unless JSON is asked for, and quiet unless
 /// `telemetry.log_filter` says something.
-async fn start(resolved: Resolved) -> anyhow::Result<Process> {
+async fn serve(resolved: Resolved) -> anyhow::Result<Process> {
     let telemetry = &resolved.config.telemetry;
     // Clients lose their servers when a run ends; in one process that is no news.
     let filter = match telemetry.log_filter.as_str() {
@@ -123,7 +146,7 @@ async fn start(resolved: Resolved) -> anyhow::Result<Process> {
 
 fn eval_command(eval: &Eval) -> anyhow::Result<()> {
     let run = RunDir::open(&eval.run)?;
-    let resolved = run.config()?;
+    let resolved = eval.settings.of_run(&run)?;
     let policy = run_policy::folder(&run, eval.newest)?;
     let episodes = eval.episodes.unwrap_or(resolved.config.evaluator.final_episodes);
     if episodes == 0 {
@@ -158,8 +181,11 @@ fn record_command(options: &Record) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn envs_command(name: Option<&str>, params: &[String], set: Vec<String>) -> anyhow::Result<()> {
+fn envs_command(name: Option<&str>, settings: &Settings) -> anyhow::Result<()> {
     let Some(name) = name else {
+        if !settings.is_empty() {
+            return Err(Usage("settings are of one environment: give its NAME".to_owned()).into());
+        }
         let mut missing = None;
         for (name, about) in actor_node::env::names() {
             let brings = actor_node::env::missing(name);
@@ -176,20 +202,17 @@ fn envs_command(name: Option<&str>, params: &[String], set: Vec<String>) -> anyh
         }
         return Ok(());
     };
-    let mut given = vec![format!("cluster.env={}", toml::Value::from(name))];
-    if !params.is_empty() {
-        given.push(format!("cluster.env_params={}", toml::Value::from(params.to_vec())));
-    }
-    given.extend(set);
-    let resolved = config::load(&Layers { set: given, ..Layers::default() })?;
+    let mut layers = settings.layers();
+    layers.options.insert(0, ("NAME", format!("cluster.env={}", toml::Value::from(name))));
+    let resolved = config::load(&layers)?;
     let shapes = train::shapes(&train::spec(&resolved)?);
     // What was given belongs into the file beside the shapes that follow from it.
-    let shown = resolved.render();
-    let cluster = shown.split("\n\n").find(|section| section.starts_with("[cluster]\n"));
+    let given = resolved.given("cluster");
+    let is_shape = |key: &str| shapes.iter().any(|(shape, ..)| *shape == format!("cluster.{key}"));
     say("[cluster]");
-    let lines = cluster.unwrap_or_default().lines();
-    lines.filter_map(|line| line.strip_suffix(" # --set")).for_each(say);
-    for (key, value, _) in shapes {
+    let kept = given.iter().filter(|(key, _)| !is_shape(key));
+    kept.for_each(|(key, value)| say(&format!("{key} = {value}")));
+    for (key, value, _) in &shapes {
         say(&format!("{} = {value}", key.trim_start_matches("cluster.")));
     }
     Ok(())

@@ -4,11 +4,11 @@
 pub mod minari;
 
 use crate::cli::Record;
-use crate::run_dir::RunDir;
 use crate::run_policy;
-use actor_node::env::{Env, EnvError, Purpose, Setup};
+use actor_node::env::{Env, EnvError, Setup};
 use actor_node::evaluation::{Acting, Evaluation, Observer, Step, watch};
 use common::process::Usage;
+use common::run_dir::RunDir;
 use common::runtime::seed::SeedTree;
 use common::spec::EnvSpec;
 use minari::{Dataset, Episode};
@@ -29,10 +29,11 @@ pub fn record(options: &Record) -> anyhow::Result<Evaluation> {
         return Err(Usage("--episodes 0: expected at least 1".to_owned()).into());
     }
     let run = RunDir::open(&options.run)?;
-    let resolved = run.config()?;
+    let resolved = options.settings.of_run(&run)?;
     let cluster = &resolved.config.cluster;
     let (mut policy, version) = run_policy::load(&run_policy::folder(&run, options.newest)?)?;
-    let mut env = Setup::new(&resolved.config).make(&cluster.env, Purpose::Evaluation)?;
+    let setup = Setup::new(&resolved.config);
+    let mut env = run_policy::environment(&resolved, &setup, &policy)?;
     let id = options.dataset_id.clone().unwrap_or_else(|| minari::default_id(&cluster.env));
     minari::check_id(&id).map_err(|expected| Usage(format!("--dataset-id {id}: {expected}")))?;
 

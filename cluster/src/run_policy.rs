@@ -1,25 +1,24 @@
 //! A run's policy: the best one that its evaluator saw, or that of the newest checkpoint.
 
-use crate::run_dir::RunDir;
 use actor_node::best::best_policy;
-use actor_node::env::Setup;
-use actor_node::evaluation::{Evaluation, evaluate};
+use actor_node::env::{Env, Purpose, Setup};
+use actor_node::evaluation::{Acting, Evaluation, watch};
 use anyhow::bail;
 use common::config::Resolved;
 use common::ids::PolicyVersion;
+use common::policy::arch::Head;
 use common::policy::infer::PolicyNet;
 use common::policy::snapshot::PolicySnapshot;
+use common::run_dir::{POLICY, RunDir};
 use common::runtime::seed::SeedTree;
+use common::spec::ActionKind;
 use learner::checkpoint;
 use std::path::{Path, PathBuf};
-
-/// Name of the policy in a checkpoint, and in the folder of the best one.
-pub(crate) const POLICY: &str = "policy.safetensors";
 
 /// Evaluates the policy of a checkpoint, or the best one.
 ///
 /// # Errors
-/// The policy cannot be read, or the environment fails.
+/// The policy cannot be read or is not for the environment, or that fails.
 pub fn evaluation(
     resolved: &Resolved,
     path: &Path,
@@ -27,9 +26,37 @@ pub fn evaluation(
     seeds: &SeedTree,
 ) -> anyhow::Result<Evaluation> {
     let (mut policy, version) = load(path)?;
-    let cluster = &resolved.config.cluster;
-    let setup = Setup::new(&resolved.config);
-    Ok(evaluate(&cluster.env, &setup, &mut policy, version, episodes, seeds)?)
+    let mut env = environment(resolved, &Setup::new(&resolved.config), &policy)?;
+    let acting = Acting::Deterministic;
+    Ok(watch(env.as_mut(), &mut policy, version, episodes, seeds, acting, &mut ())?)
+}
+
+/// The configured environment, for evaluation. The policy can act in it.
+///
+/// # Errors
+/// There is no such environment, or it has other shapes than the policy.
+pub fn environment(
+    resolved: &Resolved,
+    setup: &Setup,
+    policy: &PolicyNet,
+) -> anyhow::Result<Box<dyn Env>> {
+    let env = setup.make(&resolved.config.cluster.env, Purpose::Evaluation)?;
+    let (spec, arch) = (env.spec(), policy.arch());
+    let is_discrete = matches!(arch.head, Head::Categorical);
+    for (key, found, expected) in [
+        ("cluster.obs_dim", spec.obs_dim, arch.obs_dim),
+        ("cluster.act_dim", spec.act_dim, arch.act_dim),
+    ] {
+        if found != expected {
+            let expected = format!("{} has {found}, the policy {expected}", spec.id);
+            return Err(resolved.invalid(key, expected).into());
+        }
+    }
+    if is_discrete != (spec.actions == ActionKind::Discrete) {
+        let expected = format!("{} has {:?} actions, the policy not", spec.id, spec.actions);
+        return Err(resolved.invalid("cluster.actions", expected).into());
+    }
+    Ok(env)
 }
 
 /// The policy in that folder, a checkpoint or the best one, and its version.
@@ -55,13 +82,16 @@ pub fn folder(run: &RunDir, newest: bool) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// The newest checkpoint of a run.
-///
-/// # Errors
-/// There is none.
-pub fn newest_checkpoint(run: &RunDir) -> anyhow::Result<PathBuf> {
-    match checkpoint::newest(&run.checkpoints())? {
-        Some(path) => Ok(path),
-        None => bail!("{} holds no checkpoint yet", run.path().display()),
+/// The newest whole checkpoint of a run. Newer ones that are damaged are named on standard error.
+#[expect(clippy::print_stderr, reason = "for the person who typed the command")]
+fn newest_checkpoint(run: &RunDir) -> anyhow::Result<PathBuf> {
+    let found = checkpoint::newest_whole(&run.checkpoints())?;
+    let Some(whole) = found.whole else {
+        bail!("{} holds no checkpoint yet", run.path().display());
+    };
+    for (path, error) in &found.damaged {
+        let (path, whole) = (path.display(), whole.display());
+        eprintln!("sapex: {path} is damaged ({error}): {whole} is taken instead");
     }
+    Ok(whole)
 }

@@ -3,7 +3,6 @@
 use crate::cli::Train;
 use crate::finish;
 use crate::progress::{Acting, Progress, Snapshot, say};
-use crate::run_dir::RunDir;
 use actor_node::actor::Counters;
 use actor_node::env::{EnvError, Purpose, Setup};
 use actor_node::evaluation::Evaluation;
@@ -11,12 +10,15 @@ use actor_node::service::{ActorNode, Evaluator, Peers};
 use anyhow::{Context, anyhow};
 use common::config::Resolved;
 use common::process::Process;
+use common::run_dir::RunDir;
 use common::runtime::memory;
 use common::runtime::scratch::Scratch;
 use common::runtime::shutdown::StopReason;
 use common::spec::{ActionKind, EnvSpec};
 use common::transport::zmq::ZmqTransport;
 use common::transport::{Endpoint, Transport};
+use learner::checkpoint::Checkpoint;
+use learner::resume::Start;
 use learner::run_log::RunLog;
 use learner::service::{Learner, Places};
 use replay_server::service::ReplayServer;
@@ -92,10 +94,11 @@ pub fn shapes(spec: &EnvSpec) -> Vec<(String, Value, &'static str)> {
 ///
 /// # Errors
 /// Whatever ended the run early; what was trained until then is in the run directory.
-pub async fn train(process: Process, run: RunDir, resume: bool) -> anyhow::Result<()> {
+pub async fn train(process: Process, run: RunDir, start: Start) -> anyhow::Result<()> {
     let log = RunLog::open(run.path(), &process.clock)?;
     log.started(&crate::BUILD);
-    let mut system = System::start(&process, &run, log.clone(), resume).await?;
+    start.begin(&log)?;
+    let mut system = System::start(&process, &run, log.clone(), start.checkpoint).await?;
     let watched = watch(&process, &mut system, &log).await;
     process.shutdown.request(StopReason::Requested("the run is complete".into()));
     let (evaluations, last) = (Arc::clone(&system.evaluations), system.snapshot(&process));
@@ -124,7 +127,7 @@ struct System {
     _sockets: Scratch,
 }
 
-type LearnerOutcome = (learner::checkpoint::Checkpoint, std::path::PathBuf);
+type LearnerOutcome = (Checkpoint, std::path::PathBuf);
 
 /// What the evaluator has found: the newest mean, and what is not in the log yet. The log is written every tenth of a
 /// second, so there are only a few of them.
@@ -155,7 +158,7 @@ impl System {
         process: &Process,
         run: &RunDir,
         log: RunLog,
-        resume: bool,
+        start: Checkpoint,
     ) -> anyhow::Result<Self> {
         let spec = process.resolved.env_spec()?;
         let sockets = Scratch::new().context("make a directory for sockets")?;
@@ -184,7 +187,7 @@ impl System {
             weights: peers.weights.clone(),
             run_dir: run.path().to_owned(),
         };
-        let learner = Learner::new(process.clone(), spec, places, log, resume)?;
+        let learner = Learner::new(process.clone(), spec, places, log, start);
         let progress = learner.progress();
         let over = Arc::clone(&transport);
         let learner = tokio::spawn(async move { learner.run(&*over).await });

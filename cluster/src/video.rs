@@ -10,7 +10,7 @@ mod partial;
 
 use crate::run_policy;
 use actor_node::draw::Frame;
-use actor_node::env::{Env, EnvError, Purpose, Setup, bridge};
+use actor_node::env::{Env, EnvError, Setup, bridge};
 use actor_node::evaluation::{Acting, Evaluation, Observer, Step, watch};
 use common::config::Resolved;
 use common::process::Usage;
@@ -32,7 +32,7 @@ pub fn evaluation(
     let cluster = &resolved.config.cluster;
     let mut setup = Setup::new(&resolved.config);
     setup.params.extend(bridge::with_pictures(&cluster.env));
-    let mut env = setup.make(&cluster.env, Purpose::Evaluation)?;
+    let mut env = run_policy::environment(resolved, &setup, &policy)?;
     let env = env.as_mut();
     let mut video = Video::create(film.0, film.1, env)?;
     let acting = Acting::Deterministic;

@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
 use common::policy::layout::TensorLayout;
+use common::run_dir::RunDir;
 use learner::backend;
 use learner::checkpoint::{self, Checkpoint};
 use serde_json::Value;
@@ -71,7 +72,7 @@ fn run(golden: &Value, rows: u64, dir: &Path, more: &[&str]) -> Result<Checkpoin
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }
-    let resolved = common::config::load_run(&run.join("config.toml")).unwrap();
+    let resolved = RunDir::open(&run).unwrap().config().unwrap();
     let sac = backend::trainer_config(&resolved.config, &resolved.env_spec().unwrap());
     let newest = checkpoint::newest(&run.join("checkpoints")).unwrap().unwrap();
     Ok(checkpoint::load(&newest, &sac).unwrap())
@@ -161,7 +162,7 @@ fn what_is_tracked_has_the_originals_shapes_a_record_per_update_per_turn_and_per
             }
         }
 
-        let resolved = common::config::load_run(&run.join("config.toml")).unwrap();
+        let resolved = RunDir::open(&run).unwrap().config().unwrap();
         let sac = backend::trainer_config(&resolved.config, &resolved.env_spec().unwrap());
         let sorted = |layout: &TensorLayout| {
             let mut shapes: Vec<_> = layout.entries.iter().map(|it| it.shape.clone()).collect();

@@ -7,7 +7,7 @@
 
 use actor_node::env::Origin;
 use cluster::record::minari::{About, Dataset, Episode};
-use cluster::run_dir::RunDir;
+use common::run_dir::RunDir;
 use learner::offline::OfflineData;
 use serde_json::{Value, json};
 use std::io::Write as _;

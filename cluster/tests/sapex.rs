@@ -2,9 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use actor_node::trajectories::{TRAJECTORIES, actor_file};
 use common::ids::ActorId;
 use common::policy::snapshot::PolicySnapshot;
+use common::run_dir::{TRAJECTORIES, actor_trajectories};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -197,7 +197,7 @@ fn tracked_trajectories_are_every_step_of_the_actors_and_those_of_the_evaluation
             let text = std::fs::read_to_string(run.join(name)).unwrap();
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
         };
-        let turns = read(&actor_file(ActorId(0)));
+        let turns = read(&actor_trajectories(ActorId(0)));
         let steps =
             turns.iter().map(|turn| turn["reward"].as_array().unwrap().len()).sum::<usize>();
         assert_eq!(steps, 600, "{}", run.display());

@@ -8,6 +8,7 @@
 //! - [`appended`]: files that grow by whole records.
 //! - [`durable`]: directories that are there whole or not at all.
 //! - [`limits`]: every bound of the system on one page.
+//! - [`run_dir`]: the directory of a run: its names, and who may train in it.
 //! - [`recording`]: rows of actors in files, for offline training.
 //! - [`values`]: bounds on the numbers that a run learns from.
 //! - [`spec`]: what an environment looks like from outside, and the layout of a replay row.
@@ -27,6 +28,7 @@ pub mod limits;
 pub mod policy;
 pub mod process;
 pub mod recording;
+pub mod run_dir;
 pub mod runtime;
 pub mod spec;
 pub mod telemetry;

@@ -3,6 +3,7 @@
 //! A `main` is then a table of contents: `Args::load` → [`Process::start`] → run the role → [`Process::finish`].
 
 use crate::config::{self, ConfigError, Layers, Resolved};
+use crate::run_dir::RunDirError;
 use crate::runtime::clock::Clock;
 use crate::runtime::seed::SeedTree;
 use crate::runtime::shutdown::{ListenError, Shutdown};
@@ -27,7 +28,9 @@ pub struct Usage(pub String);
 /// [`EXIT_CONFIG`] where a setting or an argument is to blame, else [`EXIT_FAILURE`].
 pub fn status(error: &anyhow::Error) -> u8 {
     let is_users = |error: &(dyn std::error::Error + 'static)| {
-        error.is::<ConfigError>() || error.is::<Usage>()
+        error.is::<ConfigError>()
+            || error.is::<Usage>()
+            || error.downcast_ref::<RunDirError>().is_some_and(RunDirError::is_users)
     };
     if error.chain().any(is_users) { EXIT_CONFIG } else { EXIT_FAILURE }
 }
@@ -44,6 +47,9 @@ pub struct Args {
     /// One setting; may be repeated. Wins over the file and over SAPEX__SECTION__KEY.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
+    /// The directory of a run that goes on.
+    #[arg(skip)]
+    pub run: Option<PathBuf>,
     /// Options of their own, each with the assignment that it stands for; below --set.
     #[arg(skip)]
     pub options: Vec<(&'static str, String)>,
@@ -63,6 +69,7 @@ impl Args {
     ) -> Result<Resolved, ConfigError> {
         config::load(&Layers {
             preset: self.preset.clone(),
+            run: self.run.clone(),
             program,
             file: self.config.clone(),
             env: std::env::vars().collect(),

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use common::config::{ConfigError, DEFAULT_TOML, Layers, Resolved, load, load_run};
+use common::config::{ConfigError, DEFAULT_TOML, Layers, Resolved, load};
 
 fn with_set(assignments: &[&str]) -> Result<Resolved, ConfigError> {
     load(&Layers {
@@ -61,9 +61,9 @@ fn the_resolved_file_reads_back_to_the_same_settings() {
     let resolved =
         with_set(&["cluster.hidden=[64, 64]", "run.target_return=-200", "run.grace=3s"]).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("config.toml");
-    std::fs::write(&file, resolved.to_toml()).unwrap();
-    assert_eq!(load_run(&file).unwrap().config, resolved.config);
+    std::fs::write(dir.path().join("config.toml"), resolved.to_toml()).unwrap();
+    let run = Some(dir.path().to_owned());
+    assert_eq!(load(&Layers { run, ..Layers::default() }).unwrap().config, resolved.config);
 }
 
 #[test]

@@ -30,6 +30,7 @@ use crate::trainer::{TrainState, TrainerConfig, UpdateStats};
 use common::durable::{commit_dir, remove_dir};
 use common::ids::PolicyVersion;
 use common::policy::snapshot::{PolicySnapshot, SnapshotFileError};
+use common::run_dir::{CONFIG, POLICY};
 use common::runtime::clock::Clock;
 use common::runtime::seed::SavedRng;
 use fs_err as fs;
@@ -44,8 +45,6 @@ pub const FORMAT: u32 = 2;
 
 const PREFIX: &str = "update-";
 const STATE: &str = "state.safetensors";
-const POLICY: &str = "policy.safetensors";
-const CONFIG: &str = "config.toml";
 const MANIFEST: &str = "manifest.json";
 
 /// What is kept.
@@ -214,16 +213,7 @@ pub fn save(
 /// # Errors
 /// A file that is missing, damaged or foreign, named with what was found and what was expected.
 pub fn load(path: &Path, sac: &TrainerConfig) -> Result<Checkpoint, CheckpointError> {
-    let manifest = Manifest::parse(&path.join(MANIFEST), &fs::read(path.join(MANIFEST))?)?;
-    let read = |name: &str| -> Result<Vec<u8>, CheckpointError> {
-        let bytes = fs::read(path.join(name))?;
-        manifest.vouch(path, name, &bytes)?;
-        Ok(bytes)
-    };
-    let tensors = read(STATE)?;
-    // Not needed here, but whoever resumes wants to know now that they are damaged.
-    read(POLICY)?;
-    read(CONFIG)?;
+    let (manifest, tensors) = read_whole(path)?;
     manifest.is_complete(&path.join(MANIFEST))?;
     let state = tensors::read(&path.join(STATE), sac, &tensors, manifest.updates)?;
     manifest.fits(&path.join(MANIFEST), sac)?;
@@ -231,12 +221,83 @@ pub fn load(path: &Path, sac: &TrainerConfig) -> Result<Checkpoint, CheckpointEr
     Ok(Checkpoint { state, policy_version, counters, generators, losses })
 }
 
+/// The manifest, and the content of [`STATE`]. Every file is there and as it was written.
+fn read_whole(path: &Path) -> Result<(Manifest, Vec<u8>), CheckpointError> {
+    let manifest = Manifest::parse(&path.join(MANIFEST), &fs::read(path.join(MANIFEST))?)?;
+    let read = |name: &str| -> Result<Vec<u8>, CheckpointError> {
+        let bytes = fs::read(path.join(name))?;
+        manifest.vouch(path, name, &bytes)?;
+        Ok(bytes)
+    };
+    let tensors = read(STATE)?;
+    read(POLICY)?;
+    read(CONFIG)?;
+    Ok((manifest, tensors))
+}
+
+/// What [`newest_whole`] finds.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The newest checkpoint whose files are all as they were written; `None` where there is no checkpoint.
+    pub whole: Option<PathBuf>,
+    /// Newer ones that are damaged, newest first, with what is wrong with them.
+    pub damaged: Vec<(PathBuf, CheckpointError)>,
+}
+
+/// The newest checkpoint in `dir` that is not damaged.
+///
+/// # Errors
+/// There are checkpoints and all are damaged; the newest is of another format; the directory cannot be read.
+pub fn newest_whole(dir: &Path) -> Result<Found, CheckpointError> {
+    let mut found = Found::default();
+    for path in all(dir)?.into_values().rev() {
+        match read_whole(&path) {
+            Ok(_) => {
+                found.whole = Some(path);
+                return Ok(found);
+            }
+            Err(error @ (CheckpointError::Corrupt { .. } | CheckpointError::Io(_))) => {
+                found.damaged.push((path, error));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let count = found.damaged.len();
+    match found.damaged.into_iter().next() {
+        None => Ok(Found::default()),
+        Some((path, error)) => {
+            let message = format!("none of {count} checkpoints is whole; of the newest: {error}");
+            Err(CheckpointError::Corrupt { path, message })
+        }
+    }
+}
+
+/// Renames a damaged checkpoint, so that nobody takes it for one.
+///
+/// # Errors
+/// The directory cannot be written.
+pub fn set_aside(path: &Path) -> Result<PathBuf, CheckpointError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let free = (1..).map(|n| path.with_file_name(format!("damaged-{n}-{name}")));
+    let aside = free.into_iter().find(|path| !path.exists()).expect("some number is free");
+    fs::rename(path, &aside)?;
+    Ok(aside)
+}
+
 /// The checkpoint with the most updates in `dir`; `None` where there is none.
 ///
 /// # Errors
 /// The directory cannot be read.
 pub fn newest(dir: &Path) -> Result<Option<PathBuf>, CheckpointError> {
-    Ok(all(dir)?.pop())
+    Ok(all(dir)?.pop_last().map(|(_, path)| path))
+}
+
+/// Updates of the newest checkpoint in `dir`; 0 where there is none.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn updates(dir: &Path) -> Result<u64, CheckpointError> {
+    Ok(all(dir)?.pop_last().map_or(0, |(updates, _)| updates))
 }
 
 /// Removes all but the newest `keep` checkpoints.
@@ -244,17 +305,17 @@ pub fn newest(dir: &Path) -> Result<Option<PathBuf>, CheckpointError> {
 /// # Errors
 /// One cannot be removed.
 pub fn prune(dir: &Path, keep: usize) -> Result<(), CheckpointError> {
-    let mut old = all(dir)?;
-    old.truncate(old.len().saturating_sub(keep));
-    Ok(old.iter().try_for_each(|path| remove_dir(path))?)
+    let found = all(dir)?;
+    let old = found.len().saturating_sub(keep);
+    Ok(found.values().take(old).try_for_each(|path| remove_dir(path))?)
 }
 
 /// Checkpoints by rising number of updates.
-fn all(dir: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
-    if !dir.exists() {
-        return Ok(Vec::new());
-    }
+fn all(dir: &Path) -> Result<BTreeMap<u64, PathBuf>, CheckpointError> {
     let mut found = BTreeMap::new();
+    if !dir.exists() {
+        return Ok(found);
+    }
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -263,7 +324,7 @@ fn all(dir: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
             found.insert(updates, entry.path());
         }
     }
-    Ok(found.into_values().collect())
+    Ok(found)
 }
 
 fn foreign(

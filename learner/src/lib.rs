@@ -19,6 +19,7 @@
 //!
 //! What stays:
 //! - [`checkpoint`]: the complete state, whole or not at all.
+//! - [`resume`]: what learning starts from.
 //! - [`progress`]: the newest numbers.
 //! - [`stats`]: means over updates; [`run_log`]: metrics.jsonl and TensorBoard events.
 //! - [`metrics`]: what is exported.
@@ -37,6 +38,7 @@ pub mod normaliser;
 pub mod offline;
 pub mod progress;
 pub mod publisher;
+pub mod resume;
 pub mod run_log;
 pub mod sampler;
 pub mod schedule;

@@ -1,18 +1,23 @@
 //! `learner`: the learner of a run.
 
-use anyhow::Context;
 use clap::Parser;
 use common::about;
 use common::process::{self, Args, Process};
+use common::run_dir::RunDir;
+use common::run_dir::claim::Claim;
+use common::spec::EnvSpec;
 use common::transport::Endpoint;
 use common::transport::zmq::ZmqTransport;
 use learner::backend;
+use learner::checkpoint;
 use learner::offline::OfflineSource;
+use learner::resume::Start;
 use learner::run_log::RunLog;
 use learner::service::{Learner, Places};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use tracing::info;
+use std::sync::Arc;
+use tracing::{info, warn};
 
 const BUILD: about::Build = common::build!("torch");
 
@@ -25,13 +30,16 @@ struct Cli {
     /// Where checkpoints, metrics and the resolved settings are kept.
     #[arg(long, value_name = "DIR")]
     run_dir: PathBuf,
-    /// Continue from the newest checkpoint of --run-dir; start anew where there is none.
+    /// Continue the run in --run-dir from its newest checkpoint; begin it where there is none.
     #[arg(long)]
     resume: bool,
 }
 
 fn main() -> ExitCode {
-    let cli: Cli = about::parse(&BUILD);
+    let mut cli: Cli = about::parse(&BUILD);
+    // The run's own settings, where there is one: a restart policy passes --resume always.
+    let goes_on = cli.resume && RunDir::at(&cli.run_dir).holds_run();
+    cli.args.run = goes_on.then(|| cli.run_dir.clone());
     process::run("learner", &cli.args, |process| learn(process, cli.run_dir, cli.resume))
 }
 
@@ -45,18 +53,40 @@ async fn learn(process: Process, run_dir: PathBuf, resume: bool) -> anyhow::Resu
         weights: parse(&process, "endpoints.weights", &resolved.config.endpoints.weights)?,
         run_dir,
     };
-    let there = learner::checkpoint::newest(&places.checkpoints())?.is_some();
-    anyhow::ensure!(
-        resume || !there,
-        "{} holds checkpoints already: choose another --run-dir, or continue with --resume",
-        places.run_dir.display()
-    );
-    write_config(&places.run_dir, &resolved.to_toml())?;
+    // Asked again: settings and claim are not taken at the same moment.
+    let goes_on = resume && RunDir::at(&places.run_dir).holds_run();
+    let claim = if goes_on { Claim::old_run } else { Claim::new_run };
+    let claim = Arc::new(claim(&places.run_dir)?);
+    claim.keep(&process);
+    let checkpoints = places.checkpoints();
+    let learnt = train(&process, spec, places, &claim, goes_on).await;
+    if learnt.is_err() && checkpoint::updates(&checkpoints)? == 0 {
+        claim.abandon();
+    }
+    claim.kept()?;
+    learnt
+}
+
+async fn train(
+    process: &Process,
+    spec: EnvSpec,
+    places: Places,
+    claim: &Claim,
+    goes_on: bool,
+) -> anyhow::Result<()> {
+    let resolved = &process.resolved;
+    let start = if goes_on {
+        Start::resume(claim.run(), resolved, &spec)?
+    } else {
+        Start::fresh(resolved, &spec)
+    };
+    claim.begin(resolved)?;
     let log = RunLog::open(&places.run_dir, &process.clock)?;
     log.started(&BUILD);
+    start.begin(&log)?;
+    start.notes().iter().for_each(|note| warn!("{note}"));
+    let learner = Learner::new(process.clone(), spec, places, log, start.checkpoint);
     let transport = ZmqTransport::new(process.seeds.role("transport"));
-    // A restart policy passes --resume always: the first start has nothing to resume from.
-    let learner = Learner::new(process.clone(), spec, places, log, resume && there)?;
     let (checkpoint, path) = learner.run(&transport).await?;
     info!(updates = checkpoint.state.updates, checkpoint = %path.display(), "last checkpoint written");
     Ok(())
@@ -69,9 +99,4 @@ fn endpoints(process: &Process) -> anyhow::Result<Vec<Endpoint>> {
 
 fn parse(process: &Process, key: &str, text: &str) -> anyhow::Result<Endpoint> {
     Ok(text.parse().map_err(|error| process.resolved.invalid(key, format!("{error}")))?)
-}
-
-fn write_config(run_dir: &Path, toml: &str) -> anyhow::Result<()> {
-    fs_err::create_dir_all(run_dir)?;
-    fs_err::write(run_dir.join("config.toml"), toml).context("write the run's configuration")
 }

@@ -11,6 +11,7 @@ use crate::tensorboard;
 use common::about::{self, Build};
 use common::appended::Appended;
 use common::config::Change;
+use common::run_dir::{EVENTS_PREFIX, METRICS};
 use common::runtime::clock::Clock;
 use fs_err as fs;
 use serde_json::{Map, Value};
@@ -19,9 +20,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 use tracing::{error, warn};
-
-/// Name of the file in a run directory.
-pub const METRICS: &str = "metrics.jsonl";
 
 /// Why a log cannot be opened or read, or was not written to the end.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +71,7 @@ impl RunLog {
         let metrics = Appended::open_lines(&run_dir.join(METRICS))?;
         let (unix_time, began) = (clock.unix_time(), clock.now());
         let (seconds, process) = (unix_time.as_secs(), std::process::id());
-        let name = format!("events.out.tfevents.{seconds}.sapex.{process}");
+        let name = format!("{EVENTS_PREFIX}{seconds}.sapex.{process}");
         let mut events = Appended::open(&run_dir.join(name))?;
         if events.length() == 0 {
             let mut version = Vec::new();

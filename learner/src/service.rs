@@ -4,7 +4,6 @@
 use crate::backend::{self, BackendError};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Contents};
 use crate::exchange::Exchange;
-use crate::init;
 use crate::metrics::{self, CheckpointMetrics, TrainingMetrics};
 use crate::offline::OfflineSource;
 use crate::progress::Progress;
@@ -18,6 +17,7 @@ use crate::training_loop::{NOISE, Ports, TrainingError, TrainingLoop};
 use common::config::watch::follow;
 use common::policy::snapshot::SnapshotError;
 use common::process::Process;
+use common::run_dir::RunDir;
 use common::runtime::clock::Clock;
 use common::runtime::seed::SavedRng;
 use common::runtime::shutdown::{Shutdown, StopReason};
@@ -27,7 +27,7 @@ use common::telemetry::progress::{Goes, ProgressWatch};
 use common::telemetry::readiness::Readiness;
 use common::transport::{Endpoint, Transport, TransportError};
 use common::wire::link::{Link, Rejected};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc as std_mpsc;
 use std::thread::JoinHandle;
 use tokio::sync::{mpsc, watch};
@@ -45,9 +45,6 @@ pub enum LearnerError {
     /// A checkpoint cannot be read, or the last one cannot be written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// `--resume` without anything to resume from.
-    #[error("nothing to resume: {0} holds no checkpoint")]
-    NothingToResume(PathBuf),
     /// The statistics of every update cannot be written.
     #[error("track_metrics: {0}")]
     Track(#[from] std::io::Error),
@@ -99,7 +96,7 @@ pub struct Places {
 impl Places {
     /// Where checkpoints go.
     pub fn checkpoints(&self) -> PathBuf {
-        self.run_dir.join("checkpoints")
+        RunDir::at(&self.run_dir).checkpoints()
     }
 }
 
@@ -116,27 +113,18 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// Starts from the newest checkpoint of the run directory (`resume`) or from fresh parameters.
-    ///
-    /// # Errors
-    /// Settings without a backend, a checkpoint that is missing, corrupt or foreign.
+    /// A learner that goes on from `start`, which fits the process's settings.
     pub fn new(
         process: Process,
         spec: EnvSpec,
         places: Places,
         log: RunLog,
-        resume: bool,
-    ) -> Result<Self, LearnerError> {
+        start: Checkpoint,
+    ) -> Self {
         let sac = backend::trainer_config(&process.resolved.config, &spec);
-        let seeds = process.seeds.role("learner");
-        let start = if resume {
-            resume_from(&places.checkpoints(), &sac)?
-        } else {
-            Checkpoint::fresh(init::train_state(&sac, &mut seeds.role("parameters").rng()))
-        };
         let (progress, _) =
             watch::channel(Progress { updates: start.state.updates, ..Progress::default() });
-        Ok(Self { process, spec, sac, places, start, log, progress })
+        Self { process, spec, sac, places, start, log, progress }
     }
 
     /// The newest numbers, while it trains.
@@ -346,14 +334,6 @@ fn connect(transport: &dyn Transport, replay: &[Endpoint]) -> Result<Vec<Link>, 
         .iter()
         .map(|endpoint| Ok(Link::new(transport.connect_dealer(endpoint)?, endpoint.clone())))
         .collect()
-}
-
-fn resume_from(dir: &Path, sac: &TrainerConfig) -> Result<Checkpoint, LearnerError> {
-    let path =
-        checkpoint::newest(dir)?.ok_or_else(|| LearnerError::NothingToResume(dir.to_owned()))?;
-    let checkpoint = checkpoint::load(&path, sac)?;
-    info!(from = %path.display(), updates = checkpoint.state.updates, "resuming");
-    Ok(checkpoint)
 }
 
 /// Writes checkpoints beside the training thread.

@@ -6,13 +6,11 @@
 //! g = (m' - β1 m) / (1 - β1), so that no backend needs to know about it; the copies make an update about twice as slow.
 
 use crate::trainer::{TrainState, Trainer, TrainerConfig, UpdateStats};
+use common::run_dir::TRACK_METRICS;
 use fs_err::{File, OpenOptions};
 use serde::Serialize;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
-
-/// Name of the file in a run directory.
-pub const TRACK_METRICS: &str = "track_metrics.jsonl";
 
 /// One update.
 #[derive(Debug, Serialize)]

@@ -21,6 +21,7 @@ Layers, a later one wins:
 |---|---|
 | default | `config/default.toml`, built into the programs |
 | tuned | `config/tuned/ENV.toml` for the chosen `cluster.env`, built in; see the end of this page |
+| run | `config.toml` of the run that goes on (`--resume`) or is looked at (`eval`, `record`); takes the place of tuned settings and presets |
 | the program | `sapex train` takes shapes and action bounds from the environment itself |
 | file | `--config FILE` |
 | environment | `SAPEX__SECTION__KEY`, such as `SAPEX__LEARNER__BATCH_SIZE=128` |
@@ -31,7 +32,16 @@ quotes. Durations are texts: `\"500ms\"`, `\"2s\"`, `\"1m 30s\"`.
 
 `--print-config` shows every value with its origin, and stops. An unknown key is refused with the nearest valid name, a
 value out of range with what would be valid; both name the origin. A program that refuses its settings has touched
-nothing and exits with status 2.
+nothing and exits with status 2. Relative paths start where the program was started, and are kept as absolute ones.
+
+## When a run goes on
+
+`--resume` starts from the run's own settings. These cannot change, and are refused by name with both values: everything in
+`[cluster]`, `run.seed`, `learner.algorithm`, `learner.critics`, `learner.critic_network`, `learner.critic_hidden`,
+`learner.critic_neurons`, `learner.critic_join`, `learner.init`, `learner.target_actor`, `bcq.vae_hidden`, `bcq.vae_latent`,
+`bcq.phi`, `bcq.act_samples`. Everything else may change. What does is printed, logged, and written to `metrics.jsonl` as
+records of kind `config`; `learner.alpha_init` and `lac.lambda_init` begin the multiplier there again. Nothing is written
+before everything fits.
 ";
 
 /// A `[section]` with its comment.

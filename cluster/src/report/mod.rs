@@ -10,9 +10,9 @@ mod page;
 mod records;
 mod svg;
 
-use crate::run_dir::RunDir;
 use charts::Figure;
 use common::config::Resolved;
+use common::run_dir::{REPORT, RunDir};
 use fs_err as fs;
 use learner::run_log::{self, Record};
 use page::{escape, put};
@@ -28,7 +28,7 @@ const STYLE: &str = include_str!("style.css");
 pub fn write(run_dir: &Path) -> anyhow::Result<PathBuf> {
     let run = RunDir::open(run_dir)?;
     let page = render(&title(run_dir), &run.config()?, run_log::read(run_dir)?);
-    let (partial, target) = (run_dir.join(".report.html.partial"), run_dir.join("report.html"));
+    let (partial, target) = (run_dir.join(".report.html.partial"), run_dir.join(REPORT));
     fs::write(&partial, page)?;
     fs::rename(&partial, &target)?;
     Ok(target)

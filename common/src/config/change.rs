@@ -117,7 +117,10 @@ fn read(text: &str, origin: &Origin) -> Result<Table, ConfigError> {
     })
 }
 
-fn differences(old: &BTreeMap<String, Value>, new: &BTreeMap<String, Value>) -> Vec<Change> {
+pub(super) fn differences(
+    old: &BTreeMap<String, Value>,
+    new: &BTreeMap<String, Value>,
+) -> Vec<Change> {
     let pairs = old.iter().filter_map(|(key, old)| Some((key, old, new.get(key)?)));
     let differ = pairs.filter(|(_, old, new)| old != new);
     differ

@@ -15,6 +15,8 @@ pub enum Origin {
     Preset(&'static str),
     /// The program itself, named.
     Program(&'static str),
+    /// The settings of a run that goes on, in this directory.
+    Run(PathBuf),
     /// A configuration file.
     File(PathBuf),
     /// An environment variable.
@@ -34,6 +36,7 @@ impl fmt::Display for Origin {
             Self::Tuned(env) => write!(f, "tuned for {env}"),
             Self::Preset(name) => write!(f, "preset {name}"),
             Self::Program(what) | Self::Option(what) => f.write_str(what),
+            Self::Run(path) => write!(f, "run {}", path.display()),
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Env(name) => write!(f, "environment variable {name}"),
             Self::Set => f.write_str("--set"),
@@ -88,6 +91,11 @@ pub enum ConfigError {
         /// The nearest valid name, where one is near.
         nearest: Option<String>,
     },
+    /// A starting point for what has started.
+    #[error(
+        "--preset {0}: a run that goes on has its settings; change them with --config or --set"
+    )]
+    PresetOnRun(String),
     /// `--set` without an equals sign.
     #[error("--set {0}: expected section.key=value")]
     SetSyntax(String),

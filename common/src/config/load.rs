@@ -1,11 +1,12 @@
-//! The layers: embedded default, file, environment, command line. Every value keeps its origin.
+//! The layers: embedded default, run, file, environment, command line. Every value keeps its origin.
 
 use super::error::{ConfigError, Origin, unknown};
 use super::presets::{self, Preset};
 use super::resolved::Resolved;
 use super::{Config, DEFAULT_TOML, TUNED, validate};
+use crate::run_dir::RunDir;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 use toml::{Table, Value};
 
 /// Prefix of environment variables: `SAPEX__LEARNER__BATCH_SIZE=128`.
@@ -16,6 +17,8 @@ const ENV_PREFIX: &str = "SAPEX__";
 pub struct Layers {
     /// `--preset NAME`: a starting point, see [`super::PRESETS`].
     pub preset: Option<String>,
+    /// The directory of a run whose settings are the starting point; it takes the place of preset and tuned settings.
+    pub run: Option<PathBuf>,
     /// Values that the program itself chooses (the environment's shapes, private sockets), with a name for it.
     pub program: Vec<(String, Value, &'static str)>,
     /// `--config FILE`.
@@ -33,11 +36,21 @@ pub struct Layers {
 /// # Errors
 /// The first thing that is wrong, naming key, value and origin.
 pub fn load(layers: &Layers) -> Result<Resolved, ConfigError> {
+    let resolved = unchecked(layers)?;
+    validate::check(&resolved)?;
+    Ok(resolved)
+}
+
+/// Builds the configuration, whatever its values mean.
+pub(super) fn unchecked(layers: &Layers) -> Result<Resolved, ConfigError> {
     let reference = flatten(&parse(DEFAULT_TOML, &Origin::Default)?);
     let mut values = reference.clone();
     let mut origins: BTreeMap<_, _> =
         values.keys().map(|key| (key.clone(), Origin::Default)).collect();
     let preset = layers.preset.as_deref().map(presets::find).transpose()?;
+    if let (Some(preset), Some(_)) = (preset, &layers.run) {
+        return Err(ConfigError::PresetOnRun(preset.name.to_owned()));
+    }
     let preset = preset.map(settings_of).transpose()?.unwrap_or_default();
     for (key, value, origin) in overlay(layers, &preset)? {
         let Some(default) = reference.get(&key) else {
@@ -46,15 +59,33 @@ pub fn load(layers: &Layers) -> Result<Resolved, ConfigError> {
         values.insert(key.clone(), coerce(&key, value, default, &origin)?);
         origins.insert(key, origin);
     }
-    let config = deserialise(&values, &origins)?;
+    let mut config = deserialise(&values, &origins)?;
+    fix_paths(&mut config)?;
     let resolved = Resolved { config, origins };
     for (key, wanted, preset) in preset.iter().filter(|(key, ..)| key == "cluster.actions") {
         if values[key] != *wanted {
             return Err(resolved.invalid(key, format!("{preset} needs {wanted} actions")));
         }
     }
-    validate::check(&resolved)?;
     Ok(resolved)
+}
+
+/// Paths mean the same wherever the run is continued from: relative ones start where the program was started. The name
+/// of a program without a folder is looked up anew each time.
+fn fix_paths(config: &mut Config) -> Result<(), ConfigError> {
+    let is_program = !config.actor.python.contains('/');
+    let paths = [
+        (&mut config.actor.python, is_program),
+        (&mut config.actor.record, false),
+        (&mut config.offline.dataset, false),
+        (&mut config.learner.watch, false),
+    ];
+    for (path, stays) in paths {
+        if !path.is_empty() && !stays {
+            *path = absolute(&*path)?.to_string_lossy().into_owned();
+        }
+    }
+    Ok(())
 }
 
 /// An assignment: dotted key, value, where it comes from.
@@ -71,9 +102,7 @@ fn settings_of(preset: &'static Preset) -> Result<Vec<Given>, ConfigError> {
 fn overlay(layers: &Layers, preset: &[Given]) -> Result<Vec<Given>, ConfigError> {
     let mut user = Vec::new();
     if let Some(path) = &layers.file {
-        let origin = Origin::File(path.clone());
-        let table = parse(&fs_err::read_to_string(path)?, &origin)?;
-        user.extend(flatten(&table).into_iter().map(|(key, value)| (key, value, origin.clone())));
+        user.extend(read(path, &Origin::File(path.clone()))?);
     }
     let mut env: Vec<_> =
         layers.env.iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
@@ -89,7 +118,10 @@ fn overlay(layers: &Layers, preset: &[Given]) -> Result<Vec<Given>, ConfigError>
         user.push((key.trim().to_owned(), parse_value(text.trim()), origin));
     }
     let chosen = preset.iter().chain(&user).rev().find(|(key, ..)| key == "cluster.env");
-    let mut all = tuned(chosen.map(|(_, env, _)| env))?;
+    let mut all = match &layers.run {
+        Some(dir) => read(&RunDir::at(dir).config_path(), &Origin::Run(dir.clone()))?,
+        None => tuned(chosen.map(|(_, env, _)| env))?,
+    };
     all.retain(|(key, ..)| layers.preset.is_none() || presets::tuned_beside(key));
     all.extend_from_slice(preset);
     all.extend(
@@ -100,6 +132,12 @@ fn overlay(layers: &Layers, preset: &[Given]) -> Result<Vec<Given>, ConfigError>
     );
     all.extend(user);
     Ok(all)
+}
+
+/// The settings in a file.
+fn read(path: &Path, origin: &Origin) -> Result<Vec<Given>, ConfigError> {
+    let table = parse(&fs_err::read_to_string(path)?, origin)?;
+    Ok(flatten(&table).into_iter().map(|(key, value)| (key, value, origin.clone())).collect())
 }
 
 /// The tuned settings of an environment, by default the default's. Gymnasium's own of that name, `gym:NAME`, is the same.
@@ -199,12 +237,4 @@ fn plainly(expected: &str) -> String {
         "u32" => format!("{what}expected a whole number from 0 to {}", u32::MAX),
         _ => expected.to_owned(),
     }
-}
-
-/// Reads the resolved configuration that a run directory keeps.
-///
-/// # Errors
-/// As [`load`].
-pub fn load_run(path: &Path) -> Result<Resolved, ConfigError> {
-    load(&Layers { file: Some(path.to_owned()), ..Layers::default() })
 }

@@ -5,7 +5,7 @@
 //! - `presets`: named starting points.
 //! - `validate`, `wrappers`: ranges; `compat`: contradictions; each a table of `rule`s; `replay_memory`: what only one
 //!   machine can say; `hint`: what may have been meant.
-//! - `change`, `port`, [`watch`]: settings that change while a learner trains.
+//! - `change`, `port`, [`watch`]: settings that change while a learner trains; `resume`: when a run goes on.
 //!
 //! `config/default.toml` is embedded; it names, documents and defaults every key. docs/configuration.md is made from it.
 
@@ -19,6 +19,7 @@ mod port;
 mod presets;
 mod replay_memory;
 mod resolved;
+mod resume;
 mod rule;
 mod validate;
 pub mod watch;
@@ -26,10 +27,11 @@ mod wrappers;
 
 pub use change::{Change, LIVE_KEYS};
 pub use error::{ConfigError, Origin};
-pub use load::{Layers, load, load_run};
+pub use load::{Layers, load};
 pub use port::{ApplyError, ConfigChange, ConfigPort};
 pub use presets::{PRESETS, Preset};
 pub use resolved::Resolved;
+pub use resume::FIXED_KEYS;
 pub use wrappers::Wrapper;
 
 pub use algorithms::*;

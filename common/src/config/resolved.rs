@@ -100,6 +100,21 @@ impl Resolved {
         self.origins.get(key) == Some(&Origin::Default)
     }
 
+    /// The keys of a section that the user set, without the section's name, and their values.
+    pub fn given(&self, section: &str) -> Vec<(String, Value)> {
+        let is_given = |key: &str| {
+            let origin = self.origins.get(&format!("{section}.{key}"));
+            matches!(
+                origin,
+                Some(Origin::File(_) | Origin::Env(_) | Origin::Option(_) | Origin::Set)
+            )
+        };
+        let table = self.table();
+        let keys = table.get(section).and_then(Value::as_table).into_iter().flatten();
+        let given = keys.filter(|(key, _)| is_given(key));
+        given.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
     /// The resolved file, every value with its origin as a comment: what `--print-config` shows.
     pub fn render(&self) -> String {
         let mut text = String::new();

@@ -1,0 +1,219 @@
+//! [`Claim`]: the right to train in a run directory. One process has it at a time.
+//!
+//! The lock is the operating system's (`flock` on `run.lock`): it ends with the process, however that ends. A claim is
+//! taken before anything in the directory is touched. Until [`Claim::begin`] it leaves nothing: a start that fails takes
+//! away what it made, so that the same command can be given again.
+
+use super::{CONFIG, LOCK, RunDir, RunDirError, is_ours};
+use crate::config::Resolved;
+use crate::process::Process;
+use crate::runtime::shutdown::{Shutdown, StopReason};
+use fs_err::{self as fs, File, OpenOptions};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::TryLockError;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tracing::{error, warn};
+
+/// How often a trainer looks whether its directory is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The right to train in a run directory, until it is dropped.
+#[derive(Debug)]
+pub struct Claim {
+    run: RunDir,
+    /// Locked.
+    lock: File,
+    /// Directories that were made for it, outermost first.
+    made: Vec<PathBuf>,
+    /// What was in the directory before.
+    before: BTreeSet<OsString>,
+    begun: AtomicBool,
+    lost: AtomicBool,
+}
+
+impl Claim {
+    /// Claims a directory for a new run. It is made if it is not there.
+    ///
+    /// # Errors
+    /// It holds a run already, or somebody trains there; nothing is changed then.
+    pub fn new_run(path: &Path) -> Result<Self, RunDirError> {
+        let claim = Self::take(path)?;
+        // Asked while locked: nobody else can begin a run here in between.
+        if claim.before.contains(&OsString::from(CONFIG)) {
+            return Err(RunDirError::HoldsRun(path.to_owned()));
+        }
+        Ok(claim)
+    }
+
+    /// Claims the directory of a run that goes on.
+    ///
+    /// # Errors
+    /// It holds no run, or somebody trains there; nothing is changed then.
+    pub fn old_run(path: &Path) -> Result<Self, RunDirError> {
+        RunDir::open(path)?;
+        Self::take(path)
+    }
+
+    fn take(path: &Path) -> Result<Self, RunDirError> {
+        let made = make(path)?;
+        let taken = lock(path).and_then(|lock| Ok((lock, names(path)?)));
+        let (lock, before) = taken.inspect_err(|_| remove(&made))?;
+        let (begun, lost) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Self { run: RunDir::at(path), lock, made, before, begun, lost })
+    }
+
+    /// The directory.
+    pub fn run(&self) -> &RunDir {
+        &self.run
+    }
+
+    /// Writes the run's settings. From here on the directory stays, whatever happens.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn begin(&self, resolved: &Resolved) -> io::Result<()> {
+        self.run.write_config(resolved)?;
+        self.begun.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes [`Claim::begin`] back: nothing was learnt, so there is nothing to go on from.
+    pub fn abandon(&self) {
+        self.begun.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the directory is the one that was claimed, for the whole of the run.
+    ///
+    /// # Errors
+    /// It was deleted or moved, see [`Claim::keep`].
+    pub fn kept(&self) -> Result<(), RunDirError> {
+        if self.lost.load(Ordering::Relaxed) {
+            return Err(RunDirError::Lost(self.run.path().to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Whether the path still leads to the directory that was claimed.
+    fn is_there(&self) -> bool {
+        fs::metadata(self.run.path().join(LOCK)).is_ok_and(|at| is_same(&at, &self.lock))
+    }
+
+    /// Stops the process if the directory is deleted or moved while it trains: what it writes would be lost, or torn in
+    /// two. The last checkpoint is written where the directory was, with the run's settings, so that it can be resumed.
+    /// Must be called inside a tokio runtime.
+    pub fn keep(self: &Arc<Self>, process: &Process) {
+        let (claim, process) = (Arc::clone(self), process.clone());
+        let shutdown = process.shutdown.clone();
+        drop(shutdown.spawn("run directory", async move {
+            claim.watch(&process.resolved, &process.shutdown).await;
+        }));
+    }
+
+    async fn watch(&self, resolved: &Resolved, shutdown: &Shutdown) {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            if self.is_there() {
+                continue;
+            }
+            self.lost.store(true, Ordering::Relaxed);
+            let run_dir = self.run.path().display().to_string();
+            error!(run_dir, "the run directory was deleted or moved");
+            let anew =
+                fs::create_dir_all(self.run.path()).and_then(|()| self.run.write_config(resolved));
+            if let Err(error) = anew {
+                error!(%error, "the run directory cannot be made anew");
+            }
+            let reason = format!("the run directory {run_dir} was deleted or moved");
+            shutdown.request(StopReason::Requested(reason));
+        }
+    }
+
+    /// Takes away what a start that failed has made.
+    fn undo(&self) {
+        // The lock goes last, so that nobody takes a directory that is being emptied.
+        for name in names(self.run.path()).unwrap_or_default() {
+            let is_new = !self.before.contains(&name) && name != LOCK;
+            if is_new && name.to_str().is_some_and(is_ours) {
+                let path = self.run.path().join(name);
+                let removed =
+                    if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                if let Err(error) = removed {
+                    warn!(%error, "a start that failed leaves something behind");
+                }
+            }
+        }
+        if !self.before.contains(&OsString::from(CONFIG)) {
+            drop(std::fs::remove_file(self.run.path().join(LOCK)));
+        }
+        remove(&self.made);
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if !self.begun.load(Ordering::Relaxed) && self.is_there() {
+            self.undo();
+        }
+    }
+}
+
+/// Makes the directory and those above it, and says which were not there, outermost first.
+fn make(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let missing = path.ancestors().filter(|above| !above.as_os_str().is_empty() && !above.exists());
+    let mut missing: Vec<_> = missing.map(Path::to_owned).collect();
+    missing.reverse();
+    fs::create_dir_all(path)?;
+    Ok(missing)
+}
+
+/// Removes directories that [`make`] made; what is not empty, because something else came, stays.
+fn remove(made: &[PathBuf]) {
+    made.iter().rev().for_each(|dir| drop(std::fs::remove_dir(dir)));
+}
+
+fn names(path: &Path) -> io::Result<BTreeSet<OsString>> {
+    fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect()
+}
+
+/// Locks the directory's lock file, and writes into it who has it.
+fn lock(path: &Path) -> Result<File, RunDirError> {
+    let at = path.join(LOCK);
+    loop {
+        let mut options = OpenOptions::new();
+        let mut file = options.read(true).write(true).create(true).truncate(false).open(&at)?;
+        match file.file().try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // Who it is helps, and is not needed.
+                let _unknown = file.read_to_string(&mut holder);
+                let holder = if holder.is_empty() { "another process".into() } else { holder };
+                return Err(RunDirError::InUse { path: path.to_owned(), holder });
+            }
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                warn!(path = %at.display(), "no locks here: a second process is not kept out");
+            }
+            Err(TryLockError::Error(error)) => return Err(RunDirError::Io(error)),
+        }
+        // A start that failed may have removed the file between the two steps: then this is the lock of nothing.
+        if !fs::metadata(&at).is_ok_and(|named| is_same(&named, &file)) {
+            continue;
+        }
+        file.set_len(0)?;
+        file.write_all(format!("process {}", std::process::id()).as_bytes())?;
+        return Ok(file);
+    }
+}
+
+fn is_same(named: &std::fs::Metadata, file: &File) -> bool {
+    file.metadata().is_ok_and(|open| (open.dev(), open.ino()) == (named.dev(), named.ino()))
+}
