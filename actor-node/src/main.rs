@@ -33,7 +33,8 @@ fn main() -> ExitCode {
 
 async fn serve(process: Process, evaluates: bool, run_dir: Option<PathBuf>) -> anyhow::Result<()> {
     let peers = peers(&process.resolved)?;
-    let transport = ZmqTransport::new(process.seeds.role("transport"));
+    let transport =
+        ZmqTransport::exported(process.seeds.role("transport"), &process.admin.metrics)?;
     let id = process.resolved.config.actor.id;
     if evaluates {
         let evaluator = Evaluator::new(process, run_dir.as_deref()).map_err(blame)?;

@@ -166,8 +166,10 @@ impl System {
             Ok(format!("ipc://{}", sockets.path().join(name).display()).parse()?)
         };
         let peers = Peers { replay: vec![socket("replay")?], weights: socket("weights")? };
-        let transport: Arc<dyn Transport> =
-            Arc::new(ZmqTransport::new(process.seeds.role("transport")));
+        let transport: Arc<dyn Transport> = Arc::new(ZmqTransport::exported(
+            process.seeds.role("transport"),
+            &process.admin.metrics,
+        )?);
 
         let offline = process.resolved.config.is_offline();
         let (replay_stop, stopped) = oneshot::channel();

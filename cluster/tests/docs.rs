@@ -9,6 +9,7 @@ const COMPONENTS: &[(&str, &[MetricSpec])] = &[
     ("actor node", actor_node::metrics::METRICS),
     ("replay server", replay_server::metrics::METRICS),
     ("learner", learner::metrics::METRICS),
+    ("transport", common::transport::METRICS),
 ];
 
 #[test]

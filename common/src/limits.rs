@@ -60,6 +60,8 @@ pub const PING_EVERY: Duration = Duration::from_secs(1);
 pub const SILENT_AFTER: Duration = Duration::from_secs(5);
 /// A peer that takes nothing of what is sent to it for this long is given up.
 pub const STALLED_AFTER: Duration = Duration::from_secs(30);
+/// At a full port, a connection that was of no use for this long makes room for a newcomer.
+pub const USELESS_AFTER: Duration = Duration::from_secs(10);
 /// How long a closed endpoint may go on handing over what was sent before.
 pub const LINGER: Duration = Duration::from_secs(1);
 /// First and longest wait between two attempts to connect.

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use common::limits::PEER_BACKLOG_BYTES;
 use common::runtime::seed::SeedTree;
+use common::telemetry::metrics::Metrics;
 use common::transport::guard::GuardConfig;
 use common::transport::zmq::ZmqTransport;
 use common::transport::{Dealer, Endpoint, Message, Router, Transport, TransportStats};
@@ -161,10 +162,81 @@ async fn a_full_port_refuses_and_a_freed_place_is_given_again() {
     shake_hands(&mut second).await;
     let mut third = raw(&router.local).await;
     is_closed(&mut third).await;
-    assert_eq!(transport.stats().guard_refused_connections.get(), 1);
+    assert_eq!(transport.stats().guard_refused.get(), 1);
     drop(first);
     let mut dealer = transport.connect_dealer(&router.local).unwrap();
     exchange(&mut dealer, &mut router).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_that_fill_a_port_and_say_nothing_make_room_for_those_who_do() {
+    let useless_after = Duration::from_millis(300);
+    let config = GuardConfig { connections_max: 2, useless_after, ..GuardConfig::default() };
+    let transport = transport(config);
+    let mut router = bind(&transport).await;
+    let mut idle = raw(&router.local).await;
+    shake_hands(&mut idle).await;
+    let mut talking = raw(&router.local).await;
+    shake_hands(&mut talking).await;
+    let dealer = transport.connect_dealer(&router.local).unwrap();
+    dealer.outgoing.send(Message::new(vec![Bytes::from_static(b"let me in")])).await.unwrap();
+    let talk = async {
+        loop {
+            talking.write_all(b"\x00\x01.").await.unwrap();
+            tokio::time::sleep(useless_after / 10).await;
+        }
+    };
+    let heard = async { while router.incoming.recv().await.unwrap().1.frames[0] != "let me in" {} };
+    tokio::select! {
+        () = talk => unreachable!("it never ends"),
+        () = soon(heard) => {}
+    }
+    is_closed(&mut idle).await;
+    until(transport.stats(), |stats| stats.guard_closed_useless.get() == 1).await;
+    assert!(transport.stats().guard_refused.get() > 0, "at first nobody was useless");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bound_port_raises_the_limit_on_open_files() {
+    const LIMITS: &str = "/proc/self/limits";
+    if !std::path::Path::new(LIMITS).exists() {
+        println!("SKIPPED: no {LIMITS} on this system");
+        return;
+    }
+    let soft_and_hard = || {
+        let limits = std::fs::read_to_string(LIMITS).unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        let words: Vec<_> = line.split_whitespace().skip(3).take(2).map(str::to_owned).collect();
+        (words[0].clone(), words[1].clone())
+    };
+    let transport = transport(GuardConfig::default());
+    let _router = bind(&transport).await;
+    let raised = async {
+        loop {
+            let (soft, hard) = soft_and_hard();
+            if soft == hard {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(raised).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_guard_does_is_exported_with_the_process_metrics() {
+    let metrics = Metrics::new();
+    let transport = ZmqTransport::exported(SeedTree::new(8), &metrics).unwrap();
+    let router = bind(&transport).await;
+    let mut stranger = raw(&router.local).await;
+    stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    is_closed(&mut stranger).await;
+    until(transport.stats(), |stats| stats.guard_refused_handshake.get() == 1).await;
+    let page = metrics.encode().unwrap();
+    for (name, value) in [("accepted", 1), ("refused_handshake", 1), ("refused_timeout", 0)] {
+        let line = format!("sapex_transport_guard_{name}_connections_total {value}\n");
+        assert!(page.contains(&line), "{line}{page}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -86,7 +86,8 @@ async fn train(
     start.begin(&log)?;
     start.notes().iter().for_each(|note| warn!("{note}"));
     let learner = Learner::new(process.clone(), spec, places, log, start.checkpoint);
-    let transport = ZmqTransport::new(process.seeds.role("transport"));
+    let transport =
+        ZmqTransport::exported(process.seeds.role("transport"), &process.admin.metrics)?;
     let (checkpoint, path) = learner.run(&transport).await?;
     info!(updates = checkpoint.state.updates, checkpoint = %path.display(), "last checkpoint written");
     Ok(())

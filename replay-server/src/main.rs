@@ -38,7 +38,9 @@ async fn serve(process: Process, index: usize) -> anyhow::Result<()> {
         .map_err(|error| resolved.invalid("endpoints.replay", format!("{error}")))?;
     let first_shard = index * resolved.config.replay.shards;
     let server = ReplayServer::new(process.clone(), &spec, first_shard)?;
-    let router = ZmqTransport::new(process.seeds.role("transport")).bind_router(&endpoint).await?;
+    let seeds = process.seeds.role("transport");
+    let transport = ZmqTransport::exported(seeds, &process.admin.metrics)?;
+    let router = transport.bind_router(&endpoint).await?;
     server.run(router, process.shutdown.cancelled()).await?;
     Ok(())
 }

@@ -1,17 +1,26 @@
 //! The guard: stands at every port that we bind, because anybody may connect to it.
 //!
 //! It bounds the connections and the time of their handshakes, and closes a connection that breaks a rule of
-//! [`zmtp`](super::zmtp) before anything is reserved for it: one log line with the peer's address, one count by
-//! reason. Each connection is a task; what it holds goes with it.
+//! [`zmtp`](super::zmtp) before anything is reserved for it: a log line with the peer's address, one count by reason.
+//! Each connection is a task; what it holds goes with it.
+//!
+//! A full port lets a newcomer in at the expense of the connection that has been of no use for the longest time, if
+//! that is at least [`GuardConfig::useless_after`]. So strangers that only sit there keep nobody out, and a peer that was cut off
+//! finds its way back.
 
+use super::descriptors;
 use super::listener::{Listener, ReadHalf, Stream, WriteHalf};
 use super::stats::{Counter, TransportStats};
 use super::zmtp::connection::{Incoming, Outgoing, Refusal, Socket, shake_hands};
 use super::zmtp::rules::Violation;
-use crate::limits::{CONNECTIONS_MAX, GREETING_TIMEOUT, LINGER};
-use std::sync::Arc;
+use crate::limits::{CONNECTIONS_MAX, GREETING_TIMEOUT, LINGER, USELESS_AFTER};
+use crate::telemetry::log_limit::LogLimit;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// After an accept that failed, most likely for want of file descriptors.
@@ -20,15 +29,22 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How strict a guard is.
 #[derive(Debug, Clone, Copy)]
 pub struct GuardConfig {
-    /// Connections held at once; further ones are closed as they come.
+    /// Connections held at once, as far as the process' limit on descriptors allows. Further ones are closed as they
+    /// come, unless one of those held is useless.
     pub connections_max: usize,
     /// From accepting a connection to its READY command.
     pub handshake_timeout: Duration,
+    /// At a full port, a connection that was of no use for this long makes room for a newcomer.
+    pub useless_after: Duration,
 }
 
 impl Default for GuardConfig {
     fn default() -> Self {
-        Self { connections_max: CONNECTIONS_MAX, handshake_timeout: GREETING_TIMEOUT }
+        Self {
+            connections_max: CONNECTIONS_MAX,
+            handshake_timeout: GREETING_TIMEOUT,
+            useless_after: USELESS_AFTER,
+        }
     }
 }
 
@@ -42,7 +58,42 @@ pub(super) trait Service: Send + Sync + 'static {
         &self,
         incoming: Incoming<ReadHalf>,
         outgoing: Outgoing<WriteHalf>,
+        seat: &Seat,
     ) -> impl Future<Output = Result<(), Refusal>> + Send;
+}
+
+/// A connection's place at the port.
+#[derive(Debug)]
+pub(super) struct Seat {
+    opened: Instant,
+    /// When it was last of use, in milliseconds after the port was opened.
+    useful_at: AtomicU64,
+    given_up: CancellationToken,
+}
+
+impl Seat {
+    /// The peer has said something that this port is for.
+    pub(super) fn is_useful(&self) {
+        self.useful_at.store(millis(self.opened), Ordering::Relaxed);
+    }
+
+    /// The peer is of use for as long as it stays.
+    pub(super) fn stays_useful(&self) {
+        self.useful_at.store(u64::MAX, Ordering::Relaxed);
+    }
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A guarded port.
+struct Port<S> {
+    service: Arc<S>,
+    config: GuardConfig,
+    stats: Arc<TransportStats>,
+    log: Mutex<LogLimit<String>>,
+    opened: Instant,
 }
 
 /// Lets peers in until `stop`; then gives their connections [`LINGER`] to end.
@@ -53,27 +104,37 @@ pub(super) async fn run<S: Service>(
     stats: Arc<TransportStats>,
     stop: CancellationToken,
 ) {
+    let connections_max = descriptors::connections(config.connections_max);
+    let opened = Instant::now();
+    let port = Arc::new(Port { service, config, stats, log: Mutex::default(), opened });
     let mut connections = JoinSet::new();
+    let mut seats: HashMap<Id, Arc<Seat>> = HashMap::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            Some(_ended) = connections.join_next() => {}
+            Some(ended) = connections.join_next_with_id() => {
+                let id = ended.map_or_else(|failed| failed.id(), |(id, ())| id);
+                seats.remove(&id);
+            }
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) if connections.len() < config.connections_max => {
-                    stats.guard_accepted.increment();
-                    let (service, stats) = (service.clone(), stats.clone());
-                    connections.spawn(async move {
-                        let ended = let_in(&*service, stream, config.handshake_timeout).await;
-                        note_end(&peer, ended, &stats);
+                Ok((stream, peer)) => {
+                    if seats.len() >= connections_max && !port.give_up_useless(&mut seats) {
+                        port.refuse(&peer, connections_max);
+                        continue;
+                    }
+                    port.stats.guard_accepted.increment();
+                    let seat = Arc::new(Seat {
+                        opened,
+                        useful_at: millis(opened).into(),
+                        given_up: CancellationToken::new(),
                     });
-                }
-                Ok((_closed_by_drop, peer)) => {
-                    stats.guard_refused_connections.increment();
-                    let limit = config.connections_max;
-                    tracing::warn!(%peer, limit, "connection refused: the port is full");
+                    let task = connections.spawn(port.clone().hold(stream, peer, seat.clone()));
+                    seats.insert(task.id(), seat);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "could not accept a connection");
+                    port.say("accept", "", |left_out| {
+                        tracing::warn!(%error, left_out, "could not accept a connection");
+                    });
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -86,27 +147,63 @@ pub(super) async fn run<S: Service>(
     }
 }
 
-async fn let_in<S: Service>(
-    service: &S,
-    stream: Stream,
-    handshake_timeout: Duration,
-) -> Result<(), Refusal> {
-    let (from, to) = stream.into_halves()?;
-    let shaking = shake_hands(from, to, S::SOCKET);
-    let shaken = tokio::time::timeout(handshake_timeout, shaking).await;
-    let (incoming, outgoing) = shaken.map_err(|_| Refusal::Handshake(handshake_timeout))??;
-    service.serve(incoming, outgoing).await
-}
+impl<S: Service> Port<S> {
+    /// Frees the seat that has been of no use for the longest time; `false` if all are of use.
+    fn give_up_useless(&self, seats: &mut HashMap<Id, Arc<Seat>>) -> bool {
+        let useful_at = |seat: &Seat| seat.useful_at.load(Ordering::Relaxed);
+        let Some((&id, seat)) = seats.iter().min_by_key(|(_, seat)| useful_at(seat)) else {
+            return false;
+        };
+        let useless = Duration::from_millis(millis(self.opened).saturating_sub(useful_at(seat)));
+        if useless < self.config.useless_after {
+            return false;
+        }
+        seat.given_up.cancel();
+        // Its task may need a moment to end; nobody else is given up in its place.
+        seats.remove(&id);
+        true
+    }
 
-fn note_end(peer: &str, ended: Result<(), Refusal>, stats: &TransportStats) {
-    match ended {
-        Ok(()) => {}
-        Err(Refusal::Io(error)) => tracing::debug!(%peer, %error, "connection broke"),
-        Err(refusal) => {
-            if let Some(counter) = counter(&refusal, stats) {
+    async fn hold(self: Arc<Self>, stream: Stream, peer: String, seat: Arc<Seat>) {
+        let ended = tokio::select! {
+            ended = self.let_in(stream, &seat) => ended,
+            () = seat.given_up.cancelled() => Err(Refusal::Useless(self.config.useless_after)),
+        };
+        match ended {
+            Ok(()) => {}
+            Err(Refusal::Io(error)) => tracing::debug!(%peer, %error, "connection broke"),
+            Err(refusal) => {
+                let Some(counter) = counter(&refusal, &self.stats) else { return };
                 counter.increment();
+                self.say(counter.name(), &peer, |left_out| {
+                    tracing::warn!(%peer, reason = %refusal, left_out, "connection closed");
+                });
             }
-            tracing::warn!(%peer, reason = %refusal, "connection closed");
+        }
+    }
+
+    async fn let_in(&self, stream: Stream, seat: &Seat) -> Result<(), Refusal> {
+        let (from, to) = stream.into_halves()?;
+        let patience = self.config.handshake_timeout;
+        let shaken = tokio::time::timeout(patience, shake_hands(from, to, S::SOCKET)).await;
+        let (incoming, outgoing) = shaken.map_err(|_| Refusal::Handshake(patience))??;
+        self.service.serve(incoming, outgoing, seat).await
+    }
+
+    fn refuse(&self, peer: &str, limit: usize) {
+        self.stats.guard_refused.increment();
+        self.say("full", peer, |left_out| {
+            tracing::warn!(%peer, limit, left_out, "connection refused: the port is full");
+        });
+    }
+
+    /// Logs a line of this kind about this peer, unless there were many lately.
+    fn say(&self, kind: &'static str, peer: &str, line: impl FnOnce(u64)) {
+        // Each connection has a port of its own; who is limited is the host.
+        let host = peer.rsplit_once(':').map_or("", |(host, _)| host);
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(left_out) = log.admit(host.to_owned(), kind, self.opened.elapsed()) {
+            line(left_out);
         }
     }
 }
@@ -119,6 +216,7 @@ pub(super) fn counter<'s>(refusal: &Refusal, stats: &'s TransportStats) -> Optio
         Refusal::Silent(_) => return Some(&stats.guard_closed_silent),
         Refusal::Stalled(_) => return Some(&stats.guard_closed_stalled),
         Refusal::Memory => return Some(&stats.guard_closed_memory),
+        Refusal::Useless(_) => return Some(&stats.guard_closed_useless),
         Refusal::Violation(violation) => violation,
     };
     Some(match violation {

@@ -32,6 +32,7 @@
 //! Whatever is dropped is counted in [`TransportStats`].
 
 mod backlog;
+mod descriptors;
 mod endpoint;
 pub mod guard;
 mod listener;
@@ -45,7 +46,7 @@ pub mod zmtp;
 
 pub use endpoint::{Endpoint, EndpointError};
 pub use message::{Message, MessageError, PeerId};
-pub use stats::{Counter, TransportStats};
+pub use stats::{Counter, METRICS, TransportStats};
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,31 +1,76 @@
-//! What a transport dropped, refused and repaired, as plain counters; the metrics registry reads them by name.
+//! What a transport dropped, refused and repaired.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::telemetry::metric_spec::{MetricKind, MetricSpec};
+use crate::telemetry::metrics::{Metrics, MetricsError};
+use prometheus::IntCounter;
 
-/// Counts upwards. Relaxed: a number for people, nothing is ordered by it.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
+/// Counts upwards.
+#[derive(Debug)]
+pub struct Counter {
+    name: &'static str,
+    count: IntCounter,
+}
 
 impl Counter {
+    fn unregistered(name: &'static str) -> Self {
+        let count = IntCounter::new(name, name).expect("a field's name is a metric's name");
+        Self { name, count }
+    }
+
+    /// What it counts, as in the name of its metric.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// The count so far.
     pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.count.get()
     }
 
     pub(super) fn increment(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.count.inc();
     }
 }
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($($name:ident: $unit:literal, $help:literal, $when_bad:literal;)*) => {
+        /// Everything that a transport exports.
+        pub const METRICS: &[MetricSpec] = &[$(MetricSpec {
+            name: concat!("sapex_transport_", stringify!($name), "_", $unit, "_total"),
+            kind: MetricKind::Counter,
+            unit: $unit,
+            help: $help,
+            when_bad: $when_bad,
+            labels: &[],
+        },)*];
+
         /// Counters of one transport, over all its endpoints. Shared by reference, never reset.
-        #[derive(Debug, Default)]
+        #[derive(Debug)]
         pub struct TransportStats {
-            $($(#[$doc])* pub $name: Counter,)*
+            $(#[doc = $help] pub $name: Counter,)*
+        }
+
+        /// Counters that are exported nowhere.
+        impl Default for TransportStats {
+            fn default() -> Self {
+                Self { $($name: Counter::unregistered(stringify!($name)),)* }
+            }
         }
 
         impl TransportStats {
+            /// Counters that are exported with a process' metrics.
+            ///
+            /// # Errors
+            /// The registry has other metrics of these names.
+            pub fn exported(metrics: &Metrics) -> Result<Self, MetricsError> {
+                let mut specs = METRICS.iter();
+                let mut next = |name| {
+                    let spec = specs.next().expect("a row for each field");
+                    Ok(Counter { name, count: metrics.counter(spec)? })
+                };
+                Ok(Self { $($name: next(stringify!($name))?,)* })
+            }
+
             /// Every counter's name and value, in the order of their declaration.
             pub fn read(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name.get()),)*]
@@ -35,38 +80,58 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Replies to a peer that is gone.
-    dropped_no_peer,
-    /// Replies to a peer that does not read.
-    dropped_slow_peer,
-    /// News replaced by newer news before a slow subscriber took them.
-    dropped_outdated,
-    /// Messages lost or cut off by a fault plan; always 0 over ZeroMQ, which loses without telling.
-    dropped_by_fault,
-    /// Messages beyond the limits, not sent or not delivered.
-    refused_oversize,
-    /// Connections that broke and were made again.
-    reconnects,
-    /// Connections that a guard accepted.
-    guard_accepted,
-    /// Connections closed at once because the port held as many as it may.
-    guard_refused_connections,
-    /// Connections closed because their ZMTP handshake did not end in time.
-    guard_refused_timeout,
-    /// Connections closed for a wrong ZMTP greeting or READY.
-    guard_refused_handshake,
-    /// Connections closed for reserved flags, or for a command after the handshake.
-    guard_refused_protocol,
-    /// Connections closed for announcing a frame beyond the limit.
-    guard_refused_frame_bytes,
-    /// Connections closed for a message of too many frames or bytes.
-    guard_refused_message,
-    /// Connections closed for more messages than a subscriber needs.
-    guard_refused_subscriptions,
-    /// Connections closed because the peer said nothing for too long.
-    guard_closed_silent,
-    /// Connections closed because the peer took nothing for too long.
-    guard_closed_stalled,
-    /// Connections closed because their replies held the most memory when there was none left.
-    guard_closed_memory,
+    dropped_no_peer: "replies",
+        "Replies to a peer that is gone.",
+        "Rises steadily: clients come and go; the log names them.";
+    dropped_slow_peer: "replies",
+        "Replies dropped because the peer does not read, or because there was no memory for them.",
+        "Above 0: a client asks for more than it takes; the log names it.";
+    dropped_outdated: "news",
+        "News replaced by newer news before a slow subscriber took them.",
+        "Near the publications: weights are published faster than the network carries them. Raise learner.publish_updates.";
+    dropped_by_fault: "messages",
+        "Messages lost or cut off by a fault plan of the tests.",
+        "Above 0: never, outside of tests.";
+    refused_oversize: "messages",
+        "Messages beyond the limits, not sent or not delivered.",
+        "Above 0: rows, batches or a policy are too large; the log says by how much.";
+    reconnects: "connections",
+        "Connections that broke and were made again.",
+        "Rises steadily: the network or the process on the other side is unstable.";
+    guard_accepted: "connections",
+        "Connections that a guard accepted.",
+        "Rises fast: clients reconnect all the time, or strangers have found the port.";
+    guard_refused: "connections",
+        "Connections closed at once because the port held as many as it may.",
+        "Above 0: too many clients, or strangers; see also the limit on open files.";
+    guard_refused_timeout: "connections",
+        "Connections closed because their ZMTP handshake did not end in time.",
+        "Above 0: something other than a client connects, such as a scanner or a health check.";
+    guard_refused_handshake: "connections",
+        "Connections closed for a wrong ZMTP greeting or READY.",
+        "Above 0: something other than a client connects; the log names it.";
+    guard_refused_protocol: "connections",
+        "Connections closed for reserved flags or an unknown command.",
+        "Above 0: a client does not speak ZMTP 3.0 or 3.1; the log names it.";
+    guard_refused_frame_bytes: "connections",
+        "Connections closed for announcing a frame beyond the limit.",
+        "Above 0: a client or server is broken or hostile; the log names it.";
+    guard_refused_message: "connections",
+        "Connections closed for a message of too many frames or bytes.",
+        "Above 0: a client or server is broken or hostile; the log names it.";
+    guard_refused_subscriptions: "connections",
+        "Connections closed for more subscriptions than a subscriber needs.",
+        "Above 0: a subscriber is broken or hostile; the log names it.";
+    guard_closed_silent: "connections",
+        "Connections closed because the other side said nothing for too long.",
+        "Above 0: a machine or the network between vanished.";
+    guard_closed_stalled: "connections",
+        "Connections closed because the peer took nothing for too long.",
+        "Above 0: a client hangs, or the network between vanished.";
+    guard_closed_memory: "connections",
+        "Connections closed because their replies held the most memory when there was none left.",
+        "Above 0: clients ask for much and do not read; the log names them.";
+    guard_closed_useless: "connections",
+        "Connections closed in favour of a newcomer at a full port, because they had been of no use for long.",
+        "Above 0: strangers fill the port, or there are too many clients.";
 }

@@ -6,6 +6,7 @@ use super::super::{Dealer, Endpoint, Message, Subscriber, TransportStats, within
 use super::relay::Line;
 use crate::limits::{LINGER, PEER_BACKLOG_BYTES, SOCKET_QUEUE_MESSAGES};
 use crate::runtime::backoff::Delays;
+use crate::telemetry::log_limit::LogLimit;
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
@@ -32,11 +33,21 @@ pub(super) struct Attempts {
     stats: Arc<TransportStats>,
     failures: u32,
     connected: Option<Instant>,
+    began: Instant,
+    log: LogLimit<()>,
 }
 
 impl Attempts {
     pub(super) fn new(endpoint: Endpoint, delays: Delays, stats: Arc<TransportStats>) -> Self {
-        Self { endpoint, delays, stats, failures: 0, connected: None }
+        Self {
+            endpoint,
+            delays,
+            stats,
+            failures: 0,
+            connected: None,
+            began: Instant::now(),
+            log: LogLimit::default(),
+        }
     }
 
     /// Tries until it succeeds. The endpoint's log shows one line when it starts to fail and one when it succeeds.
@@ -52,7 +63,9 @@ impl Attempts {
                     if before.is_some() {
                         self.stats.reconnects.increment();
                     }
-                    if before.is_some() || self.failures > 0 {
+                    if (before.is_some() || self.failures > 0)
+                        && self.log.admit((), "connected", self.began.elapsed()).is_some()
+                    {
                         tracing::info!(endpoint = %self.endpoint, "connected");
                     }
                     self.failures = 0;
@@ -80,11 +93,14 @@ impl Attempts {
         Ok((attempt(&line.address, options).await?, line))
     }
 
-    async fn broken(&mut self) {
+    async fn broken(&mut self, line: &Line) {
         if self.connected.is_some_and(|since| since.elapsed() >= STEADY_AFTER) {
             self.delays.reset();
         }
-        tracing::warn!(endpoint = %self.endpoint, "connection lost, trying again");
+        if let Some(left_out) = self.log.admit((), "lost", self.began.elapsed()) {
+            let reason = line.refusal.get().map(tracing::field::display);
+            tracing::warn!(endpoint = %self.endpoint, reason, left_out, "connection lost, trying again");
+        }
         self.pause().await;
     }
 
@@ -133,7 +149,7 @@ async fn run_dealer(
             socket.connect(address).await?;
             Ok((socket, lost))
         });
-        let ((socket, lost), _line) = tokio::select! {
+        let ((socket, lost), line) = tokio::select! {
             connected = dialled => connected,
             () = &mut app_gone => return,
         };
@@ -157,7 +173,7 @@ async fn run_dealer(
                 tracing::debug!(%error, "could not send");
             }
         }
-        attempts.broken().await;
+        attempts.broken(&line).await;
     }
 }
 
@@ -220,7 +236,7 @@ async fn run_subscriber(mut attempts: Attempts, news: mpsc::Sender<Message>) {
             socket.connect(address).await?;
             Ok((socket, lost))
         });
-        let ((mut socket, lost), _line) = tokio::select! {
+        let ((mut socket, lost), line) = tokio::select! {
             connected = dialled => connected,
             () = &mut app_gone => return,
         };
@@ -238,6 +254,6 @@ async fn run_subscriber(mut attempts: Attempts, news: mpsc::Sender<Message>) {
             }
         }
         drop(socket);
-        attempts.broken().await;
+        attempts.broken(&line).await;
     }
 }

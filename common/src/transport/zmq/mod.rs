@@ -26,6 +26,7 @@ use super::{TransportError, TransportStats};
 use crate::limits::RECONNECT_WAIT;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::seed::SeedTree;
+use crate::telemetry::metrics::{Metrics, MetricsError};
 use connect::Attempts;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,6 +59,15 @@ impl ZmqTransport {
             guard,
             stats: Arc::default(),
         }
+    }
+
+    /// The same, with counters that are exported with a process' metrics.
+    ///
+    /// # Errors
+    /// The process has other metrics of these names.
+    pub fn exported(seeds: SeedTree, metrics: &Metrics) -> Result<Self, MetricsError> {
+        let stats = Arc::new(TransportStats::exported(metrics)?);
+        Ok(Self { stats, ..Self::new(seeds) })
     }
 
     fn attempts(&self, to: &Endpoint) -> Result<Attempts, TransportError> {

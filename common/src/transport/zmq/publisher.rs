@@ -1,6 +1,6 @@
 //! The sending side of news. Each subscriber has a slot with the newest message that it has not been sent.
 
-use super::super::guard::{self, GuardConfig, Service};
+use super::super::guard::{self, GuardConfig, Seat, Service};
 use super::super::listener::{Listener, ReadHalf, WriteHalf};
 use super::super::within_limits;
 use super::super::zmtp::connection::{Incoming, Outbox, Outgoing, Refusal, Socket, both};
@@ -71,11 +71,17 @@ impl Service for Port {
         &self,
         mut incoming: Incoming<ReadHalf>,
         mut outgoing: Outgoing<WriteHalf>,
+        seat: &Seat,
     ) -> Result<(), Refusal> {
         let Some(visit) = self.enter() else { return Ok(()) };
         let receiving = async {
             while let Some(item) = incoming.next().await? {
                 visit.slot.subscribe(item);
+                if visit.slot.state().prefixes.is_empty() {
+                    seat.is_useful();
+                } else {
+                    seat.stays_useful();
+                }
             }
             Ok(())
         };

@@ -20,8 +20,8 @@ use super::super::{Endpoint, TransportStats};
 use crate::limits::{LINGER, PING_EVERY};
 use bytes::Bytes;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -41,6 +41,8 @@ const _: () = assert!(BUFFER_BYTES > 2 * HELD_BYTES_MAX);
 pub(super) struct Line {
     /// What zeromq connects to.
     pub(super) address: String,
+    /// Why the relay has closed the connection, if it has.
+    pub(super) refusal: Arc<OnceLock<Refusal>>,
     _open: Option<DropGuard>,
 }
 
@@ -52,7 +54,7 @@ impl Line {
         stats: &Arc<TransportStats>,
     ) -> io::Result<Self> {
         let Endpoint::Tcp { host, port } = to else {
-            return Ok(Self { address: to.to_string(), _open: None });
+            return Ok(Self { address: to.to_string(), refusal: Arc::default(), _open: None });
         };
         let connecting = TcpStream::connect((host.as_str(), *port));
         let server = timeout(patience, connecting).await.map_err(|_| io::ErrorKind::TimedOut)??;
@@ -60,45 +62,37 @@ impl Line {
         let (private, listener) = PrivateSocket::bind()?;
         let address = format!("ipc://{}", private.path().display());
         let closed = CancellationToken::new();
-        let relay = Relay { to: to.clone(), stats: stats.clone(), closed: closed.clone() };
-        tokio::spawn(relay.run(server, private, listener));
-        Ok(Self { address, _open: Some(closed.drop_guard()) })
+        let refusal = Arc::new(OnceLock::new());
+        let (stats, noted, ended) = (stats.clone(), refusal.clone(), closed.clone());
+        tokio::spawn(async move {
+            let Err(refusal) = run(server, private, listener, ended).await else { return };
+            if let Some(counter) = counter(&refusal, &stats) {
+                counter.increment();
+            }
+            noted.set(refusal).ok();
+        });
+        Ok(Self { address, refusal, _open: Some(closed.drop_guard()) })
     }
 }
 
-struct Relay {
-    to: Endpoint,
-    stats: Arc<TransportStats>,
+async fn run(
+    server: TcpStream,
+    private: PrivateSocket,
+    listener: UnixListener,
     closed: CancellationToken,
-}
-
-impl Relay {
-    async fn run(self, server: TcpStream, private: PrivateSocket, listener: UnixListener) {
-        let relayed = async {
-            let (zeromq, _) = listener.accept().await?;
-            drop((listener, private));
-            relay(server, zeromq).await
-        };
-        let lingered = async {
-            self.closed.cancelled().await;
-            tokio::time::sleep(LINGER).await;
-        };
-        let ended = tokio::select! {
-            ended = relayed => ended,
-            () = lingered => return,
-        };
-        match ended {
-            Ok(()) => {}
-            Err(Refusal::Io(error)) => {
-                tracing::debug!(server = %self.to, %error, "connection broke");
-            }
-            Err(refusal) => {
-                if let Some(counter) = counter(&refusal, &self.stats) {
-                    counter.increment();
-                }
-                tracing::warn!(server = %self.to, reason = %refusal, "connection closed");
-            }
-        }
+) -> Result<(), Refusal> {
+    let relayed = async {
+        let (zeromq, _) = listener.accept().await?;
+        drop((listener, private));
+        relay(server, zeromq).await
+    };
+    let lingered = async {
+        closed.cancelled().await;
+        tokio::time::sleep(LINGER).await;
+    };
+    tokio::select! {
+        ended = relayed => ended,
+        () = lingered => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 //! while anything waits, so that strangers who come and go cannot stop it.
 
 use super::super::backlog::{Backlog, Room};
-use super::super::guard::{self, GuardConfig, Service};
+use super::super::guard::{self, GuardConfig, Seat, Service};
 use super::super::listener::{Listener, ReadHalf, WriteHalf};
 use super::super::within_limits;
 use super::super::zmtp::connection::{Incoming, Outbox, Outgoing, Refusal, Socket, both};
@@ -91,14 +91,15 @@ impl Service for Port {
         &self,
         mut incoming: Incoming<ReadHalf>,
         mut outgoing: Outgoing<WriteHalf>,
+        seat: &Seat,
     ) -> Result<(), Refusal> {
         let Some((visit, mut outbox, evict)) = self.enter() else { return Ok(()) };
         let receiving = async {
             let mut listening = true;
             while let Some(item) = incoming.next().await? {
-                if let Item::Message(message) = item
-                    && listening
-                {
+                let Item::Message(message) = item else { continue };
+                seat.is_useful();
+                if listening {
                     listening = self.to_app.send((visit.id.clone(), message)).await.is_ok();
                 }
             }

@@ -30,6 +30,8 @@ pub(in crate::transport) enum Refusal {
     Stalled(Duration),
     #[error("its replies held the most memory when there was none left")]
     Memory,
+    #[error("the port is full, and this connection was of no use for {0:?}")]
+    Useless(Duration),
     #[error(transparent)]
     Io(#[from] io::Error),
 }
