@@ -1,12 +1,14 @@
 //! [`Actor`]: the loop. Observe, act, step, assemble, hand over; one thread, L lanes.
 
-use crate::env::EnvError;
+use crate::env::{EnvError, Terms};
+use crate::evaluation::mean_terms;
 use crate::exploration::Exploration;
-use crate::lanes::Turn;
+use crate::lanes::{Ended, Turn};
 use crate::metrics::ActorMetrics;
 use crate::policy_cache::PolicyCache;
 use crate::recording::Recorder;
 use crate::rows::Assembler;
+use crate::said::Said;
 use crate::spool::{RowBatch, Spool};
 use crate::step::Step;
 use crate::trajectories::TurnLog;
@@ -23,7 +25,7 @@ use rand_pcg::Pcg64;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tracing::warn;
 
@@ -52,23 +54,51 @@ pub struct Counters {
     pub episodes: AtomicU64,
     /// Version of the weights in use.
     pub version: AtomicU64,
-    returns: Mutex<VecDeque<f64>>,
+    latest: Mutex<VecDeque<Latest>>,
+}
+
+/// A training episode that ended.
+#[derive(Debug)]
+struct Latest {
+    episode_return: f64,
+    length: u64,
+    terms: Terms,
 }
 
 impl Counters {
     /// Mean return of the latest training episodes; `None` before the first.
-    #[expect(clippy::cast_precision_loss, reason = "few episodes")]
     pub fn return_mean(&self) -> Option<f64> {
-        let returns = self.returns.lock().unwrap_or_else(PoisonError::into_inner);
-        (!returns.is_empty()).then(|| returns.iter().sum::<f64>() / returns.len() as f64)
+        self.mean(|episode| episode.episode_return)
     }
 
-    fn ended(&self, episode_return: f64) {
+    /// Their mean length in steps.
+    #[expect(clippy::cast_precision_loss, reason = "episodes are far shorter than 2^53")]
+    pub fn length_mean(&self) -> Option<f64> {
+        self.mean(|episode| episode.length as f64)
+    }
+
+    /// What the environment said about them: means over those of which it said it.
+    pub fn terms(&self) -> Terms {
+        mean_terms(self.latest().iter().map(|episode| &episode.terms))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "few episodes")]
+    fn mean(&self, of: impl Fn(&Latest) -> f64) -> Option<f64> {
+        let latest = self.latest();
+        (!latest.is_empty()).then(|| latest.iter().map(of).sum::<f64>() / latest.len() as f64)
+    }
+
+    fn latest(&self) -> MutexGuard<'_, VecDeque<Latest>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ended(&self, ended: &Ended) {
         self.episodes.fetch_add(1, Ordering::Relaxed);
-        let mut returns = self.returns.lock().unwrap_or_else(PoisonError::into_inner);
-        returns.push_back(episode_return);
-        if returns.len() > RETURN_WINDOW {
-            returns.pop_front();
+        let Ended { episode_return, length, terms, .. } = ended.clone();
+        let mut latest = self.latest();
+        latest.push_back(Latest { episode_return, length, terms });
+        if latest.len() > RETURN_WINDOW {
+            latest.pop_front();
         }
     }
 }
@@ -115,6 +145,7 @@ pub struct Actor {
     log: Option<TurnLog>,
     steps: u64,
     counters: Arc<Counters>,
+    said: Said,
     metrics: ActorMetrics,
 }
 
@@ -150,6 +181,7 @@ impl Actor {
             log: None,
             steps: 0,
             counters: Arc::default(),
+            said: Said::default(),
             metrics,
         }
     }
@@ -270,7 +302,9 @@ impl Actor {
             log.append(self.in_use.unwrap_or_default(), &self.obs, &self.actions, &self.turn);
         }
         for (lane, fault, reason) in &self.turn.discarded {
-            warn!(lane, fault = fault.name(), reason, "episode discarded, environment rebuilt");
+            if self.said.is_new(reason) {
+                warn!(lane, fault = fault.name(), reason, "episode discarded, environment rebuilt");
+            }
             self.metrics.discarded(fault.name());
             self.assemblers[*lane].discard();
         }
@@ -281,11 +315,15 @@ impl Actor {
         }
         self.forget_ended_states();
         for ended in &self.turn.ended {
-            self.counters.ended(ended.episode_return);
+            self.counters.ended(ended);
             self.metrics.episodes.inc();
         }
-        if let (false, Some(mean)) = (self.turn.ended.is_empty(), self.counters.return_mean()) {
-            self.metrics.episode_return.set(mean);
+        if !self.turn.ended.is_empty() {
+            let means = (self.counters.return_mean(), self.counters.length_mean());
+            if let (Some(episode_return), Some(length)) = means {
+                self.metrics.episode_return.set(episode_return);
+                self.metrics.episode_length.set(length);
+            }
         }
         let stepped = self.assemblers.len() as u64;
         self.steps += stepped;

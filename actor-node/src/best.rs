@@ -111,7 +111,7 @@ mod tests {
         let version = PolicyVersion(version);
         let snapshot = PolicySnapshot::new(version, &arch, weights).unwrap();
         let (returns, lengths) = (vec![mean], vec![1]);
-        (Evaluation { version, returns, lengths, mean, std: 0.0, ci95: 0.0 }, snapshot)
+        (Evaluation { version, returns, lengths, mean, ..Default::default() }, snapshot)
     }
 
     fn kept(run: &Path) -> u64 {

@@ -3,48 +3,18 @@
 //! Continuous actions come in normalised to [-1, 1] and are scaled to the environment's box; discrete ones are indices and go
 //! straight to it. Within one call, a lane whose episode
 //! ends is reset: `next_obs` holds the final observation, `obs` the one to act on next. No number beyond
-//! [`VALUE_MAX`] leaves this module, and no failing environment ends the process: a lane that panics, fails or returns NaN
+//! [`VALUE_MAX`](common::values::VALUE_MAX) leaves this module, and no failing environment ends the process: a lane that panics, fails or returns NaN
 //! is rebuilt, its episode discarded and reported.
 
-use crate::env::{self, Env, EnvError, Purpose, Setup, bridge};
+use crate::env::{EnvError, Purpose, Setup, Terms};
+use crate::lane::{FAILURES_IN_A_ROW_MAX, Lane, Maker};
 use common::runtime::seed::SeedTree;
 use common::spec::EnvSpec;
-use common::values::{VALUE_MAX, first_beyond, is_value};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// A lane that fails this often without a good step in between will not recover.
-const FAILURES_IN_A_ROW_MAX: u32 = 10;
-
-/// Why an episode was thrown away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// The environment panicked.
-    Panic,
-    /// The environment reported an error.
-    Error,
-    /// An observation or a reward was not finite.
-    NotFinite,
-    /// An observation or a reward was beyond [`VALUE_MAX`].
-    TooLarge,
-    /// A step took longer than its deadline.
-    Hang,
-}
-
-impl Fault {
-    /// As in metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Panic => "panic",
-            Self::Error => "error",
-            Self::NotFinite => "not_finite",
-            Self::TooLarge => "too_large",
-            Self::Hang => "hang",
-        }
-    }
-}
+pub use crate::lane::Fault;
 
 /// An episode that ended by itself.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Ended {
     /// Which lane.
     pub lane: usize,
@@ -52,6 +22,8 @@ pub struct Ended {
     pub episode_return: f64,
     /// Steps.
     pub length: u64,
+    /// What the environment said about it.
+    pub terms: Terms,
 }
 
 /// What one turn of all lanes gave. L lanes, O numbers per observation.
@@ -109,10 +81,7 @@ impl Scaling {
 /// The lanes, on the caller's thread.
 #[derive(Debug)]
 pub struct Lanes {
-    name: String,
-    setup: Setup,
-    /// Of environments in another process.
-    bridge: Option<bridge::Group>,
+    maker: Maker,
     spec: EnvSpec,
     scaling: Scaling,
     seeds: SeedTree,
@@ -120,19 +89,6 @@ pub struct Lanes {
     lanes: Vec<Lane>,
     /// (L, W)
     env_actions: Vec<f32>,
-}
-
-struct Lane {
-    env: Box<dyn Env>,
-    episode_return: f64,
-    length: u64,
-    failures: u32,
-}
-
-impl std::fmt::Debug for Lane {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Lane({}, step {})", self.env.spec().id, self.length)
-    }
 }
 
 impl Lanes {
@@ -147,14 +103,10 @@ impl Lanes {
         count: usize,
         seeds: SeedTree,
     ) -> Result<(Self, Turn), EnvError> {
-        let is_bridged = bridge::is_bridged(name);
-        let params = setup.env_params(name);
-        let bridge = is_bridged.then(|| bridge::Group::start(name, &params, count)).transpose()?;
-        let spec = make(name, setup, bridge.as_ref(), 0)?.spec().clone();
+        let maker = Maker::new(name, setup, Purpose::Training, count)?;
+        let spec = maker.make(0)?.spec().clone();
         let mut lanes = Self {
-            name: name.to_owned(),
-            setup: setup.clone(),
-            bridge,
+            maker,
             scaling: Scaling::new(&spec),
             env_actions: vec![0.0; count * spec.action_width()],
             spec,
@@ -195,7 +147,7 @@ impl Lanes {
         turn.ended.clear();
         turn.discarded.clear();
         self.scaling.apply(actions, &mut self.env_actions);
-        if self.bridge.is_some() {
+        if self.maker.is_bridged() {
             for (lane, action) in self.lanes.iter_mut().zip(self.env_actions.chunks_exact(width)) {
                 lane.env.stage(action);
             }
@@ -210,8 +162,9 @@ impl Lanes {
                     turn.truncated[lane] = outcome.truncated;
                     let obs = &mut turn.obs[span.clone()];
                     if outcome.terminated || outcome.truncated {
+                        let terms = self.lanes[lane].terms();
                         let Lane { episode_return, length, .. } = self.lanes[lane];
-                        turn.ended.push(Ended { lane, episode_return, length });
+                        turn.ended.push(Ended { lane, episode_return, length, terms });
                         if let Err((_, reason)) = self.lanes[lane].reset(None, obs) {
                             self.rebuild(lane, &reason, obs)?;
                         }
@@ -231,94 +184,25 @@ impl Lanes {
     fn rebuild(&mut self, lane: usize, reason: &str, obs: &mut [f32]) -> Result<(), EnvError> {
         let failures = self.lanes[lane].failures + 1;
         if failures >= FAILURES_IN_A_ROW_MAX {
-            let name = &self.name;
+            let name = &self.maker.name;
             return Err(EnvError::Failed(format!(
                 "{name} failed {failures} times in a row without a good step, the last time: {reason}"
             )));
         }
-        self.lanes[lane] = Lane { failures, ..self.build(lane, obs)? };
+        let rebuilt = self.build(lane, obs)?;
+        self.lanes[lane] = rebuilt;
+        self.lanes[lane].failures = failures;
         Ok(())
     }
 
     fn build(&mut self, lane: usize, obs: &mut [f32]) -> Result<Lane, EnvError> {
         let seed = self.seeds.index(self.builds).seed();
         self.builds += 1;
-        let env = make(&self.name, &self.setup, self.bridge.as_ref(), lane)?;
-        let mut lane = Lane { env, episode_return: 0.0, length: 0, failures: 0 };
+        let mut lane = Lane::new(self.maker.make(lane)?, Purpose::Training);
         lane.reset(Some(seed), obs)
-            .map_err(|(_, reason)| EnvError::Failed(format!("{}: {reason}", self.name)))?;
+            .map_err(|(_, reason)| EnvError::Failed(format!("{}: {reason}", self.maker.name)))?;
         Ok(lane)
     }
-}
-
-/// One lane's environment, of its group where it is stepped in another process.
-fn make(
-    name: &str,
-    setup: &Setup,
-    bridge: Option<&bridge::Group>,
-    lane: usize,
-) -> Result<Box<dyn Env>, EnvError> {
-    match bridge {
-        Some(group) => setup.around(group.lane(lane)?, Purpose::Training),
-        None => setup.make(name, Purpose::Training),
-    }
-}
-
-impl Lane {
-    fn step(
-        &mut self,
-        action: &[f32],
-        obs: &mut [f32],
-    ) -> Result<env::StepOutcome, (Fault, String)> {
-        // The environment is rebuilt after a panic, so nothing half-done is ever looked at.
-        let stepped = catch_unwind(AssertUnwindSafe(|| self.env.step(action, obs)));
-        let outcome = finished(stepped)?;
-        let own = self.env.own_reward(outcome.reward);
-        if !own.is_finite() {
-            return Err(bad_number("reward", own));
-        }
-        if !is_value(outcome.reward) {
-            let (fault, what) = bad_number("reward", outcome.reward);
-            return Err((fault, format!("{what}; the wrappers reward-scale and reward-clip help")));
-        }
-        check_obs(obs)?;
-        self.episode_return += own;
-        self.length += 1;
-        self.failures = 0;
-        Ok(outcome)
-    }
-
-    fn reset(&mut self, seed: Option<u64>, obs: &mut [f32]) -> Result<(), (Fault, String)> {
-        (self.episode_return, self.length) = (0.0, 0);
-        let reset = catch_unwind(AssertUnwindSafe(|| self.env.reset(seed, obs)));
-        finished(reset)?;
-        check_obs(obs)
-    }
-}
-
-fn finished<T>(result: std::thread::Result<Result<T, EnvError>>) -> Result<T, (Fault, String)> {
-    match result {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error @ EnvError::Hung(_))) => Err((Fault::Hang, error.to_string())),
-        Ok(Err(error)) => Err((Fault::Error, error.to_string())),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-            Err((Fault::Panic, format!("panicked: {}", text.unwrap_or_default())))
-        }
-    }
-}
-
-fn check_obs(obs: &[f32]) -> Result<(), (Fault, String)> {
-    match first_beyond(obs, VALUE_MAX) {
-        Some(i) => Err(bad_number(&format!("observation {i}"), obs[i].into())),
-        None => Ok(()),
-    }
-}
-
-fn bad_number(what: &str, value: f64) -> (Fault, String) {
-    let fault = if value.is_finite() { Fault::TooLarge } else { Fault::NotFinite };
-    (fault, format!("{what} is {value:?}, expected a number within ±{VALUE_MAX:e}"))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 //! - [`rows`]: [`step`]s into replay rows: [`n_step`] transitions or [`windows`] of steps, with costs summed over a horizon.
 //! - [`actor`]: the loop.
 //! - [`recording`]: its rows, also to disk.
-//! - [`evaluation`]: deterministic episodes; [`trajectories`]: step by step, to disk.
+//! - [`evaluation`]: deterministic episodes, through environments that fail; [`trajectories`]: step by step, to disk.
 //! - [`best`]: the policy that they found best, to disk.
 //!
 //! Talking to the others:
@@ -23,8 +23,11 @@ pub mod best;
 mod cost_horizon;
 pub mod draw;
 pub mod env;
+mod episode_runner;
 pub mod evaluation;
+mod evaluator;
 pub mod exploration;
+mod lane;
 pub mod lanes;
 pub mod metrics;
 pub mod n_step;

@@ -1,5 +1,6 @@
 //! The actor's metrics: names, meanings, and small recorders for its parts.
 
+use crate::evaluation::Evaluation;
 use common::telemetry::metric_spec::{BUCKETS_SHORT_SECONDS, MetricKind, MetricSpec};
 use common::telemetry::metrics::{Metrics, MetricsError};
 use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec};
@@ -30,6 +31,7 @@ pub const METRICS: &[MetricSpec] = &[
     EPISODES,
     DISCARDED,
     RETURN,
+    LENGTH,
     LAG_VERSIONS,
     LAG_SECONDS,
     SPOOL,
@@ -40,6 +42,8 @@ pub const METRICS: &[MetricSpec] = &[
     ACT_SECONDS,
     EVAL_RETURN,
     EVAL_VERSION,
+    EVAL_DISCARDED,
+    EVAL_GIVEN_UP,
 ];
 
 const STEPS: MetricSpec = counter(
@@ -68,6 +72,12 @@ const RETURN: MetricSpec = gauge(
     "ratio",
     "Mean return of the latest training episodes (exploring, not deterministic).",
     "Falls for long: training diverges, see the learner's losses.",
+);
+const LENGTH: MetricSpec = gauge(
+    "sapex_actor_episode_length_steps",
+    "steps",
+    "Mean length of the latest training episodes.",
+    "Flat at the time limit, or at its shortest: the policy does not change what happens.",
 );
 const LAG_VERSIONS: MetricSpec = gauge(
     "sapex_actor_policy_lag_versions",
@@ -138,6 +148,24 @@ const EVAL_VERSION: MetricSpec = MetricSpec {
         "Flat while the learner publishes: the evaluator is stuck.",
     )
 };
+const EVAL_DISCARDED: MetricSpec = MetricSpec {
+    labels: &[],
+    ..counter(
+        "sapex_evaluator_discarded_episodes_total",
+        "episodes",
+        "Episodes of evaluations thrown away because their environment failed.",
+        "Above 0: the log names the environment and what happened.",
+    )
+};
+const EVAL_GIVEN_UP: MetricSpec = MetricSpec {
+    labels: &[],
+    ..counter(
+        "sapex_evaluator_failed_evaluations_total",
+        "evaluations",
+        "Evaluations of which no episode was completed.",
+        "Above 0: the log says why; three in a row are the last ones.",
+    )
+};
 
 /// Of one actor.
 #[derive(Debug, Clone)]
@@ -147,6 +175,7 @@ pub struct ActorMetrics {
     discarded: IntCounterVec,
     actor: String,
     pub(crate) episode_return: Gauge,
+    pub(crate) episode_length: Gauge,
     pub(crate) lag_versions: Gauge,
     pub(crate) lag_seconds: Gauge,
     pub(crate) spool_rows: Gauge,
@@ -170,8 +199,10 @@ pub struct FeedMetrics {
 /// Of the evaluator.
 #[derive(Debug, Clone)]
 pub struct EvaluatorMetrics {
-    pub(crate) episode_return: Gauge,
-    pub(crate) version: Gauge,
+    episode_return: Gauge,
+    version: Gauge,
+    discarded: IntCounter,
+    given_up: IntCounter,
 }
 
 impl ActorMetrics {
@@ -188,6 +219,7 @@ impl ActorMetrics {
             episodes: counter(&EPISODES)?,
             discarded: metrics.counters(&DISCARDED)?,
             episode_return: gauge(&RETURN)?,
+            episode_length: gauge(&LENGTH)?,
             lag_versions: gauge(&LAG_VERSIONS)?,
             lag_seconds: gauge(&LAG_SECONDS)?,
             spool_rows: gauge(&SPOOL)?,
@@ -250,7 +282,20 @@ impl EvaluatorMetrics {
         Ok(Self {
             episode_return: metrics.gauge(&EVAL_RETURN)?,
             version: metrics.gauge(&EVAL_VERSION)?,
+            discarded: metrics.counter(&EVAL_DISCARDED)?,
+            given_up: metrics.counter(&EVAL_GIVEN_UP)?,
         })
+    }
+
+    pub(crate) fn evaluated(&self, evaluation: &Evaluation) {
+        self.episode_return.set(evaluation.mean);
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+        self.version.set(evaluation.version.0 as f64);
+        self.discarded.inc_by(evaluation.discarded);
+    }
+
+    pub(crate) fn gave_up(&self) {
+        self.given_up.inc();
     }
 }
 

@@ -1,21 +1,21 @@
-//! [`ActorNode`] and [`Evaluator`]: the roles as functions of their sockets and a reason to stop.
+//! [`ActorNode`]: the role as a function of its sockets and a reason to stop. The evaluator's is in `evaluator`.
 
 use crate::actor::{Actor, ActorError, Counters, Habits};
-use crate::best::{BestError, BestPolicy};
+use crate::best::BestError;
 use crate::env::{EnvError, Setup};
-use crate::evaluation::{Evaluation, evaluate};
+use crate::evaluation::EvaluationError;
 use crate::exploration::Exploration;
-use crate::metrics::{ActorMetrics, EvaluatorMetrics, FeedMetrics, UploadMetrics};
+use crate::metrics::{ActorMetrics, FeedMetrics, UploadMetrics};
 use crate::policy_cache::PolicyCache;
 use crate::policy_feed::PolicyFeed;
 use crate::recording::Recorder;
 use crate::rows::Assembler;
 use crate::spool::Spool;
-use crate::trajectories::{TrajectoryLog, TurnLog};
+use crate::trajectories::TurnLog;
 use crate::uploader::Uploader;
 use crate::watched::{LaneGroup, Recipe};
 use common::config::{Config, ConfigError};
-use common::ids::{ActorId, PolicyVersion};
+use common::ids::ActorId;
 use common::policy::arch::{ArchError, PolicyArch};
 use common::policy::infer::PolicyNet;
 use common::policy::snapshot::SnapshotError;
@@ -32,7 +32,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::info;
+
+pub use crate::evaluator::Evaluator;
 
 /// Why an actor or an evaluator does not start, or ends early.
 #[derive(Debug, thiserror::Error)]
@@ -43,9 +45,15 @@ pub enum NodeError {
     /// The environment cannot be used.
     #[error(transparent)]
     Env(#[from] EnvError),
+    /// There is no evaluation.
+    #[error(transparent)]
+    Evaluation(#[from] EvaluationError),
     /// The actor ended early.
     #[error(transparent)]
     Actor(#[from] ActorError),
+    /// The operating system gives no thread.
+    #[error("start the evaluation's thread: {0}")]
+    EvaluationThread(std::io::Error),
     /// The policy's description makes no sense.
     #[error(transparent)]
     Arch(#[from] ArchError),
@@ -183,7 +191,7 @@ impl ActorNode {
 }
 
 /// The learner repeats its newest weights every second: silence means that it is gone.
-fn weights_received(name: &str, cache: &Arc<PolicyCache>) -> Goes {
+pub(crate) fn weights_received(name: &str, cache: &Arc<PolicyCache>) -> Goes {
     let cache = Arc::clone(cache);
     let heard = move || cache.load().map_or(0, |cached| cached.received_at.as_millis());
     let heard = move || u64::try_from(heard()).expect("a process lives less than 2^64 ms");
@@ -244,7 +252,7 @@ fn build_actor(
 }
 
 /// What `open` makes of the run directory, where the settings ask for trajectories.
-fn tracked<L>(
+pub(crate) fn tracked<L>(
     process: &Process,
     run_dir: Option<&Path>,
     open: impl FnOnce(&Path) -> std::io::Result<L>,
@@ -283,7 +291,7 @@ fn check_spec(process: &Process, spec: &EnvSpec, expected: &EnvSpec) -> Result<(
     Ok(())
 }
 
-fn start_feed(
+pub(crate) fn start_feed(
     process: &Process,
     transport: &dyn Transport,
     peers: &Peers,
@@ -326,100 +334,5 @@ async fn drain(
                 return Ok(());
             }
         }
-    }
-}
-
-/// Evaluates the newest policy again and again.
-#[derive(Debug)]
-pub struct Evaluator {
-    process: Process,
-    arch: PolicyArch,
-    setup: Setup,
-    /// None where nobody asked for trajectories.
-    trajectories: Option<TrajectoryLog>,
-    /// None where there is no run directory.
-    best: Option<BestPolicy>,
-}
-
-impl Evaluator {
-    /// An evaluator of the run's environment. It keeps the best policy in the run directory, and where
-    /// `run.track_trajectories` says so every episode.
-    ///
-    /// # Errors
-    /// The settings do not say what shapes the environment has; trajectories are asked for and there is no run directory,
-    /// or it cannot be used.
-    pub fn new(process: Process, run_dir: Option<&Path>) -> Result<Self, NodeError> {
-        let spec = process.resolved.env_spec()?;
-        let config = &process.resolved.config;
-        let arch = config.policy_arch(&spec);
-        let setup = Setup::new(config);
-        let trajectories = tracked(&process, run_dir, |dir| TrajectoryLog::open(dir, "eval"))?;
-        let costs = config.returns_are_costs();
-        let best = run_dir.map(|dir| BestPolicy::open(dir, costs)).transpose()?;
-        Ok(Self { process, arch, setup, trajectories, best })
-    }
-
-    /// Evaluates each newer policy, at most once per `evaluator.interval`, and hands the result to `report`, until the
-    /// process is asked to stop.
-    ///
-    /// # Errors
-    /// The environment fails.
-    pub async fn run(
-        self,
-        transport: &dyn Transport,
-        peers: &Peers,
-        mut report: impl FnMut(&Evaluation),
-    ) -> Result<(), NodeError> {
-        let Self { process, arch, setup, mut trajectories, mut best } = self;
-        let config = &process.resolved.config;
-        let cache = Arc::new(PolicyCache::new());
-        let feed = start_feed(&process, transport, peers, &cache, &arch, "evaluator")?;
-        let metrics = EvaluatorMetrics::new(&process.admin.metrics)?;
-        let seeds = process.seeds.role("evaluator");
-        let (mut evaluated, mut round) = (None::<PolicyVersion>, 0);
-        process.admin.readiness.ready("evaluator");
-        let goes = vec![weights_received("evaluator", &cache)];
-        let watch = ProgressWatch::start(&process.admin.readiness, &process.clock, goes);
-        loop {
-            tokio::select! {
-                () = process.shutdown.cancelled() => break,
-                () = tokio::time::sleep(config.evaluator.interval) => {}
-            }
-            let Some(cached) =
-                cache.load().filter(|cached| evaluated != Some(cached.snapshot.version))
-            else {
-                continue;
-            };
-            let (env, episodes) = (config.cluster.env.clone(), config.evaluator.episodes);
-            let (setup, shape, seeds) = (setup.clone(), arch.clone(), seeds.index(round));
-            let policy = Arc::clone(&cached);
-            let mut log = trajectories.take();
-            let evaluating = tokio::task::spawn_blocking(move || {
-                let mut net = PolicyNet::new(&shape)?;
-                net.set_weights(&policy.snapshot.weights)?;
-                let version = policy.snapshot.version;
-                let evaluation = match &mut log {
-                    None => evaluate(&env, &setup, &mut net, version, episodes, &seeds)?,
-                    Some(log) => log.evaluate(&env, &setup, &mut net, version, episodes, &seeds)?,
-                };
-                Ok::<_, NodeError>((evaluation, log))
-            });
-            let evaluation;
-            (evaluation, trajectories) =
-                evaluating.await.map_err(|_| NodeError::Panicked("evaluation"))??;
-            (evaluated, round) = (Some(evaluation.version), round + 1);
-            metrics.episode_return.set(evaluation.mean);
-            #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-            metrics.version.set(evaluation.version.0 as f64);
-            if let Some(best) = &mut best
-                && let Err(error) = best.offer(&evaluation, &cached.snapshot, &arch)
-            {
-                warn!(%error, "the best policy is not kept");
-            }
-            report(&evaluation);
-        }
-        drop(watch);
-        feed.abort();
-        Ok(())
     }
 }

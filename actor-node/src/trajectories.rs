@@ -9,8 +9,7 @@
 //! `version`, the number of the `episode` within its evaluation, and the same by step: `obs` (steps, O), `action` (steps, W),
 //! `reward` (steps) and `done` (steps).
 
-use crate::env::{EnvError, Setup};
-use crate::evaluation::{Evaluation, Trajectory, evaluate_recorded};
+use crate::evaluation::{Acting, EpisodeRunner, Evaluation, EvaluationError, Trajectory};
 use crate::lanes::Turn;
 use common::appended::{Appended, append_or_stop};
 use common::ids::{ActorId, PolicyVersion};
@@ -106,21 +105,20 @@ impl TrajectoryLog {
         Ok(Self { kind, lines: Lines::open(run_dir, TRAJECTORIES)? })
     }
 
-    /// As [`evaluate`](crate::evaluation::evaluate), and appends what happened.
+    /// As [`EpisodeRunner::run`], deterministically, and appends what happened.
     ///
     /// # Errors
     /// As there.
     pub fn evaluate(
         &mut self,
-        env: &str,
-        setup: &Setup,
-        policy: &mut PolicyNet,
-        version: PolicyVersion,
+        runner: &mut EpisodeRunner,
+        (policy, version): (&mut PolicyNet, PolicyVersion),
         episodes: usize,
         seeds: &SeedTree,
-    ) -> Result<Evaluation, EnvError> {
-        let (evaluation, trajectories) =
-            evaluate_recorded(env, setup, policy, version, episodes, seeds)?;
+    ) -> Result<Evaluation, EvaluationError> {
+        let (acting, mut trajectories) = (Acting::Deterministic, Vec::with_capacity(episodes));
+        let policy = (policy, version);
+        let evaluation = runner.run(policy, episodes, seeds, acting, &mut trajectories)?;
         self.lines.append(&episodes_of(self.kind, version, &trajectories));
         Ok(evaluation)
     }
@@ -159,6 +157,7 @@ fn rows(values: &[f32], count: usize) -> Vec<&[f32]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluation::Plan;
     use crate::lanes::Fault;
     use common::policy::arch::{Activation, PolicyArch};
 
@@ -166,8 +165,10 @@ mod tests {
         let arch = PolicyArch::mlp_gaussian((3, 1), &[4], Activation::Relu, (-20.0, 2.0));
         let mut policy = PolicyNet::new(&arch).unwrap();
         policy.set_weights(&vec![0.5; arch.tensor_layout().parameters]).unwrap();
-        let (setup, version) = (Setup::default(), PolicyVersion(version));
-        log.evaluate("Pendulum-v1", &setup, &mut policy, version, 2, &SeedTree::new(3)).unwrap()
+        let config = common::config::load(&Default::default()).unwrap().config;
+        let mut runner = EpisodeRunner::new(Plan::without_stop(&config));
+        let policy = (&mut policy, PolicyVersion(version));
+        log.evaluate(&mut runner, policy, 2, &SeedTree::new(3)).unwrap()
     }
 
     #[test]

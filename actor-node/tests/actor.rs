@@ -130,6 +130,22 @@ fn a_discarded_episode_takes_its_state_with_it() {
 }
 
 #[test]
+fn of_a_discarded_episode_the_rows_that_were_complete_are_kept_and_no_others() {
+    let set = ["cluster.n_step=3", "cluster.hidden=[4]"];
+    let mut acting = acting("faulty", &[("error_at", "6")], 0, &set);
+    for episode in 0..3 {
+        let mut firsts = Vec::new();
+        for _ in 0..6 {
+            for row in acting.turn() {
+                firsts.push(acting.get(&row, "obs")[0]);
+            }
+        }
+        // Steps 0 to 4 succeed, step 5 fails: the windows from 3 on are open.
+        assert_eq!(firsts, [0.0, 0.0, 1.0, 1.0, 2.0, 2.0], "episode {episode}");
+    }
+}
+
+#[test]
 fn sequences_start_with_the_state_before_their_first_step() {
     let set = [LSTM, &["cluster.sequence_len=20", "cluster.burn_in=5"]].concat();
     let mut acting = acting("faulty", &[], 0, &set);

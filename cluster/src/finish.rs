@@ -4,8 +4,7 @@ use crate::progress::{Snapshot, say};
 use crate::report;
 use crate::run_policy;
 use actor_node::best::{BestPolicy, best_policy};
-use actor_node::env::Setup;
-use actor_node::evaluation::Evaluation;
+use actor_node::evaluation::{Acting, EpisodeRunner, Evaluation, EvaluationError, Plan};
 use actor_node::trajectories::TrajectoryLog;
 use common::policy::snapshot::PolicySnapshot;
 use common::process::Process;
@@ -14,10 +13,11 @@ use learner::checkpoint::Checkpoint;
 use learner::run_log::RunLog;
 use std::path::Path;
 
-/// Evaluates the run's policy ([`run_policy`]), logs it, writes the report and says where everything is.
+/// Evaluates the run's policy ([`run_policy`]), logs it, writes the report and says where everything is. An environment that
+/// fails, or a signal, costs the evaluation, and nothing else.
 ///
 /// # Errors
-/// The environment fails, or the report cannot be written.
+/// The policy cannot be read, or the report cannot be written.
 pub fn finish(
     process: &Process,
     run: &RunDir,
@@ -27,50 +27,93 @@ pub fn finish(
 ) -> anyhow::Result<()> {
     let config = &process.resolved.config;
     let snapshot = Snapshot { updates: checkpoint.state.updates, ..Default::default() };
-    let (policy_path, is_best) = match best_policy(run.path()) {
-        Some(best) => {
-            let newest = offer_newest(process, run, path)?;
-            log.eval(&snapshot.evaluation_record(&newest));
-            (best, true)
+    let mut runner = EpisodeRunner::new(Plan::new(config, process.shutdown.signal_token()));
+    if config.evaluator.episodes > 0 && best_policy(run.path()).is_some() {
+        match offer_newest(process, run, path, &mut runner)? {
+            Ok(newest) => log.eval(&snapshot.evaluation_record(&newest), &newest.terms),
+            Err(error) => say(&format!("evaluation  of the newest policy: {error}")),
         }
-        None => (path.to_owned(), false),
+    }
+    let (policy_path, policy) = match best_policy(run.path()) {
+        Some(best) => (best, "best"),
+        None => (path.to_owned(), "newest"),
     };
-    let seeds = process.seeds.role("final evaluation");
-    let (episodes, resolved) = (config.evaluator.final_episodes, &process.resolved);
-    let evaluation = if config.run.track_trajectories {
-        let mut trajectories = TrajectoryLog::open(run.path(), "final")?;
-        let (mut policy, version) = run_policy::load(&policy_path)?;
-        let (env, setup) = (&config.cluster.env, Setup::new(config));
-        trajectories.evaluate(env, &setup, &mut policy, version, episodes, &seeds)?
+    let version = run_policy::load(&policy_path)?.1.0;
+    let episodes = config.evaluator.final_episodes;
+    let ended = if episodes > 0 {
+        say(&format!("evaluating  the {policy} policy, version {version}: {episodes} episodes"));
+        match final_evaluation(process, run, &policy_path, &mut runner)? {
+            Ok(evaluation) => {
+                let mut record = snapshot.evaluation_record(&evaluation);
+                record.push(("best", f64::from(u8::from(policy == "best"))));
+                log.record_with("final", &record, &evaluation.terms);
+                describe(&evaluation)
+            }
+            Err(error) => format!("none: {error}"),
+        }
     } else {
-        run_policy::evaluation(resolved, &policy_path, episodes, &seeds)?
+        "none: evaluator.final_episodes is 0".to_owned()
     };
-    let mut record = snapshot.evaluation_record(&evaluation);
-    record.push(("best", f64::from(u8::from(is_best))));
-    log.record("final", &record);
     log.flush()?;
     let report = report::write(run.path())?;
-    say(&format!("evaluation  {}", describe(&evaluation)));
-    let policy = if is_best { "best" } else { "newest" };
-    let version = evaluation.version.0;
+    say(&format!("evaluation  {ended}"));
     say(&format!("policy      {}, the {policy}, version {version}", policy_path.display()));
     say(&format!("checkpoint  {}", path.display()));
     say(&format!("report      {}", report.display()));
     Ok(())
 }
 
+/// An evaluation, or why there is none; what else fails is an error of its own.
+type Evaluated = anyhow::Result<Result<Evaluation, EvaluationError>>;
+
+fn final_evaluation(
+    process: &Process,
+    run: &RunDir,
+    policy: &Path,
+    runner: &mut EpisodeRunner,
+) -> Evaluated {
+    let config = &process.resolved.config;
+    let seeds = process.seeds.role("final evaluation");
+    let (mut net, version) = run_policy::load(policy)?;
+    let (policy, episodes) = ((&mut net, version), config.evaluator.final_episodes);
+    Ok(if config.run.track_trajectories {
+        let mut log = TrajectoryLog::open(run.path(), "final")?;
+        log.evaluate(runner, policy, episodes, &seeds)
+    } else {
+        runner.run(policy, episodes, &seeds, Acting::Deterministic, &mut ())
+    })
+}
+
 /// The evaluator may not have seen the newest policy: in a run of seconds it saw only the first ones.
-fn offer_newest(process: &Process, run: &RunDir, checkpoint: &Path) -> anyhow::Result<Evaluation> {
+fn offer_newest(
+    process: &Process,
+    run: &RunDir,
+    checkpoint: &Path,
+    runner: &mut EpisodeRunner,
+) -> Evaluated {
     let config = &process.resolved.config;
     let (newest, arch) = PolicySnapshot::load(&checkpoint.join(POLICY))?;
     let (episodes, seeds) = (config.evaluator.episodes, process.seeds.role("last evaluation"));
-    let evaluation = run_policy::evaluation(&process.resolved, checkpoint, episodes, &seeds)?;
-    BestPolicy::open(run.path(), config.returns_are_costs())?.offer(&evaluation, &newest, &arch)?;
+    let (mut net, version) = run_policy::load(checkpoint)?;
+    let policy = (&mut net, version);
+    let evaluation = runner.run(policy, episodes, &seeds, Acting::Deterministic, &mut ());
+    if let Ok(evaluation) = &evaluation {
+        let mut best = BestPolicy::open(run.path(), config.returns_are_costs())?;
+        best.offer(evaluation, &newest, &arch)?;
+    }
     Ok(evaluation)
 }
 
 /// `mean deterministic return -142.3 ± 35.1 (95%) over 20 episodes`.
 pub fn describe(evaluation: &Evaluation) -> String {
-    let Evaluation { mean, ci95, returns, .. } = evaluation;
-    format!("mean deterministic return {mean:.1} ± {ci95:.1} (95%) over {} episodes", returns.len())
+    let Evaluation { mean, ci95, returns, discarded, cut_off, .. } = evaluation;
+    let episodes = returns.len();
+    let mut text =
+        format!("mean deterministic return {mean:.1} ± {ci95:.1} (95%) over {episodes} episodes");
+    for (count, what) in [(discarded, "failed"), (cut_off, "were cut off")] {
+        if *count > 0 {
+            text.push_str(&format!(", {count} {what}"));
+        }
+    }
+    text
 }

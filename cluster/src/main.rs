@@ -144,11 +144,15 @@ async fn serve(resolved: Resolved) -> anyhow::Result<Process> {
     Ok(Process::serve(resolved).await?)
 }
 
+/// Episodes of `sapex eval` where neither it nor the run says how many.
+const EVAL_EPISODES: usize = 20;
+
 fn eval_command(eval: &Eval) -> anyhow::Result<()> {
     let run = RunDir::open(&eval.run)?;
     let resolved = eval.settings.of_run(&run)?;
     let policy = run_policy::folder(&run, eval.newest)?;
-    let episodes = eval.episodes.unwrap_or(resolved.config.evaluator.final_episodes);
+    let of_run = Some(resolved.config.evaluator.final_episodes).filter(|episodes| *episodes > 0);
+    let episodes = eval.episodes.or(of_run).unwrap_or(EVAL_EPISODES);
     if episodes == 0 {
         return Err(Usage("--episodes 0: expected at least 1".to_owned()).into());
     }

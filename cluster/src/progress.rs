@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub train_return: Option<f64>,
     /// Mean deterministic return of the latest evaluation.
     pub eval_return: Option<f64>,
+    /// Episodes that are done of the evaluation that runs, and of how many.
+    pub evaluating: Option<(u64, u64)>,
 }
 
 /// The actors' part of a [`Snapshot`].
@@ -64,6 +66,8 @@ impl Snapshot {
             ("return_min", returns.iter().copied().fold(f64::INFINITY, f64::min)),
             ("return_max", returns.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
             ("length_mean", length),
+            ("discarded", evaluation.discarded as f64),
+            ("cut_off", evaluation.cut_off as f64),
         ]);
         record
     }
@@ -86,11 +90,14 @@ impl Snapshot {
             parts.push((3, format!("  train {}", number(self.train_return))));
         }
         parts.push((2, format!("  eval {}", number(self.eval_return))));
-        parts.push((5, format!("  updates {:>7}", self.updates)));
-        parts.push((6, format!(" {:>6.0}/s", self.updates_per_second)));
+        if let Some((done, total)) = self.evaluating {
+            parts.push((5, format!(" ({done}/{total})")));
+        }
+        parts.push((6, format!("  updates {:>7}", self.updates)));
+        parts.push((7, format!(" {:>6.0}/s", self.updates_per_second)));
         if let Some(Acting { lag_versions, samples_per_insert, .. }) = self.acting {
-            parts.push((7, format!("  lag {lag_versions:>4.1} versions")));
-            parts.push((8, format!("  samples/insert {samples_per_insert:>5.1}")));
+            parts.push((8, format!("  lag {lag_versions:>4.1} versions")));
+            parts.push((9, format!("  samples/insert {samples_per_insert:>5.1}")));
         }
         let width = |parts: &[(u32, String)]| -> usize {
             parts.iter().map(|(_, text)| text.chars().count()).sum()
@@ -301,6 +308,7 @@ mod tests {
             updates_per_second: 6531.0,
             train_return: Some(-210.44),
             eval_return: Some(-142.36),
+            evaluating: None,
         }
     }
 
@@ -322,6 +330,11 @@ mod tests {
             now.line(left, COLUMNS)
         );
         assert!(now.line(left, 200).ends_with("samples/insert 128.0"));
+        let evaluating = Snapshot { evaluating: Some((3, 10)), ..now };
+        assert!(
+            evaluating.line(left, 80).ends_with("  eval  -142.4 (3/10)"),
+            "it says that it evaluates"
+        );
         assert_eq!(now.line(left, 1), " 1m23s", "the time is always there");
         let offline = Snapshot { acting: None, ..now };
         assert!(!offline.line(None, 200).contains("steps"), "nobody acts");

@@ -5,8 +5,8 @@ pub mod minari;
 
 use crate::cli::Record;
 use crate::run_policy;
-use actor_node::env::{Env, EnvError, Setup};
-use actor_node::evaluation::{Acting, Evaluation, Observer, Step, watch};
+use actor_node::env::{Env, EnvError};
+use actor_node::evaluation::{Acting, Evaluation, Observer, Plan, Step};
 use common::process::Usage;
 use common::run_dir::RunDir;
 use common::runtime::seed::SeedTree;
@@ -32,22 +32,25 @@ pub fn record(options: &Record) -> anyhow::Result<Evaluation> {
     let resolved = options.settings.of_run(&run)?;
     let cluster = &resolved.config.cluster;
     let (mut policy, version) = run_policy::load(&run_policy::folder(&run, options.newest)?)?;
-    let setup = Setup::new(&resolved.config);
-    let mut env = run_policy::environment(&resolved, &setup, &policy)?;
+    let plan = Plan::without_stop(&resolved.config);
+    let mut runner = run_policy::runner(&resolved, plan, &policy)?;
+    let spec = runner.env()?.spec().clone();
     let id = options.dataset_id.clone().unwrap_or_else(|| minari::default_id(&cluster.env));
     minari::check_id(&id).map_err(|expected| Usage(format!("--dataset-id {id}: {expected}")))?;
 
     let acting = if options.sample { Acting::Sampled } else { Acting::Deterministic };
-    let dataset = Dataset::new(env.spec().clone(), env.origin())?;
+    let dataset = Dataset::new(spec.clone(), runner.env()?.origin())?;
     let mut recorder = Recorder { dataset, episode: None };
     // The role is that of `sapex eval`: the same seed, the same start states.
     let seeds = SeedTree::new(options.seed).role("eval");
-    let evaluation =
-        watch(env.as_mut(), &mut policy, version, options.episodes, &seeds, acting, &mut recorder)?;
+    let policy = (&mut policy, version);
+    let evaluation = runner
+        .run(policy, options.episodes, &seeds, acting, &mut recorder)
+        .map_err(run_policy::blame)?;
     let about = minari::About {
         id,
         algorithm: format!("{:?}", resolved.config.learner.algorithm).to_uppercase(),
-        description: describe(env.spec(), options, &evaluation),
+        description: describe(&spec, options, &evaluation),
         sapex: json!({
             "env": cluster.env,
             "env_params": cluster.env_params,
@@ -95,5 +98,9 @@ impl Observer for Recorder {
             ended.iter().for_each(|episode| self.dataset.push(episode));
         }
         Ok(())
+    }
+
+    fn discarded(&mut self) {
+        self.episode = None;
     }
 }

@@ -1,8 +1,7 @@
 //! A run's policy: the best one that its evaluator saw, or that of the newest checkpoint.
 
 use actor_node::best::best_policy;
-use actor_node::env::{Env, Purpose, Setup};
-use actor_node::evaluation::{Acting, Evaluation, watch};
+use actor_node::evaluation::{Acting, EpisodeRunner, Evaluation, EvaluationError, Plan};
 use anyhow::bail;
 use common::config::Resolved;
 use common::ids::PolicyVersion;
@@ -26,22 +25,22 @@ pub fn evaluation(
     seeds: &SeedTree,
 ) -> anyhow::Result<Evaluation> {
     let (mut policy, version) = load(path)?;
-    let mut env = environment(resolved, &Setup::new(&resolved.config), &policy)?;
-    let acting = Acting::Deterministic;
-    Ok(watch(env.as_mut(), &mut policy, version, episodes, seeds, acting, &mut ())?)
+    let mut runner = runner(resolved, Plan::without_stop(&resolved.config), &policy)?;
+    let (policy, acting) = ((&mut policy, version), Acting::Deterministic);
+    runner.run(policy, episodes, seeds, acting, &mut ()).map_err(blame)
 }
 
-/// The configured environment, for evaluation. The policy can act in it.
+/// What runs episodes of the configured environment. The policy can act in it.
 ///
 /// # Errors
 /// There is no such environment, or it has other shapes than the policy.
-pub fn environment(
+pub fn runner(
     resolved: &Resolved,
-    setup: &Setup,
+    plan: Plan,
     policy: &PolicyNet,
-) -> anyhow::Result<Box<dyn Env>> {
-    let env = setup.make(&resolved.config.cluster.env, Purpose::Evaluation)?;
-    let (spec, arch) = (env.spec(), policy.arch());
+) -> anyhow::Result<EpisodeRunner> {
+    let mut runner = EpisodeRunner::new(plan);
+    let (spec, arch) = (runner.env()?.spec(), policy.arch());
     let is_discrete = matches!(arch.head, Head::Categorical);
     for (key, found, expected) in [
         ("cluster.obs_dim", spec.obs_dim, arch.obs_dim),
@@ -56,7 +55,15 @@ pub fn environment(
         let expected = format!("{} has {:?} actions, the policy not", spec.id, spec.actions);
         return Err(resolved.invalid("cluster.actions", expected).into());
     }
-    Ok(env)
+    Ok(runner)
+}
+
+/// The error with the environment's own beneath it, which may be the user's to mend.
+pub(crate) fn blame(error: EvaluationError) -> anyhow::Error {
+    match error {
+        EvaluationError::Env(error) => error.into(),
+        error => error.into(),
+    }
 }
 
 /// The policy in that folder, a checkpoint or the best one, and its version.

@@ -5,7 +5,7 @@ use crate::finish;
 use crate::progress::{Acting, Progress, Snapshot, say};
 use actor_node::actor::Counters;
 use actor_node::env::{EnvError, Purpose, Setup};
-use actor_node::evaluation::Evaluation;
+use actor_node::evaluation::{Evaluation, Running, mean_terms};
 use actor_node::service::{ActorNode, Evaluator, Peers};
 use anyhow::{Context, anyhow};
 use common::config::Resolved;
@@ -103,7 +103,8 @@ pub async fn train(process: Process, run: RunDir, start: Start) -> anyhow::Resul
     process.shutdown.request(StopReason::Requested("the run is complete".into()));
     let (evaluations, last) = (Arc::clone(&system.evaluations), system.snapshot(&process));
     let outcome = system.stop().await;
-    evaluations.drain(|evaluation| log.eval(&last.evaluation_record(evaluation)));
+    evaluations
+        .drain(|evaluation| log.eval(&last.evaluation_record(evaluation), &evaluation.terms));
     watched?;
     let (checkpoint, path) = outcome?;
     finish::finish(&process, &run, &checkpoint, &path, &log)
@@ -122,6 +123,7 @@ struct System {
     counters: Vec<Arc<Counters>>,
     progress: watch::Receiver<learner::progress::Progress>,
     evaluations: Arc<Evaluations>,
+    evaluating: Arc<Running>,
     began: Duration,
     /// The private sockets' directory, removed at the end.
     _sockets: Scratch,
@@ -207,6 +209,7 @@ impl System {
         }
         let evaluations = Arc::<Evaluations>::default();
         let evaluator = Evaluator::new(process.clone(), Some(run.path()))?;
+        let evaluating = evaluator.running();
         let found = Arc::clone(&evaluations);
         let evaluator = tokio::spawn(async move {
             evaluator
@@ -222,6 +225,7 @@ impl System {
             counters,
             progress,
             evaluations,
+            evaluating,
             began: process.clock.now(),
             _sockets: sockets,
         })
@@ -265,8 +269,9 @@ impl System {
             acting,
             updates: progress.updates,
             updates_per_second: progress.updates_per_second,
-            train_return: self.return_mean(),
+            train_return: self.mean(Counters::return_mean),
             eval_return: self.evaluations.newest(),
+            evaluating: self.evaluating.episodes(),
         }
     }
 
@@ -278,11 +283,10 @@ impl System {
         lags.sum::<f64>() / self.counters.len() as f64
     }
 
-    /// Mean return of the latest training episodes over all actors.
+    /// A mean over the latest training episodes of each actor, over all actors.
     #[expect(clippy::cast_precision_loss, reason = "few actors")]
-    fn return_mean(&self) -> Option<f64> {
-        let means: Vec<f64> =
-            self.counters.iter().filter_map(|counters| counters.return_mean()).collect();
+    fn mean(&self, of: fn(&Counters) -> Option<f64>) -> Option<f64> {
+        let means: Vec<f64> = self.counters.iter().filter_map(|counters| of(counters)).collect();
         (!means.is_empty()).then(|| means.iter().sum::<f64>() / means.len() as f64)
     }
 }
@@ -326,7 +330,7 @@ async fn watch(process: &Process, system: &mut System, log: &RunLog) -> anyhow::
         progress.show(&snapshot);
         let target = config.run.target_return;
         system.evaluations.drain(|evaluation| {
-            log.eval(&snapshot.evaluation_record(evaluation));
+            log.eval(&snapshot.evaluation_record(evaluation), &evaluation.terms);
             reached = if evaluation.mean >= target { reached + 1 } else { 0 };
             solved |= reached == EVALUATIONS_AT_TARGET;
         });
@@ -342,7 +346,8 @@ async fn watch(process: &Process, system: &mut System, log: &RunLog) -> anyhow::
             let seconds = now.saturating_sub(logged_at).as_secs_f64().max(1e-9);
             #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
             let rate = (acting.env_steps - steps_logged) as f64 / seconds;
-            log.actors(&actors_record(system, acting, rate));
+            let terms: Vec<_> = system.counters.iter().map(|counters| counters.terms()).collect();
+            log.actors(&actors_record(system, acting, rate), &mean_terms(terms.iter()));
             (steps_logged, logged_at) = (acting.env_steps, now);
         }
     };
@@ -368,6 +373,7 @@ fn actors_record(
         ("samples_per_insert", acting.samples_per_insert),
         ("lag_versions", acting.lag_versions),
     ];
-    record.extend(system.return_mean().map(|mean| ("return_mean", mean)));
+    record.extend(system.mean(Counters::return_mean).map(|mean| ("return_mean", mean)));
+    record.extend(system.mean(Counters::length_mean).map(|mean| ("length_mean", mean)));
     record
 }

@@ -10,8 +10,8 @@ mod partial;
 
 use crate::run_policy;
 use actor_node::draw::Frame;
-use actor_node::env::{Env, EnvError, Setup, bridge};
-use actor_node::evaluation::{Acting, Evaluation, Observer, Step, watch};
+use actor_node::env::{Env, EnvError, bridge};
+use actor_node::evaluation::{Acting, Evaluation, Observer, Plan, Step};
 use common::config::Resolved;
 use common::process::Usage;
 use common::runtime::seed::SeedTree;
@@ -29,15 +29,13 @@ pub fn evaluation(
     film: (&Path, usize),
 ) -> anyhow::Result<(Evaluation, PathBuf)> {
     let (mut policy, version) = run_policy::load(path)?;
-    let cluster = &resolved.config.cluster;
-    let mut setup = Setup::new(&resolved.config);
-    setup.params.extend(bridge::with_pictures(&cluster.env));
-    let mut env = run_policy::environment(resolved, &setup, &policy)?;
-    let env = env.as_mut();
-    let mut video = Video::create(film.0, film.1, env)?;
-    let acting = Acting::Deterministic;
-    let evaluation = watch(env, &mut policy, version, episodes, seeds, acting, &mut video)?;
-    Ok((evaluation, video.finish()?))
+    let mut plan = Plan::without_stop(&resolved.config);
+    plan.setup.params.extend(bridge::with_pictures(&plan.env));
+    let mut runner = run_policy::runner(resolved, plan, &policy)?;
+    let mut video = Video::create(film.0, film.1, runner.env()?)?;
+    let (policy, acting) = ((&mut policy, version), Acting::Deterministic);
+    let evaluation = runner.run(policy, episodes, seeds, acting, &mut video);
+    Ok((evaluation.map_err(run_policy::blame)?, video.finish()?))
 }
 
 /// Something that takes frames, all of the same size.

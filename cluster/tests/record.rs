@@ -298,6 +298,80 @@ fn environments_of_gymnasium_are_filmed_and_those_without_pictures_refused_on_on
 }
 
 #[test]
+fn environments_of_gymnasium_are_recorded_with_their_start_bounds_and_spec() {
+    let Ok(python) = std::env::var("SAPEX_GYMNASIUM_PYTHON") else {
+        return skipped("SAPEX_GYMNASIUM_PYTHON names no Python with Gymnasium");
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let path = run_with(dir.path(), "gym:unlucky:Pick-v0", &python);
+    let id = "tests/pick-v0";
+    let out = dir.path().join("datasets").join(id);
+    let args = ["record", path.to_str().unwrap(), "--episodes", "2", "--sample"];
+    let args = [&args[..], &["--dataset-id", id, "--out", out.to_str().unwrap()]].concat();
+    let output = sapex(&args).env("PYTHONPATH", modules()).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let metadata = fs_err::read(out.join("data/metadata.json")).unwrap();
+    let metadata: Value = serde_json::from_slice(&metadata).unwrap();
+    let space =
+        |name: &str| serde_json::from_str::<Value>(metadata[name].as_str().unwrap()).unwrap();
+    assert_eq!(
+        (&space("action_space")["start"], &space("action_space")["n"]),
+        (&json!(5), &json!(3))
+    );
+    assert_eq!(space("observation_space")["low"], json!([-99.0, -99.0]));
+    assert_eq!(space("env_spec")["entry_point"], "unlucky:Pick");
+
+    let resolved = RunDir::open(&path).unwrap().config().unwrap();
+    let (spec, config) = (resolved.env_spec().unwrap(), resolved.config);
+    assert_eq!(OfflineData::read(&out, &spec, &config).unwrap().len(), 20);
+    let Some(seen) = library_reads(&dir.path().join("datasets"), id) else { return };
+    assert_eq!(seen["action_space"], "Discrete(3, start=5)");
+    let episode = &seen["episodes"][0];
+    assert_eq!((&episode["obs_inside"], &episode["actions_inside"]), (&json!(true), &json!(true)));
+}
+
+#[test]
+fn what_environments_of_gymnasium_say_reaches_the_log_and_the_report() {
+    let Ok(python) = std::env::var("SAPEX_GYMNASIUM_PYTHON") else {
+        return skipped("SAPEX_GYMNASIUM_PYTHON names no Python with Gymnasium");
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let mut args = vec!["train", "--env", "gym:unlucky:Reach-v0", "--python", &python];
+    args.extend(["--run-dir", run.to_str().unwrap()]);
+    for setting in [
+        "cluster.hidden=[8]",
+        "learner.critic_hidden=[8]",
+        "learner.batch_size=8",
+        "replay.min_size=20",
+        "replay.samples_per_insert=8",
+        "actor.warmup_steps=20",
+        "evaluator.interval=50ms",
+        "run.env_steps=30000",
+    ] {
+        args.extend(["--set", setting]);
+    }
+    let output = sapex(&args).env("PYTHONPATH", modules()).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let records = learner::run_log::read(&run).unwrap();
+    for kind in ["actors", "eval", "final"] {
+        let last = records.iter().rfind(|record| record["kind"] == kind).unwrap();
+        for (name, value) in [
+            ("is_success", 1.0),
+            ("reward_time", -0.5),
+            ("costs.effort", 2.5),
+            ("info.return_mean", 7.0),
+            ("return_mean", -2.0),
+            ("length_mean", 4.0),
+        ] {
+            assert_eq!(last[name], value, "{name} of {last:?}");
+        }
+    }
+    let report = fs_err::read_to_string(run.join("report.html")).unwrap();
+    assert!(report.contains("is success") && report.contains("costs.effort"), "in the report");
+}
+
+#[test]
 fn an_environment_without_a_picture_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let path = run(dir.path(), "identity");

@@ -57,6 +57,16 @@ async fn a_drain_waits_for_tasks_and_threads_that_watch_their_token() {
     assert_eq!(thread.join().unwrap().as_deref(), Some("shard 0"));
 }
 
+#[test]
+fn a_run_that_is_complete_is_no_signal() {
+    let shutdown = Shutdown::new();
+    let signal = shutdown.signal_token();
+    shutdown.request(StopReason::Requested("the run is complete".into()));
+    assert!(shutdown.is_stopping() && !signal.is_stopping());
+    shutdown.on_signal(StopSignal::Terminate, Duration::ZERO);
+    assert!(signal.is_stopping(), "a signal after that is one");
+}
+
 #[tokio::test]
 async fn a_drain_names_exactly_what_did_not_stop() {
     let shutdown = Shutdown::new();

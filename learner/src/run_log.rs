@@ -15,6 +15,7 @@ use common::run_dir::{EVENTS_PREFIX, METRICS};
 use common::runtime::clock::Clock;
 use fs_err as fs;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,6 +42,33 @@ pub enum RunLogError {
         error: serde_json::Error,
     },
 }
+
+/// Fields that the log has itself, in records of any kind that environments add to. What an environment says under such a
+/// name is called `info.NAME`.
+pub const OWN_FIELDS: &[&str] = &[
+    "kind",
+    "time_s",
+    "unix_time_s",
+    "env_steps",
+    "updates",
+    "version",
+    "episodes",
+    "return_mean",
+    "return_std",
+    "return_ci95",
+    "return_min",
+    "return_max",
+    "length_mean",
+    "env_steps_per_second",
+    "samples_per_insert",
+    "lag_versions",
+    "best",
+    "discarded",
+    "cut_off",
+];
+
+/// What an environment says about its episodes, by name.
+pub type Terms = BTreeMap<String, f64>;
 
 /// One line.
 pub type Record = Map<String, Value>;
@@ -85,8 +113,19 @@ impl RunLog {
 
     /// Writes one record; the fields that are counts of progress (`updates`, `env_steps`) become TensorBoard's step.
     pub fn record(&self, kind: &str, fields: &[(&'static str, f64)]) {
+        self.record_with(kind, fields, &Terms::new());
+    }
+
+    /// Writes one record with what the environment says.
+    pub fn record_with(&self, kind: &str, fields: &[(&'static str, f64)], terms: &Terms) {
+        let own = fields.iter().map(|(name, value)| ((*name).to_owned(), *value));
+        let terms = terms.iter().map(|(name, value)| {
+            let is_own = OWN_FIELDS.contains(&name.as_str());
+            (if is_own { format!("info.{name}") } else { name.clone() }, *value)
+        });
+        let fields: Vec<(String, f64)> = own.chain(terms).collect();
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = files.record(kind, fields);
+        let written = files.record(kind, &fields);
         files.count(&written);
     }
 
@@ -149,13 +188,13 @@ impl RunLog {
     }
 
     /// A deterministic evaluation.
-    pub fn eval(&self, fields: &[(&'static str, f64)]) {
-        self.record("eval", fields);
+    pub fn eval(&self, fields: &[(&'static str, f64)], terms: &Terms) {
+        self.record_with("eval", fields, terms);
     }
 
     /// The actors together.
-    pub fn actors(&self, fields: &[(&'static str, f64)]) {
-        self.record("actors", fields);
+    pub fn actors(&self, fields: &[(&'static str, f64)], terms: &Terms) {
+        self.record_with("actors", fields, terms);
     }
 
     /// Flushes everything to the disk.
@@ -173,9 +212,9 @@ impl RunLog {
 }
 
 impl Files {
-    fn record(&mut self, kind: &str, fields: &[(&'static str, f64)]) -> io::Result<()> {
+    fn record(&mut self, kind: &str, fields: &[(String, f64)]) -> io::Result<()> {
         let mut record = self.begin(kind);
-        record.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())));
+        record.extend(fields.iter().map(|(name, value)| (name.clone(), (*value).into())));
         let metrics = self.metrics.append(&line(record));
         let events = self.events.append(&self.scalars(kind, fields));
         metrics.and(events)
@@ -203,13 +242,13 @@ impl Files {
         record
     }
 
-    fn scalars(&self, kind: &str, fields: &[(&'static str, f64)]) -> Vec<u8> {
-        let step = |name| fields.iter().find(|(field, _)| *field == name).map(|(_, value)| *value);
+    fn scalars(&self, kind: &str, fields: &[(String, f64)]) -> Vec<u8> {
+        let step = |name| fields.iter().find(|(field, _)| field == name).map(|(_, value)| *value);
         let step = step("env_steps").or_else(|| step("updates")).unwrap_or(0.0);
         let wall_time = self.clock.unix_time().as_secs_f64();
         let mut out = Vec::new();
         for (name, value) in
-            fields.iter().filter(|(name, _)| !["updates", "env_steps"].contains(name))
+            fields.iter().filter(|(name, _)| !["updates", "env_steps"].contains(&name.as_str()))
         {
             #[expect(
                 clippy::cast_possible_truncation,
@@ -273,6 +312,24 @@ mod tests {
         assert_eq!(records[0]["return_mean"], -3.5);
         assert_eq!(records[0]["bad"], Value::Null);
         assert_eq!(records[1]["kind"], "eval");
+    }
+
+    #[test]
+    fn what_environments_say_takes_no_fields_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = RunLog::open(dir.path(), &Clock::system()).unwrap();
+        let terms = [("is_success", 0.5), ("return_mean", 7.0), ("kind", 1.0)];
+        let terms = terms.map(|(name, value)| (name.to_owned(), value)).into();
+        log.eval(&[("return_mean", -3.5)], &terms);
+        let records = read(dir.path()).unwrap();
+        assert_eq!(records[0]["kind"], "eval");
+        let numbers = ["return_mean", "is_success", "info.return_mean", "info.kind"];
+        assert_eq!(numbers.map(|name| records[0][name].as_f64().unwrap()), [-3.5, 0.5, 7.0, 1.0]);
+        let mut files = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let events = files.find(|path| path.to_string_lossy().contains("tfevents"));
+        let bytes = fs::read(events.unwrap()).unwrap();
+        let tag = b"eval/is_success";
+        assert!(bytes.windows(tag.len()).any(|window| window == tag), "TensorBoard has it");
     }
 
     #[test]

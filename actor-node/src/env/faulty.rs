@@ -21,6 +21,8 @@ const FAULTS: &[&str] = &[
 const BIG: &str = "big";
 /// Parameter: how long a hang lasts, in milliseconds.
 const HANG_MS: &str = "hang_ms";
+/// Parameter: 1 where nothing goes wrong in an episode with an even seed.
+const SPARE_EVEN_SEEDS: &str = "spare_even_seeds";
 const EPISODE_STEPS: u32 = 50;
 
 #[derive(Debug)]
@@ -29,12 +31,15 @@ struct Faulty {
     schedule: Vec<(&'static str, u64)>,
     big: f64,
     hang: Duration,
+    spares_even_seeds: bool,
+    is_spared: bool,
     steps: u64,
 }
 
 /// Without parameters it is a plain environment that counts its steps.
 pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
-    let known: Vec<&str> = FAULTS.iter().copied().chain([HANG_MS, BIG]).collect();
+    let known = FAULTS.iter().copied().chain([HANG_MS, BIG, SPARE_EVEN_SEEDS]);
+    let known: Vec<&str> = known.collect();
     check_params(NAME, params, &known)?;
     let number = |key: &str| -> Result<Option<u64>, EnvError> {
         let Some(text) = params.get(key) else { return Ok(None) };
@@ -50,7 +55,9 @@ pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
         Some(text) => text.parse().map_err(|_| bad(BIG, text, "expected a number"))?,
     };
     let spec = continuous(NAME, 2, &[-1.0], &[1.0], EPISODE_STEPS);
-    Ok(Box::new(Faulty { spec, schedule, big, hang, steps: 0 }))
+    let spares_even_seeds = number(SPARE_EVEN_SEEDS)? == Some(1);
+    let is_spared = false;
+    Ok(Box::new(Faulty { spec, schedule, big, hang, spares_even_seeds, is_spared, steps: 0 }))
 }
 
 fn bad(key: &str, value: &str, expected: &str) -> EnvError {
@@ -70,7 +77,8 @@ impl Env for Faulty {
         &self.spec
     }
 
-    fn reset(&mut self, _seed: Option<u64>, obs: &mut [f32]) -> Result<(), EnvError> {
+    fn reset(&mut self, seed: Option<u64>, obs: &mut [f32]) -> Result<(), EnvError> {
+        self.is_spared = self.spares_even_seeds && seed.is_some_and(|seed| seed.is_multiple_of(2));
         self.steps = 0;
         self.observe(obs);
         Ok(())
@@ -82,7 +90,7 @@ impl Env for Faulty {
         self.observe(obs);
         let mut reward = 1.0;
         for &(fault, step) in &self.schedule {
-            if step != self.steps {
+            if step != self.steps || self.is_spared {
                 continue;
             }
             match fault {

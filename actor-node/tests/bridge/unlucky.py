@@ -124,7 +124,7 @@ class Several:
 class Pick(Plain):
     """Uses its discrete action as NumPy's integers may be used; the reward is the choice."""
 
-    def __init__(self, start=0, dtype="int64"):
+    def __init__(self, start=5, dtype="int64"):
         self.action_space = spaces.Discrete(3, start=start, dtype=np.dtype(dtype).type)
 
     def step(self, action):

@@ -161,6 +161,39 @@ fn gymnasium_time_limits_are_replaced_by_the_wrapper_wherever_they_are() {
     }
 }
 
+#[test]
+fn gymnasium_environments_say_in_numbers_what_happened_in_an_episode() {
+    let Some(python) = python() else { return };
+    // The second and third episodes begin without memories of the ones before.
+    for wraps in [vec![], vec![Wrap::ActionRepeat { times: 1 }, Wrap::FrameStack { frames: 2 }]] {
+        let setup = Setup { wraps, ..setup(&python, &[]) };
+        let (mut lanes, mut turn) = start(&unlucky("Reach"), &setup, 2);
+        for step in 1..=12 {
+            lanes.step(&[0.0; 2], &mut turn).unwrap();
+            assert_eq!(turn.ended.len(), if step % 4 == 0 { 2 } else { 0 });
+            for ended in &turn.ended {
+                let expected = [
+                    ("costs.effort", 2.5),
+                    ("gap", 3.0),
+                    ("is_success", 1.0),
+                    ("return_mean", 7.0),
+                    ("reward_time", -0.5),
+                    ("where", 2.0),
+                ];
+                let terms: Vec<_> =
+                    ended.terms.iter().map(|(name, x)| (name.as_str(), *x)).collect();
+                assert_eq!(terms, expected, "step {step}");
+            }
+        }
+        // Cut off before its end, by a wrapper that the environment does not know of.
+        let wraps = vec![Wrap::TimeLimit { steps: 3 }];
+        let (mut lanes, mut turn) = start(&unlucky("Reach"), &Setup { wraps, ..setup }, 1);
+        (0..3).for_each(|_| lanes.step(&[0.0], &mut turn).unwrap());
+        let terms = &turn.ended[0].terms;
+        assert_eq!((terms["is_success"], terms["costs.effort"]), (0.0, 2.0));
+    }
+}
+
 /// What an environment with a simulator of its own has written down.
 fn noted(log: &Path) -> Vec<String> {
     fs_err::read_to_string(log).unwrap_or_default().lines().map(str::to_owned).collect()

@@ -1,6 +1,6 @@
 //! [`Records`]: a run's log as the report reads it: one clock, and every record on every axis.
 
-use learner::run_log::Record;
+use learner::run_log::{OWN_FIELDS, Record};
 use std::collections::BTreeSet;
 
 /// What a chart's x axis counts.
@@ -45,29 +45,6 @@ impl Axis {
     }
 }
 
-/// Fields that have their place in the report, or none; all others are what the environment says about its episodes.
-const KNOWN: &[&str] = &[
-    "kind",
-    "time_s",
-    "unix_time_s",
-    "env_steps",
-    "updates",
-    "version",
-    "episodes",
-    "return_mean",
-    "return_std",
-    "return_ci95",
-    "return_min",
-    "return_max",
-    "length_mean",
-    "env_steps_per_second",
-    "samples_per_insert",
-    "lag_versions",
-    "best",
-    "discarded",
-    "cut_off",
-];
-
 /// Every record, in the order of time.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Records(Vec<Record>);
@@ -107,7 +84,7 @@ impl Records {
     pub(super) fn terms(&self) -> BTreeSet<&str> {
         let records = ["actors", "eval", "final"].into_iter().flat_map(|kind| self.of(kind));
         let names = records.flatten().filter(|(_, value)| value.is_number());
-        names.map(|(name, _)| name.as_str()).filter(|name| !KNOWN.contains(name)).collect()
+        names.map(|(name, _)| name.as_str()).filter(|name| !OWN_FIELDS.contains(name)).collect()
     }
 
     /// Seconds until the newest record.

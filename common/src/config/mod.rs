@@ -195,6 +195,7 @@ pub struct Actor {
 pub struct Evaluator {
     pub episodes: usize,
     pub final_episodes: usize,
+    pub steps_max: u64,
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
 }

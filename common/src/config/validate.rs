@@ -199,8 +199,7 @@ fn actors(c: &Config) -> Vec<Rule> {
             expect("must be 0 or above"),
         ),
         (positive(c.actor.ou_dt), "actor.ou_dt", expect("must be above 0")),
-        (c.evaluator.episodes >= 1, "evaluator.episodes", expect("must be at least 1")),
-        (c.evaluator.final_episodes >= 1, "evaluator.final_episodes", expect("must be at least 1")),
+        (c.evaluator.steps_max >= 1, "evaluator.steps_max", expect("must be at least 1")),
     ]
 }
 

@@ -94,6 +94,8 @@ struct Inner {
     tracker: TaskTracker,
     phase: watch::Sender<Phase>,
     reason: OnceLock<StopReason>,
+    /// Cancelled by a signal.
+    signal: CancellationToken,
     interrupts: AtomicU32,
     /// The latest signal that counted, and when it came.
     signalled: Mutex<Option<(StopSignal, Duration)>>,
@@ -109,6 +111,7 @@ impl Default for Inner {
             tracker: TaskTracker::new(),
             phase: watch::Sender::new(Phase::Running),
             reason: OnceLock::new(),
+            signal: CancellationToken::new(),
             interrupts: AtomicU32::new(0),
             signalled: Mutex::default(),
             task_count: AtomicU64::new(0),
@@ -162,6 +165,11 @@ impl Shutdown {
     /// What a task or a thread carries to learn of the stop. Dropping it does not matter.
     pub fn token(&self) -> StopToken {
         StopToken(self.0.token.clone())
+    }
+
+    /// What a task or a thread carries that is to end at a signal, and not because the run is complete.
+    pub fn signal_token(&self) -> StopToken {
+        StopToken(self.0.signal.clone())
     }
 
     /// Where the process is in its life.
@@ -293,6 +301,7 @@ impl Shutdown {
             warn!("{signal} while stopping; SIGINT again leaves at once");
         }
         self.request(StopReason::Signal(signal));
+        self.0.signal.cancel();
         SignalAction::Drain
     }
 

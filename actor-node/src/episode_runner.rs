@@ -1,0 +1,291 @@
+//! [`EpisodeRunner`]: runs the episodes of evaluations, through environments that fail, never end or are slow to.
+//!
+//! An episode that fails is discarded and counted, its environment is rebuilt, and another one takes its place, from a seed
+//! that nobody had. A stop ends the evaluation at the next step.
+
+use crate::env::{Env, EnvError, Purpose, Setup};
+use crate::evaluation::{Acting, Episode, Evaluation, Observer, Step, summarise};
+use crate::lane::{FAILURES_IN_A_ROW_MAX, Fault, Lane, Maker};
+use crate::lanes::Scaling;
+use crate::said::Said;
+use common::config::Config;
+use common::ids::PolicyVersion;
+use common::policy::infer::PolicyNet;
+use common::runtime::seed::SeedTree;
+use common::runtime::shutdown::{Shutdown, StopToken};
+use rand_distr::{Distribution as _, StandardNormal, StandardUniform};
+use rand_pcg::Pcg64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tracing::warn;
+
+/// Why there is no evaluation.
+#[derive(Debug, thiserror::Error)]
+pub enum EvaluationError {
+    /// The environment cannot be made, or its observer cannot do what it is there for.
+    #[error(transparent)]
+    Env(#[from] EnvError),
+    /// The process was asked to stop.
+    #[error("stopped before it was complete")]
+    Stopped,
+    /// No episode was completed.
+    #[error("{env}: {failures} episodes failed and none was completed, the last one: {reason}")]
+    GivenUp {
+        /// Which environment.
+        env: String,
+        /// How many failed.
+        failures: u64,
+        /// Why the last one did.
+        reason: String,
+    },
+}
+
+/// What episodes are run in, and what ends them early.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Environment.
+    pub env: String,
+    /// Its parameters and wrappers.
+    pub setup: Setup,
+    /// Steps after which an episode is cut off, as by a time limit.
+    pub steps_max: u64,
+    /// Ends the evaluation.
+    pub stop: StopToken,
+}
+
+impl Plan {
+    /// As configured.
+    pub fn new(config: &Config, stop: StopToken) -> Self {
+        let env = config.cluster.env.clone();
+        Self { env, setup: Setup::new(config), steps_max: config.evaluator.steps_max, stop }
+    }
+
+    /// As configured, for a program that ends at a signal by itself.
+    pub fn without_stop(config: &Config) -> Self {
+        Self::new(config, Shutdown::new().token())
+    }
+}
+
+/// How far the evaluation is that runs now; for others to read.
+#[derive(Debug, Default)]
+pub struct Running {
+    done: AtomicU64,
+    /// 0 where none runs.
+    total: AtomicU64,
+}
+
+impl Running {
+    /// Episodes that are done, and of how many; `None` where no evaluation runs.
+    pub fn episodes(&self) -> Option<(u64, u64)> {
+        let total = self.total.load(Ordering::Relaxed);
+        (total > 0).then(|| (self.done.load(Ordering::Relaxed), total))
+    }
+
+    fn set(&self, done: usize, total: usize) {
+        self.done.store(done as u64, Ordering::Relaxed);
+        self.total.store(total as u64, Ordering::Relaxed);
+    }
+}
+
+/// Runs evaluations one after the other in one environment.
+#[derive(Debug)]
+pub struct EpisodeRunner {
+    plan: Plan,
+    running: Arc<Running>,
+    maker: Option<Maker>,
+    /// None before the first episode, and after one that failed.
+    lane: Option<Lane>,
+    said: Said,
+}
+
+/// What ends an episode before its end.
+enum Broken {
+    Fault(Fault, String),
+    Observer(EnvError),
+    Stopped,
+}
+
+impl From<(Fault, String)> for Broken {
+    fn from((fault, reason): (Fault, String)) -> Self {
+        Self::Fault(fault, reason)
+    }
+}
+
+impl EpisodeRunner {
+    /// A runner that has made nothing yet.
+    pub fn new(plan: Plan) -> Self {
+        let said = Said::default();
+        Self { plan, running: Arc::default(), maker: None, lane: None, said }
+    }
+
+    /// How far it is, at any time.
+    pub fn running(&self) -> Arc<Running> {
+        Arc::clone(&self.running)
+    }
+
+    /// The environment.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn env(&mut self) -> Result<&mut dyn Env, EnvError> {
+        Ok(self.lane()?.env.as_mut())
+    }
+
+    fn lane(&mut self) -> Result<&mut Lane, EnvError> {
+        let Self { plan, maker, lane, said, .. } = self;
+        if lane.is_none() {
+            if maker.is_none() {
+                *maker = Some(Maker::new(&plan.env, &plan.setup, Purpose::Evaluation, 1)?);
+            }
+            let maker = maker.as_ref().expect("made in the lines above");
+            let made = Lane::new(maker.make(0)?, Purpose::Evaluation);
+            let limit = made.spec().episode_steps_max.map(u64::from);
+            if limit.is_none_or(|limit| limit > plan.steps_max) && said.is_new("limit") {
+                let (env, steps_max) = (&plan.env, plan.steps_max);
+                let limit = limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string());
+                warn!(
+                    env,
+                    limit,
+                    "evaluations cut episodes off after evaluator.steps_max = {steps_max} steps"
+                );
+            }
+            *lane = Some(made);
+        }
+        Ok(lane.as_mut().expect("made in the lines above"))
+    }
+
+    /// Runs `episodes` episodes, from start states seeded by `seeds.index(i)`, while `observer` watches. A recurrent policy
+    /// starts each with a state of zeros. Where too many episodes fail, those that were completed count.
+    ///
+    /// # Errors
+    /// The environment cannot be made, no episode is completed, or the process is asked to stop.
+    pub fn run(
+        &mut self,
+        (policy, version): (&mut PolicyNet, PolicyVersion),
+        episodes: usize,
+        seeds: &SeedTree,
+        acting: Acting,
+        observer: &mut dyn Observer,
+    ) -> Result<Evaluation, EvaluationError> {
+        let running = self.running();
+        running.set(0, episodes);
+        let result = self.run_all((policy, version), episodes, seeds, acting, observer);
+        running.set(0, 0);
+        result
+    }
+
+    fn run_all(
+        &mut self,
+        (policy, version): (&mut PolicyNet, PolicyVersion),
+        episodes: usize,
+        seeds: &SeedTree,
+        acting: Acting,
+        observer: &mut dyn Observer,
+    ) -> Result<Evaluation, EvaluationError> {
+        let failures_max = u64::from(FAILURES_IN_A_ROW_MAX) + episodes as u64;
+        let (mut done, mut failures, mut last) = (Vec::<Episode>::new(), 0, String::new());
+        let mut seed = 0;
+        while done.len() < episodes && failures < failures_max {
+            let seeds = seeds.index(seed);
+            let draws = (acting == Acting::Sampled).then(|| seeds.role("actions").rng());
+            match self.run_episode(policy, seeds.seed(), draws, observer) {
+                Ok(episode) => {
+                    done.push(episode);
+                    self.running.set(done.len(), episodes);
+                    seed = done.len() as u64;
+                }
+                Err(Broken::Stopped) => return Err(EvaluationError::Stopped),
+                Err(Broken::Observer(error)) => return Err(error.into()),
+                Err(Broken::Fault(fault, reason)) => {
+                    observer.discarded();
+                    if self.said.is_new(&reason) {
+                        let fault = fault.name();
+                        warn!(fault, reason, "evaluation's episode discarded, environment rebuilt");
+                    }
+                    // Those from 0 on are the other episodes'.
+                    seed = episodes as u64 + failures;
+                    failures += 1;
+                    self.lane = None;
+                    last = reason;
+                    if let Err(error) = self.lane() {
+                        // A process that does not come back: the next evaluation begins with another.
+                        self.maker = None;
+                        last = error.to_string();
+                        break;
+                    }
+                }
+            }
+        }
+        if done.is_empty() {
+            let env = self.plan.env.clone();
+            return Err(EvaluationError::GivenUp { env, failures, reason: last });
+        }
+        if done.len() < episodes {
+            let (completed, reason) = (done.len(), last);
+            warn!(completed, episodes, failures, reason, "an evaluation is over fewer episodes");
+        }
+        Ok(Evaluation { discarded: failures, ..summarise(version, done) })
+    }
+
+    /// One episode; its actions are sampled with `draws`, or without them the mode.
+    fn run_episode(
+        &mut self,
+        policy: &mut PolicyNet,
+        seed: u64,
+        mut draws: Option<Pcg64>,
+        observer: &mut dyn Observer,
+    ) -> Result<Episode, Broken> {
+        let Plan { steps_max, stop, .. } = self.plan.clone();
+        let lane = self.lane().map_err(Broken::Observer)?;
+        let (spec, scaling) = (lane.spec(), Scaling::new(lane.spec()));
+        let mut obs = vec![0.0; spec.obs_dim];
+        let mut action = vec![0.0; spec.action_width()];
+        let (mut env_action, mut state) = (action.clone(), vec![0.0; policy.state_dim()]);
+        let mut noise = vec![0.0; policy.noise_width()];
+        lane.reset(Some(seed), &mut obs)?;
+        observer.started(lane.env.as_mut(), seed, &obs).map_err(Broken::Observer)?;
+        loop {
+            if stop.is_stopping() {
+                return Err(Broken::Stopped);
+            }
+            if let Some(rng) = &mut draws {
+                if policy.noise_is_uniform() {
+                    noise.iter_mut().for_each(|noise| *noise = StandardUniform.sample(rng));
+                } else {
+                    noise.iter_mut().for_each(|noise| *noise = StandardNormal.sample(rng));
+                }
+                policy.sample(&obs, &mut state, &noise, &mut action);
+            } else {
+                policy.mode(&obs, &mut state, &mut action);
+            }
+            scaling.apply(&action, &mut env_action);
+            let mut outcome = lane.step(&env_action, &mut obs)?;
+            if !lane.episode_return.is_finite() {
+                return Err(Broken::Fault(Fault::NotFinite, "the return is not finite".into()));
+            }
+            let is_over = outcome.terminated || outcome.truncated;
+            let is_cut_off = !is_over && lane.length >= steps_max;
+            outcome.truncated |= is_cut_off;
+            let step = Step { action: &action, env_action: &env_action, outcome, obs: &obs };
+            observer.stepped(lane.env.as_mut(), &step).map_err(Broken::Observer)?;
+            if is_over || is_cut_off {
+                let (terms, length) = (lane.terms(), lane.length);
+                let episode_return = lane.episode_return;
+                return Ok(Episode { episode_return, length, is_cut_off, terms });
+            }
+        }
+    }
+}
+
+/// Runs `episodes` deterministic episodes in an environment of its own.
+///
+/// # Errors
+/// As [`EpisodeRunner::run`].
+pub fn evaluate(
+    plan: Plan,
+    policy: (&mut PolicyNet, PolicyVersion),
+    episodes: usize,
+    seeds: &SeedTree,
+) -> Result<Evaluation, EvaluationError> {
+    EpisodeRunner::new(plan).run(policy, episodes, seeds, Acting::Deterministic, &mut ())
+}

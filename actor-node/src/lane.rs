@@ -1,0 +1,180 @@
+//! [`Lane`]: one environment and its episode. Whatever goes wrong in a step or a reset is a [`Fault`], and no environment
+//! ends the process: one that panics is rebuilt, so that nothing half-done is ever looked at.
+
+use crate::env::{Env, EnvError, Purpose, Setup, StepOutcome, Terms, bridge};
+use common::spec::EnvSpec;
+use common::values::{VALUE_MAX, first_beyond, is_value};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// An environment that fails this often without a good step in between will not recover.
+pub(crate) const FAILURES_IN_A_ROW_MAX: u32 = 10;
+
+/// Why an episode was thrown away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The environment panicked.
+    Panic,
+    /// The environment reported an error.
+    Error,
+    /// An observation or a reward was not finite.
+    NotFinite,
+    /// An observation or a reward was beyond [`VALUE_MAX`].
+    TooLarge,
+    /// A step took longer than its deadline.
+    Hang,
+}
+
+impl Fault {
+    /// As in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Panic => "panic",
+            Self::Error => "error",
+            Self::NotFinite => "not_finite",
+            Self::TooLarge => "too_large",
+            Self::Hang => "hang",
+        }
+    }
+}
+
+/// Makes the environments of a group of lanes; those in another process share it.
+#[derive(Debug)]
+pub(crate) struct Maker {
+    pub(crate) name: String,
+    setup: Setup,
+    purpose: Purpose,
+    /// Of environments in another process.
+    bridge: Option<bridge::Group>,
+}
+
+impl Maker {
+    /// For so many lanes of an environment.
+    ///
+    /// # Errors
+    /// The process that has the environments does not start.
+    pub(crate) fn new(
+        name: &str,
+        setup: &Setup,
+        purpose: Purpose,
+        lanes: usize,
+    ) -> Result<Self, EnvError> {
+        let start = || bridge::Group::start(name, &setup.env_params(name), lanes);
+        let bridge = bridge::is_bridged(name).then(start).transpose()?;
+        Ok(Self { name: name.to_owned(), setup: setup.clone(), purpose, bridge })
+    }
+
+    /// Whether the environments are in another process.
+    pub(crate) fn is_bridged(&self) -> bool {
+        self.bridge.is_some()
+    }
+
+    /// A fresh environment for a lane.
+    ///
+    /// # Errors
+    /// It does not exist, does not start, or a wrapper does not fit it.
+    pub(crate) fn make(&self, lane: usize) -> Result<Box<dyn Env>, EnvError> {
+        match &self.bridge {
+            Some(group) => self.setup.around(group.lane(lane)?, self.purpose),
+            None => self.setup.make(&self.name, self.purpose),
+        }
+    }
+}
+
+/// An environment, and how far its episode is.
+pub(crate) struct Lane {
+    pub(crate) env: Box<dyn Env>,
+    purpose: Purpose,
+    /// Sum of the environment's own rewards, whatever a policy learns from.
+    pub(crate) episode_return: f64,
+    /// Steps.
+    pub(crate) length: u64,
+    /// Faults without a good step in between.
+    pub(crate) failures: u32,
+}
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Lane({}, step {})", self.env.spec().id, self.length)
+    }
+}
+
+impl Lane {
+    /// Before its first reset.
+    pub(crate) fn new(env: Box<dyn Env>, purpose: Purpose) -> Self {
+        Self { env, purpose, episode_return: 0.0, length: 0, failures: 0 }
+    }
+
+    /// Shapes and bounds.
+    pub(crate) fn spec(&self) -> &EnvSpec {
+        self.env.spec()
+    }
+
+    /// As [`Env::step`]; everything that it gives is finite. Observations are within [`VALUE_MAX`], and so are rewards that
+    /// a policy learns from.
+    pub(crate) fn step(
+        &mut self,
+        action: &[f32],
+        obs: &mut [f32],
+    ) -> Result<StepOutcome, (Fault, String)> {
+        let stepped = catch_unwind(AssertUnwindSafe(|| self.env.step(action, obs)));
+        let outcome = finished(stepped)?;
+        let own = self.env.own_reward(outcome.reward);
+        if !own.is_finite() {
+            return Err(bad_number("reward", own));
+        }
+        if self.purpose == Purpose::Training && !is_value(outcome.reward) {
+            let (fault, what) = bad_number("reward", outcome.reward);
+            return Err((fault, format!("{what}; the wrappers reward-scale and reward-clip help")));
+        }
+        check_obs(obs)?;
+        self.episode_return += own;
+        self.length += 1;
+        self.failures = 0;
+        Ok(outcome)
+    }
+
+    /// As [`Env::reset`].
+    pub(crate) fn reset(
+        &mut self,
+        seed: Option<u64>,
+        obs: &mut [f32],
+    ) -> Result<(), (Fault, String)> {
+        (self.episode_return, self.length) = (0.0, 0);
+        let reset = catch_unwind(AssertUnwindSafe(|| self.env.reset(seed, obs)));
+        finished(reset)?;
+        check_obs(obs)
+    }
+
+    /// As [`Env::terms`], finite ones. What goes wrong here shows at the next reset.
+    pub(crate) fn terms(&mut self) -> Terms {
+        let terms = catch_unwind(AssertUnwindSafe(|| self.env.terms()));
+        let mut terms = finished(terms).unwrap_or_default();
+        terms.retain(|_, value| value.is_finite());
+        terms
+    }
+}
+
+fn finished<T>(result: std::thread::Result<Result<T, EnvError>>) -> Result<T, (Fault, String)> {
+    match result {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error @ EnvError::Hung(_))) => Err((Fault::Hang, error.to_string())),
+        Ok(Err(error)) => Err((Fault::Error, error.to_string())),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+            Err((Fault::Panic, format!("panicked: {}", text.unwrap_or_default())))
+        }
+    }
+}
+
+fn check_obs(obs: &[f32]) -> Result<(), (Fault, String)> {
+    match first_beyond(obs, VALUE_MAX) {
+        Some(i) => Err(bad_number(&format!("observation {i}"), obs[i].into())),
+        None => Ok(()),
+    }
+}
+
+fn bad_number(what: &str, value: f64) -> (Fault, String) {
+    let fault = if value.is_finite() { Fault::TooLarge } else { Fault::NotFinite };
+    (fault, format!("{what} is {value:?}, expected a number within ±{VALUE_MAX:e}"))
+}
