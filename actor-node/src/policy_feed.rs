@@ -5,6 +5,7 @@ use crate::policy_cache::PolicyCache;
 use common::policy::arch::PolicyArch;
 use common::policy::snapshot::PolicySnapshot;
 use common::runtime::clock::Clock;
+use common::telemetry::log_limit::LogLimit;
 use common::transport::{Message, Subscriber};
 use common::wire::message::Event;
 use common::wire::rows::expect_frames;
@@ -30,26 +31,26 @@ pub struct PolicyFeed {
 }
 
 impl PolicyFeed {
-    /// Receives until the transport stops. Weights that do not fit are refused; the first refusal of a kind is logged.
+    /// Receives until the transport stops. Weights that do not fit are refused; of these refusals a few are logged.
     pub async fn run(mut self) {
-        let mut last_refusal = None;
+        let (mut is_refusing, mut log) = (false, LogLimit::default());
         while let Some(message) = self.subscriber.incoming.recv().await {
             match self.read(&message) {
                 Ok(snapshot) => {
                     let version = snapshot.version;
                     if self.cache.offer(snapshot, self.clock.now()) {
                         self.metrics.received.inc();
-                        if last_refusal.take().is_some() {
+                        if std::mem::take(&mut is_refusing) {
                             info!(%version, "weights are accepted again");
                         }
                     }
                 }
                 Err(refusal) => {
                     self.metrics.refused.inc();
-                    if last_refusal.as_ref() != Some(&refusal) {
-                        warn!(refusal, "weights refused");
+                    if let Some(left_out) = log.admit((), "weights", self.clock.now()) {
+                        warn!(refusal, left_out, "weights refused");
                     }
-                    last_refusal = Some(refusal);
+                    is_refusing = true;
                 }
             }
         }

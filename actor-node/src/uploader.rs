@@ -127,12 +127,10 @@ impl Uploader {
         let silent = self.link.silence(now) >= ASK_AFTER;
         let overdue = now.saturating_sub(self.progress_at) >= self.resend_after;
         self.resend_now |= self.link.wants_greeting() || !self.up;
-        if !self.up || self.link.wants_greeting() || (owed && (silent || overdue)) {
+        let is_due = !self.up || self.link.wants_greeting() || self.link.is_quiet(now);
+        if is_due || (owed && (silent || overdue)) {
             let hello = self.hello();
             self.link.greet(&hello, now);
-        } else {
-            let hello = self.hello();
-            self.link.heartbeat(&hello, now);
         }
         let up = self.link.is_up(now);
         if up != self.up {

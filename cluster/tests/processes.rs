@@ -151,6 +151,21 @@ fn processes_learn_survive_a_killed_actor_and_stop_on_sigterm() {
 }
 
 #[test]
+fn a_second_learner_is_refused_and_named_and_the_first_goes_on() {
+    let cluster = Cluster::new();
+    let (run, other) = (cluster.path("run"), cluster.path("other"));
+    let mut learner = cluster.start("learner", "learner", &["--run-dir", run.to_str().unwrap()]);
+    poll("the learner", || learner.log().contains("learner publishes").then_some(()));
+    let args = ["--run-dir", other.to_str().unwrap()];
+    let mut second = cluster.start("second", "learner", &args);
+    assert_eq!(second.wait().code(), Some(1));
+    let said = second.log();
+    assert!(said.contains("endpoints.weights has one learner, is another one running?"), "{said}");
+    learner.signal("-TERM");
+    assert!(learner.wait().success(), "{}", learner.log());
+}
+
+#[test]
 fn a_port_in_use_is_named() {
     let cluster = Cluster::new();
     let mut replay = cluster.start("replay", "replay-server", &[]);

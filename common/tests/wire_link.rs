@@ -80,10 +80,11 @@ async fn a_client_with_nothing_to_ask_says_hello_once_a_second() {
     let mut pair = Pair::new().await;
     let start = Duration::from_secs(100);
     pair.greeted(start, Reply::Welcome { shards: vec![], window: 4 }).await.unwrap();
-    pair.link.heartbeat(&pair.hello, start + CLIENT_HEARTBEAT / 2);
-    assert!(pair.router.incoming.try_recv().is_err(), "too early");
-    pair.link.heartbeat(&pair.hello, start + CLIENT_HEARTBEAT);
+    assert!(!pair.link.is_quiet(start + CLIENT_HEARTBEAT / 2), "too early");
+    assert!(pair.link.is_quiet(start + CLIENT_HEARTBEAT));
+    pair.link.greet(&pair.hello, start + CLIENT_HEARTBEAT);
     assert!(matches!(pair.heard().await.1, Request::Hello(_)));
+    assert!(!pair.link.is_quiet(start + CLIENT_HEARTBEAT));
 }
 
 #[tokio::test]

@@ -151,9 +151,7 @@ impl Sampler {
         for server in 0..self.links.len() {
             let link = &mut self.links[server];
             let up = link.is_up(now);
-            if up {
-                link.heartbeat(&self.hello, now);
-            } else {
+            if !up || link.is_quiet(now) {
                 link.greet(&self.hello, now);
             }
             let shards = self.shards_of(server);

@@ -210,6 +210,11 @@ impl ShardMetrics {
         self.priorities_refused.inc_by(outcome.td_abs_refused as u64);
     }
 
+    /// Rows of a batch that the table did not take at all.
+    pub(crate) fn rows_refused(&self, rows: usize) {
+        self.refused.inc_by(rows as u64);
+    }
+
     pub(crate) fn sampled(&self, items: usize) {
         self.sampled.inc_by(items as u64);
     }

@@ -194,7 +194,7 @@ impl Front {
         #[expect(clippy::cast_precision_loss, reason = "at most INSERT_ROWS_MAX")]
         Self::within_terms("rows", rows as f64, "actor.insert_rows", self.terms.insert_rows)?;
         expect_frames(data, 1 + usize::from(has_priorities))?;
-        expect_bytes("rows", &data[0], rows * self.terms.layout.row_bytes)?;
+        expect_bytes("rows", &data[0], rows * self.terms.row_bytes)?;
         let td_abs = has_priorities.then(|| read("td", &data[1], rows)).transpose()?;
         Ok((data[0].clone(), td_abs))
     }

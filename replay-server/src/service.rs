@@ -122,7 +122,7 @@ impl ReplayServer {
             doors.push(ShardDoor { inbox: sender, published });
         }
         let front = Front {
-            terms: Terms::new(config, layout),
+            terms: Terms::new(config, &layout),
             window: config.actor.window,
             shards: doors.clone(),
             clock: process.clock.clone(),

@@ -10,6 +10,7 @@ use crate::table::{InsertError, SampleBlock, SampleError, Table};
 use bytes::Bytes;
 use common::ids::{ActorId, BatchSequence, Incarnation};
 use common::runtime::clock::Clock;
+use common::telemetry::log_limit::LogLimit;
 use common::transport::{Message, PeerId};
 use common::values::TD_ABS_MAX;
 use common::wire::message::{Reply, ShardState};
@@ -143,6 +144,8 @@ struct Desk {
     inserts: VecDeque<Insert>,
     samples: VecDeque<Sample>,
     ledger: Ledger,
+    /// `None` is the learner.
+    log: LogLimit<Option<ActorId>>,
 }
 
 impl Shard {
@@ -233,27 +236,33 @@ impl Shard {
     fn insert_parked(&mut self, desk: &mut Desk) -> bool {
         let mut any = false;
         while let Some(insert) = desk.inserts.front() {
-            let refused = match self.table.insert(
-                &insert.rows,
-                insert.td_abs.as_deref(),
-                self.clock.now(),
-            ) {
+            let now = self.clock.now();
+            let inserted = self.table.insert(&insert.rows, insert.td_abs.as_deref(), now);
+            let refused = match inserted {
                 Err(InsertError::Limited(_)) => break,
                 Ok(outcome) => {
                     self.metrics.inserted(&outcome);
-                    if let Some(bad) = outcome.bad_value {
-                        let Insert { actor, sequence, .. } = insert;
-                        warn!(%actor, %sequence, rows = outcome.refused, first = %bad, "rows refused");
+                    let Insert { actor, sequence, .. } = insert;
+                    if let Some(bad) = outcome.bad_value
+                        && let Some(left_out) = desk.log.admit(Some(*actor), "rows", now)
+                    {
+                        warn!(%actor, %sequence, rows = outcome.refused, first = %bad, left_out, "rows refused");
                     }
-                    if outcome.td_abs_refused > 0 {
-                        let (actor, rows) = (insert.actor, outcome.td_abs_refused);
-                        warn!(%actor, rows, "priorities refused: |td| must be in 0..={TD_ABS_MAX:e}");
+                    if outcome.td_abs_refused > 0
+                        && let Some(left_out) = desk.log.admit(Some(*actor), "priorities", now)
+                    {
+                        let rows = outcome.td_abs_refused;
+                        warn!(%actor, rows, left_out, "priorities refused: |td| must be in 0..={TD_ABS_MAX:e}");
                     }
                     outcome.refused
                 }
                 Err(error) => {
-                    warn!(actor = %insert.actor, %error, "insert batch refused");
-                    insert.rows.len() / self.row_bytes
+                    let (actor, rows) = (insert.actor, insert.rows.len() / self.row_bytes);
+                    if let Some(left_out) = desk.log.admit(Some(actor), "batch", now) {
+                        warn!(%actor, %error, left_out, "insert batch refused");
+                    }
+                    self.metrics.rows_refused(rows);
+                    rows
                 }
             };
             let insert = desk.inserts.pop_front().expect("just looked at");
@@ -278,7 +287,9 @@ impl Shard {
                 }
                 Err(error) => {
                     let sample = desk.samples.pop_front().expect("just looked at");
-                    warn!(%error, count = sample.count, "sample refused");
+                    if let Some(left_out) = desk.log.admit(None, "sample", now) {
+                        warn!(%error, count = sample.count, left_out, "sample refused");
+                    }
                     self.refuse_sample(&sample);
                 }
             }

@@ -90,6 +90,28 @@ async fn a_learners_malformed_requests_are_named_and_an_unknown_shard_is_final()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stores_nothing_is_not_ready_and_says_why_until_rows_come() {
+    let (server, time) = Server::timed().await;
+    let reasons = || server.process.admin.readiness.reasons();
+    let why = loop {
+        if let Some(why) = reasons().remove("rows") {
+            break why;
+        }
+        time.advance(Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert!(why.starts_with("no rows stored for ") && why.ends_with(": no actor inserts"), "{why}");
+    let mut actor = server.greeted(server.actor(1, 1)).await;
+    let reply = actor.ask(&insert(1, 1), [server.rows(1)]).await;
+    assert!(matches!(reply, Reply::Inserted { .. }), "{reply:?}");
+    while reasons().contains_key("rows") {
+        // A shard publishes its state by this clock.
+        time.advance(Duration::from_millis(100));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rows_that_are_not_finite_are_refused_one_by_one_and_the_batch_is_acknowledged() {
     let server = Server::start().await;
     let layout = server.layout();

@@ -91,10 +91,12 @@ pub struct Hello {
 /// What a replay server asks of its clients: the settings that must agree.
 #[derive(Debug, Clone)]
 pub struct Terms {
+    /// Equal on both sides; and its digest.
+    cluster: (Cluster, u64),
     /// Equal on both sides.
-    pub cluster: Cluster,
-    /// Equal on both sides.
-    pub layout: ItemLayout,
+    layout_hash: u64,
+    /// Bytes of a row.
+    pub row_bytes: usize,
     /// `actor.insert_rows`: the limiter is built for inserts of at most so many rows.
     pub insert_rows: usize,
     /// `learner.batch_size`: the limiter is built for samples of at most so large a share.
@@ -126,9 +128,9 @@ impl Hello {
         if self.protocol != PROTOCOL_VERSION {
             return Err(Refusal::Protocol { server: PROTOCOL_VERSION, client: self.protocol });
         }
-        let server_hash = terms.cluster.hash();
+        let server_hash = terms.cluster.1;
         if self.cluster_hash != server_hash {
-            let mut differences = differences(&terms.cluster.lines(), &self.cluster);
+            let mut differences = differences(&terms.cluster.0.lines(), &self.cluster);
             if differences.is_empty() {
                 let client = self.cluster_hash;
                 differences.push(format!(
@@ -137,8 +139,8 @@ impl Hello {
             }
             return Err(Refusal::Cluster { differences });
         }
-        if self.layout_hash != terms.layout.hash() {
-            let server = terms.layout.row_bytes as u64;
+        if self.layout_hash != terms.layout_hash {
+            let server = terms.row_bytes as u64;
             return Err(Refusal::Layout { server, client: self.row_bytes });
         }
         let differences = terms.settings(&self.role);
@@ -148,10 +150,11 @@ impl Hello {
 
 impl Terms {
     /// Those of a server with these settings.
-    pub fn new(config: &Config, layout: ItemLayout) -> Self {
+    pub fn new(config: &Config, layout: &ItemLayout) -> Self {
         Self {
-            cluster: config.cluster.clone(),
-            layout,
+            cluster: (config.cluster.clone(), config.cluster.hash()),
+            layout_hash: layout.hash(),
+            row_bytes: layout.row_bytes,
             insert_rows: config.actor.insert_rows,
             batch_size: config.learner.batch_size,
             shards: config.replay.shards,

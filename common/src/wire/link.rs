@@ -84,12 +84,10 @@ impl Link {
         }
     }
 
-    /// Says Hello if nothing was asked for [`CLIENT_HEARTBEAT`]: the server keeps our place while it hears of us, and
-    /// its answer says that it is there.
-    pub fn heartbeat(&mut self, hello: &Hello, now: Duration) {
-        if self.asked_at.is_none_or(|at| now.saturating_sub(at) >= CLIENT_HEARTBEAT) {
-            self.greet(hello, now);
-        }
+    /// Whether nothing was asked for [`CLIENT_HEARTBEAT`]. Hello is due then: the server keeps our place while it hears
+    /// of us, and its answer says that it is there.
+    pub fn is_quiet(&self, now: Duration) -> bool {
+        self.asked_at.is_none_or(|at| now.saturating_sub(at) >= CLIENT_HEARTBEAT)
     }
 
     /// Whether Hello should be said again: it was never answered.
