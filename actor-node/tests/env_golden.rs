@@ -47,6 +47,7 @@ fn specs_are_gymnasiums() {
         let env = environment(case.at("/config/env_id").as_str().unwrap());
         let spec = env.spec();
         assert_eq!(spec.obs_dim, size(&case, "/config/obs_dim"), "{}", case.name);
+        case.compared();
         let steps = spec.episode_steps_max.map(|steps| steps as usize);
         assert_eq!(steps, Some(size(&case, "/config/max_episode_steps")), "{}", case.name);
         if case.at("/config/discrete").as_bool().unwrap() {

@@ -22,7 +22,7 @@ fn zero_policy(body: Body, head: Head, (obs_dim, act_dim): (usize, usize)) -> Po
 }
 
 fn perceptron(shape: (usize, usize)) -> PolicyNet {
-    let mlp = Mlp { hidden: vec![4], activation: Activation::Relu, layer_norm: false };
+    let mlp = Mlp { hidden: vec![4], activation: Activation::Relu, layer_norm: false, last: None };
     let log_std = LogStd::Conditioned { min: -20.0, max: 2.0 };
     zero_policy(Body::Mlp(mlp), Head::Gaussian { log_std, mean_bound: None }, shape)
 }

@@ -173,6 +173,7 @@ fn specs_are_gymnasiums() {
         let env = actor_node::env::make(id(&case), &Params::new()).unwrap();
         let spec = env.spec();
         assert_eq!(spec.id, id(&case));
+        case.compared();
         assert_eq!(spec.obs_dim, size(case.at("/config/obs_dim")), "{}", case.name);
         assert_eq!(spec.act_dim, size(case.at("/config/act_dim")), "{}", case.name);
         let steps = spec.episode_steps_max.map(|steps| steps as usize);
@@ -191,6 +192,7 @@ fn every_keyword_argument_of_gymnasium_is_a_parameter_with_its_default() {
     for case in golden::cases("env_mujoco") {
         let defaults = params(case.at("/config/constructor_defaults"));
         assert!(defaults.len() > 1, "{}", case.name);
+        case.compared();
         let (mut plain, mut told) =
             (mujoco::new(id(&case), &Params::new()).unwrap(), mujoco::new(id(&case), &defaults));
         let told = told.as_mut().unwrap();

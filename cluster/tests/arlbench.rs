@@ -40,11 +40,15 @@ fn run(golden: &Value, rows: u64, dir: &Path, more: &[&str]) -> Result<Checkpoin
     // ends there brings the first ones.
     let first = (whole(&hpo["learning_starts"]) / freq) * freq * envs;
     let block = freq * envs;
-    let samples_per_insert = whole(&hpo["gradient_steps"]) * batch / block;
-    // The smallest that works (replay-server, rate_limiter). Sampling may run ahead by it, so it starts later by as much.
-    let insert = block * samples_per_insert;
-    let error_buffer = ((insert + batch) / 2).max(insert - samples_per_insert);
-    let min_size = first + error_buffer / samples_per_insert;
+    let insert = (whole(&hpo["gradient_steps"]) * batch) as f64;
+    let samples_per_insert = insert / block as f64;
+    // The smallest that works (replay-server, rate_limiter), in whole rows. Sampling may run ahead by it, so it starts later
+    // by as much.
+    let smallest = ((insert + batch as f64) / 2.0).max(insert - samples_per_insert);
+    let rows_ahead = (smallest / samples_per_insert - 1e-9).ceil();
+    let min_size = first + rows_ahead as u64;
+    // What is too little by rounding holds back nothing.
+    let error_buffer = rows_ahead * samples_per_insert + 1e-6;
     let hidden = config["hidden_size"].as_u64().unwrap_or(256);
     let set = [
         format!("run.env_steps={rows}"),
@@ -53,9 +57,9 @@ fn run(golden: &Value, rows: u64, dir: &Path, more: &[&str]) -> Result<Checkpoin
         format!("learner.critic_hidden=[{hidden}, {hidden}]"),
         format!("replay.capacity={}", hpo["buffer_size"]),
         format!("replay.min_size={min_size}"),
-        format!("replay.error_buffer={error_buffer}"),
+        format!("replay.error_buffer={error_buffer:?}"),
         format!("actor.insert_rows={block}"),
-        format!("replay.samples_per_insert={samples_per_insert}"),
+        format!("replay.samples_per_insert={samples_per_insert:?}"),
         format!("learner.batch_size={batch}"),
         "actor.warmup_steps=0".to_owned(),
         "evaluator.final_episodes=1".to_owned(),
@@ -83,7 +87,9 @@ fn as_many_updates_follow_the_rows_as_in_the_original() {
     for golden in goldens("arlbench_update_schedule") {
         let dir = tempfile::tempdir().unwrap();
         for step in golden["outputs"]["update_steps"].as_array().unwrap() {
-            let rows = step["buffer_index"].as_u64().unwrap();
+            // Not the index into the buffer, which starts again at its end.
+            let envs = golden["config"]["n_envs"].as_u64().unwrap();
+            let rows = step["global_step"].as_u64().unwrap() * envs;
             let updates = match run(&golden, rows, dir.path(), &[]) {
                 Ok(checkpoint) => checkpoint.state.updates,
                 Err(said) if said.contains("no update comes before replay.min_size") => 0,

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
-use common::policy::arch::{Activation, Body, CfcMode, Conv, Head, LogStd, Mlp, PolicyArch};
+use common::policy::arch::{
+    Activation, BackboneActivation, Body, CfcMode, Conv, Head, LastLayers, LogStd, Mlp, PolicyArch,
+};
 use common::policy::infer::PolicyNet;
 use common::policy::wiring;
 use rand::SeedableRng as _;
@@ -14,7 +16,7 @@ const ACT_DIM: usize = 3;
 const ROWS: usize = 5;
 
 fn mlp(activation: Activation, layer_norm: bool) -> Mlp {
-    Mlp { hidden: vec![9, 7], activation, layer_norm }
+    Mlp { hidden: vec![9, 7], activation, layer_norm, last: None }
 }
 
 fn bodies() -> Vec<Body> {
@@ -29,6 +31,8 @@ fn bodies() -> Vec<Body> {
     let mut bodies: Vec<Body> =
         activations.map(|activation| Body::Mlp(mlp(activation, true))).into();
     bodies.push(Body::Mlp(mlp(Activation::Silu, false)));
+    let last = Some(LastLayers { count: 1, activation: Activation::Relu });
+    bodies.push(Body::Mlp(Mlp { last, ..mlp(Activation::Tanh, false) }));
     let convs =
         vec![Conv { filters: 4, kernel: 2, stride: 1 }, Conv { filters: 3, kernel: 2, stride: 2 }];
     bodies.push(Body::Cnn { image: [2, 4, 4], convs, dense: mlp(Activation::Relu, false) });
@@ -37,7 +41,17 @@ fn bodies() -> Vec<Body> {
     bodies.push(Body::Ncp { neurons: 15, wiring_seed: 3 });
     for mode in [CfcMode::Default, CfcMode::Pure, CfcMode::NoGate] {
         for mixed_memory in [false, true] {
-            bodies.push(Body::Cfc { hidden: 5, mode, backbone: vec![6], mixed_memory });
+            bodies.push(Body::Cfc {
+                hidden: 5,
+                mode,
+                backbone: vec![6],
+                activation: if mixed_memory {
+                    BackboneActivation::Gelu
+                } else {
+                    BackboneActivation::LecunTanh
+                },
+                mixed_memory,
+            });
         }
         bodies.push(Body::WiredCfc { units: 16, mode, wiring_seed: 3 });
     }

@@ -7,7 +7,7 @@ mod golden_names;
 #[expect(dead_code, reason = "shared with other tests")]
 mod golden_policy;
 
-use common::policy::arch::{Body, CfcMode};
+use common::policy::arch::{BackboneActivation, Body, CfcMode};
 use common::policy::infer::PolicyNet;
 use golden::Case;
 use golden_policy::{hand_on, logits, policy_net, read_out, rename, tensors};
@@ -22,9 +22,16 @@ fn mode(case: &Case) -> CfcMode {
 }
 
 fn cell(case: &Case, width: &str, mixed_memory: bool) -> Body {
-    assert_eq!(case.at("/config/backbone_activation"), "lecun_tanh", "{}", case.name);
+    let activation = match case.at("/config/backbone_activation").as_str().unwrap() {
+        "lecun_tanh" => BackboneActivation::LecunTanh,
+        "relu" => BackboneActivation::Relu,
+        "tanh" => BackboneActivation::Tanh,
+        "gelu" => BackboneActivation::Gelu,
+        "silu" => BackboneActivation::Silu,
+        other => panic!("{}: activation {other}", case.name),
+    };
     let backbone = vec![case.size("/config/backbone_units"); case.size("/config/backbone_layers")];
-    Body::Cfc { hidden: case.size(width), mode: mode(case), backbone, mixed_memory }
+    Body::Cfc { hidden: case.size(width), mode: mode(case), backbone, activation, mixed_memory }
 }
 
 #[test]

@@ -78,6 +78,7 @@ fn recorded_draws_give_the_original_masks() {
                     let what =
                         format!("{}: wiring {i}, {name}[{source}, {destination}]", case.name);
                     assert_eq!(layer.has(source, destination), signed != 0.0, "{what}");
+                    case.compared();
                 }
             }
         }

@@ -47,8 +47,8 @@ pub fn trainer_config(config: &Config, spec: &EnvSpec) -> TrainerConfig {
         Algorithm::Sac | Algorithm::Bcq(_) => CriticKind::Q,
     };
     let join = learner.critic_join;
-    let body =
-        config.body(learner.critic_network, &learner.critic_hidden, learner.critic_neurons, spec);
+    let hidden: [&[usize]; 2] = [&learner.critic_hidden, &learner.critic_head_hidden];
+    let body = config.body(learner.critic_network, hidden, learner.critic_neurons, spec);
     TrainerConfig {
         algorithm,
         policy: config.policy_arch(spec),

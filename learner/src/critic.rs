@@ -36,14 +36,15 @@ pub struct CriticArch {
 impl CriticArch {
     /// A scalar Q on a perceptron.
     pub fn mlp(obs_dim: usize, act_dim: usize, hidden: &[usize], activation: Activation) -> Self {
-        let body = Body::Mlp(Mlp { hidden: hidden.to_vec(), activation, layer_norm: false });
+        let mlp = Mlp { hidden: hidden.to_vec(), activation, layer_norm: false, last: None };
+        let body = Body::Mlp(mlp);
         Self { obs_dim, act_dim, body, kind: CriticKind::Q, join: Join::Hidden }
     }
 
-    /// The perceptron, where the critic is one without layer normalisation.
+    /// The perceptron, where the critic is one of one activation, without layer normalisation.
     pub fn as_mlp(&self) -> Option<&Mlp> {
         match &self.body {
-            Body::Mlp(mlp) if !mlp.layer_norm => Some(mlp),
+            Body::Mlp(mlp) if !mlp.layer_norm && mlp.last.is_none() => Some(mlp),
             _ => None,
         }
     }

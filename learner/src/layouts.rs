@@ -148,7 +148,7 @@ mod tests {
     use common::policy::arch::{Activation, Head, PolicyArch};
 
     fn mlp(hidden: &[usize]) -> Mlp {
-        Mlp { hidden: hidden.to_vec(), activation: Activation::Relu, layer_norm: false }
+        Mlp { hidden: hidden.to_vec(), activation: Activation::Relu, layer_norm: false, last: None }
     }
 
     fn bcq() -> TrainerConfig {

@@ -271,10 +271,11 @@ impl TrainerConfig {
 
 /// Whether the native backend has this perceptron's activation: its slope follows from its value.
 fn native_activation(mlp: &Mlp) -> bool {
-    matches!(
-        mlp.activation,
-        Activation::Relu | Activation::Tanh | Activation::Elu | Activation::LeakyRelu
-    )
+    mlp.last.is_none()
+        && matches!(
+            mlp.activation,
+            Activation::Relu | Activation::Tanh | Activation::Elu | Activation::LeakyRelu
+        )
 }
 
 /// The description of the first rule that does not hold.

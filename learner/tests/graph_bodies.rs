@@ -8,7 +8,7 @@ mod golden;
 #[expect(dead_code, reason = "shared with other tests")]
 mod graph_support;
 
-use common::policy::arch::{Body, CfcMode, Head, LogStd, PolicyArch};
+use common::policy::arch::{BackboneActivation, Body, CfcMode, Head, LogStd, PolicyArch};
 use common::policy::layout::TensorLayout;
 use golden::of_kind;
 use graph_support::{
@@ -209,6 +209,17 @@ fn wired_critics_are_the_originals() {
     }
 }
 
+fn backbone(config: &Value) -> BackboneActivation {
+    match config["backbone_activation"].as_str().unwrap() {
+        "lecun_tanh" => BackboneActivation::LecunTanh,
+        "relu" => BackboneActivation::Relu,
+        "tanh" => BackboneActivation::Tanh,
+        "gelu" => BackboneActivation::Gelu,
+        "silu" => BackboneActivation::Silu,
+        other => panic!("activation {other}"),
+    }
+}
+
 fn mode(config: &Value) -> CfcMode {
     match config["mode"].as_str().unwrap() {
         "default" => CfcMode::Default,
@@ -226,6 +237,7 @@ fn closed_form_cells_with_elapsed_time_are_the_originals() {
             hidden: size(&config["hidden_size"]),
             mode: mode(config),
             backbone: vec![size(&config["backbone_units"]); size(&config["backbone_layers"])],
+            activation: backbone(config),
             mixed_memory: false,
         };
         let leaves = leaves(&file["params"], "", &rename, F32);
@@ -258,6 +270,7 @@ fn closed_form_sequences_with_memory_and_projection_are_the_originals() {
             hidden: size(&config["units"]),
             mode: mode(config),
             backbone: vec![size(&config["backbone_units"]); size(&config["backbone_layers"])],
+            activation: backbone(config),
             mixed_memory,
         };
         let leaves = leaves(&file["params"], "", &rename, F32);

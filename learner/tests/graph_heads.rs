@@ -11,7 +11,7 @@ use common::policy::arch::{Activation, Body, Head, LogStd, Mlp, PolicyArch};
 use golden::of_kind;
 use graph_support::{
     F32, Names, POLICY, activation, assert_complete, assert_gradients, assert_tensor, leaves, list,
-    network, ours, rename, size, sizes, tensor, tolerance, values, zeros,
+    network, ours, rename, size, sizes, tensor, tolerance, trunk_and_head, values, zeros,
 };
 use learner::critic::{CriticArch, CriticKind, Join};
 use learner::torch::graph::params::Weights;
@@ -22,7 +22,7 @@ use serde_json::Value;
 use tch::{Device, Tensor};
 
 fn mlp(hidden: &[usize], activation: Activation) -> Mlp {
-    Mlp { hidden: hidden.to_vec(), activation, layer_norm: false }
+    Mlp { hidden: hidden.to_vec(), activation, layer_norm: false, last: None }
 }
 
 /// A Gaussian policy as the file's configuration says, on the given body.
@@ -109,14 +109,12 @@ fn going_on(golden: &str, names: Names<'_>, first: usize, hidden: usize) -> Opti
 fn deterministic_policies_are_the_originals() {
     for (name, file) in of_kind("tianshou_actor") {
         let config = &file["config"];
-        assert_eq!(config["activation"], config["head_activation"], "{name}: one body");
         let (hidden, own) = (sizes(&config["hidden"]), sizes(&config["head_hidden"]));
         let bound = config["max_action"].as_f64().unwrap();
-        let all = [hidden.as_slice(), &own].concat();
         let arch = PolicyArch {
             obs_dim: size(&config["obs_dim"]),
             act_dim: size(&config["act_dim"]),
-            body: Body::Mlp(mlp(&all, activation(&config["activation"]))),
+            body: Body::Mlp(trunk_and_head(config, &hidden, &own)),
             head: Head::Deterministic { bound: bound as f32 },
             obs_clip: None,
         };
@@ -140,23 +138,33 @@ fn critics_are_the_originals_wherever_the_action_joins() {
         let config = &file["config"];
         let late = config["apply_preprocess_net_to_obs_only"].as_bool().unwrap();
         let (hidden, own) = (sizes(&config["hidden"]), sizes(&config["head_hidden"]));
-        let activation = activation(&config["activation"]);
-        assert_eq!(config["activation"], config["head_activation"], "{name}: one body");
-        let all = [hidden.as_slice(), &own].concat();
-        let arch =
-            CriticArch::mlp(size(&config["obs_dim"]), size(&config["act_dim"]), &all, activation);
-        let last = format!("layers.{}", all.len());
+        let layers = trunk_and_head(config, &hidden, &own);
+        let arch = CriticArch {
+            body: Body::Mlp(layers.clone()),
+            ..CriticArch::mlp(
+                size(&config["obs_dim"]),
+                // A critic on observations alone has an action without numbers.
+                file["inputs"]["act"].as_object().map_or(0, |_| size(&config["act_dim"])),
+                &[1],
+                layers.activation,
+            )
+        };
+        let depth = layers.hidden.len();
+        let last = format!("layers.{depth}");
         let names = Names { trunk: "layers", last: &last };
         let renamed = |golden: &str| going_on(golden, names, hidden.len(), own.len());
         let mut leaves = leaves(&file["params"], "", &renamed, F32);
         let w: Weights = network(&leaves);
         let obs = tensor(&file["inputs"]["obs"], F32);
-        let act = tensor(&file["inputs"]["act"], F32).set_requires_grad(true);
+        let given = &file["inputs"]["act"];
+        let act = if given.is_null() { zeros(obs.size()[0], 0) } else { tensor(given, F32) };
+        let act = act.set_requires_grad(!given.is_null());
         let q = if late {
-            let features = net::mlp(&w, "layers", &mlp(&hidden, activation), &obs);
+            let features = net::mlp(&w, "layers", &mlp(&hidden, layers.activation), &obs);
             let joined = Tensor::cat(&[&features, &act], 1);
-            let own = (hidden.len()..all.len()).fold(joined, |x, i| {
-                net::activate(activation, &net::linear(&w, &format!("layers.{i}"), &x))
+            let own = (hidden.len()..depth).fold(joined, |x, i| {
+                let x = net::linear(&w, &format!("layers.{i}"), &x);
+                net::activate(layers.activation_of(i), &x)
             });
             net::linear(&w, &last, &own)
         } else {
@@ -215,7 +223,7 @@ fn a_recurrent_critic_is_the_original_with_gradients_through_the_window() {
         let (layers, hidden) = (size(&config["layer_num"]), size(&config["hidden_layer_size"]));
         let arch = CriticArch {
             obs_dim: size(&config["obs_dim"]),
-            act_dim: size(&config["act_dim"]),
+            act_dim: file["inputs"]["act"].as_object().map_or(0, |_| size(&config["act_dim"])),
             body: Body::Lstm { layers, hidden },
             kind: CriticKind::Q,
             join: Join::Linear,
@@ -224,7 +232,12 @@ fn a_recurrent_critic_is_the_original_with_gradients_through_the_window() {
         let leaves = leaves(&file["params"], "", &renamed, F32);
         assert_complete(&name, &leaves, &arch.tensor_layout());
         let w = network(&leaves);
-        let (obs, act) = (tensor(&file["inputs"]["obs"], F32), tensor(&file["inputs"]["act"], F32));
+        let obs = tensor(&file["inputs"]["obs"], F32);
+        // A critic on observations alone has an action without numbers.
+        let act = match &file["inputs"]["act"] {
+            Value::Null => zeros(obs.size()[0], 0),
+            act => tensor(act, F32),
+        };
         let last = obs.size()[1] - 1;
         let memory = critic::remember(&arch, &w, &obs, &act, 0);
         let states = memory.before.narrow(1, last, 1);

@@ -7,7 +7,9 @@
 mod golden;
 mod graph_drawn;
 
-use common::policy::arch::{Activation, Body, CfcMode, Conv, Head, LogStd, PolicyArch};
+use common::policy::arch::{
+    Activation, BackboneActivation, Body, CfcMode, Conv, Head, LogStd, PolicyArch,
+};
 use graph_drawn::*;
 use learner::critic::CriticKind;
 use learner::init::group;
@@ -30,8 +32,20 @@ fn bodies() -> Vec<Body> {
         lstm(),
         Body::Liquid { neurons: 10, wiring_seed: 1 },
         Body::Ncp { neurons: 10, wiring_seed: 1 },
-        Body::Cfc { hidden: 4, mode: CfcMode::Pure, backbone: vec![5], mixed_memory: false },
-        Body::Cfc { hidden: 4, mode: CfcMode::Default, backbone: vec![], mixed_memory: true },
+        Body::Cfc {
+            hidden: 4,
+            mode: CfcMode::Pure,
+            backbone: vec![5],
+            activation: BackboneActivation::Silu,
+            mixed_memory: false,
+        },
+        Body::Cfc {
+            hidden: 4,
+            mode: CfcMode::Default,
+            backbone: vec![],
+            activation: BackboneActivation::default(),
+            mixed_memory: true,
+        },
         Body::WiredCfc { units: 12, mode: CfcMode::NoGate, wiring_seed: 1 },
     ]
 }

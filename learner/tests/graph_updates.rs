@@ -13,7 +13,7 @@ mod update;
 
 use common::policy::arch::{Body, Head, LogStd, PolicyArch};
 use golden::{floats, numbers, of_kind};
-use graph_support::{activation, size, sizes};
+use graph_support::{activation, size, sizes, trunk_and_head};
 use learner::critic::{CriticArch, CriticKind, Join};
 use learner::trainer::{
     ActionUnits, Algorithm, AlphaLoss, DiscreteLoss, PriorityRule, StoredState, TanhCorrection,
@@ -134,7 +134,7 @@ fn tianshou_updates_are_the_originals() {
     for (name, file) in of_kind("tianshou_sac_update") {
         let given = &file["config"];
         let (actor, critic) = (sizes(&given["actor_hidden"]), sizes(&given["critic_hidden"]));
-        assert_eq!(given["critic_head_hidden"], serde_json::json!([]), "{name}: one perceptron");
+        let own = sizes(&given["critic_head_hidden"]);
         let mut config = TrainerConfig {
             tanh_correction: TanhCorrection::F32Eps,
             priority_rule: PriorityRule::AbsMean,
@@ -149,7 +149,8 @@ fn tianshou_updates_are_the_originals() {
             },
             mean_bound: (!given["unbounded"].as_bool().unwrap()).then_some(bound),
         };
-        tianshou(&name, &file, config, &last_layer(&critic));
+        config.critic.body = Body::Mlp(trunk_and_head(given, &critic, &own));
+        tianshou(&name, &file, config, [&actor, &[]], [&critic, &own]);
     }
 }
 
@@ -158,25 +159,35 @@ fn tianshou_discrete_updates_are_the_originals() {
     for (name, file) in of_kind("tianshou_discrete_sac_update") {
         let given = &file["config"];
         let (actor, critic) = (sizes(&given["actor_hidden"]), sizes(&given["critic_hidden"]));
-        for key in ["actor_head_hidden", "critic_head_hidden"] {
-            assert_eq!(given[key], serde_json::json!([]), "{name}: one perceptron");
-        }
-        let config = TrainerConfig {
+        let [actor_own, critic_own] =
+            ["actor_head_hidden", "critic_head_hidden"].map(|key| sizes(&given[key]));
+        let mut config = TrainerConfig {
             priority_rule: PriorityRule::AbsMean,
             ..categorical(given, &actor, &critic)
         };
-        tianshou(&name, &file, config, &last_layer(&critic));
+        config.policy.body = Body::Mlp(trunk_and_head(given, &actor, &actor_own));
+        config.critic.body = Body::Mlp(trunk_and_head(given, &critic, &critic_own));
+        tianshou(&name, &file, config, [&actor, &actor_own], [&critic, &critic_own]);
     }
 }
 
-fn tianshou(name: &str, file: &Value, config: TrainerConfig, last: &str) {
+/// Widths of the trunk and of the head of both networks; the layers of a head go on counting.
+fn tianshou(
+    name: &str,
+    file: &Value,
+    config: TrainerConfig,
+    actor: [&[usize]; 2],
+    critic: [&[usize]; 2],
+) {
+    let last = last_layer(&critic.concat());
     let columns = |k: usize| {
         let batch = &file["inputs"]["updates"][k]["resolved"];
         let weight = &file["outputs"]["updates"][k]["is_weights"];
         Columns { reward: &batch["nstep_reward"], weight, ..corrected(batch) }
     };
     let alpha = file["config"]["alpha"].as_f64();
-    Case { last: ["logits", last], alpha, ..Case::new(name, file, config) }
+    let heads = Some([actor, critic].map(|[trunk, own]| (trunk.len(), own.len())));
+    Case { last: ["logits", &last], heads, alpha, ..Case::new(name, file, config) }
         .check(Kind::Float, &columns);
 }
 

@@ -6,7 +6,7 @@ mod golden;
 
 use common::policy::arch::{Activation, Body, Head, Mlp, PolicyArch};
 use common::policy::infer::PolicyNet;
-use golden::{assert_near, floats, numbers, of_kind};
+use golden::{assert_near, compared, floats, numbers, of_kind};
 use learner::normaliser::Normaliser;
 use serde_json::Value;
 
@@ -21,6 +21,7 @@ fn assert_f64(what: &str, got: &[f64], expected: &Value, tolerance: f64) {
     for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
         let off = (got - expected).abs();
         assert!(off <= tolerance * expected.abs().max(1.0), "{what}[{i}]: {got}, not {expected}");
+        compared();
     }
 }
 
@@ -83,7 +84,7 @@ fn seen_by_a_policy(statistics: &Normaliser, clip: f32, obs: &[f32]) -> Vec<f32>
     let arch = PolicyArch {
         obs_dim: width,
         act_dim: width,
-        body: Body::Mlp(Mlp { hidden, activation, layer_norm: false }),
+        body: Body::Mlp(Mlp { hidden, activation, layer_norm: false, last: None }),
         head: Head::Categorical,
         obs_clip: Some(clip),
     };

@@ -6,7 +6,7 @@
 mod golden;
 
 use common::config::LrSchedule;
-use golden::{numbers, of_kind};
+use golden::{compared, numbers, of_kind};
 use learner::schedule::Schedule;
 use serde_json::Value;
 
@@ -33,6 +33,7 @@ fn decay(table: &Value, steps: f64, updates_per_step: u64) -> Schedule {
 /// |got - given| <= tolerance |given|: the rates are far below 1.
 fn assert_relative(told: &str, got: f64, given: f64, tolerance: f64) {
     assert!((got - given).abs() <= tolerance * given.abs(), "{told}: {got:e}, expected {given:e}");
+    compared();
 }
 
 #[test]
@@ -102,6 +103,7 @@ fn linear_rates_fall_to_zero_with_the_originals_and_stay_there() {
                     (got - given).abs() <= tolerance,
                     "{name} case {i} update {k}: {got:e}, expected {given:e}"
                 );
+                compared();
             }
         }
     }

@@ -1,9 +1,12 @@
 //! One step of every [`Body`] as operations: what `common::policy::infer` computes, in the same order.
 
 use super::graph::{Constant, Graph, Map, Op, Value, Zip};
-use common::policy::arch::{Activation, Body, CfcMode, Conv, Mlp};
+use common::policy::arch::{Activation, BackboneActivation, Body, CfcMode, Conv, Mlp};
 use common::policy::body::NcpNeurons;
 use common::policy::layout::TensorLayout;
+
+/// Of a cell without layers before its heads.
+const NO_BACKBONE: (usize, BackboneActivation) = (0, BackboneActivation::LecunTanh);
 
 /// Added to the variance by layer normalisation.
 const LAYER_NORM_EPSILON: f32 = 1e-5;
@@ -89,14 +92,14 @@ impl<'a> Builder<'a> {
                 let x = self.mish(x);
                 (self.sparse("motor", "motor.mask", x), None)
             }
-            Body::Cfc { hidden, mode, backbone, mixed_memory } => {
-                let state = carried();
+            Body::Cfc { hidden, mode, backbone, activation, mixed_memory } => {
+                let (state, backbone) = (carried(), (backbone.len(), *activation));
                 if !mixed_memory {
-                    let h = self.cfc_cell("", *mode, backbone.len(), x, state);
+                    let h = self.cfc_cell("", *mode, backbone, x, state);
                     return (h, Some(h));
                 }
                 let (h, c) = self.mixed_memory_cell(*hidden, x, state);
-                let h = self.cfc_cell("", *mode, backbone.len(), x, h);
+                let h = self.cfc_cell("", *mode, backbone, x, h);
                 (h, Some(self.graph.concat(&[h, c])))
             }
             Body::WiredCfc { units, mode, .. } => {
@@ -104,7 +107,7 @@ impl<'a> Builder<'a> {
                 let (mut x, mut start, mut states) = (x, 0, Vec::new());
                 for (l, width) in [inter, command, outputs].into_iter().enumerate() {
                     let h = self.graph.columns(carried(), start, width);
-                    x = self.cfc_cell(&format!("layer.{l}."), *mode, 0, x, h);
+                    x = self.cfc_cell(&format!("layer.{l}."), *mode, NO_BACKBONE, x, h);
                     states.push(x);
                     start += width;
                 }
@@ -125,7 +128,7 @@ impl<'a> Builder<'a> {
                 let norm = Op::LayerNorm { width, epsilon: LAYER_NORM_EPSILON };
                 x = self.graph.push(norm, &[x, scale, shift]);
             }
-            x = self.activate(mlp.activation, x);
+            x = self.activate(mlp.activation_of(i), x);
         }
         x
     }
@@ -134,7 +137,7 @@ impl<'a> Builder<'a> {
     pub(super) fn mlp_with_output(&mut self, prefix: &str, mlp: &Mlp, mut x: Value) -> Value {
         for i in 0..mlp.hidden.len() {
             x = self.linear(&format!("{prefix}.{i}"), x);
-            x = self.activate(mlp.activation, x);
+            x = self.activate(mlp.activation_of(i), x);
         }
         self.linear(&format!("{prefix}.{}", mlp.hidden.len()), x)
     }
@@ -151,6 +154,17 @@ impl<'a> Builder<'a> {
             Activation::Mish => self.mish(x),
             Activation::LeakyRelu => self.graph.map(Map::LeakyRelu, x),
         }
+    }
+
+    /// x (1 + erf(x / sqrt 2)) / 2
+    fn gelu(&mut self, x: Value) -> Value {
+        let [root, one, half] =
+            [std::f32::consts::FRAC_1_SQRT_2, 1.0, 0.5].map(|number| self.graph.scalar(number));
+        let y = self.graph.zip(Zip::Mul, x, root);
+        let y = self.graph.map(Map::Erf, y);
+        let y = self.graph.zip(Zip::Add, y, one);
+        let y = self.graph.zip(Zip::Mul, y, half);
+        self.graph.zip(Zip::Mul, x, y)
     }
 
     /// x tanh(softplus(x))
@@ -242,14 +256,20 @@ impl<'a> Builder<'a> {
         &mut self,
         prefix: &str,
         mode: CfcMode,
-        backbone: usize,
+        (layers, activation): (usize, BackboneActivation),
         x: Value,
         h: Value,
     ) -> Value {
         let mut z = self.graph.concat(&[x, h]);
-        for i in 0..backbone {
+        for i in 0..layers {
             z = self.linear(&format!("backbone.{i}"), z);
-            z = self.lecun_tanh(z);
+            z = match activation {
+                BackboneActivation::LecunTanh => self.lecun_tanh(z),
+                BackboneActivation::Relu => self.activate(Activation::Relu, z),
+                BackboneActivation::Tanh => self.activate(Activation::Tanh, z),
+                BackboneActivation::Gelu => self.gelu(z),
+                BackboneActivation::Silu => self.activate(Activation::Silu, z),
+            };
         }
         let f1 = self.candidate(prefix, "ff1", z);
         if mode == CfcMode::Pure {

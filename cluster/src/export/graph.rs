@@ -109,6 +109,8 @@ pub enum Map {
     LeakyRelu,
     /// ln(1 + exp(x))
     Softplus,
+    /// The error function of x.
+    Erf,
     /// exp x
     Exp,
     /// |x|

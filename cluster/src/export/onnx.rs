@@ -119,6 +119,7 @@ impl Writer {
             Map::Elu => ("Elu", vec![float("alpha", 1.0)]),
             Map::LeakyRelu => ("LeakyRelu", vec![float("alpha", 0.01)]),
             Map::Softplus => ("Softplus", vec![]),
+            Map::Erf => ("Erf", vec![]),
             Map::Exp => ("Exp", vec![]),
             Map::Abs => ("Abs", vec![]),
             Map::Neg => ("Neg", vec![]),

@@ -121,6 +121,7 @@ fn function(map: Map) -> &'static str {
         Map::Elu => "elu",
         Map::LeakyRelu => "leaky_relu",
         Map::Softplus => "softplus",
+        Map::Erf => "erf",
         Map::Exp => "exp",
         Map::Abs => "abs",
         Map::Neg => "neg",

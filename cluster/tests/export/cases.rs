@@ -1,7 +1,9 @@
 //! Policies with random weights: every body with every head that goes with it.
 
 use cluster::export::policy::Policy;
-use common::policy::arch::{Activation, Body, CfcMode, Conv, Head, LogStd, Mlp, PolicyArch};
+use common::policy::arch::{
+    Activation, BackboneActivation, Body, CfcMode, Conv, Head, LastLayers, LogStd, Mlp, PolicyArch,
+};
 use rand::RngExt as _;
 use rand_distr::{Distribution as _, StandardNormal, StandardUniform};
 use rand_pcg::Pcg64;
@@ -77,7 +79,7 @@ pub(crate) fn cases(rng: &mut Pcg64) -> Vec<Case> {
 }
 
 fn mlp(hidden: &[usize], activation: Activation) -> Mlp {
-    Mlp { hidden: hidden.to_vec(), activation, layer_norm: false }
+    Mlp { hidden: hidden.to_vec(), activation, layer_norm: false, last: None }
 }
 
 fn bodies() -> Vec<(String, Body)> {
@@ -111,11 +113,24 @@ fn bodies() -> Vec<(String, Body)> {
         for (name, backbone, mixed_memory) in
             [("", vec![], false), ("-deep", vec![8, 7], false), ("-memory", vec![8], true)]
         {
-            let body = Body::Cfc { hidden: 6, mode, backbone, mixed_memory };
+            let activation = BackboneActivation::LecunTanh;
+            let body = Body::Cfc { hidden: 6, mode, backbone, activation, mixed_memory };
             add(format!("cfc-{mode:?}{name}"), body);
         }
         add(format!("wired-{mode:?}"), Body::WiredCfc { units: 16, mode, wiring_seed: 1 });
     }
+    for activation in [
+        BackboneActivation::Relu,
+        BackboneActivation::Tanh,
+        BackboneActivation::Gelu,
+        BackboneActivation::Silu,
+    ] {
+        let (mode, backbone) = (CfcMode::Default, vec![8, 7]);
+        let body = Body::Cfc { hidden: 6, mode, backbone, activation, mixed_memory: false };
+        add(format!("cfc-{activation:?}"), body);
+    }
+    let last = Some(LastLayers { count: 1, activation: Activation::Relu });
+    add("mlp-head".into(), Body::Mlp(Mlp { last, ..mlp(&[9, 7], Activation::Tanh) }));
     let body = Body::BatchConstrained {
         decoder: mlp(&[8, 8], Activation::Relu),
         perturbation: mlp(&[7], Activation::Relu),

@@ -70,12 +70,29 @@ impl Model {
     }
 }
 
+/// The functions of one number.
+fn function(op: &str) -> Option<fn(f32) -> f32> {
+    Some(match op {
+        "Relu" => |x| x.max(0.0),
+        "Tanh" => f32::tanh,
+        "Sigmoid" => |x| 1.0 / (1.0 + (-x).exp()),
+        "Elu" => |x| if x > 0.0 { x } else { x.exp_m1() },
+        "LeakyRelu" => |x| if x > 0.0 { x } else { 0.01 * x },
+        "Softplus" => |x| x.max(0.0) + (-x.abs()).exp().ln_1p(),
+        "Erf" => libm::erff,
+        "Exp" => f32::exp,
+        "Abs" => f32::abs,
+        "Neg" => |x| -x,
+        "Sign" => |x| if x == 0.0 { 0.0 } else { x.signum() },
+        _ => return None,
+    })
+}
+
 fn evaluate(node: &Node, args: &[&Tensor]) -> Tensor {
     let x = args[0];
-    let map = |f: fn(f32) -> f32| Tensor {
-        dims: x.dims.clone(),
-        values: x.values.iter().map(|&x| f(x)).collect(),
-    };
+    if let Some(f) = function(&node.op_type) {
+        return Tensor { dims: x.dims.clone(), values: x.values.iter().map(|&x| f(x)).collect() };
+    }
     match node.op_type.as_str() {
         "Gemm" => gemm(x, args[1], args[2]),
         "Conv" => {
@@ -84,16 +101,6 @@ fn evaluate(node: &Node, args: &[&Tensor]) -> Tensor {
         "LayerNormalization" => {
             layer_norm(x, args[1], args[2], setting(node, "epsilon").f.unwrap())
         }
-        "Relu" => map(|x| x.max(0.0)),
-        "Tanh" => map(f32::tanh),
-        "Sigmoid" => map(|x| 1.0 / (1.0 + (-x).exp())),
-        "Elu" => map(|x| if x > 0.0 { x } else { x.exp_m1() }),
-        "LeakyRelu" => map(|x| if x > 0.0 { x } else { 0.01 * x }),
-        "Softplus" => map(|x| x.max(0.0) + (-x.abs()).exp().ln_1p()),
-        "Exp" => map(f32::exp),
-        "Abs" => map(f32::abs),
-        "Neg" => map(|x| -x),
-        "Sign" => map(|x| if x == 0.0 { 0.0 } else { x.signum() }),
         "Add" => zip(x, args[1], |a, b| a + b),
         "Sub" => zip(x, args[1], |a, b| a - b),
         "Mul" => zip(x, args[1], |a, b| a * b),

@@ -36,7 +36,9 @@ pub use wrappers::Wrapper;
 
 pub use algorithms::*;
 
-use crate::policy::arch::{Activation, Body, CfcMode, Conv, Head, LogStd, Mlp, PolicyArch};
+use crate::policy::arch::{
+    Activation, BackboneActivation, Body, CfcMode, Conv, Head, LastLayers, LogStd, Mlp, PolicyArch,
+};
 use crate::spec::{ActionKind, EnvSpec, ItemLayout, digest64};
 use crate::telemetry::logs::LogFormat;
 use serde::{Deserialize, Serialize};
@@ -98,10 +100,13 @@ pub struct Cluster {
     pub network: Network,
     pub hidden: Vec<usize>,
     pub activation: Activation,
+    pub head_hidden: Vec<usize>,
+    pub head_activation: Activation,
     pub layer_norm: bool,
     pub lstm_layers: usize,
     pub neurons: usize,
     pub cfc_mode: CfcMode,
+    pub cfc_activation: BackboneActivation,
     pub wiring_seed: u64,
     pub sigma: Sigma,
     pub log_std_min: f32,
@@ -225,6 +230,7 @@ pub struct Learner {
     pub critics: usize,
     pub critic_network: Network,
     pub critic_hidden: Vec<usize>,
+    pub critic_head_hidden: Vec<usize>,
     pub critic_neurons: usize,
     pub critic_join: Join,
     pub init: Init,
@@ -293,11 +299,22 @@ const SMALL_CNN: [Conv; 2] =
     [Conv { filters: 16, kernel: 3, stride: 2 }, Conv { filters: 32, kernel: 3, stride: 1 }];
 
 impl Config {
-    /// A body of the configured kind.
-    pub fn body(&self, network: Network, hidden: &[usize], neurons: usize, spec: &EnvSpec) -> Body {
+    /// A body of the configured kind; `hidden` are the widths of its trunk and of its head's own layers.
+    pub fn body(
+        &self,
+        network: Network,
+        [hidden, head]: [&[usize]; 2],
+        neurons: usize,
+        spec: &EnvSpec,
+    ) -> Body {
         let c = &self.cluster;
-        let mlp =
-            Mlp { hidden: hidden.to_vec(), activation: c.activation, layer_norm: c.layer_norm };
+        let activation = c.head_activation;
+        let mlp = Mlp {
+            hidden: [hidden, head].concat(),
+            activation: c.activation,
+            layer_norm: c.layer_norm,
+            last: (!head.is_empty()).then_some(LastLayers { count: head.len(), activation }),
+        };
         let wiring_seed = c.wiring_seed;
         match network {
             Network::Mlp => Body::Mlp(mlp),
@@ -314,6 +331,7 @@ impl Config {
                 hidden: hidden[0],
                 mode: c.cfc_mode,
                 backbone: hidden[1..].to_vec(),
+                activation: c.cfc_activation,
                 mixed_memory: false,
             },
             Network::WiredCfc => Body::WiredCfc { units: neurons, mode: c.cfc_mode, wiring_seed },
@@ -326,6 +344,7 @@ impl Config {
             hidden: hidden.to_vec(),
             activation: self.cluster.activation,
             layer_norm: false,
+            last: None,
         };
         let Bcq { vae_hidden, vae_latent, phi, act_samples, .. } = &self.bcq;
         Body::BatchConstrained {
@@ -355,7 +374,7 @@ impl Config {
         PolicyArch {
             obs_dim: spec.obs_dim,
             act_dim: spec.act_dim,
-            body: self.body(c.network, &c.hidden, c.neurons, spec),
+            body: self.body(c.network, [&c.hidden, &c.head_hidden], c.neurons, spec),
             head: match spec.actions {
                 ActionKind::Continuous => Head::Gaussian { log_std, mean_bound },
                 ActionKind::Discrete => Head::Categorical,

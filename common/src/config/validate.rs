@@ -41,6 +41,15 @@ fn widths(widths: &[usize]) -> bool {
     (1..=8).contains(&widths.len()) && widths.iter().all(|&width| (1..=16_384).contains(&width))
 }
 
+/// Whether a head may have these hidden layers beside those of its trunk.
+fn widths_with_head(hidden: &[usize], head: &[usize]) -> bool {
+    head.is_empty() || widths(&[hidden, head].concat())
+}
+
+fn has_head(network: Network, c: &Config) -> bool {
+    matches!(network, Network::Mlp | Network::Cnn) && c.learner.algorithm != Algorithm::Bcq
+}
+
 /// Whether the algorithm has the optimiser of this step size.
 fn is_used(key: &str, c: &Config) -> bool {
     match key {
@@ -56,12 +65,33 @@ fn networks(c: &Config) -> Vec<Rule> {
     let neurons = expect("must be in 2..=16384");
     let lstm = expect("must be one width, of the lstm's layers");
     let critic = c.learner.critic_network;
+    let headless = expect("must be empty: only mlp and cnn, of sac and lac, have layers of a head");
     let critics = [Network::Mlp, Network::Cnn, Network::Lstm, Network::Ncp, Network::Liquid];
     vec![
         (
             widths(&c.cluster.hidden),
             "cluster.hidden",
             expect("must be 1 to 8 widths of 1 to 16384"),
+        ),
+        (
+            widths_with_head(&c.cluster.hidden, &c.cluster.head_hidden),
+            "cluster.head_hidden",
+            expect("must be widths of 1 to 16384, at most 8 with cluster.hidden"),
+        ),
+        (
+            widths_with_head(&c.learner.critic_hidden, &c.learner.critic_head_hidden),
+            "learner.critic_head_hidden",
+            expect("must be widths of 1 to 16384, at most 8 with learner.critic_hidden"),
+        ),
+        (
+            has_head(c.cluster.network, c) || c.cluster.head_hidden.is_empty(),
+            "cluster.head_hidden",
+            headless.clone(),
+        ),
+        (
+            has_head(critic, c) || c.learner.critic_head_hidden.is_empty(),
+            "learner.critic_head_hidden",
+            headless,
         ),
         (
             c.cluster.network != Network::Lstm || c.cluster.hidden.len() == 1,

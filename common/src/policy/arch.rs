@@ -3,7 +3,7 @@
 //! A network is a [`Body`], which turns an observation into features, and a [`Head`], which turns features into a
 //! distribution over actions. Critics are built from the same bodies (`learner::trainer::CriticArch`).
 
-pub use super::body::{Activation, Body, CfcMode, Conv, Mlp};
+pub use super::body::{Activation, BackboneActivation, Body, CfcMode, Conv, LastLayers, Mlp};
 pub use super::bounds::ArchError;
 
 use super::body::push_linear;
@@ -75,7 +75,12 @@ impl PolicyArch {
         Self {
             obs_dim,
             act_dim,
-            body: Body::Mlp(Mlp { hidden: hidden.to_vec(), activation, layer_norm: false }),
+            body: Body::Mlp(Mlp {
+                hidden: hidden.to_vec(),
+                activation,
+                layer_norm: false,
+                last: None,
+            }),
             head: Head::Gaussian { log_std, mean_bound: None },
             obs_clip: None,
         }
@@ -88,7 +93,7 @@ impl PolicyArch {
                 Body::Mlp(mlp),
                 Head::Gaussian { log_std: LogStd::Conditioned { min, max }, mean_bound: None },
                 None,
-            ) if !mlp.layer_norm => Some((mlp, (*min, *max))),
+            ) if !mlp.layer_norm && mlp.last.is_none() => Some((mlp, (*min, *max))),
             _ => None,
         }
     }

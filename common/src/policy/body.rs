@@ -28,10 +28,49 @@ pub enum Activation {
 pub struct Mlp {
     /// Widths of the layers.
     pub hidden: Vec<usize>,
-    /// After every layer.
+    /// After every layer, but for those of `last`.
     pub activation: Activation,
     /// A layer normalisation with learned scale and shift between each linear layer and its activation.
     pub layer_norm: bool,
+    /// Layers of a head (SEED-SPEC §5.1), which have an activation of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastLayers>,
+}
+
+/// The last hidden layers of a perceptron, with another activation than those before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastLayers {
+    /// How many.
+    pub count: usize,
+    /// After each of them.
+    pub activation: Activation,
+}
+
+impl Mlp {
+    /// The activation after layer number `layer`, counted from 0.
+    pub fn activation_of(&self, layer: usize) -> Activation {
+        match self.last {
+            Some(last) if layer + last.count >= self.hidden.len() => last.activation,
+            _ => self.activation,
+        }
+    }
+}
+
+/// The non-linearity in the backbone of a closed-form cell (SEED-SPEC §3.14).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackboneActivation {
+    /// 1.7159 tanh(0.666 x).
+    #[default]
+    LecunTanh,
+    /// max(x, 0).
+    Relu,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// x times the standard normal distribution function of x.
+    Gelu,
+    /// x * sigmoid(x).
+    Silu,
 }
 
 /// One convolution without padding.
@@ -100,8 +139,11 @@ pub enum Body {
         hidden: usize,
         /// Mixing rule.
         mode: CfcMode,
-        /// Layers of `lecun_tanh` before the heads of the cell.
+        /// Layers before the heads of the cell.
         backbone: Vec<usize>,
+        /// After each of them.
+        #[serde(default)]
+        activation: BackboneActivation,
         /// An LSTM cell in front, whose memory is carried too: the state is then 2H.
         mixed_memory: bool,
     },
@@ -165,7 +207,7 @@ impl Body {
     /// The first size that is zero or absurd, a wiring with too few neurons, a kernel that does not fit.
     pub fn validate(&self, input: usize, outputs: usize) -> Result<(), ArchError> {
         match self {
-            Self::Mlp(mlp) => widths("hidden", &mlp.hidden),
+            Self::Mlp(mlp) => perceptron(mlp),
             Self::Cnn { image, convs, dense } => {
                 size("number of convolutions", convs.len(), HIDDEN_LAYERS_MAX)?;
                 for conv in convs {
@@ -178,7 +220,7 @@ impl Body {
                     return Err(ArchError::Image { image: *image, obs_dim: input });
                 }
                 size("output of the convolutions", self.conv_features(), POLICY_PARAMETERS_MAX)?;
-                widths("hidden", &dense.hidden)
+                perceptron(dense)
             }
             Self::Lstm { layers, hidden } => {
                 size("number of LSTM layers", *layers, HIDDEN_LAYERS_MAX)?;
@@ -292,7 +334,7 @@ impl Body {
                 push_linear(layout, "motor", outputs, command);
                 outputs
             }
-            Self::Cfc { hidden, mode, backbone, mixed_memory } => {
+            Self::Cfc { hidden, mode, backbone, mixed_memory, .. } => {
                 if *mixed_memory {
                     push_linear(layout, "lstm.input", 4 * hidden, input);
                     layout.push("lstm.recurrent.weight", &[4 * hidden, *hidden]);
@@ -356,6 +398,12 @@ impl Body {
         let filters = convs.last().map_or(*channels, |conv| conv.filters);
         filters * side(*height).unwrap_or(0) * side(*width).unwrap_or(0)
     }
+}
+
+fn perceptron(mlp: &Mlp) -> Result<(), ArchError> {
+    widths("hidden", &mlp.hidden)?;
+    let layers = mlp.last.map_or(1, |last| last.count);
+    size("number of a head's hidden layers", layers, mlp.hidden.len())
 }
 
 /// Appends `{name}.weight (out, in)` and `{name}.bias (out)`.

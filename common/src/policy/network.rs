@@ -2,7 +2,9 @@
 //!
 //! Masked weights are multiplied by their masks once, when weights are set. Letters: B rows, I inputs, H hidden.
 
-use super::body::{Activation, Body, CfcMode, Conv, LIQUID_HEADS, Mlp, NcpNeurons};
+use super::body::{
+    Activation, BackboneActivation, Body, CfcMode, Conv, LIQUID_HEADS, Mlp, NcpNeurons,
+};
 use super::kernels::tanh::tanh_in_place;
 use super::layout::TensorLayout;
 use std::collections::BTreeMap;
@@ -96,8 +98,9 @@ impl Network {
                 activate(&mut x, Activation::Mish);
                 self.linear("motor", &x, rows)
             }
-            Body::Cfc { hidden, mode, backbone, mixed_memory } => {
-                self.closed_form((*hidden, *mode, backbone.len(), *mixed_memory), x, state, rows)
+            Body::Cfc { hidden, mode, backbone, activation, mixed_memory } => {
+                let backbone = (backbone.len(), *activation);
+                self.closed_form((*hidden, *mode, backbone, *mixed_memory), x, state, rows)
             }
             Body::WiredCfc { mode, .. } => self.wired(*mode, x, state, rows),
             Body::BatchConstrained { .. } => unreachable!("drawn from, not stepped"),
@@ -112,7 +115,7 @@ impl Network {
                 let scale = self.get(&format!("trunk.{i}.norm.weight"));
                 normalise(&mut x, scale, self.get(&format!("trunk.{i}.norm.bias")));
             }
-            activate(&mut x, mlp.activation);
+            activate(&mut x, mlp.activation_of(i));
         }
         x
     }
@@ -209,7 +212,12 @@ impl Network {
     /// A dense closed-form cell (SEED-SPEC §3.14), behind an LSTM cell where memory is mixed. State: h, then c.
     fn closed_form(
         &self,
-        (hidden, mode, backbone, mixed): (usize, CfcMode, usize, bool),
+        (hidden, mode, (layers, activation), mixed): (
+            usize,
+            CfcMode,
+            (usize, BackboneActivation),
+            bool,
+        ),
         x: &[f32],
         state: &mut [f32],
         rows: usize,
@@ -233,9 +241,17 @@ impl Network {
             }
         }
         let mut z = beside((x, x.len() / rows), (&h, hidden), rows);
-        for i in 0..backbone {
+        for i in 0..layers {
             z = self.linear(&format!("backbone.{i}"), &z, rows);
-            z.iter_mut().for_each(|z| *z = 1.7159 * (0.666 * *z).tanh());
+            match activation {
+                BackboneActivation::LecunTanh => {
+                    z.iter_mut().for_each(|z| *z = 1.7159 * (0.666 * *z).tanh());
+                }
+                BackboneActivation::Relu => activate(&mut z, Activation::Relu),
+                BackboneActivation::Tanh => activate(&mut z, Activation::Tanh),
+                BackboneActivation::Gelu => z.iter_mut().for_each(|z| *z = gelu(*z)),
+                BackboneActivation::Silu => activate(&mut z, Activation::Silu),
+            }
         }
         let next = self.cell("", mode, &z, rows);
         for (state, next) in state.chunks_exact_mut(stride).zip(next.chunks_exact(hidden)) {
@@ -347,6 +363,13 @@ pub(super) fn activate(x: &mut [f32], activation: Activation) {
         Activation::Mish => x.iter_mut().for_each(|x| *x *= softplus(*x).tanh()),
         Activation::LeakyRelu => x.iter_mut().filter(|x| **x < 0.0).for_each(|x| *x *= 0.01),
     }
+}
+
+/// x Phi(x), Phi the standard normal distribution function.
+#[expect(clippy::cast_possible_truncation, reason = "rounded once, at the end")]
+fn gelu(x: f32) -> f32 {
+    let x = f64::from(x);
+    (x * 0.5 * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)) as f32
 }
 
 fn sigmoid(x: f32) -> f32 {

@@ -3,6 +3,7 @@
 //! They are taken from `testdata/goldens`, or from the folder that `SAPEX_GOLDENS_DIR` names.
 
 use serde_json::Value;
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 /// One file.
@@ -12,6 +13,8 @@ pub(crate) struct Case {
     pub(crate) name: String,
     /// The whole document.
     pub(crate) json: Value,
+    /// How many numbers were compared.
+    compared: Cell<usize>,
 }
 
 /// Every case of one kind, by file name. At least one: a test that compares nothing must not pass.
@@ -27,15 +30,31 @@ pub(crate) fn cases(kind: &str) -> Vec<Case> {
         .map(|path| Case {
             name: path.file_name().unwrap().to_string_lossy().into_owned(),
             json: serde_json::from_str(&fs_err::read_to_string(&path).unwrap()).unwrap(),
+            compared: Cell::new(usize::from(true)),
         })
         .filter(|case| case.json["kind"] == kind)
         .collect();
+    cases.iter().for_each(|case| case.compared.set(0));
     cases.sort_by(|a, b| a.name.cmp(&b.name));
     assert!(!cases.is_empty(), "no golden of kind {kind} in {}", folder.display());
     cases
 }
 
+impl Drop for Case {
+    /// A file that nothing was compared with is a test that only looks like one.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert!(self.compared.get() > 0, "{}: nothing was compared", self.name);
+        }
+    }
+}
+
 impl Case {
+    /// Notes a comparison that was made otherwise than by the functions below.
+    pub(crate) fn compared(&self) {
+        self.compared.set(self.compared.get() + 1);
+    }
+
     /// The part under a JSON pointer such as `/config/obs_dim`.
     pub(crate) fn at(&self, pointer: &str) -> &Value {
         self.json.pointer(pointer).unwrap_or_else(|| panic!("{}: nothing at {pointer}", self.name))
@@ -96,6 +115,7 @@ impl Case {
             let error = (f64::from(ours) - given).abs() / given.abs().max(1.0);
             let name = &self.name;
             assert!(error <= tolerance, "{name}: {what}[{i}] is {ours}, expected {given}");
+            self.compared();
         }
     }
 }

@@ -106,7 +106,7 @@ pub(crate) fn gaussian_policy(case: &Case, body: Body, bound: &str) -> PolicyArc
 
 /// A perceptron.
 pub(crate) fn mlp(hidden: &[usize], activation: Activation) -> Mlp {
-    Mlp { hidden: hidden.to_vec(), activation, layer_norm: false }
+    Mlp { hidden: hidden.to_vec(), activation, layer_norm: false, last: None }
 }
 
 /// The activation that the file names.
@@ -114,6 +114,10 @@ pub(crate) fn activation(case: &Case, key: &str) -> Activation {
     match case.at(&format!("/config/{key}")).as_str().unwrap() {
         "relu" => Activation::Relu,
         "tanh" => Activation::Tanh,
+        "silu" => Activation::Silu,
+        "elu" => Activation::Elu,
+        "mish" => Activation::Mish,
+        "leaky_relu" => Activation::LeakyRelu,
         other => panic!("{}: activation {other}", case.name),
     }
 }

@@ -3,10 +3,41 @@
 #![expect(clippy::unwrap_used, reason = "a golden file that does not read is a failed test")]
 
 use serde_json::Value;
+use std::cell::Cell;
 use std::path::PathBuf;
 
+thread_local! {
+    /// Numbers of files that were compared by this test.
+    static COMPARED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Notes a comparison that was made otherwise than by [`assert_near`].
+pub(crate) fn compared() {
+    COMPARED.set(COMPARED.get() + 1);
+}
+
+/// Files, one after another. Fails where nothing was compared between one and the next.
+pub(crate) struct Files {
+    files: std::vec::IntoIter<(String, Value)>,
+    /// The file that was handed out last, and what had been compared until then.
+    open: Option<(String, usize)>,
+}
+
+impl Iterator for Files {
+    type Item = (String, Value);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some((name, before)) = self.open.take() {
+            assert!(COMPARED.get() > before, "{name}: nothing was compared");
+        }
+        let file = self.files.next()?;
+        self.open = Some((file.0.clone(), COMPARED.get()));
+        Some(file)
+    }
+}
+
 /// All files of one kind, by name. Fails if there is none.
-pub(crate) fn of_kind(kind: &str) -> Vec<(String, Value)> {
+pub(crate) fn of_kind(kind: &str) -> Files {
     let dir = std::env::var_os("SAPEX_GOLDENS_DIR").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/goldens")),
         PathBuf::from,
@@ -25,7 +56,7 @@ pub(crate) fn of_kind(kind: &str) -> Vec<(String, Value)> {
         .collect();
     files.sort_by(|a, b| a.0.cmp(&b.0));
     assert!(!files.is_empty(), "no golden file of kind {kind} in {}", dir.display());
-    files
+    Files { files: files.into_iter(), open: None }
 }
 
 /// The numbers of a tensor, or a plain number as one.
@@ -53,5 +84,6 @@ pub(crate) fn assert_near(what: &str, got: &[f32], expected: &[f64], tolerance: 
             error <= tolerance * expected.abs().max(1.0),
             "{what}[{i}]: {got}, expected {expected}, off by {error:e}, tolerance {tolerance:e}"
         );
+        compared();
     }
 }

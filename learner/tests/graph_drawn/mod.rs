@@ -18,7 +18,7 @@ pub(crate) fn normals(rng: &mut Pcg64, n: usize) -> Vec<f32> {
 }
 
 pub(crate) fn mlp(hidden: &[usize]) -> Mlp {
-    Mlp { hidden: hidden.to_vec(), activation: Activation::Tanh, layer_norm: true }
+    Mlp { hidden: hidden.to_vec(), activation: Activation::Tanh, layer_norm: true, last: None }
 }
 
 pub(crate) fn lstm() -> Body {

@@ -5,8 +5,8 @@
 #[path = "../../../common/tests/golden_names/mod.rs"]
 mod golden_names;
 
-use crate::golden::numbers;
-use common::policy::arch::Activation;
+use crate::golden::{compared, numbers};
+use common::policy::arch::{Activation, LastLayers, Mlp};
 use common::policy::layout::TensorLayout;
 pub(crate) use golden_names::*;
 use learner::torch::graph::params::Weights;
@@ -87,6 +87,7 @@ pub(crate) fn assert_tensor(what: &str, got: &Tensor, expected: &Value, toleranc
             error <= tolerance * expected.abs().max(1.0), // false for NaN
             "{what}[{i}]: {got}, expected {expected}, off by {error:e}, tolerance {tolerance:e}"
         );
+        compared();
     }
 }
 
@@ -102,6 +103,18 @@ pub(crate) fn size(value: &Value) -> usize {
     usize::try_from(value.as_u64().unwrap()).unwrap()
 }
 
+/// A perceptron of a trunk and of a head with hidden layers of its own, whose activation may be another one.
+pub(crate) fn trunk_and_head(config: &Value, hidden: &[usize], own: &[usize]) -> Mlp {
+    let all = [hidden, own].concat();
+    let last = (!own.is_empty()).then(|| {
+        let given = &config["head_activation"];
+        // The originals' heads have this one unless a file says otherwise.
+        let activation = if given.is_null() { Activation::Relu } else { activation(given) };
+        LastLayers { count: own.len(), activation }
+    });
+    Mlp { hidden: all, activation: activation(&config["activation"]), layer_norm: false, last }
+}
+
 pub(crate) fn sizes(value: &Value) -> Vec<usize> {
     value.as_array().unwrap().iter().map(size).collect()
 }
@@ -110,6 +123,10 @@ pub(crate) fn activation(value: &Value) -> Activation {
     match value.as_str().unwrap() {
         "relu" => Activation::Relu,
         "tanh" => Activation::Tanh,
+        "silu" => Activation::Silu,
+        "elu" => Activation::Elu,
+        "mish" => Activation::Mish,
+        "leaky_relu" => Activation::LeakyRelu,
         other => panic!("activation {other}"),
     }
 }

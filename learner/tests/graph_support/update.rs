@@ -40,6 +40,8 @@ pub(crate) struct Case<'a> {
     pub(crate) alpha: Option<f64>,
     /// Names of the output layers of policy and critics.
     pub(crate) last: [&'a str; 2],
+    /// Hidden layers of the trunk and of the head of policy and critics, where a head may have some.
+    pub(crate) heads: Option<[(usize, usize); 2]>,
     pub(crate) tolerances: [(&'static str, f64); 3],
 }
 
@@ -48,7 +50,16 @@ impl<'a> Case<'a> {
     pub(crate) fn new(name: &'a str, file: &'a Value, config: TrainerConfig) -> Self {
         let tolerances = ["loss", "grad", "params"].map(|key| (key, tolerance(file, key)));
         let target_entropy = file["config"]["target_entropy"].as_f64();
-        Self { name, file, config, target_entropy, alpha: None, last: ["logits", "q"], tolerances }
+        Self {
+            name,
+            file,
+            config,
+            target_entropy,
+            alpha: None,
+            last: ["logits", "q"],
+            heads: None,
+            tolerances,
+        }
     }
 
     fn tolerance(&self, key: &str) -> f64 {
@@ -120,7 +131,8 @@ impl<'a> Case<'a> {
             role => panic!("role {role}"),
         };
         let layout = self.layout(group);
-        let name = renamed(rest, self.names(group)).unwrap_or_else(|| panic!("{golden}"));
+        let name = self.in_head(rest, group).or_else(|| renamed(rest, self.names(group)));
+        let name = name.unwrap_or_else(|| panic!("{golden}"));
         // The last of a policy's or a critic's `layers.{i}` is its head.
         let name = if layout.entry(&name).is_some() || group != "actor" {
             name
@@ -130,6 +142,17 @@ impl<'a> Case<'a> {
         };
         assert!(layout.entry(&name).is_some(), "{golden} is {name}, which is in no layout");
         Some((group, n, name))
+    }
+
+    /// A layer after the trunk, `last.model.{2i}`, where heads may have hidden layers.
+    fn in_head(&self, golden: &str, group: &str) -> Option<String> {
+        let [actor, critic] = self.heads?;
+        let (k, field) = golden.strip_prefix("last.model.")?.split_once('.')?;
+        let i = k.parse::<usize>().ok()? / 2; // every other module is an activation
+        let Names { trunk, last } = self.names(group);
+        let (first, own) = if group == "actor" { actor } else { critic };
+        let layer = format!("{trunk}.{}", first + i);
+        Some(format!("{}.{field}", if i == own { last } else { &layer }))
     }
 
     fn layout(&self, group: &str) -> TensorLayout {
@@ -292,7 +315,7 @@ impl<'a> Case<'a> {
 
 /// As [`ours`], and what the Lyapunov and the batch-constrained originals call their layers.
 pub(crate) fn renamed(golden: &str, names: Names<'_>) -> Option<String> {
-    let (stem, field) = golden.rsplit_once('.')?;
+    let Some((stem, field)) = golden.rsplit_once('.') else { return ours(golden, names) };
     let counted = [
         ("net.", names.trunk),
         ("L.", names.trunk),

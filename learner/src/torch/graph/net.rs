@@ -4,7 +4,7 @@
 
 use super::params::Weights;
 use crate::torch::ops::signed;
-use common::policy::arch::{Activation, Body, CfcMode, Conv, Mlp};
+use common::policy::arch::{Activation, BackboneActivation, Body, CfcMode, Conv, Mlp};
 use tch::{Tensor, no_grad};
 
 /// The non-linearity.
@@ -41,7 +41,7 @@ pub fn mlp(w: &Weights, prefix: &str, mlp: &Mlp, x: &Tensor) -> Tensor {
             let (scale, shift) = w.linear(&format!("{name}.norm"));
             x = x.layer_norm([signed(width)], Some(scale), Some(shift), LAYER_NORM_EPS, false);
         }
-        x = activate(mlp.activation, &x);
+        x = activate(mlp.activation_of(i), &x);
     }
     x
 }
@@ -84,15 +84,15 @@ pub fn step(
             let x = sparse(w, "command", "command.mask", &x).mish();
             (sparse(w, "motor", "motor.mask", &x), state.shallow_clone())
         }
-        Body::Cfc { hidden, mode, backbone, mixed_memory } => {
-            let hidden = signed(*hidden);
+        Body::Cfc { hidden, mode, backbone, activation, mixed_memory } => {
+            let (hidden, backbone) = (signed(*hidden), (backbone.len(), *activation));
             if !mixed_memory {
-                let h = cfc_cell(w, "", *mode, backbone.len(), [x, state], elapsed);
+                let h = cfc_cell(w, "", *mode, backbone, [x, state], elapsed);
                 return (h.shallow_clone(), h);
             }
             let (h, c) = (state.narrow(1, 0, hidden), state.narrow(1, hidden, hidden));
             let (h, c) = mixed_memory_cell(w, x, &h, &c);
-            let h = cfc_cell(w, "", *mode, backbone.len(), [x, &h], elapsed);
+            let h = cfc_cell(w, "", *mode, backbone, [x, &h], elapsed);
             (h.shallow_clone(), Tensor::cat(&[&h, &c], 1))
         }
         Body::WiredCfc { mode, .. } => {
@@ -102,7 +102,7 @@ pub fn step(
                 let prefix = format!("layer.{l}.");
                 let width = w.get(&format!("{prefix}ff1.bias")).size()[0];
                 let h = state.narrow(1, start, width);
-                x = cfc_cell(w, &prefix, *mode, 0, [&x, &h], elapsed);
+                x = cfc_cell(w, &prefix, *mode, NO_BACKBONE, [&x, &h], elapsed);
                 states.push(x.shallow_clone());
                 start += width;
             }
@@ -210,18 +210,28 @@ pub fn liquid_cell(w: &Weights, x: &Tensor, h: &Tensor) -> (Tensor, Tensor) {
     (head("proj") + &h, h)
 }
 
+/// Of a cell without layers before its heads.
+const NO_BACKBONE: (usize, BackboneActivation) = (0, BackboneActivation::LecunTanh);
+
 /// The closed-form cell of SEED-SPEC §3.14 on [x; h], tensors behind `prefix`; a mask `{prefix}mask`, where there is a
 /// prefix, multiplies the two candidate heads only.
 fn cfc_cell(
     w: &Weights,
     prefix: &str,
     mode: CfcMode,
-    backbone: usize,
+    (layers, activation): (usize, BackboneActivation),
     input: [&Tensor; 2],
     elapsed: Option<&Tensor>,
 ) -> Tensor {
-    let z = (0..backbone).fold(Tensor::cat(&input, 1), |z, i| {
-        (linear(w, &format!("backbone.{i}"), &z) * 0.666).tanh() * 1.7159 // lecun_tanh
+    let z = (0..layers).fold(Tensor::cat(&input, 1), |z, i| {
+        let z = linear(w, &format!("backbone.{i}"), &z);
+        match activation {
+            BackboneActivation::LecunTanh => (z * 0.666).tanh() * 1.7159,
+            BackboneActivation::Relu => z.relu(),
+            BackboneActivation::Tanh => z.tanh(),
+            BackboneActivation::Gelu => z.gelu("none"),
+            BackboneActivation::Silu => z.silu(),
+        }
     });
     let candidate = |name: &str| {
         let name = format!("{prefix}{name}");
