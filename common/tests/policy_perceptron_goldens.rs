@@ -241,9 +241,13 @@ fn actions_map_to_the_box_and_back_as_the_original_does() {
             let (scale, bias) = (spec.action_scale(), spec.action_bias());
             let boxes = scale.iter().zip(&bias).cycle();
             let env_action = case.tensor_f32(&at("env_action"));
-            let inverse: Vec<f32> =
-                env_action.iter().zip(boxes).map(|(a, (scale, bias))| (a - bias) / scale).collect();
-            case.assert_close(&inverse, &out("inverse"), "forward");
+            // A dimension without width has one value, whatever the action: nothing leads back.
+            let given = case.tensor(&out("inverse"));
+            let (inverse, given): (Vec<f32>, Vec<f64>) = (env_action.iter().zip(boxes).zip(given))
+                .filter(|((_, (scale, _)), _)| **scale > 0.0)
+                .map(|((a, (scale, bias)), given)| ((a - bias) / scale, given))
+                .unzip();
+            case.assert_near(&inverse, &given, &out("inverse"), "forward");
         }
     }
 }
