@@ -228,8 +228,10 @@ impl Front {
                 self.hand(u16::try_from(number).expect("at most 256 shards per server"), greet)?;
             }
         }
-        if is_news {
-            info!(?peer, who = %client.place, "client greeted");
+        if is_news
+            && let Some(left_out) = memory.log.admit(peer.clone(), "greeted", self.clock.now())
+        {
+            info!(?peer, who = %client.place, left_out, "client greeted");
         }
         let shards = self.shards.iter().map(|door| door.published.state()).collect();
         Ok(Reply::Welcome { shards, window: self.window })
