@@ -20,6 +20,7 @@ use learner::track::Tracker;
 use learner::trainer::{Trainer, UpdateStats};
 use learner::training_loop::NOISE;
 use rand_pcg::Pcg64;
+use replay_server::saved::SavedReplay;
 use replay_server::service::table_config;
 use replay_server::table::{SampleBlock, Table};
 use std::collections::BTreeMap;
@@ -59,6 +60,10 @@ pub fn train(process: &Process, run: &RunDir, start: Start) -> anyhow::Result<()
     log.started(&crate::BUILD);
     start.begin(&log)?;
     let mut table = Table::new(&table_config(config, &config.item_layout(&spec)))?;
+    let saved = SavedReplay::of_run(run, 0, config, &spec);
+    if let Some(saved) = &saved {
+        saved.load(std::slice::from_mut(&mut table))?;
+    }
     let node = ActorNode::new(process.clone(), 0, config.run.env_steps, Some(run.path()))?;
     let mut actor = node.into_actor();
     let (mut updates, mut version) = Updates::new(process, run, start.checkpoint)?;
@@ -92,6 +97,9 @@ pub fn train(process: &Process, run: &RunDir, start: Start) -> anyhow::Result<()
     let contents = Contents::new(&config.learner.checkpoint_contents);
     let (dir, clock) = (run.checkpoints(), &process.clock);
     let path = checkpoint::save(&dir, &checkpoint, &sac, &contents, &toml, clock)?;
+    if let Some(saved) = &saved {
+        saved.save(std::slice::from_ref(&table))?;
+    }
     finish::finish(process, run, &checkpoint, &path, &log)
 }
 

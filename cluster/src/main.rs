@@ -5,16 +5,18 @@ use cluster::cli::{Cli, Command, Eval, Record, Settings, Space, Train};
 use cluster::progress::say;
 use cluster::{bench, export, finish, lockstep, record, report, run_policy, space, train, video};
 use common::about;
-use common::config::{self, PRESETS, Resolved};
+use common::config::{self, Config, PRESETS, Resolved};
 use common::process::{self, EXIT_CONFIG, Process, Usage};
 use common::run_dir::RunDir;
 use common::run_dir::claim::Claim;
 use common::runtime::seed::SeedTree;
+use common::spec::EnvSpec;
 use common::telemetry::logs::{self, LogFormat, Look};
 use learner::backend::{choose, trainer_config};
 use learner::checkpoint;
 use learner::offline::OfflineSource;
 use learner::resume::Start;
+use replay_server::saved::SavedReplay;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,9 +62,13 @@ fn train_command(options: &Train) -> ExitCode {
         } else {
             Start::fresh(&resolved, &spec)
         };
-        Ok((resolved, Some((Arc::new(claim), start))))
+        let mut notes = start.notes();
+        if start.from.is_some() && !resolved.config.is_offline() {
+            notes.push(replay_note(claim.run(), &resolved.config, &spec)?);
+        }
+        Ok((resolved, Some((Arc::new(claim), start, notes))))
     })();
-    let (resolved, (claim, start)) = match prepared {
+    let (resolved, (claim, start, notes)) = match prepared {
         Err(error) => return refuse(&error, status(&error)),
         Ok((resolved, None)) => {
             say(resolved.render().trim_end());
@@ -81,6 +87,7 @@ fn train_command(options: &Train) -> ExitCode {
             Err(error) => return refuse(&error, status(&error)),
         };
         claim.keep(&process);
+        notes.iter().for_each(|note| say(&format!("resumed     {note}")));
         let trained = train_claimed(&process, &claim, start, options.lockstep).await;
         let ended = claim.kept().map_err(anyhow::Error::from).and(trained);
         let failed = ended.err().map(|error| refuse(&error, status(&error)));
@@ -106,13 +113,26 @@ async fn train_claimed(
     if let Some(address) = process.admin_address {
         say(&format!("admin       http://{address}/status (and /metrics, /healthz, /readyz)"));
     }
-    start.notes().iter().for_each(|note| say(&format!("resumed     {note}")));
     if !lockstep {
         return train::train(process.clone(), run, start).await;
     }
     let process = process.clone();
     let trained = tokio::task::spawn_blocking(move || lockstep::train(&process, &run, start));
     trained.await.unwrap_or_else(|panic| Err(anyhow::anyhow!("training panicked: {panic}")))
+}
+
+/// What becomes of the rows that the replay held when the run stopped.
+fn replay_note(run: &RunDir, config: &Config, spec: &EnvSpec) -> anyhow::Result<String> {
+    let saved = SavedReplay::of_run(run, 0, config, spec);
+    let rows = saved.map(|saved| saved.rows()).transpose()?.unwrap_or(0);
+    if rows > 0 {
+        return Ok(format!("the replay has its {rows} rows back"));
+    }
+    let min_size = config.replay.min_size;
+    Ok(format!(
+        "the replay is empty: {min_size} rows (replay.min_size) are collected before the next update; \
+         run.save_replay = true keeps them"
+    ))
 }
 
 /// The directory of the run, before anything in it is touched.

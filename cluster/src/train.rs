@@ -21,6 +21,7 @@ use learner::checkpoint::Checkpoint;
 use learner::resume::Start;
 use learner::run_log::RunLog;
 use learner::service::{Learner, Places};
+use replay_server::saved::SavedReplay;
 use replay_server::service::ReplayServer;
 use replay_server::table::Table;
 use std::io::IsTerminal as _;
@@ -178,7 +179,8 @@ impl System {
         let replay = if offline {
             None
         } else {
-            let server = ReplayServer::new(process.clone(), &spec, 0)?;
+            let saved = SavedReplay::of_run(run, 0, &process.resolved.config, &spec);
+            let server = ReplayServer::new(process.clone(), &spec, 0)?.kept_in(saved)?;
             let router = transport.bind_router(&peers.replay[0]).await?;
             Some(tokio::spawn(server.run(router, async {
                 // A dropped sender asks for the stop as well.

@@ -17,20 +17,22 @@ fn text(output: &Output) -> String {
     format!("status {:?}\n{out}{err}", output.status.code())
 }
 
-/// A run of a second, on one thread.
+/// A run of a second.
+const SIZES: [&str; 9] = [
+    "run.env_steps=300",
+    "cluster.hidden=[16, 16]",
+    "cluster.gamma=0.9",
+    "learner.critic_hidden=[16, 16]",
+    "learner.batch_size=32",
+    "replay.samples_per_insert=32",
+    "replay.min_size=100",
+    "actor.warmup_steps=100",
+    "evaluator.final_episodes=2",
+];
+
+/// Trains, on one thread.
 fn train(run: &Path, more: &[&str]) -> Output {
-    let sizes = [
-        "run.env_steps=300",
-        "cluster.hidden=[16, 16]",
-        "cluster.gamma=0.9",
-        "learner.critic_hidden=[16, 16]",
-        "learner.batch_size=32",
-        "replay.samples_per_insert=32",
-        "replay.min_size=100",
-        "actor.warmup_steps=100",
-        "evaluator.final_episodes=2",
-    ];
-    let sizes: Vec<&str> = sizes.iter().flat_map(|size| ["--set", size]).collect();
+    let sizes: Vec<&str> = SIZES.iter().flat_map(|size| ["--set", size]).collect();
     let start = ["train", "--run-dir", run.to_str().unwrap(), "--env", "identity", "--lockstep"];
     sapex(&[&start[..], &sizes, more].concat())
 }
@@ -176,6 +178,40 @@ fn where_the_newest_checkpoint_is_damaged_the_one_before_is_taken() {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains("is whole; of the newest: "), "{}", text(&output));
     assert!(contents(&run) == before);
+}
+
+#[test]
+fn the_replay_comes_back_where_the_settings_say_so_and_else_the_restart_says_what_is_refilled() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, how) in [("lockstep", Some("--lockstep")), ("free", None)] {
+        let run = dir.path().join(name);
+        let path = run.to_str().unwrap();
+        let go = |args: &[&str]| {
+            let all: Vec<&str> = ["train", "--run-dir", path]
+                .into_iter()
+                .chain(args.iter().copied())
+                .chain(how)
+                .collect();
+            let output = sapex(&all);
+            assert!(output.status.success(), "{}", text(&output));
+            text(&output)
+        };
+        let mut first = vec!["--env", "identity", "--set", "run.save_replay=true"];
+        first.extend(SIZES.iter().flat_map(|size| ["--set", size]));
+        go(&first);
+        let said = go(&["--resume", "--set", "run.env_steps=600"]);
+        assert!(said.contains("the replay has its ") && said.contains(" rows back"), "{said}");
+        let rows = |said: &str| -> u64 {
+            let behind = said.split("the replay has its ").nth(1).unwrap();
+            behind.split(' ').next().unwrap().parse().unwrap()
+        };
+        let first = rows(&said);
+        assert!((200..=300).contains(&first), "{first}");
+        let said = go(&["--resume", "--set", "run.env_steps=900"]);
+        assert!(rows(&said) > first, "{said}");
+        let set = ["--resume", "--set", "run.env_steps=1200", "--set", "run.save_replay=false"];
+        assert!(go(&set).contains("the replay is empty: 100 rows (replay.min_size)"));
+    }
 }
 
 #[test]

@@ -11,11 +11,13 @@
 //! - [`shard`]: the thread that owns a table, and what waits there for the limiter.
 //! - [`server`]: the network side: decodes, checks, hands on.
 //! - [`service`]: both put together.
+//! - [`saved`]: tables on disk, between two starts.
 //! - [`metrics`]: what is exported.
 
 mod ledger;
 pub mod metrics;
 pub mod rate_limiter;
+pub mod saved;
 pub mod selector;
 pub mod server;
 pub mod service;

@@ -3,10 +3,13 @@
 use clap::Parser;
 use common::about;
 use common::process::{self, Args, Process};
+use common::run_dir::RunDir;
 use common::runtime::memory;
 use common::transport::zmq::ZmqTransport;
 use common::transport::{Endpoint, Transport};
+use replay_server::saved::SavedReplay;
 use replay_server::service::ReplayServer;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Serves the rows of a run: prioritized, sharded, rate-limited.
@@ -18,14 +21,17 @@ struct Cli {
     /// Which entry of endpoints.replay this server is, from 0.
     #[arg(long, default_value_t = 0)]
     index: usize,
+    /// Where its rows are kept between two starts (run.save_replay): the learner's directory, say.
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
     let cli: Cli = about::parse(&common::build!());
-    process::run("replay-server", &cli.args, |process| serve(process, cli.index))
+    process::run("replay-server", &cli.args, |process| serve(process, cli.index, cli.run_dir))
 }
 
-async fn serve(process: Process, index: usize) -> anyhow::Result<()> {
+async fn serve(process: Process, index: usize, run_dir: Option<PathBuf>) -> anyhow::Result<()> {
     let resolved = &process.resolved;
     let spec = resolved.env_spec()?;
     resolved.replay_fits(resolved.config.replay.shards, memory::bound())?;
@@ -37,7 +43,13 @@ async fn serve(process: Process, index: usize) -> anyhow::Result<()> {
         .parse()
         .map_err(|error| resolved.invalid("endpoints.replay", format!("{error}")))?;
     let first_shard = index * resolved.config.replay.shards;
-    let server = ReplayServer::new(process.clone(), &spec, first_shard)?;
+    if resolved.config.run.save_replay && run_dir.is_none() {
+        let expected = "needs a run directory: give this process --run-dir";
+        return Err(resolved.invalid("run.save_replay", expected).into());
+    }
+    let of_run = |dir| SavedReplay::of_run(&RunDir::at(dir), index, &resolved.config, &spec);
+    let saved = run_dir.as_deref().and_then(of_run);
+    let server = ReplayServer::new(process.clone(), &spec, first_shard)?.kept_in(saved)?;
     let seeds = process.seeds.role("transport");
     let transport = ZmqTransport::exported(seeds, &process.admin.metrics)?;
     let router = transport.bind_router(&endpoint).await?;

@@ -2,6 +2,7 @@
 
 use crate::metrics::{ServerMetrics, ShardMetrics};
 use crate::rate_limiter::RateLimiterConfig;
+use crate::saved::{SavedError, SavedReplay};
 use crate::selector::{Draws, PrioritizedConfig, SelectorConfig};
 use crate::server::{Front, ShardDoor};
 use crate::shard::{Command, Published, Shard};
@@ -31,6 +32,9 @@ pub enum ReplayError {
     /// A metric is registered otherwise already.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// Rows cannot be saved.
+    #[error(transparent)]
+    Saved(#[from] SavedError),
     /// The operating system gives no thread.
     #[error("start shard {shard}: {source}")]
     Thread {
@@ -71,6 +75,8 @@ pub struct ReplayServer {
     layout: ItemLayout,
     tables: Vec<Table>,
     first_shard: usize,
+    /// None where rows go with the process.
+    saved: Option<SavedReplay>,
 }
 
 impl ReplayServer {
@@ -83,19 +89,31 @@ impl ReplayServer {
         let config = table_config(&process.resolved.config, &layout);
         let shards = process.resolved.config.replay.shards;
         let tables = (0..shards).map(|_| Table::new(&config)).collect::<Result<_, _>>()?;
-        Ok(Self { process, layout, tables, first_shard })
+        Ok(Self { process, layout, tables, first_shard, saved: None })
+    }
+
+    /// The same server, which takes back the rows that were saved there, and saves its own when it stops.
+    ///
+    /// # Errors
+    /// What was saved is damaged, or of other settings.
+    pub fn kept_in(mut self, saved: Option<SavedReplay>) -> Result<Self, SavedError> {
+        if let Some(saved) = &saved {
+            saved.load(&mut self.tables)?;
+        }
+        self.saved = saved;
+        Ok(self)
     }
 
     /// Serves until `stop` completes, and returns the tables.
     ///
     /// # Errors
-    /// A shard's thread does not start.
+    /// A shard's thread does not start, or rows cannot be saved.
     pub async fn run(
         self,
         mut router: Router,
         stop: impl Future<Output = ()>,
     ) -> Result<Vec<Table>, ReplayError> {
-        let Self { process, layout, tables, first_shard } = self;
+        let Self { process, layout, tables, first_shard, saved } = self;
         let config = &process.resolved.config;
         info!(at = %router.local, shards = tables.len(), rows = config.shard_capacity(), "replay server listens");
         let mut doors = Vec::new();
@@ -134,7 +152,8 @@ impl ReplayServer {
         front.serve(&mut router, stop).await;
         drop(watch);
         process.admin.readiness.not_ready("replay", "stopping");
-        Ok(join(&doors, threads, &mut router).await)
+        let tables = join(&doors, threads, &mut router).await;
+        save(saved, tables).await
     }
 }
 
@@ -182,6 +201,14 @@ fn build_shard(
 
 fn replies(router: &Router) -> mpsc::Sender<(PeerId, Message)> {
     router.outgoing.clone()
+}
+
+/// Saves the tables where the settings ask for it.
+async fn save(saved: Option<SavedReplay>, tables: Vec<Table>) -> Result<Vec<Table>, ReplayError> {
+    let Some(saved) = saved else { return Ok(tables) };
+    let saving = tokio::task::spawn_blocking(move || saved.save(&tables).map(|()| tables));
+    let saved = saving.await.map_err(|panic| SavedError::Io(std::io::Error::other(panic)))?;
+    Ok(saved?)
 }
 
 /// Stops the threads without blocking the runtime: they may be waiting to hand a reply to the socket, which still runs.

@@ -111,6 +111,17 @@ pub enum SampleError {
     Limited(#[from] Limited),
 }
 
+/// Why a saved item cannot be put back; the table is as it was.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+pub enum PutBackError {
+    /// A number that no row may hold.
+    #[error("{0}")]
+    Value(BadValue),
+    /// No priority that an item can have.
+    #[error("its priority is {0}")]
+    Priority(f64),
+}
+
 /// What became of the rows of one insert.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Inserted {
@@ -327,6 +338,40 @@ impl Table {
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
         self.ring.is_empty()
+    }
+
+    /// Bytes of one row.
+    pub fn row_bytes(&self) -> usize {
+        self.row_bytes
+    }
+
+    /// Every row with its priority, the oldest first.
+    pub fn items(&self) -> impl Iterator<Item = (&[u8], f64)> {
+        let item = |slot| (self.ring.row(slot), self.selector.priority(slot));
+        self.ring.slots().map(item)
+    }
+
+    /// Appends an item that [`Table::items`] gave; the oldest makes room. The limiter is not asked and counts nothing.
+    /// `row` has [`Table::row_bytes`].
+    ///
+    /// # Errors
+    /// A value that no item of a table has.
+    pub fn put_back(&mut self, row: &[u8], priority: f64) -> Result<(), PutBackError> {
+        if let Some(bad) = self.values.bad_value(row) {
+            return Err(PutBackError::Value(bad));
+        }
+        if !self.selector.is_priority(priority) {
+            return Err(PutBackError::Priority(priority));
+        }
+        for slot in self.ring.append(row) {
+            self.selector.put_back(slot, priority);
+        }
+        Ok(())
+    }
+
+    /// The largest priority ever stored, of items that are gone as well; smaller ones than that of an item are passed over.
+    pub fn restore_max_priority(&mut self, max_priority: f64) {
+        self.selector.restore_max_priority(max_priority);
     }
 
     /// Counts and sums. O(1), but for the few reasons of refusal.

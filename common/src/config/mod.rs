@@ -139,6 +139,7 @@ pub struct Run {
     pub actors: u32,
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
+    pub save_replay: bool,
     pub track_metrics: bool,
     pub track_trajectories: bool,
 }

@@ -5,8 +5,10 @@
 //! | `config.toml` | the resolved settings: the truth about the run, a layer of settings when it goes on | whoever trains |
 //! | `run.lock` | process that trains; locked while it lives | whoever trains |
 //! | `metrics.jsonl` | the run's log, a record per line | whoever trains |
+//! | `metrics-*.jsonl` | the same of actors and evaluator that are processes of their own | actors, evaluator ([`guest`]) |
 //! | `events.out.tfevents.*` | the same for TensorBoard, a file per start | whoever trains |
 //! | `checkpoints/` | complete states, each a directory that is there whole or not at all | whoever trains |
+//! | `replay/` | rows of the replay servers, on request | replay servers |
 //! | `best/` | the best policy that was evaluated, and its evaluation | the evaluator |
 //! | `track_metrics.jsonl` | statistics of every update, on request | whoever trains |
 //! | `trajectories*.jsonl` | every step of actors and evaluations, on request | actors, evaluator |
@@ -16,6 +18,7 @@
 //! A run directory may be moved or copied while nobody trains in it: nothing in it names its own place.
 
 pub mod claim;
+pub mod guest;
 
 use crate::config::{ConfigError, Layers, Resolved, load};
 use crate::ids::ActorId;
@@ -30,10 +33,14 @@ pub const CONFIG: &str = "config.toml";
 pub const LOCK: &str = "run.lock";
 /// The run's log.
 pub const METRICS: &str = "metrics.jsonl";
+/// What the logs of other processes begin with.
+pub const GUESTS_PREFIX: &str = "metrics-";
 /// What TensorBoard's files begin with.
 pub const EVENTS_PREFIX: &str = "events.out.tfevents.";
 /// The folder of checkpoints.
 pub const CHECKPOINTS: &str = "checkpoints";
+/// The folder of saved rows.
+pub const REPLAY: &str = "replay";
 /// The folder of the best policy.
 pub const BEST: &str = "best";
 /// The evaluation of the best policy, in [`BEST`]. Written last: without it there is no best policy.
@@ -52,9 +59,19 @@ pub fn actor_trajectories(actor: ActorId) -> String {
     format!("trajectories-actor-{actor}.jsonl")
 }
 
+/// What an actor that is a process of its own does.
+pub fn actor_metrics(actor: ActorId) -> String {
+    format!("{GUESTS_PREFIX}actor-{actor}.jsonl")
+}
+
+/// What an evaluator that is a process of its own finds.
+pub fn evaluator_metrics() -> String {
+    format!("{GUESTS_PREFIX}evaluator.jsonl")
+}
+
 /// Whether a start of training makes entries of this name.
 fn is_ours(name: &str) -> bool {
-    [CONFIG, LOCK, METRICS, CHECKPOINTS, BEST, TRACK_METRICS].contains(&name)
+    [CONFIG, LOCK, METRICS, CHECKPOINTS, REPLAY, BEST, TRACK_METRICS].contains(&name)
         || name.starts_with(EVENTS_PREFIX)
         || (name.starts_with("trajectories") && name.ends_with(".jsonl"))
 }
@@ -148,6 +165,11 @@ impl RunDir {
     /// Where checkpoints are.
     pub fn checkpoints(&self) -> PathBuf {
         self.0.join(CHECKPOINTS)
+    }
+
+    /// Where replay servers save their rows.
+    pub fn replay(&self) -> PathBuf {
+        self.0.join(REPLAY)
     }
 
     /// The run's settings.

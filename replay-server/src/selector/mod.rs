@@ -117,6 +117,31 @@ impl Selector {
         }
     }
 
+    /// Whether an item can have this p.
+    pub fn is_priority(&self, priority: f64) -> bool {
+        match self {
+            Self::Prioritized(selector) => selector.is_priority(priority),
+            Self::Uniform(_) => priority == 1.0,
+        }
+    }
+
+    /// An item in this slot at a p that it had before.
+    pub fn put_back(&mut self, slot: u32, priority: f64) {
+        match self {
+            Self::Prioritized(selector) => selector.put_back(slot, priority),
+            Self::Uniform(selector) => drop(selector.insert([(slot, None)].into_iter())),
+        }
+    }
+
+    /// The largest p ever stored, where it is one.
+    pub fn restore_max_priority(&mut self, priority: f64) {
+        if let Self::Prioritized(selector) = self
+            && selector.is_priority(priority)
+        {
+            selector.restore_max_priority(priority);
+        }
+    }
+
     /// (sum p)^2 / sum p^2 over the first `len` slots: how many equally likely items would be as diverse. `len` when
     /// all are alike, 1 when one outweighs all others, 0 without items. O(len): well below a millisecond for a million.
     pub fn effective_sample_size(&self, len: usize) -> f64 {

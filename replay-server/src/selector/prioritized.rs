@@ -4,7 +4,7 @@
 
 use super::SelectorError;
 use crate::sum_tree::SumTree;
-use common::values::is_td_abs;
+use common::values::{TD_ABS_MAX, is_td_abs};
 use rand::RngExt;
 use rand_pcg::Pcg64;
 
@@ -132,6 +132,23 @@ impl Prioritized {
 
     pub(super) fn effective_sample_size(&self, len: usize) -> f64 {
         if len == 0 { 0.0 } else { self.tree.total().powi(2) / self.tree.sum_of_squares(len) }
+    }
+
+    /// Whether some |td| has this p. The rule's own rounding is allowed for.
+    pub(super) fn is_priority(&self, priority: f64) -> bool {
+        let of = |td_abs: f64| (td_abs + self.config.epsilon).powf(self.config.alpha);
+        // A new item enters at 1 before any |td| is known.
+        let (low, high) = (of(0.0).min(1.0), of(f64::from(TD_ABS_MAX)).max(1.0));
+        (low * (1.0 - 1e-12)..=high * (1.0 + 1e-12)).contains(&priority)
+    }
+
+    pub(super) fn put_back(&mut self, slot: u32, priority: f64) {
+        self.max_priority = self.max_priority.max(priority);
+        self.tree.set(slot as usize, priority);
+    }
+
+    pub(super) fn restore_max_priority(&mut self, priority: f64) {
+        self.max_priority = self.max_priority.max(priority);
     }
 
     /// p of a |td|; `None` where that is out of range.

@@ -89,6 +89,14 @@ impl Ring {
         slots.iter().for_each(|&slot| block.extend_from_slice(self.row(slot)));
     }
 
+    /// Slots in use, that of the oldest row first.
+    pub fn slots(&self) -> impl Iterator<Item = u32> + use<> {
+        let (len, cursor) = (self.len(), self.cursor());
+        let oldest = if len < self.capacity { 0 } else { cursor };
+        let capacity = self.capacity;
+        (0..len).map(move |age| ((oldest + age) % capacity) as u32)
+    }
+
     /// The slot that the next row goes to.
     fn cursor(&self) -> usize {
         (self.appended % self.capacity as u64) as usize
@@ -123,6 +131,8 @@ mod tests {
                 }
             }
             prop_assert_eq!(ring.len(), kept.len());
+            let by_age: Vec<u32> = ring.slots().collect();
+            prop_assert_eq!(by_age, kept.iter().map(|(key, _)| key.slot).collect::<Vec<_>>());
             prop_assert!(dropped.iter().all(|&key| !ring.holds(key)));
             prop_assert!(kept.iter().all(|&(key, _)| ring.holds(key)));
             let slots: Vec<u32> = kept.iter().map(|(key, _)| key.slot).collect();

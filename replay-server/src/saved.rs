@@ -1,0 +1,295 @@
+//! Tables on disk (`run.save_replay`): written when a server stops, taken back when it starts again.
+//!
+//! `replay/server-N/save-M/`, of which the highest M is the newest; there whole or not at all:
+//!
+//! | file | content |
+//! |---|---|
+//! | `manifest.json` | [`Manifest`]: layout, selector, counts and digests |
+//! | `shard-S.rows` | rows, the oldest first, as they lie in memory |
+//! | `shard-S.priorities` | p of each, little-endian f64 |
+//!
+//! What is read is trusted no more than what comes over the wire: sizes and digests first, then every value.
+
+use crate::rate_limiter::{RateLimiterCounters, RateLimiterError};
+use crate::table::{PutBackError, Table};
+use common::config::{Config, Replay, SelectorKind};
+use common::durable::{commit_dir, remove_dir};
+use common::run_dir::RunDir;
+use common::spec::EnvSpec;
+use fs_err::{self as fs, File};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use tracing::info;
+
+/// Version of everything in this file's table.
+const FORMAT: u32 = 1;
+const MANIFEST: &str = "manifest.json";
+const PREFIX: &str = "save-";
+/// Bytes that are read at once.
+const CHUNK: usize = 1 << 20;
+
+/// Why tables cannot be saved or taken back.
+#[derive(Debug, thiserror::Error)]
+pub enum SavedError {
+    /// The file system refused; the message names the path.
+    #[error("saved replay: {0}")]
+    Io(#[from] io::Error),
+    /// Not what was written.
+    #[error(
+        "saved replay: {path} is damaged: {what}; remove the folder to start with an empty replay"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Rows of other settings.
+    #[error(
+        "saved replay: {path} was written with {key} = {found}, now it is {expected}: set it back, or remove the folder to \
+         start with an empty replay"
+    )]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// The setting.
+        key: &'static str,
+        /// Then.
+        found: String,
+        /// Now.
+        expected: String,
+    },
+    /// Counters that no limiter takes.
+    #[error("saved replay: {0}")]
+    Limiter(#[from] RateLimiterError),
+}
+
+/// What is said about saved tables.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Manifest {
+    format: u32,
+    /// Digest of the row layout.
+    layout: u64,
+    /// How priorities are made of |td|: they mean nothing under another rule.
+    selector: String,
+    shards: Vec<ShardManifest>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct ShardManifest {
+    rows: u64,
+    max_priority: f64,
+    limiter: RateLimiterCounters,
+    /// BLAKE3 of each file, in hexadecimal digits.
+    digests: BTreeMap<String, String>,
+}
+
+/// Where the tables of a server are saved, and of what kind they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedReplay {
+    /// The server's folder.
+    pub folder: PathBuf,
+    /// Digest of the row layout.
+    pub layout: u64,
+    /// The selector's settings.
+    pub selector: String,
+    /// Tables.
+    pub shards: usize,
+}
+
+impl SavedReplay {
+    /// That of server number `index` of a run; `None` where the settings do not ask for it.
+    pub fn of_run(run: &RunDir, index: usize, config: &Config, spec: &EnvSpec) -> Option<Self> {
+        let Replay { selector, priority_alpha, priority_epsilon, shards, .. } = &config.replay;
+        let selector = match selector {
+            SelectorKind::Uniform => "uniform".to_owned(),
+            SelectorKind::Prioritized => {
+                format!("prioritized, alpha {priority_alpha}, epsilon {priority_epsilon}")
+            }
+        };
+        let is_asked = config.run.save_replay && !config.is_offline();
+        is_asked.then(|| Self {
+            folder: run.replay().join(format!("server-{index}")),
+            layout: config.item_layout(spec).hash(),
+            selector,
+            shards: *shards,
+        })
+    }
+
+    /// Writes the tables beside those that are there, which go when these are whole.
+    ///
+    /// # Errors
+    /// The file system refuses; what was there is untouched.
+    pub fn save(&self, tables: &[Table]) -> Result<(), SavedError> {
+        let old = saves(&self.folder)?;
+        let number = old.last_key_value().map_or(1, |(number, _)| number + 1);
+        commit_dir::<SavedError>(&self.folder.join(format!("{PREFIX}{number}")), |at| {
+            let shards = tables.iter().enumerate().map(|(shard, table)| write(at, shard, table));
+            let manifest = Manifest {
+                format: FORMAT,
+                layout: self.layout,
+                selector: self.selector.clone(),
+                shards: shards.collect::<io::Result<_>>()?,
+            };
+            let text = serde_json::to_vec_pretty(&manifest).expect("plain values have a JSON form");
+            Ok(fs::write(at.join(MANIFEST), text)?)
+        })?;
+        Ok(old.values().try_for_each(|path| remove_dir(path))?)
+    }
+
+    /// Rows that were saved; 0 where nothing was. Only the manifest is read.
+    ///
+    /// # Errors
+    /// It is damaged, or tells of rows of another layout, priorities of another rule, or another number of shards.
+    pub fn rows(&self) -> Result<u64, SavedError> {
+        let found = self.newest()?;
+        Ok(found.map_or(0, |(_, manifest)| manifest.shards.iter().map(|shard| shard.rows).sum()))
+    }
+
+    /// Puts what was saved into the tables, which are empty, and returns how many rows that were.
+    ///
+    /// # Errors
+    /// As of [`SavedReplay::rows`]; also damage of any other file.
+    pub fn load(&self, tables: &mut [Table]) -> Result<u64, SavedError> {
+        let Some((path, manifest)) = self.newest()? else { return Ok(0) };
+        for (shard, (table, said)) in tables.iter_mut().zip(&manifest.shards).enumerate() {
+            read(&path, shard, said, table)?;
+        }
+        let rows = manifest.shards.iter().map(|shard| shard.rows).sum();
+        info!(rows, from = %path.display(), "the replay is back");
+        Ok(rows)
+    }
+
+    /// The newest folder and its manifest, which fits.
+    fn newest(&self) -> Result<Option<(PathBuf, Manifest)>, SavedError> {
+        let Some((_, path)) = saves(&self.folder)?.pop_last() else { return Ok(None) };
+        let at = path.join(MANIFEST);
+        let damaged = |what: String| SavedError::Damaged { path: at.clone(), what };
+        let manifest: Manifest =
+            serde_json::from_slice(&fs::read(&at)?).map_err(|error| damaged(error.to_string()))?;
+        let number = |number: u64| number.to_string();
+        for (key, found, expected) in [
+            ("the format", number(manifest.format.into()), number(FORMAT.into())),
+            ("the row layout", number(manifest.layout), number(self.layout)),
+            ("the selector", manifest.selector.clone(), self.selector.clone()),
+            ("replay.shards", manifest.shards.len().to_string(), self.shards.to_string()),
+        ] {
+            if found != expected {
+                return Err(SavedError::Foreign { path, key, found, expected });
+            }
+        }
+        Ok(Some((path, manifest)))
+    }
+}
+
+fn names(shard: usize) -> [String; 2] {
+    [format!("shard-{shard}.rows"), format!("shard-{shard}.priorities")]
+}
+
+fn write(at: &Path, shard: usize, table: &Table) -> io::Result<ShardManifest> {
+    let names = names(shard);
+    let create = |name: &String| -> io::Result<Digested> { Digested::create(&at.join(name)) };
+    let (mut rows, mut priorities) = (create(&names[0])?, create(&names[1])?);
+    for (row, priority) in table.items() {
+        rows.write(row)?;
+        priorities.write(&priority.to_le_bytes())?;
+    }
+    let digests = names.into_iter().zip([rows.finish()?, priorities.finish()?]);
+    let stats = table.stats();
+    Ok(ShardManifest {
+        rows: table.len() as u64,
+        max_priority: stats.max_priority,
+        limiter: table.limiter_counters(),
+        digests: digests.collect(),
+    })
+}
+
+/// A file that is digested as it is written.
+struct Digested {
+    file: BufWriter<File>,
+    hasher: blake3::Hasher,
+}
+
+impl Digested {
+    fn create(path: &Path) -> io::Result<Self> {
+        let file = BufWriter::with_capacity(CHUNK, File::create(path)?);
+        Ok(Self { file, hasher: blake3::Hasher::new() })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hasher.update(bytes);
+        self.file.write_all(bytes)
+    }
+
+    fn finish(mut self) -> io::Result<String> {
+        self.file.flush()?;
+        Ok(self.hasher.finalize().to_hex().to_string())
+    }
+}
+
+fn read(
+    at: &Path,
+    shard: usize,
+    said: &ShardManifest,
+    table: &mut Table,
+) -> Result<(), SavedError> {
+    let names = names(shard);
+    let row_bytes = table.row_bytes();
+    for (name, bytes) in names.iter().zip([row_bytes as u64, 8]) {
+        let path = at.join(name);
+        let damaged = |what: String| SavedError::Damaged { path: path.clone(), what };
+        let (found, expected) = (fs::metadata(&path)?.len(), said.rows.saturating_mul(bytes));
+        if found != expected {
+            return Err(damaged(format!("{found} bytes, expected {expected}")));
+        }
+        let digest = digest(&path)?;
+        if said.digests.get(name) != Some(&digest) {
+            return Err(damaged(format!("its digest is {digest}, not that in {MANIFEST}")));
+        }
+    }
+    let open = |name: &String| -> io::Result<_> {
+        Ok(BufReader::with_capacity(CHUNK, File::open(at.join(name))?))
+    };
+    let (mut rows, mut priorities) = (open(&names[0])?, open(&names[1])?);
+    let (mut row, mut priority) = (vec![0; row_bytes], [0; 8]);
+    for index in 0..said.rows {
+        rows.read_exact(&mut row)?;
+        priorities.read_exact(&mut priority)?;
+        table.put_back(&row, f64::from_le_bytes(priority)).map_err(|error: PutBackError| {
+            SavedError::Damaged { path: at.join(&names[0]), what: format!("row {index}: {error}") }
+        })?;
+    }
+    table.restore_max_priority(said.max_priority);
+    Ok(table.restore_limiter(said.limiter)?)
+}
+
+fn digest(path: &Path) -> io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let (mut file, mut chunk) = (File::open(path)?, vec![0; CHUNK]);
+    loop {
+        let count = file.read(&mut chunk)?;
+        if count == 0 {
+            return Ok(hasher.finalize().to_hex().to_string());
+        }
+        hasher.update(&chunk[..count]);
+    }
+}
+
+/// Saved tables by rising number.
+fn saves(folder: &Path) -> io::Result<BTreeMap<u64, PathBuf>> {
+    let mut found = BTreeMap::new();
+    if !folder.exists() {
+        return Ok(found);
+    }
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        if let Some(number) = number.and_then(|number| number.parse().ok()) {
+            found.insert(number, entry.path());
+        }
+    }
+    Ok(found)
+}
