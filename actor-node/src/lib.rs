@@ -16,7 +16,7 @@
 //! - [`policy_feed`] and [`policy_cache`]: the newest weights.
 //! - [`spool`] and [`uploader`]: rows on their way, exactly once.
 //! - [`service`]: the roles put together.
-//! - [`metrics`]: what is exported.
+//! - [`metrics`]: what is exported; [`figures`]: what a run's log gets.
 
 pub mod actor;
 pub mod best;
@@ -27,6 +27,7 @@ mod episode_runner;
 pub mod evaluation;
 mod evaluator;
 pub mod exploration;
+pub mod figures;
 mod lane;
 pub mod lanes;
 pub mod metrics;

@@ -1,10 +1,13 @@
 //! `actor-node`: one actor of a run, or its evaluator.
 
+use actor_node::figures;
 use actor_node::service::{ActorNode, Evaluator, NodeError, Peers};
 use clap::Parser;
 use common::about;
 use common::config::Resolved;
+use common::ids::ActorId;
 use common::process::{self, Args, Process, Usage};
+use common::run_dir::guest::GuestLog;
 use common::transport::Endpoint;
 use common::transport::zmq::ZmqTransport;
 use std::path::PathBuf;
@@ -20,8 +23,8 @@ struct Cli {
     /// Evaluate the newest policy deterministically instead of acting.
     #[arg(long)]
     evaluate: bool,
-    /// Where the evaluator keeps the best policy, and actors and evaluator their trajectories (run.track_trajectories);
-    /// the learner's, say.
+    /// The run's directory, which is the learner's: here actors and evaluator write what they do and find, the evaluator
+    /// keeps the best policy, and both their trajectories (run.track_trajectories).
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
 }
@@ -37,8 +40,13 @@ async fn serve(process: Process, evaluates: bool, run_dir: Option<PathBuf>) -> a
         ZmqTransport::exported(process.seeds.role("transport"), &process.admin.metrics)?;
     let id = process.resolved.config.actor.id;
     if evaluates {
-        let evaluator = Evaluator::new(process, run_dir.as_deref()).map_err(blame)?;
+        let open = |dir| GuestLog::of_evaluator(dir, &process.clock);
+        let mut log = run_dir.as_deref().map(open).transpose()?;
+        let evaluator = Evaluator::new(process.clone(), run_dir.as_deref()).map_err(blame)?;
         let report = |evaluation: &actor_node::evaluation::Evaluation| {
+            if let Some(log) = &mut log {
+                log.record(&figures::of_evaluation(evaluation), &evaluation.terms);
+            }
             let actor_node::evaluation::Evaluation { version, mean, ci95, returns, .. } =
                 evaluation;
             info!(%version, mean, ci95, episodes = returns.len(), "evaluation");
@@ -47,7 +55,13 @@ async fn serve(process: Process, evaluates: bool, run_dir: Option<PathBuf>) -> a
     } else {
         // Half of the grace period: the other half is for everything else that stops.
         let flush = process.resolved.config.run.grace / 2;
-        let node = ActorNode::new(process, id, 0, run_dir.as_deref()).map_err(blame)?;
+        let node = ActorNode::new(process.clone(), id, 0, run_dir.as_deref()).map_err(blame)?;
+        if let Some(dir) = &run_dir {
+            let log = GuestLog::of_actor(dir, ActorId(id), &process.clock)?;
+            let (counters, clock) = (node.counters(), process.clock.clone());
+            let following = figures::follow(log, counters, clock, process.shutdown.clone());
+            drop(process.shutdown.spawn("figures", following));
+        }
         node.run(&transport, &peers, flush).await.map_err(blame)?;
     }
     Ok(())

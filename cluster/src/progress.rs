@@ -1,6 +1,7 @@
 //! What a person sees while a run trains: a live line on a terminal, plain lines otherwise.
 
 use actor_node::evaluation::Evaluation;
+use actor_node::figures;
 use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::VecDeque;
@@ -52,23 +53,10 @@ impl Snapshot {
     /// What an evaluation adds to the run's log.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     pub fn evaluation_record(&self, evaluation: &Evaluation) -> Vec<(&'static str, f64)> {
-        let returns = &evaluation.returns;
-        let length = evaluation.lengths.iter().sum::<u64>() as f64 / returns.len() as f64;
         let env_steps = self.acting.map(|acting| ("env_steps", acting.env_steps as f64));
         let mut record: Vec<_> = env_steps.into_iter().collect();
-        record.extend([
-            ("updates", self.updates as f64),
-            ("version", evaluation.version.0 as f64),
-            ("episodes", returns.len() as f64),
-            ("return_mean", evaluation.mean),
-            ("return_std", evaluation.std),
-            ("return_ci95", evaluation.ci95),
-            ("return_min", returns.iter().copied().fold(f64::INFINITY, f64::min)),
-            ("return_max", returns.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
-            ("length_mean", length),
-            ("discarded", evaluation.discarded as f64),
-            ("cut_off", evaluation.cut_off as f64),
-        ]);
+        record.push(("updates", self.updates as f64));
+        record.extend(figures::of_evaluation(evaluation));
         record
     }
 }

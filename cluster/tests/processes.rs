@@ -115,9 +115,11 @@ fn processes_learn_survive_a_killed_actor_and_stop_on_sigterm() {
     let run = run.to_str().unwrap();
     let mut replay = cluster.start("replay", "replay-server", &[]);
     let mut learner = cluster.start("learner", "learner", &["--run-dir", run]);
-    let mut first = cluster.start("actor-0", "actor-node", &["--set", "actor.id=0"]);
-    let mut second = cluster.start("actor-1", "actor-node", &["--set", "actor.id=1"]);
-    let mut evaluator = cluster.start("evaluator", "actor-node", &["--evaluate"]);
+    let in_run = ["--run-dir", run, "--set"];
+    let actor = |id| [&in_run[..], &[id]].concat();
+    let mut first = cluster.start("actor-0", "actor-node", &actor("actor.id=0"));
+    let mut second = cluster.start("actor-1", "actor-node", &actor("actor.id=1"));
+    let mut evaluator = cluster.start("evaluator", "actor-node", &["--run-dir", run, "--evaluate"]);
 
     poll("the first updates", || (cluster.updates() >= 300.0).then_some(()));
     first.signal("-KILL");
@@ -141,6 +143,18 @@ fn processes_learn_survive_a_killed_actor_and_stop_on_sigterm() {
         let status = role.wait();
         assert!(status.success(), "{} ended with {status}:\n{}", role.name, role.log());
     }
+
+    // The directory is as `sapex train` leaves it.
+    for kept in ["config.toml", "metrics.jsonl", "checkpoints", "best/policy.safetensors"] {
+        assert!(cluster.path("run").join(kept).exists(), "{kept} is missing");
+    }
+    let report = Command::new(env!("CARGO_BIN_EXE_sapex")).args(["report", run]).output().unwrap();
+    assert!(report.status.success(), "{}", String::from_utf8_lossy(&report.stderr));
+    let page = std::fs::read_to_string(cluster.path("run").join("report.html")).unwrap();
+    for heading in ["Return", "Episode length", "Q values"] {
+        assert!(page.contains(&format!("<h2>{heading}</h2>")), "{heading} is missing");
+    }
+    assert!(page.contains("axis-steps") && !page.contains("no evaluation yet"), "{page}");
 
     // An untrained policy gets about -13 per episode of 20 steps; one that repeats its observation gets 0.
     let eval =

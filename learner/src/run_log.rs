@@ -1,6 +1,6 @@
 //! [`RunLog`]: what a run writes down while it trains: `metrics.jsonl` and TensorBoard events, side by side.
 //!
-//! One JSON object per line: `kind`, `time_s` since the log was opened, then flat numbers; a number that is not finite is
+//! One JSON object per line: `kind`, `time_s` since the log was opened, `unix_time_s`, then flat numbers; a number that is not finite is
 //! `null`. A record reaches the operating system whole before the call returns, so that a killed process loses none.
 //!
 //! A write that fails is logged once and counted, and never stops training: both files are cut back to their last whole
@@ -239,6 +239,7 @@ impl Files {
         let mut record = Record::new();
         record.insert("kind".into(), kind.into());
         record.insert("time_s".into(), time.into());
+        record.insert("unix_time_s".into(), self.clock.unix_time().as_secs_f64().into());
         record
     }
 
@@ -279,12 +280,19 @@ fn whole(bytes: &[u8]) -> &[u8] {
 /// # Errors
 /// The file cannot be read, or a line that is not the last is no JSON object.
 pub fn read(run_dir: &Path) -> Result<Vec<Record>, RunLogError> {
-    let path = run_dir.join(METRICS);
-    let bytes = fs::read(&path)?;
+    read_file(&run_dir.join(METRICS))
+}
+
+/// The records in a file; a torn last line is passed over.
+///
+/// # Errors
+/// As of [`read`].
+pub fn read_file(path: &Path) -> Result<Vec<Record>, RunLogError> {
+    let bytes = fs::read(path)?;
     let lines = whole(&bytes).split_inclusive(|byte| *byte == b'\n');
     let parse = |(number, line): (usize, &[u8])| {
         let record = serde_json::from_slice(line);
-        record.map_err(|error| RunLogError::Line { path: path.clone(), number, error })
+        record.map_err(|error| RunLogError::Line { path: path.to_owned(), number, error })
     };
     (1..).zip(lines).map(parse).collect()
 }

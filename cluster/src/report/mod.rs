@@ -1,11 +1,13 @@
 //! `report.html`: what happened in a run, on one page that needs nothing else.
 //!
+//! - `guests`: records of other processes, beside those of whoever trained.
 //! - `records`: the run's log on one clock, every record on every axis.
 //! - `facts`: the result, the numbers that people look for first, where the run comes from.
 //! - `charts`: which there are; `svg`: how they look. `page`: HTML.
 
 mod charts;
 mod facts;
+mod guests;
 mod page;
 mod records;
 mod svg;
@@ -27,7 +29,8 @@ const STYLE: &str = include_str!("style.css");
 /// The directory holds no run, its log is damaged, or the page cannot be written.
 pub fn write(run_dir: &Path) -> anyhow::Result<PathBuf> {
     let run = RunDir::open(run_dir)?;
-    let page = render(&title(run_dir), &run.config()?, run_log::read(run_dir)?);
+    let records = guests::join(run_log::read(run_dir)?, guests::read(run_dir)?);
+    let page = render(&title(run_dir), &run.config()?, records);
     let (partial, target) = (run_dir.join(".report.html.partial"), run_dir.join(REPORT));
     fs::write(&partial, page)?;
     fs::rename(&partial, &target)?;

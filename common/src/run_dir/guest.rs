@@ -9,6 +9,7 @@ use crate::appended::{Appended, append_or_stop};
 use crate::ids::ActorId;
 use crate::runtime::clock::Clock;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
@@ -43,11 +44,12 @@ impl GuestLog {
         Ok(Self { kind, clock: clock.clone(), file })
     }
 
-    /// Writes a record, which reaches the operating system whole before this returns.
-    pub fn record(&mut self, fields: &[(&'static str, f64)]) {
+    /// Writes a record with what the environment said, `terms`; it reaches the operating system whole before this returns.
+    pub fn record(&mut self, fields: &[(&'static str, f64)], terms: &BTreeMap<String, f64>) {
         let mut record = Map::new();
         record.insert("kind".into(), self.kind.into());
         record.insert("unix_time_s".into(), self.clock.unix_time().as_secs_f64().into());
+        record.extend(terms.iter().map(|(name, value)| (name.clone(), (*value).into())));
         record.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())));
         let line = format!("{}\n", Value::from(record));
         append_or_stop(&mut self.file, line.as_bytes(), "this process's log in the run directory");
