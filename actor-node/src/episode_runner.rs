@@ -132,24 +132,13 @@ impl EpisodeRunner {
     }
 
     fn lane(&mut self) -> Result<&mut Lane, EnvError> {
-        let Self { plan, maker, lane, said, .. } = self;
+        let Self { plan, maker, lane, .. } = self;
         if lane.is_none() {
             if maker.is_none() {
                 *maker = Some(Maker::new(&plan.env, &plan.setup, Purpose::Evaluation, 1)?);
             }
             let maker = maker.as_ref().expect("made in the lines above");
-            let made = Lane::new(maker.make(0)?, Purpose::Evaluation);
-            let limit = made.spec().episode_steps_max.map(u64::from);
-            if limit.is_none_or(|limit| limit > plan.steps_max) && said.is_new("limit") {
-                let (env, steps_max) = (&plan.env, plan.steps_max);
-                let limit = limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string());
-                warn!(
-                    env,
-                    limit,
-                    "evaluations cut episodes off after evaluator.steps_max = {steps_max} steps"
-                );
-            }
-            *lane = Some(made);
+            *lane = Some(Lane::new(maker.make(0)?, Purpose::Evaluation));
         }
         Ok(lane.as_mut().expect("made in the lines above"))
     }
@@ -190,6 +179,7 @@ impl EpisodeRunner {
             let draws = (acting == Acting::Sampled).then(|| seeds.role("actions").rng());
             match self.run_episode(policy, seeds.seed(), draws, observer) {
                 Ok(episode) => {
+                    self.warn_of(&episode);
                     done.push(episode);
                     self.running.set(done.len(), episodes);
                     seed = done.len() as u64;
@@ -225,6 +215,20 @@ impl EpisodeRunner {
             warn!(completed, episodes, failures, reason, "an evaluation is over fewer episodes");
         }
         Ok(Evaluation { discarded: failures, ..summarise(version, done) })
+    }
+
+    /// Says once that episodes are cut off.
+    fn warn_of(&mut self, episode: &Episode) {
+        if !episode.is_cut_off || !self.said.is_new("cut off") {
+            return;
+        }
+        let limit = self.lane.as_ref().and_then(|lane| lane.spec().episode_steps_max);
+        let limit = limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string());
+        let Plan { env, steps_max, .. } = &self.plan;
+        warn!(
+            env,
+            limit, "evaluation cuts episodes off after evaluator.steps_max = {steps_max} steps"
+        );
     }
 
     /// One episode; its actions are sampled with `draws`, or without them the mode.

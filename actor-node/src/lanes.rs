@@ -8,8 +8,10 @@
 
 use crate::env::{EnvError, Purpose, Setup, Terms};
 use crate::lane::{FAILURES_IN_A_ROW_MAX, Lane, Maker};
+use crate::said::Said;
 use common::runtime::seed::SeedTree;
 use common::spec::EnvSpec;
+use tracing::warn;
 
 pub use crate::lane::Fault;
 
@@ -87,6 +89,7 @@ pub struct Lanes {
     seeds: SeedTree,
     builds: u64,
     lanes: Vec<Lane>,
+    said: Said,
     /// (L, W)
     env_actions: Vec<f32>,
 }
@@ -113,6 +116,7 @@ impl Lanes {
             seeds,
             builds: 0,
             lanes: Vec::with_capacity(count),
+            said: Said::default(),
         };
         let (obs_dim, mut turn) = (lanes.spec.obs_dim, Turn::default());
         turn.next_obs = vec![0.0; count * obs_dim];
@@ -165,7 +169,11 @@ impl Lanes {
                         let terms = self.lanes[lane].terms();
                         let Lane { episode_return, length, .. } = self.lanes[lane];
                         turn.ended.push(Ended { lane, episode_return, length, terms });
-                        if let Err((_, reason)) = self.lanes[lane].reset(None, obs) {
+                        if let Err((fault, reason)) = self.lanes[lane].reset(None, obs) {
+                            if self.said.is_new(&reason) {
+                                let fault = fault.name();
+                                warn!(lane, fault, reason, "reset failed, environment rebuilt");
+                            }
                             self.rebuild(lane, &reason, obs)?;
                         }
                     } else {

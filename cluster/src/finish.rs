@@ -9,8 +9,9 @@ use actor_node::trajectories::TrajectoryLog;
 use common::policy::snapshot::PolicySnapshot;
 use common::process::Process;
 use common::run_dir::{POLICY, RunDir};
+use common::runtime::seed::SeedTree;
 use learner::checkpoint::Checkpoint;
-use learner::run_log::RunLog;
+use learner::run_log::{self, Record, RunLog};
 use std::path::Path;
 
 /// Evaluates the run's policy ([`run_policy`]), logs it, writes the report and says where everything is. An environment that
@@ -30,8 +31,9 @@ pub fn finish(
     let mut runner = EpisodeRunner::new(Plan::new(config, process.shutdown.signal_token()));
     if config.evaluator.episodes > 0 && best_policy(run.path()).is_some() {
         match offer_newest(process, run, path, &mut runner)? {
-            Ok(newest) => log.eval(&snapshot.evaluation_record(&newest), &newest.terms),
-            Err(error) => say(&format!("evaluation  of the newest policy: {error}")),
+            Some(Ok(newest)) => log.eval(&snapshot.evaluation_record(&newest), &newest.terms),
+            Some(Err(error)) => say(&format!("evaluation  of the newest policy: {error}")),
+            None => {}
         }
     }
     let (policy_path, policy) = match best_policy(run.path()) {
@@ -64,44 +66,60 @@ pub fn finish(
 }
 
 /// An evaluation, or why there is none; what else fails is an error of its own.
-type Evaluated = anyhow::Result<Result<Evaluation, EvaluationError>>;
+type Evaluated = Result<Evaluation, EvaluationError>;
 
 fn final_evaluation(
     process: &Process,
     run: &RunDir,
     policy: &Path,
     runner: &mut EpisodeRunner,
-) -> Evaluated {
-    let config = &process.resolved.config;
+) -> anyhow::Result<Evaluated> {
+    let episodes = process.resolved.config.evaluator.final_episodes;
     let seeds = process.seeds.role("final evaluation");
+    evaluate((process, run), "final", policy, runner, episodes, &seeds)
+}
+
+/// One evaluation of the policy in a folder, whose episodes are written down as those of that kind where that is asked for.
+fn evaluate(
+    (process, run): (&Process, &RunDir),
+    kind: &'static str,
+    policy: &Path,
+    runner: &mut EpisodeRunner,
+    episodes: usize,
+    seeds: &SeedTree,
+) -> anyhow::Result<Evaluated> {
     let (mut net, version) = run_policy::load(policy)?;
-    let (policy, episodes) = ((&mut net, version), config.evaluator.final_episodes);
-    Ok(if config.run.track_trajectories {
-        let mut log = TrajectoryLog::open(run.path(), "final")?;
-        log.evaluate(runner, policy, episodes, &seeds)
+    let policy = (&mut net, version);
+    Ok(if process.resolved.config.run.track_trajectories {
+        let mut log = TrajectoryLog::open(run.path(), kind)?;
+        log.evaluate(runner, policy, episodes, seeds)
     } else {
-        runner.run(policy, episodes, &seeds, Acting::Deterministic, &mut ())
+        runner.run(policy, episodes, seeds, Acting::Deterministic, &mut ())
     })
 }
 
-/// The evaluator may not have seen the newest policy: in a run of seconds it saw only the first ones.
+/// The evaluator may not have seen the newest policy: in a run of seconds it saw only the first ones. `None` where it has.
 fn offer_newest(
     process: &Process,
     run: &RunDir,
     checkpoint: &Path,
     runner: &mut EpisodeRunner,
-) -> Evaluated {
+) -> anyhow::Result<Option<Evaluated>> {
     let config = &process.resolved.config;
     let (newest, arch) = PolicySnapshot::load(&checkpoint.join(POLICY))?;
     let (episodes, seeds) = (config.evaluator.episodes, process.seeds.role("last evaluation"));
-    let (mut net, version) = run_policy::load(checkpoint)?;
-    let policy = (&mut net, version);
-    let evaluation = runner.run(policy, episodes, &seeds, Acting::Deterministic, &mut ());
+    #[expect(clippy::cast_precision_loss, reason = "versions are far below 2^53")]
+    let version = newest.version.0 as f64;
+    let is_seen = |record: &Record| record["kind"] == "eval" && record["version"] == version;
+    if run_log::read(run.path())?.iter().any(is_seen) {
+        return Ok(None);
+    }
+    let evaluation = evaluate((process, run), "eval", checkpoint, runner, episodes, &seeds)?;
     if let Ok(evaluation) = &evaluation {
         let mut best = BestPolicy::open(run.path(), config.returns_are_costs())?;
         best.offer(evaluation, &newest, &arch)?;
     }
-    Ok(evaluation)
+    Ok(Some(evaluation))
 }
 
 /// `mean deterministic return -142.3 ± 35.1 (95%) over 20 episodes`.

@@ -39,6 +39,8 @@ class Terms:
 
     def __init__(self, numpy):
         self.numbers = (bool, int, float, numpy.number, numpy.bool_)
+        # Types that need no closer look: this is done for every number of every step.
+        self.usual = frozenset((bool, int, float, numpy.float64, numpy.float32, numpy.bool_))
         # By name: sum, count and newest.
         self.seen = {}
 
@@ -47,32 +49,37 @@ class Terms:
 
     def add(self, info, prefix=""):
         """Takes the numbers of a step's info, also those of a dict in it; passes everything else over."""
-        for key, value in info.items():
-            if isinstance(value, dict):
-                if not prefix:
-                    self.add(value, f"{key}.")
-                continue
-            if getattr(value, "shape", None) == () and not isinstance(value, self.numbers):
-                value = value.item()
-            if not isinstance(value, self.numbers):
-                continue
+        seen, usual, isfinite = self.seen, self.usual, math.isfinite
+        for name, value in info.items():
+            if type(value) not in usual:
+                if isinstance(value, dict) and not prefix:
+                    self.add(value, f"{name}.")
+                value = self.unusual(value)
             try:
                 value = float(value)
-            except (OverflowError, TypeError):
+            except OverflowError:
                 continue
-            if math.isfinite(value):
-                self.count(f"{prefix}{key}", value)
+            if not isfinite(value):
+                continue
+            if prefix:
+                name = prefix + str(name)
+            entry = seen.get(name)
+            if entry is not None:
+                entry[0] += value
+                entry[1] += 1
+                entry[2] = value
+            elif len(seen) < TERMS_MAX and 0 < len(str(name).encode()) <= NAME_MAX:
+                seen[name] = [value, 1, value]
 
-    def count(self, name, value):
-        entry = self.seen.get(name)
-        if entry is not None:
-            entry[0] += value
-            entry[1] += 1
-            entry[2] = value
-        elif len(self.seen) < TERMS_MAX and 0 < len(name.encode()) <= NAME_MAX:
-            self.seen[name] = [value, 1, value]
+    def unusual(self, value):
+        """A number of another type, or one in an array without dimensions; NaN for what is none."""
+        if getattr(value, "shape", None) == () and not isinstance(value, self.numbers):
+            value = value.item()
+        is_real = isinstance(value, self.numbers) and not isinstance(value, complex)
+        return value if is_real else math.nan
 
     def of_episode(self):
         """Each term's number for the episode so far."""
-        terms = {name: last if name in AT_THE_END else total / count for name, (total, count, last) in self.seen.items()}
+        seen = self.seen.items()
+        terms = {str(name): last if name in AT_THE_END else total / count for name, (total, count, last) in seen}
         return {name: value for name, value in terms.items() if math.isfinite(value)}

@@ -20,6 +20,8 @@ HELLO, SPEC, MEMORY, READY, BATCH, RESULT, LANE_FAILED, ERROR, RENDER, PICTURE, 
 IDLE, STEP, RESET, RESET_SEEDED, MAKE = range(5)
 TERMINATED, TRUNCATED, FAILED = 1, 2, 4
 TEXT_MAX = 16 * 1024
+# As many values as a step returns.
+GOOD_STEP = (None,) * 5
 JSON_MAX = 1 << 20
 PICTURE_BYTES_MAX = 64 << 20
 
@@ -117,7 +119,7 @@ class Server:
         self.all_step = bytes([STEP] * lanes) if spaces.is_plain() else None
         self.rows, self.row_rewards = [None] * lanes, [0.0] * lanes
         self.terms = [Terms(spaces.numpy) for _ in range(lanes)]
-        # What a plain observation is: an array of this type and shape.
+        # What a plain observation is: an array of this type, with as many bytes.
         self.writers = self.plain = None
         # What arrives, the lengths that may follow its header, and what is sent: blocks too, unless they are in memory.
         self.received = self.lengths = self.sent = self.batch_header = self.batch_bytes = None
@@ -146,7 +148,8 @@ class Server:
 
     def attach(self, request, reply):
         self.block.attach(request, reply)
-        self.plain = (self.spaces.numpy.ndarray, self.block.obs.dtype, (self.spaces.obs_dim,))
+        number = self.block.obs.dtype
+        self.plain = (self.spaces.numpy.ndarray, number, self.spaces.obs_dim * number.itemsize)
         self.batch_header = HEADER.pack(BATCH, self.lengths[BATCH])
         self.batch_bytes = HEADER.size + self.lengths[BATCH]
         space = self.spaces.observation
@@ -178,8 +181,13 @@ class Server:
         seed = None if command == RESET else int(self.block.seeds[lane])
         self.writers[lane](reset(self.envs[lane], seed))
 
-    def fail(self, lane):
-        text = traceback.format_exc().encode(errors="replace")[-TEXT_MAX:]
+    def fail(self, lane, result=GOOD_STEP):
+        """Tells of the exception that is being handled, or of what a step has returned, where that is why."""
+        if not isinstance(result, (tuple, list)) or len(result) != len(GOOD_STEP):
+            text = f"ValueError: {wrong_step(result)}"
+        else:
+            text = traceback.format_exc()
+        text = text.encode(errors="replace")[-TEXT_MAX:]
         self.link.send(LANE_FAILED, struct.pack("<I", lane) + text)
 
     def picture(self, lane):
@@ -223,21 +231,21 @@ class Server:
         """Carries out one lane's command, returns its outcome."""
         if command == IDLE:
             return 0
+        result = GOOD_STEP
         try:
             if command == STEP:
                 result = self.steps[lane](action)
-                if not isinstance(result, (tuple, list)) or len(result) != 5:
-                    raise wrong_step(result)
                 obs, reward, terminated, truncated, info = result
                 self.writers[lane](obs)
                 self.block.rewards[lane] = reward_number(self.spaces.numpy, reward)
-                self.terms[lane].add(info)
+                if info:
+                    self.terms[lane].add(info)
                 return bool(terminated) * TERMINATED + bool(truncated) * TRUNCATED
             self.block.rewards[lane] = 0.0
             self.begin(lane, command)
             return 0
         except Exception:
-            self.fail(lane)
+            self.fail(lane, result)
             return FAILED
 
     def step_all(self, actions):
@@ -246,28 +254,28 @@ class Server:
         Each observation is copied before the next lane steps: the environments of a process may share one array.
         """
         steps, block, rows, rewards, terms = self.steps, self.block, self.rows, self.row_rewards, self.terms
-        ndarray, number, shape = self.plain
+        ndarray, number, row_bytes = self.plain
         outcomes = block.outcomes
         outcomes.fill(0)
         for lane, action in enumerate(actions):
+            result = GOOD_STEP
             try:
                 result = steps[lane](action)
-                if not isinstance(result, (tuple, list)) or len(result) != 5:
-                    raise wrong_step(result)
                 obs, reward, terminated, truncated, info = result
-                if type(obs) is not ndarray or obs.dtype is not number or obs.shape != shape:
+                row = obs.tobytes() if type(obs) is ndarray and obs.dtype is number else b""
+                if len(row) != row_bytes:
                     # Converts it, or refuses what is no observation.
                     self.writers[lane](obs)
-                    obs = block.obs[lane]
-                rows[lane] = obs.tobytes()
+                    row = block.obs[lane].tobytes()
+                rows[lane] = row
                 rewards[lane] = reward if type(reward) is float else reward_number(self.spaces.numpy, reward)
                 if info:
                     terms[lane].add(info)
                 if terminated or truncated:
                     outcomes[lane] = bool(terminated) * TERMINATED + bool(truncated) * TRUNCATED
             except Exception:
-                outcomes[lane], rows[lane], rewards[lane] = FAILED, block.obs[lane].tobytes(), 0.0
-                self.fail(lane)
+                outcomes[lane], rows[lane], rewards[lane] = FAILED, bytes(row_bytes), 0.0
+                self.fail(lane, result)
         # In a quarter of the time that numpy takes.
         block.obs_bytes[:] = b"".join(rows)
         block.put_rewards(*rewards)
