@@ -48,7 +48,7 @@ pub enum ActorError {
 /// What others may read while the actor runs.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Environment steps.
+    /// Environment steps, those of earlier starts included.
     pub env_steps: AtomicU64,
     /// Episodes that ended.
     pub episodes: AtomicU64,
@@ -66,6 +66,11 @@ struct Latest {
 }
 
 impl Counters {
+    /// Episodes that ended.
+    pub fn episodes(&self) -> u64 {
+        self.episodes.load(Ordering::Relaxed)
+    }
+
     /// Mean return of the latest training episodes; `None` before the first.
     pub fn return_mean(&self) -> Option<f64> {
         self.mean(|episode| episode.episode_return)
@@ -103,6 +108,23 @@ impl Counters {
     }
 }
 
+/// An actor's part of a run's environment steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Share {
+    /// Steps that earlier starts of the run have taken: the warm-up is not repeated.
+    pub done: u64,
+    /// Steps after which it has done its part, those included; 0 for no limit.
+    pub max: u64,
+}
+
+impl Share {
+    /// That of actor number `id` of so many, of a run that has taken `done` steps of `max` (0: no limit).
+    pub fn of(done: u64, max: u64, actors: u64, id: u64) -> Self {
+        let part = |steps: u64| steps / actors + u64::from(id < steps % actors);
+        Self { done: part(done), max: if max == 0 { 0 } else { part(max).max(1) } }
+    }
+}
+
 /// Cadences of an actor.
 #[derive(Debug, Clone)]
 pub struct Habits {
@@ -112,8 +134,8 @@ pub struct Habits {
     pub insert_rows: usize,
     /// Weights older than this stop the actor; zero for never.
     pub policy_age_max: Duration,
-    /// Steps after which it has done its part; 0 for no limit.
-    pub env_steps_max: u64,
+    /// Its part of the run's steps.
+    pub share: Share,
     /// Noise on continuous actions, beside the policy's own.
     pub exploration: Exploration,
 }
@@ -161,6 +183,8 @@ impl Actor {
     ) -> Self {
         let count = assemblers.len();
         let state = vec![0.0; count * net.state_dim()];
+        let counters = Counters::default();
+        counters.env_steps.store(habits.share.done, Ordering::Relaxed);
         Self {
             obs: turn.obs.clone(),
             actions: vec![0.0; count * lanes.spec().action_width()],
@@ -176,11 +200,11 @@ impl Actor {
             rows: Vec::new(),
             rows_count: 0,
             rng,
-            habits,
             recorder: None,
             log: None,
-            steps: 0,
-            counters: Arc::default(),
+            steps: habits.share.done,
+            habits,
+            counters: Arc::new(counters),
             said: Said::default(),
             metrics,
         }
@@ -205,7 +229,7 @@ impl Actor {
         Arc::clone(&self.counters)
     }
 
-    /// Environment steps so far.
+    /// Environment steps so far, those of earlier starts included.
     pub fn steps(&self) -> u64 {
         self.steps
     }
@@ -237,7 +261,7 @@ impl Actor {
         clock: &Clock,
         stop: &StopToken,
     ) -> Result<(), ActorError> {
-        let limit = self.habits.env_steps_max;
+        let limit = self.habits.share.max;
         while !stop.is_stopping() && (limit == 0 || self.steps < limit) {
             let began = clock.now();
             if !self.take_weights(cache, began)? {

@@ -13,6 +13,7 @@ use crate::trajectories::TrajectoryLog;
 use common::ids::PolicyVersion;
 use common::policy::arch::PolicyArch;
 use common::policy::infer::PolicyNet;
+use common::policy::snapshot::PolicySnapshot;
 use common::process::Process;
 use common::runtime::seed::SeedTree;
 use common::telemetry::progress::ProgressWatch;
@@ -72,6 +73,29 @@ impl Evaluator {
         Arc::clone(&self.running)
     }
 
+    /// Evaluates a policy here and now, the `round`-th of the run, and keeps it if it is the best: for a run on one thread.
+    /// `None` where no evaluation came about; the log says why.
+    ///
+    /// # Errors
+    /// The environment does not exist, or an observer of its episodes fails.
+    pub fn evaluate(
+        &mut self,
+        policy: &PolicySnapshot,
+        round: u64,
+    ) -> Result<Option<Evaluation>, NodeError> {
+        let Self { process, arch, bench, best, .. } = self;
+        let (episodes, seeds) =
+            (process.resolved.config.evaluator.episodes, process.seeds.role(NAME).index(round));
+        match bench.evaluate(arch, policy, episodes, &seeds) {
+            Ok(evaluation) => {
+                keep(best.as_mut(), &evaluation, policy, arch);
+                Ok(Some(evaluation))
+            }
+            Err(error) if is_stop(&error) => Ok(None),
+            Err(error) => survived(error).map(|()| None),
+        }
+    }
+
     /// Evaluates each newer policy, at most once per `evaluator.interval`, and hands the result to `report`, until the
     /// process is asked to stop. A signal ends an evaluation that runs, any other stop waits for it.
     ///
@@ -120,11 +144,7 @@ impl Evaluator {
                 Ok(evaluation) => {
                     given_up = 0;
                     metrics.evaluated(&evaluation);
-                    if let Some(best) = &mut best
-                        && let Err(error) = best.offer(&evaluation, &cached.snapshot, &arch)
-                    {
-                        warn!(%error, "the best policy is not kept");
-                    }
+                    keep(best.as_mut(), &evaluation, &cached.snapshot, &arch);
                     report(&evaluation);
                 }
                 Err(error) if is_stop(&error) => break,
@@ -142,6 +162,20 @@ impl Evaluator {
         drop(watch);
         feed.abort();
         Ok(())
+    }
+}
+
+/// Keeps the policy if it is the best so far. A disk that is full costs it, and nothing else.
+fn keep(
+    best: Option<&mut BestPolicy>,
+    evaluation: &Evaluation,
+    policy: &PolicySnapshot,
+    arch: &PolicyArch,
+) {
+    if let Some(best) = best
+        && let Err(error) = best.offer(evaluation, policy, arch)
+    {
+        warn!(%error, "the best policy is not kept");
     }
 }
 
@@ -189,7 +223,7 @@ fn begin(
     let (policy, arch, (sender, ended)) = (Arc::clone(cached), arch.clone(), oneshot::channel());
     info!(version = policy.snapshot.version.0, episodes, "evaluation begins");
     let body = move || {
-        let outcome = bench.evaluate(&arch, &policy, episodes, &seeds);
+        let outcome = bench.evaluate(&arch, &policy.snapshot, episodes, &seeds);
         // Nobody waits any more after a signal.
         drop(sender.send((bench, outcome)));
     };
@@ -201,14 +235,14 @@ impl Bench {
     fn evaluate(
         &mut self,
         arch: &PolicyArch,
-        cached: &Cached,
+        policy: &PolicySnapshot,
         episodes: usize,
         seeds: &SeedTree,
     ) -> Outcome {
         let Self { runner, trajectories } = self;
         let mut net = PolicyNet::new(arch)?;
-        net.set_weights(&cached.snapshot.weights)?;
-        let policy = (&mut net, cached.snapshot.version);
+        net.set_weights(&policy.weights)?;
+        let policy = (&mut net, policy.version);
         Ok(match trajectories {
             None => runner.run(policy, episodes, seeds, Acting::Deterministic, &mut ())?,
             Some(log) => log.evaluate(runner, policy, episodes, seeds)?,

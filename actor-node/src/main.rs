@@ -1,5 +1,6 @@
 //! `actor-node`: one actor of a run, or its evaluator.
 
+use actor_node::actor::Share;
 use actor_node::figures;
 use actor_node::service::{ActorNode, Evaluator, NodeError, Peers};
 use clap::Parser;
@@ -55,7 +56,8 @@ async fn serve(process: Process, evaluates: bool, run_dir: Option<PathBuf>) -> a
     } else {
         // Half of the grace period: the other half is for everything else that stops.
         let flush = process.resolved.config.run.grace / 2;
-        let node = ActorNode::new(process.clone(), id, 0, run_dir.as_deref()).map_err(blame)?;
+        let node = ActorNode::new(process.clone(), id, Share::default(), run_dir.as_deref())
+            .map_err(blame)?;
         if let Some(dir) = &run_dir {
             let log = GuestLog::of_actor(dir, ActorId(id), &process.clock)?;
             let (counters, clock) = (node.counters(), process.clock.clone());

@@ -1,6 +1,6 @@
 //! [`ActorNode`]: the role as a function of its sockets and a reason to stop. The evaluator's is in `evaluator`.
 
-use crate::actor::{Actor, ActorError, Counters, Habits};
+use crate::actor::{Actor, ActorError, Counters, Habits, Share};
 use crate::best::BestError;
 use crate::env::{EnvError, Setup};
 use crate::evaluation::EvaluationError;
@@ -106,7 +106,7 @@ pub struct ActorNode {
 }
 
 impl ActorNode {
-    /// Builds actor number `id` with its environments, which take `env_steps_max` steps (0: no limit). Where
+    /// Builds actor number `id` with its environments, which take its share of the run's steps. Where
     /// `run.track_trajectories` says so, it writes down every turn in the run directory.
     ///
     /// # Errors
@@ -115,12 +115,12 @@ impl ActorNode {
     pub fn new(
         process: Process,
         id: u32,
-        env_steps_max: u64,
+        share: Share,
         run_dir: Option<&Path>,
     ) -> Result<Self, NodeError> {
         let spec = process.resolved.env_spec()?;
         let log = tracked(&process, run_dir, |dir| TurnLog::open(dir, ActorId(id)))?;
-        let actor = build_actor(&process.resolved.config, &process, id, env_steps_max, &spec)?;
+        let actor = build_actor(&process.resolved.config, &process, id, share, &spec)?;
         let actor = match log {
             Some(log) => actor.logged_by(log),
             None => actor,
@@ -215,7 +215,7 @@ fn build_actor(
     config: &Config,
     process: &Process,
     id: u32,
-    env_steps_max: u64,
+    share: Share,
     expected: &EnvSpec,
 ) -> Result<Actor, NodeError> {
     let seeds = process.seeds.role("actor").index(id.into());
@@ -232,7 +232,7 @@ fn build_actor(
         warmup_steps: config.actor.warmup_steps,
         insert_rows: config.actor.insert_rows,
         policy_age_max: config.actor.policy_age_max,
-        env_steps_max,
+        share,
         exploration: Exploration::new(&config.actor),
     };
     let layout = config.item_layout(&spec);

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use actor_node::actor::{Actor, Habits};
+use actor_node::actor::{Actor, Habits, Share};
 use actor_node::env::Params;
 use actor_node::exploration::Exploration;
 use actor_node::metrics::ActorMetrics;
@@ -55,7 +55,7 @@ fn habits(config: &Config, warmup_steps: u64) -> Habits {
         warmup_steps,
         insert_rows: 1,
         policy_age_max: Duration::ZERO,
-        env_steps_max: 0,
+        share: Share::default(),
         exploration: Exploration::new(&config.actor),
     }
 }

@@ -1,16 +1,16 @@
 //! The end of a run: the final evaluation, the report, and what the user is told.
 
-use crate::progress::{Snapshot, say};
+use crate::progress::say;
 use crate::report;
 use crate::run_policy;
 use actor_node::best::{BestPolicy, best_policy};
 use actor_node::evaluation::{Acting, EpisodeRunner, Evaluation, EvaluationError, Plan};
+use actor_node::figures;
 use actor_node::trajectories::TrajectoryLog;
 use common::policy::snapshot::PolicySnapshot;
 use common::process::Process;
 use common::run_dir::{POLICY, RunDir};
 use common::runtime::seed::SeedTree;
-use learner::checkpoint::Checkpoint;
 use learner::run_log::{self, Record, RunLog};
 use std::path::Path;
 
@@ -19,19 +19,12 @@ use std::path::Path;
 ///
 /// # Errors
 /// The policy cannot be read, or the report cannot be written.
-pub fn finish(
-    process: &Process,
-    run: &RunDir,
-    checkpoint: &Checkpoint,
-    path: &Path,
-    log: &RunLog,
-) -> anyhow::Result<()> {
+pub fn finish(process: &Process, run: &RunDir, path: &Path, log: &RunLog) -> anyhow::Result<()> {
     let config = &process.resolved.config;
-    let snapshot = Snapshot { updates: checkpoint.state.updates, ..Default::default() };
     let mut runner = EpisodeRunner::new(Plan::new(config, process.shutdown.signal_token()));
     if config.evaluator.episodes > 0 && best_policy(run.path()).is_some() {
         match offer_newest(process, run, path, &mut runner)? {
-            Some(Ok(newest)) => log.eval(&snapshot.evaluation_record(&newest), &newest.terms),
+            Some(Ok(newest)) => log.eval(&figures::of_evaluation(&newest), &newest.terms),
             Some(Err(error)) => say(&format!("evaluation  of the newest policy: {error}")),
             None => {}
         }
@@ -46,7 +39,7 @@ pub fn finish(
         say(&format!("evaluating  the {policy} policy, version {version}: {episodes} episodes"));
         match final_evaluation(process, run, &policy_path, &mut runner)? {
             Ok(evaluation) => {
-                let mut record = snapshot.evaluation_record(&evaluation);
+                let mut record = figures::of_evaluation(&evaluation);
                 record.push(("best", f64::from(u8::from(policy == "best"))));
                 log.record_with("final", &record, &evaluation.terms);
                 describe(&evaluation)

@@ -2,7 +2,7 @@
 //!
 //! - [`cli`]: the arguments.
 //! - [`train`]: all roles over private sockets; [`lockstep`]: the same parts in turn on one thread.
-//! - [`finish`]: final evaluation, report, last words.
+//! - [`goal`]: what ends a run; [`finish`]: final evaluation, report, last words.
 //! - [`run_policy`]: the best or the newest one.
 //! - [`progress`], [`report`], [`export`]: what a run shows, and gives away.
 //! - [`record`] and [`video`]: what the policy does, as data and as a film.
@@ -15,6 +15,7 @@ pub mod bench;
 pub mod cli;
 pub mod export;
 pub mod finish;
+pub mod goal;
 pub mod lockstep;
 pub mod progress;
 pub mod record;

@@ -2,51 +2,84 @@
 //! run twice from the same seed, and the place to step through with a debugger.
 
 use crate::finish;
-use crate::progress::{Acting, Progress, Snapshot};
-use actor_node::service::ActorNode;
+use crate::goal::Goal;
+use crate::progress::{Acting, Progress, Snapshot, say};
+use actor_node::actor::{Actor, Share};
+
+use actor_node::figures;
+use actor_node::service::{ActorNode, Evaluator};
 use anyhow::Context;
-use common::ids::PolicyVersion;
+use common::config::{ConfigError, Resolved};
+use common::policy::snapshot::PolicySnapshot;
 use common::process::Process;
 use common::run_dir::RunDir;
 use common::runtime::seed::SavedRng;
 use learner::backend;
 use learner::batch::{Columns, Part, ReadyBatch, importance_weights};
 use learner::checkpoint::{self, Checkpoint, Contents};
-use learner::noise::NoiseBuffers;
+use learner::exchange::Priorities;
+use learner::publisher::Publication;
 use learner::resume::Start;
 use learner::run_log::RunLog;
-use learner::schedule::StepSchedules;
-use learner::track::Tracker;
-use learner::trainer::{Trainer, UpdateStats};
-use learner::training_loop::NOISE;
+use learner::trainer::TrainerConfig;
+use learner::updates::{Due, TrainingError, Updates};
 use rand_pcg::Pcg64;
 use replay_server::saved::SavedReplay;
 use replay_server::service::table_config;
 use replay_server::table::{SampleBlock, Table};
-use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Name of the sampling generator in a checkpoint.
 const SAMPLING: &str = "sampling";
 
-/// The learner's side: everything between a sampled block and new weights.
-struct Updates {
-    trainer: Box<dyn Trainer + Send>,
-    steps: StepSchedules,
+/// Whether the settings describe a run that one thread, one actor and one table can do.
+///
+/// # Errors
+/// The first one that they do not.
+pub fn check(resolved: &Resolved) -> Result<(), ConfigError> {
+    let config = &resolved.config;
+    let cannot =
+        |key: &str, what: &str| Err(resolved.invalid(key, format!("{what} with --lockstep")));
+    if !config.offline.dataset.is_empty() {
+        return cannot("offline.dataset", "no recorded data");
+    }
+    if !config.learner.watch.is_empty() {
+        return cannot("learner.watch", "no watched file");
+    }
+    if config.run.actors > 1 {
+        return cannot("run.actors", "1: there is one actor");
+    }
+    if config.replay.shards > 1 {
+        return cannot("replay.shards", "1: there is one table");
+    }
+    Ok(())
+}
+
+/// The parts of a run, in turn.
+struct Lockstep<'a> {
+    process: &'a Process,
+    run: &'a RunDir,
+    log: &'a RunLog,
+    trainer: TrainerConfig,
+    updates: Updates,
+    table: Table,
+    /// Where the table's rows are kept between two starts, where that is asked for.
+    saved: Option<SavedReplay>,
     columns: Columns,
-    noise: Pcg64,
     sampling: Pcg64,
-    draws: NoiseBuffers,
-    td_abs: Vec<f32>,
-    beta: f64,
-    parameters: usize,
-    done: u64,
-    /// Where the statistics of every update go, where they are asked for, and what it has taken from the trainer since the last
-    /// report.
-    tracker: Option<(Tracker, UpdateStats)>,
-    /// Newest losses, for checkpoints.
-    losses: BTreeMap<String, f64>,
+    actor: Actor,
+    evaluator: Evaluator,
+    /// What the actor acts with.
+    newest: Option<Publication>,
+    /// Mean return of the latest evaluation.
+    eval_return: Option<f64>,
+    goal: Goal,
+    /// Why the run is solved.
+    solved: Option<String>,
+    /// Of earlier starts.
+    episodes_before: u64,
 }
 
 /// Trains in lockstep, evaluates, reports.
@@ -55,163 +88,216 @@ struct Updates {
 /// As `sapex train`.
 pub fn train(process: &Process, run: &RunDir, start: Start) -> anyhow::Result<()> {
     let config = &process.resolved.config;
-    let spec = process.resolved.env_spec()?;
     let log = RunLog::open(run.path(), &process.clock)?;
-    log.started(&crate::BUILD);
     start.begin(&log)?;
-    let mut table = Table::new(&table_config(config, &config.item_layout(&spec)))?;
-    let saved = SavedReplay::of_run(run, 0, config, &spec);
-    if let Some(saved) = &saved {
-        saved.load(std::slice::from_mut(&mut table))?;
+    log.started(&crate::BUILD);
+    let mut parts = Lockstep::new(process, run, &log, start.checkpoint)?;
+    let limit = config.run.env_steps;
+    let mut progress = Progress::new(std::io::stdout().is_terminal(), limit);
+    let trained = parts.train(&mut progress);
+    log.counts().end();
+    progress.end(&parts.snapshot(), parts.solved.is_some());
+    if let Some(reached) = &parts.solved {
+        say(&format!("stopping: {reached}"));
     }
-    let node = ActorNode::new(process.clone(), 0, config.run.env_steps, Some(run.path()))?;
-    let mut actor = node.into_actor();
-    let (mut updates, mut version) = Updates::new(process, run, start.checkpoint)?;
-    actor.use_weights(version, &updates.weights())?;
-    let mut progress = Progress::new(std::io::stdout().is_terminal(), config.run.env_steps);
-    let began = process.clock.now();
-    while actor.steps() < config.run.env_steps && !process.shutdown.is_stopping() {
-        actor.turn()?;
-        while let Some(batch) = actor.take_rows(false) {
-            // The limiter holds inserts until the updates below have caught up, so this never waits.
-            table.insert(&batch.rows, None, Duration::ZERO).context("insert in lockstep")?;
-        }
-        while updates.step(&mut table, config.learner.batch_size)? {
-            if updates.done.is_multiple_of(config.learner.publish_updates) {
-                version.0 += 1;
-                actor.use_weights(version, &updates.weights())?;
-            }
-            if updates.done.is_multiple_of(config.learner.log_updates) {
-                updates.report(&log, version);
-            }
-        }
-        progress.show(&snapshot(process, began, actor.steps(), &updates));
+    // After an update that diverged this is the state before it.
+    let checkpoint = parts.checkpoint();
+    let failed = trained.as_ref().err().and_then(|error| error.downcast_ref());
+    if matches!(failed, Some(TrainingError::Trainer { .. })) {
+        return trained;
     }
-    progress.end(&snapshot(process, began, actor.steps(), &updates), false);
-    if let Some((tracker, _)) = &mut updates.tracker {
-        tracker.flush()?;
+    let path = parts.save(&checkpoint)?;
+    if let Some(saved) = &parts.saved {
+        saved.save(std::slice::from_ref(&parts.table))?;
     }
-    let checkpoint = updates.checkpoint(version);
-    let sac = backend::trainer_config(config, &spec);
-    let toml = process.resolved.to_toml();
-    let contents = Contents::new(&config.learner.checkpoint_contents);
-    let (dir, clock) = (run.checkpoints(), &process.clock);
-    let path = checkpoint::save(&dir, &checkpoint, &sac, &contents, &toml, clock)?;
-    if let Some(saved) = &saved {
-        saved.save(std::slice::from_ref(&table))?;
-    }
-    finish::finish(process, run, &checkpoint, &path, &log)
+    trained?;
+    finish::finish(process, run, &path, &log)
 }
 
-fn snapshot(process: &Process, began: Duration, env_steps: u64, updates: &Updates) -> Snapshot {
-    let elapsed = process.clock.now().saturating_sub(began);
-    let batch_size = process.resolved.config.learner.batch_size as u64;
-    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-    let (done, steps, samples) =
-        (updates.done as f64, env_steps as f64, (updates.done * batch_size) as f64);
-    Snapshot {
-        elapsed,
-        acting: Some(Acting {
-            env_steps,
-            lag_versions: 0.0,
-            samples_per_insert: samples / steps.max(1.0),
-        }),
-        updates: updates.done,
-        updates_per_second: done / elapsed.as_secs_f64().max(1e-9),
-        ..Snapshot::default()
-    }
-}
-
-impl Updates {
-    /// Those of a fresh run, or of one that goes on, and how often it has published.
+impl<'a> Lockstep<'a> {
+    /// A fresh run, or one that goes on.
     fn new(
-        process: &Process,
-        run: &RunDir,
+        process: &'a Process,
+        run: &'a RunDir,
+        log: &'a RunLog,
         start: Checkpoint,
-    ) -> anyhow::Result<(Self, PolicyVersion)> {
+    ) -> anyhow::Result<Self> {
         let config = &process.resolved.config;
         let spec = process.resolved.env_spec()?;
-        let sac = backend::trainer_config(config, &spec);
+        let layout = config.item_layout(&spec);
+        let trainer = backend::trainer_config(config, &spec);
         let seeds = process.seeds.role("learner");
-        let generator = |name: &str| {
-            start.generators.get(name).map_or_else(|| seeds.role(name).rng(), SavedRng::restore)
-        };
-        let (noise, sampling) = (generator(NOISE), generator(SAMPLING));
-        let parameters = sac.policy.tensor_layout().parameters;
-        let track = config.run.track_metrics;
-        let tracker = track.then(|| Tracker::open(run.path(), &sac, start.state.clone()));
-        let tracker = tracker.transpose().context("run.track_metrics")?;
-        let trainer = backend::build(&process.resolved, sac, &start.state)?;
-        let updates = Self {
-            parameters,
-            tracker: tracker.map(|tracker| (tracker, UpdateStats::default())),
-            losses: BTreeMap::new(),
-            draws: NoiseBuffers::new(trainer.noise_sizes()),
+        let counts = log.counts();
+        let share = Share { done: counts.now().env_steps, max: config.run.env_steps };
+        let node = ActorNode::new(process.clone(), 0, share, Some(run.path()))?;
+        let sampling = start.generators.get(SAMPLING).map(SavedRng::restore);
+        let (resolved, dir) = (&process.resolved, run.path());
+        let mut table = Table::new(&table_config(config, &layout))?;
+        let saved = SavedReplay::of_run(run, 0, config, &spec);
+        if let Some(saved) = &saved {
+            saved.load(std::slice::from_mut(&mut table))?;
+        }
+        let mut parts = Self {
+            process,
+            run,
+            log,
+            updates: Updates::new(resolved, &spec, &start, counts.clone(), &seeds, dir)?,
+            table,
+            saved,
+            columns: Columns::new(&layout),
+            sampling: sampling.unwrap_or_else(|| seeds.role(SAMPLING).rng()),
+            actor: node.into_actor(),
+            evaluator: Evaluator::new(process.clone(), Some(run.path()))?,
+            newest: None,
+            eval_return: None,
+            goal: Goal::new(resolved),
+            solved: None,
+            episodes_before: counts.now().episodes,
             trainer,
-            steps: StepSchedules::new(config),
-            columns: Columns::new(&config.item_layout(&spec)),
-            noise,
-            sampling,
-            td_abs: vec![0.0; config.learner.batch_size],
-            beta: config.learner.importance_beta,
-            done: start.state.updates,
         };
-        Ok((updates, start.policy_version))
+        parts.publish()?;
+        Ok(parts)
+    }
+
+    /// Turn after turn, until the steps are done, the updates are enough, or a stop is asked for.
+    fn train(&mut self, progress: &mut Progress) -> anyhow::Result<()> {
+        let limit = self.process.resolved.config.run.env_steps;
+        let goes_on = |parts: &Self| {
+            (limit == 0 || parts.actor.steps() < limit)
+                && !parts.updates.are_enough()
+                && parts.solved.is_none()
+                && !parts.process.shutdown.is_stopping()
+        };
+        let every = self.process.resolved.config.evaluator.interval_steps;
+        while goes_on(self) {
+            let before = self.actor.steps();
+            self.actor.turn()?;
+            let episodes = self.episodes_before + self.actor.counters().episodes();
+            self.log.counts().acted(self.actor.steps(), episodes);
+            while let Some(batch) = self.actor.take_rows(false) {
+                // The limiter holds inserts until the updates below have caught up, so this never waits.
+                self.table
+                    .insert(&batch.rows, None, Duration::ZERO)
+                    .context("insert in lockstep")?;
+                self.log.counts().shard_holds(0, self.table.stats().inserts);
+            }
+            while let Some(due) = self.update()? {
+                self.keep_cadences(due)?;
+                if self.updates.are_enough() {
+                    break;
+                }
+            }
+            // A turn is a step of every lane, which may step over the mark.
+            if every > 0 && before / every < self.actor.steps() / every {
+                self.evaluate()?;
+            }
+            progress.show(&self.snapshot());
+        }
+        self.updates.settle(&mut |priorities| store(&mut self.table, &priorities))?;
+        self.report();
+        Ok(())
     }
 
     /// One update, if the limiter agrees.
-    fn step(&mut self, table: &mut Table, batch_size: usize) -> anyhow::Result<bool> {
+    fn update(&mut self) -> anyhow::Result<Option<Due>> {
+        let learner = self.updates.config();
+        let (batch_size, beta) = (learner.batch_size, learner.importance_beta);
         #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
         let share = batch_size as f64;
-        if !table.can_sample(share) {
-            return Ok(false);
+        if !self.table.can_sample(share) {
+            return Ok(None);
         }
         let mut block = SampleBlock::default();
-        table.sample(batch_size, share, &mut self.sampling, &mut block, Duration::ZERO)?;
-        let weights = importance_weights(block.probabilities.iter().copied(), self.beta);
+        self.table.sample(batch_size, share, &mut self.sampling, &mut block, Duration::ZERO)?;
+        let weights = importance_weights(block.probabilities.iter().copied(), beta);
         let SampleBlock { keys, probabilities, rows } = block;
         let part = Part { shard: 0, keys, probabilities, rows: rows.into() };
         let batch = ReadyBatch::new(&self.columns, vec![part], &[], &weights);
-        let noise = self.draws.draw(&mut self.noise);
-        self.trainer.update(&batch.columns(), &noise, &self.steps.at(self.done))?;
-        self.trainer.pop_td_abs(&mut self.td_abs)?;
-        table.update_priorities(&batch.origins[0].1, &self.td_abs);
-        if let Some((tracker, stats)) = &mut self.tracker {
-            stats.merge(&tracker.updated(&mut *self.trainer, &self.td_abs)?);
+        let table = &mut self.table;
+        Ok(Some(self.updates.step(batch, &mut |priorities| store(table, &priorities))?))
+    }
+
+    fn keep_cadences(&mut self, due: Due) -> anyhow::Result<()> {
+        if due.publish {
+            self.publish()?;
         }
-        self.done += 1;
-        Ok(true)
-    }
-
-    fn weights(&self) -> Vec<f32> {
-        let mut weights = vec![0.0; self.parameters];
-        self.trainer.actor_params(&mut weights);
-        weights
-    }
-
-    fn report(&mut self, log: &RunLog, version: PolicyVersion) {
-        let stats = match &mut self.tracker {
-            Some((_, stats)) => std::mem::take(stats),
-            None => self.trainer.take_stats(),
-        };
-        self.losses = checkpoint::losses(&stats);
-        let progress = learner::progress::Progress {
-            updates: self.done,
-            version,
-            stats,
-            ..Default::default()
-        };
-        log.train(&progress, 1.0);
-    }
-
-    fn checkpoint(&self, version: PolicyVersion) -> Checkpoint {
-        let generators = [(NOISE, &self.noise), (SAMPLING, &self.sampling)];
-        Checkpoint {
-            state: self.trainer.state(),
-            policy_version: version,
-            counters: BTreeMap::new(),
-            generators: generators.map(|(name, rng)| (name.to_owned(), SavedRng::save(rng))).into(),
-            losses: self.losses.clone(),
+        if due.report {
+            self.report();
         }
+        if due.checkpoint {
+            self.save(&self.checkpoint())?;
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self) -> anyhow::Result<()> {
+        let publication = self.updates.publish();
+        self.actor.use_weights(publication.version, &publication.weights)?;
+        self.newest = Some(publication);
+        Ok(())
+    }
+
+    /// Evaluates what the actor acts with.
+    fn evaluate(&mut self) -> anyhow::Result<()> {
+        let config = &self.process.resolved.config.evaluator;
+        let Some(Publication { version, weights, .. }) = &self.newest else { return Ok(()) };
+        if config.episodes == 0 {
+            return Ok(());
+        }
+        let policy = PolicySnapshot::new(*version, &self.trainer.policy, weights.to_vec())?;
+        let round = self.actor.steps() / config.interval_steps;
+        if let Some(evaluation) = self.evaluator.evaluate(&policy, round)? {
+            self.log.eval(&figures::of_evaluation(&evaluation), &evaluation.terms);
+            self.eval_return = Some(evaluation.mean);
+            self.solved = self.goal.evaluated(evaluation.mean);
+        }
+        Ok(())
+    }
+
+    fn report(&mut self) {
+        if let Some(progress) = self.updates.report() {
+            self.log.train(&progress);
+        }
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
+        self.updates.checkpoint(&[(SAMPLING, &self.sampling)])
+    }
+
+    fn save(&self, checkpoint: &Checkpoint) -> anyhow::Result<PathBuf> {
+        let config = &self.process.resolved.config.learner;
+        let toml = self.process.resolved.to_toml();
+        let contents = Contents::new(&config.checkpoint_contents);
+        let (dir, clock) = (self.run.checkpoints(), &self.process.clock);
+        let path = checkpoint::save(&dir, checkpoint, &self.trainer, &contents, &toml, clock)?;
+        checkpoint::prune(&dir, config.checkpoint_keep)?;
+        Ok(path)
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let now = self.log.counts().now();
+        let batch_size = self.updates.config().batch_size as u64;
+        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+        let (done, steps, samples) =
+            (now.updates as f64, now.env_steps as f64, (now.updates * batch_size) as f64);
+        Snapshot {
+            elapsed: now.time,
+            acting: Some(Acting {
+                env_steps: now.env_steps,
+                lag_versions: 0.0,
+                samples_per_insert: samples / steps.max(1.0),
+            }),
+            updates: now.updates,
+            updates_per_second: done / now.time.as_secs_f64().max(1e-9),
+            train_return: self.actor.counters().return_mean(),
+            eval_return: self.eval_return,
+            ..Snapshot::default()
+        }
+    }
+}
+
+fn store(table: &mut Table, priorities: &Priorities) {
+    for (_, keys) in &priorities.origins {
+        table.update_priorities(keys, &priorities.td_abs);
     }
 }

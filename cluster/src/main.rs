@@ -2,6 +2,7 @@
 
 use actor_node::env::{EnvError, bridge};
 use cluster::cli::{Cli, Command, Eval, Record, Settings, Space, Train};
+use cluster::goal::check_steps;
 use cluster::progress::say;
 use cluster::{bench, export, finish, lockstep, record, report, run_policy, space, train, video};
 use common::about;
@@ -14,6 +15,7 @@ use common::spec::EnvSpec;
 use common::telemetry::logs::{self, LogFormat, Look};
 use learner::backend::{choose, trainer_config};
 use learner::checkpoint;
+use learner::counts;
 use learner::offline::OfflineSource;
 use learner::resume::Start;
 use replay_server::saved::SavedReplay;
@@ -53,6 +55,9 @@ fn train_command(options: &Train) -> ExitCode {
         if options.args.print_config {
             return Ok((resolved, None));
         }
+        if options.lockstep {
+            lockstep::check(&resolved)?;
+        }
         let spec = resolved.env_spec()?;
         choose(&resolved, &trainer_config(&resolved.config, &spec))?;
         OfflineSource::check(&resolved, &spec)?;
@@ -62,6 +67,7 @@ fn train_command(options: &Train) -> ExitCode {
         } else {
             Start::fresh(&resolved, &spec)
         };
+        check_steps(&resolved, counts::env_steps(&start.checkpoint.counters))?;
         let mut notes = start.notes();
         if start.from.is_some() && !resolved.config.is_offline() {
             notes.push(replay_note(claim.run(), &resolved.config, &spec)?);

@@ -1,7 +1,5 @@
 //! What a person sees while a run trains: a live line on a terminal, plain lines otherwise.
 
-use actor_node::evaluation::Evaluation;
-use actor_node::figures;
 use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::VecDeque;
@@ -47,18 +45,6 @@ pub struct Acting {
     pub lag_versions: f64,
     /// Samples per inserted row, over the run.
     pub samples_per_insert: f64,
-}
-
-impl Snapshot {
-    /// What an evaluation adds to the run's log.
-    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-    pub fn evaluation_record(&self, evaluation: &Evaluation) -> Vec<(&'static str, f64)> {
-        let env_steps = self.acting.map(|acting| ("env_steps", acting.env_steps as f64));
-        let mut record: Vec<_> = env_steps.into_iter().collect();
-        record.push(("updates", self.updates as f64));
-        record.extend(figures::of_evaluation(evaluation));
-        record
-    }
 }
 
 impl Snapshot {

@@ -2,10 +2,12 @@
 
 use crate::cli::Train;
 use crate::finish;
+use crate::goal::Goal;
 use crate::progress::{Acting, Progress, Snapshot, say};
-use actor_node::actor::Counters;
+use actor_node::actor::{Counters, Share};
 use actor_node::env::{EnvError, Purpose, Setup};
 use actor_node::evaluation::{Evaluation, Running, mean_terms};
+use actor_node::figures;
 use actor_node::service::{ActorNode, Evaluator, Peers};
 use anyhow::{Context, anyhow};
 use common::config::Resolved;
@@ -18,6 +20,7 @@ use common::spec::{ActionKind, EnvSpec};
 use common::transport::zmq::ZmqTransport;
 use common::transport::{Endpoint, Transport};
 use learner::checkpoint::Checkpoint;
+use learner::counts::{Counts, Position};
 use learner::resume::Start;
 use learner::run_log::RunLog;
 use learner::service::{Learner, Places};
@@ -25,7 +28,7 @@ use replay_server::saved::SavedReplay;
 use replay_server::service::ReplayServer;
 use replay_server::table::Table;
 use std::io::IsTerminal as _;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
@@ -34,8 +37,6 @@ use toml::Value;
 
 /// How often the numbers are looked at.
 const WATCH_EVERY: Duration = Duration::from_millis(100);
-/// Evaluations in a row that must reach `run.target_return`: one may be luck.
-const EVALUATIONS_AT_TARGET: u32 = 2;
 /// How often actors are written to the run's log.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
@@ -97,18 +98,18 @@ pub fn shapes(spec: &EnvSpec) -> Vec<(String, Value, &'static str)> {
 /// Whatever ended the run early; what was trained until then is in the run directory.
 pub async fn train(process: Process, run: RunDir, start: Start) -> anyhow::Result<()> {
     let log = RunLog::open(run.path(), &process.clock)?;
-    log.started(&crate::BUILD);
     start.begin(&log)?;
+    log.started(&crate::BUILD);
     let mut system = System::start(&process, &run, log.clone(), start.checkpoint).await?;
     let watched = watch(&process, &mut system, &log).await;
     process.shutdown.request(StopReason::Requested("the run is complete".into()));
-    let (evaluations, last) = (Arc::clone(&system.evaluations), system.snapshot(&process));
-    let outcome = system.stop().await;
+    let evaluations = Arc::clone(&system.evaluations);
+    let outcome = system.stop(&process, &log).await;
     evaluations
-        .drain(|evaluation| log.eval(&last.evaluation_record(evaluation), &evaluation.terms));
+        .drain(|evaluation| log.eval(&figures::of_evaluation(evaluation), &evaluation.terms));
     watched?;
-    let (checkpoint, path) = outcome?;
-    finish::finish(&process, &run, &checkpoint, &path, &log)
+    let (_, path) = outcome?;
+    finish::finish(&process, &run, &path, &log)
 }
 
 /// The roles of a run, running.
@@ -122,10 +123,15 @@ struct System {
     actors: JoinSet<anyhow::Result<()>>,
     evaluator: tokio::task::JoinHandle<Result<(), actor_node::service::NodeError>>,
     counters: Vec<Arc<Counters>>,
+    /// How far the run is; [`System::count`] brings the actors' part up to date.
+    counts: Counts,
+    /// Episodes of earlier starts.
+    episodes_before: u64,
+    /// Where the run was when actors were logged last.
+    logged: Position,
     progress: watch::Receiver<learner::progress::Progress>,
     evaluations: Arc<Evaluations>,
     evaluating: Arc<Running>,
-    began: Duration,
     /// The private sockets' directory, removed at the end.
     _sockets: Scratch,
 }
@@ -193,6 +199,8 @@ impl System {
             weights: peers.weights.clone(),
             run_dir: run.path().to_owned(),
         };
+        let counts = log.counts();
+        let before = counts.now();
         let learner = Learner::new(process.clone(), spec, places, log, start);
         let progress = learner.progress();
         let over = Arc::clone(&transport);
@@ -202,8 +210,9 @@ impl System {
         let mut counters = Vec::new();
         let actor_count = if offline { 0 } else { process.resolved.config.run.actors };
         for id in 0..actor_count {
-            let node =
-                ActorNode::new(process.clone(), id, steps_of(process, id), Some(run.path()))?;
+            let steps = process.resolved.config.run.env_steps;
+            let share = Share::of(before.env_steps, steps, u64::from(actor_count), u64::from(id));
+            let node = ActorNode::new(process.clone(), id, share, Some(run.path()))?;
             counters.push(node.counters());
             let (over, peers) = (Arc::clone(&transport), peers.clone());
             // After the stop nobody samples any more: rows that are still on their way are of no use.
@@ -228,21 +237,25 @@ impl System {
             progress,
             evaluations,
             evaluating,
-            began: process.clock.now(),
+            counts,
+            episodes_before: before.episodes,
+            logged: before,
             _sockets: sockets,
         })
     }
 
     /// Waits for every role. The first error is the run's.
-    async fn stop(mut self) -> anyhow::Result<LearnerOutcome> {
+    async fn stop(mut self, process: &Process, log: &RunLog) -> anyhow::Result<LearnerOutcome> {
         let trained = (&mut self.learner).await.context("the learner panicked")?;
         let evaluated = (&mut self.evaluator).await.context("the evaluator panicked")?;
         let mut acted = Ok(());
         while let Some(joined) = self.actors.join_next().await {
             acted = acted.and(joined.context("an actor panicked").and_then(|result| result));
         }
+        // The last of it: nobody acts any more.
+        self.log_actors(process, log);
         drop(self.replay_stop);
-        let replayed = match self.replay {
+        let replayed = match self.replay.take() {
             Some(replay) => replay.await.context("the replay server panicked")?.map(drop),
             None => Ok(()),
         };
@@ -253,21 +266,32 @@ impl System {
         Ok(outcome)
     }
 
+    /// Brings the actors' part of the counts up to date.
+    fn count(&self) {
+        if self.counters.is_empty() {
+            return;
+        }
+        let sum = |of: fn(&Counters) -> &AtomicU64| -> u64 {
+            self.counters.iter().map(|counters| of(counters).load(Ordering::Relaxed)).sum()
+        };
+        let episodes = self.episodes_before + sum(|counters| &counters.episodes);
+        self.counts.acted(sum(|counters| &counters.env_steps), episodes);
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     fn snapshot(&self, process: &Process) -> Snapshot {
-        let elapsed = process.clock.now().saturating_sub(self.began);
+        self.count();
+        let now = self.counts.now();
         let batch_size = process.resolved.config.learner.batch_size;
-        let env_steps =
-            self.counters.iter().map(|counters| counters.env_steps.load(Ordering::Relaxed)).sum();
         let progress = *self.progress.borrow();
         let samples = (progress.updates * batch_size as u64) as f64;
         let acting = (!self.counters.is_empty()).then(|| Acting {
-            env_steps,
+            env_steps: now.env_steps,
             lag_versions: self.lag_versions(progress.version.0),
-            samples_per_insert: samples / (env_steps as f64).max(1.0),
+            samples_per_insert: samples / (now.env_steps as f64).max(1.0),
         });
         Snapshot {
-            elapsed,
+            elapsed: now.time,
             acting,
             updates: progress.updates,
             updates_per_second: progress.updates_per_second,
@@ -275,6 +299,25 @@ impl System {
             eval_return: self.evaluations.newest(),
             evaluating: self.evaluating.episodes(),
         }
+    }
+
+    /// Writes down what the actors did since the last time.
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+    fn log_actors(&mut self, process: &Process, log: &RunLog) {
+        let Some(acting) = self.snapshot(process).acting else { return };
+        let now = self.counts.now();
+        let Position { env_steps, time, .. } = std::mem::replace(&mut self.logged, now);
+        let seconds = now.time.saturating_sub(time).as_secs_f64().max(1e-9);
+        let mut record = vec![
+            ("env_steps_per_second", now.env_steps.saturating_sub(env_steps) as f64 / seconds),
+            ("episodes", now.episodes as f64),
+            ("samples_per_insert", acting.samples_per_insert),
+            ("lag_versions", acting.lag_versions),
+        ];
+        record.extend(self.mean(Counters::return_mean).map(|mean| ("return_mean", mean)));
+        record.extend(self.mean(Counters::length_mean).map(|mean| ("length_mean", mean)));
+        let terms: Vec<_> = self.counters.iter().map(|counters| counters.terms()).collect();
+        log.actors(&record, &mean_terms(terms.iter()));
     }
 
     /// Versions between the newest weights and those that the actors act with, on average.
@@ -293,13 +336,6 @@ impl System {
     }
 }
 
-/// The share of `run.env_steps` of actor number `id`; 0 for no limit.
-fn steps_of(process: &Process, id: u32) -> u64 {
-    let run = &process.resolved.config.run;
-    let (steps, actors) = (run.env_steps, u64::from(run.actors));
-    if steps == 0 { 0 } else { (steps / actors + u64::from(u64::from(id) < steps % actors)).max(1) }
-}
-
 /// Shows and logs the numbers until the run is over: every actor has done its steps, the target is reached, somebody
 /// failed, or a stop was asked for.
 async fn watch(process: &Process, system: &mut System, log: &RunLog) -> anyhow::Result<()> {
@@ -308,8 +344,7 @@ async fn watch(process: &Process, system: &mut System, log: &RunLog) -> anyhow::
     let limit = if offline { config.learner.updates_max } else { config.run.env_steps };
     let mut progress = Progress::new(std::io::stdout().is_terminal(), limit);
     let (mut tick, began) = (tokio::time::interval(WATCH_EVERY), process.clock.now());
-    let (mut log_due, mut reached, mut solved) = (began, 0, false);
-    let (mut steps_logged, mut logged_at) = (0_u64, began);
+    let (mut log_due, mut goal, mut solved) = (began, Goal::new(&process.resolved), None);
     let result = loop {
         tokio::select! {
             () = process.shutdown.cancelled() => break Ok(()),
@@ -330,52 +365,23 @@ async fn watch(process: &Process, system: &mut System, log: &RunLog) -> anyhow::
         let now = process.clock.now();
         let snapshot = system.snapshot(process);
         progress.show(&snapshot);
-        let target = config.run.target_return;
         system.evaluations.drain(|evaluation| {
-            log.eval(&snapshot.evaluation_record(evaluation), &evaluation.terms);
-            reached = if evaluation.mean >= target { reached + 1 } else { 0 };
-            solved |= reached == EVALUATIONS_AT_TARGET;
+            log.eval(&figures::of_evaluation(evaluation), &evaluation.terms);
+            solved = solved.take().or_else(|| goal.evaluated(evaluation.mean));
         });
-        if solved && process.shutdown.reason().is_none() {
-            let reached =
-                format!("{EVALUATIONS_AT_TARGET} evaluations in a row reached {target:.1}");
-            process.shutdown.request(StopReason::Requested(reached));
-        }
-        if let Some(acting) = snapshot.acting
-            && now >= log_due
+        if let Some(reached) = &solved
+            && process.shutdown.reason().is_none()
         {
+            process.shutdown.request(StopReason::Requested(reached.clone()));
+        }
+        if now >= log_due {
             log_due = now + LOG_EVERY;
-            let seconds = now.saturating_sub(logged_at).as_secs_f64().max(1e-9);
-            #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-            let rate = (acting.env_steps - steps_logged) as f64 / seconds;
-            let terms: Vec<_> = system.counters.iter().map(|counters| counters.terms()).collect();
-            log.actors(&actors_record(system, acting, rate), &mean_terms(terms.iter()));
-            (steps_logged, logged_at) = (acting.env_steps, now);
+            system.log_actors(process, log);
         }
     };
-    progress.end(&system.snapshot(process), solved);
+    progress.end(&system.snapshot(process), solved.is_some());
     if let (Ok(()), Some(reason)) = (&result, process.shutdown.reason()) {
         say(&format!("stopping: {reason}"));
     }
     result
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-fn actors_record(
-    system: &System,
-    acting: Acting,
-    steps_per_second: f64,
-) -> Vec<(&'static str, f64)> {
-    let episodes: u64 =
-        system.counters.iter().map(|counters| counters.episodes.load(Ordering::Relaxed)).sum();
-    let mut record = vec![
-        ("env_steps", acting.env_steps as f64),
-        ("env_steps_per_second", steps_per_second),
-        ("episodes", episodes as f64),
-        ("samples_per_insert", acting.samples_per_insert),
-        ("lag_versions", acting.lag_versions),
-    ];
-    record.extend(system.mean(Counters::return_mean).map(|mean| ("return_mean", mean)));
-    record.extend(system.mean(Counters::length_mean).map(|mean| ("length_mean", mean)));
-    record
 }

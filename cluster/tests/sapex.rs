@@ -124,7 +124,7 @@ fn a_run_is_resumed_where_it_stopped() {
     };
     let before = updates(&run);
     assert!(before > 100, "{before}");
-    let second = small(&run, &["--set", "run.env_steps=600", "--resume"]);
+    let second = small(&run, &["--set", "run.env_steps=1200", "--resume"]);
     assert!(second.status.success(), "{}", text(&second));
     assert!(updates(&run) > before, "{} after {before}", updates(&run));
 }
@@ -133,16 +133,18 @@ fn a_run_is_resumed_where_it_stopped() {
 fn a_run_ends_with_its_newest_policy_where_that_is_better_than_the_best_one_before() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");
-    let short = ["--lockstep", "--set", "run.env_steps=300"];
-    assert!(small(&run, &short).status.success());
+    let short = |steps| ["--lockstep", "--set", steps];
+    assert!(small(&run, &short("run.env_steps=300")).status.success());
     let kept = run.join("best");
     std::fs::create_dir(&kept).unwrap();
     let newest = learner::checkpoint::newest(&run.join("checkpoints")).unwrap().unwrap();
-    for (mean, is_replaced) in [("1e9", false), ("-1e9", true)] {
+    for (mean, steps, is_replaced) in
+        [("1e9", "run.env_steps=400", false), ("-1e9", "run.env_steps=500", true)]
+    {
         std::fs::copy(newest.join("policy.safetensors"), kept.join("policy.safetensors")).unwrap();
         std::fs::write(kept.join("evaluation.json"), format!("{{\"mean\": {mean}}}")).unwrap();
         let before = PolicySnapshot::load(&kept.join("policy.safetensors")).unwrap().0.version;
-        let output = small(&run, &[&short[..], &["--resume"]].concat());
+        let output = small(&run, &[&short(steps)[..], &["--resume"]].concat());
         assert!(output.status.success(), "{}", text(&output));
         let after = PolicySnapshot::load(&kept.join("policy.safetensors")).unwrap().0.version;
         assert_eq!(after > before, is_replaced, "{mean}: {after:?} after {before:?}");
@@ -266,7 +268,7 @@ fn a_run_started_on_one_backend_resumes_on_the_other() {
         let started = small(&run, &["--set", "run.env_steps=600", "--set", &backend(first)]);
         assert!(started.status.success(), "{}", text(&started));
         let resumed =
-            small(&run, &["--set", "run.env_steps=600", "--resume", "--set", &backend(second)]);
+            small(&run, &["--set", "run.env_steps=900", "--resume", "--set", &backend(second)]);
         assert!(resumed.status.success(), "{}", text(&resumed));
     }
 }

@@ -13,7 +13,8 @@
 //! - [`sampler`]: fetches batches ahead and carries priorities back.
 //! - [`offline`]: recorded rows, in its place or beside it.
 //! - [`exchange`]: between either of them and the training loop.
-//! - [`training_loop`]: update after update.
+//! - [`updates`]: one training step; [`training_loop`]: step after step.
+//! - [`counts`]: how far the run is.
 //! - [`publisher`]: broadcasts the newest weights.
 //! - [`service`]: all of it put together.
 //!
@@ -27,6 +28,7 @@
 pub mod backend;
 pub mod batch;
 pub mod checkpoint;
+pub mod counts;
 pub mod critic;
 pub mod exchange;
 pub mod init;
@@ -50,3 +52,4 @@ pub mod torch;
 pub mod track;
 pub mod trainer;
 pub mod training_loop;
+pub mod updates;

@@ -82,8 +82,8 @@ async fn train(
     };
     claim.begin(resolved)?;
     let log = RunLog::open(&places.run_dir, &process.clock)?;
-    log.started(&BUILD);
     start.begin(&log)?;
+    log.started(&BUILD);
     start.notes().iter().for_each(|note| warn!("{note}"));
     let learner = Learner::new(process.clone(), spec, places, log, start.checkpoint);
     let transport =

@@ -9,6 +9,7 @@ use std::time::Duration;
 /// Everything the learner exports.
 pub const METRICS: &[MetricSpec] = &[
     UPDATES,
+    REFUSED,
     WAIT,
     IDLE,
     LOSS_CRITIC,
@@ -48,6 +49,12 @@ const UPDATES: MetricSpec = counter(
     "updates",
     "Updates done by this process.",
     "Flat: it waits for batches (see its batch wait and the replay limiter), or it has stopped.",
+);
+const REFUSED: MetricSpec = counter(
+    "sapex_learner_refused_updates_total",
+    "updates",
+    "Updates that diverged and were refused (learner.on_divergence).",
+    "Above 0: see the log for the row to blame. Bound rewards and observations, or lower learner.lr_critic.",
 );
 const WAIT: MetricSpec = MetricSpec {
     kind: MetricKind::FloatCounter,
@@ -141,6 +148,7 @@ const CHECKPOINT_FAILED: MetricSpec = counter(
 #[derive(Debug, Clone)]
 pub struct TrainingMetrics {
     updates: IntCounter,
+    refused: IntCounter,
     wait: Counter,
     idle: Gauge,
     loss_critic: Gauge,
@@ -194,6 +202,7 @@ pub fn register(metrics: &Metrics) -> Result<Recorders, MetricsError> {
     let dropped = metrics.counter(&DROPPED)?;
     let training = TrainingMetrics {
         updates: metrics.counter(&UPDATES)?,
+        refused: metrics.counter(&REFUSED)?,
         wait: metrics.float_counter(&WAIT)?,
         idle: metrics.gauge(&IDLE)?,
         loss_critic: metrics.gauge(&LOSS_CRITIC)?,
@@ -224,8 +233,11 @@ impl TrainingMetrics {
         self.updates.get()
     }
 
-    pub(crate) fn updated(&self) {
-        self.updates.inc();
+    /// One more update, done or refused; `refused` since the start.
+    pub(crate) fn updated(&self, refused: u64) {
+        let new = refused.saturating_sub(self.refused.get());
+        self.refused.inc_by(new);
+        self.updates.inc_by(1_u64.saturating_sub(new));
     }
 
     pub(crate) fn waited(&self, time: Duration) {
@@ -236,7 +248,7 @@ impl TrainingMetrics {
         self.dropped.inc_by(count as u64);
     }
 
-    pub(crate) fn report(&self, progress: &Progress, ess_ratio: f64) {
+    pub(crate) fn report(&self, progress: &Progress) {
         let stats = &progress.stats;
         self.idle.set(progress.wait_ratio);
         self.loss_critic.set(f64::midpoint(stats.critic1_loss, stats.critic2_loss));
@@ -244,7 +256,7 @@ impl TrainingMetrics {
         self.alpha.set(stats.alpha);
         self.entropy.set(stats.entropy);
         self.item_age.set(progress.item_age_versions);
-        self.ess.set(ess_ratio);
+        self.ess.set(progress.weight_ess_ratio);
     }
 }
 

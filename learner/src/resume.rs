@@ -61,7 +61,8 @@ impl Start {
             checkpoint::set_aside(path)?;
         }
         let updates = self.checkpoint.state.updates;
-        log.changed(updates, &self.changes);
+        log.counts().resume(&self.checkpoint.counters, updates);
+        log.changed(&self.changes);
         if let Some(from) = &self.from {
             info!(from = %from.display(), updates, "resuming");
         }

@@ -1,11 +1,14 @@
 //! [`RunLog`]: what a run writes down while it trains: `metrics.jsonl` and TensorBoard events, side by side.
 //!
-//! One JSON object per line: `kind`, `time_s` since the log was opened, `unix_time_s`, then flat numbers; a number that is not finite is
-//! `null`. A record reaches the operating system whole before the call returns, so that a killed process loses none.
+//! One JSON object per line: `kind`, then where the run is ([`Counts`]): `time_s` of training, `env_steps`, `updates`, all
+//! three over every start of the run; `unix_time_s`; then flat numbers. A number that is not finite is `null`. TensorBoard's
+//! step is `env_steps`, and `updates` where nobody acts. A record reaches the operating system whole before the call returns,
+//! so that a killed process loses none.
 //!
 //! A write that fails is logged once and counted, and never stops training: both files are cut back to their last whole
 //! record, and go on with the first record that can be written again.
 
+use crate::counts::{Counts, Position};
 use crate::progress::Progress;
 use crate::tensorboard;
 use common::about::{self, Build};
@@ -19,7 +22,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 use tracing::{error, warn};
 
 /// Why a log cannot be opened or read, or was not written to the end.
@@ -82,7 +85,7 @@ struct Files {
     metrics: Appended,
     events: Appended,
     clock: Clock,
-    began: Duration,
+    counts: Counts,
     /// Records that did not get into both files.
     missing: u64,
     /// Whether the newest record is one of them.
@@ -97,7 +100,7 @@ impl RunLog {
     pub fn open(run_dir: &Path, clock: &Clock) -> Result<Self, RunLogError> {
         fs::create_dir_all(run_dir)?;
         let metrics = Appended::open_lines(&run_dir.join(METRICS))?;
-        let (unix_time, began) = (clock.unix_time(), clock.now());
+        let unix_time = clock.unix_time();
         let (seconds, process) = (unix_time.as_secs(), std::process::id());
         let name = format!("{EVENTS_PREFIX}{seconds}.sapex.{process}");
         let mut events = Appended::open(&run_dir.join(name))?;
@@ -106,12 +109,17 @@ impl RunLog {
             tensorboard::version(&mut version, unix_time.as_secs_f64());
             events.append(&version)?;
         }
-        let clock = clock.clone();
-        let files = Files { metrics, events, clock, began, missing: 0, failing: false };
+        let (clock, counts) = (clock.clone(), Counts::new(clock));
+        let files = Files { metrics, events, clock, counts, missing: 0, failing: false };
         Ok(Self(Arc::new(Mutex::new(files))))
     }
 
-    /// Writes one record; the fields that are counts of progress (`updates`, `env_steps`) become TensorBoard's step.
+    /// How far the run is: what every record says.
+    pub fn counts(&self) -> Counts {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).counts.clone()
+    }
+
+    /// Writes one record.
     pub fn record(&self, kind: &str, fields: &[(&'static str, f64)]) {
         self.record_with(kind, fields, &Terms::new());
     }
@@ -131,11 +139,10 @@ impl RunLog {
 
     /// Means over a window of updates.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-    pub fn train(&self, progress: &Progress, weight_ess_ratio: f64) {
-        let Progress { updates, version, stats, item_age_versions, wait_ratio, updates_per_second } =
-            progress;
+    pub fn train(&self, progress: &Progress) {
+        let Progress { version, stats, item_age_versions, weight_ess_ratio, .. } = progress;
+        let Progress { wait_ratio, updates_per_second, refused, .. } = progress;
         let mut fields = vec![
-            ("updates", *updates as f64),
             ("version", version.0 as f64),
             ("critic1_loss", stats.critic1_loss),
             ("critic2_loss", stats.critic2_loss),
@@ -147,20 +154,23 @@ impl RunLog {
             ("item_age_versions", *item_age_versions),
             ("wait_ratio", *wait_ratio),
             ("updates_per_second", *updates_per_second),
-            ("weight_ess_ratio", weight_ess_ratio),
+            ("weight_ess_ratio", *weight_ess_ratio),
         ];
-        // Only Lyapunov and batch-constrained learning have these.
-        let special = [("lambda", stats.lambda), ("extra_loss", stats.extra_loss)];
+        // Only Lyapunov and batch-constrained learning have the first two, and hardly any run the third.
+        let special = [
+            ("lambda", stats.lambda),
+            ("extra_loss", stats.extra_loss),
+            ("updates_refused", *refused as f64),
+        ];
         fields.extend(special.into_iter().filter(|(_, value)| *value != 0.0));
         self.record("train", &fields);
     }
 
-    /// Settings that changed while training, after so many updates.
-    pub fn changed(&self, updates: u64, changes: &[Change]) {
+    /// Settings that changed while training.
+    pub fn changed(&self, changes: &[Change]) {
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for Change { key, old, new } in changes {
             let mut record = files.begin("config");
-            record.insert("updates".into(), updates.into());
             for (name, text) in [("key", key), ("old", &old.to_string()), ("new", &new.to_string())]
             {
                 record.insert(name.into(), text.as_str().into());
@@ -235,28 +245,26 @@ impl Files {
 
     /// What every record starts with.
     fn begin(&self, kind: &str) -> Record {
-        let time = self.clock.now().saturating_sub(self.began).as_secs_f64();
+        let Position { time, env_steps, updates, .. } = self.counts.now();
         let mut record = Record::new();
         record.insert("kind".into(), kind.into());
-        record.insert("time_s".into(), time.into());
+        record.insert("time_s".into(), time.as_secs_f64().into());
         record.insert("unix_time_s".into(), self.clock.unix_time().as_secs_f64().into());
+        record.insert("env_steps".into(), env_steps.into());
+        record.insert("updates".into(), updates.into());
         record
     }
 
     fn scalars(&self, kind: &str, fields: &[(String, f64)]) -> Vec<u8> {
-        let step = |name| fields.iter().find(|(field, _)| field == name).map(|(_, value)| *value);
-        let step = step("env_steps").or_else(|| step("updates")).unwrap_or(0.0);
+        let Position { env_steps, updates, .. } = self.counts.now();
+        let step = if env_steps > 0 { env_steps } else { updates };
         let wall_time = self.clock.unix_time().as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+        let updates = [("updates".to_owned(), updates as f64)];
         let mut out = Vec::new();
-        for (name, value) in
-            fields.iter().filter(|(name, _)| !["updates", "env_steps"].contains(&name.as_str()))
-        {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "steps are counts, TensorBoard's scalars are f32"
-            )]
-            let (step, value) = (step as u64, *value as f32);
+        for (name, value) in fields.iter().chain(&updates) {
+            #[expect(clippy::cast_possible_truncation, reason = "TensorBoard's scalars are f32")]
+            let value = *value as f32;
             tensorboard::scalar(&mut out, wall_time, step, &format!("{kind}/{name}"), value);
         }
         out
@@ -341,6 +349,21 @@ mod tests {
     }
 
     #[test]
+    fn every_record_and_every_scalar_is_on_the_axis_of_the_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = RunLog::open(dir.path(), &Clock::system()).unwrap();
+        log.counts().acted(1_200, 3);
+        log.counts().updated(70);
+        log.eval(&[("return_mean", 1.0)], &Terms::new());
+        log.changed(&[]);
+        log.train(&Progress::default());
+        for record in read(dir.path()).unwrap() {
+            assert_eq!((&record["env_steps"], &record["updates"]), (&1_200.into(), &70.into()));
+            assert!(record["time_s"].as_f64().unwrap() >= 0.0);
+        }
+    }
+
+    #[test]
     fn a_damaged_line_in_the_middle_is_named() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(METRICS), "{\"kind\": \"a\"}\n{\n{}\n").unwrap();
@@ -353,11 +376,11 @@ mod tests {
         let open = |path| Appended::open(Path::new(path)).unwrap();
         let (metrics, events) = (open("/dev/full"), open("/dev/null"));
         let clock = Clock::system();
-        let began = clock.now();
-        let files = Files { metrics, events, clock, began, missing: 0, failing: false };
+        let counts = Counts::new(&clock);
+        let files = Files { metrics, events, clock, counts, missing: 0, failing: false };
         let log = RunLog(Arc::new(Mutex::new(files)));
-        log.record("train", &[("updates", 1.0)]);
-        log.record("train", &[("updates", 2.0)]);
+        log.record("train", &[("alpha", 1.0)]);
+        log.record("train", &[("alpha", 2.0)]);
         assert_eq!(log.flush().unwrap_err().to_string(), "run log: 2 records are missing");
     }
 

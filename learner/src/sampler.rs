@@ -6,6 +6,7 @@
 //! that goes silent is left out of new draws until it answers again; draws that wait for it are dropped.
 
 use crate::batch::{Columns, Part, ReadyBatch, importance_weights};
+use crate::counts::Counts;
 use crate::exchange::{Exchange, Priorities};
 use crate::metrics::SamplerMetrics;
 use crate::offline::OfflineSource;
@@ -46,6 +47,8 @@ pub struct Sampler {
     columns: Columns,
     /// Where a share of each batch comes from, if any does; `batch_size` is what the shards give.
     recorded: Option<OfflineSource>,
+    /// Where rows that entered the tables are counted.
+    counts: Option<Counts>,
     draws: VecDeque<Draw>,
     next_request: u64,
     log: LogLimit<usize>,
@@ -95,6 +98,7 @@ impl Sampler {
             in_flight_max: config.learner.prefetch_batches,
             columns: Columns::new(&layout),
             recorded: None,
+            counts: None,
             draws: VecDeque::new(),
             next_request: 0,
             log: LogLimit::default(),
@@ -105,9 +109,17 @@ impl Sampler {
     }
 
     /// Fills a fixed share of each batch with recorded items, where there are any.
+    #[must_use]
     pub fn with_recorded(mut self, recorded: Option<OfflineSource>) -> Self {
         self.batch_size -= recorded.as_ref().map_or(0, OfflineSource::items);
         self.recorded = recorded;
+        self
+    }
+
+    /// Counts the rows that enter the tables while it fetches.
+    #[must_use]
+    pub fn counted_by(mut self, counts: Counts) -> Self {
+        self.counts = Some(counts);
         self
     }
 
@@ -266,13 +278,14 @@ impl Sampler {
                 if !self.shards[shards.start].up {
                     info!(server = %self.links[server].endpoint(), "sampling from replay server");
                 }
-                for (shard, state) in self.shards[shards].iter_mut().zip(states) {
-                    *shard = Shard { state, up: true };
+                for (shard, state) in shards.zip(states) {
+                    self.see(shard, state);
+                    self.shards[shard].up = true;
                 }
             }
             Reply::Sampled { request, shard, count, state } => {
                 let Some(shard) = global(shard) else { return Ok(()) };
-                self.shards[shard].state = state;
+                self.see(shard, state);
                 match self.part(shard, count as usize, data) {
                     Ok(part) => self.fill(request, part),
                     Err(error) => {
@@ -284,7 +297,7 @@ impl Sampler {
             }
             Reply::NotSampled { request, shard, inserts_missing, state } => {
                 let Some(shard) = global(shard) else { return Ok(()) };
-                self.shards[shard].state = state;
+                self.see(shard, state);
                 debug!(shard, inserts_missing, "the rate limiter holds samples back");
                 self.metrics.held_back();
                 // An answer that comes before the limiter's time is over is no reason to ask again at once.
@@ -300,6 +313,14 @@ impl Sampler {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Takes a shard's newest numbers.
+    fn see(&mut self, shard: usize, state: ShardState) {
+        self.shards[shard].state = state;
+        if let Some(counts) = &self.counts {
+            counts.shard_holds(shard, state.inserts);
+        }
     }
 
     fn part(

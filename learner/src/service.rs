@@ -10,16 +10,14 @@ use crate::progress::Progress;
 use crate::publisher::{Publication, Publisher};
 use crate::run_log::{RunLog, RunLogError};
 use crate::sampler::Sampler;
-use crate::schedule::StepSchedules;
-use crate::track::Tracker;
 use crate::trainer::TrainerConfig;
-use crate::training_loop::{NOISE, Ports, TrainingError, TrainingLoop};
+use crate::training_loop::{Ports, Trained, TrainingLoop};
+use crate::updates::{BeginError, TrainingError, Updates};
 use common::config::watch::follow;
 use common::policy::snapshot::SnapshotError;
 use common::process::Process;
 use common::run_dir::RunDir;
 use common::runtime::clock::Clock;
-use common::runtime::seed::SavedRng;
 use common::runtime::shutdown::{Shutdown, StopReason};
 use common::spec::EnvSpec;
 use common::telemetry::metrics::MetricsError;
@@ -45,9 +43,6 @@ pub enum LearnerError {
     /// A checkpoint cannot be read, or the last one cannot be written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// The statistics of every update cannot be written.
-    #[error("track_metrics: {0}")]
-    Track(#[from] std::io::Error),
     /// The run's log cannot be opened.
     #[error(transparent)]
     Log(#[from] RunLogError),
@@ -63,6 +58,9 @@ pub enum LearnerError {
     /// A replay server will not have us.
     #[error(transparent)]
     Rejected(#[from] Rejected),
+    /// Training cannot begin.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
     /// Training failed.
     #[error(transparent)]
     Training(#[from] TrainingError),
@@ -136,7 +134,8 @@ impl Learner {
     /// returns it with its path.
     ///
     /// # Errors
-    /// Whatever makes going on pointless. What was trained until then is written first, unless it diverged.
+    /// Whatever makes going on pointless. What was trained until then is written first; of an update that diverged, the
+    /// state before it.
     pub async fn run(
         self,
         transport: &dyn Transport,
@@ -156,31 +155,35 @@ impl Learner {
         // The training loop has dropped its ends: the others finish by themselves.
         let sampled = sampling.await.map_err(|_| LearnerError::Panicked("sampler"));
         let published = publishing.await.map_err(|_| LearnerError::Panicked("publisher"));
-        let checkpoint = trained??;
+        let Trained { checkpoint, error } = trained?;
         let saved = tokio::task::spawn_blocking(move || {
             writing.join().map_err(|_| LearnerError::Panicked("checkpoint writer"))?;
-            let path = writer.save(&checkpoint)?;
-            Ok::<_, LearnerError>((checkpoint, path))
+            let save = |checkpoint| Ok::<_, LearnerError>((writer.save(&checkpoint)?, checkpoint));
+            checkpoint.map(save).transpose()
         });
         let saved = saved.await.map_err(|_| LearnerError::Panicked("checkpoint writer"))??;
+        error.map_or(Ok(()), Err)?;
+        let (path, checkpoint) = saved.expect("training without an error has a last state");
         sampled??;
         published??;
         process.shutdown.request(StopReason::Requested("training is complete".into()));
-        Ok(saved)
+        Ok((checkpoint, path))
     }
 
     /// Connects and starts every part.
     async fn start(
         self,
         transport: &dyn Transport,
-    ) -> Result<(Tasks, JoinHandle<Result<Checkpoint, TrainingError>>), LearnerError> {
+    ) -> Result<(Tasks, JoinHandle<Trained>), LearnerError> {
         let Self { process, spec, sac, places, start, log, progress } = self;
         let (shutdown, config) = (&process.shutdown, &process.resolved.config);
         let recorders = metrics::register(&process.admin.metrics)?;
         let seeds = process.seeds.role("learner");
         let socket = transport.bind_publisher(&places.weights).await.map_err(weights_taken)?;
         info!(weights = %socket.local, "learner publishes");
-        let trainer = backend::build(&process.resolved, sac.clone(), &start.state)?;
+        let (resolved, counts) = (&process.resolved, log.counts());
+        let updates =
+            Updates::new(resolved, &spec, &start, counts.clone(), &seeds, &places.run_dir)?;
 
         let (batch_sender, batches) = mpsc::channel(config.learner.prefetch_batches);
         let (priorities, priority_receiver) = mpsc::channel(PRIORITIES_QUEUE);
@@ -197,14 +200,13 @@ impl Learner {
                 let rng = seeds.role("sampling").index(start.state.updates).rng();
                 let sampler =
                     Sampler::new(links, config, &spec, beta, rng, clock, recorders.sampler);
-                spawn_sampler(shutdown, sampler.with_recorded(recorded), exchange)
+                let sampler = sampler.with_recorded(recorded).counted_by(counts);
+                spawn_sampler(shutdown, sampler, exchange)
             }
         };
         let (arch, cluster_hash) = (sac.policy.clone(), config.cluster.hash());
         let publisher = Publisher { socket, arch, cluster_hash, metrics: recorders.publisher };
         let publishing = spawn_publisher(shutdown, publisher, slot);
-        let noise =
-            start.generators.get(NOISE).map_or_else(|| seeds.role(NOISE).rng(), SavedRng::restore);
         let writer = Writer {
             dir: places.checkpoints(),
             config_toml: process.resolved.to_toml(),
@@ -215,20 +217,11 @@ impl Learner {
             readiness: process.admin.readiness.clone(),
             sac,
         };
-        let track = || Tracker::open(&places.run_dir, &writer.sac, start.state.clone());
-        let tracker = config.run.track_metrics.then(track).transpose()?;
         let watch = watch_updates(&process, &recorders.training);
         let training_loop = TrainingLoop {
-            trainer,
-            noise,
-            version: start.policy_version,
-            config: config.learner.clone(),
-            steps: StepSchedules::new(config),
-            spec,
-            parameters: writer.sac.policy.tensor_layout().parameters,
+            updates,
             clock: process.clock.clone(),
             stop: shutdown.token(),
-            tracker,
             log,
             progress,
             metrics: recorders.training,

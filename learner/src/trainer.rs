@@ -386,8 +386,9 @@ pub struct NoiseSizes {
 /// A backend. Not shared between threads: one training loop owns it.
 pub trait Trainer {
     /// One SAC update (docs/algorithm.md): critics, actor, temperature, targets, in that order. The new state depends on
-    /// the state, the batch, the noise and the step sizes alone. On a GPU it only enqueues; nothing here waits for the
-    /// device.
+    /// the state, the batch, the noise and the step sizes alone. An update that would make a loss, a parameter or a moment
+    /// infinite or no number is refused: the state stays as it was before it. On a GPU this only enqueues; nothing here
+    /// waits for the device.
     ///
     /// # Errors
     /// A batch whose slices do not have the configured shapes; a device failure. The state is unchanged by the former.
@@ -402,7 +403,8 @@ pub trait Trainer {
     /// shape (B); waits for the device if it must. Asked once per update, at most [`Trainer::pipeline_depth`] late.
     ///
     /// # Errors
-    /// No update is outstanding, `out` is not (B) long, or the device failed.
+    /// [`TrainerError::NotFinite`]: that update was refused; `out` is written all the same. No update is outstanding, `out`
+    /// is not (B) long, or the device failed.
     fn pop_td_abs(&mut self, out: &mut [f32]) -> Result<(), TrainerError>;
 
     /// How many random numbers an update takes.
@@ -450,6 +452,10 @@ pub enum TrainerError {
         /// What the configuration asks for.
         expected: usize,
     },
+    /// The update would have made a loss, a parameter or a moment infinite or no number. The state is as it was before it,
+    /// and the update does not count.
+    #[error("a loss, a parameter or a moment is not finite")]
+    NotFinite,
     /// Settings that this backend cannot train with.
     #[error("{0}")]
     Unsupported(String),

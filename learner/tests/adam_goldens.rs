@@ -13,8 +13,13 @@ mod golden;
 
 use elementwise::AdamStep;
 use golden::{assert_near, floats, numbers, of_kind};
-use learner::trainer::Group;
 use serde_json::Value;
+use trainer::Group;
+
+/// Where the loops find it.
+mod trainer {
+    pub(crate) use learner::trainer::Group;
+}
 
 /// Runs every case with `step(group, gradient, lr, eps, t)` and compares after each step.
 fn follow(mut step: impl FnMut(&mut Group, &[f32], f32, f32, u64)) {
@@ -52,8 +57,8 @@ fn list(value: &Value) -> &Vec<Value> {
 #[test]
 fn the_native_backend_steps_like_the_recorded_adam() {
     follow(|group, gradient, lr, eps, t| {
-        let Group { params, adam_m, adam_v } = group;
-        elementwise::adam(params, adam_m, adam_v, gradient, AdamStep::new(lr, eps, t));
+        let from = group.clone();
+        assert!(elementwise::adam(&from, gradient, AdamStep::new(lr, eps, t), group));
     });
 }
 
@@ -80,7 +85,23 @@ fn the_autograd_backend_steps_like_the_recorded_adam() {
 /// What enters the moments are a tenth and a thousandth, not what is left of 1 after a beta was rounded to an f32.
 #[test]
 fn the_native_moments_take_exact_shares_of_the_gradient() {
-    let ([mut p, mut m, mut v], g) = ([[0.0_f32]; 3], [1.0_f32]);
-    elementwise::adam(&mut p, &mut m, &mut v, &g, AdamStep::new(1e-3, 1e-8, 1));
-    assert_eq!((m, v), ([0.1], [0.001]));
+    let next = stepped(1.0).0;
+    assert_eq!((next.adam_m, next.adam_v), (vec![0.1], vec![0.001]));
+}
+
+#[test]
+fn a_step_says_whether_what_it_makes_is_finite() {
+    assert!(stepped(1e18).1);
+    for gradient in [1e21, f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+        assert!(!stepped(gradient).1, "{gradient}");
+    }
+}
+
+/// What a parameter at 0 becomes along a gradient, and whether that is finite.
+fn stepped(gradient: f32) -> (Group, bool) {
+    let zero = || vec![0.0];
+    let mut next = Group { params: zero(), adam_m: zero(), adam_v: zero() };
+    let from = next.clone();
+    let finite = elementwise::adam(&from, &[gradient], AdamStep::new(1e-3, 1e-8, 1), &mut next);
+    (next, finite)
 }

@@ -11,7 +11,7 @@ use learner::init::train_state;
 use learner::native::NativeTrainer;
 use learner::noise::fill_normal;
 use learner::trainer::{Batch, Noise, TrainState, Trainer, TrainerConfig};
-use learner::training_loop::NOISE;
+use learner::updates::NOISE;
 use rand_pcg::Pcg64;
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -10,6 +10,7 @@ use super::rate;
 use super::table::{Bar, Row};
 use crate::progress::say;
 use crate::train::shapes;
+use actor_node::actor::Share;
 use actor_node::env::{self, EnvError, Params, Setup};
 use actor_node::lanes::Lanes;
 use actor_node::service::ActorNode;
@@ -158,7 +159,8 @@ fn lanes(clock: &Clock, seeds: &SeedTree, start: &Barrier) -> anyhow::Result<f64
 fn acting(clock: &Clock) -> anyhow::Result<f64> {
     let resolved = settings(&[format!("actor.lanes={LANES}")])?;
     let weights = fresh_policy(&resolved)?;
-    let mut actor = ActorNode::new(Process::quiet(resolved), 0, 0, None)?.into_actor();
+    let mut actor =
+        ActorNode::new(Process::quiet(resolved), 0, Share::default(), None)?.into_actor();
     actor.use_weights(PolicyVersion(1), &weights)?;
     let turns = rate(clock, SECONDS, || {
         actor.turn()?;

@@ -18,7 +18,7 @@ use common::run_dir::{REPORT, RunDir};
 use fs_err as fs;
 use learner::run_log::{self, Record};
 use page::{escape, put};
-use records::{Axis, Records};
+use records::{Axis, Records, without_undone};
 use std::path::{Path, PathBuf};
 
 const STYLE: &str = include_str!("style.css");
@@ -29,7 +29,8 @@ const STYLE: &str = include_str!("style.css");
 /// The directory holds no run, its log is damaged, or the page cannot be written.
 pub fn write(run_dir: &Path) -> anyhow::Result<PathBuf> {
     let run = RunDir::open(run_dir)?;
-    let records = guests::join(run_log::read(run_dir)?, guests::read(run_dir)?);
+    let own = without_undone(run_log::read(run_dir)?);
+    let records = guests::join(own, guests::read(run_dir)?);
     let page = render(&title(run_dir), &run.config()?, records);
     let (partial, target) = (run_dir.join(".report.html.partial"), run_dir.join(REPORT));
     fs::write(&partial, page)?;
@@ -175,7 +176,10 @@ mod tests {
             {"kind": "train", "time_s": 2.0, "updates": 10.0, "alpha": 0.5},
             {"kind": "eval", "time_s": 2.0, "env_steps": 0.0, "updates": 10.0, "return_mean": 1.0},
         ]));
-        assert!(!page.contains("axis-steps") && page.contains("axis-updates"), "{page}");
+        assert!(
+            !page.contains("id=\"axis-steps\"") && page.contains("id=\"axis-updates\""),
+            "{page}"
+        );
         assert!(!page.contains("environment steps"), "{page}");
     }
 }

@@ -1,4 +1,4 @@
-//! [`Records`]: a run's log as the report reads it: one clock, and every record on every axis.
+//! [`Records`]: a run's log as the report reads it: what was done again is there once.
 
 use learner::run_log::{OWN_FIELDS, Record};
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ pub(super) enum Axis {
     Steps,
     /// Updates.
     Updates,
-    /// Time since the run began, without the pauses before it was resumed.
+    /// Time spent training, without the pauses before the run was resumed.
     Time,
 }
 
@@ -45,13 +45,12 @@ impl Axis {
     }
 }
 
-/// Every record, in the order of time.
+/// The records, each with every axis, in the order in which they were written.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Records(Vec<Record>);
 
 impl Records {
-    pub(super) fn new(records: Vec<Record>) -> Self {
-        let mut records = continuous(records);
+    pub(super) fn new(mut records: Vec<Record>) -> Self {
         for axis in [Axis::Steps, Axis::Updates] {
             fill(&mut records, axis.field());
         }
@@ -103,18 +102,21 @@ pub(super) fn number(record: &Record, field: &str) -> Option<f64> {
     record.get(field)?.as_f64()
 }
 
-/// A resumed run may start its clock anew: later stretches are put behind the earlier ones.
-fn continuous(mut records: Vec<Record>) -> Vec<Record> {
-    let (mut shift, mut last) = (0.0, 0.0);
-    for record in &mut records {
-        let Some(time) = number(record, "time_s") else { continue };
-        if time + shift < last - 1.0 {
-            shift = last - time;
+/// What a start that was killed did after its last checkpoint, the next start did again: those records are left out.
+pub(super) fn without_undone(records: Vec<Record>) -> Vec<Record> {
+    let is = |record: &Record, kind: &str| record.get("kind").is_some_and(|value| value == kind);
+    let mut kept = Vec::<Record>::with_capacity(records.len());
+    for record in records {
+        if let (true, Some(resumed_at)) = (is(&record, "start"), number(&record, "updates")) {
+            let was_done = |earlier: &Record| number(earlier, "updates") <= Some(resumed_at);
+            kept.retain(|earlier| {
+                was_done(earlier)
+                    || !["train", "actors", "eval"].iter().any(|kind| is(earlier, kind))
+            });
         }
-        last = time + shift;
-        record.insert("time_s".into(), last.into());
+        kept.push(record);
     }
-    records
+    kept
 }
 
 /// Gives records without this count the one of their moment, between those before and after them.
@@ -153,11 +155,27 @@ mod tests {
     }
 
     #[test]
-    fn a_resumed_run_goes_on_where_the_first_part_ended() {
-        let times =
-            json!([0.0, 5.0, 0.5, 1.5].map(|time| json!({"kind": "train", "time_s": time})));
-        let shifted = records(times).points("train", "time_s", "time_s");
-        assert_eq!(shifted.into_iter().map(|(x, _)| x).collect::<Vec<_>>(), [0.0, 5.0, 5.0, 6.0]);
+    fn what_a_killed_start_did_after_its_checkpoint_is_left_out() {
+        let all = json!([
+            {"kind": "start", "time_s": 0.0, "env_steps": 0, "updates": 0},
+            {"kind": "train", "time_s": 1.0, "env_steps": 100, "updates": 50, "alpha": 1.0},
+            {"kind": "train", "time_s": 2.0, "env_steps": 200, "updates": 100, "alpha": 2.0},
+            {"kind": "start", "time_s": 1.0, "env_steps": 100, "updates": 50},
+            {"kind": "train", "time_s": 2.0, "env_steps": 190, "updates": 100, "alpha": 3.0},
+        ]);
+        let Records(all) = records(all);
+        let records = Records(without_undone(all));
+        assert_eq!(records.points("train", "env_steps", "alpha"), [(100.0, 1.0), (190.0, 3.0)]);
+        assert_eq!(records.of("start").count(), 2);
+    }
+    #[test]
+    fn what_environments_say_is_told_from_the_logs_own_fields() {
+        let records = records(json!([
+            {"kind": "eval", "time_s": 1.0, "return_mean": 3.0, "is_success": 0.5},
+            {"kind": "actors", "time_s": 1.0, "lag_versions": 3.0, "distance": 0.5, "name": "x"},
+            {"kind": "train", "time_s": 1.0, "alpha": 0.1},
+        ]));
+        assert_eq!(records.terms().into_iter().collect::<Vec<_>>(), ["distance", "is_success"]);
     }
 
     #[test]
@@ -172,15 +190,5 @@ mod tests {
         let points = records.points("train", "env_steps", "alpha");
         assert_eq!(points, [(50.0, 1.0), (200.0, 2.0), (300.0, 3.0)]);
         assert!(records.has(Axis::Steps) && !records.has(Axis::Updates));
-    }
-
-    #[test]
-    fn what_environments_say_is_told_from_the_logs_own_fields() {
-        let records = records(json!([
-            {"kind": "eval", "time_s": 1.0, "return_mean": 3.0, "is_success": 0.5},
-            {"kind": "actors", "time_s": 1.0, "lag_versions": 3.0, "distance": 0.5, "name": "x"},
-            {"kind": "train", "time_s": 1.0, "alpha": 0.1},
-        ]));
-        assert_eq!(records.terms().into_iter().collect::<Vec<_>>(), ["distance", "is_success"]);
     }
 }

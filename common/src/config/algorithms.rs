@@ -154,6 +154,16 @@ pub enum StoredState {
     Shared,
 }
 
+/// What the learner does with an update whose numbers are not all finite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDivergence {
+    /// It keeps the state before it, and ends.
+    Stop,
+    /// It keeps the state before it, counts, and goes on.
+    Skip,
+}
+
 /// What a priority is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

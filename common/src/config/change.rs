@@ -40,6 +40,7 @@ pub const LIVE_KEYS: &[&str] = &[
     "learner.critic_action_units",
     "learner.log_prob_units",
     "learner.importance_beta",
+    "learner.on_divergence",
     "lac.alpha3",
     "lac.lr_lambda",
     "lac.lr_lambda_final",

@@ -204,6 +204,7 @@ pub struct Evaluator {
     pub steps_max: u64,
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
+    pub interval_steps: u64,
 }
 
 /// Which arithmetic the learner uses.
@@ -274,6 +275,7 @@ pub struct Learner {
     pub checkpoint_contents: Vec<String>,
     pub watch: String,
     pub updates_max: u64,
+    pub on_divergence: OnDivergence,
     pub log_updates: u64,
 }
 

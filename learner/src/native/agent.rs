@@ -13,8 +13,10 @@ pub(super) struct Agent {
     pub(super) policy: Mlp,
     pub(super) critic: Mlp,
     pub(super) actor: Group,
+    next_actor: Group,
     pub(super) critics: [Critic; 2],
     log_alpha: Group,
+    next_log_alpha: Group,
     updates: u64,
     /// y, (B)
     pub(super) target: Vec<f32>,
@@ -51,8 +53,10 @@ impl Agent {
             policy: Mlp::policy(&config.policy),
             critic,
             actor: state.actor.clone(),
+            next_actor: state.actor.clone(),
             critics,
             log_alpha: state.log_alpha.clone(),
+            next_log_alpha: state.log_alpha.clone(),
             updates: state.updates,
             target: vec![0.0; config.batch_size],
             td_abs: vec![0.0; config.batch_size],
@@ -91,40 +95,57 @@ impl Agent {
         AdamStep::new(lr, self.config.adam_eps, self.updates + 1)
     }
 
-    /// The end of an update: Adam on the policy along the shares' gradients, the temperature, and the statistics.
-    pub(super) fn finish(&mut self, shares: [&mut Share; PARTS], sizes: &StepSizes) {
+    /// The end of an update: Adam on the policy along the shares' gradients, the temperature, and the statistics. Whether
+    /// all of it is finite; the state is as before where it is not.
+    pub(super) fn finish(&mut self, shares: [&mut Share; PARTS], sizes: &StepSizes) -> bool {
         let [first, second] = shares;
         add(&mut first.grads, &second.grads);
         let step = self.step(sizes.actor);
-        let Group { params, adam_m, adam_v } = &mut self.actor;
-        adam(params, adam_m, adam_v, &first.grads, step);
+        let policy_finite = adam(&self.actor, &first.grads, step, &mut self.next_actor);
 
         #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^24")]
         let rows = self.config.batch_size as f64;
         let entropy = (first.entropy + second.entropy) / rows;
         let min_q = (first.min_q + second.min_q) / rows;
         let alpha = self.alpha();
-        let alpha_loss = self.tune_temperature(entropy, sizes.alpha);
+        let (alpha_loss, temperature_finite) = self.tune_temperature(entropy, sizes.alpha);
+        let actor_loss = f64::from(alpha) * entropy + min_q;
 
         let [one, two] = &self.critics;
         for ((td, one), two) in self.td_abs.iter_mut().zip(&one.td).zip(&two.td) {
             *td = f32::midpoint(one.abs(), two.abs());
         }
-        let sums = &mut self.sums;
+        let finite = policy_finite
+            && temperature_finite
+            && self.critics.iter().all(|critic| critic.finite)
+            && actor_loss.is_finite();
+        for critic in &mut self.critics {
+            critic.settle(&self.critic, finite);
+        }
+        if !finite {
+            return false;
+        }
+        std::mem::swap(&mut self.actor, &mut self.next_actor);
+        if self.config.target_entropy.is_some() {
+            std::mem::swap(&mut self.log_alpha, &mut self.next_log_alpha);
+        }
+        let ([one, two], sums) = (&self.critics, &mut self.sums);
         sums.updates += 1;
         sums.critic1_loss += one.loss / rows;
         sums.critic2_loss += two.loss / rows;
-        sums.actor_loss -= f64::from(alpha) * entropy + min_q;
+        sums.actor_loss -= actor_loss;
         sums.alpha_loss += alpha_loss;
         sums.alpha += f64::from(alpha);
         sums.entropy += entropy;
         sums.q_mean += min_q;
         self.updates += 1;
+        true
     }
 
-    /// L = log α · (H − H̄), or α · (H − H̄); Adam on log α, which stays within its bound. Returns L, 0 where the temperature is fixed.
-    fn tune_temperature(&mut self, entropy: f64, lr: f32) -> f64 {
-        let Some(target_entropy) = self.config.target_entropy else { return 0.0 };
+    /// L = log α · (H − H̄), or α · (H − H̄); Adam on log α, which stays within its bound. Returns L, 0 where the
+    /// temperature is fixed, and whether all is finite.
+    fn tune_temperature(&mut self, entropy: f64, lr: f32) -> (f64, bool) {
+        let Some(target_entropy) = self.config.target_entropy else { return (0.0, true) };
         let surplus = entropy - f64::from(target_entropy);
         let (log_alpha, alpha) = (self.log_alpha.params[0], f64::from(self.alpha()));
         let (loss, gradient) = match self.config.alpha_loss {
@@ -134,9 +155,9 @@ impl Agent {
         let step = self.step(lr);
         #[expect(clippy::cast_possible_truncation, reason = "log α is f32 on both backends")]
         let gradient = [gradient as f32];
-        let Group { params, adam_m, adam_v } = &mut self.log_alpha;
-        adam(params, adam_m, adam_v, &gradient, step);
-        params[0] = params[0].min(self.config.alpha_max.ln());
-        loss
+        let next = &mut self.next_log_alpha;
+        let finite = adam(&self.log_alpha, &gradient, step, next);
+        next.params[0] = next.params[0].min(self.config.alpha_max.ln());
+        (loss, finite && loss.is_finite())
     }
 }

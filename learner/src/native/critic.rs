@@ -10,7 +10,12 @@ use crate::trainer::{Group, TrainState, TrainerConfig};
 pub(super) struct Critic {
     pub(super) group: Group,
     pub(super) target: Vec<f32>,
-    /// Weights of `group.params` and of `target`, packed anew wherever those change.
+    /// What the update under way makes of both: taken over when all of it is finite.
+    pub(super) next: Group,
+    next_target: Vec<f32>,
+    /// Whether the loss and `next` are finite.
+    pub(super) finite: bool,
+    /// Weights of `group.params` and of `target`; of the next ones after [`Critic::learn`].
     packed: Packed,
     packed_target: Packed,
     grads: Vec<f32>,
@@ -62,6 +67,9 @@ impl Critic {
         critic.pack(&target, &mut packed_target);
         let kept = || parts(batch).map(|rows| critic.activations(rows.len()));
         Self {
+            next: group.clone(),
+            next_target: target.clone(),
+            finite: true,
             group,
             target,
             packed,
@@ -95,7 +103,8 @@ impl Critic {
         self.policy_kept[part].output()
     }
 
-    /// L = k mean(w (Q(s, a) − y)²), Adam, Polyak, and the new values of the policy's rows.
+    /// L = k mean(w (Q(s, a) − y)²), Adam, Polyak, and the new values of the policy's rows. Nothing is changed before
+    /// [`Critic::settle`].
     pub(super) fn learn(&mut self, lesson: &Lesson<'_>) {
         let Lesson { config, critic, data, taken, target, weight, own, step } = *lesson;
         #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^24")]
@@ -109,21 +118,32 @@ impl Critic {
             self.d_values[at] = share * weight[row] * td;
             self.loss += f64::from(config.critic_loss_factor * weight[row] * td * td);
         }
-        let Group { params, adam_m, adam_v } = &mut self.group;
         critic.backward_params(
-            params,
+            &self.group.params,
             data,
             &self.data_kept,
             &self.d_values,
             &mut self.scratch,
             &mut self.grads,
         );
-        adam(params, adam_m, adam_v, &self.grads, step);
-        polyak(&mut self.target, params, config.tau);
+        self.finite = adam(&self.group, &self.grads, step, &mut self.next) && self.loss.is_finite();
+        let params = &self.next.params;
+        polyak(&self.target, params, config.tau, &mut self.next_target);
         critic.pack(params, &mut self.packed);
-        critic.pack(&self.target, &mut self.packed_target);
+        critic.pack(&self.next_target, &mut self.packed_target);
         for (input, kept) in own.into_iter().zip(&mut self.policy_kept) {
             critic.forward(params, &self.packed, input, kept);
+        }
+    }
+
+    /// The end of an update: what it has made is taken over, or stays as it was.
+    pub(super) fn settle(&mut self, critic: &Mlp, done: bool) {
+        if done {
+            std::mem::swap(&mut self.group, &mut self.next);
+            std::mem::swap(&mut self.target, &mut self.next_target);
+        } else {
+            critic.pack(&self.group.params, &mut self.packed);
+            critic.pack(&self.target, &mut self.packed_target);
         }
     }
 }

@@ -52,7 +52,7 @@ impl DiscreteSac {
         Self { parts, taken: vec![0; batch] }
     }
 
-    /// One update. The slices' lengths are checked by the caller.
+    /// One update, or none and `false` where a number is not finite. The slices' lengths are checked by the caller.
     ///
     /// # Errors
     /// A stored action that is none of 0 to A − 1; nothing is changed then.
@@ -62,7 +62,7 @@ impl DiscreteSac {
         batch: &Batch<'_>,
         sizes: &StepSizes,
         team: &mut Team,
-    ) -> Result<(), TrainerError> {
+    ) -> Result<bool, TrainerError> {
         let (alpha, step) = (agent.alpha(), agent.step(sizes.critic));
         let Agent { config, policy, critic, actor, critics, target, .. } = agent;
         let (config, policy, critic, params) = (&*config, &*policy, &*critic, &actor.params);
@@ -97,8 +97,7 @@ impl DiscreteSac {
             part.policy_gradient(config, policy, params, batch, twins, alpha)
         });
 
-        agent.finish(parts.each_mut().map(|part| &mut part.share), sizes);
-        Ok(())
+        Ok(agent.finish(parts.each_mut().map(|part| &mut part.share), sizes))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The loops between the matrix products, each compiled for AVX-512, AVX2 and the baseline, chosen at run time.
 
+use crate::trainer::Group;
 use common::policy::arch::Activation;
 use common::policy::kernels::tanh::{tanh, tanh_in_place};
 use multiversion::multiversion;
@@ -115,11 +116,11 @@ pub(crate) fn add(a: &mut [f32], b: &[f32]) {
     }
 }
 
-/// target <- tau · source + (1 − tau) · target.
+/// next <- tau · source + (1 − tau) · target.
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
-pub(crate) fn polyak(target: &mut [f32], source: &[f32], tau: f32) {
-    for (target, source) in target.iter_mut().zip(source) {
-        *target += tau * (source - *target);
+pub(crate) fn polyak(target: &[f32], source: &[f32], tau: f32, next: &mut [f32]) {
+    for ((next, target), source) in next.iter_mut().zip(target).zip(source) {
+        *next = target + tau * (source - target);
     }
 }
 
@@ -138,6 +139,9 @@ pub(crate) struct AdamStep {
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 
+/// The exponent's bits of an f32: all are set where it is infinite or no number.
+const EXPONENT: u32 = 0x7f80_0000;
+
 impl AdamStep {
     /// Of step number `t`, counted from 1.
     #[expect(
@@ -153,17 +157,24 @@ impl AdamStep {
     }
 }
 
-/// One Adam step of params, m and v along the gradient g, all of one length.
+/// One Adam step along the gradient g: what `from` becomes, into `next`; all of one length. Whether every parameter and
+/// every second moment is finite; a first moment is wherever the second is.
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
-pub(crate) fn adam(params: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], step: AdamStep) {
+pub(crate) fn adam(from: &Group, g: &[f32], step: AdamStep, next: &mut Group) -> bool {
     #[expect(clippy::cast_possible_truncation, reason = "rounded once, to the moments' precision")]
     const RATES: [f32; 4] =
         [BETA1 as f32, (1.0 - BETA1) as f32, BETA2 as f32, (1.0 - BETA2) as f32];
     let [keep_m, take_m, keep_v, take_v] = RATES;
     let AdamStep { rate, scale, eps } = step;
-    for (((p, m), v), g) in params.iter_mut().zip(m).zip(v).zip(g) {
-        *m = keep_m * *m + take_m * g;
-        *v = keep_v * *v + take_v * g * g;
-        *p -= rate * *m / (v.sqrt() * scale + eps);
+    let before = from.params.iter().zip(&from.adam_m).zip(&from.adam_v).zip(g);
+    let after = next.params.iter_mut().zip(&mut next.adam_m).zip(&mut next.adam_v);
+    // The largest exponent, as whole numbers: a sum of floats would have to keep its order, and not be vectorised.
+    let mut exponent = 0;
+    for ((((p, m), v), g), ((next_p, next_m), next_v)) in before.zip(after) {
+        *next_m = keep_m * m + take_m * g;
+        *next_v = keep_v * v + take_v * g * g;
+        *next_p = p - rate * *next_m / (next_v.sqrt() * scale + eps);
+        exponent = exponent.max(next_p.to_bits() & EXPONENT).max(next_v.to_bits() & EXPONENT);
     }
+    exponent < EXPONENT
 }

@@ -39,6 +39,8 @@ pub struct NativeTrainer {
     threads: usize,
     /// Whether the latest update's |td| has not been asked for.
     outstanding: bool,
+    /// Whether that update was refused.
+    refused: bool,
 }
 
 /// How the agent learns, with the room that an update takes.
@@ -81,7 +83,7 @@ impl NativeTrainer {
             Algorithm::DiscreteSac(_) => Rule::Discrete(Box::new(DiscreteSac::new(&agent))),
             _ => Rule::Continuous(Box::new(Sac::new(&agent))),
         };
-        Ok(Self { agent, rule, team, threads, outstanding: false })
+        Ok(Self { agent, rule, team, threads, outstanding: false, refused: false })
     }
 }
 
@@ -94,11 +96,11 @@ impl Trainer for NativeTrainer {
     ) -> Result<(), TrainerError> {
         check_batch(&self.agent.config, batch, noise)?;
         let Self { agent, team, .. } = self;
-        match &mut self.rule {
+        let done = match &mut self.rule {
             Rule::Continuous(sac) => sac.update(agent, batch, noise, sizes, team),
             Rule::Discrete(sac) => sac.update(agent, batch, sizes, team)?,
-        }
-        self.outstanding = true;
+        };
+        (self.outstanding, self.refused) = (true, !done);
         Ok(())
     }
 
@@ -107,7 +109,7 @@ impl Trainer for NativeTrainer {
         expect("outstanding updates", usize::from(self.outstanding), 1)?;
         out.copy_from_slice(&self.agent.td_abs);
         self.outstanding = false;
-        Ok(())
+        if self.refused { Err(TrainerError::NotFinite) } else { Ok(()) }
     }
 
     fn pipeline_depth(&self) -> usize {

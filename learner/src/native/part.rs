@@ -124,7 +124,7 @@ impl Part {
             let rows = self.chosen.len();
             critic.gather(&own.policy_kept[self.index], &self.chosen, &mut self.gathered);
             let d_gathered = &mut self.d_gathered[..rows * act_dim];
-            let (params, ones) = (&own.group.params, &self.ones[..rows]);
+            let (params, ones) = (&own.next.params, &self.ones[..rows]);
             critic.backward_input(
                 params,
                 &self.gathered,

@@ -37,7 +37,7 @@ impl Sac {
         }
     }
 
-    /// One update. The slices' lengths are checked by the caller.
+    /// One update, or none and `false` where a number is not finite. The slices' lengths are checked by the caller.
     pub(super) fn update(
         &mut self,
         agent: &mut Agent,
@@ -45,7 +45,7 @@ impl Sac {
         noise: &Noise<'_>,
         sizes: &StepSizes,
         team: &mut Team,
-    ) {
+    ) -> bool {
         let (alpha, step) = (agent.alpha(), agent.step(sizes.critic));
         let Agent { config, policy, critic, actor, critics, target, .. } = agent;
         let (config, policy, critic, params) = (&*config, &*policy, &*critic, &actor.params);
@@ -76,7 +76,7 @@ impl Sac {
             part.policy_gradient(config, policy, params, alpha);
         });
 
-        agent.finish(parts.each_mut().map(|part| &mut part.share), sizes);
+        agent.finish(parts.each_mut().map(|part| &mut part.share), sizes)
     }
 }
 

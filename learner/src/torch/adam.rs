@@ -72,6 +72,11 @@ impl AdamGroup {
         params.add_mul_into(scratch, negative_rate, params)
     }
 
+    /// What a step changes.
+    pub(super) fn tensors(&self) -> [Tensor; 3] {
+        [&self.params, &self.m, &self.v].map(Tensor::shallow_clone)
+    }
+
     /// Copies a group of the same length in.
     pub(super) fn load(&mut self, group: &Group) -> TchResult<()> {
         self.params.f_copy_(&Tensor::f_from_slice(&group.params)?)?;

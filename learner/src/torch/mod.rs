@@ -4,7 +4,7 @@
 //! - `adam`: the optimiser on those vectors.
 //! - `inputs`: a batch, its noise and the step's numbers in one vector and one copy.
 //! - `ops`: the operations, results last.
-//! - `update`: the algorithm; `work`: its intermediate results.
+//! - `update`: the algorithm; `work`: its intermediate results; `undo`: what keeps a state that is not finite out.
 //!
 //! One copy goes in and one statistics vector stays on the device: on a GPU an update is only enqueued.
 
@@ -15,6 +15,7 @@ mod networks;
 mod ops;
 mod plain;
 pub mod script;
+mod undo;
 mod update;
 mod work;
 
@@ -29,6 +30,7 @@ use adam::StepScalars;
 use inputs::Inputs;
 use ops::signed;
 use tch::{Cuda, Device, Kind, TchError, Tensor};
+use undo::Undo;
 use update::Sac;
 use work::SUMS;
 
@@ -48,8 +50,11 @@ pub struct TorchTrainer {
     threads: usize,
     inputs: Inputs,
     sac: Sac,
-    /// |td| (B) of the updates not yet asked for: a ring of [`Trainer::pipeline_depth`].
+    undo: Undo,
+    /// |td| and the verdict (B + 1) of the updates not yet asked for: a ring of [`Trainer::pipeline_depth`].
     td_abs: Vec<Tensor>,
+    /// Updates ever enqueued, refused ones included.
+    enqueued: u64,
     /// Updates in the ring.
     outstanding: usize,
     updates: u64,
@@ -73,7 +78,8 @@ impl TorchTrainer {
         let inputs = Inputs::new(&config, place).map_err(failed)?;
         let sac = Sac::new(&config, &inputs, place).map_err(failed)?;
         let depth = if place.is_cuda() { 2 } else { 1 };
-        let td = || Tensor::f_zeros([signed(config.batch_size)], (Kind::Float, place));
+        let undo = Undo::new(sac.tensors(), place).map_err(failed)?;
+        let td = || Tensor::f_zeros([signed(config.batch_size + 1)], (Kind::Float, place));
         let td_abs = (0..depth).map(|_| td()).collect::<TchResult<_>>().map_err(failed)?;
         let mut trainer = Self {
             device: device.into(),
@@ -81,7 +87,9 @@ impl TorchTrainer {
             config,
             inputs,
             sac,
+            undo,
             td_abs,
+            enqueued: 0,
             outstanding: 0,
             updates: 0,
             updates_summed: 0,
@@ -149,15 +157,19 @@ impl Trainer for TorchTrainer {
         sizes: &StepSizes,
     ) -> Result<(), TrainerError> {
         self.check_shapes(batch, noise)?;
-        let td_abs = &self.td_abs[self.slot(self.updates)];
+        let slot = &self.td_abs[self.slot(self.enqueued)];
+        let rows = signed(self.config.batch_size);
         let (adam_eps, t) = (self.config.adam_eps, self.updates + 1);
-        let (inputs, sac) = (&mut self.inputs, &self.sac);
+        let (inputs, sac, undo) = (&mut self.inputs, &self.sac, &self.undo);
         tch::no_grad(|| {
+            undo.keep()?;
             inputs.upload(batch, noise, (&StepScalars::new(t, adam_eps), sizes))?;
-            sac.step(inputs, td_abs)
+            sac.step(inputs, &slot.f_narrow(0, 0, rows)?)?;
+            undo.judge(&slot.f_narrow(0, rows, 1)?)
         })
         .map_err(|error| device_error(&self.device, &error.to_string()))?;
         self.updates = t;
+        self.enqueued += 1;
         self.updates_summed += 1;
         self.outstanding = self.td_abs.len().min(self.outstanding + 1);
         Ok(())
@@ -170,10 +182,16 @@ impl Trainer for TorchTrainer {
             return Err(device_error(&self.device, "|td| asked for without an update"));
         };
         let behind = u64::try_from(self.outstanding).expect("one or two");
-        self.td_abs[self.slot(self.updates - behind)]
-            .f_copy_data(out, out.len())
-            .map_err(|error| device_error(&self.device, &error.to_string()))?;
+        let (slot, rows) = (&self.td_abs[self.slot(self.enqueued - behind)], out.len());
+        let read = adam::to_vec(slot);
+        let read = read.map_err(|error| device_error(&self.device, &error.to_string()))?;
+        out.copy_from_slice(&read[..rows]);
         self.outstanding = left;
+        if read[rows].is_nan() {
+            self.updates -= 1;
+            self.updates_summed -= 1;
+            return Err(TrainerError::NotFinite);
+        }
         Ok(())
     }
 

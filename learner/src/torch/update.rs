@@ -84,6 +84,13 @@ impl Sac {
         lerp(&self.targets, &self.critics.params, self.tau)
     }
 
+    /// What a step changes.
+    pub(super) fn tensors(&self) -> Vec<Tensor> {
+        let groups = [&self.actor, &self.critics, &self.log_alpha].map(AdamGroup::tensors);
+        let others = [&self.targets, &self.temperature, &self.sums].map(Tensor::shallow_clone);
+        groups.into_iter().flatten().chain(others).collect()
+    }
+
     /// Makes `alpha` fit `log_alpha`.
     pub(super) fn refresh_alpha(&self) -> TchResult<()> {
         self.log_alpha.params.exp_into(&self.alpha)

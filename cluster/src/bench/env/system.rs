@@ -3,7 +3,7 @@
 
 use super::{HALF_CHEETAH, fresh_policy, needs_mujoco, settings};
 use crate::bench::table::Grid;
-use actor_node::actor::Counters;
+use actor_node::actor::{Counters, Share};
 use actor_node::service::{ActorNode, NodeError, Peers};
 use anyhow::Context;
 use common::ids::PolicyVersion;
@@ -91,7 +91,7 @@ async fn steps_per_second(clock: &Clock, lanes: usize, actors: u32) -> anyhow::R
 
     let (mut acting, mut counters) = (JoinSet::new(), Vec::new());
     for id in 0..actors {
-        let node = ActorNode::new(process.clone(), id, 0, None)?;
+        let node = ActorNode::new(process.clone(), id, Share::default(), None)?;
         counters.push(node.counters());
         let (over, peers) = (Arc::clone(&transport), peers.clone());
         acting.spawn(async move { node.run(&*over, &peers, Duration::ZERO).await });

@@ -114,6 +114,14 @@ impl Model {
         }
     }
 
+    /// What an update changes.
+    pub fn tensors(&self) -> Vec<Tensor> {
+        let trained = [&self.actor, &self.critics, &self.vae, &self.log_alpha, &self.log_lambda];
+        let copies =
+            [&self.target_actor, &self.targets].map(|values| values.flat().shallow_clone());
+        trained.map(Params::tensors).into_iter().flatten().chain(copies).collect()
+    }
+
     /// Copies from the host; lengths fit.
     pub fn load(&self, state: &TrainState) {
         self.actor.load(&state.actor);

@@ -132,6 +132,11 @@ impl Params {
         Self { networks: trained, leaves, adam_m, adam_v, values }
     }
 
+    /// What a step changes.
+    pub fn tensors(&self) -> [Tensor; 3] {
+        [&self.values.flat, &self.adam_m, &self.adam_v].map(Tensor::shallow_clone)
+    }
+
     /// The networks, for losses that train them.
     pub fn trained(&self) -> &[Weights] {
         &self.networks

@@ -10,6 +10,7 @@ use super::params::Place;
 use super::sac::Sac;
 use crate::critic::CriticKind;
 use crate::torch::ops::signed;
+use crate::torch::undo::Undo;
 use crate::trainer::{
     self, Batch, Noise, NoiseSizes, Normaliser, StepSizes, TrainState, Trainer, TrainerConfig,
     TrainerError, UpdateStats,
@@ -17,7 +18,7 @@ use crate::trainer::{
 use common::policy::arch::Head;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor, no_grad};
 
 /// Every network and every algorithm on libtorch, by autograd.
 ///
@@ -34,12 +35,24 @@ pub struct GraphTrainer {
     /// The learner's statistics, from which the actors' copies are written.
     normaliser: Option<Normaliser>,
     inputs: Inputs,
-    /// Of the updates not yet asked for, oldest first: at most [`Trainer::pipeline_depth`].
-    td_abs: VecDeque<Tensor>,
+    undo: Undo,
+    /// The updates not yet asked for, oldest first: at most [`Trainer::pipeline_depth`].
+    outstanding: VecDeque<Outstanding>,
     /// (STATISTICS) in f64.
     sums: Tensor,
     updates: u64,
     updates_summed: u64,
+}
+
+/// An update that has not been asked for.
+#[derive(Debug)]
+struct Outstanding {
+    /// (B)
+    td_abs: Tensor,
+    /// (1), see [`Undo::judge`].
+    verdict: Tensor,
+    /// The statistics of observations before it.
+    normaliser: Option<Normaliser>,
 }
 
 impl GraphTrainer {
@@ -57,6 +70,9 @@ impl GraphTrainer {
         tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
         let (algorithm, model) = build(&config, place)?;
         let sums = Tensor::zeros([signed(STATISTICS)], (Kind::Double, place.1));
+        let live = model.tensors().into_iter().chain([sums.shallow_clone()]).collect();
+        let undo = Undo::new(live, place.1);
+        let undo = undo.map_err(|error| device_error(device, &error.to_string()))?;
         let mut trainer = Self {
             inputs: Inputs::new(algorithm.noise_sizes()),
             config,
@@ -66,7 +82,8 @@ impl GraphTrainer {
             algorithm,
             model,
             normaliser: None,
-            td_abs: VecDeque::new(),
+            undo,
+            outstanding: VecDeque::new(),
             sums,
             updates: 0,
             updates_summed: 0,
@@ -75,14 +92,17 @@ impl GraphTrainer {
         Ok(trainer)
     }
 
-    /// One update; libtorch's failures are panics in here.
-    fn step(&mut self, batch: &Batch<'_>, noise: &Noise<'_>) -> Losses {
+    /// One update, and its verdict; libtorch's failures are panics in here.
+    fn step(&mut self, batch: &Batch<'_>, noise: &Noise<'_>) -> (Losses, Tensor) {
+        self.undo.keep().expect("copies on the device");
         let actor = (&self.model.actor.values().networks()[0], self.place.1);
         let (batch, noise) =
             self.inputs.upload(&self.config, batch, noise, self.normaliser.as_ref(), actor);
         let losses = self.algorithm.update(&self.model, &batch, &noise, self.updates + 1);
         self.sums += losses.numbers();
-        losses
+        let verdict = Tensor::zeros([1], self.place);
+        no_grad(|| self.undo.judge(&verdict)).expect("sums on the device");
+        (losses, verdict)
     }
 
     /// The statistics after this batch's observations, padding left out.
@@ -153,25 +173,33 @@ impl Trainer for GraphTrainer {
     ) -> Result<(), TrainerError> {
         self.inputs.check(&self.config, batch, noise)?;
         self.algorithm.numbers().lr = sizes.into();
+        let normaliser = self.normaliser.clone();
         self.observe(batch);
         let device = self.device.clone();
-        let losses = guarded(&device, || self.step(batch, noise))?;
+        let (losses, verdict) = guarded(&device, || self.step(batch, noise))?;
         self.updates += 1;
         self.updates_summed += 1;
-        if self.td_abs.len() == self.pipeline_depth() {
-            self.td_abs.pop_front();
+        if self.outstanding.len() == self.pipeline_depth() {
+            self.outstanding.pop_front();
         }
-        self.td_abs.push_back(losses.td_abs);
+        self.outstanding.push_back(Outstanding { td_abs: losses.td_abs, verdict, normaliser });
         Ok(())
     }
 
     fn pop_td_abs(&mut self, out: &mut [f32]) -> Result<(), TrainerError> {
         check("td_abs", out, self.config.batch_size)?;
-        let Some(td_abs) = self.td_abs.pop_front() else {
+        let Some(Outstanding { td_abs, verdict, normaliser }) = self.outstanding.pop_front() else {
             return Err(device_error(&self.device, "|td| asked for without an update"));
         };
         let read = td_abs.to_device(Device::Cpu).f_copy_data(out, out.len());
-        read.map_err(|error| device_error(&self.device, &error.to_string()))
+        read.map_err(|error| device_error(&self.device, &error.to_string()))?;
+        if verdict.double_value(&[0]).is_nan() {
+            self.normaliser = normaliser;
+            self.updates -= 1;
+            self.updates_summed -= 1;
+            return Err(TrainerError::NotFinite);
+        }
+        Ok(())
     }
 
     fn pipeline_depth(&self) -> usize {
@@ -260,7 +288,7 @@ impl Trainer for GraphTrainer {
         guarded(&self.device, || model.load(state))?;
         self.normaliser = normaliser;
         self.updates = state.updates;
-        self.td_abs.clear();
+        self.outstanding.clear();
         Ok(())
     }
 

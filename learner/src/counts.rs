@@ -1,0 +1,176 @@
+//! [`Counts`]: how far a run is, over all of its starts: the one axis of every record, kept in every checkpoint.
+
+use common::runtime::clock::Clock;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// Names in a checkpoint.
+const ENV_STEPS: &str = "env_steps";
+const EPISODES: &str = "episodes";
+const INSERTS: &str = "inserts";
+const SHARD: &str = "inserts.shard";
+const TIME_MS: &str = "time_ms";
+
+/// The environment steps that a checkpoint counted.
+pub fn env_steps(counters: &BTreeMap<String, u64>) -> u64 {
+    counters.get(ENV_STEPS).copied().unwrap_or(0)
+}
+
+/// Totals of a run, those of earlier starts included. Clones are the same counts.
+#[derive(Debug, Clone)]
+pub struct Counts(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    clock: Clock,
+    /// When this start began, by the clock.
+    began: Duration,
+    env_steps: AtomicU64,
+    episodes: AtomicU64,
+    updates: AtomicU64,
+    inserts: AtomicU64,
+    /// What each shard last said of itself.
+    shards: Mutex<Vec<u64>>,
+    /// Milliseconds of training in earlier starts.
+    earlier_ms: AtomicU64,
+    /// When training ended, by the clock.
+    ended: OnceLock<Duration>,
+}
+
+/// [`Counts`] at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Position {
+    /// Steps of all actors' environments.
+    pub env_steps: u64,
+    /// Training episodes that ended.
+    pub episodes: u64,
+    /// Updates done.
+    pub updates: u64,
+    /// Rows that entered the replay tables.
+    pub inserts: u64,
+    /// Time spent training.
+    pub time: Duration,
+}
+
+impl Counts {
+    /// Zeros; time runs from now on.
+    pub fn new(clock: &Clock) -> Self {
+        Self(Arc::new(Inner {
+            clock: clock.clone(),
+            began: clock.now(),
+            env_steps: AtomicU64::new(0),
+            episodes: AtomicU64::new(0),
+            updates: AtomicU64::new(0),
+            inserts: AtomicU64::new(0),
+            shards: Mutex::default(),
+            earlier_ms: AtomicU64::new(0),
+            ended: OnceLock::new(),
+        }))
+    }
+
+    /// Goes on from what a checkpoint kept: its counters and its updates. One of a version that kept no counters gives
+    /// zeros.
+    pub fn resume(&self, counters: &BTreeMap<String, u64>, updates: u64) {
+        let kept = |name| counters.get(name).copied().unwrap_or(0);
+        self.0.env_steps.store(kept(ENV_STEPS), Ordering::Relaxed);
+        self.0.episodes.store(kept(EPISODES), Ordering::Relaxed);
+        self.0.inserts.store(kept(INSERTS), Ordering::Relaxed);
+        self.0.earlier_ms.store(kept(TIME_MS), Ordering::Relaxed);
+        self.0.updates.store(updates, Ordering::Relaxed);
+        let shard = |n: usize| counters.get(&format!("{SHARD}{n}")).copied();
+        *self.shards() = (0..).map_while(shard).collect();
+    }
+
+    /// What a checkpoint keeps; the updates are in its state.
+    pub fn counters(&self) -> BTreeMap<String, u64> {
+        let Position { env_steps, episodes, inserts, time, .. } = self.now();
+        let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let counters =
+            [(ENV_STEPS, env_steps), (EPISODES, episodes), (INSERTS, inserts), (TIME_MS, time)];
+        let counters = counters.map(|(name, count)| (name.to_owned(), count));
+        let shards = self.shards().clone().into_iter().enumerate();
+        let shards = shards.map(|(n, count)| (format!("{SHARD}{n}"), count));
+        counters.into_iter().chain(shards).collect()
+    }
+
+    /// The totals.
+    pub fn now(&self) -> Position {
+        let Inner {
+            clock, began, env_steps, episodes, updates, inserts, earlier_ms, ended, ..
+        } = &*self.0;
+        let now = ended.get().copied().unwrap_or_else(|| clock.now());
+        let earlier = Duration::from_millis(earlier_ms.load(Ordering::Relaxed));
+        Position {
+            env_steps: env_steps.load(Ordering::Relaxed),
+            episodes: episodes.load(Ordering::Relaxed),
+            updates: updates.load(Ordering::Relaxed),
+            inserts: inserts.load(Ordering::Relaxed),
+            time: earlier + now.saturating_sub(*began),
+        }
+    }
+
+    /// Training has ended: time stands still, so that what follows does not count as training.
+    pub fn end(&self) {
+        // A second end changes nothing.
+        let _first = self.0.ended.set(self.0.clock.now());
+    }
+
+    /// The actors' totals.
+    pub fn acted(&self, env_steps: u64, episodes: u64) {
+        self.0.env_steps.store(env_steps, Ordering::Relaxed);
+        self.0.episodes.store(episodes, Ordering::Relaxed);
+    }
+
+    /// The trainer's total.
+    pub fn updated(&self, updates: u64) {
+        self.0.updates.store(updates, Ordering::Relaxed);
+    }
+
+    /// A shard says how many rows have entered its table since that was new. One that says less than before has a new
+    /// table.
+    pub fn shard_holds(&self, shard: usize, inserts: u64) {
+        let mut shards = self.shards();
+        if shards.len() <= shard {
+            shards.resize(shard + 1, 0);
+        }
+        let before = std::mem::replace(&mut shards[shard], inserts);
+        let new = inserts.checked_sub(before).unwrap_or(inserts);
+        self.0.inserts.fetch_add(new, Ordering::Relaxed);
+    }
+
+    fn shards(&self) -> std::sync::MutexGuard<'_, Vec<u64>> {
+        self.0.shards.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resumed_run_goes_on_counting() {
+        let counts = Counts::new(&Clock::system());
+        counts.acted(700, 3);
+        counts.shard_holds(0, 340);
+        counts.shard_holds(1, 300);
+        let mut kept = counts.counters();
+        kept.insert(TIME_MS.into(), 2_500);
+        let later = Counts::new(&Clock::system());
+        later.resume(&kept, 40);
+        // The first shard went on meanwhile, the second one's table is new.
+        later.shard_holds(0, 345);
+        later.shard_holds(1, 5);
+        let Position { env_steps, episodes, updates, inserts, time } = later.now();
+        assert_eq!((env_steps, episodes, updates, inserts), (700, 3, 40, 650));
+        assert!(time >= Duration::from_millis(2_500), "{time:?}");
+    }
+
+    #[test]
+    fn a_checkpoint_without_counters_gives_zeros() {
+        let counts = Counts::new(&Clock::system());
+        counts.resume(&BTreeMap::new(), 7);
+        assert_eq!((counts.now().env_steps, counts.now().updates), (0, 7));
+    }
+}

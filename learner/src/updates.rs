@@ -1,0 +1,378 @@
+//! [`Updates`]: one training step, for the training loop and for `--lockstep` alike: noise, step sizes, update, |td|,
+//! divergence, statistics, and what is due after it.
+
+use crate::backend::{self, BackendError};
+use crate::batch::ReadyBatch;
+use crate::checkpoint::{self, Checkpoint};
+use crate::counts::Counts;
+use crate::exchange::Priorities;
+use crate::noise::NoiseBuffers;
+use crate::progress::Progress;
+use crate::publisher::Publication;
+use crate::schedule::StepSchedules;
+use crate::track::Tracker;
+use crate::trainer::{Trainer, TrainerError, UpdateStats};
+use common::config::{self, OnDivergence, Resolved};
+use common::ids::PolicyVersion;
+use common::runtime::seed::{SavedRng, SeedTree};
+use common::spec::EnvSpec;
+use rand_pcg::Pcg64;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+use tracing::error;
+
+/// Name of the noise generator in a checkpoint.
+pub const NOISE: &str = "noise";
+
+/// Why training ended without being asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainingError {
+    /// The backend failed.
+    #[error("update {update} failed: {source}")]
+    Trainer {
+        /// Counted from 1.
+        update: u64,
+        /// What it said.
+        source: TrainerError,
+    },
+    /// The statistics of every update cannot be written.
+    #[error("track_metrics: {0}")]
+    Track(std::io::Error),
+    /// An update was refused, and `learner.on_divergence` is "stop".
+    #[error(
+        "update {update} diverged and was refused: {item}; the state before it is kept. Look at that row, or try a lower \
+         learner.lr_critic; learner.on_divergence=\"skip\" goes on without such updates"
+    )]
+    Diverged {
+        /// Counted from 1.
+        update: u64,
+        /// The item that is most likely to blame.
+        item: Suspect,
+    },
+}
+
+/// The item of a refused update with the largest |td|, or the first whose |td| is no finite number.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Suspect {
+    /// Index in the batch.
+    pub index: usize,
+    /// Its shard and key in the replay tables; `None` for a recorded item.
+    pub origin: Option<(usize, u64)>,
+    /// Of its first step.
+    pub reward: f32,
+    /// By `learner.priority_rule`.
+    pub td_abs: f32,
+}
+
+impl fmt::Display for Suspect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { index, origin, reward, td_abs } = self;
+        write!(f, "item {index} of the batch (")?;
+        match origin {
+            Some((shard, key)) => write!(f, "shard {shard}, key {key}")?,
+            None => write!(f, "a recorded one")?,
+        }
+        write!(f, ", reward {reward:e}) has |td| {td_abs:e}")
+    }
+}
+
+/// What is due after an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Due {
+    /// New weights (`learner.publish_updates`).
+    pub publish: bool,
+    /// A log line (`learner.log_updates`).
+    pub report: bool,
+    /// A checkpoint (`learner.checkpoint_updates`).
+    pub checkpoint: bool,
+}
+
+/// Sums between two log lines.
+#[derive(Debug, Default)]
+struct Window {
+    began: Duration,
+    waited: Duration,
+    updates: u64,
+    age: f64,
+    ess: f64,
+    /// Means that the tracker has taken from the trainer.
+    stats: UpdateStats,
+}
+
+/// The owner of the trainer.
+pub struct Updates {
+    trainer: Box<dyn Trainer + Send>,
+    noise: Pcg64,
+    draws: NoiseBuffers,
+    steps: StepSchedules,
+    config: config::Learner,
+    spec: EnvSpec,
+    /// Length of the actor's weights.
+    parameters: usize,
+    tracker: Option<Tracker>,
+    counts: Counts,
+    version: PolicyVersion,
+    done: u64,
+    refused: u64,
+    /// Batches whose |td| has not been asked for, oldest first.
+    pending: VecDeque<ReadyBatch>,
+    td_abs: Vec<f32>,
+    window: Window,
+    losses: BTreeMap<String, f64>,
+}
+
+impl fmt::Debug for Updates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Updates({}, {} done)", self.trainer.describe(), self.done)
+    }
+}
+
+/// Why [`Updates`] cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum BeginError {
+    /// No backend for these settings.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The statistics of every update cannot be written.
+    #[error("run.track_metrics: {0}")]
+    Track(#[from] std::io::Error),
+}
+
+impl Updates {
+    /// Goes on from `start`, or begins there. `seeds` are the learner's.
+    ///
+    /// # Errors
+    /// No backend for these settings; `run.track_metrics`, and the run directory cannot be written.
+    pub fn new(
+        resolved: &Resolved,
+        spec: &EnvSpec,
+        start: &Checkpoint,
+        counts: Counts,
+        seeds: &SeedTree,
+        run_dir: &Path,
+    ) -> Result<Self, BeginError> {
+        let config = &resolved.config;
+        let sac = backend::trainer_config(config, spec);
+        let parameters = sac.policy.tensor_layout().parameters;
+        let track = || Tracker::open(run_dir, &sac, start.state.clone());
+        let tracker = config.run.track_metrics.then(track).transpose()?;
+        let trainer = backend::build(resolved, sac, &start.state)?;
+        let saved = start.generators.get(NOISE).map(SavedRng::restore);
+        Ok(Self {
+            noise: saved.unwrap_or_else(|| seeds.role(NOISE).rng()),
+            draws: NoiseBuffers::new(trainer.noise_sizes()),
+            steps: StepSchedules::new(config),
+            config: config.learner.clone(),
+            spec: spec.clone(),
+            parameters,
+            tracker,
+            window: Window { began: counts.now().time, ..Window::default() },
+            counts,
+            version: start.policy_version,
+            done: start.state.updates,
+            refused: 0,
+            pending: VecDeque::new(),
+            td_abs: vec![0.0; config.learner.batch_size],
+            losses: start.losses.clone(),
+            trainer,
+        })
+    }
+
+    /// Updates done, those of earlier starts included.
+    pub fn done(&self) -> u64 {
+        self.done
+    }
+
+    /// Updates refused since the start, see `learner.on_divergence`.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Publications so far.
+    pub fn version(&self) -> PolicyVersion {
+        self.version
+    }
+
+    /// Whether `learner.updates_max` is reached.
+    pub fn are_enough(&self) -> bool {
+        self.config.updates_max > 0 && self.done >= self.config.updates_max
+    }
+
+    /// Counts time that was spent waiting for a batch.
+    pub fn waited(&mut self, time: Duration) {
+        self.window.waited += time;
+    }
+
+    /// One update on `batch`. New priorities, of this update or on a GPU of an earlier one, go to `priorities`.
+    ///
+    /// # Errors
+    /// The backend failed, the update diverged, or its statistics cannot be written.
+    pub fn step(
+        &mut self,
+        batch: ReadyBatch,
+        priorities: &mut dyn FnMut(Priorities),
+    ) -> Result<Due, TrainingError> {
+        let (noise, sizes) = (self.draws.draw(&mut self.noise), self.steps.at(self.done));
+        let updated = self.trainer.update(&batch.columns(), &noise, &sizes);
+        self.done += 1;
+        updated.map_err(|source| TrainingError::Trainer { update: self.done, source })?;
+        #[expect(clippy::cast_precision_loss, reason = "versions are far below 2^53")]
+        let age = batch.version_mean.map_or(0.0, |mean| self.version.0 as f64 - mean);
+        self.window.age += age;
+        self.window.ess += batch.weight_ess_ratio;
+        self.window.updates += 1;
+        self.pending.push_back(batch);
+        let depth = if self.tracker.is_some() { 1 } else { self.trainer.pipeline_depth() };
+        let done = self.done;
+        while self.pending.len() >= depth {
+            self.return_priorities(priorities)?;
+        }
+        self.counts.updated(self.done);
+        if self.done < done {
+            return Ok(Due::default());
+        }
+        if let Some(tracker) = &mut self.tracker {
+            let stats = tracker.updated(&mut *self.trainer, &self.td_abs);
+            self.window.stats.merge(&stats.map_err(TrainingError::Track)?);
+        }
+        let due = |every: u64| self.done.is_multiple_of(every);
+        let config = &self.config;
+        Ok(Due {
+            publish: due(config.publish_updates),
+            report: due(config.log_updates),
+            checkpoint: due(config.checkpoint_updates),
+        })
+    }
+
+    /// Waits for every update that is under way.
+    ///
+    /// # Errors
+    /// As [`Updates::step`].
+    pub fn settle(&mut self, priorities: &mut dyn FnMut(Priorities)) -> Result<(), TrainingError> {
+        while !self.pending.is_empty() {
+            self.return_priorities(priorities)?;
+        }
+        self.counts.updated(self.done);
+        match &mut self.tracker {
+            Some(tracker) => tracker.flush().map_err(TrainingError::Track),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks for the |td| of the oldest pending update, and deals with one that was refused.
+    fn return_priorities(
+        &mut self,
+        priorities: &mut dyn FnMut(Priorities),
+    ) -> Result<(), TrainingError> {
+        let Some(batch) = self.pending.pop_front() else { return Ok(()) };
+        match self.trainer.pop_td_abs(&mut self.td_abs) {
+            Ok(()) => {}
+            Err(TrainerError::NotFinite) => {
+                let (update, item) = (self.done, suspect(&batch, &self.td_abs));
+                self.done -= 1;
+                self.window.updates = self.window.updates.saturating_sub(1);
+                self.refused += 1;
+                if self.config.on_divergence == OnDivergence::Stop {
+                    return Err(TrainingError::Diverged { update, item });
+                }
+                error!(update, %item, refused = self.refused, "update refused: it diverged");
+                // Drawn again at once, the item would be refused at once. The others keep an order among themselves.
+                let blamed = item.index;
+                for (index, td) in self.td_abs.iter_mut().enumerate() {
+                    *td = if td.is_finite() && index != blamed { *td } else { 0.0 };
+                }
+            }
+            Err(source) => return Err(TrainingError::Trainer { update: self.done, source }),
+        }
+        priorities(Priorities { origins: batch.origins, td_abs: self.td_abs.clone() });
+        Ok(())
+    }
+
+    /// The newest weights as the next version. Waits for the device.
+    pub fn publish(&mut self) -> Publication {
+        let mut weights = vec![0.0_f32; self.parameters];
+        self.trainer.actor_params(&mut weights);
+        self.version.0 += 1;
+        Publication { version: self.version, weights: weights.into(), updates: self.done }
+    }
+
+    /// The numbers since the last report; `None` where there was no update.
+    pub fn report(&mut self) -> Option<Progress> {
+        if self.window.updates == 0 {
+            return None;
+        }
+        let stats = match self.tracker {
+            Some(_) => self.window.stats,
+            None => self.trainer.take_stats(),
+        };
+        let now = self.counts.now().time;
+        let window =
+            std::mem::replace(&mut self.window, Window { began: now, ..Window::default() });
+        let seconds = now.saturating_sub(window.began).as_secs_f64().max(1e-9);
+        #[expect(clippy::cast_precision_loss, reason = "a window has few updates")]
+        let count = window.updates as f64;
+        self.losses = checkpoint::losses(&stats);
+        Some(Progress {
+            updates: self.done,
+            version: self.version,
+            stats,
+            item_age_versions: window.age / count,
+            weight_ess_ratio: window.ess / count,
+            wait_ratio: window.waited.as_secs_f64() / seconds,
+            updates_per_second: count / seconds,
+            refused: self.refused,
+        })
+    }
+
+    /// Takes other settings between two updates. No |td| may be outstanding: see [`Updates::settle`].
+    ///
+    /// # Errors
+    /// Why not, in words; nothing is changed then.
+    pub fn change(&mut self, resolved: &Resolved) -> Result<(), String> {
+        let config = backend::trainer_config(&resolved.config, &self.spec);
+        self.trainer.reconfigure(&config).map_err(|error| error.to_string())?;
+        self.config = resolved.config.learner.clone();
+        self.steps = StepSchedules::new(&resolved.config);
+        Ok(())
+    }
+
+    /// The settings that hold now.
+    pub fn config(&self) -> &config::Learner {
+        &self.config
+    }
+
+    /// Everything that the run's learning is. `others` are generators beside the noise's.
+    pub fn checkpoint(&self, others: &[(&str, &Pcg64)]) -> Checkpoint {
+        let generators = others.iter().copied().chain([(NOISE, &self.noise)]);
+        Checkpoint {
+            state: self.trainer.state(),
+            policy_version: self.version,
+            counters: self.counts.counters(),
+            generators: generators
+                .map(|(name, rng)| (name.to_owned(), SavedRng::save(rng)))
+                .collect(),
+            losses: self.losses.clone(),
+        }
+    }
+}
+
+/// The item that is most likely to blame for an update that was refused.
+fn suspect(batch: &ReadyBatch, td_abs: &[f32]) -> Suspect {
+    let badness = |td: f32| if td.is_finite() { td } else { f32::INFINITY };
+    let worst = (0..td_abs.len()).max_by(|&a, &b| {
+        // The first of equals: `max_by` takes the last.
+        badness(td_abs[a]).total_cmp(&badness(td_abs[b])).then(b.cmp(&a))
+    });
+    let index = worst.unwrap_or(0);
+    let keys = batch.origins.iter().flat_map(|(shard, keys)| keys.iter().map(|key| (*shard, *key)));
+    let rewards = batch.columns().reward;
+    let steps = (rewards.len() / batch.size()).max(1);
+    Suspect {
+        index,
+        origin: keys.into_iter().nth(index),
+        reward: rewards.get(index * steps).copied().unwrap_or(f32::NAN),
+        td_abs: td_abs.get(index).copied().unwrap_or(f32::NAN),
+    }
+}
