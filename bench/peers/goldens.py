@@ -365,8 +365,29 @@ def saturated(folder):
           "Pre-activations of 10 to 12, where torch's softplus gives its argument back.", config, parts, tolerance, "corrected")
 
 
+def trees(folder):
+    """Segment trees with leaves of no mass, some or all."""
+    from tianshou.data import SegmentTree
+
+    given, found = [], []
+    for values in [[0.0] * 5, [0, 0, 2, 0, 1, 0, 0.5], [0.25, 0, 0, 0], [0, 0, 0, 3.0], [1.0] + [0.0] * 8 + [1.0]]:
+        values, tree = torch.tensor(values, dtype=torch.float64), SegmentTree(len(values))
+        tree[torch.arange(len(values)).numpy()] = values.numpy()
+        total = float(tree.reduce())
+        queries = torch.rand(6 if total else 0, generator=RNG, dtype=torch.float64) * total
+        ranges = torch.tensor([[0, len(values)], [1, len(values) - 1]])
+        indices = torch.tensor([int(tree.get_prefix_sum_idx(float(q))) for q in queries], dtype=torch.int64)
+        given.append({"size": len(values), "values": tensor(values), "queries": tensor(queries), "ranges": tensor(ranges)})
+        sums = torch.tensor([float(tree.reduce(int(a), int(b))) for a, b in ranges], dtype=torch.float64)
+        found.append({"tree": tensor(torch.as_tensor(tree._value).clone()), "total": total, "indices": tensor(indices),
+                      "range_sums": tensor(sums)})
+    parts = {"inputs": {"cases": given}, "outputs": {"cases": found}}
+    write(folder, "T8_segment_tree_without_mass", "segment_tree", ["4.8"], TIANSHOU, "Leaves of no mass, some or all.", {}, parts,
+          {"priorities": 1e-12})
+
+
 if __name__ == "__main__":
     out = pathlib.Path(sys.argv[1])
-    for seed, record in enumerate([cells, heads, updates, saturated]):
+    for seed, record in enumerate([cells, heads, updates, saturated, trees]):
         RNG.manual_seed(seed)
         record(out)

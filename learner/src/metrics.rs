@@ -87,7 +87,7 @@ const ALPHA: MetricSpec = gauge(
     "sapex_learner_alpha_ratio",
     "ratio",
     "Temperature.",
-    "Near 0 while returns are poor: exploration has stopped. Raise learner.target_entropy_per_dim.",
+    "Near 0 while returns are poor: exploration has stopped. Raise learner.target_entropy_per_dim. At learner.alpha_max: no policy reaches the target entropy. Lower it.",
 );
 const ENTROPY: MetricSpec = gauge(
     "sapex_learner_entropy_nats",
