@@ -12,6 +12,7 @@ use common::process::Process;
 use common::run_dir::{POLICY, RunDir};
 use common::runtime::seed::SeedTree;
 use learner::run_log::{self, Record, RunLog};
+use serde_json::Value;
 use std::path::Path;
 
 /// Evaluates the run's policy ([`run_policy`]), logs it, writes the report and says where everything is. An environment that
@@ -103,7 +104,10 @@ fn offer_newest(
     let (episodes, seeds) = (config.evaluator.episodes, process.seeds.role("last evaluation"));
     #[expect(clippy::cast_precision_loss, reason = "versions are far below 2^53")]
     let version = newest.version.0 as f64;
-    let is_seen = |record: &Record| record["kind"] == "eval" && record["version"] == version;
+    let is_seen = |record: &Record| {
+        let is = |field: &str, value: &Value| record.get(field) == Some(value);
+        is("kind", &"eval".into()) && is("version", &version.into())
+    };
     if run_log::read(run.path())?.iter().any(is_seen) {
         return Ok(None);
     }
