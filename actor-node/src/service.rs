@@ -219,6 +219,8 @@ fn build_actor(
     expected: &EnvSpec,
 ) -> Result<Actor, NodeError> {
     let seeds = process.seeds.role("actor").index(id.into());
+    // A start that goes on meets other start states and noise than the one before.
+    let seeds = if share.done > 0 { seeds.role("resumed").index(share.done) } else { seeds };
     let recipe = Recipe {
         env: config.cluster.env.clone(),
         setup: Setup::new(config),

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
-use tracing::error;
+use tracing::{error, warn};
 
 /// Name of the noise generator in a checkpoint.
 pub const NOISE: &str = "noise";
@@ -121,6 +121,8 @@ pub struct Updates {
     td_abs: Vec<f32>,
     window: Window,
     losses: BTreeMap<String, f64>,
+    /// Whether the temperature was at its bound when it was last reported.
+    at_alpha_max: bool,
 }
 
 impl fmt::Debug for Updates {
@@ -176,6 +178,7 @@ impl Updates {
             pending: VecDeque::new(),
             td_abs: vec![0.0; config.learner.batch_size],
             losses: start.losses.clone(),
+            at_alpha_max: false,
             trainer,
         })
     }
@@ -314,6 +317,7 @@ impl Updates {
         #[expect(clippy::cast_precision_loss, reason = "a window has few updates")]
         let count = window.updates as f64;
         self.losses = checkpoint::losses(&stats);
+        self.watch_temperature(stats.alpha);
         Some(Progress {
             updates: self.done,
             version: self.version,
@@ -324,6 +328,20 @@ impl Updates {
             updates_per_second: count / seconds,
             refused: self.refused,
         })
+    }
+
+    /// Warns when the temperature comes to its bound: it says that its target is out of reach.
+    fn watch_temperature(&mut self, alpha: f64) {
+        let bound = f64::from(self.config.alpha_max);
+        let is_there = self.config.alpha_auto && alpha >= 0.999 * bound;
+        if is_there && !std::mem::replace(&mut self.at_alpha_max, is_there) {
+            warn!(
+                alpha,
+                "the temperature is at learner.alpha_max: no policy reaches the target entropy; lower \
+                 learner.target_entropy_ratio (discrete actions) or learner.target_entropy_per_dim"
+            );
+        }
+        self.at_alpha_max = is_there;
     }
 
     /// Takes other settings between two updates. No |td| may be outstanding: see [`Updates::settle`].

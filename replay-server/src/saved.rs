@@ -4,7 +4,7 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `manifest.json` | [`Manifest`]: layout, selector, counts and digests |
+//! | `manifest.json` | `Manifest`: layout, selector, counts and digests |
 //! | `shard-S.rows` | rows, the oldest first, as they lie in memory |
 //! | `shard-S.priorities` | p of each, little-endian f64 |
 //!

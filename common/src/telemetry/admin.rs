@@ -11,10 +11,11 @@
 //! The port is never trusted: heads, bodies, connections and times are bounded, and every connection serves one request
 //! and is closed, so that an idle or dripping client cannot keep one. It holds no secrets.
 //!
-//! `POST /config` is off unless `telemetry.admin_writes = true`, and answers 403 then. It answers 200 with `{"changes": [{"key", "old", "new"}]}` once the training loop has taken them, 422
-//! with the reason where they are refused, 409 while another change is under way, 503 when the loop did not come to it
-//! in time (it still will), 404 where nothing trains. A request that a web page sent (one with an `Origin`) is refused
-//! with 403: a page must not steer what happens to listen on the reader's machine.
+//! `POST /config` is off unless `telemetry.admin_writes = true`, and answers 403 then. It answers 200 with
+//! `{"changes": [{"key", "old", "new"}]}` once the training loop has taken them, 422 with the reason where they are refused,
+//! 409 while another change is under way, 503 when the loop did not come to it in time (it still will), 404 where nothing
+//! trains. A request that a web page sent (one with an `Origin`) is refused with 403: a page must not steer what happens to
+//! listen on the reader's machine.
 
 use super::metrics::Metrics;
 use super::readiness::Readiness;

@@ -8,7 +8,7 @@
 //! | zeromq | here |
 //! |---|---|
 //! | peers that leave while a message waits for them can stop a bound socket and its runtime for ever | bound sockets are ours |
-//! | reserves any announced length | the [guard](super::guard) of a bound port refuses it; a [`relay`] does where we connect |
+//! | reserves any announced length | the [guard](super::guard) of a bound port refuses it; a `relay` does where we connect |
 //! | does not notice that a peer's machine is gone | PING, by guard and relay |
 //! | a DEALER never reconnects: its `recv` waits for ever, its `send` fails | a new socket after each break |
 //! | a SUB reconnects, but not if the break comes while it is registering for the news of it | the same |

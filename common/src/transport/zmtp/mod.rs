@@ -11,7 +11,7 @@
 //! | SUBSCRIBE, CANCEL | commands: `09 SUBSCRIBE` or `06 CANCEL`, prefix; or one frame: `01` or `00`, prefix |
 //!
 //! [`rules`] says what a peer may send, [`gate`] applies it to a stream that somebody else reads, [`decode`] and
-//! [`encode`] read and write whole messages, and [`connection`] is one connection of a bound port.
+//! `encode` read and write whole messages, and `connection` is one connection of a bound port.
 //!
 //! The mechanism is NULL. A READY that claims an identity is refused: the router would hand another peer's replies to
 //! whoever claims its name.
