@@ -58,9 +58,9 @@ mod tests {
 
     #[test]
     fn a_run_that_is_done_needs_more_steps() {
-        let resolved = resolved("run.env_steps=500");
-        assert!(check_steps(&resolved, 0).is_ok() && check_steps(&resolved, 499).is_ok());
-        let error = check_steps(&resolved, 500).unwrap_err().to_string();
-        assert!(error.contains("run.env_steps") && error.contains("500 steps"), "{error}");
+        let resolved = resolved("run.env_steps=5000");
+        assert!(check_steps(&resolved, 0).is_ok() && check_steps(&resolved, 4999).is_ok());
+        let error = check_steps(&resolved, 5000).unwrap_err().to_string();
+        assert!(error.contains("run.env_steps") && error.contains("5000 steps"), "{error}");
     }
 }

@@ -219,7 +219,7 @@ fn a_run_notes_where_it_comes_from_and_every_evaluation() {
     let newest = learner::checkpoint::newest(&run.join("checkpoints")).unwrap().unwrap();
     std::fs::copy(newest.join("policy.safetensors"), kept.join("policy.safetensors")).unwrap();
     std::fs::write(kept.join("evaluation.json"), "{\"mean\": -1e9}").unwrap();
-    let output = small(&run, &["--seed", "7", "--resume"]);
+    let output = small(&run, &["--seed", "7", "--resume", "--set", "run.env_steps=400"]);
     assert!(output.status.success(), "{}", err(&output));
     let records = learner::run_log::read(&run).unwrap();
     let last = records.iter().rfind(|record| record["kind"] == "final").unwrap();

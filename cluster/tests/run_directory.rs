@@ -255,3 +255,17 @@ fn a_copied_run_is_evaluated_with_settings_of_the_other_machine() {
     assert!(envs.status.success() && said.contains("\nwrappers = []\n"), "{said}");
     assert!(moved.join(CONFIG).is_file());
 }
+
+#[test]
+fn settings_that_change_while_training_are_the_runs_own_from_then_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (run, file) = (dir.path().join("run"), dir.path().join("live.toml"));
+    std::fs::write(&file, "[learner]\nlr_actor = 7e-4\n").unwrap();
+    let watch = format!("learner.watch={}", file.display());
+    let sizes: Vec<&str> = SIZES[1..].iter().flat_map(|size| ["--set", size]).collect();
+    let start = ["train", "--run-dir", run.to_str().unwrap(), "--env", "identity"];
+    let output =
+        sapex(&[&start[..], &sizes, &["--set", &watch, "--set", "run.env_steps=3000"]].concat());
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(settings(&run).config.learner.lr_actor, 7e-4);
+}

@@ -223,6 +223,7 @@ impl Learner {
             clock: process.clock.clone(),
             stop: shutdown.token(),
             log,
+            run: RunDir::at(&places.run_dir),
             progress,
             metrics: recorders.training,
         };

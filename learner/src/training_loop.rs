@@ -12,6 +12,7 @@ use crate::publisher::Publication;
 use crate::run_log::RunLog;
 use crate::updates::{Due, TrainingError, Updates};
 use common::config::{Change, ConfigChange};
+use common::run_dir::RunDir;
 use common::runtime::clock::Clock;
 use common::runtime::shutdown::StopToken;
 use tokio::sync::{mpsc, watch};
@@ -45,6 +46,8 @@ pub struct TrainingLoop {
     pub stop: StopToken,
     /// Where lines of metrics go.
     pub log: RunLog,
+    /// Where the settings are kept that a resume starts from.
+    pub run: RunDir,
     /// Newest numbers for others.
     pub progress: watch::Sender<Progress>,
     /// Counters.
@@ -112,6 +115,9 @@ impl TrainingLoop {
         if taken.is_ok() {
             ports.importance_beta.send_replace(self.updates.config().importance_beta);
             self.log.changed(&changes);
+            if let Err(error) = self.run.write_config(&resolved) {
+                warn!(%error, "a resume will start from the settings before this change");
+            }
             for Change { key, old, new } in &changes {
                 info!(key, %old, %new, updates = self.updates.done(), "setting changed");
             }

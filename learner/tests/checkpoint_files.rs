@@ -193,6 +193,19 @@ fn a_format_from_the_future_is_named_before_its_fields_are_read() {
 }
 
 #[test]
+fn a_format_that_a_changed_bit_made_is_damage_and_the_checkpoint_before_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let (older, newer) = (checkpoint(7), checkpoint(9));
+    let before = saved(dir.path(), &older);
+    let manifest = saved(dir.path(), &newer).join("manifest.json");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::write(&manifest, text.replacen("\"format\": 2", "\"format\": 3", 1)).unwrap();
+    let found = learner::checkpoint::newest_whole(dir.path()).unwrap();
+    assert_eq!(found.whole, Some(before));
+    assert!(found.damaged[0].1.to_string().contains("it is damaged"), "{}", found.damaged[0].1);
+}
+
+#[test]
 fn what_an_offline_learner_has_comes_back_as_well() {
     let dir = tempfile::tempdir().unwrap();
     let config = configured::trainer("bcq", &["offline.dataset=\"recorded\""]);

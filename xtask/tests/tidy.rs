@@ -17,6 +17,7 @@ fn another_repository_is_checked_where_it_lies() {
         ("config/tuned/A.toml", "[run]\nseed = 1\n"),
         ("common/src/wire/message.rs", "//! Messages.\n"),
         ("common/src/wire/handshake.rs", "//! Handshake.\n"),
+        ("common/src/wire/refusal.rs", "//! Refusals.\n"),
         ("docs/protocol.md", "<!-- wire-source-hash: 0 -->\n[a](b.md)\n"),
     ] {
         let path = root.join(path);

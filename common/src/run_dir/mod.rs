@@ -180,8 +180,11 @@ impl RunDir {
         load(&Layers { run: Some(self.0.clone()), ..Layers::default() })
     }
 
-    /// Replaces the run's settings, whole or not at all.
-    fn write_config(&self, resolved: &Resolved) -> io::Result<()> {
+    /// Replaces the run's settings, whole or not at all. Only the process that has claimed the directory may.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn write_config(&self, resolved: &Resolved) -> io::Result<()> {
         let partial = self.0.join(".config.toml.partial");
         fs::write(&partial, resolved.to_toml())?;
         fs::rename(&partial, self.config_path())

@@ -69,7 +69,11 @@ impl Manifest {
         let no_json = |error: serde_json::Error| corrupt(error.to_string());
         let Version { format } = serde_json::from_slice(bytes).map_err(no_json)?;
         if format != FORMAT {
-            return Err(foreign(path, "format", &format, &FORMAT));
+            return Err(if contradicts_itself(bytes) {
+                corrupt(format!("format is {format}, and its digest does not fit: it is damaged"))
+            } else {
+                foreign(path, "format", &format, &FORMAT)
+            });
         }
         let manifest: Self = serde_json::from_slice(bytes).map_err(no_json)?;
         if manifest.clone().text().as_bytes() != bytes {
@@ -122,6 +126,15 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+/// Whether there is a digest at the end, and it is not that of the text without it.
+fn contradicts_itself(bytes: &[u8]) -> bool {
+    const FIELD: &str = "\"digest\": \"";
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let Some((before, after)) = text.rsplit_once(FIELD) else { return false };
+    let Some((found, rest)) = after.split_once('"') else { return false };
+    found != digest(format!("{before}{FIELD}\"{rest}").as_bytes())
 }
 
 /// BLAKE3 in hexadecimal digits.
