@@ -320,12 +320,15 @@ impl System {
         log.actors(&record, &mean_terms(terms.iter()));
     }
 
-    /// Versions between the newest weights and those that the actors act with, on average.
+    /// Versions between the newest weights and those that the actors act with, on average over those that have any.
     #[expect(clippy::cast_precision_loss, reason = "few actors, versions far below 2^53")]
     fn lag_versions(&self, newest: u64) -> f64 {
         let in_use = self.counters.iter().map(|counters| counters.version.load(Ordering::Relaxed));
-        let lags = in_use.map(|version| newest.saturating_sub(version) as f64);
-        lags.sum::<f64>() / self.counters.len() as f64
+        let lags: Vec<f64> = in_use
+            .filter(|version| *version > 0)
+            .map(|version| newest.saturating_sub(version) as f64)
+            .collect();
+        if lags.is_empty() { 0.0 } else { lags.iter().sum::<f64>() / lags.len() as f64 }
     }
 
     /// A mean over the latest training episodes of each actor, over all actors.

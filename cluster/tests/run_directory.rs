@@ -87,6 +87,7 @@ fn a_run_goes_on_with_its_own_settings_and_says_what_changed() {
     assert!(output.status.success(), "{}", text(&output));
     let said = text(&output);
     assert!(said.contains("learner.batch_size = 16 from here on, it was 32"), "{said}");
+    assert!(!said.contains(" INFO "), "it is as quiet as the first start: {said}");
     let after = settings(&run);
     assert_eq!(after.config.cluster, before.config.cluster, "gamma and networks are the run's");
     assert_eq!(after.config.learner.batch_size, 16);

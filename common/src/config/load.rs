@@ -238,3 +238,18 @@ fn plainly(expected: &str) -> String {
         _ => expected.to_owned(),
     }
 }
+
+impl Resolved {
+    /// Whether nobody but the defaults has set this. A run's own settings hold every key: there the value tells.
+    pub fn is_default(&self, key: &str) -> bool {
+        match self.origins.get(key) {
+            Some(Origin::Default) => true,
+            Some(Origin::Run(_)) => {
+                let default =
+                    parse(DEFAULT_TOML, &Origin::Default).expect("it is embedded and tested");
+                self.value(key).as_ref() == flatten(&default).get(key)
+            }
+            _ => false,
+        }
+    }
+}

@@ -95,11 +95,6 @@ impl Resolved {
         ConfigError::Invalid { key: key.to_owned(), value, origin, expected: expected.into() }
     }
 
-    /// Whether nobody but the defaults has set this.
-    pub fn is_default(&self, key: &str) -> bool {
-        self.origins.get(key) == Some(&Origin::Default)
-    }
-
     /// The keys of a section that the user set, without the section's name, and their values.
     pub fn given(&self, section: &str) -> Vec<(String, Value)> {
         let is_given = |key: &str| {
@@ -136,7 +131,7 @@ impl Resolved {
         toml::to_string(&self.config).expect("a struct of plain values serialises to TOML")
     }
 
-    fn value(&self, key: &str) -> Option<Value> {
+    pub(super) fn value(&self, key: &str) -> Option<Value> {
         let (section, key) = key.split_once('.')?;
         self.table().get(section)?.get(key).cloned()
     }
