@@ -253,3 +253,13 @@ impl Resolved {
         }
     }
 }
+
+impl RunDir {
+    /// The run's settings.
+    ///
+    /// # Errors
+    /// They do not load.
+    pub fn config(&self) -> Result<Resolved, ConfigError> {
+        load(&Layers { run: Some(self.path().to_owned()), ..Layers::default() })
+    }
+}

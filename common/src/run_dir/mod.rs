@@ -20,7 +20,7 @@
 pub mod claim;
 pub mod guest;
 
-use crate::config::{ConfigError, Layers, Resolved, load};
+use crate::config::{ConfigError, Resolved};
 use crate::ids::ActorId;
 use fs_err as fs;
 use std::io;
@@ -170,14 +170,6 @@ impl RunDir {
     /// Where replay servers save their rows.
     pub fn replay(&self) -> PathBuf {
         self.0.join(REPLAY)
-    }
-
-    /// The run's settings.
-    ///
-    /// # Errors
-    /// They do not load.
-    pub fn config(&self) -> Result<Resolved, ConfigError> {
-        load(&Layers { run: Some(self.0.clone()), ..Layers::default() })
     }
 
     /// Replaces the run's settings, whole or not at all. Only the process that has claimed the directory may.

@@ -43,7 +43,7 @@ impl Listener {
             _ => TransportError::Bind { endpoint: at.clone(), source },
         };
         match at {
-            Endpoint::Mem(_) => Err(super::zmq::wrong_transport(at)),
+            Endpoint::Mem(_) => Err(wrong_transport(at)),
             Endpoint::Tcp { host, port } => {
                 let interface = if host == "*" { "0.0.0.0" } else { host };
                 let listener = TcpListener::bind((interface, *port)).await.map_err(refused)?;
@@ -100,4 +100,9 @@ pub(super) fn set_options(stream: &TcpStream) -> io::Result<()> {
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_PROBES);
     socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+/// An address in this process: no socket of the system is made for it.
+pub(super) fn wrong_transport(endpoint: &Endpoint) -> TransportError {
+    TransportError::WrongTransport { endpoint: endpoint.clone(), expected: "tcp:// or ipc://" }
 }

@@ -82,15 +82,21 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         // No socket behind the link, or one that nobody listens on. Any other answer is not ours to repair.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            // So is a plain file, which refuses connections, too.
-            if !std::fs::metadata(path)?.file_type().is_socket() {
-                return Err(io::ErrorKind::AlreadyExists.into());
+            // So is a plain file, which refuses connections, too. Whoever gives the name up may be faster than we are.
+            match std::fs::metadata(path) {
+                Ok(file) if !file.file_type().is_socket() => {
+                    return Err(io::ErrorKind::AlreadyExists.into());
+                }
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
             }
         }
         Err(error) => return Err(error),
     }
     if std::fs::read_link(path).ok() != name {
-        return Err(io::ErrorKind::AddrInUse.into());
+        let is_free = std::fs::symlink_metadata(path)
+            .is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        return if is_free { Ok(()) } else { Err(io::ErrorKind::AddrInUse.into()) };
     }
     tracing::info!(path = %path.display(), "replacing the socket of a process that is gone");
     let stale = [name.map(|name| path.with_file_name(name)), Some(path.to_owned())];
@@ -124,6 +130,22 @@ mod tests {
         UnixStream::connect(&path).unwrap();
         drop(second);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing stays behind");
+    }
+
+    #[test]
+    fn a_name_that_is_given_up_meanwhile_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("replay");
+        std::thread::scope(|scope| {
+            for _ in 0..200 {
+                let (owner, listener) = PublicSocket::bind(&path).unwrap();
+                drop(listener);
+                let giving_up = scope.spawn(move || drop(owner));
+                let taken = PublicSocket::bind(&path);
+                giving_up.join().unwrap();
+                drop(taken.unwrap());
+            }
+        });
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod relay;
 mod router;
 
 use super::guard::GuardConfig;
+use super::listener::wrong_transport;
 use super::{BoxFuture, Dealer, Endpoint, Publisher, Router, Subscriber, Transport};
 use super::{TransportError, TransportStats};
 use crate::limits::RECONNECT_WAIT;
@@ -112,8 +113,4 @@ impl Transport for ZmqTransport {
     fn stats(&self) -> &Arc<TransportStats> {
         &self.stats
     }
-}
-
-pub(super) fn wrong_transport(endpoint: &Endpoint) -> TransportError {
-    TransportError::WrongTransport { endpoint: endpoint.clone(), expected: "tcp:// or ipc://" }
 }
