@@ -82,7 +82,7 @@ impl Counters {
         self.mean(|episode| episode.length as f64)
     }
 
-    /// What the environment said about them: means over those of which it said it.
+    /// The environment's words about them: means over the episodes of which it said a number.
     pub fn terms(&self) -> Terms {
         mean_terms(self.latest().iter().map(|episode| &episode.terms))
     }
@@ -118,7 +118,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// That of actor number `id` of so many, of a run that has taken `done` steps of `max` (0: no limit).
+    /// The share of actor number `id` of `actors`, in a run that has taken `done` steps of `max` (0: no limit).
     pub fn of(done: u64, max: u64, actors: u64, id: u64) -> Self {
         let part = |steps: u64| steps / actors + u64::from(id < steps % actors);
         Self { done: part(done), max: if max == 0 { 0 } else { part(max).max(1) } }

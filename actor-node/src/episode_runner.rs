@@ -40,7 +40,7 @@ pub enum EvaluationError {
     },
 }
 
-/// What episodes are run in, and what ends them early.
+/// A plan says where episodes run, and how they end early.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Environment.
@@ -98,7 +98,7 @@ pub struct EpisodeRunner {
     said: Said,
 }
 
-/// What ends an episode before its end.
+/// An episode stops early for one of these reasons.
 enum Broken {
     Fault(Fault, String),
     Observer(EnvError),
@@ -192,7 +192,7 @@ impl EpisodeRunner {
                         let fault = fault.name();
                         warn!(fault, reason, "evaluation's episode discarded, environment rebuilt");
                     }
-                    // Those from 0 on are the other episodes'.
+                    // The seeds from 0 on are the other episodes'.
                     seed = episodes as u64 + failures;
                     failures += 1;
                     self.lane = None;

@@ -26,7 +26,7 @@ pub struct Evaluation {
     pub discarded: u64,
     /// Episodes that were cut off after `evaluator.steps_max` steps.
     pub cut_off: u64,
-    /// What the environment said about its episodes, by name: means over those of which it said it.
+    /// The environment's numbers about its episodes, by name: means over the episodes of which it said a number.
     pub terms: Terms,
 }
 
@@ -39,7 +39,7 @@ pub struct Episode {
     pub length: u64,
     /// Whether it was cut off after `evaluator.steps_max` steps.
     pub is_cut_off: bool,
-    /// What the environment said about it.
+    /// The environment's numbers about it.
     pub terms: Terms,
 }
 

@@ -39,7 +39,7 @@ pub struct Evaluator {
     best: Option<BestPolicy>,
 }
 
-/// What an evaluation needs beside a policy; it goes to the evaluation's thread and comes back.
+/// An evaluation needs this beside a policy; it goes to the evaluation's thread and comes back.
 #[derive(Debug)]
 struct Bench {
     runner: EpisodeRunner,

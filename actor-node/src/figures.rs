@@ -1,4 +1,4 @@
-//! What an evaluation and an actor add to a run's log, and how a process of its own writes it down.
+//! The figures that an evaluation and an actor add to a run's log, and how a process of its own writes them down.
 
 use crate::actor::Counters;
 use crate::evaluation::Evaluation;

@@ -24,7 +24,7 @@ pub struct Ended {
     pub episode_return: f64,
     /// Steps.
     pub length: u64,
-    /// What the environment said about it.
+    /// The environment's numbers about it.
     pub terms: Terms,
 }
 

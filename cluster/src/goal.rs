@@ -1,4 +1,4 @@
-//! What ends a run: its steps, or evaluations that reach `run.target_return`.
+//! [`Goal`]: a run ends after its steps, or when evaluations reach `run.target_return`.
 
 use common::config::{ConfigError, Resolved};
 
@@ -13,7 +13,7 @@ pub struct Goal {
 }
 
 impl Goal {
-    /// That of a run's settings.
+    /// The goal of a run's settings.
     pub fn new(resolved: &Resolved) -> Self {
         Self { target: resolved.config.run.target_return, in_a_row: 0 }
     }

@@ -17,6 +17,7 @@ use common::runtime::seed::SavedRng;
 use learner::backend;
 use learner::batch::{Columns, Part, ReadyBatch, importance_weights};
 use learner::checkpoint::{self, Checkpoint, Contents};
+use learner::counts::Counts;
 use learner::exchange::Priorities;
 use learner::publisher::Publication;
 use learner::resume::Start;
@@ -62,6 +63,7 @@ struct Lockstep<'a> {
     process: &'a Process,
     run: &'a RunDir,
     log: &'a RunLog,
+    counts: Counts,
     trainer: TrainerConfig,
     updates: Updates,
     table: Table,
@@ -71,14 +73,14 @@ struct Lockstep<'a> {
     sampling: Pcg64,
     actor: Actor,
     evaluator: Evaluator,
-    /// What the actor acts with.
+    /// The actor acts with these weights.
     newest: Option<Publication>,
     /// Mean return of the latest evaluation.
     eval_return: Option<f64>,
     goal: Goal,
     /// Why the run is solved.
     solved: Option<String>,
-    /// Of earlier starts.
+    /// Episodes of earlier starts.
     episodes_before: u64,
 }
 
@@ -141,6 +143,7 @@ impl<'a> Lockstep<'a> {
             process,
             run,
             log,
+            counts: counts.clone(),
             updates: Updates::new(resolved, &spec, &start, counts.clone(), &seeds, dir)?,
             table,
             saved,
@@ -173,13 +176,13 @@ impl<'a> Lockstep<'a> {
             let before = self.actor.steps();
             self.actor.turn()?;
             let episodes = self.episodes_before + self.actor.counters().episodes();
-            self.log.counts().acted(self.actor.steps(), episodes);
+            self.counts.acted(self.actor.steps(), episodes);
             while let Some(batch) = self.actor.take_rows(false) {
                 // The limiter holds inserts until the updates below have caught up, so this never waits.
                 self.table
                     .insert(&batch.rows, None, Duration::ZERO)
                     .context("insert in lockstep")?;
-                self.log.counts().shard_holds(0, self.table.stats().inserts);
+                self.counts.shard_holds(0, self.table.limiter_counters().inserts);
             }
             while let Some(due) = self.update()? {
                 self.keep_cadences(due)?;
@@ -275,7 +278,7 @@ impl<'a> Lockstep<'a> {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let now = self.log.counts().now();
+        let now = self.counts.now();
         let batch_size = self.updates.config().batch_size as u64;
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
         let (done, steps, samples) =

@@ -127,7 +127,7 @@ async fn train_claimed(
     trained.await.unwrap_or_else(|panic| Err(anyhow::anyhow!("training panicked: {panic}")))
 }
 
-/// What becomes of the rows that the replay held when the run stopped.
+/// A note about the rows that the replay held when the run stopped.
 fn replay_note(run: &RunDir, config: &Config, spec: &EnvSpec) -> anyhow::Result<String> {
     let saved = SavedReplay::of_run(run, 0, config, spec);
     let rows = saved.map(|saved| saved.rows()).transpose()?.unwrap_or(0);

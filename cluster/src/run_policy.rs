@@ -30,7 +30,7 @@ pub fn evaluation(
     runner.run(policy, episodes, seeds, acting, &mut ()).map_err(blame)
 }
 
-/// What runs episodes of the configured environment. The policy can act in it.
+/// The runner of episodes in the configured environment. The policy can act in it.
 ///
 /// # Errors
 /// There is no such environment, or it has other shapes than the policy.

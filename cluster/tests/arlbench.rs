@@ -47,7 +47,7 @@ fn run(golden: &Value, rows: u64, dir: &Path, more: &[&str]) -> Result<Checkpoin
     let smallest = ((insert + batch as f64) / 2.0).max(insert - samples_per_insert);
     let rows_ahead = (smallest / samples_per_insert - 1e-9).ceil();
     let min_size = first + rows_ahead as u64;
-    // What is too little by rounding holds back nothing.
+    // A share that is too small by rounding holds nothing back.
     let error_buffer = rows_ahead * samples_per_insert + 1e-6;
     let hidden = config["hidden_size"].as_u64().unwrap_or(256);
     let set = [

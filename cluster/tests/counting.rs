@@ -7,7 +7,7 @@ mod small_run;
 use small_run::{numbers, records, text, train, trained};
 use std::path::Path;
 
-/// What the newest checkpoint counted.
+/// The counters of the newest checkpoint.
 fn counters(run: &Path) -> serde_json::Value {
     let newest = learner::checkpoint::newest(&run.join("checkpoints")).unwrap().unwrap();
     let manifest = std::fs::read_to_string(newest.join("manifest.json")).unwrap();

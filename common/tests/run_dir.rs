@@ -1,4 +1,4 @@
-//! Who may train in a run directory, and what a start that fails leaves there.
+//! One process may train in a run directory, and a start that fails leaves nothing there.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 

@@ -26,7 +26,7 @@ const NEWS: &str = "tcp://10.77.0.2:5556";
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Longer than a peer may be silent.
 const OUTAGE: Duration = Duration::from_secs(8);
-/// What docs/protocol.md promises from the return of the network on.
+/// docs/protocol.md promises this time from the return of the network on.
 const RECOVERY: Duration = Duration::from_secs(10);
 
 /// A process of one side, if it was started as one. Otherwise it has nothing to show.

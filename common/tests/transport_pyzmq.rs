@@ -46,7 +46,7 @@ while answered < 2:
     if poller.poll(20):
         router.send_multipart(router.recv_multipart())
         answered += 1
-# What was sent last is still on its way.
+# The last message is still on its way.
 time.sleep(1)
 "#;
 

@@ -235,7 +235,7 @@ fn read_whole(path: &Path) -> Result<(Manifest, Vec<u8>), CheckpointError> {
     Ok((manifest, tensors))
 }
 
-/// What [`newest_whole`] finds.
+/// The result of [`newest_whole`].
 #[derive(Debug, Default)]
 pub struct Found {
     /// The newest checkpoint whose files are all as they were written; `None` where there is no checkpoint.

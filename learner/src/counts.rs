@@ -31,7 +31,7 @@ struct Inner {
     episodes: AtomicU64,
     updates: AtomicU64,
     inserts: AtomicU64,
-    /// What each shard last said of itself.
+    /// Each shard's own count of inserts, as it last said it.
     shards: Mutex<Vec<u64>>,
     /// Milliseconds of training in earlier starts.
     earlier_ms: AtomicU64,
@@ -83,7 +83,7 @@ impl Counts {
         *self.shards() = (0..).map_while(shard).collect();
     }
 
-    /// What a checkpoint keeps; the updates are in its state.
+    /// The counters that a checkpoint keeps; the updates are in its state.
     pub fn counters(&self) -> BTreeMap<String, u64> {
         let Position { env_steps, episodes, inserts, time, .. } = self.now();
         let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);

@@ -13,7 +13,7 @@ use common::spec::EnvSpec;
 use std::path::PathBuf;
 use tracing::info;
 
-/// What learning starts from.
+/// Learning starts from this.
 #[derive(Debug)]
 pub struct Start {
     /// The state.
@@ -22,7 +22,7 @@ pub struct Start {
     pub from: Option<PathBuf>,
     /// Newer checkpoints that are damaged, with what is wrong with them.
     pub damaged: Vec<(PathBuf, CheckpointError)>,
-    /// What is set otherwise than before.
+    /// The settings that are others than before.
     pub changes: Vec<Change>,
 }
 
@@ -69,7 +69,7 @@ impl Start {
         Ok(())
     }
 
-    /// What a person should know of it, a line each: damage and changes.
+    /// Notes for a person, a line each: damage and changes.
     pub fn notes(&self) -> Vec<String> {
         let damaged = self.damaged.iter().map(|(path, error)| {
             let before = self.from.as_deref().unwrap_or(path).display();

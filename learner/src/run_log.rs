@@ -70,7 +70,7 @@ pub const OWN_FIELDS: &[&str] = &[
     "cut_off",
 ];
 
-/// What an environment says about its episodes, by name.
+/// An environment's numbers about its episodes, by name.
 pub type Terms = BTreeMap<String, f64>;
 
 /// One line.

@@ -78,7 +78,7 @@ impl fmt::Display for Suspect {
     }
 }
 
-/// What is due after an update.
+/// The work that is due after an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Due {
     /// New weights (`learner.publish_updates`).

@@ -97,7 +97,7 @@ fn a_step_says_whether_what_it_makes_is_finite() {
     }
 }
 
-/// What a parameter at 0 becomes along a gradient, and whether that is finite.
+/// A parameter at 0 after one step along a gradient, and whether that is finite.
 fn stepped(gradient: f32) -> (Group, bool) {
     let zero = || vec![0.0];
     let mut next = Group { params: zero(), adam_m: zero(), adam_v: zero() };

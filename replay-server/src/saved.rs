@@ -8,7 +8,7 @@
 //! | `shard-S.rows` | rows, the oldest first, as they lie in memory |
 //! | `shard-S.priorities` | p of each, little-endian f64 |
 //!
-//! What is read is trusted no more than what comes over the wire: sizes and digests first, then every value.
+//! Files are trusted no more than messages are: sizes and digests come first, then every value.
 
 use crate::rate_limiter::{RateLimiterCounters, RateLimiterError};
 use crate::table::{PutBackError, Table};
@@ -66,7 +66,7 @@ pub enum SavedError {
     Limiter(#[from] RateLimiterError),
 }
 
-/// What is said about saved tables.
+/// The manifest of saved tables.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Manifest {
     format: u32,
@@ -100,7 +100,7 @@ pub struct SavedReplay {
 }
 
 impl SavedReplay {
-    /// That of server number `index` of a run; `None` where the settings do not ask for it.
+    /// The saved replay of server number `index` of a run; `None` where the settings do not ask for it.
     pub fn of_run(run: &RunDir, index: usize, config: &Config, spec: &EnvSpec) -> Option<Self> {
         let Replay { selector, priority_alpha, priority_epsilon, shards, .. } = &config.replay;
         let selector = match selector {

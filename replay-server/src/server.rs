@@ -35,7 +35,7 @@ pub struct ShardDoor {
 /// What the network side needs besides its socket.
 #[derive(Debug)]
 pub struct Front {
-    /// What clients must agree to.
+    /// Clients must agree to these terms.
     pub terms: Terms,
     /// Insert batches that an actor may have unacknowledged per shard.
     pub window: u32,
@@ -50,7 +50,7 @@ pub struct Front {
 /// Between two looks at those who are quarantined.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What one run of [`Front::serve`] remembers.
+/// One run of [`Front::serve`] remembers this.
 #[derive(Default)]
 struct Memory {
     sessions: Sessions,

@@ -95,7 +95,7 @@ impl ReplayServer {
     /// The same server, which takes back the rows that were saved there, and saves its own when it stops.
     ///
     /// # Errors
-    /// What was saved is damaged, or of other settings.
+    /// The saved rows are damaged, or of other settings.
     pub fn kept_in(mut self, saved: Option<SavedReplay>) -> Result<Self, SavedError> {
         if let Some(saved) = &saved {
             saved.load(&mut self.tables)?;

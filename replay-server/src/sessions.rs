@@ -1,4 +1,4 @@
-//! What the network side knows of its clients: which place each connection has, and how often it broke the protocol.
+//! The network side knows of its clients which place each connection has, and how often it broke the protocol.
 //!
 //! A *place* is what can be there only once: each actor id, and the learner. The process that has it keeps it while it is
 //! heard of; one that has been silent for [`CLIENT_SILENT`] loses it to whoever asks next, and is told so when it comes
@@ -45,7 +45,7 @@ struct Holder {
     past: VecDeque<Incarnation>,
 }
 
-/// What can be there only once.
+/// A place can be held only once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Place {
     Actor(ActorId),
@@ -77,7 +77,7 @@ impl From<&Role> for Client {
     }
 }
 
-/// What becomes of a message before it is read.
+/// The fate of a message before it is read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
     /// It is read.

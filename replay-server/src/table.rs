@@ -15,7 +15,7 @@ use rand_pcg::Pcg64;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What a |td| that is no number from 0 to [`common::values::TD_ABS_MAX`] is counted under in [`TableStats::refusals`].
+/// [`TableStats::refusals`] counts a |td| that is no number from 0 to [`common::values::TD_ABS_MAX`] under this name.
 pub const REFUSED_TD_ABS: &str = "td_abs";
 
 /// What a table is built from.

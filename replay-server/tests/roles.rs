@@ -1,4 +1,4 @@
-//! Who may do what, and who may be there: raw clients against a server.
+//! Each role may do its own work, and each place is held once: raw clients against a server.
 
 mod served;
 

@@ -146,7 +146,7 @@ pub trait Env: Send {
         Ok(None)
     }
 
-    /// What the environment's own library says about it, for recordings. A wrapper passes on what stays true.
+    /// The environment's own library says this about it, for recordings. A wrapper passes on all that stays true.
     fn origin(&self) -> Origin {
         Origin::default()
     }
@@ -286,7 +286,7 @@ fn unlimited(name: &str, params: &Params) -> Result<Box<dyn Env>, EnvError> {
     (entry.make)(params)
 }
 
-/// What to write for `MODULE:ID` and `FILE.py:ID`.
+/// The user should write this for `MODULE:ID` and `FILE.py:ID`.
 fn of_module(name: &str) -> Option<String> {
     let (module, id) = name.split_once(':')?;
     let module = module.rsplit('/').next()?.trim_end_matches(".py");

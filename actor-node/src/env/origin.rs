@@ -1,12 +1,12 @@
-//! What an environment says beside what is needed to learn: [`Terms`] of an episode, and its [`Origin`].
+//! An environment says more than learning needs: the [`Terms`] of an episode, and its [`Origin`].
 
 use std::collections::BTreeMap;
 
-/// What an environment says about an episode beside its rewards, by name: whether it was a success, what the reward is made of.
+/// An environment's numbers about an episode beside its rewards, by name: whether it was a success, the parts of the reward.
 /// `docs/env-protocol.md` says how these numbers follow from those of the steps.
 pub type Terms = BTreeMap<String, f64>;
 
-/// What the library of an environment says about it, beside its [`EnvSpec`](common::spec::EnvSpec).
+/// The library of an environment says this about it, beside its [`EnvSpec`](common::spec::EnvSpec).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Origin {
     /// Number of the first discrete action.

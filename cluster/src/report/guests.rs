@@ -7,7 +7,7 @@ use learner::run_log::{self, Record};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What each of them wrote, oldest first; empty where there was none.
+/// The records of each of them, oldest first; empty where there was none.
 ///
 /// # Errors
 /// A file cannot be read, or a line that is not its last is no JSON object.
@@ -70,7 +70,7 @@ fn training_time(clock: &[(f64, f64)], unix: f64) -> f64 {
     time.max(0.0)
 }
 
-/// What one actor has done so far, over all of its starts.
+/// One actor has done this so far, over all of its starts.
 #[derive(Default)]
 struct Total {
     /// Until its newest start.

@@ -102,7 +102,7 @@ pub(super) fn number(record: &Record, field: &str) -> Option<f64> {
     record.get(field)?.as_f64()
 }
 
-/// What a start that was killed did after its last checkpoint, the next start did again: those records are left out.
+/// Leaves out the records of a killed start from after its last checkpoint: the next start did that work again.
 pub(super) fn without_undone(records: Vec<Record>) -> Vec<Record> {
     let is = |record: &Record, kind: &str| record.get("kind").is_some_and(|value| value == kind);
     let mut kept = Vec::<Record>::with_capacity(records.len());

@@ -154,7 +154,7 @@ pub enum StoredState {
     Shared,
 }
 
-/// What the learner does with an update whose numbers are not all finite.
+/// The learner's answer to an update whose numbers are not all finite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnDivergence {

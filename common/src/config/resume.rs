@@ -6,7 +6,7 @@ use super::load::{Layers, flatten, unchecked};
 use super::{Change, Resolved};
 use std::path::Path;
 
-/// What a run cannot change when it goes on, and why. A name that ends with a dot stands for its whole section. Everything
+/// A run cannot change these settings when it goes on, and this is why. A name that ends with a dot stands for its whole section. Everything
 /// else may change.
 pub const FIXED_KEYS: &[(&str, &str)] = &[
     ("cluster.", "rows, networks and processes of the run are made by it"),
@@ -28,7 +28,7 @@ pub const FIXED_KEYS: &[(&str, &str)] = &[
 const NETWORKS: &str = "the networks in the checkpoint are made by it";
 
 impl Resolved {
-    /// What these settings change of those in a run directory, by key.
+    /// The changes that these settings make to those of a run directory, by key.
     ///
     /// # Errors
     /// The run's settings cannot be read, or something of [`FIXED_KEYS`] differs: both values are named.

@@ -31,7 +31,7 @@ pub struct Claim {
     lock: File,
     /// Directories that were made for it, outermost first.
     made: Vec<PathBuf>,
-    /// What was in the directory before.
+    /// The directory held this before.
     before: BTreeSet<OsString>,
     begun: AtomicBool,
     lost: AtomicBool,
@@ -194,7 +194,7 @@ fn lock(path: &Path) -> Result<File, RunDirError> {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                // Who it is helps, and is not needed.
+                // The owner's number helps, and is not needed.
                 let _unknown = file.read_to_string(&mut holder);
                 let holder = if holder.is_empty() { "another process".into() } else { holder };
                 return Err(RunDirError::InUse { path: path.to_owned(), holder });

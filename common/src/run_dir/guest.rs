@@ -22,7 +22,7 @@ pub struct GuestLog {
 }
 
 impl GuestLog {
-    /// That of an actor: records of kind `actors`.
+    /// Opens the log of an actor: records of kind `actors`.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -30,7 +30,7 @@ impl GuestLog {
         Self::open(run_dir, &actor_metrics(actor), "actors", clock)
     }
 
-    /// That of the evaluator: records of kind `eval`.
+    /// Opens the log of the evaluator: records of kind `eval`.
     ///
     /// # Errors
     /// The file cannot be written.

@@ -33,9 +33,9 @@ pub const CONFIG: &str = "config.toml";
 pub const LOCK: &str = "run.lock";
 /// The run's log.
 pub const METRICS: &str = "metrics.jsonl";
-/// What the logs of other processes begin with.
+/// The logs of other processes begin with this.
 pub const GUESTS_PREFIX: &str = "metrics-";
-/// What TensorBoard's files begin with.
+/// TensorBoard's files begin with this.
 pub const EVENTS_PREFIX: &str = "events.out.tfevents.";
 /// The folder of checkpoints.
 pub const CHECKPOINTS: &str = "checkpoints";
@@ -59,12 +59,12 @@ pub fn actor_trajectories(actor: ActorId) -> String {
     format!("trajectories-actor-{actor}.jsonl")
 }
 
-/// What an actor that is a process of its own does.
+/// The log of an actor that is a process of its own.
 pub fn actor_metrics(actor: ActorId) -> String {
     format!("{GUESTS_PREFIX}actor-{actor}.jsonl")
 }
 
-/// What an evaluator that is a process of its own finds.
+/// The log of an evaluator that is a process of its own.
 pub fn evaluator_metrics() -> String {
     format!("{GUESTS_PREFIX}evaluator.jsonl")
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 pub struct Memory {
     /// In bytes.
     pub bytes: u64,
-    /// Who sets it, in words.
+    /// The limit's source, in words.
     pub source: &'static str,
 }
 

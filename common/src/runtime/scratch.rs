@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// What the names of all such folders begin with.
+/// The names of all such folders begin with this.
 const PREFIX: &str = "sapex-";
 /// The locked file in each.
 const LOCK: &str = "lock";

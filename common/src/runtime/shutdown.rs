@@ -167,7 +167,7 @@ impl Shutdown {
         StopToken(self.0.token.clone())
     }
 
-    /// What a task or a thread carries that is to end at a signal, and not because the run is complete.
+    /// A token for a task or a thread that must end at a signal, and not because the run is complete.
     pub fn signal_token(&self) -> StopToken {
         StopToken(self.0.signal.clone())
     }
@@ -282,7 +282,7 @@ impl Shutdown {
         }
     }
 
-    /// What [`Shutdown::listen`] does with a signal that comes at `now`: every one asks for the stop, the second SIGINT
+    /// Takes in a signal that comes at `now`, for [`Shutdown::listen`]: every one asks for the stop, the second SIGINT
     /// asks to leave. The same signal again within [`REPEAT_WITHIN`] does not count.
     pub fn on_signal(&self, signal: StopSignal, now: Duration) -> SignalAction {
         let mut signalled = self.0.signalled.lock().unwrap_or_else(PoisonError::into_inner);

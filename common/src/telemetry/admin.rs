@@ -63,7 +63,7 @@ const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// What is said where there is none.
 const ROUTES: &str = "routes: /metrics /healthz /readyz /status, POST /config\n";
 
-/// What `POST /config` says where nobody asked for it.
+/// `POST /config` answers this where it is off.
 const WRITES_OFF: &str = "POST /config is off; telemetry.admin_writes = true turns it on\n";
 
 /// Why the admin port does not open.

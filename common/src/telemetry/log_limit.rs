@@ -1,6 +1,6 @@
 //! [`LogLimit`]: how often a peer may make a process log the same kind of line.
 //!
-//! Whoever is on the other side of a socket decides how many messages are wrong, so it must not decide how much is
+//! The other side of a socket decides how many messages are wrong, so it must not decide how much is
 //! written. The first few lines of a peer and a kind are logged, then one in a while; what is left out is counted, and
 //! the next line of that kind says how many.
 

@@ -208,7 +208,7 @@ impl<S: Service> Port<S> {
     }
 }
 
-/// What counts connections that end so.
+/// The counter of connections that end so.
 pub(super) fn counter<'s>(refusal: &Refusal, stats: &'s TransportStats) -> Option<&'s Counter> {
     let violation = match refusal {
         Refusal::Io(_) => return None,

@@ -1,4 +1,4 @@
-//! What a transport dropped, refused and repaired.
+//! Counters of all that a transport dropped, refused and repaired.
 
 use crate::telemetry::metric_spec::{MetricKind, MetricSpec};
 use crate::telemetry::metrics::{Metrics, MetricsError};
@@ -17,7 +17,7 @@ impl Counter {
         Self { name, count }
     }
 
-    /// What it counts, as in the name of its metric.
+    /// The thing counted, as in the name of its metric.
     pub fn name(&self) -> &'static str {
         self.name
     }

@@ -1,4 +1,4 @@
-//! Who may talk to whom: the first message, and what a server asks of those who send it.
+//! The first message of a conversation, and the settings that a server asks of a client.
 
 use super::PROTOCOL_VERSION;
 use super::refusal::Refusal;
@@ -88,7 +88,7 @@ pub struct Hello {
     pub row_bytes: u64,
 }
 
-/// What a replay server asks of its clients: the settings that must agree.
+/// A replay server asks this of its clients: the settings that must agree.
 #[derive(Debug, Clone)]
 pub struct Terms {
     /// Equal on both sides; and its digest.
@@ -149,7 +149,7 @@ impl Hello {
 }
 
 impl Terms {
-    /// Those of a server with these settings.
+    /// The terms of a server with these settings.
     pub fn new(config: &Config, layout: &ItemLayout) -> Self {
         Self {
             cluster: (config.cluster.clone(), config.cluster.hash()),

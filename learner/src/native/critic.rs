@@ -10,7 +10,7 @@ use crate::trainer::{Group, TrainState, TrainerConfig};
 pub(super) struct Critic {
     pub(super) group: Group,
     pub(super) target: Vec<f32>,
-    /// What the update under way makes of both: taken over when all of it is finite.
+    /// The update under way makes this of both: it is taken over when all of it is finite.
     pub(super) next: Group,
     next_target: Vec<f32>,
     /// Whether the loss and `next` are finite.

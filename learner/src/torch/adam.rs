@@ -72,7 +72,7 @@ impl AdamGroup {
         params.add_mul_into(scratch, negative_rate, params)
     }
 
-    /// What a step changes.
+    /// The tensors that a step changes.
     pub(super) fn tensors(&self) -> [Tensor; 3] {
         [&self.params, &self.m, &self.v].map(Tensor::shallow_clone)
     }

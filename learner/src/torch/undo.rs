@@ -7,7 +7,7 @@ use super::TchResult;
 use super::ops::{Into as _, copy, signed};
 use tch::{Device, Kind, Tensor};
 
-/// What an update changes, with room for a copy of it.
+/// The tensors that an update changes, with room for a copy of them.
 #[derive(Debug)]
 pub(super) struct Undo {
     live: Vec<Tensor>,

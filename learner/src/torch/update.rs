@@ -84,7 +84,7 @@ impl Sac {
         lerp(&self.targets, &self.critics.params, self.tau)
     }
 
-    /// What a step changes.
+    /// The tensors that a step changes.
     pub(super) fn tensors(&self) -> Vec<Tensor> {
         let groups = [&self.actor, &self.critics, &self.log_alpha].map(AdamGroup::tensors);
         let others = [&self.targets, &self.temperature, &self.sums].map(Tensor::shallow_clone);

@@ -203,7 +203,7 @@ impl Shared {
         }
     }
 
-    /// What a lane's environment has said about its episode.
+    /// A lane's environment tells these numbers about its episode.
     fn terms(&mut self, lane: usize) -> Result<Terms, EnvError> {
         let mut session = self.session.take().expect("lanes of lost lives are not asked");
         match session.terms(lane, self.recipe.deadline) {

@@ -60,7 +60,7 @@ pub fn settings(name: &str, config: &Config) -> Params {
     let (actor, mut settings) = (&config.actor, Params::new());
     if is_bridged(name) {
         settings.insert(PYTHON.into(), actor.python.clone());
-        // What takes longer than `run.grace` is ended in any case.
+        // The grace period ends a longer wait in any case.
         let close = actor.close_deadline.min(config.run.grace).as_millis().max(1);
         settings.insert(CLOSE_MS.into(), close.to_string());
         if !actor.step_deadline.is_zero() {

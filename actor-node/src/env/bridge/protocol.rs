@@ -163,7 +163,7 @@ impl Described {
 }
 
 impl Described {
-    /// What is said beside the spec, if it can be.
+    /// The server's words beside the spec, if it has any.
     ///
     /// # Errors
     /// Bounds of another count than an observation has numbers.

@@ -21,7 +21,7 @@ pub(super) struct Session {
     agreed: Agreed,
 }
 
-/// What client and server have agreed on.
+/// Client and server have agreed on this.
 #[derive(Debug)]
 struct Agreed {
     memory: Option<Memory>,
@@ -56,7 +56,7 @@ impl Session {
         &self.agreed.spec
     }
 
-    /// What is said beside these.
+    /// The server's words beside these.
     pub(super) fn origin(&self) -> &Origin {
         &self.agreed.origin
     }
@@ -71,7 +71,7 @@ impl Session {
         self.agreed.has_pictures
     }
 
-    /// What a lane's environment has said about its episode; nothing where the server does not say.
+    /// A lane's environment tells these numbers about its episode; none where the server tells nothing.
     ///
     /// # Errors
     /// As of [`Session::exchange`].

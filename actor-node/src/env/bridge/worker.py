@@ -119,7 +119,7 @@ class Server:
         self.all_step = bytes([STEP] * lanes) if spaces.is_plain() else None
         self.rows, self.row_rewards = [None] * lanes, [0.0] * lanes
         self.terms = [Terms(spaces.numpy) for _ in range(lanes)]
-        # What a plain observation is: an array of this type, with as many bytes.
+        # A plain observation is an array of this type, with as many bytes.
         self.writers = self.plain = None
         # What arrives, the lengths that may follow its header, and what is sent: blocks too, unless they are in memory.
         self.received = self.lengths = self.sent = self.batch_header = self.batch_bytes = None

@@ -49,7 +49,7 @@ struct Subscribers {
     closed: bool,
 }
 
-/// What one subscriber wants, and what waits for it.
+/// One subscriber's prefixes, and the message that waits for it.
 #[derive(Debug, Default)]
 struct Slot {
     state: Mutex<State>,

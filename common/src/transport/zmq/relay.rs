@@ -39,7 +39,7 @@ const _: () = assert!(BUFFER_BYTES > 2 * HELD_BYTES_MAX);
 /// A way to a server, open until it is dropped; then what is on its way has [`LINGER`] to get there.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// What zeromq connects to.
+    /// zeromq connects to this socket.
     pub(super) address: String,
     /// Why the relay has closed the connection, if it has.
     pub(super) refusal: Arc<OnceLock<Refusal>>,

@@ -221,7 +221,7 @@ impl Drop for Visit<'_> {
 #[derive(Debug)]
 struct Replies {
     queue: mpsc::Receiver<Reply>,
-    /// What is being written still takes room.
+    /// Replies that are being written still take room.
     written: Vec<[Room; 2]>,
 }
 

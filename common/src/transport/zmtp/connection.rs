@@ -70,14 +70,14 @@ impl Patience {
     }
 }
 
-/// What we are, and whom we let in.
+/// Our socket's type, and the types that we let in.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::transport) struct Socket {
     /// Our type.
     pub(in crate::transport) own: &'static str,
     /// The types that may connect.
     pub(in crate::transport) peers: &'static [&'static str],
-    /// What a peer may send.
+    /// The limits of a peer's frames.
     pub(in crate::transport) limits: GateLimits,
 }
 
@@ -99,7 +99,7 @@ pub(in crate::transport) struct Outgoing<W> {
     heartbeats: bool,
 }
 
-/// What waits for one peer.
+/// The messages that wait for one peer.
 pub(in crate::transport) trait Outbox {
     /// Waits for something, and puts it into `pieces`; `false` once there will be no more. It is asked again when all
     /// of it is written. Dropping the future loses nothing.
@@ -147,7 +147,7 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
                 Some(Item::Pong) => {}
                 Some(Item::Ping(context)) => {
                     self.patience.pinged();
-                    // Who asks faster than it reads is answered less often.
+                    // A peer that asks faster than it reads is answered less often.
                     self.pongs.try_send(context).ok();
                 }
                 Some(item) => return Ok(Some(item)),

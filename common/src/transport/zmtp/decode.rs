@@ -19,7 +19,7 @@ const IN_PLACE_BYTES: usize = READ_BYTES / 2;
 /// Memory of a frame at first: a batch of 1,024 rows of 168 bytes fits.
 const BODY_BYTES_FIRST: usize = 256 << 10;
 
-/// What a peer sent.
+/// One thing that a peer sent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Item {
     /// Its greeting.

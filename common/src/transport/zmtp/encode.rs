@@ -1,4 +1,4 @@
-//! What we send: handshake, heartbeats, messages, as pieces for vectored writes.
+//! We send handshakes, heartbeats and messages as pieces for vectored writes.
 
 use super::rules::announce_heartbeats;
 use super::{CONTEXT_BYTES_MAX, FLAG_COMMAND, FLAG_LONG, FLAG_MORE, GREETING_BYTES, PING, PONG};

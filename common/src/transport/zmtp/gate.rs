@@ -19,11 +19,11 @@ const _: () = assert!(GREETING_BYTES <= HELD_BYTES_MAX);
 pub struct Run {
     /// How many bytes; never 0.
     pub bytes: usize,
-    /// What they belong to.
+    /// The frame or greeting that they belong to.
     pub part: Part,
 }
 
-/// What a [`Run`] belongs to.
+/// The part of the stream that a [`Run`] belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// The greeting or the READY command, whole.

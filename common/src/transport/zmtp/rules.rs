@@ -1,4 +1,4 @@
-//! What a peer may send: its greeting, its READY, and the limits of what follows.
+//! The rules for a peer's bytes: its greeting, its READY, and the limits of all that follows.
 
 use super::{
     CANCEL, FLAG_COMMAND, FLAG_LONG, FLAG_MORE, FLAGS_RESERVED, LONG_HEADER_BYTES, MINOR_AT, PING,
@@ -7,7 +7,7 @@ use super::{
 use crate::limits::{COMMAND_BYTES_MAX, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, MESSAGE_FRAMES_MAX};
 use std::ops::Range;
 
-/// What one connection may send.
+/// The limits of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GateLimits {
     /// Largest frame.
@@ -42,7 +42,7 @@ pub enum Violation {
     Signature {
         /// Where in the greeting.
         at: usize,
-        /// What was there.
+        /// The bytes that were there.
         byte: u8,
     },
     /// ZMTP 1 or 2.
@@ -77,7 +77,7 @@ pub enum Violation {
     FrameBytes {
         /// Its size.
         announced: u64,
-        /// What is allowed.
+        /// The most that is allowed.
         limit: u64,
     },
     /// Frames too large together.
@@ -85,19 +85,19 @@ pub enum Violation {
     MessageBytes {
         /// Its size so far, with the offending frame.
         announced: u64,
-        /// What is allowed.
+        /// The most that is allowed.
         limit: u64,
     },
     /// Too many frames.
     #[error("message of more than {limit} frames")]
     MessageFrames {
-        /// What is allowed.
+        /// The most that is allowed.
         limit: usize,
     },
     /// Too many messages.
     #[error("more than {limit} messages on this connection")]
     Messages {
-        /// What is allowed.
+        /// The most that is allowed.
         limit: u64,
     },
 }
@@ -236,7 +236,7 @@ pub(in crate::transport) fn announce_heartbeats(greeting: &mut [u8]) {
     greeting[MINOR_AT - 1..=MINOR_AT].copy_from_slice(&[3, 1]);
 }
 
-/// What a whole command wants back, if it is a PING. Its time to live is advice for who has no deadline of its own.
+/// The context that a whole command wants back, if it is a PING. Its time to live is advice for who has no deadline of its own.
 pub(in crate::transport) fn ping_context(command: &[u8]) -> Option<&[u8]> {
     let header = Header::read(command).ok()??;
     command[header.bytes..].strip_prefix(PING)?.get(2..)

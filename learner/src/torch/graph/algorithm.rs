@@ -114,7 +114,7 @@ impl Model {
         }
     }
 
-    /// What an update changes.
+    /// The tensors that an update changes.
     pub fn tensors(&self) -> Vec<Tensor> {
         let trained = [&self.actor, &self.critics, &self.vae, &self.log_alpha, &self.log_lambda];
         let copies =

@@ -132,7 +132,7 @@ impl Params {
         Self { networks: trained, leaves, adam_m, adam_v, values }
     }
 
-    /// What a step changes.
+    /// The tensors that a step changes.
     pub fn tensors(&self) -> [Tensor; 3] {
         [&self.values.flat, &self.adam_m, &self.adam_v].map(Tensor::shallow_clone)
     }
