@@ -49,7 +49,7 @@ build: ## All programs, into target/release; with the torch backend and MuJoCo o
 	cargo build --release -p cluster -p learner -p actor-node -p replay-server $(ROLE_FEATURES)
 
 .PHONY: test
-test: check test-bare test-libraries test-python ## Everything: the fast checks, the tests, libtorch, MuJoCo and Python libraries with the tests that need them.
+test: check test-bare test-libraries test-python test-deploy ## Everything: the fast checks, the tests, libtorch, MuJoCo and Python libraries with the tests that need them.
 	$(call STEP,all passed)
 
 .PHONY: check
@@ -113,6 +113,11 @@ test-python:
 		--test space --test export --test record --test offline_minari \
 		--test bridge --test transport_pyzmq --test protocol_client -- library onnxruntime gymnasium libzmq --nocapture
 
+.PHONY: test-deploy
+test-deploy: .deploy-venv/ready ## Hold everything in deploy/ against the code, and run what this machine can.
+	$(call STEP,deployments)
+	.deploy-venv/bin/python -m pytest -rs --quiet deploy/tests
+
 .PHONY: libtorch
 libtorch: ## Fetch libtorch for CPUs from PyPI, then build sapex with the torch backend.
 	cargo xtask libtorch
@@ -143,6 +148,11 @@ learn: ## Train every algorithm and network of bench/learning.toml and hold it t
 
 # Exactly the pinned packages, whatever the system's Python has.
 .bench-venv/%/ready: bench/requirements-%.txt
+	$(PYTHON) -m venv --clear --without-pip $(@D)
+	$(PYTHON) -m pip --python $(@D)/bin/python install --quiet --requirement $<
+	touch $@
+
+.deploy-venv/ready: deploy/requirements.txt
 	$(PYTHON) -m venv --clear --without-pip $(@D)
 	$(PYTHON) -m pip --python $(@D)/bin/python install --quiet --requirement $<
 	touch $@
