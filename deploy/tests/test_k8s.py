@@ -480,3 +480,11 @@ def test_a_changed_setting_starts_pods_anew():
     for name, config in names.items():
         for workload in k8s.workloads(RENDERINGS[name]):
             assert {"name": "config", "configMap": {"name": config}} in workload.pod["volumes"]
+
+
+def test_the_page_lists_every_component():
+    page = read("docs/kubernetes.md")
+    listed = re.findall(r"^\| `(\w+)` \|", page.split("## Components")[1].split("###")[0], re.MULTILINE)
+    there = sorted(path.name for path in (k8s.K8S / "components").iterdir())
+    assert sorted(listed) == there == sorted(k8s.COMPONENTS)
+    assert f"from {VERSIONS[0]} to {VERSIONS[-1]}" in page
