@@ -133,6 +133,14 @@ mujoco: ## Fetch MuJoCo and Gymnasium's models from PyPI (27 MB), then build sap
 	cargo xtask mujoco
 	$(MAKE) build
 
+# The images that `make images` builds. learner-cuda is for NVIDIA GPUs: make images IMAGES=learner-cuda
+IMAGES ?= sapex learner actor-node replay-server prometheus
+BINARIES ?=
+
+.PHONY: images
+images: ## Build the container images, inside Docker; with BINARIES=target/release from programs that are built already.
+	BINARIES='$(BINARIES)' deploy/images.sh $(IMAGES)
+
 .PHONY: bench
 bench: .bench-venv/reverb/ready .bench-venv/sac/ready .bench-venv/envpool/ready ## Measure this machine beside the peers (idle machine, 4 GB of Python).
 	$(FETCH_LIBTORCH)
