@@ -127,10 +127,15 @@ def workloads(objects: list[dict]) -> list[Workload]:
     return found
 
 
+def config(objects: list[dict]) -> dict:
+    """The ConfigMap with the settings."""
+    (found,) = (each for each in of_kind(objects, "ConfigMap") if "cluster.toml" in each["data"])
+    return found
+
+
 def settings(objects: list[dict]) -> dict:
     """cluster.toml, as all processes read it."""
-    (config,) = of_kind(objects, "ConfigMap")[:1] or [{}]
-    return tomllib.loads(config["data"]["cluster.toml"])
+    return tomllib.loads(config(objects)["data"]["cluster.toml"])
 
 
 def environment(container: dict) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The manifests hold together and agree with the code. No API server takes part."""
 
+import json
 import math
 import re
 from datetime import timedelta
@@ -398,6 +399,17 @@ def test_prometheus_finds_every_container():
         assert monitor["spec"]["jobLabel"] in workload.labels
 
 
+def test_grafana_gets_every_dashboard():
+    maps = [each for each in k8s.of_kind(k8s.render("monitoring"), "ConfigMap") if "cluster.toml" not in each["data"]]
+    given = {file: text for each in maps for file, text in each["data"].items()}
+    folder = k8s.ROOT / "deploy/monitoring/grafana/dashboards"
+    assert given == {path.name: path.read_text() for path in folder.glob("*.json")}
+    for each in maps:
+        assert each["metadata"]["labels"]["grafana_dashboard"] == "1"
+        # kubectl apply keeps a copy in an annotation.
+        assert len(json.dumps(json.dumps(each))) < 256 << 10
+
+
 def test_autoscaling_follows_the_rule_of_this_run():
     objects = k8s.render("autoscale")
     (scaled,) = k8s.of_kind(objects, "ScaledObject")
@@ -475,7 +487,7 @@ def test_a_job_set_ends_with_its_learner_and_at_wrong_settings():
 
 
 def test_a_changed_setting_starts_pods_anew():
-    names = {name: k8s.of_kind(RENDERINGS[name], "ConfigMap")[0]["metadata"]["name"] for name in ("base", "dev")}
+    names = {name: k8s.config(RENDERINGS[name])["metadata"]["name"] for name in ("base", "dev")}
     assert names["base"] != names["dev"]
     for name, config in names.items():
         for workload in k8s.workloads(RENDERINGS[name]):
