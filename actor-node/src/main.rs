@@ -5,11 +5,9 @@ use actor_node::figures;
 use actor_node::service::{ActorNode, Evaluator, NodeError, Peers};
 use clap::Parser;
 use common::about;
-use common::config::Resolved;
 use common::ids::ActorId;
 use common::process::{self, Args, Process, Usage};
 use common::run_dir::guest::GuestLog;
-use common::transport::Endpoint;
 use common::transport::zmq::ZmqTransport;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,7 +34,9 @@ fn main() -> ExitCode {
 }
 
 async fn serve(process: Process, evaluates: bool, run_dir: Option<PathBuf>) -> anyhow::Result<()> {
-    let peers = peers(&process.resolved)?;
+    let resolved = &process.resolved;
+    let peers =
+        Peers { replay: resolved.replay_endpoints()?, weights: resolved.weights_endpoint()? };
     let transport =
         ZmqTransport::exported(process.seeds.role("transport"), &process.admin.metrics)?;
     let id = process.resolved.config.actor.id;
@@ -76,17 +76,4 @@ fn blame(error: NodeError) -> anyhow::Error {
         NodeError::Env(error) if error.is_users() => Usage(error.to_string()).into(),
         error => error.into(),
     }
-}
-
-fn peers(resolved: &Resolved) -> anyhow::Result<Peers> {
-    let parse = |key, text: &str| -> anyhow::Result<Endpoint> {
-        Ok(text.parse().map_err(|error| resolved.invalid(key, format!("{error}")))?)
-    };
-    let endpoints = &resolved.config.endpoints;
-    let replay = endpoints
-        .replay
-        .iter()
-        .map(|text| parse("endpoints.replay", text))
-        .collect::<Result<_, _>>()?;
-    Ok(Peers { replay, weights: parse("endpoints.weights", &endpoints.weights)? })
 }

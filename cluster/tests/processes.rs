@@ -190,3 +190,42 @@ fn a_port_in_use_is_named() {
     replay.signal("-TERM");
     assert!(replay.wait().success());
 }
+
+#[test]
+fn servers_listen_where_endpoints_bind_says_and_not_where_others_reach_them() {
+    let cluster = Cluster::new();
+    let text = std::fs::read_to_string(&cluster.config).unwrap();
+    // Names that never resolve: whoever still looked them up to listen would not get far.
+    std::fs::write(&cluster.config, text.replace("tcp://127.0.0.1", "tcp://name.invalid")).unwrap();
+    let (run, bind) = (cluster.path("run"), ["--set", "endpoints.bind=127.0.0.1"]);
+    let learner = [&bind[..], &["--run-dir", run.to_str().unwrap()]].concat();
+    let mut replay = cluster.start("replay", "replay-server", &bind);
+    let mut learner = cluster.start("learner", "learner", &learner);
+    for (role, says) in
+        [(&mut replay, "replay server listens"), (&mut learner, "learner publishes")]
+    {
+        let listens = |line: &&str| line.contains(says) && line.contains("tcp://127.0.0.1:");
+        poll(says, || role.log().lines().find(listens).map(drop));
+        role.signal("-TERM");
+        assert!(role.wait().success(), "{}", role.log());
+    }
+}
+
+#[test]
+fn a_replay_server_takes_its_number_from_the_hosts_name() {
+    let cluster = Cluster::new();
+    let mut replay = cluster.start("replay", "replay-server", &["--index", "auto"]);
+    let host = common::about::host_name();
+    let named = host.split('.').next().unwrap();
+    let number = named.rsplit(|c: char| !c.is_ascii_digit()).next().unwrap();
+    match number.parse::<usize>() {
+        Ok(0) => {
+            poll("the server", || replay.log().contains("replay server listens").then_some(()));
+        }
+        // There is one server only, or the host has no number: either way its name is told.
+        _ => {
+            assert_eq!(replay.wait().code(), Some(2), "{}", replay.log());
+            assert!(replay.log().contains(&host), "{}", replay.log());
+        }
+    }
+}

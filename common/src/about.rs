@@ -75,6 +75,11 @@ pub fn processor() -> Option<String> {
     Some(name?.1.trim().to_owned())
 }
 
+/// The name of this host, as the system knows it.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// Processors that this process may use.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)

@@ -6,7 +6,6 @@ use common::process::{self, Args, Process};
 use common::run_dir::RunDir;
 use common::run_dir::claim::Claim;
 use common::spec::EnvSpec;
-use common::transport::Endpoint;
 use common::transport::zmq::ZmqTransport;
 use learner::backend;
 use learner::checkpoint;
@@ -49,8 +48,8 @@ async fn learn(process: Process, run_dir: PathBuf, resume: bool) -> anyhow::Resu
     backend::choose(resolved, &backend::trainer_config(&resolved.config, &spec))?;
     OfflineSource::check(resolved, &spec)?;
     let places = Places {
-        replay: endpoints(&process)?,
-        weights: parse(&process, "endpoints.weights", &resolved.config.endpoints.weights)?,
+        replay: resolved.replay_endpoints()?,
+        weights: resolved.listens_at(&resolved.weights_endpoint()?),
         run_dir,
     };
     // Asked again: settings and claim are not taken at the same moment.
@@ -91,13 +90,4 @@ async fn train(
     let (checkpoint, path) = learner.run(&transport).await?;
     info!(updates = checkpoint.state.updates, checkpoint = %path.display(), "last checkpoint written");
     Ok(())
-}
-
-fn endpoints(process: &Process) -> anyhow::Result<Vec<Endpoint>> {
-    let replay = &process.resolved.config.endpoints.replay;
-    replay.iter().map(|text| parse(process, "endpoints.replay", text)).collect()
-}
-
-fn parse(process: &Process, key: &str, text: &str) -> anyhow::Result<Endpoint> {
-    Ok(text.parse().map_err(|error| process.resolved.invalid(key, format!("{error}")))?)
 }

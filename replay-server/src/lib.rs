@@ -12,8 +12,10 @@
 //! - [`server`]: the network side: decodes, checks, hands on.
 //! - [`service`]: both put together.
 //! - [`saved`]: tables on disk, between two starts.
+//! - [`index`]: which of a run's replay servers this one is.
 //! - [`metrics`]: what is exported.
 
+pub mod index;
 mod ledger;
 pub mod metrics;
 pub mod rate_limiter;

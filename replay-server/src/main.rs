@@ -5,8 +5,9 @@ use common::about;
 use common::process::{self, Args, Process};
 use common::run_dir::RunDir;
 use common::runtime::memory;
+use common::transport::Transport;
 use common::transport::zmq::ZmqTransport;
-use common::transport::{Endpoint, Transport};
+use replay_server::index::Index;
 use replay_server::saved::SavedReplay;
 use replay_server::service::ReplayServer;
 use std::path::PathBuf;
@@ -18,9 +19,10 @@ use std::process::ExitCode;
 struct Cli {
     #[command(flatten)]
     args: Args,
-    /// Which entry of endpoints.replay this server is, from 0.
-    #[arg(long, default_value_t = 0)]
-    index: usize,
+    /// Which entry of endpoints.replay this server is, from 0; auto: the number at the end of the host's name, such as 3 on
+    /// replay-3.
+    #[arg(long, value_name = "N|auto", default_value = "0")]
+    index: Index,
     /// Where its rows are kept between two starts (run.save_replay): the learner's directory, say.
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
@@ -31,17 +33,16 @@ fn main() -> ExitCode {
     process::run("replay-server", &cli.args, |process| serve(process, cli.index, cli.run_dir))
 }
 
-async fn serve(process: Process, index: usize, run_dir: Option<PathBuf>) -> anyhow::Result<()> {
+async fn serve(process: Process, index: Index, run_dir: Option<PathBuf>) -> anyhow::Result<()> {
     let resolved = &process.resolved;
+    let (index, asked) = (index.number()?, index);
     let spec = resolved.env_spec()?;
     resolved.replay_fits(resolved.config.replay.shards, memory::bound())?;
-    let Some(endpoint) = resolved.config.endpoints.replay.get(index) else {
-        let expected = format!("must have an entry number {index}, as --index asks for");
+    let endpoints = resolved.replay_endpoints()?;
+    let Some(endpoint) = endpoints.get(index) else {
+        let expected = format!("must have an entry number {index}, as --index {asked} asks for");
         return Err(resolved.invalid("endpoints.replay", expected).into());
     };
-    let endpoint: Endpoint = endpoint
-        .parse()
-        .map_err(|error| resolved.invalid("endpoints.replay", format!("{error}")))?;
     let first_shard = index * resolved.config.replay.shards;
     if resolved.config.run.save_replay && run_dir.is_none() {
         let expected = "needs a run directory: give this process --run-dir";
@@ -52,7 +53,7 @@ async fn serve(process: Process, index: usize, run_dir: Option<PathBuf>) -> anyh
     let server = ReplayServer::new(process.clone(), &spec, first_shard)?.kept_in(saved)?;
     let seeds = process.seeds.role("transport");
     let transport = ZmqTransport::exported(seeds, &process.admin.metrics)?;
-    let router = transport.bind_router(&endpoint).await?;
+    let router = transport.bind_router(&resolved.listens_at(endpoint)).await?;
     server.run(router, process.shutdown.cancelled()).await?;
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! - `presets`: named starting points.
 //! - `validate`, `wrappers`: ranges; `compat`: contradictions; each a table of `rule`s; `replay_memory`: what only one
 //!   machine can say; `hint`: what may have been meant.
+//! - `endpoints`: where the processes meet, as addresses.
 //! - `change`, `port`, [`watch`]: settings that change while a learner trains; `resume`: when a run goes on.
 //!
 //! `config/default.toml` is embedded; it names, documents and defaults every key. docs/configuration.md is made from it.
@@ -12,6 +13,7 @@
 mod algorithms;
 mod change;
 mod compat;
+mod endpoints;
 mod error;
 mod hint;
 mod load;
@@ -126,6 +128,7 @@ pub struct Cluster {
 pub struct Endpoints {
     pub replay: Vec<String>,
     pub weights: String,
+    pub bind: String,
 }
 
 /// One training run.

@@ -2,7 +2,8 @@
 //! together is in [`super::compat`].
 
 use super::rule::{Rule, expect};
-use super::{Algorithm, Config, ConfigError, LrSchedule, Network, Resolved, compat, wrappers};
+use super::{Algorithm, Config, ConfigError, LrSchedule, Network, Resolved};
+use super::{compat, endpoints, wrappers};
 use crate::limits;
 use crate::values::VALUE_MAX;
 
@@ -15,6 +16,7 @@ pub(super) fn check(resolved: &Resolved) -> Result<(), ConfigError> {
     let ranges = [networks(c), run(c), replay(c), actors(c), learner(c), rates(c), special(c)];
     hold(resolved, ranges.concat())?;
     hold(resolved, wrappers::rules(c))?;
+    hold(resolved, endpoints::rules(c))?;
     hold(resolved, compat::rules(c))?;
     compat::shapes(resolved)
 }
@@ -163,11 +165,6 @@ fn run(c: &Config) -> Vec<Rule> {
             expect("must be finite and below cluster.log_std_max"),
         ),
         (c.cluster.log_std_max <= 20.0, "cluster.log_std_max", expect("must be at most 20")),
-        (
-            !c.endpoints.replay.is_empty(),
-            "endpoints.replay",
-            expect("must name at least one server"),
-        ),
         (
             !c.run.target_return.is_nan(),
             "run.target_return",
