@@ -151,6 +151,12 @@ class Cluster:
 
         until(is_so, 40, f"job {job} starts again")
 
+    def get(self, address: str, path: str) -> str:
+        """The answer of an admin port, asked from the controller."""
+        host, port = address.split(":")
+        ask = f"exec 3<>/dev/tcp/{host}/{port} && printf 'GET {path} HTTP/1.1\\r\\nHost: {host}\\r\\nConnection: close\\r\\n\\r\\n' >&3 && cat <&3"
+        return self.run("timeout", "5", "bash", "-c", ask)
+
     def running(self, folder: str) -> list[str]:
         """Command lines of the processes that run a program of this folder."""
         shown = self.run("sh", "-c", "for of in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$of; echo; done")
