@@ -5,7 +5,7 @@ SHELL := bash
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
-# Further arguments of `make train` and `make bench`: make train ARGS="--seed 3 --actors 2"
+# Further arguments of `make train`, `make bench` and `make chaos`: make train ARGS="--seed 3 --actors 2"
 ARGS ?=
 PYTHON ?= python3
 SAPEX := $(or $(CARGO_TARGET_DIR),target)/release/sapex
@@ -140,6 +140,10 @@ BINARIES ?=
 .PHONY: images
 images: ## Build the container images, inside Docker; with BINARIES=target/release from programs that are built already.
 	BINARIES='$(BINARIES)' deploy/images.sh $(IMAGES)
+
+.PHONY: chaos
+chaos: .deploy-venv/ready ## Kill, pause, cut off, slow down, fill and roll every part of the compose cluster in turn (15 minutes, after make images).
+	$(PYTHON) deploy/chaos $(ARGS)
 
 .PHONY: bench
 bench: .bench-venv/reverb/ready .bench-venv/sac/ready .bench-venv/envpool/ready ## Measure this machine beside the peers (idle machine, 4 GB of Python).

@@ -1,5 +1,6 @@
 """The Dockerfile and its images."""
 
+import os
 import re
 import subprocess
 import sys
@@ -71,3 +72,24 @@ def test_images_find_mujoco_and_its_models():
     assert "obs_dim = 17" in shapes
     models = {path.name for path in (STAGED / "actor-node/usr/share/sapex/mujoco").iterdir()}
     assert "half_cheetah.xml" in models and "humanoidstandup.xml" in models
+
+
+def test_the_image_for_gpus_can_be_put_together(tmp_path):
+    """Its libraries are 5 GB and need a GPU, so a file stands for the program and nothing is run."""
+    said = make_images()
+    program = tmp_path / "learner-cuda/usr/local/bin/learner"
+    program.parent.mkdir(parents=True)
+    program.write_text("stands for the program\n")
+    docker = re.search(r"^docker .*, as (\S+)$", said, re.MULTILINE)[1]
+    base = re.search(r"^base/run +(\S+)$", said, re.MULTILINE)[1]
+    tag = f"sapex/learner-cuda:{TAG}"
+    run(
+        *[docker, "build", "--file", "Dockerfile", "--target", "learner-cuda", "--tag", tag],
+        *["--build-arg", f"BASE_RUN={base}", "--build-arg", "PROGRAMS=prebuilt", str(tmp_path)],
+        env=os.environ | {"DOCKER_BUILDKIT": "1"},
+    )
+    config = inspect(tag)["Config"]
+    run("docker", "rmi", tag)
+    assert config["User"] == "65532:65532"
+    assert "LD_LIBRARY_PATH=/opt/libtorch-cuda/torch/lib" in config["Env"]
+    assert config["Entrypoint"] == ["/usr/local/bin/learner"]

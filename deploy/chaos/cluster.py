@@ -1,0 +1,200 @@
+"""The compose cluster that faults are done to: its containers, and what they say of themselves."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = ["docker-compose.yml", "deploy/chaos/compose.yml"]
+SERVICES = ["learner", "replay-0", "replay-1", "actor", "evaluator", "prometheus"]
+ROLES = SERVICES[:-1]
+ACKNOWLEDGED = "sapex_actor_acknowledged_rows_total"
+SCRAPE_EVERY = 0.2
+LINE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
+
+
+def run(*command: str, **options) -> str:
+    """Runs a command and returns its output; its words are in the error."""
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, **options)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}".strip())
+    return done.stdout
+
+
+def compose_command() -> list[str]:
+    """The compose that is here: docker's own, or docker-compose."""
+    for command in (["docker", "compose"], ["docker-compose"], [str(ROOT / ".deploy-venv/bin/docker-compose")]):
+        if shutil.which(command[0]) and subprocess.run([*command, "version"], capture_output=True).returncode == 0:
+            return command
+    raise RuntimeError("neither `docker compose` nor docker-compose is here")
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+@dataclass
+class Container:
+    """One container, as the engine saw it last."""
+
+    id: str
+    name: str
+    service: str
+    pid: int
+    address: str
+    is_running: bool
+
+
+@dataclass
+class Life:
+    """What one life of one process has counted, as far as was seen."""
+
+    service: str
+    seen_at: float
+    values: dict[str, float] = field(default_factory=dict)
+
+    def sum(self, metric: str) -> float:
+        return sum(value for name, value in self.values.items() if name == metric or name.startswith(metric + "{"))
+
+
+def parse(text: str) -> dict[str, float]:
+    """The samples of a page in Prometheus' text format."""
+    found = (LINE.match(line) for line in text.splitlines() if not line.startswith("#"))
+    return {f"{m[1]}{{{m[2]}}}" if m[2] else m[1]: float(m[3]) for m in found if m}
+
+
+class Cluster:
+    """A project of compose. A thread reads every /metrics a few times a second, so that counters of the dead are known."""
+
+    def __init__(self, project: str) -> None:
+        self.project = project
+        self.compose = compose_command()
+        self.containers: list[Container] = []
+        self.lives: dict[tuple[str, float], Life] = {}
+        self.lock = threading.Lock()
+        self.stopping = threading.Event()
+        self.asked: set[str] = set()
+        # The rows that actors had acknowledged, and when; and most of them in a second since somebody asked.
+        self.track: list[tuple[float, float]] = []
+        self.peak = 0.0
+        self.pool = ThreadPoolExecutor(32)
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+        self.environment = os.environ | {"COMPOSE_PROJECT_NAME": project}
+        for port in ("SAPEX_LEARNER_PORT", "SAPEX_PROMETHEUS_PORT"):
+            self.environment[port] = str(free_port())
+
+    def do(self, *command: str) -> str:
+        """A compose command."""
+        files = [word for file in FILES for word in ("--file", file)]
+        return run(*self.compose, *files, *command, env=self.environment)
+
+    def __enter__(self) -> "Cluster":
+        try:
+            self.do("up", "--detach")
+        except BaseException:
+            self.do("down", "--volumes")
+            raise
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stopping.set()
+        self.thread.join()
+        self.do("down", "--volumes")
+
+    def refresh(self) -> list[Container]:
+        """Asks the engine for the containers."""
+        ids = run("docker", "ps", "--all", "--quiet", "--no-trunc", "--filter", f"label=com.docker.compose.project={self.project}").split()
+        found = []
+        for told in json.loads(run("docker", "inspect", *ids)) if ids else []:
+            networks = told["NetworkSettings"]["Networks"].values()
+            address = next((network["IPAddress"] for network in networks if network["IPAddress"]), "")
+            state = told["State"]
+            service = told["Config"]["Labels"]["com.docker.compose.service"]
+            is_running = state["Running"] and not state["Paused"]
+            found.append(Container(told["Id"], told["Name"][1:], service, state["Pid"], address, is_running))
+        self.containers = found
+        return found
+
+    def of(self, service: str) -> Container:
+        """The first container of a service."""
+        return min((c for c in self.refresh() if c.service == service), key=lambda c: c.name)
+
+    def watch(self) -> None:
+        """Reads what everybody counts until told to stop."""
+        asked = 0.0
+        while not self.stopping.is_set():
+            begun = time.monotonic()
+            if begun - asked > 1:
+                try:
+                    self.refresh()
+                except RuntimeError as error:  # a container that vanished between two questions
+                    print(f"(engine: {error})", file=sys.stderr)
+                asked = begun
+            for container in self.containers:
+                if container.service in ROLES and container.is_running and container.id not in self.asked:
+                    self.asked.add(container.id)
+                    self.pool.submit(self.watch_one, container)
+            self.track.append((begun, self.total("actor", ACKNOWLEDGED)))
+            self.track = [(at, rows) for at, rows in self.track if at > begun - 1.0]
+            self.peak = max(self.peak, self.track[-1][1] - self.track[0][1])
+            self.stopping.wait(max(0.0, SCRAPE_EVERY - (time.monotonic() - begun)))
+
+    def watch_one(self, container: Container) -> None:
+        """Reads one, which may take its time without holding the others up."""
+        try:
+            self.look(container)
+        finally:
+            self.asked.discard(container.id)
+
+    def look(self, container: Container) -> bool:
+        """Reads one container's metrics, and says whether it answered."""
+        page = self.page(container)
+        if page is None:
+            return False
+        started = page.get("process_start_time_seconds", 0.0)
+        with self.lock:
+            life = self.lives.setdefault((container.id, started), Life(container.service, 0.0))
+            life.values = page
+            life.seen_at = time.monotonic()
+        return True
+
+    def look_at(self, services: list[str]) -> bool:
+        """Reads all containers of some services now, and says whether all answered."""
+        asked = [container for container in self.containers if container.service in services]
+        return all(self.pool.map(self.look, asked))
+
+    @staticmethod
+    def page(container: Container) -> dict[str, float] | None:
+        try:
+            with urllib.request.urlopen(f"http://{container.address}:9100/metrics", timeout=2) as answer:
+                return parse(answer.read().decode())
+        except OSError:
+            return None
+
+    def take_peak(self) -> float:
+        """The most rows in a second since this was asked last."""
+        peak, self.peak = self.peak, 0.0
+        return peak
+
+    def fresh(self, since: float) -> list[Life]:
+        """The lives that have been seen after `since`."""
+        with self.lock:
+            return [Life(life.service, life.seen_at, life.values) for life in self.lives.values() if life.seen_at > since]
+
+    def total(self, service: str, metric: str) -> float:
+        """A counter of a service over all lives of all its containers."""
+        with self.lock:
+            return sum(life.sum(metric) for life in self.lives.values() if life.service == service)

@@ -1,0 +1,37 @@
+"""`make chaos`: its accounts."""
+
+import sys
+
+import pytest
+
+from engine import ROOT
+
+sys.path.insert(0, str(ROOT / "deploy/chaos"))
+from accounts import IN_FLIGHT, Accounts, judge  # noqa: E402
+
+BEFORE = Accounts(acknowledged=1000, stored=1000)
+
+
+@pytest.mark.parametrize(
+    ("stored", "dead", "fits"),
+    [
+        (500, set(), True),
+        (499, set(), False),  # an acknowledged row was lost
+        (501, set(), False),  # a row was stored twice
+        (501, {"learner"}, False),
+        # Rows in flight when an actor dies are stored and not acknowledged, but no acknowledged one may be missing.
+        (500 + IN_FLIGHT, {"actor"}, True),
+        (499, {"actor"}, False),
+        # What a dead shard stored last was not seen; more than that is too much.
+        (500 - IN_FLIGHT, {"replay-0"}, True),
+        (500 - IN_FLIGHT - 51, {"replay-0"}, False),
+        (500 + IN_FLIGHT + 1, {"replay-0"}, False),
+    ],
+)
+def test_the_accounts_tell_lost_and_doubled_rows(stored, dead, fits):
+    after = Accounts(acknowledged=1500, stored=1000 + stored)
+    assert judge(BEFORE, after, dead, peak=100)[0] is fits
+
+
+def test_a_cluster_that_stores_nothing_is_not_well():
+    assert not judge(BEFORE, BEFORE, set(), 100)[0]
