@@ -62,8 +62,12 @@ if ! "$mmdebstrap" --quiet --mode=$mode "${variant[@]}" --include=$packages "${h
 	exit 3
 fi
 
-path=/usr/local/cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-"$docker" import --change "ENV PATH=$path" --change "ENV CARGO_HOME=/usr/local/cargo" --message "Debian $suite: $packages" "$work/root.tar" "$tag" >/dev/null
+path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+changes=(--change "ENV PATH=$path")
+if [[ $what == build ]]; then
+	changes=(--change "ENV PATH=/usr/local/cargo/bin:$path" --change "ENV CARGO_HOME=/usr/local/cargo")
+fi
+"$docker" import "${changes[@]}" --message "Debian $suite: $packages" "$work/root.tar" "$tag" >/dev/null
 if [[ $what == build ]]; then
 	printf '%s\n' "FROM $tag" 'COPY bin /usr/local/cargo/bin' 'COPY lib /usr/local/cargo/lib' |
 		DOCKER_BUILDKIT=1 "$docker" build --quiet --tag "$tag" --file - "$(rustc --print sysroot)" >/dev/null

@@ -6,7 +6,6 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -27,7 +26,7 @@ def run(*command: str, **options) -> str:
     """Runs a command and returns its output; its words are in the error."""
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, **options)
     if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}".strip())
+        raise RuntimeError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
     return done.stdout
 
 
@@ -140,9 +139,9 @@ class Cluster:
             if begun - asked > 1:
                 try:
                     self.refresh()
-                except RuntimeError as error:  # a container that vanished between two questions
-                    print(f"(engine: {error})", file=sys.stderr)
-                asked = begun
+                    asked = begun
+                except RuntimeError:
+                    pass  # a container that vanished between two questions: they are asked again
             for container in self.containers:
                 if container.service in ROLES and container.is_running and container.id not in self.asked:
                     self.asked.add(container.id)
