@@ -161,7 +161,7 @@ BOARD = dashboard(
                     "short",
                     (
                         "sum by (reason) (rate(sapex_actor_discarded_episodes_total{*}[~])) or on () vector(0)",
-                        "{{reason}}",
+                        "episodes {{reason}}",
                     ),
                     bad="By reason. Above 0: the log names the environment and what happened.",
                     **POSITIVE,

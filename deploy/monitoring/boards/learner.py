@@ -1,7 +1,7 @@
 """The learner."""
 
 from boards.panels import POSITIVE, SHARE, dashboard, panel, process_panels
-from boards.queries import UPDATES, BATCH_WAIT
+from boards.queries import BATCH_WAIT, UPDATES
 
 BOARD = dashboard(
     "learner",

@@ -1,7 +1,7 @@
 """One page for a whole run."""
 
 from boards.panels import POSITIVE, SHARE, dashboard, named, panel
-from boards.queries import EVALUATED, EXPLORING, UPDATES, STEPS, BATCH_WAIT, RATIO
+from boards.queries import BATCH_WAIT, EVALUATED, EXPLORING, RATIO, STEPS, UPDATES
 
 BOARD = dashboard(
     "overview",

@@ -162,7 +162,8 @@ def process_panels():
         panel(
             "Processor cores in use",
             "short",
-            ("topk(10, rate(process_cpu_seconds_total{*}[~]))", "{{instance}}"),
+            # The counter is in whole seconds: over a shorter time, the rate would leap.
+            ("topk(10, rate(process_cpu_seconds_total{*}[1m]))", "{{instance}}"),
             bad=(
                 "The ten busiest processes. At the limit of its container, a process is throttled: raise the limit, or "
                 "spread the work over more processes."
