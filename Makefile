@@ -170,9 +170,10 @@ learn: ## Train every algorithm and network of bench/learning.toml and hold it t
 	touch $@
 
 .PHONY: docs
-docs: ## Write docs/configuration.md and docs/metrics.md anew from the code.
+docs: ## Write docs/configuration.md, docs/metrics.md and (needs make mujoco) config/shapes.toml anew from the code.
 	cargo xtask docs
 	SAPEX_WRITE_DOCS=1 cargo test --quiet -p cluster --test docs
+	SAPEX_WRITE_DOCS=1 cargo test --quiet -p actor-node --features mujoco --test shapes
 
 .PHONY: fmt
 fmt: ## Format the code.

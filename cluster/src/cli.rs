@@ -37,6 +37,9 @@ pub enum Command {
     Envs {
         /// An environment.
         name: Option<String>,
+        /// Write the settings to this file, whole or not at all, for --config of every process of a run.
+        #[arg(long, value_name = "FILE", requires = "name")]
+        write: Option<PathBuf>,
         /// Settings that may change its shapes, or say how it is stepped.
         #[command(flatten)]
         settings: Settings,
@@ -158,9 +161,9 @@ impl EnvOptions {
 /// Settings over those of a run, or over the defaults: what another machine needs to step the environment.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Settings {
-    /// Settings, as TOML; keys are those of docs/configuration.md.
+    /// Settings, as TOML; keys are those of docs/configuration.md. May be repeated, later files win.
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub config: Vec<PathBuf>,
     /// One setting, such as 'cluster.wrappers=["frame-stack"]'. May be repeated.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
@@ -173,7 +176,7 @@ impl Settings {
     /// These settings, with SAPEX__SECTION__KEY of the environment below them.
     pub fn layers(&self) -> Layers {
         Layers {
-            file: self.config.clone(),
+            files: self.config.clone(),
             env: std::env::vars().collect(),
             options: self.env_options.assignments().collect(),
             set: self.set.clone(),
@@ -192,7 +195,7 @@ impl Settings {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         let Self { config, set, env_options: EnvOptions { env_params, python } } = self;
-        config.is_none() && set.is_empty() && env_params.is_empty() && python.is_none()
+        config.is_empty() && set.is_empty() && env_params.is_empty() && python.is_none()
     }
 }
 

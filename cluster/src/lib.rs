@@ -2,6 +2,7 @@
 //!
 //! - [`cli`]: the arguments.
 //! - [`train`]: all roles over private sockets; [`lockstep`]: the same parts in turn on one thread.
+//! - [`envs`]: which environments there are, and their shapes.
 //! - [`goal`]: what ends a run; [`finish`]: final evaluation, report, last words.
 //! - [`run_policy`]: the best or the newest one.
 //! - [`progress`], [`report`], [`export`]: what a run shows, and gives away.
@@ -13,6 +14,7 @@ use common::about::Build;
 
 pub mod bench;
 pub mod cli;
+pub mod envs;
 pub mod export;
 pub mod finish;
 pub mod goal;

@@ -1,12 +1,14 @@
 //! `sapex`: the front door.
 
-use actor_node::env::{EnvError, bridge};
-use cluster::cli::{Cli, Command, Eval, Record, Settings, Space, Train};
+use actor_node::env::EnvError;
+use cluster::cli::{Cli, Command, Eval, Record, Space, Train};
 use cluster::goal::check_steps;
 use cluster::progress::say;
-use cluster::{bench, export, finish, lockstep, record, report, run_policy, space, train, video};
+use cluster::{
+    bench, envs, export, finish, lockstep, record, report, run_policy, space, train, video,
+};
 use common::about;
-use common::config::{self, Config, PRESETS, Resolved};
+use common::config::{Config, PRESETS, Resolved};
 use common::process::{self, EXIT_CONFIG, Process, Usage};
 use common::run_dir::RunDir;
 use common::run_dir::claim::Claim;
@@ -35,7 +37,10 @@ fn main() -> ExitCode {
             let show = |file: &PathBuf| say(&file.display().to_string());
             export::export(&export).map(|files| files.iter().for_each(show))
         }
-        Command::Envs { name, settings } => envs_command(name.as_deref(), &settings),
+        Command::Envs { name: None, settings, .. } => envs::list(&settings),
+        Command::Envs { name: Some(name), write, settings } => {
+            envs::shapes(&name, write.as_deref(), &settings)
+        }
         Command::Presets => {
             for preset in PRESETS {
                 say(&format!("{:<22} {}", preset.name, preset.about()));
@@ -208,43 +213,6 @@ fn record_command(options: &Record) -> anyhow::Result<()> {
     let (episodes, out) = (evaluation.lengths.len(), options.out.display());
     let mean = evaluation.mean;
     say(&format!("dataset     {out}: {episodes} episodes, {steps} steps, mean return {mean:.1}"));
-    Ok(())
-}
-
-fn envs_command(name: Option<&str>, settings: &Settings) -> anyhow::Result<()> {
-    let Some(name) = name else {
-        if !settings.is_empty() {
-            return Err(Usage("settings are of one environment: give its NAME".to_owned()).into());
-        }
-        let mut missing = None;
-        for (name, about) in actor_node::env::names() {
-            let brings = actor_node::env::missing(name);
-            let mark = if brings.is_some() { " *" } else { "" };
-            say(&format!("{:<26} {about}", format!("{name}{mark}")));
-            missing = missing.or(brings);
-        }
-        for (form, about) in bridge::FORMS {
-            say(&format!("{form:<26} {about}"));
-        }
-        bridge::NEEDS.into_iter().for_each(say);
-        if let Some(brings) = missing {
-            say(&format!("*: not in this program; `{brings}` builds one that has them"));
-        }
-        return Ok(());
-    };
-    let mut layers = settings.layers();
-    layers.options.insert(0, ("NAME", format!("cluster.env={}", toml::Value::from(name))));
-    let resolved = config::load(&layers)?;
-    let shapes = train::shapes(&train::spec(&resolved)?);
-    // What was given belongs into the file beside the shapes that follow from it.
-    let given = resolved.given("cluster");
-    let is_shape = |key: &str| shapes.iter().any(|(shape, ..)| *shape == format!("cluster.{key}"));
-    say("[cluster]");
-    let kept = given.iter().filter(|(key, _)| !is_shape(key));
-    kept.for_each(|(key, value)| say(&format!("{key} = {value}")));
-    for (key, value, _) in &shapes {
-        say(&format!("{} = {value}", key.trim_start_matches("cluster.")));
-    }
     Ok(())
 }
 

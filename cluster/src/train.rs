@@ -10,13 +10,13 @@ use actor_node::evaluation::{Evaluation, Running, mean_terms};
 use actor_node::figures;
 use actor_node::service::{ActorNode, Evaluator, Peers};
 use anyhow::{Context, anyhow};
-use common::config::Resolved;
+use common::config::{Resolved, shape_settings};
 use common::process::Process;
 use common::run_dir::RunDir;
 use common::runtime::memory;
 use common::runtime::scratch::Scratch;
 use common::runtime::shutdown::StopReason;
-use common::spec::{ActionKind, EnvSpec};
+use common::spec::EnvSpec;
 use common::transport::zmq::ZmqTransport;
 use common::transport::{Endpoint, Transport};
 use learner::checkpoint::Checkpoint;
@@ -47,7 +47,7 @@ const LOG_EVERY: Duration = Duration::from_secs(1);
 pub fn settings(train: &Train) -> anyhow::Result<Resolved> {
     let args = train.settings()?;
     let spec = spec(&args.load(Vec::new())?)?;
-    let resolved = args.load(shapes(&spec))?;
+    let resolved = args.load(from_environment(&spec))?;
     if !resolved.config.is_offline() {
         resolved.replay_fits(resolved.config.replay.shards, memory::bound())?;
     }
@@ -69,27 +69,10 @@ pub fn spec(resolved: &Resolved) -> anyhow::Result<EnvSpec> {
     }
 }
 
-/// An environment's shapes as settings.
-pub fn shapes(spec: &EnvSpec) -> Vec<(String, Value, &'static str)> {
-    let count = |n: usize| Value::Integer(i64::try_from(n).expect("a dimension is small"));
-    let bounds =
-        |bounds: &[f32]| Value::Array(bounds.iter().map(|&b| Value::Float(f64::from(b))).collect());
-    let actions = match spec.actions {
-        ActionKind::Continuous => "continuous",
-        ActionKind::Discrete => "discrete",
-    };
-    let image = spec.obs_image.unwrap_or_default();
-    let image = image.iter().filter(|&&side| side > 0).map(|&side| count(side)).collect();
-    [
-        ("cluster.obs_dim", count(spec.obs_dim)),
-        ("cluster.obs_image", Value::Array(image)),
-        ("cluster.actions", Value::String(actions.into())),
-        ("cluster.act_dim", count(spec.act_dim)),
-        ("cluster.action_low", bounds(&spec.action_low)),
-        ("cluster.action_high", bounds(&spec.action_high)),
-    ]
-    .map(|(key, value)| (key.to_owned(), value, "the environment"))
-    .into()
+/// The shapes as the environment itself has them.
+pub fn from_environment(spec: &EnvSpec) -> Vec<(String, Value, &'static str)> {
+    let settings = shape_settings(spec).into_iter();
+    settings.map(|(key, value)| (key, value, "the environment")).collect()
 }
 
 /// Trains, evaluates, reports.

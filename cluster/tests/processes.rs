@@ -70,8 +70,7 @@ impl Cluster {
             listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
         };
         let text = format!(
-            "[cluster]\nenv = \"identity\"\nobs_dim = 2\nact_dim = 2\naction_low = [-1.0, -1.0]\n\
-             action_high = [1.0, 1.0]\nhidden = [16, 16]\n\
+            "[cluster]\nenv = \"identity\"\nhidden = [16, 16]\n\
              [endpoints]\nreplay = [\"tcp://127.0.0.1:{}\"]\nweights = \"tcp://127.0.0.1:{}\"\n\
              [replay]\nshards = 2\ncapacity = 20000\nmin_size = 200\nsamples_per_insert = 32.0\n\
              [actor]\nwarmup_steps = 200\n[evaluator]\ninterval = \"200ms\"\n\

@@ -56,6 +56,27 @@ fn the_shapes_of_a_wrapped_environment_are_printed_with_its_wrappers() {
 }
 
 #[test]
+fn the_shapes_of_an_environment_are_written_for_every_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("env.toml");
+    let stack = r#"cluster.wrappers=["frame-stack"]"#;
+    let write = ["--env-param", "g=9", "--set", stack, "--write", file.to_str().unwrap()];
+    let written = sapex(&[&["envs", "Pendulum-v1"][..], &write].concat());
+    assert!(written.status.success(), "{}", said(&written));
+    let files = vec![file.clone()];
+    let layers = common::config::Layers { files, ..Default::default() };
+    let cluster = common::config::load(&layers).unwrap().config.cluster;
+    assert_eq!((cluster.env.as_str(), cluster.obs_dim), ("Pendulum-v1", 12));
+    assert_eq!(cluster.env_params, ["g=9"]);
+    assert_eq!(cluster.wrappers, [common::config::Wrapper::FrameStack]);
+    let before = std::fs::read(&file).unwrap();
+    let write = ["--write", file.to_str().unwrap()];
+    let refused = sapex(&[&["envs", "Pendulum-v0"][..], &write].concat());
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert_eq!(std::fs::read(&file).unwrap(), before, "a file is there whole or as it was");
+}
+
+#[test]
 fn discrete_noisy_and_flattened_environments_are_trained_in() {
     let discrete =
         r#"cluster.wrappers=["obs-delay", "action-repeat", "frame-stack", "reward-scale"]"#;

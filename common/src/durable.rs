@@ -1,4 +1,4 @@
-//! Directories that are there whole or not at all, whatever dies while they are written.
+//! Directories and files that are there whole or not at all, whatever dies while they are written.
 //!
 //! A directory is filled beside its final name, under a name that begins with `.partial-`; every file and folder in it
 //! is flushed to the disk; only then it is renamed, and the rename is flushed, too. A writer that dies leaves its
@@ -33,6 +33,22 @@ pub fn commit_dir<E: From<io::Error>>(
         let _left = fs::remove_dir_all(&partial);
     }
     written
+}
+
+/// Makes or replaces the file `target`.
+///
+/// # Errors
+/// The file system refuses; `target` is as it was. The message names the step and the path.
+pub fn commit_file(target: &Path, content: &[u8]) -> io::Result<()> {
+    let partial = partial(target)?;
+    let written = fs::write(&partial, content)
+        .and_then(|()| sync(&partial))
+        .and_then(|()| fs::rename(&partial, target));
+    if written.is_err() {
+        // The first error is the one to tell.
+        let _left = fs::remove_file(&partial);
+    }
+    written.and_then(|()| sync(parent(target)))
 }
 
 /// Removes the directory `target`: it is out of sight at once, then its files go. After a crash the next writer beside
@@ -133,6 +149,22 @@ mod tests {
         .unwrap();
         assert_eq!(std::fs::read_to_string(target.join("below/one")).unwrap(), "1");
         assert_eq!(names(&dir.path().join("a/b")), ["thing"]);
+    }
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_nothing_is_left_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("file");
+        for content in ["one", "two"] {
+            commit_file(&target, content.as_bytes()).unwrap();
+            assert_eq!(std::fs::read_to_string(&target).unwrap(), content);
+        }
+        let below = dir.path().join("file/below");
+        assert!(commit_file(&below, b"three").is_err());
+        assert_eq!(
+            (names(dir.path()), std::fs::read(&target).unwrap()),
+            (vec!["file".to_owned()], b"two".to_vec())
+        );
     }
 
     #[test]

@@ -41,9 +41,9 @@ pub struct Args {
     /// Start from these settings instead of the environment's tuned ones; `sapex presets` lists them.
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
-    /// Settings, as TOML; keys are those of docs/configuration.md.
+    /// Settings, as TOML; keys are those of docs/configuration.md. May be repeated, later files win.
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub config: Vec<PathBuf>,
     /// One setting; may be repeated. Wins over the file and over SAPEX__SECTION__KEY.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
@@ -71,7 +71,7 @@ impl Args {
             preset: self.preset.clone(),
             run: self.run.clone(),
             program,
-            file: self.config.clone(),
+            files: self.config.clone(),
             env: std::env::vars().collect(),
             options: self.options.clone(),
             set: self.set.clone(),

@@ -61,6 +61,23 @@ impl EnvSpec {
             .collect()
     }
 
+    /// The same with the newest `frames` observations side by side, images channel by channel.
+    pub fn stacked(self, frames: usize) -> Self {
+        let obs_image = self.obs_image.map(|[c, h, w]| [frames * c, h, w]);
+        Self { obs_dim: frames * self.obs_dim, obs_image, ..self }
+    }
+
+    /// The same with an image as a vector of its values.
+    pub fn flattened(self) -> Self {
+        Self { obs_image: None, ..self }
+    }
+
+    /// The same with actions from `low` to `high` in every dimension. Discrete ones have no bounds.
+    pub fn rescaled(self, low: f32, high: f32) -> Self {
+        let width = self.action_low.len();
+        Self { action_low: vec![low; width], action_high: vec![high; width], ..self }
+    }
+
     /// What is wrong with the bounds of dimension `index`: they must be finite, the lowest action not above the highest.
     pub fn wrong_bounds(low: &[f32], high: &[f32]) -> Option<String> {
         let is_box = |(low, high): (&f32, &f32)| low.is_finite() && high.is_finite() && low <= high;

@@ -32,7 +32,7 @@ fn later_layers_win_and_every_value_keeps_its_origin() {
     let file = dir.path().join("run.toml");
     std::fs::write(&file, "[learner]\nbatch_size = 64\ntau = 0.01\n[run]\nseed = 5\n").unwrap();
     let resolved = load(&Layers {
-        file: Some(file.clone()),
+        files: vec![file.clone()],
         env: vec![
             ("SAPEX__LEARNER__BATCH_SIZE".into(), "96".into()),
             ("SAPEX__CLUSTER__ENV".into(), "identity".into()),
@@ -409,9 +409,9 @@ fn a_broken_file_is_refused_with_its_name() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("broken.toml");
     std::fs::write(&file, "[learner\n").unwrap();
-    let text = load(&Layers { file: Some(file), ..Layers::default() }).unwrap_err().to_string();
+    let text = load(&Layers { files: vec![file], ..Layers::default() }).unwrap_err().to_string();
     assert!(text.contains("broken.toml is not valid TOML"), "{text}");
-    let missing = load(&Layers { file: Some("/nonexistent/x.toml".into()), ..Layers::default() });
+    let missing = load(&Layers { files: vec!["/nonexistent/x.toml".into()], ..Layers::default() });
     assert!(missing.unwrap_err().to_string().contains("/nonexistent/x.toml"));
 }
 

@@ -22,8 +22,8 @@ Layers, a later one wins:
 | default | `config/default.toml`, built into the programs |
 | tuned | `config/tuned/ENV.toml` for the chosen `cluster.env`, built in; see the end of this page |
 | run | `config.toml` of the run that goes on (`--resume`) or is looked at (`eval`, `record`); takes the place of tuned settings and presets |
-| the program | `sapex train` takes shapes and action bounds from the environment itself |
-| file | `--config FILE` |
+| the program | shapes and action bounds: of native environments from `config/shapes.toml`, built in; `sapex train` asks the environment itself |
+| file | `--config FILE`, repeatable, the last one wins |
 | environment | `SAPEX__SECTION__KEY`, such as `SAPEX__LEARNER__BATCH_SIZE=128` |
 | command line | `--set section.key=value`, repeatable, the last one wins; `sapex train` has short forms for the commonest |
 

@@ -9,7 +9,6 @@ use super::peers::{PeerFigure, Peers};
 use super::rate;
 use super::table::{Bar, Row};
 use crate::progress::say;
-use crate::train::shapes;
 use actor_node::actor::Share;
 use actor_node::env::{self, EnvError, Params, Setup};
 use actor_node::lanes::Lanes;
@@ -175,8 +174,7 @@ fn acting(clock: &Clock) -> anyhow::Result<f64> {
 fn settings(set: &[String]) -> anyhow::Result<Resolved> {
     let mut all = vec![format!("cluster.env={HALF_CHEETAH:?}"), "actor.warmup_steps=0".to_owned()];
     all.extend_from_slice(set);
-    let program = shapes(env::make(HALF_CHEETAH, &Params::new())?.spec());
-    Ok(load(&Layers { program, set: all, ..Layers::default() })?)
+    Ok(load(&Layers { set: all, ..Layers::default() })?)
 }
 
 /// Weights as they are before the first update.

@@ -3,7 +3,7 @@
 use super::error::{ConfigError, Origin, unknown};
 use super::presets::{self, Preset};
 use super::resolved::Resolved;
-use super::{Config, DEFAULT_TOML, TUNED, validate};
+use super::{Config, DEFAULT_TOML, TUNED, shape_settings, shapes, validate};
 use crate::run_dir::RunDir;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf, absolute};
@@ -21,8 +21,8 @@ pub struct Layers {
     pub run: Option<PathBuf>,
     /// Values that the program itself chooses (the environment's shapes, private sockets), with a name for it.
     pub program: Vec<(String, Value, &'static str)>,
-    /// `--config FILE`.
-    pub file: Option<PathBuf>,
+    /// `--config FILE`, in order: later ones win.
+    pub files: Vec<PathBuf>,
     /// Environment variables; others than `SAPEX__*` are passed over. Pass `std::env::vars().collect()`.
     pub env: Vec<(String, String)>,
     /// Options of their own (`--seed 3`), each with the assignment that it stands for, in order.
@@ -60,6 +60,16 @@ pub(super) fn unchecked(layers: &Layers) -> Result<Resolved, ConfigError> {
         origins.insert(key, origin);
     }
     let mut config = deserialise(&values, &origins)?;
+    if let Some(spec) = shapes::of(&config.cluster) {
+        for (key, value) in shape_settings(&spec) {
+            if !matches!(origins[&key], Origin::Default | Origin::Tuned(_) | Origin::Preset(_)) {
+                continue;
+            }
+            values.insert(key.clone(), value);
+            origins.insert(key, Origin::Program("the environment"));
+        }
+        config = deserialise(&values, &origins)?;
+    }
     fix_paths(&mut config)?;
     let resolved = Resolved { config, origins };
     for (key, wanted, preset) in preset.iter().filter(|(key, ..)| key == "cluster.actions") {
@@ -101,7 +111,7 @@ fn settings_of(preset: &'static Preset) -> Result<Vec<Given>, ConfigError> {
 /// All assignments above the default, lowest first.
 fn overlay(layers: &Layers, preset: &[Given]) -> Result<Vec<Given>, ConfigError> {
     let mut user = Vec::new();
-    if let Some(path) = &layers.file {
+    for path in &layers.files {
         user.extend(read(path, &Origin::File(path.clone()))?);
     }
     let mut env: Vec<_> =

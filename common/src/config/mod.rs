@@ -5,7 +5,7 @@
 //! - `presets`: named starting points.
 //! - `validate`, `wrappers`: ranges; `compat`: contradictions; each a table of `rule`s; `replay_memory`: what only one
 //!   machine can say; `hint`: what may have been meant.
-//! - `endpoints`: where the processes meet, as addresses.
+//! - `endpoints`: where the processes meet, as addresses; [`known_shapes`]: native environments by name.
 //! - `change`, `port`, [`watch`]: settings that change while a learner trains; `resume`: when a run goes on.
 //!
 //! `config/default.toml` is embedded; it names, documents and defaults every key. docs/configuration.md is made from it.
@@ -23,6 +23,7 @@ mod replay_memory;
 mod resolved;
 mod resume;
 mod rule;
+mod shapes;
 mod validate;
 pub mod watch;
 mod wrappers;
@@ -34,6 +35,7 @@ pub use port::{ApplyError, ConfigChange, ConfigPort};
 pub use presets::{PRESETS, Preset};
 pub use resolved::Resolved;
 pub use resume::FIXED_KEYS;
+pub use shapes::{known_envs, known_shapes, option_changes_shapes, shape_settings};
 pub use wrappers::Wrapper;
 
 pub use algorithms::*;

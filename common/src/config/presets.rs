@@ -1,7 +1,7 @@
 //! Named starting points: each seed algorithm as it was and as it should be, embedded from `config/presets`.
 //!
 //! A preset says what differs from `config/default.toml`. It replaces what is tuned for the environment: of that only
-//! the environment's shapes and what concerns the run itself stay ([`tuned_beside`]).
+//! what concerns the run itself stays ([`tuned_beside`]).
 
 use super::{ConfigError, hint};
 
@@ -64,11 +64,5 @@ pub(super) fn find(name: &str) -> Result<&'static Preset, ConfigError> {
 
 /// Whether a tuned value of this key stays beside a preset.
 pub(super) fn tuned_beside(key: &str) -> bool {
-    const SHAPES: [&str; 6] =
-        ["obs_dim", "act_dim", "action_low", "action_high", "actions", "obs_image"];
-    match key.split_once('.') {
-        Some(("run" | "evaluator", _)) => true,
-        Some(("cluster", key)) => SHAPES.contains(&key),
-        _ => false,
-    }
+    matches!(key.split_once('.'), Some(("run" | "evaluator", _)))
 }

@@ -21,10 +21,14 @@ impl Resolved {
     /// They are not set, or do not fit each other.
     pub fn env_spec(&self) -> Result<EnvSpec, ConfigError> {
         let cluster = &self.config.cluster;
-        let unset = "must be set: `sapex envs NAME` prints the shapes of an environment";
         if cluster.obs_dim == 0 || cluster.act_dim == 0 {
             let key = if cluster.obs_dim == 0 { "cluster.obs_dim" } else { "cluster.act_dim" };
-            return Err(self.invalid(key, unset));
+            let expected = format!(
+                "must be set: shapes are known by name of native environments only, without options that change them; \
+                 `sapex envs {} --write FILE` writes these, for a further --config FILE",
+                cluster.env
+            );
+            return Err(self.invalid(key, expected));
         }
         let bounds = match cluster.actions {
             ActionKind::Continuous => cluster.act_dim,

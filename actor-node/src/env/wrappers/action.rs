@@ -20,10 +20,9 @@ pub(super) struct Rescale {
 impl Rescale {
     /// `env` has continuous actions with bounds.
     pub(super) fn new(env: Box<dyn Env>, low: f32, high: f32) -> Self {
-        let (inner, width) = (env.spec(), env.spec().act_dim);
-        let (action_low, action_high) = (vec![low; width], vec![high; width]);
-        let spec = EnvSpec { action_low, action_high, ..inner.clone() };
-        Self { env, spec, low, high, action: vec![0.0; width] }
+        let spec = env.spec().clone().rescaled(low, high);
+        let action = vec![0.0; spec.act_dim];
+        Self { env, spec, low, high, action }
     }
 
     fn rescale(&mut self, action: &[f32]) {

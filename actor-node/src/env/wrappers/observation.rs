@@ -44,9 +44,7 @@ pub(super) struct Stack {
 
 impl Stack {
     pub(super) fn new(env: Box<dyn Env>, frames: usize) -> Self {
-        let inner = env.spec();
-        let obs_image = inner.obs_image.map(|[c, h, w]| [frames * c, h, w]);
-        let spec = EnvSpec { obs_dim: frames * inner.obs_dim, obs_image, ..inner.clone() };
+        let spec = env.spec().clone().stacked(frames);
         Self { history: History::new(env, frames), spec }
     }
 }
@@ -144,7 +142,7 @@ pub(super) struct Flatten {
 
 impl Flatten {
     pub(super) fn new(env: Box<dyn Env>) -> Self {
-        let spec = EnvSpec { obs_image: None, ..env.spec().clone() };
+        let spec = env.spec().clone().flattened();
         Self { env, spec }
     }
 }

@@ -1,0 +1,65 @@
+//! `sapex envs`: which environments there are, and one's shapes as settings, printed or as a file for all roles.
+
+use crate::cli::Settings;
+use crate::progress::say;
+use crate::train;
+use actor_node::env::{self, bridge};
+use common::config::{self, shape_settings};
+use common::durable::commit_file;
+use common::process::Usage;
+use std::path::Path;
+
+/// Lists the environments.
+///
+/// # Errors
+/// Settings are given, which are of one environment.
+pub fn list(settings: &Settings) -> anyhow::Result<()> {
+    if !settings.is_empty() {
+        return Err(Usage("settings are of one environment: give its NAME".to_owned()).into());
+    }
+    let mut missing = None;
+    for (name, about) in env::names() {
+        let brings = env::missing(name);
+        let mark = if brings.is_some() { " *" } else { "" };
+        say(&format!("{:<26} {about}", format!("{name}{mark}")));
+        missing = missing.or(brings);
+    }
+    for (form, about) in bridge::FORMS {
+        say(&format!("{form:<26} {about}"));
+    }
+    bridge::NEEDS.into_iter().for_each(say);
+    if let Some(brings) = missing {
+        say(&format!("*: not in this program; `{brings}` builds one that has them"));
+    }
+    Ok(())
+}
+
+/// Shows one environment's shapes with what was given beside them as the section `[cluster]`; with `write`, writes them there
+/// instead.
+///
+/// # Errors
+/// The environment cannot be made; the file cannot be written.
+pub fn shapes(name: &str, write: Option<&Path>, settings: &Settings) -> anyhow::Result<()> {
+    let mut layers = settings.layers();
+    layers.options.insert(0, ("NAME", format!("cluster.env={}", toml::Value::from(name))));
+    let resolved = config::load(&layers)?;
+    let shapes = shape_settings(&train::spec(&resolved)?);
+    // What was given belongs into the file beside the shapes that follow from it.
+    let is_shape = |key: &str| shapes.iter().any(|(shape, _)| *shape == format!("cluster.{key}"));
+    let mut lines = vec!["[cluster]".to_owned()];
+    for (key, value) in resolved.given("cluster").iter().filter(|(key, _)| !is_shape(key)) {
+        lines.push(format!("{key} = {value}"));
+    }
+    for (key, value) in &shapes {
+        lines.push(format!("{} = {value}", key.trim_start_matches("cluster.")));
+    }
+    let Some(file) = write else {
+        lines.iter().for_each(|line| say(line));
+        return Ok(());
+    };
+    let about =
+        "# Written by `sapex envs NAME --write FILE`, for --config of every process of a run.";
+    commit_file(file, format!("{about}\n{}\n", lines.join("\n")).as_bytes())?;
+    say(&format!("written     {}", file.display()));
+    Ok(())
+}
