@@ -15,6 +15,7 @@
 //! Talking to the others:
 //! - [`policy_feed`] and [`policy_cache`]: the newest weights.
 //! - [`spool`] and [`uploader`]: rows on their way, exactly once.
+//! - [`place`]: which actor this process is.
 //! - [`service`]: the roles put together.
 //! - [`metrics`]: what is exported; [`figures`]: what a run's log gets.
 
@@ -32,6 +33,7 @@ mod lane;
 pub mod lanes;
 pub mod metrics;
 pub mod n_step;
+pub mod place;
 pub mod policy_cache;
 pub mod policy_feed;
 pub mod recording;

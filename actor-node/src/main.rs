@@ -2,9 +2,11 @@
 
 use actor_node::actor::Share;
 use actor_node::figures;
+use actor_node::place::{Place, drawn};
 use actor_node::service::{ActorNode, Evaluator, NodeError, Peers};
 use clap::Parser;
 use common::about;
+use common::config::ActorNumber;
 use common::ids::ActorId;
 use common::process::{self, Args, Process, Usage};
 use common::run_dir::guest::GuestLog;
@@ -39,7 +41,6 @@ async fn serve(process: Process, evaluates: bool, run_dir: Option<PathBuf>) -> a
         Peers { replay: resolved.replay_endpoints()?, weights: resolved.weights_endpoint()? };
     let transport =
         ZmqTransport::exported(process.seeds.role("transport"), &process.admin.metrics)?;
-    let id = process.resolved.config.actor.id;
     if evaluates {
         let open = |dir| GuestLog::of_evaluator(dir, &process.clock);
         let mut log = run_dir.as_deref().map(open).transpose()?;
@@ -56,8 +57,20 @@ async fn serve(process: Process, evaluates: bool, run_dir: Option<PathBuf>) -> a
     } else {
         // Half of the grace period: the other half is for everything else that stops.
         let flush = process.resolved.config.run.grace / 2;
+        let place = match process.resolved.config.actor.id {
+            ActorNumber::Given(id) => Place::given(id, &process.clock),
+            ActorNumber::Auto => {
+                let claimed = Place::claim(&process, &transport, &peers, drawn).await;
+                match claimed.map_err(blame)? {
+                    Some(place) => place,
+                    None => return Ok(()),
+                }
+            }
+        };
+        let Place { id, life } = place;
         let node = ActorNode::new(process.clone(), id, Share::default(), run_dir.as_deref())
-            .map_err(blame)?;
+            .map_err(blame)?
+            .living(life);
         if let Some(dir) = &run_dir {
             let log = GuestLog::of_actor(dir, ActorId(id), &process.clock)?;
             let (counters, clock) = (node.counters(), process.clock.clone());

@@ -247,7 +247,7 @@ impl UploadMetrics {
     }
 
     /// Rows that replay servers have acknowledged, to any of the actor's uploaders.
-    pub(crate) fn rows_acknowledged(&self) -> u64 {
+    pub fn rows_acknowledged(&self) -> u64 {
         self.acknowledged.get()
     }
 

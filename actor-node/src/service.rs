@@ -6,6 +6,7 @@ use crate::env::{EnvError, Setup};
 use crate::evaluation::EvaluationError;
 use crate::exploration::Exploration;
 use crate::metrics::{ActorMetrics, FeedMetrics, UploadMetrics};
+use crate::place::Place;
 use crate::policy_cache::PolicyCache;
 use crate::policy_feed::PolicyFeed;
 use crate::recording::Recorder;
@@ -15,7 +16,7 @@ use crate::trajectories::TurnLog;
 use crate::uploader::Uploader;
 use crate::watched::{LaneGroup, Recipe};
 use common::config::{Config, ConfigError};
-use common::ids::ActorId;
+use common::ids::{ActorId, Incarnation};
 use common::policy::arch::{ArchError, PolicyArch};
 use common::policy::infer::PolicyNet;
 use common::policy::snapshot::SnapshotError;
@@ -26,7 +27,7 @@ use common::spec::EnvSpec;
 use common::telemetry::metrics::MetricsError;
 use common::telemetry::progress::{Goes, ProgressWatch};
 use common::transport::{Endpoint, Transport, TransportError};
-use common::wire::handshake::{Hello, Role, new_life};
+use common::wire::handshake::{Hello, Role};
 use common::wire::link::{Link, Rejected};
 use std::path::Path;
 use std::sync::Arc;
@@ -78,6 +79,9 @@ pub enum NodeError {
     /// The best policy of an earlier start cannot be read.
     #[error(transparent)]
     Best(#[from] BestError),
+    /// The operating system gives no random number.
+    #[error("draw this actor's number: {0}")]
+    Randomness(String),
     /// The operating system gives no thread.
     #[error("start the actor's thread: {0}")]
     Thread(std::io::Error),
@@ -99,7 +103,7 @@ pub struct Peers {
 #[derive(Debug)]
 pub struct ActorNode {
     process: Process,
-    id: u32,
+    place: Place,
     actor: Actor,
     spec: EnvSpec,
     arch: PolicyArch,
@@ -126,7 +130,14 @@ impl ActorNode {
             None => actor,
         };
         let arch = process.resolved.config.policy_arch(&spec);
-        Ok(Self { process, id, actor, spec, arch })
+        let place = Place::given(id, &process.clock);
+        Ok(Self { process, place, actor, spec, arch })
+    }
+
+    /// The same actor in a life that has claimed its number already.
+    pub fn living(self, life: Incarnation) -> Self {
+        let place = Place { life, ..self.place };
+        Self { place, ..self }
     }
 
     /// What others may read while it runs.
@@ -150,13 +161,14 @@ impl ActorNode {
         peers: &Peers,
         flush: Duration,
     ) -> Result<(), NodeError> {
-        let Self { process, id, actor, spec, arch } = self;
+        let Self { process, place, actor, spec, arch } = self;
+        let Place { id, life } = place;
         let (config, shutdown) = (&process.resolved.config, &process.shutdown);
         let name = format!("actor-{id}");
         let cache = Arc::new(PolicyCache::new());
         let spool = Arc::new(Spool::new(config.actor.spool_rows));
         let feed = start_feed(&process, transport, peers, &cache, &arch, &id.to_string())?;
-        let role = Role::actor(config, ActorId(id), new_life(&process.clock, id));
+        let role = Role::actor(config, ActorId(id), life);
         let hello = Hello::new(role, &config.cluster, &config.item_layout(&spec));
         let mut uploads = JoinSet::new();
         for endpoint in &peers.replay {

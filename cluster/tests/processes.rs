@@ -114,10 +114,9 @@ fn processes_learn_survive_a_killed_actor_and_stop_on_sigterm() {
     let run = run.to_str().unwrap();
     let mut replay = cluster.start("replay", "replay-server", &[]);
     let mut learner = cluster.start("learner", "learner", &["--run-dir", run]);
-    let in_run = ["--run-dir", run, "--set"];
-    let actor = |id| [&in_run[..], &[id]].concat();
-    let mut first = cluster.start("actor-0", "actor-node", &actor("actor.id=0"));
-    let mut second = cluster.start("actor-1", "actor-node", &actor("actor.id=1"));
+    let in_run = ["--run-dir", run];
+    let mut first = cluster.start("first", "actor-node", &in_run);
+    let mut second = cluster.start("second", "actor-node", &in_run);
     let mut evaluator = cluster.start("evaluator", "actor-node", &["--run-dir", run, "--evaluate"]);
 
     poll("the first updates", || (cluster.updates() >= 300.0).then_some(()));

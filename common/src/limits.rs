@@ -26,6 +26,9 @@ pub const SHARD_ROWS_MAX: usize = 1 << 31;
 pub const SHARDS_MAX: usize = 1_024;
 /// Most parameters of a policy: its weights are one frame.
 pub const POLICY_PARAMETERS_MAX: usize = FRAME_BYTES_MAX / 4;
+/// Numbers that actors draw which are given none (`actor.id = "auto"`): far above those that people give, and so many that
+/// ten thousand actors at once collide less than once in forty starts.
+pub const ACTOR_IDS_DRAWN: std::ops::Range<u32> = 1 << 20..1 << 31;
 /// Most unacknowledged insert batches that a server ever grants to one actor.
 pub const INSERT_WINDOW_MAX: u32 = 64;
 

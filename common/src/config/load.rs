@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf, absolute};
 use toml::{Table, Value};
 
+/// Keys that take values of several types; each says itself which.
+const MIXED_KEYS: [&str; 1] = ["actor.id"];
 /// Prefix of environment variables: `SAPEX__LEARNER__BATCH_SIZE=128`.
 const ENV_PREFIX: &str = "SAPEX__";
 
@@ -207,7 +209,7 @@ pub(super) fn coerce(
     match (&value, default) {
         #[expect(clippy::cast_precision_loss, reason = "settings are far below 2^53")]
         (Value::Integer(i), Value::Float(_)) => Ok(Value::Float(*i as f64)),
-        _ if value.type_str() == default.type_str() => Ok(value),
+        _ if value.type_str() == default.type_str() || MIXED_KEYS.contains(&key) => Ok(value),
         _ => Err(ConfigError::Invalid {
             key: key.to_owned(),
             value: value.to_string(),

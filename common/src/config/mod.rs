@@ -10,6 +10,7 @@
 //!
 //! `config/default.toml` is embedded; it names, documents and defaults every key. docs/configuration.md is made from it.
 
+mod actor_id;
 mod algorithms;
 mod change;
 mod compat;
@@ -28,6 +29,7 @@ mod validate;
 pub mod watch;
 mod wrappers;
 
+pub use actor_id::ActorNumber;
 pub use change::{Change, LIVE_KEYS};
 pub use error::{ConfigError, Origin};
 pub use load::{Layers, load};
@@ -179,7 +181,7 @@ pub struct Replay {
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
 pub struct Actor {
-    pub id: u32,
+    pub id: ActorNumber,
     pub lanes: usize,
     pub warmup_steps: u64,
     pub insert_rows: usize,
