@@ -10,6 +10,7 @@ use actor_node::figures;
 use actor_node::service::{ActorNode, Evaluator};
 use anyhow::Context;
 use common::config::{ConfigError, Resolved};
+use common::ids::ActorId;
 use common::policy::snapshot::PolicySnapshot;
 use common::process::Process;
 use common::run_dir::RunDir;
@@ -34,6 +35,8 @@ use std::time::Duration;
 
 /// Name of the sampling generator in a checkpoint.
 const SAMPLING: &str = "sampling";
+/// Number of the one actor.
+const ACTOR: u32 = 0;
 
 /// Whether the settings describe a run that one thread, one actor and one table can do.
 ///
@@ -131,7 +134,7 @@ impl<'a> Lockstep<'a> {
         let seeds = process.seeds.role("learner");
         let counts = log.counts();
         let share = Share { done: counts.now().env_steps, max: config.run.env_steps };
-        let node = ActorNode::new(process.clone(), 0, share, Some(run.path()))?;
+        let node = ActorNode::new(process.clone(), ACTOR, share, Some(run.path()))?;
         let sampling = start.generators.get(SAMPLING).map(SavedRng::restore);
         let (resolved, dir) = (&process.resolved, run.path());
         let mut table = Table::new(&table_config(config, &layout))?;
@@ -180,7 +183,7 @@ impl<'a> Lockstep<'a> {
             while let Some(batch) = self.actor.take_rows(false) {
                 // The limiter holds inserts until the updates below have caught up, so this never waits.
                 self.table
-                    .insert(&batch.rows, None, Duration::ZERO)
+                    .insert_of(ActorId(ACTOR), &batch.rows, None, Duration::ZERO)
                     .context("insert in lockstep")?;
                 self.counts.shard_holds(0, self.table.limiter_counters().inserts);
             }
@@ -213,11 +216,15 @@ impl<'a> Lockstep<'a> {
         let mut block = SampleBlock::default();
         self.table.sample(batch_size, share, &mut self.sampling, &mut block, Duration::ZERO)?;
         let weights = importance_weights(block.probabilities.iter().copied(), beta);
-        let SampleBlock { keys, probabilities, rows } = block;
-        let part = Part { shard: 0, keys, probabilities, rows: rows.into() };
+        let SampleBlock { keys, probabilities, rows, actors } = block;
+        let part = Part { shard: 0, keys, probabilities, rows: rows.into(), actors };
         let batch = ReadyBatch::new(&self.columns, vec![part], &[], &weights);
         let table = &mut self.table;
-        Ok(Some(self.updates.step(batch, &mut |priorities| store(table, &priorities))?))
+        let stepped = self.updates.step(batch, &mut |priorities| store(table, &priorities));
+        for (update, item) in self.updates.take_refused() {
+            self.log.refused(update, &item);
+        }
+        Ok(Some(stepped?))
     }
 
     fn keep_cadences(&mut self, due: Due) -> anyhow::Result<()> {

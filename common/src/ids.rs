@@ -39,6 +39,11 @@ id! {
     PolicyVersion(u64)
 }
 
+impl ActorId {
+    /// Stands for nobody where an item's actor is not known: it was saved by an earlier start.
+    pub const UNKNOWN: Self = Self(u32::MAX);
+}
+
 /// Names one life of one slot of a shard: the slot and how often it had been overwritten.
 ///
 /// On the wire a `u64`: generation in the high 32 bits, slot in the low 32.

@@ -15,6 +15,8 @@ pub struct Part {
     pub probabilities: Vec<f64>,
     /// `[count, row_bytes]`
     pub rows: bytes::Bytes,
+    /// `[count]`, who inserted each; see `ActorId::UNKNOWN`.
+    pub actors: Vec<u32>,
 }
 
 /// The columns of a batch, in the order in which they lie in its block.
@@ -106,6 +108,8 @@ pub struct ReadyBatch {
     /// Shard and keys of consecutive items, in the order of the rows. Fewer than B where the last rows are recorded ones,
     /// whose priorities nobody keeps.
     pub origins: Vec<(usize, Vec<u64>)>,
+    /// Who inserted each item, as many as there are keys in `origins`.
+    pub actors: Vec<u32>,
     /// Mean of the policy versions that made the items; `None` where all are recorded ones, made by some other run.
     pub version_mean: Option<f64>,
     /// Σw² form of the effective sample size over B: 1 where all weights are equal.
@@ -140,10 +144,11 @@ impl ReadyBatch {
         let (count, fresh) = (size as f64, fresh as f64);
         let sum: f64 = weights.iter().map(|&w| f64::from(w)).sum();
         let squares: f64 = weights.iter().map(|&w| f64::from(w) * f64::from(w)).sum();
+        let actors = parts.iter().flat_map(|part| part.actors.iter().copied()).collect();
         let origins = parts.into_iter().map(|part| (part.shard, part.keys)).collect();
         let version_mean = (fresh > 0.0).then(|| versions / fresh);
         let weight_ess_ratio = sum * sum / (squares * count);
-        Self { block, ranges, size, origins, version_mean, weight_ess_ratio }
+        Self { block, ranges, size, origins, actors, version_mean, weight_ess_ratio }
     }
 
     /// B.
@@ -237,6 +242,7 @@ mod tests {
             keys: vec![shard as u64 + 40],
             probabilities: vec![1.0],
             rows: row(base, version).into(),
+            actors: vec![shard as u32],
         };
         let parts = vec![part(0, 0.0, 4), part(2, 100.0, 6)];
         let batch = ReadyBatch::new(
@@ -253,6 +259,7 @@ mod tests {
         assert_eq!(columns.next_obs, [6.0, 7.0, 8.0, 106.0, 107.0, 108.0]);
         assert_eq!(columns.weight, [1.0, 0.5]);
         assert_eq!(batch.origins, [(0, vec![40]), (2, vec![42])]);
+        assert_eq!(batch.actors, [0, 2]);
         assert!((batch.version_mean.unwrap() - 5.0).abs() < 1e-12);
     }
 

@@ -11,6 +11,7 @@
 use crate::counts::{Counts, Position};
 use crate::progress::Progress;
 use crate::tensorboard;
+use crate::updates::Suspect;
 use common::about::{self, Build};
 use common::appended::Appended;
 use common::config::Change;
@@ -164,6 +165,26 @@ impl RunLog {
         ];
         fields.extend(special.into_iter().filter(|(_, value)| *value != 0.0));
         self.record("train", &fields);
+    }
+
+    /// An update that was refused, with the item that is most likely to blame.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a key below 2^53 was overwritten less than two million times"
+    )]
+    pub fn refused(&self, update: u64, item: &Suspect) {
+        let Suspect { index, origin, actor, reward, td_abs } = item;
+        let mut fields = vec![
+            ("update", update as f64),
+            ("item", *index as f64),
+            ("reward", (*reward).into()),
+            ("td_abs", (*td_abs).into()),
+        ];
+        if let Some((shard, key)) = origin {
+            fields.extend([("shard", *shard as f64), ("key", *key as f64)]);
+        }
+        fields.extend(actor.map(|actor| ("actor", actor.0.into())));
+        self.record("refused", &fields);
     }
 
     /// Settings that changed while training.

@@ -329,11 +329,12 @@ impl Sampler {
         count: usize,
         data: &[bytes::Bytes],
     ) -> Result<Part, common::wire::WireError> {
-        rows::expect_frames(data, 3)?;
+        rows::expect_frames(data, 4)?;
         let keys = rows::read("keys", &data[0], count)?;
         let probabilities = rows::read("probabilities", &data[1], count)?;
         rows::expect_bytes("rows", &data[2], count * self.columns.row_bytes())?;
-        Ok(Part { shard, keys, probabilities, rows: data[2].clone() })
+        let actors = rows::read("actors", &data[3], count)?;
+        Ok(Part { shard, keys, probabilities, rows: data[2].clone(), actors })
     }
 
     /// Files a part with its draw; one that nobody waits for (a duplicate, a dropped draw) is passed over.

@@ -68,6 +68,7 @@ impl TrainingLoop {
     /// after an update that diverged as well: it is the one before it.
     pub fn run(mut self, mut ports: Ports) -> Trained {
         let error = self.train(&mut ports).err();
+        self.log_refused();
         self.log.counts().end();
         let failed = matches!(error, Some(TrainingError::Trainer { .. }));
         if !failed {
@@ -91,9 +92,17 @@ impl TrainingLoop {
             self.updates.waited(waited);
             let due = self.updates.step(batch, &mut send(&ports.priorities, &self.metrics))?;
             self.metrics.updated(self.updates.refused());
+            self.log_refused();
             self.keep_cadences(due, ports);
         }
         self.updates.settle(&mut send(&ports.priorities, &self.metrics))
+    }
+
+    fn log_refused(&mut self) {
+        self.updates
+            .take_refused()
+            .iter()
+            .for_each(|(update, item)| self.log.refused(*update, item));
     }
 
     fn keep_cadences(&mut self, due: Due, ports: &Ports) {

@@ -13,7 +13,7 @@ use crate::schedule::StepSchedules;
 use crate::track::Tracker;
 use crate::trainer::{Trainer, TrainerError, UpdateStats};
 use common::config::{self, OnDivergence, Resolved};
-use common::ids::PolicyVersion;
+use common::ids::{ActorId, PolicyVersion};
 use common::runtime::seed::{SavedRng, SeedTree};
 use common::spec::EnvSpec;
 use rand_pcg::Pcg64;
@@ -60,6 +60,8 @@ pub struct Suspect {
     pub index: usize,
     /// Its shard and key in the replay tables; `None` for a recorded item.
     pub origin: Option<(usize, u64)>,
+    /// Who inserted it, where a replay server knows.
+    pub actor: Option<ActorId>,
     /// Of its first step.
     pub reward: f32,
     /// By `learner.priority_rule`.
@@ -68,11 +70,16 @@ pub struct Suspect {
 
 impl fmt::Display for Suspect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { index, origin, reward, td_abs } = self;
+        let Self { index, origin, actor, reward, td_abs } = self;
         write!(f, "item {index} of the batch (")?;
-        match origin {
-            Some((shard, key)) => write!(f, "shard {shard}, key {key}")?,
-            None => write!(f, "a recorded one")?,
+        match (origin, actor) {
+            (Some((shard, key)), Some(actor)) => {
+                write!(f, "actor {actor}, shard {shard}, key {key}")?;
+            }
+            (Some((shard, key)), None) => {
+                write!(f, "of no actor that is known, shard {shard}, key {key}")?;
+            }
+            (None, _) => write!(f, "a recorded one")?,
         }
         write!(f, ", reward {reward:e}) has |td| {td_abs:e}")
     }
@@ -116,6 +123,8 @@ pub struct Updates {
     version: PolicyVersion,
     done: u64,
     refused: u64,
+    /// Refused updates that nobody has asked for, with the item that is most likely to blame.
+    blamed: Vec<(u64, Suspect)>,
     /// Batches whose |td| has not been asked for, oldest first.
     pending: VecDeque<ReadyBatch>,
     td_abs: Vec<f32>,
@@ -175,6 +184,7 @@ impl Updates {
             version: start.policy_version,
             done: start.state.updates,
             refused: 0,
+            blamed: Vec::new(),
             pending: VecDeque::new(),
             td_abs: vec![0.0; config.learner.batch_size],
             losses: start.losses.clone(),
@@ -191,6 +201,11 @@ impl Updates {
     /// Updates refused since the start, see `learner.on_divergence`.
     pub fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// The updates refused since this was last asked, each with the item that is most likely to blame.
+    pub fn take_refused(&mut self) -> Vec<(u64, Suspect)> {
+        std::mem::take(&mut self.blamed)
     }
 
     /// Publications so far.
@@ -277,6 +292,7 @@ impl Updates {
                 self.done -= 1;
                 self.window.updates = self.window.updates.saturating_sub(1);
                 self.refused += 1;
+                self.blamed.push((update, item.clone()));
                 if self.config.on_divergence == OnDivergence::Stop {
                     return Err(TrainingError::Diverged { update, item });
                 }
@@ -385,11 +401,13 @@ fn suspect(batch: &ReadyBatch, td_abs: &[f32]) -> Suspect {
     });
     let index = worst.unwrap_or(0);
     let keys = batch.origins.iter().flat_map(|(shard, keys)| keys.iter().map(|key| (*shard, *key)));
+    let actor = batch.actors.get(index).copied().map(ActorId);
     let rewards = batch.columns().reward;
     let steps = (rewards.len() / batch.size()).max(1);
     Suspect {
         index,
         origin: keys.into_iter().nth(index),
+        actor: actor.filter(|actor| *actor != ActorId::UNKNOWN),
         reward: rewards.get(index * steps).copied().unwrap_or(f32::NAN),
         td_abs: td_abs.get(index).copied().unwrap_or(f32::NAN),
     }

@@ -159,6 +159,7 @@ fn in_a_mixed_batch_recorded_rows_follow_the_fresh_ones() {
         keys: vec![8, 9],
         probabilities: vec![0.5, 0.5],
         rows: Bytes::from([row(&layout, 100.0), row(&layout, 101.0)].concat()),
+        actors: vec![4, 4],
     };
     let recorded = source(5, 3, 3).draw();
     let weights = [0.5, 0.25, 1.0, 1.0, 1.0];

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use common::config::{Layers, Resolved, load};
+use common::ids::ActorId;
 use common::runtime::clock::Clock;
 use common::runtime::seed::SeedTree;
 use common::spec::{Dtype, ItemLayout};
@@ -62,6 +63,8 @@ fn batch(resolved: &Resolved, outlier: Option<(usize, f32)>) -> ReadyBatch {
         keys: (0..4).map(|key| 100 * shard as u64 + key).collect(),
         probabilities: vec![0.1; 4],
         rows,
+        // Those of the first shard were saved by an earlier start.
+        actors: vec![if shard == 0 { ActorId::UNKNOWN.0 } else { 7 }; 4],
     };
     let parts = vec![part(0, rows.slice(..half)), part(1, rows.slice(half..))];
     ReadyBatch::new(&Columns::new(&layout), parts, &[], &[1.0; BATCH])
@@ -78,7 +81,11 @@ fn a_refused_update_ends_training_and_names_its_item_and_the_state_before_it_is_
     let error = updates.step(batch(&resolved, Some((6, 1e30))), &mut take).unwrap_err();
     let TrainingError::Diverged { update, item } = &error else { panic!("{error}") };
     assert_eq!((*update, item.index, item.origin), (2, 6, Some((1, 102))));
-    assert!(error.to_string().contains("shard 1, key 102, reward 1e30"), "{error}");
+    assert_eq!(item.actor, Some(ActorId(7)));
+    assert!(error.to_string().contains("actor 7, shard 1, key 102, reward 1e30"), "{error}");
+    let refused = updates.take_refused();
+    assert_eq!(refused.iter().map(|(update, _)| *update).collect::<Vec<_>>(), [2]);
+    assert!(updates.take_refused().is_empty(), "each is handed over once");
     assert_eq!(updates.checkpoint(&[]).state, before);
     assert_eq!((updates.done(), updates.refused(), counts.now().updates), (1, 1, 1));
     assert_eq!(returned.len(), 1, "no priorities come of a refused update");
@@ -93,6 +100,9 @@ fn a_skipped_update_is_counted_and_its_item_is_hardly_drawn_again() {
     updates.step(batch(&resolved, None), &mut take).unwrap();
     let due = updates.step(batch(&resolved, Some((2, f32::NAN))), &mut take).unwrap();
     assert_eq!(due, Due::default(), "nothing is due after an update that was not done");
+    let refused = updates.take_refused().pop().unwrap().1;
+    assert_eq!((refused.index, refused.actor), (2, None));
+    assert!(refused.to_string().contains("of no actor that is known, shard 0"), "{refused}");
     let due = updates.step(batch(&resolved, None), &mut take).unwrap();
     assert!(due.publish);
     assert_eq!((updates.done(), updates.refused(), counts.now().updates), (2, 1, 2));

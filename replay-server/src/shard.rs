@@ -237,7 +237,8 @@ impl Shard {
         let mut any = false;
         while let Some(insert) = desk.inserts.front() {
             let now = self.clock.now();
-            let inserted = self.table.insert(&insert.rows, insert.td_abs.as_deref(), now);
+            let inserted =
+                self.table.insert_of(insert.actor, &insert.rows, insert.td_abs.as_deref(), now);
             let refused = match inserted {
                 Err(InsertError::Limited(_)) => break,
                 Ok(outcome) => {
@@ -306,8 +307,12 @@ impl Shard {
             count,
             state: self.state(),
         };
-        let frames =
-            [rows::frame(&block.keys), rows::frame(&block.probabilities), block.rows.into()];
+        let frames = [
+            rows::frame(&block.keys),
+            rows::frame(&block.probabilities),
+            block.rows.into(),
+            rows::frame(&block.actors),
+        ];
         self.reply(sample.peer, encode(&header, frames));
     }
 

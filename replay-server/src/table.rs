@@ -8,7 +8,7 @@ use crate::rate_limiter::{RateLimiterCounters, RateLimiterError};
 use crate::selector::{Selector, SelectorConfig, SelectorError};
 use crate::storage::ring::Ring;
 use crate::storage::value_check::{BadValue, ValueCheck};
-use common::ids::ItemKey;
+use common::ids::{ActorId, ItemKey};
 use common::limits;
 use common::spec::ItemLayout;
 use rand_pcg::Pcg64;
@@ -155,6 +155,8 @@ pub struct SampleBlock {
     pub probabilities: Vec<f64>,
     /// Rows, shape `[B, row_bytes]`, contiguous.
     pub rows: Vec<u8>,
+    /// Number of the actor that inserted each item, shape (B); that of [`ActorId::UNKNOWN`] where it is not known.
+    pub actors: Vec<u32>,
 }
 
 /// A table in numbers. Counts are since the table was built, but for `inserts` and `samples`, which are restorable.
@@ -187,6 +189,8 @@ pub struct TableStats {
 pub struct Table {
     row_bytes: usize,
     ring: Ring,
+    /// Who inserted what is in each slot, shape (capacity).
+    actors: Vec<u32>,
     values: ValueCheck,
     selector: Selector,
     limiter: RateLimiter,
@@ -199,7 +203,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// An empty table. Its memory is reserved now and becomes resident as rows come: `row_bytes` and, prioritized, 9.2
+    /// An empty table. Its memory is reserved now and becomes resident as rows come: `row_bytes` and, prioritized, 13.2
     /// bytes per row.
     pub fn new(config: &TableConfig) -> Result<Self, TableError> {
         let TableConfig { layout, capacity, selector, limiter } = config;
@@ -215,6 +219,7 @@ impl Table {
         Ok(Self {
             row_bytes,
             ring: Ring::new(capacity, row_bytes),
+            actors: vec![0; capacity],
             values: ValueCheck::new(layout),
             selector,
             limiter,
@@ -231,12 +236,29 @@ impl Table {
         self.limiter.can_insert(rows)
     }
 
-    /// Inserts rows, the oldest making room; each with its |td| where `td_abs`, shape (rows), is given.
+    /// [`Table::insert_of`] nobody that is known.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn insert(
+        &mut self,
+        rows: &[u8],
+        td_abs: Option<&[f32]>,
+        now: Duration,
+    ) -> Result<Inserted, InsertError> {
+        self.insert_of(ActorId::UNKNOWN, rows, td_abs, now)
+    }
+
+    /// Inserts an actor's rows, the oldest making room; each with its |td| where `td_abs`, shape (rows), is given.
     ///
     /// A row with NaN, or a number beyond [`common::values::ROW_VALUE_MAX`], in an f32 field is refused and counted by the field's name; the others go in.
     /// O(row bytes + log8 capacity) per row.
-    pub fn insert(
+    ///
+    /// # Errors
+    /// The batch is not what was agreed, or the limiter holds it back: the table is as it was.
+    pub fn insert_of(
         &mut self,
+        actor: ActorId,
         rows: &[u8],
         td_abs: Option<&[f32]>,
         now: Duration,
@@ -248,14 +270,14 @@ impl Table {
         for index in 0..count {
             let row = &rows[index * self.row_bytes..][..self.row_bytes];
             if let Some(bad) = self.values.bad_value(row) {
-                result.td_abs_refused += self.append(rows, td_abs, run_start..index);
+                result.td_abs_refused += self.append(actor, rows, td_abs, run_start..index);
                 run_start = index + 1;
                 result.refused += 1;
                 result.bad_value.get_or_insert(bad);
                 *self.refusals.entry(bad.field).or_default() += 1;
             }
         }
-        result.td_abs_refused += self.append(rows, td_abs, run_start..count);
+        result.td_abs_refused += self.append(actor, rows, td_abs, run_start..count);
         result.inserted = count - result.refused;
         self.limiter.count_inserts(result.inserted);
         self.count_td_abs_refused(result.td_abs_refused);
@@ -296,6 +318,8 @@ impl Table {
             |&slot: &u32| self.ring.key(slot).expect("only slots in use have a priority").to_bits();
         out.keys.clear();
         out.keys.extend(self.slots.iter().map(key));
+        out.actors.clear();
+        out.actors.extend(self.slots.iter().map(|&slot| self.actors[slot as usize]));
         self.limiter.count_sample(share);
         self.rows_sampled += count as u64;
         Ok(())
@@ -364,6 +388,7 @@ impl Table {
             return Err(PutBackError::Priority(priority));
         }
         for slot in self.ring.append(row) {
+            self.actors[slot as usize] = ActorId::UNKNOWN.0;
             self.selector.put_back(slot, priority);
         }
         Ok(())
@@ -436,13 +461,18 @@ impl Table {
     /// Appends a run of good rows; returns how many of their |td| were refused.
     fn append(
         &mut self,
+        actor: ActorId,
         rows: &[u8],
         td_abs: Option<&[f32]>,
         run: std::ops::Range<usize>,
     ) -> usize {
         let slots = self.ring.append(&rows[run.start * self.row_bytes..run.end * self.row_bytes]);
         let td_abs = |index: usize| td_abs.map(|td_abs| td_abs[index]);
-        self.selector.insert(slots.zip(run).map(|(slot, index)| (slot, td_abs(index))))
+        let actors = &mut self.actors;
+        self.selector.insert(slots.zip(run).map(|(slot, index)| {
+            actors[slot as usize] = actor.0;
+            (slot, td_abs(index))
+        }))
     }
 
     fn count_td_abs_refused(&mut self, count: usize) {

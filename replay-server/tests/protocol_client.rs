@@ -60,6 +60,7 @@ async fn a_client_with_another_library_speaks_from_the_page_alone() {
         shards: 1\n\
         sampled: request 77, 4 of 6 items, of 6 inserts, rows True\n\
         a reward that was inserted: True; probability each 1/items: True\n\
+        inserted by actor 7: True\n\
         shard 9: UnknownShard\n";
     assert_eq!(said, expected);
     drop(stop);

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
-use common::ids::ItemKey;
+use common::ids::{ActorId, ItemKey};
 use common::spec::{EnvSpec, ItemLayout};
 use common::values::TD_ABS_MAX;
 use proptest::prelude::*;
@@ -333,5 +333,21 @@ fn settings_outside_their_range_are_refused_by_name() {
         let error = Table::new(&TableConfig { selector: selector(alpha, epsilon), ..config(16) })
             .unwrap_err();
         assert_eq!(error.to_string(), text);
+    }
+}
+
+#[test]
+fn a_sample_says_who_inserted_each_item_and_not_who_had_its_slot_before() {
+    let mut table = table(3);
+    for (actor, numbers) in [(4, 0..2), (5, 2..4)] {
+        table.insert_of(ActorId(actor), &rows(numbers), None, Duration::ZERO).unwrap();
+    }
+    table.put_back(&row(9), 1.0).unwrap();
+    // Slots 0, 1, 2 hold rows 3, 9, 2.
+    let expected = [5, ActorId::UNKNOWN.0, 5];
+    let block = sample(&mut table, 60, 1);
+    assert_eq!(block.actors.len(), 60);
+    for (key, actor) in block.keys.iter().zip(&block.actors) {
+        assert_eq!(*actor, expected[ItemKey::from_bits(*key).slot as usize]);
     }
 }

@@ -70,7 +70,8 @@ pub enum Reply {
         credit: u32,
     },
     /// A sample. Frames: keys `[count]` u64, probabilities `[count]` f64 (p_i / mass at the moment of sampling), rows
-    /// `[count, row_bytes]`.
+    /// `[count, row_bytes]`, actors `[count]` u32 (who inserted the item, [`crate::ids::ActorId::UNKNOWN`] where the server
+    /// does not know).
     Sampled {
         /// As in the request.
         request: u64,

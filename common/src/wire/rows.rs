@@ -28,6 +28,7 @@ macro_rules! element {
 }
 element!(f32);
 element!(f64);
+element!(u32);
 element!(u64);
 
 /// Exactly `expected` data frames.

@@ -12,7 +12,7 @@ from decimal import Decimal
 import blake3
 import zmq
 
-PROTOCOL = 2
+PROTOCOL = 3
 FLOATS_32 = {
     "action_noise", "log_std_min", "log_std_max", "mean_bound", "obs_clip", "action_low", "action_high", "action_rescale",
 }
@@ -184,12 +184,13 @@ def main(address, path):
     (states, _), _ = learns.expect("Welcome")
     print(f"shards: {len(states)}")
     learns.sample(77, 0, 4, 4.0)
-    (request, shard, count, items, _, inserts), (keys, probabilities, rows) = learns.expect("Sampled")
+    (request, shard, count, items, _, inserts), (keys, probabilities, rows, actors) = learns.expect("Sampled")
     keys = struct.unpack(f"<{count}Q", keys)
     rewards = struct.unpack_from("<f", rows, learns.row.offsets["reward"])
     total = sum(struct.unpack(f"<{count}d", probabilities))
     print(f"sampled: request {request}, {count} of {items} items, of {inserts} inserts, rows {len(rows) == count * learns.row.bytes}")
     print(f"a reward that was inserted: {0 <= rewards[0] < insert_rows}; probability each 1/items: {abs(total * items - count) < 1e-9}")
+    print(f"inserted by actor 7: {struct.unpack(f'<{count}I', actors) == (7,) * count}")
     learns.update(0, keys, [1.0] * count)
     learns.sample(78, 9, 1, 1.0)
     print(f"shard 9: {learns.expect('Refused')[0]}")
