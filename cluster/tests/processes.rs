@@ -210,6 +210,22 @@ fn servers_listen_where_endpoints_bind_says_and_not_where_others_reach_them() {
 }
 
 #[test]
+fn a_server_whose_name_does_not_resolve_yet_waits_and_can_be_stopped() {
+    let cluster = Cluster::new();
+    let text = std::fs::read_to_string(&cluster.config).unwrap();
+    std::fs::write(&cluster.config, text.replace("tcp://127.0.0.1", "tcp://name.invalid")).unwrap();
+    let run = cluster.path("run");
+    let mut replay = cluster.start("replay", "replay-server", &[]);
+    let mut learner = cluster.start("learner", "learner", &["--run-dir", run.to_str().unwrap()]);
+    for role in [&mut replay, &mut learner] {
+        let says = || role.log().contains("name.invalid does not resolve").then_some(());
+        poll("a line that names the host", says);
+        role.signal("-TERM");
+        assert!(role.wait().success(), "{}", role.log());
+    }
+}
+
+#[test]
 fn a_replay_server_takes_its_number_from_the_hosts_name() {
     let cluster = Cluster::new();
     let mut replay = cluster.start("replay", "replay-server", &["--index", "auto"]);

@@ -12,7 +12,7 @@ use learner::checkpoint;
 use learner::offline::OfflineSource;
 use learner::resume::Start;
 use learner::run_log::RunLog;
-use learner::service::{Learner, Places};
+use learner::service::{Learner, LearnerError, Places};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -87,7 +87,10 @@ async fn train(
     let learner = Learner::new(process.clone(), spec, places, log, start.checkpoint);
     let transport =
         ZmqTransport::exported(process.seeds.role("transport"), &process.admin.metrics)?;
-    let (checkpoint, path) = learner.run(&transport).await?;
+    let (checkpoint, path) = match learner.run(&transport).await {
+        Err(LearnerError::Stopped) => return Ok(()),
+        learnt => learnt?,
+    };
     info!(updates = checkpoint.state.updates, checkpoint = %path.display(), "last checkpoint written");
     Ok(())
 }

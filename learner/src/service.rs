@@ -58,6 +58,9 @@ pub enum LearnerError {
     /// A replay server will not have us.
     #[error(transparent)]
     Rejected(#[from] Rejected),
+    /// The process is asked to stop while the name in endpoints.weights does not resolve yet: nothing has begun.
+    #[error("stopped before it could listen at endpoints.weights")]
+    Stopped,
     /// Training cannot begin.
     #[error(transparent)]
     Begin(#[from] BeginError),
@@ -141,7 +144,11 @@ impl Learner {
         transport: &dyn Transport,
     ) -> Result<(Checkpoint, PathBuf), LearnerError> {
         let process = self.process.clone();
-        let (tasks, training) = self.start(transport).await?;
+        let (tasks, training) = tokio::select! {
+            biased;
+            started = self.start(transport) => started?,
+            () = process.shutdown.cancelled() => return Err(LearnerError::Stopped),
+        };
         let Tasks { sampling, publishing, writing, writer, watch } = tasks;
         process.admin.readiness.ready("learner");
         let trained = tokio::task::spawn_blocking(move || training.join());

@@ -53,7 +53,11 @@ async fn serve(process: Process, index: Index, run_dir: Option<PathBuf>) -> anyh
     let server = ReplayServer::new(process.clone(), &spec, first_shard)?.kept_in(saved)?;
     let seeds = process.seeds.role("transport");
     let transport = ZmqTransport::exported(seeds, &process.admin.metrics)?;
-    let router = transport.bind_router(&resolved.listens_at(endpoint)).await?;
+    let at = resolved.listens_at(endpoint);
+    let router = tokio::select! {
+        bound = transport.bind_router(&at) => bound?,
+        () = process.shutdown.cancelled() => return Ok(()),
+    };
     server.run(router, process.shutdown.cancelled()).await?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Where the public connects to: TCP ports and Unix sockets.
 
 use super::local_socket::PublicSocket;
+use super::resolve;
 use super::{Endpoint, TransportError};
 use std::io;
 use std::time::Duration;
@@ -46,7 +47,7 @@ impl Listener {
             Endpoint::Mem(_) => Err(wrong_transport(at)),
             Endpoint::Tcp { host, port } => {
                 let interface = if host == "*" { "0.0.0.0" } else { host };
-                let listener = TcpListener::bind((interface, *port)).await.map_err(refused)?;
+                let listener = resolve::listen(interface, *port).await.map_err(refused)?;
                 let port = listener.local_addr().map_err(refused)?.port();
                 Ok((Self::Tcp(listener), Endpoint::Tcp { host: host.clone(), port }))
             }

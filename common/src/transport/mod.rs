@@ -40,6 +40,7 @@ mod local_socket;
 pub mod memory;
 mod message;
 mod newest;
+mod resolve;
 mod stats;
 pub mod zmq;
 pub mod zmtp;
@@ -58,11 +59,12 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Makes endpoints. All methods must be called inside a tokio runtime, which then runs the endpoints' I/O tasks.
 pub trait Transport: Send + Sync {
-    /// Serves requests at `at`. Port 0 picks a free one; [`Router::local`] tells which.
+    /// Serves requests at `at`. Port 0 picks a free one; [`Router::local`] tells which. Waits for a name that does not
+    /// resolve yet.
     fn bind_router<'a>(&'a self, at: &'a Endpoint)
     -> BoxFuture<'a, Result<Router, TransportError>>;
 
-    /// Publishes at `at`. Port 0 picks a free one; [`Publisher::local`] tells which.
+    /// Publishes at `at`. Port 0 picks a free one; [`Publisher::local`] tells which. Waits like `bind_router`.
     fn bind_publisher<'a>(
         &'a self,
         at: &'a Endpoint,

@@ -12,7 +12,7 @@
 //! | does not notice that a peer's machine is gone | PING, by guard and relay |
 //! | a DEALER never reconnects: its `recv` waits for ever, its `send` fails | a new socket after each break |
 //! | a SUB reconnects, but not if the break comes while it is registering for the news of it | the same |
-//! | an unresolved name ends `connect`; a refused port is retried for 30 s | attempts in a loop, for ever |
+//! | an unresolved name ends `connect`; a refused port is retried for 30 s | attempts in a loop, for ever, each with the name resolved anew |
 //! | queues 100,000 messages per peer; then `send` waits, for all peers | a permit in each message |
 
 mod connect;

@@ -12,6 +12,7 @@
 use super::super::guard::counter;
 use super::super::listener::set_options;
 use super::super::local_socket::PrivateSocket;
+use super::super::resolve;
 use super::super::zmtp::connection::{Patience, Refusal, both};
 use super::super::zmtp::encode::Pieces;
 use super::super::zmtp::gate::{FrameGate, HELD_BYTES_MAX, Part};
@@ -27,7 +28,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpStream, UnixListener, UnixStream, unix};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// One direction reads this much at a time: few system calls, and it stays in a core's cache.
@@ -56,8 +57,7 @@ impl Line {
         let Endpoint::Tcp { host, port } = to else {
             return Ok(Self { address: to.to_string(), refusal: Arc::default(), _open: None });
         };
-        let connecting = TcpStream::connect((host.as_str(), *port));
-        let server = timeout(patience, connecting).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        let server = resolve::connect(host, *port, patience).await?;
         set_options(&server)?;
         let (private, listener) = PrivateSocket::bind()?;
         let address = format!("ipc://{}", private.path().display());
