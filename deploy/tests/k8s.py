@@ -39,14 +39,14 @@ def build(folder: Path) -> list[dict]:
 
 
 @functools.cache
-def _render(selection: tuple[str, ...]) -> list[dict]:
+def _render(below: str, selection: tuple[str, ...]) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         to_k8s = os.path.relpath(K8S, os.path.realpath(folder))
         overlay = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
             "namespace": NAMESPACE,
-            "resources": [f"{to_k8s}/base"],
+            "resources": [f"{to_k8s}/{below}"],
             "components": [f"{to_k8s}/components/{name}" for name in selection],
         }
         Path(folder, "kustomization.yaml").write_text(yaml.safe_dump(overlay))
@@ -55,13 +55,12 @@ def _render(selection: tuple[str, ...]) -> list[dict]:
 
 def render(*selection: str) -> list[dict]:
     """The objects of the base with these components."""
-    return _render(tuple(selection))
+    return _render("base", selection)
 
 
-@functools.cache
-def dev() -> list[dict]:
-    """The objects of the dev overlay."""
-    return build(K8S / "overlays/dev")
+def dev(*selection: str) -> list[dict]:
+    """The objects of the dev overlay with these components."""
+    return _render("overlays/dev", selection)
 
 
 def every_rendering() -> dict[str, list[dict]]:

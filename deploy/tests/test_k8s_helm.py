@@ -84,3 +84,13 @@ def test_the_linter_is_content():
     # 1 is a remark (there is no icon), 2 a warning, 3 an error.
     assert linted["total_charts_linted"] == 1
     assert not [each for each in linted["messages"] if each["severity"] > 1]
+
+
+@pytest.mark.parametrize("env", ["Ant-v5", "Hopper-v5", "Humanoid-v5", "Pendulum-v1", "Swimmer-v5", "Walker2d-v5"])
+def test_the_digest_is_that_of_kustomize(env, tmp_path):
+    config = k8s.config(render({"env": env}))
+    (tmp_path / "cluster.toml").write_text(config["data"]["cluster.toml"])
+    generator = {"configMapGenerator": [{"name": "sapex", "files": ["cluster.toml"]}]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(generator))
+    (generated,) = k8s.build(tmp_path)
+    assert config["metadata"]["name"] == generated["metadata"]["name"]
