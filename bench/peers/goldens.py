@@ -3,20 +3,22 @@
 Each case is a JSON file in the format of the others there. Every random number that a case depends on is in its file.
 """
 
-import json
+import copy
 import math
 import pathlib
 import sys
 
 import torch
+from golden_files import write
 from torch import nn
 
 torch.set_num_threads(1)
 RNG = torch.Generator()
+RANDN = torch.randn
 
 
 def normal(*shape, dtype=torch.float32):
-    return torch.randn(*shape, generator=RNG, dtype=torch.float32).to(dtype)
+    return RANDN(*shape, generator=RNG, dtype=torch.float32).to(dtype)
 
 
 def tensor(x):
@@ -45,12 +47,6 @@ def params(module, role=""):
 
 def grads(module, role=""):
     return {role + name: tensor(p.grad) for name, p in module.named_parameters()}
-
-
-def write(folder, name, kind, spec, source, doc, config, parts, tolerance, variant="seed"):
-    case = {"case": name, "kind": kind, "spec": spec, "source": source, "variant": variant, "doc": doc, "config": config}
-    case |= {"params": {}, "inputs": {}, "noise": [], "outputs": {}} | parts | {"tolerance": tolerance}
-    (folder / f"{name}.json").write_text(json.dumps(case))
 
 
 TIANSHOU = {"package": "tianshou", "version": "1.1.0"}
@@ -156,16 +152,28 @@ def heads(folder):
     config = {"obs_dim": 3, "act_dim": 1, "hidden": [5, 4, 3], "activation": "relu", "max_action": 0.7, "phi": 0.2}
     case("T4_perturbation_deep", "tianshou_perturbation", ["5.7"], "Three hidden layers, phi 0.2, bound 0.7.", config,
          moves, {"obs": obs, "act": act}, {}, lambda: moves(obs, act), "action")
+    def elbo(vae, obs, act, e):
+        hidden = vae.encoder(torch.cat([obs, act], -1))
+        mean, std = vae.mean(hidden), torch.exp(vae.log_std(hidden).clamp(-4, 15))
+        recon = vae.decode(obs, mean + std * e)
+        kl = (-torch.log(std) + (std.pow(2) + mean.pow(2) - 1) / 2).mean()
+        return mean, std, recon, torch.nn.functional.mse_loss(act, recon) + kl / 2
+
     for name, encoder, decoder in [("one", [6], [5]), ("four", [6, 5, 4, 3], [3, 4, 5, 6])]:
         vae = shake(VAE(MLP(5, 0, encoder), MLP(6, 2, decoder), encoder[-1], 3, 0.8), 1.5)
         obs, act, z = normal(4, 3), normal(4, 2).clamp(-0.8, 0.8), normal(4, 3)
         noise = [normal(4, 3), normal(4, 3)]
-        hidden = vae.encoder(torch.cat([obs, act], -1))
-        mean, std = vae.mean(hidden), torch.exp(vae.log_std(hidden).clamp(-4, 15))
-        recon = vae.decode(obs, mean + std * noise[0])
-        kl = (-torch.log(std) + (std.pow(2) + mean.pow(2) - 1) / 2).mean()
-        loss = torch.nn.functional.mse_loss(act, recon) + kl / 2
+        mean, std, recon, loss = elbo(vae, obs, act, noise[0])
         loss.backward()
+        # What f32 itself is off by, eight times.
+        exact = copy.deepcopy(vae).double()
+        exact.zero_grad()
+        for net in [exact.encoder, exact.decoder]:
+            # MLP.forward would round its input to f32.
+            net.forward = net.model.forward
+        elbo(exact, obs.double(), act.double(), noise[0].double())[3].backward()
+        pairs = zip(vae.parameters(), exact.parameters())
+        off = max(float(((p.grad - q.grad).abs() / q.grad.abs().clamp(min=1)).max()) for p, q in pairs)
         outputs = {"mean": mean, "std": std, "reconstruction": recon, "decode_given_z": vae.decode(obs, z)}
         outputs |= {"decode_sampled": vae.decode(obs, noise[1].clamp(-0.5, 0.5))}
         outputs = {k: tensor(v) for k, v in outputs.items()} | {"vae_loss": loss.item(), "grads": grads(vae)}
@@ -174,7 +182,7 @@ def heads(folder):
         parts = {"params": params(vae), "inputs": {"obs": tensor(obs), "act": tensor(act), "z": tensor(z)},
                  "noise": [tensor(n) for n in noise], "outputs": outputs}
         write(folder, f"T5_vae_{name}_layers", "tianshou_vae", ["5.8"], TIANSHOU, f"{len(encoder)} hidden layers each.",
-              config, parts, FORWARD)
+              config, parts, FORWARD | {"grad": max(FORWARD["grad"], float(f"{8 * off:.0e}"))})
 
 
 def batches(count, rows, obs_dim, action):
@@ -186,8 +194,6 @@ def batches(count, rows, obs_dim, action):
 
 def updates(folder):
     """SAC as SACPolicy.learn and DiscreteSACPolicy.learn have it, on the originals' networks."""
-    import copy
-
     from tianshou.utils.net.continuous import ActorProb, Critic
     from tianshou.utils.net.discrete import Actor as Choices
     from tianshou.utils.net.discrete import Critic as Values
@@ -386,8 +392,175 @@ def trees(folder):
           {"priorities": 1e-12})
 
 
+def priorities(folder):
+    """Segment trees that are partly filled, and prioritized buffers whose items lose almost all mass."""
+    import numpy as np
+    from tianshou.data import Batch, PrioritizedReplayBuffer, SegmentTree
+
+    given, found = [], []
+    for size, filled in [(2, 0), (2, 1), (7, 2), (16, 3), (33, 20), (64, 1)]:
+        values = torch.zeros(size, dtype=torch.float64)
+        values[:filled] = torch.rand(filled, generator=RNG, dtype=torch.float64) + 0.1
+        tree = SegmentTree(size)
+        # Writing nothing would never end.
+        if filled:
+            tree[np.arange(filled)] = values[:filled].numpy()
+        total = float(tree.reduce())
+        queries = torch.rand(8 if total else 0, generator=RNG, dtype=torch.float64) * total
+        ranges = torch.tensor([[0, size], [filled // 2, size]])
+        given.append({"size": size, "values": tensor(values), "queries": tensor(queries), "ranges": tensor(ranges)})
+        indices = torch.tensor([int(tree.get_prefix_sum_idx(float(q))) for q in queries], dtype=torch.int64)
+        sums = torch.tensor([float(tree.reduce(int(a), int(b))) for a, b in ranges], dtype=torch.float64)
+        found.append({"tree": tensor(torch.as_tensor(tree._value).clone()), "total": total, "indices": tensor(indices), "range_sums": tensor(sums)})
+    parts = {"inputs": {"cases": given}, "outputs": {"cases": found}}
+    write(folder, "T8_segment_tree_partly_filled", "segment_tree", ["4.8"], TIANSHOU, "Trees whose last leaves were never set.", {},
+          parts, {"priorities": 1e-12})
+
+    for name, size, alpha, beta, adds in [("partly_filled", 12, 0.6, 0.4, [1, 2, 1]), ("almost_no_mass", 4, 1.0, 1.0, [4, 2, 3])]:
+        buffer, ops, after = PrioritizedReplayBuffer(size, alpha, beta), [], []
+        item = Batch(obs=0, act=0, rew=0.0, terminated=False, truncated=False, obs_next=0, info={})
+
+        def did(op, **more):
+            ops.append(op)
+            leaves = torch.as_tensor(buffer.weight[np.arange(size)])
+            after.append(more | {"leaves": tensor(leaves), "total": float(buffer.weight.reduce()), "max_prio": float(buffer._max_prio),
+                                 "min_prio": float(buffer._min_prio), "len": len(buffer)})
+
+        def draw():
+            uniforms = torch.rand(5, generator=RNG, dtype=torch.float64).numpy()
+            original, np.random.rand = np.random.rand, lambda _: uniforms
+            indices = buffer.sample_indices(5)
+            np.random.rand = original
+            ops.append({"op": "sample", "uniforms": tensor(torch.as_tensor(uniforms))})
+            weights = torch.as_tensor(buffer[indices].weight)
+            after.append({"indices": tensor(torch.as_tensor(indices)), "weights": tensor(weights)})
+
+        def reweigh(indices, weights):
+            buffer.update_weight(np.array(indices), weights.numpy())
+            did({"op": "update", "indices": tensor(torch.tensor(indices)), "new_weight": tensor(weights.double())})
+
+        for count in adds:
+            slots = [int(buffer.add(item)[0][0]) for _ in range(count)]
+            did({"op": "add", "count": count}, slots=tensor(torch.tensor(slots)))
+            draw()
+            reweigh(list(range(len(buffer))), torch.zeros(len(buffer)))
+            draw()
+            reweigh([0, 0], torch.tensor([0.75, 0.0]))
+            draw()
+            reweigh([len(buffer) - 1], normal(1))
+            draw()
+        config = {"size": size, "alpha": alpha, "beta": beta, "weight_norm": True, "eps": float(np.finfo(np.float32).eps)}
+        parts = {"inputs": {"ops": ops}, "outputs": {"after_op": after}}
+        write(folder, f"T8_per_ops_{name}", "tianshou_per", ["4.8", "2.6"], TIANSHOU,
+              "All td errors 0 time and again, so that what an epsilon leaves is all the mass.", config, parts, {"priorities": 1e-12})
+
+
+class Draws:
+    """Stands in for torch.randn and torch.randn_like: what they draw comes from this script and is kept, in its order."""
+
+    def __init__(self):
+        self.drawn = []
+
+    def __enter__(self):
+        self.like = torch.randn_like
+        torch.randn = self.draw
+        torch.randn_like = lambda like: self.draw(like.shape)
+        return self
+
+    def __exit__(self, *_):
+        torch.randn, torch.randn_like = RANDN, self.like
+
+    def draw(self, shape):
+        self.drawn.append(normal(*shape))
+        return self.drawn[-1]
+
+
+def constrained(folder):
+    """BCQPolicy as it is: its learn() and forward() on networks of one to four hidden layers."""
+    from gymnasium.spaces import Box
+    from tianshou.data import Batch
+    from tianshou.policy import BCQPolicy
+    from tianshou.utils.net.common import MLP
+    from tianshou.utils.net.continuous import VAE, Critic, Perturbation
+
+    class First(nn.Module):
+        """Perturbation takes the first of what its net returns; a net that returns a tuple keeps all rows."""
+
+        def __init__(self, net):
+            super().__init__()
+            self.model = net
+
+        def forward(self, x):
+            return self.model(x), None
+
+    rows, rate = 4, 1e-3
+    for name, moves, values, encoder, decoder, bound, phi, mix, drawn in [
+        ("one", [5], [6], [5], [4], 1.0, 0.05, 0.75, [2, 3]),
+        ("two", [5, 4], [6, 5], [5, 4], [4, 5], 1.0, 0.1, 0.75, [3, 4]),
+        ("three", [5, 4, 3], [6, 5, 4], [6, 5, 4], [4, 5, 6], 0.8, 0.2, 0.6, [3, 2]),
+        ("four", [6, 5, 4, 3], [6, 5, 4, 3], [6, 5, 4, 3], [3, 4, 5, 6], 1.0, 0.05, 1.0, [2, 4]),
+        ("mixed", [6, 5, 4, 3], [7], [5, 4, 6], [5, 3], 1.5, 0.3, 0.5, [5, 6]),
+    ]:
+        latent = 3
+        parts = {
+            "perturbation.": Perturbation(First(MLP(5, 2, moves)), max_action=bound, phi=phi),
+            "critic1.": Critic(trunk(5, values, "relu")),
+            "critic2.": Critic(trunk(5, values, "relu")),
+            "vae.": VAE(MLP(5, 0, encoder), MLP(3 + latent, 2, decoder), encoder[-1], latent, bound),
+        }
+        optims = {role: torch.optim.Adam(shake(part, 1.2).parameters(), lr=rate) for role, part in parts.items()}
+        used = {}
+        for role, optim in optims.items():
+            keep = lambda *_, role=role: used.update(grads(parts[role], role))
+            optim.register_step_pre_hook(keep)
+        policy = BCQPolicy(
+            actor_perturbation=parts["perturbation."], actor_perturbation_optim=optims["perturbation."],
+            critic=parts["critic1."], critic_optim=optims["critic1."], critic2=parts["critic2."],
+            critic2_optim=optims["critic2."], vae=parts["vae."], vae_optim=optims["vae."],
+            action_space=Box(-bound, bound, (2,)), gamma=0.97, tau=0.01, lmbda=mix, num_sampled_action=drawn[0],
+            forward_sampled_times=drawn[1],
+        )
+        copies = {"target1.": policy.critic_target, "target2.": policy.critic2_target}
+        copies |= {"perturbation_target.": policy.actor_perturbation_target}
+        # Copies that are not yet what they copy.
+        for copy in copies.values():
+            shake(copy, 1.2)
+
+        def state():
+            return {k: v for role, part in (parts | copies).items() for k, v in params(part, role).items()}
+
+        start, given, out = state(), [], []
+        with Draws() as draws:
+            for _ in range(3):
+                batch = {"obs": normal(rows, 3), "act": normal(rows, 2).tanh() * bound, "rew": normal(rows),
+                         "obs_next": normal(rows, 3), "done": normal(rows) < -0.5}
+                given.append({k: tensor(v) for k, v in batch.items()})
+                stats = policy.learn(Batch({k: v.numpy() for k, v in batch.items()}))
+                losses = {"vae_loss": stats.vae_loss, "critic1_loss": stats.critic1_loss}
+                losses |= {"critic2_loss": stats.critic2_loss, "actor_loss": stats.actor_loss}
+                out.append({k: float(v) for k, v in losses.items()} | {"grads": dict(used), "params_after": state()})
+        with Draws() as acting:
+            obs = normal(3, 3)
+            act = torch.as_tensor(policy(Batch(obs=obs.numpy(), info={})).act)
+        config = {"obs_dim": 3, "act_dim": 2, "batch": rows, "updates": 3, "perturbation_hidden": moves, "critic_hidden": values,
+                  "encoder_hidden": encoder, "decoder_hidden": decoder, "latent_dim": latent, "activation": "relu",
+                  "max_action": bound, "phi": phi, "lmbda": mix, "num_sampled_action": drawn[0], "lr_perturbation": rate,
+                  "lr_critic": rate, "lr_vae": rate, "adam_eps": 1e-8, "tau": 0.01, "gamma": 0.97, "target_perturb": False,
+                  "forward_sampled_times": drawn[1]}
+        parts_of_file = {
+            "params": start,
+            "inputs": {"batches": given, "act_obs": tensor(obs), "act_noise": [tensor(n) for n in acting.drawn]},
+            "noise": [tensor(n) for n in draws.drawn],
+            "outputs": {"updates": out, "act": tensor(act)},
+        }
+        write(folder, f"T9_bcq_{name}_hidden", "tianshou_bcq_update", ["5.9"], TIANSHOU,
+              f"BCQPolicy.learn and forward; hidden layers: {len(moves)} of the perturbation, {len(values)} of the critics, "
+              f"{len(encoder)} and {len(decoder)} of encoder and decoder.", config, parts_of_file,
+              {"loss": 1e-5, "grad": 1e-5, "params": 1e-5})
+
+
 if __name__ == "__main__":
     out = pathlib.Path(sys.argv[1])
-    for seed, record in enumerate([cells, heads, updates, saturated, trees]):
+    for seed, record in enumerate([cells, heads, updates, saturated, trees, constrained, priorities]):
         RNG.manual_seed(seed)
         record(out)
