@@ -1,9 +1,12 @@
 """Rules, alerts and dashboards: that they are well formed, and name what there is."""
 
 import itertools
+import json
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -13,6 +16,7 @@ MONITORING = ROOT / "deploy/monitoring"
 sys.path.insert(0, str(MONITORING))
 
 import dashboards  # noqa: E402
+import live  # noqa: E402
 
 RULE_FILES = sorted((MONITORING / "rules").glob("*.yml"))
 RULE_TESTS = sorted((MONITORING / "tests").glob("*.yml"))
@@ -78,6 +82,44 @@ def test_each_alert_says_how_bad_it_is_and_what_to_do():
         assert f"`{name}`" in page, f"docs/monitoring.md does not explain {name}"
 
 
+# What a query may name beside the metrics and labels of docs/metrics.md: Prometheus' own.
+PROMETHEUS_METRICS = {"up": set(), "ALERTS": {"alertname", "alertstate", "severity", "run"}}
+PROMETHEUS_LABELS = {"job", "instance", "run"}
+KEYWORDS = {"and", "or", "unless", "bool", "by", "without", "on", "ignoring", "group_left", "group_right", "offset"}
+
+
+def known_metrics() -> dict[str, set[str]]:
+    """Name and labels of every series that a program may export or a rule records."""
+    known = dict(PROMETHEUS_METRICS)
+    page = (ROOT / "docs/metrics.md").read_text()
+    if "sapex_build_info" not in page:
+        pytest.skip("SKIPPED: docs/metrics.md does not have the names that the dashboards use")
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        name = re.fullmatch(r"`(\w+)`", cells[1]) if len(cells) > 6 else None
+        if not name:
+            continue
+        labels = set(re.findall(r"`(\w+)`", cells[4]))
+        suffixes = ["_bucket", "_sum", "_count"] if cells[2] == "histogram" else [""]
+        known |= {name[1] + suffix: labels | ({"le"} if suffix == "_bucket" else set()) for suffix in suffixes}
+    known |= {rule["record"]: labels_by(rule["expr"]) for rule in rules("record")}
+    return known
+
+
+def labels_by(expr: str) -> set[str]:
+    """The labels that aggregations keep or vectors are matched by."""
+    return set(re.findall(r"\w+", " ".join(re.findall(r"\b(?:by|on|without|ignoring) ?\(([^)]*)\)", expr))))
+
+
+def named_in(expr: str) -> tuple[set[str], set[str]]:
+    """The metrics and labels that an expression names."""
+    labels = labels_by(expr) | set(re.findall(r"(\w+) ?(?:=~|!=|!~|=) ?\"", expr))
+    bare = re.sub(r"\b(?:by|on|without|ignoring|group_left|group_right) ?\([^)]*\)|\"[^\"]*\"|\[[^\]]*\]", " ", expr)
+    bare = re.sub(r"\{[^}]*\}", " ", bare)
+    words = re.findall(r"(?<![\w.$])([a-zA-Z_:][\w:]*)(?! *\(|\w)", bare)
+    return set(words) - KEYWORDS, labels - {"__name__"}
+
+
 def dashboard_expressions():
     """Name of the dashboard, title of the panel, expression."""
     for name, board in dashboards.BOARDS.items():
@@ -92,10 +134,38 @@ def dashboard_expressions():
                 )
 
 
+def every_expression():
+    """Of dashboards, alerts and recording rules."""
+    yield from dashboard_expressions()
+    yield from (
+        (rule.get("alert") or rule["record"], rule["expr"]) for kind in ("alert", "record") for rule in rules(kind)
+    )
+
+
 def test_the_dashboards_are_what_their_generator_writes():
     assert {path for path in dashboards.FOLDER.glob("*.json")} == set(dashboards.written())
     for path, text in dashboards.written().items():
         assert path.read_text() == text, f"python3 deploy/monitoring/dashboards.py writes another {path.name}"
+
+
+def test_every_metric_and_every_label_exists():
+    known = known_metrics()
+    assert len(known) > 70, sorted(known)
+    wrong = []
+    for where, expr in every_expression():
+        metrics, labels = named_in(expr)
+        assert metrics or "__name__" in expr, f"{where}: {expr} names no metric"
+        wrong += [f"{where}: no metric {name}" for name in metrics - set(known)]
+        allowed = PROMETHEUS_LABELS.union(*(known.get(name, set()) for name in metrics))
+        wrong += [
+            f"{where}: no label {name} on {sorted(metrics)}" for name in labels - allowed if "__name__" not in expr
+        ]
+    for name, board in dashboards.BOARDS.items():
+        for panel, target in ((panel, target) for panel in board["panels"] for target in panel.get("targets", [])):
+            allowed = PROMETHEUS_LABELS.union(*(known.get(name, set()) for name in named_in(target["expr"])[0]))
+            used = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+            wrong += [f"{name}: {panel['title']}: the legend has {label}" for label in used - allowed]
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("name", dashboards.BOARDS)
@@ -160,3 +230,94 @@ def test_grafana_finds_its_data_source_and_its_dashboards():
     assert source["jsonData"]["timeInterval"] == interval
     (provider,) = yaml.safe_load((provisioning / "dashboards/sapex.yml").read_text())["providers"]
     assert provider["type"] == "file" and provider["options"]["path"] == "/etc/grafana/dashboards"
+
+
+# What has no data in a healthy cluster without TLS.
+QUIET = {"ALERTS", "sapex_tls_certificate_expiry_seconds"}
+
+
+def programs() -> Path:
+    """Where the newest programs are; skips, aloud, where none were built."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    folders = [Path(os.environ["SAPEX_BIN"])] if "SAPEX_BIN" in os.environ else [target / "release", target / "debug"]
+    names = ["learner", "actor-node", "replay-server"]
+    built = [folder for folder in folders if all((folder / name).exists() for name in names)]
+    if not built:
+        pytest.skip(f"SKIPPED: no programs in {' or '.join(map(str, folders))}: cargo build --workspace --bins")
+    return max(built, key=lambda folder: min((folder / name).stat().st_mtime for name in names))
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Trains under a real Prometheus."""
+    known_metrics()
+    prometheus = debian_tool("prometheus", "usr/bin/prometheus")
+    with live.Cluster(programs(), prometheus, tmp_path_factory.mktemp("cluster")) as cluster:
+        live.until(lambda: "Prometheus", cluster.prometheus.is_up, 30, cluster)
+        yield cluster
+
+
+def without_bounds(expr: str) -> str:
+    """An alert's expression without its comparisons, so that it is there when nothing is wrong."""
+    name = r"[a-z]\w+"
+    return re.sub(rf" (?:[<>]=?|[=!]=) (?:[\d.]+(?: \* \d+)?|{name})", "", expr)
+
+
+def test_an_alert_without_its_bounds():
+    assert without_bounds("a > 0.9 and b == 0") == "a and b"
+    assert without_bounds("sum by (run) (loss != loss)") == "sum by (run) (loss)"
+    assert without_bounds("min(expiry) - time() < 7 * 86400") == "min(expiry) - time()"
+
+
+def test_a_real_cluster_has_data_for_every_expression(cluster):
+    """Asked again until each has had data once: some need an evaluation, a checkpoint or two scrapes first."""
+    boards = {name: json.loads((dashboards.FOLDER / f"{name}.json").read_text()) for name in dashboards.BOARDS}
+
+    def still_empty(waiting):
+        """What has no data yet. Variables are asked anew: processes appear one after the other."""
+        asked = {name: live.Asked(board, cluster.prometheus, 60) for name, board in boards.items()}
+        for where in list(waiting):
+            board, expr = waiting[where]
+            if all(asked[board].values.values()) if board else True:
+                if cluster.prometheus.now(asked[board].put_in(expr) if board else expr):
+                    del waiting[where]
+        return waiting
+
+    waiting = {
+        f"{name}: {panel['title']}: {target['refId']}": (name, target["expr"])
+        for name, board in boards.items()
+        for panel in board["panels"]
+        for target in panel.get("targets", [])
+    }
+    waiting |= {rule["alert"]: (None, without_bounds(rule["expr"])) for rule in rules("alert")}
+    waiting |= {rule["record"]: (None, rule["record"]) for rule in rules("record")}
+    quiet = {where for where, (_, expr) in waiting.items() if named_in(expr)[0] <= QUIET and "vector(0)" not in expr}
+    assert len(quiet) == 3, quiet
+    waiting = {where: asked for where, asked in waiting.items() if where not in quiet}
+    assert len(waiting) > 90
+    live.until(lambda: "\n".join(map(str, still_empty(waiting).items())), lambda: not still_empty(waiting), 90, cluster)
+
+    targets = cluster.prometheus.get("targets")["activeTargets"]
+    assert len(targets) == 6 and {target["health"] for target in targets} == {"up"}, targets
+    evaluated = [rule for group in cluster.prometheus.get("rules")["groups"] for rule in group["rules"]]
+    assert len(evaluated) == len(rules("alert")) + len(rules("record"))
+    assert not [rule for rule in evaluated if rule["health"] != "ok"], evaluated
+
+
+def test_a_real_cluster_exports_no_label_and_no_metric_that_the_page_lacks(cluster):
+    known = known_metrics()
+    scraped = {"up", "scrape_duration_seconds", "scrape_samples_post_metric_relabeling", "scrape_samples_scraped"}
+    scraped |= {"scrape_series_added", "ALERTS_FOR_STATE"}
+    series = cluster.prometheus.get("series", **{"match[]": '{__name__=~".+"}'})
+    assert len(series) > 100
+    wrong = []
+    for labels in series:
+        name = labels.pop("__name__")
+        if name in scraped:
+            continue
+        if name not in known:
+            wrong.append(name)
+        else:
+            wrong += [f"{name}: {label}" for label in set(labels) - known[name] - PROMETHEUS_LABELS]
+    assert not wrong, sorted(set(wrong))
+    assert {labels["run"] for labels in series if "run" in labels} == {"pendulum"}
