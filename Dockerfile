@@ -74,7 +74,7 @@ FROM base AS learner
 LABEL org.opencontainers.image.title="learner" \
 	org.opencontainers.image.description="Updates the networks of a Sapex run on processors, and publishes weights"
 EXPOSE 5600 9100
-HEALTHCHECK --interval=5s --timeout=4s --start-period=30s CMD ["/usr/local/bin/learner", "health"]
+HEALTHCHECK --interval=5s --timeout=20s --start-period=60s CMD ["/usr/local/bin/learner", "health"]
 COPY --from=programs /out/learner /
 ENTRYPOINT ["/usr/local/bin/learner"]
 
@@ -83,7 +83,7 @@ LABEL org.opencontainers.image.title="learner-cuda" \
 	org.opencontainers.image.description="Updates the networks of a Sapex run on an NVIDIA GPU, and publishes weights"
 ENV LD_LIBRARY_PATH=/opt/libtorch-cuda/torch/lib NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 EXPOSE 5600 9100
-HEALTHCHECK --interval=5s --timeout=4s --start-period=60s CMD ["/usr/local/bin/learner", "health"]
+HEALTHCHECK --interval=5s --timeout=20s --start-period=60s CMD ["/usr/local/bin/learner", "health"]
 COPY --from=programs-cuda /out/learner-cuda /
 ENTRYPOINT ["/usr/local/bin/learner"]
 
@@ -92,7 +92,7 @@ LABEL org.opencontainers.image.title="actor-node" \
 	org.opencontainers.image.description="Steps environments for a Sapex run, MuJoCo's among them, or evaluates its policy"
 ENV SAPEX_MUJOCO_MODELS=/usr/share/sapex/mujoco
 EXPOSE 9100
-HEALTHCHECK --interval=5s --timeout=4s --start-period=30s CMD ["/usr/local/bin/actor-node", "health"]
+HEALTHCHECK --interval=5s --timeout=20s --start-period=60s CMD ["/usr/local/bin/actor-node", "health"]
 COPY --from=programs /out/actor-node /
 ENTRYPOINT ["/usr/local/bin/actor-node"]
 
@@ -100,7 +100,7 @@ FROM base AS replay-server
 LABEL org.opencontainers.image.title="replay-server" \
 	org.opencontainers.image.description="Keeps and samples the rows of a Sapex run"
 EXPOSE 5601 9100
-HEALTHCHECK --interval=5s --timeout=4s --start-period=30s CMD ["/usr/local/bin/replay-server", "health"]
+HEALTHCHECK --interval=5s --timeout=20s --start-period=60s CMD ["/usr/local/bin/replay-server", "health"]
 COPY --from=programs /out/replay-server /
 ENTRYPOINT ["/usr/local/bin/replay-server"]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = ["docker-compose.yml", "deploy/chaos/compose.yml"]
+FILES = ["docker-compose.yml", "deploy/compose/endless.yml", "deploy/chaos/compose.yml"]
 SERVICES = ["learner", "replay-0", "replay-1", "actor", "evaluator", "prometheus"]
 ROLES = SERVICES[:-1]
 ACKNOWLEDGED = "sapex_actor_acknowledged_rows_total"
