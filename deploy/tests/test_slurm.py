@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import time
 import tomllib
 from pathlib import Path
@@ -165,6 +166,21 @@ def test_it_trains_and_goes_on_after_it_was_queued_again(slurm, tmp_path):
     assert job.saved() == saved + 300
     assert "the run is at its end" in job.log()
     assert not slurm.running(str(programs()))
+
+
+def test_it_trains_with_mutual_tls(slurm, tmp_path):
+    if "certs" not in subprocess.run([programs() / "sapex", "--help"], capture_output=True, text=True).stdout:
+        pytest.skip("SKIPPED: this sapex makes no certificates")
+    job = Job(slurm, tmp_path / "job", SAPEX_TLS="1")
+    job.trains(1, 300)
+    assert len(job.targets()) == 6
+    for target in job.targets():
+        assert "sapex_tls_certificate_expiry_seconds" in slurm.get(target, "/metrics"), target
+    readable = [path for path in job.folder.rglob("*") if path.stat().st_mode & 0o077]
+    assert {path.name for path in readable} <= {"settings.toml", f"sapex-{job.id}.log"}
+    assert not list(job.folder.rglob("ca.key"))
+    slurm.run("scancel", job.id)
+    job.reaches("CANCELLED", 30)
 
 
 def test_a_setting_that_cannot_be_ends_the_job(slurm, tmp_path):
