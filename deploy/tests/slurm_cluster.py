@@ -88,6 +88,8 @@ class Cluster:
 
     def __init__(self, folder: Path, tools: Path):
         self.folder = folder
+        # The first process inside, as the machine numbers it.
+        self.target = ""
         libraries = next(tools.glob("usr/lib/*/slurm-wlm")).parent
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("SAPEX", "SLURM", "SBATCH"))},
@@ -165,6 +167,8 @@ class Cluster:
     def close(self) -> None:
         self.holder.send_signal(signal.SIGKILL)
         self.holder.wait()
+        if self.target:
+            until(lambda: not Path(f"/proc/{self.target}").exists(), 10, "all processes of the cluster have ended")
 
 
 def until(is_so, seconds: float, what: str) -> None:
