@@ -5,7 +5,7 @@ use actor_node::figures;
 use actor_node::place::{Place, drawn};
 use actor_node::service::{ActorNode, Evaluator, NodeError, Peers};
 use clap::Parser;
-use common::about;
+use common::about::Build;
 use common::config::ActorNumber;
 use common::ids::ActorId;
 use common::process::{self, Args, Process, Usage};
@@ -14,6 +14,8 @@ use common::transport::zmq::ZmqTransport;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing::info;
+
+const BUILD: Build = common::build!("mujoco");
 
 /// Steps environments for a run.
 #[derive(Debug, Parser)]
@@ -31,8 +33,10 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli: Cli = about::parse(&common::build!("mujoco"));
-    process::run("actor-node", &cli.args, |process| serve(process, cli.evaluate, cli.run_dir))
+    let cli: Cli = process::parse("actor-node", &BUILD);
+    process::run("actor-node", &BUILD, &cli.args, |process| {
+        serve(process, cli.evaluate, cli.run_dir)
+    })
 }
 
 async fn serve(process: Process, evaluates: bool, run_dir: Option<PathBuf>) -> anyhow::Result<()> {

@@ -68,8 +68,8 @@ const DISCARDED: MetricSpec = MetricSpec {
     )
 };
 const RETURN: MetricSpec = gauge(
-    "sapex_actor_episode_return_ratio",
-    "ratio",
+    "sapex_actor_episode_return",
+    "",
     "Mean return of the latest training episodes (exploring, not deterministic).",
     "Falls for long: training diverges, see the learner's losses.",
 );
@@ -133,8 +133,8 @@ const ACT_SECONDS: MetricSpec = MetricSpec {
 const EVAL_RETURN: MetricSpec = MetricSpec {
     labels: &[],
     ..gauge(
-        "sapex_evaluator_return_ratio",
-        "ratio",
+        "sapex_evaluator_return",
+        "",
         "Mean return of the latest deterministic evaluation.",
         "Falls for long: training diverges.",
     )

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use common::config::{self, ConfigError, Layers, Resolved};
 use common::process::Args;
 use common::run_dir::RunDir;
+use common::telemetry::health::Health;
 use std::path::PathBuf;
 
 /// Distributed Soft Actor-Critic: actors, a sharded prioritized replay and a learner.
@@ -50,6 +51,8 @@ pub enum Command {
     Space(Space),
     /// Measure this machine and print a table and JSON.
     Bench(Bench),
+    /// Ask the admin port of a program whether it is well: --set telemetry.admin=HOST:PORT.
+    Health(Health),
 }
 
 /// `sapex train`.

@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         }
         Command::Space(space) => space_command(&space),
         Command::Bench(bench) => bench::run(&bench),
+        Command::Health(health) => health.ask().map_err(anyhow::Error::from),
     };
     result.map_or_else(|error| refuse(&error, status(&error)), |()| ExitCode::SUCCESS)
 }
@@ -172,7 +173,7 @@ async fn serve(resolved: Resolved) -> anyhow::Result<Process> {
     };
     logs::init_to(std::io::stderr, look, filter)?;
     logs::banner("sapex", &cluster::BUILD.to_string());
-    Ok(Process::serve(resolved).await?)
+    Ok(Process::serve("sapex", &cluster::BUILD, resolved).await?)
 }
 
 /// Episodes of `sapex eval` where neither it nor the run says how many.

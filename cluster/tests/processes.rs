@@ -178,6 +178,40 @@ fn a_second_learner_is_refused_and_named_and_the_first_goes_on() {
 }
 
 #[test]
+fn a_learner_that_has_done_its_steps_waits_or_ends_as_it_was_told() {
+    let cluster = Cluster::new();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (run, admin) = (cluster.path("run"), format!("telemetry.admin=127.0.0.1:{port}"));
+    let run = ["--run-dir", run.to_str().unwrap(), "--resume", "--set", "run.env_steps=800"];
+    let waits = ["--set", "run.when_done=wait", "--set", &admin];
+    let mut replay = cluster.start("replay", "replay-server", &[]);
+    let mut actor = cluster.start("actor", "actor-node", &["--set", "actor.id=3"]);
+    let mut learner = cluster.start("learner", "learner", &[&run[..], &waits].concat());
+    poll("the end of training", || learner.log().contains("the run is done").then_some(()));
+    assert!(learner.child.try_wait().unwrap().is_none(), "it waits");
+    let asks = ["health", "--ready", "--set", &admin];
+    let binary = Path::new(env!("CARGO_BIN_EXE_sapex")).with_file_name("learner");
+    let health = |asks: &[&str]| Command::new(&binary).args(asks).output().unwrap();
+    let well = health(&asks);
+    assert!(well.status.success(), "{}", String::from_utf8_lossy(&well.stderr));
+    learner.signal("-TERM");
+    assert!(learner.wait().success(), "{}", learner.log());
+    let gone = health(&asks);
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&gone.stderr).contains("does not answer"));
+
+    let updates = cluster.updates();
+    let ends = ["--set", "run.when_done=exit"];
+    let mut again = cluster.start("again", "learner", &[&run[..], &ends].concat());
+    assert!(again.wait().success(), "{}", again.log());
+    assert_eq!(cluster.updates(), updates, "nothing was left to do");
+    for role in [&mut actor, &mut replay] {
+        role.signal("-TERM");
+        assert!(role.wait().success(), "{}", role.log());
+    }
+}
+
+#[test]
 fn a_port_in_use_is_named() {
     let cluster = Cluster::new();
     let mut replay = cluster.start("replay", "replay-server", &[]);

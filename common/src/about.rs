@@ -4,10 +4,14 @@ use std::fmt;
 
 /// The arguments of the program, whose `--version` says what it was built from and for.
 pub fn parse<A: clap::Parser>(build: &Build) -> A {
+    let matches = arguments::<A>(build).get_matches();
+    A::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+pub(crate) fn arguments<A: clap::CommandFactory>(build: &Build) -> clap::Command {
     // clap wants the text for the life of the program.
     let version: &'static str = Box::leak(build.to_string().into_boxed_str());
-    let matches = A::command().version(version).get_matches();
-    A::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    A::command().version(version)
 }
 
 /// What a program was built from and for. [`build!`](crate::build) makes it.
@@ -35,10 +39,17 @@ macro_rules! build {
     };
 }
 
+impl Build {
+    /// The commit, unless nobody said it or said nothing.
+    pub fn known_commit(&self) -> Option<&'static str> {
+        self.commit.filter(|commit| !commit.is_empty())
+    }
+}
+
 /// `0.1.0 (commit 1a2b3c4, x86_64-linux, needs x86-64-v1, torch yes, mujoco no)`.
 impl fmt::Display for Build {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let commit = self.commit.filter(|commit| !commit.is_empty()).unwrap_or("unknown");
+        let commit = self.known_commit().unwrap_or("unknown");
         write!(f, "{} (commit {commit}, {}, needs {}", self.version, platform(), baseline())?;
         for (feature, is_there) in self.features {
             write!(f, ", {feature} {}", if *is_there { "yes" } else { "no" })?;

@@ -2,14 +2,16 @@
 //!
 //! A `main` is then a table of contents: `Args::load` → [`Process::start`] → run the role → [`Process::finish`].
 
+use crate::about::{self, Build};
 use crate::config::{self, ConfigError, Layers, Resolved};
 use crate::run_dir::RunDirError;
 use crate::runtime::clock::Clock;
 use crate::runtime::seed::SeedTree;
 use crate::runtime::shutdown::{ListenError, Shutdown};
-use crate::telemetry::admin::{self, Admin, BindError};
+use crate::telemetry::admin::{self, Admin, BindError, Writes};
+use crate::telemetry::health::{Health, HealthError};
 use crate::telemetry::logs::{self, LogsError};
-use crate::telemetry::metrics::MetricsError;
+use crate::telemetry::metrics::{Metrics, MetricsError};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,6 +32,8 @@ pub fn status(error: &anyhow::Error) -> u8 {
     let is_users = |error: &(dyn std::error::Error + 'static)| {
         error.is::<ConfigError>()
             || error.is::<Usage>()
+            || matches!(error.downcast_ref(), Some(HealthError::Config(_)))
+            || matches!(error.downcast_ref(), Some(StartError::Token(_)))
             || error.downcast_ref::<RunDirError>().is_some_and(RunDirError::is_users)
     };
     if error.chain().any(is_users) { EXIT_CONFIG } else { EXIT_FAILURE }
@@ -94,6 +98,9 @@ pub enum StartError {
     /// See there.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// `telemetry.admin_token_file` cannot be.
+    #[error(transparent)]
+    Token(#[from] ConfigError),
 }
 
 /// What every role gets: the settings, and the process-wide services. Cloning shares them.
@@ -118,8 +125,9 @@ impl Process {
     pub fn quiet(resolved: Resolved) -> Self {
         let seeds = SeedTree::new(resolved.config.run.seed);
         let (clock, shutdown) = (Clock::system(), Shutdown::new());
-        let takes_writes = resolved.config.telemetry.admin_writes;
-        let admin = Admin { takes_writes, ..Admin::default() };
+        let metrics = Metrics::of_run(&resolved.config.run.name);
+        let writes = Writes::of(&resolved.config.telemetry);
+        let admin = Admin { metrics, writes, ..Admin::default() };
         Self { resolved, clock, seeds, shutdown, admin, admin_address: None }
     }
 
@@ -127,23 +135,33 @@ impl Process {
     ///
     /// # Errors
     /// Whatever of these does not start.
-    pub async fn start(program: &str, resolved: Resolved) -> Result<Self, StartError> {
+    pub async fn start(
+        program: &str,
+        build: &Build,
+        resolved: Resolved,
+    ) -> Result<Self, StartError> {
         let telemetry = &resolved.config.telemetry;
         logs::init(telemetry.log_format, &telemetry.log_filter)?;
-        logs::banner(program, env!("CARGO_PKG_VERSION"));
-        Self::serve(resolved).await
+        logs::banner(program, &build.to_string());
+        Self::serve(program, build, resolved).await
     }
 
     /// As [`Process::start`], for a program that has started its own log.
     ///
     /// # Errors
     /// As there.
-    pub async fn serve(resolved: Resolved) -> Result<Self, StartError> {
+    pub async fn serve(
+        program: &str,
+        build: &Build,
+        resolved: Resolved,
+    ) -> Result<Self, StartError> {
         let mut process = Self::quiet(resolved);
         process.shutdown.listen(process.clock.clone(), process.resolved.config.run.grace)?;
         process.admin.metrics.register_process()?;
+        process.admin.metrics.register_build(program, build)?;
         let listener = admin::bind(&process.resolved.config.telemetry.admin).await?;
         process.admin_address = listener.local_addr().ok();
+        process.check_writes()?;
         let stopped = process.shutdown.clone();
         tokio::spawn(admin::serve(listener, process.admin.clone(), async move {
             let mut phases = stopped.phases();
@@ -152,6 +170,23 @@ impl Process {
                 phases.wait_for(|phase| *phase == crate::runtime::shutdown::Phase::Stopped).await;
         }));
         Ok(process)
+    }
+
+    /// Whether `POST /config` asks strangers for a secret, and has one.
+    fn check_writes(&self) -> Result<(), ConfigError> {
+        let is_reachable = self.admin_address.is_none_or(|address| !address.ip().is_loopback());
+        let expected = match &self.admin.writes {
+            Writes::Open if is_reachable => format!(
+                "must name a file with a secret: telemetry.admin_writes is on, and {} can be reached from other machines",
+                self.resolved.config.telemetry.admin
+            ),
+            Writes::WithToken(file) => match file.read() {
+                Ok(_) => return Ok(()),
+                Err(error) => format!("must name a file with a secret: {error}"),
+            },
+            Writes::Off | Writes::Open => return Ok(()),
+        };
+        Err(self.resolved.invalid("telemetry.admin_token_file", expected))
     }
 
     /// Drains within `run.grace` and turns the role's result into an exit status: 0 after an orderly stop, [`status`] after
@@ -174,11 +209,41 @@ impl Process {
     }
 }
 
+/// The arguments of a role's program. `PROGRAM health` is answered here, and the process ends.
+pub fn parse<A: clap::Parser>(program: &str, build: &Build) -> A {
+    let health = <Health as clap::Args>::augment_args(
+        clap::Command::new("health").about("Ask this program's admin port whether it is well"),
+    );
+    let matches = about::arguments::<A>(build)
+        .subcommand(health)
+        .subcommand_negates_reqs(true)
+        .args_conflicts_with_subcommands(true)
+        .get_matches();
+    let parsed = match matches.subcommand() {
+        Some((_, matches)) => <Health as clap::FromArgMatches>::from_arg_matches(matches)
+            .map(|health| std::process::exit(answer(program, &health).into())),
+        None => A::from_arg_matches(&matches),
+    };
+    parsed.unwrap_or_else(|error| error.exit())
+}
+
+/// The whole of `PROGRAM health`: the exit status.
+fn answer(program: &str, health: &Health) -> u8 {
+    match health.ask() {
+        Ok(()) => 0,
+        Err(error) => {
+            let error = anyhow::Error::from(error);
+            complain(program, &error);
+            status(&error)
+        }
+    }
+}
+
 /// The whole of a role's `main` but the role: loads the settings, runs `role` on a tokio runtime, and exits.
 ///
 /// Settings that are wrong end with status 2 and one line on standard error, before anything is touched; what fails later
 /// with status 1.
-pub fn run<F, R>(program: &str, args: &Args, role: F) -> ExitCode
+pub fn run<F, R>(program: &str, build: &Build, args: &Args, role: F) -> ExitCode
 where
     F: FnOnce(Process) -> R,
     R: Future<Output = anyhow::Result<()>>,
@@ -195,7 +260,7 @@ where
         Err(error) => return refuse(program, &error.into()),
     };
     let code = runtime.block_on(async {
-        match Process::start(program, resolved).await {
+        match Process::start(program, build, resolved).await {
             Ok(process) => {
                 let result = role(process.clone()).await;
                 process.finish(result).await
@@ -208,13 +273,17 @@ where
     code
 }
 
+fn refuse(program: &str, error: &anyhow::Error) -> ExitCode {
+    complain(program, error);
+    ExitCode::from(status(error))
+}
+
 #[expect(
     clippy::print_stderr,
     reason = "there may be no log yet, and this is for the person who typed the command"
 )]
-fn refuse(program: &str, error: &anyhow::Error) -> ExitCode {
+fn complain(program: &str, error: &anyhow::Error) {
     eprintln!("{program}: {error:#}");
-    ExitCode::from(status(error))
 }
 
 #[expect(clippy::print_stdout, reason = "what --print-config is for")]

@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
+use common::about::Build;
 use common::config::{Layers, Resolved, load};
-use common::process::Process;
-use common::telemetry::admin::{self, Admin, HEAD_BYTES_MAX};
+use common::process::{self, Args, Process};
+use common::telemetry::admin::{self, Admin, HEAD_BYTES_MAX, Writes};
+use common::telemetry::health::{Health, HealthError};
 use common::telemetry::metric_spec::{MetricKind, MetricSpec};
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -35,7 +37,7 @@ struct Port {
 impl Port {
     /// One that takes `POST /config`.
     async fn open() -> Self {
-        Self::with(Admin { takes_writes: true, ..Admin::default() }).await
+        Self::with(Admin { writes: Writes::Open, ..Admin::default() }).await
     }
 
     async fn with(admin: Admin) -> Self {
@@ -204,6 +206,84 @@ async fn settings_change_only_where_that_was_asked_for() {
     let (status, body) = port.change("", "learner.tau = 0.01").await;
     assert!(status == "403" && body.contains("telemetry.admin_writes = true"), "{status} {body}");
     assert!(changes.try_recv().is_err());
+}
+
+fn with_token(file: &std::path::Path, admin: &str) -> Resolved {
+    let set = [
+        format!("telemetry.admin={admin}"),
+        "telemetry.admin_writes=true".to_owned(),
+        format!("telemetry.admin_token_file={}", file.display()),
+    ];
+    load(&Layers { set: set.to_vec(), ..Layers::default() }).unwrap()
+}
+
+const BUILD: Build = Build { version: "0.0.0", commit: None, features: &[] };
+
+#[tokio::test]
+async fn settings_change_only_for_whoever_knows_the_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "0123456789abcdef\n").unwrap();
+    let port = Port::with(Process::quiet(with_token(&file, "127.0.0.1:0")).admin).await;
+    for wrong in ["", "Authorization: Bearer 0123456789abcdeF\r\n", "Authorization: Basic eA==\r\n"]
+    {
+        assert_eq!(port.change(wrong, "learner.tau = 0.01").await.0, "401", "{wrong}");
+    }
+    let right = "Authorization: Bearer 0123456789abcdef\r\n";
+    // Nothing trains here: whoever is let in is told so.
+    assert_eq!(port.change(right, "learner.tau = 0.01").await.0, "404");
+    assert!(port.get("/metrics").await.0.starts_with("http/1.1 200 "), "reads stay open");
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(port.change(right, "learner.tau = 0.01").await.0, "503");
+}
+
+#[tokio::test]
+async fn a_port_that_strangers_reach_takes_no_writes_without_a_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    for (admin, path, expected) in [
+        ("0.0.0.0:0", "", "0.0.0.0:0 can be reached from other machines"),
+        ("127.0.0.1:0", file.to_str().unwrap(), "No such file"),
+    ] {
+        let resolved = with_token(path.as_ref(), admin);
+        let error =
+            anyhow::Error::from(Process::serve("test", &BUILD, resolved).await.unwrap_err());
+        let text = format!("{error:#}");
+        assert!(text.contains("telemetry.admin_token_file") && text.contains(expected), "{text}");
+        assert_eq!(process::status(&error), process::EXIT_CONFIG);
+    }
+}
+
+/// `PROGRAM health` against this address, with these arguments; off the runtime, which serves it.
+async fn health(admin: &str, ready: bool) -> Result<(), HealthError> {
+    let set = vec![format!("telemetry.admin={admin}")];
+    let health = Health { args: Args { set, ..Args::default() }, ready };
+    tokio::task::spawn_blocking(move || health.ask()).await.unwrap()
+}
+
+#[tokio::test]
+async fn health_is_what_the_admin_port_says() {
+    let port = Port::open().await;
+    let address = port.address.to_string();
+    health(&address, false).await.unwrap();
+    port.admin.readiness.ready("shard 0");
+    health(&format!("0.0.0.0:{}", port.address.port()), true).await.unwrap();
+    port.admin.readiness.not_ready("shard 0", "replaying its log");
+    health(&address, false).await.unwrap();
+    let unready = health(&address, true).await.unwrap_err().to_string();
+    assert!(
+        unready.contains("/readyz says HTTP/1.1 503") && unready.contains("its log"),
+        "{unready}"
+    );
+    port.stop.send(()).unwrap();
+    port.server.await.unwrap();
+    let silent = health(&address, false).await.unwrap_err().to_string();
+    assert!(silent.contains(&address) && silent.contains("does not answer"), "{silent}");
+    for wrong in ["127.0.0.1:0", "nonsense"] {
+        let error = health(wrong, false).await.unwrap_err();
+        assert!(matches!(error, HealthError::Config(_)), "{error}");
+        assert_eq!(process::status(&error.into()), process::EXIT_CONFIG);
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
+use common::about::Build;
 use common::telemetry::metric_spec::{
     BUCKETS_BYTES, BUCKETS_ITEMS, BUCKETS_RATIO, BUCKETS_SECONDS, BUCKETS_SHORT_SECONDS,
     BUCKETS_VERSIONS, MetricKind, MetricSpec, PROCESS_METRICS, SpecError, render_metrics_markdown,
@@ -30,12 +31,8 @@ const IDLE: MetricSpec = MetricSpec {
     unit: "seconds",
     ..STEPS
 };
-const MASS: MetricSpec = MetricSpec {
-    name: "sapex_replay_priority_mass_ratio",
-    kind: MetricKind::Gauge,
-    unit: "ratio",
-    ..STEPS
-};
+const MASS: MetricSpec =
+    MetricSpec { name: "sapex_replay_priority_mass", kind: MetricKind::Gauge, unit: "", ..STEPS };
 const LAG: MetricSpec = MetricSpec {
     name: "sapex_actor_policy_lag_versions",
     kind: MetricKind::Histogram { buckets: &[0.0, 1.0, 10.0] },
@@ -75,14 +72,17 @@ fn names_follow_the_rule() {
     let message = problem(|s| s.kind = MetricKind::Gauge);
     assert!(message.contains("is a gauge"), "{message}");
     let message = problem(|s| s.unit = "");
-    assert!(message.contains("expected sapex_"), "{message}");
+    assert!(message.contains("expected a unit"), "{message}");
+    MetricSpec { unit: "", ..LAG }.check().expect("a level may have no unit");
+    let error = MetricSpec { name: "sapex_mass", ..MASS }.check().unwrap_err().to_string();
+    assert!(error.ends_with("expected sapex_<component>_<what>[_total]"), "{error}");
 }
 
 #[test]
 fn texts_labels_and_buckets_are_checked() {
     assert!(problem(|s| s.help = "").contains("one line each"));
     assert!(problem(|s| s.when_bad = "two\nlines").contains("one line each"));
-    for labels in [&["le"] as &[_], &["__name"], &["Shard"], &[""]] {
+    for labels in [&["le"] as &[_], &["run"], &["__name"], &["Shard"], &[""]] {
         assert!(problem(|s| s.labels = labels).contains("is reserved"), "{labels:?}");
     }
     assert!(problem(|s| s.labels = &["shard", "shard"]).contains("declared twice"));
@@ -123,13 +123,32 @@ fn the_text_shows_every_kind() {
         "sapex_replay_refused_rows_total{reason=\"nan\"} 1",
         "# TYPE sapex_learner_device_idle_seconds_total counter",
         "sapex_learner_device_idle_seconds_total 0.25",
-        "sapex_replay_priority_mass_ratio -1.5",
+        "sapex_replay_priority_mass -1.5",
         "sapex_actor_policy_lag_versions_bucket{le=\"1\"} 0",
         "sapex_actor_policy_lag_versions_bucket{le=\"10\"} 1",
         "sapex_actor_policy_lag_versions_sum 3",
     ] {
         assert!(text.lines().any(|l| l == line), "{line:?} missing in\n{text}");
     }
+}
+
+#[test]
+fn every_series_names_its_run_and_one_names_the_build() {
+    let metrics = Metrics::of_run("two-arms");
+    metrics.counter(&STEPS).unwrap().inc_by(5);
+    metrics.counters(&REFUSED).unwrap().with_label_values(&["nan"]).inc();
+    metrics.register_process().unwrap();
+    let build = Build { version: "1.2.3", commit: Some(""), features: &[] };
+    metrics.register_build("learner", &build).unwrap();
+    let text = metrics.encode().unwrap();
+    let series: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    assert!(series.len() > 3, "{text}");
+    for line in &series {
+        assert!(line.contains("run=\"two-arms\""), "{line}");
+    }
+    let build =
+        r#"sapex_build_info{commit="unknown",program="learner",version="1.2.3",run="two-arms"} 1"#;
+    assert!(series.contains(&build), "{text}");
 }
 
 #[test]

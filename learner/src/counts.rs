@@ -33,6 +33,8 @@ struct Inner {
     inserts: AtomicU64,
     /// Each shard's own count of inserts, as it last said it.
     shards: Mutex<Vec<u64>>,
+    /// Environment steps that stand for a row, where no actor of this process says its own; 0 where they do.
+    steps_per_row: AtomicU64,
     /// Milliseconds of training in earlier starts.
     earlier_ms: AtomicU64,
     /// When training ended, by the clock.
@@ -65,6 +67,7 @@ impl Counts {
             updates: AtomicU64::new(0),
             inserts: AtomicU64::new(0),
             shards: Mutex::default(),
+            steps_per_row: AtomicU64::new(0),
             earlier_ms: AtomicU64::new(0),
             ended: OnceLock::new(),
         }))
@@ -117,6 +120,12 @@ impl Counts {
         let _first = self.0.ended.set(self.0.clock.now());
     }
 
+    /// From now on environment steps are counted by the rows that enter the tables, `steps` for each: the actors are other
+    /// processes. Exact for transitions; for sequences an upper bound, because an episode's last one may be shorter.
+    pub fn count_steps_by_rows(&self, steps: u64) {
+        self.0.steps_per_row.store(steps, Ordering::Relaxed);
+    }
+
     /// The actors' totals.
     pub fn acted(&self, env_steps: u64, episodes: u64) {
         self.0.env_steps.store(env_steps, Ordering::Relaxed);
@@ -138,6 +147,8 @@ impl Counts {
         let before = std::mem::replace(&mut shards[shard], inserts);
         let new = inserts.checked_sub(before).unwrap_or(inserts);
         self.0.inserts.fetch_add(new, Ordering::Relaxed);
+        let steps = new.saturating_mul(self.0.steps_per_row.load(Ordering::Relaxed));
+        self.0.env_steps.fetch_add(steps, Ordering::Relaxed);
     }
 
     fn shards(&self) -> std::sync::MutexGuard<'_, Vec<u64>> {
@@ -148,6 +159,21 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steps_of_actors_in_other_processes_are_counted_by_their_rows() {
+        let counts = Counts::new(&Clock::system());
+        counts.count_steps_by_rows(3);
+        counts.shard_holds(0, 100);
+        counts.shard_holds(1, 20);
+        counts.shard_holds(0, 150);
+        assert_eq!((counts.now().inserts, counts.now().env_steps), (170, 510));
+        let later = Counts::new(&Clock::system());
+        later.resume(&counts.counters(), 7);
+        later.count_steps_by_rows(3);
+        later.shard_holds(0, 160);
+        assert_eq!((later.now().inserts, later.now().env_steps), (180, 540));
+    }
 
     #[test]
     fn a_resumed_run_goes_on_counting() {

@@ -1,7 +1,7 @@
 //! `learner`: the learner of a run.
 
 use clap::Parser;
-use common::about;
+use common::about::Build;
 use common::process::{self, Args, Process};
 use common::run_dir::RunDir;
 use common::run_dir::claim::Claim;
@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use tracing::{info, warn};
 
-const BUILD: about::Build = common::build!("torch");
+const BUILD: Build = common::build!("torch");
 
 /// Trains from the replay servers of a run and publishes weights.
 #[derive(Debug, Parser)]
@@ -35,11 +35,11 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let mut cli: Cli = about::parse(&BUILD);
+    let mut cli: Cli = process::parse("learner", &BUILD);
     // The run's own settings, where there is one: a restart policy passes --resume always.
     let goes_on = cli.resume && RunDir::at(&cli.run_dir).holds_run();
     cli.args.run = goes_on.then(|| cli.run_dir.clone());
-    process::run("learner", &cli.args, |process| learn(process, cli.run_dir, cli.resume))
+    process::run("learner", &BUILD, &cli.args, |process| learn(process, cli.run_dir, cli.resume))
 }
 
 async fn learn(process: Process, run_dir: PathBuf, resume: bool) -> anyhow::Result<()> {
@@ -84,7 +84,7 @@ async fn train(
     start.begin(&log)?;
     log.started(&BUILD);
     start.notes().iter().for_each(|note| warn!("{note}"));
-    let learner = Learner::new(process.clone(), spec, places, log, start.checkpoint);
+    let learner = Learner::new(process.clone(), spec, places, log, start.checkpoint).alone();
     let transport =
         ZmqTransport::exported(process.seeds.role("transport"), &process.admin.metrics)?;
     let (checkpoint, path) = match learner.run(&transport).await {

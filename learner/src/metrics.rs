@@ -72,20 +72,20 @@ const IDLE: MetricSpec = gauge(
     "Near 1: starved, as above.",
 );
 const LOSS_CRITIC: MetricSpec = gauge(
-    "sapex_learner_critic_loss_ratio",
-    "ratio",
+    "sapex_learner_critic_loss",
+    "",
     "Mean of both critics' losses over the latest window.",
     "Grows without bound: diverging. Lower learner.lr_critic or cluster.gamma.",
 );
 const LOSS_ACTOR: MetricSpec = gauge(
-    "sapex_learner_actor_loss_ratio",
-    "ratio",
+    "sapex_learner_actor_loss",
+    "",
     "Actor loss over the latest window: about minus the value of the policy.",
     "Rises steadily: the policy gets worse by the critics' own account.",
 );
 const ALPHA: MetricSpec = gauge(
-    "sapex_learner_alpha_ratio",
-    "ratio",
+    "sapex_learner_alpha",
+    "",
     "Temperature.",
     "Near 0 while returns are poor: exploration has stopped. Raise learner.target_entropy_per_dim. At learner.alpha_max: no policy reaches the target entropy. Lower it.",
 );

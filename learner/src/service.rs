@@ -14,6 +14,7 @@ use crate::trainer::TrainerConfig;
 use crate::training_loop::{Ports, Trained, TrainingLoop};
 use crate::updates::{BeginError, TrainingError, Updates};
 use common::config::watch::follow;
+use common::config::{Cluster, WhenDone};
 use common::policy::snapshot::SnapshotError;
 use common::process::Process;
 use common::run_dir::RunDir;
@@ -111,6 +112,7 @@ pub struct Learner {
     start: Checkpoint,
     log: RunLog,
     progress: watch::Sender<Progress>,
+    is_alone: bool,
 }
 
 impl Learner {
@@ -125,7 +127,13 @@ impl Learner {
         let sac = backend::trainer_config(&process.resolved.config, &spec);
         let (progress, _) =
             watch::channel(Progress { updates: start.state.updates, ..Progress::default() });
-        Self { process, spec, sac, places, start, log, progress }
+        Self { process, spec, sac, places, start, log, progress, is_alone: false }
+    }
+
+    /// This learner in a process of its own. Nobody else ends the run: it counts environment steps by the rows of the replay,
+    /// ends at `run.env_steps`, and obeys `run.when_done`.
+    pub fn alone(self) -> Self {
+        Self { is_alone: true, ..self }
     }
 
     /// The newest numbers, while it trains.
@@ -133,8 +141,8 @@ impl Learner {
         self.progress.subscribe()
     }
 
-    /// Trains until the process is asked to stop or `learner.updates_max` is reached, writes the last checkpoint and
-    /// returns it with its path.
+    /// Trains until the process is asked to stop or `learner.updates_max` is reached, for one that is [alone](Self::alone)
+    /// also until `run.env_steps`; writes the last checkpoint and returns it with its path.
     ///
     /// # Errors
     /// Whatever makes going on pointless. What was trained until then is written first; of an update that diverged, the
@@ -144,12 +152,13 @@ impl Learner {
         transport: &dyn Transport,
     ) -> Result<(Checkpoint, PathBuf), LearnerError> {
         let process = self.process.clone();
+        let waits = self.is_alone && process.resolved.config.run.when_done == WhenDone::Wait;
         let (tasks, training) = tokio::select! {
             biased;
             started = self.start(transport) => started?,
             () = process.shutdown.cancelled() => return Err(LearnerError::Stopped),
         };
-        let Tasks { sampling, publishing, writing, writer, watch } = tasks;
+        let Tasks { sampling, publishing, writing, writer, watch, weights } = tasks;
         process.admin.readiness.ready("learner");
         let trained = tokio::task::spawn_blocking(move || training.join());
         let trained = trained
@@ -158,17 +167,26 @@ impl Learner {
             .and_then(Result::ok)
             .ok_or(LearnerError::Panicked("training thread"));
         drop(watch);
-        process.admin.readiness.not_ready("learner", "stopping");
-        // The training loop has dropped its ends: the others finish by themselves.
+        // The training loop has dropped its ends: the others finish by themselves. The publisher goes on for as long as there
+        // are weights to serve.
         let sampled = sampling.await.map_err(|_| LearnerError::Panicked("sampler"));
-        let published = publishing.await.map_err(|_| LearnerError::Panicked("publisher"));
         let Trained { checkpoint, error } = trained?;
         let saved = tokio::task::spawn_blocking(move || {
             writing.join().map_err(|_| LearnerError::Panicked("checkpoint writer"))?;
             let save = |checkpoint| Ok::<_, LearnerError>((writer.save(&checkpoint)?, checkpoint));
             checkpoint.map(save).transpose()
         });
-        let saved = saved.await.map_err(|_| LearnerError::Panicked("checkpoint writer"))??;
+        let saved = saved.await.map_err(|_| LearnerError::Panicked("checkpoint writer"))?;
+        if waits && error.is_none() && saved.is_ok() && matches!(sampled, Ok(Ok(()))) {
+            info!(
+                "the run is done; the last weights are served until this process is told to stop"
+            );
+            process.shutdown.cancelled().await;
+        }
+        process.admin.readiness.not_ready("learner", "stopping");
+        drop(weights);
+        let published = publishing.await.map_err(|_| LearnerError::Panicked("publisher"));
+        let saved = saved?;
         error.map_or(Ok(()), Err)?;
         let (path, checkpoint) = saved.expect("training without an error has a last state");
         sampled??;
@@ -182,13 +200,18 @@ impl Learner {
         self,
         transport: &dyn Transport,
     ) -> Result<(Tasks, JoinHandle<Trained>), LearnerError> {
-        let Self { process, spec, sac, places, start, log, progress } = self;
+        let Self { process, spec, sac, places, start, log, progress, is_alone } = self;
         let (shutdown, config) = (&process.shutdown, &process.resolved.config);
         let recorders = metrics::register(&process.admin.metrics)?;
         let seeds = process.seeds.role("learner");
         let socket = transport.bind_publisher(&places.weights).await.map_err(weights_taken)?;
         info!(weights = %socket.local, "learner publishes");
         let (resolved, counts) = (&process.resolved, log.counts());
+        if is_alone {
+            // Windows of sequences overlap by their burn-in.
+            let Cluster { sequence_len, burn_in, .. } = config.cluster;
+            counts.count_steps_by_rows((sequence_len - burn_in) as u64);
+        }
         let updates =
             Updates::new(resolved, &spec, &start, counts.clone(), &seeds, &places.run_dir)?;
 
@@ -229,6 +252,7 @@ impl Learner {
             updates,
             clock: process.clock.clone(),
             stop: shutdown.token(),
+            steps_max: if is_alone && !config.is_offline() { config.run.env_steps } else { 0 },
             log,
             run: RunDir::at(&places.run_dir),
             progress,
@@ -240,11 +264,13 @@ impl Learner {
             .map_err(no_thread("checkpoint"))?;
         let changes = process.admin.config_changes(&process.resolved);
         follow_file(&process, &config.learner.watch);
+        let served = weights.clone();
         let ports = Ports { batches, priorities, weights, changes, importance_beta, checkpoints };
         let training = shutdown
             .spawn_thread("training", move || training_loop.run(ports))
             .map_err(no_thread("training"))?;
-        Ok((Tasks { sampling, publishing, writing, writer, watch }, training))
+        let tasks = Tasks { sampling, publishing, writing, writer, watch, weights: served };
+        Ok((tasks, training))
     }
 }
 
@@ -328,6 +354,8 @@ struct Tasks {
     writing: JoinHandle<()>,
     writer: Writer,
     watch: ProgressWatch,
+    /// Keeps the publisher going.
+    weights: watch::Sender<Option<Publication>>,
 }
 
 fn connect(transport: &dyn Transport, replay: &[Endpoint]) -> Result<Vec<Link>, TransportError> {

@@ -44,6 +44,8 @@ pub struct TrainingLoop {
     pub clock: Clock,
     /// Ends the loop early.
     pub stop: StopToken,
+    /// Environment steps after which it ends; 0 for no limit.
+    pub steps_max: u64,
     /// Where lines of metrics go.
     pub log: RunLog,
     /// Where the settings are kept that a resume starts from.
@@ -64,7 +66,7 @@ pub struct Trained {
 }
 
 impl TrainingLoop {
-    /// Trains until the batches end, the stop token says so, or `learner.updates_max` is reached. The last state is there
+    /// Trains until the batches end, the stop token says so, or `learner.updates_max` or the last step is reached. The last state is there
     /// after an update that diverged as well: it is the one before it.
     pub fn run(mut self, mut ports: Ports) -> Trained {
         let error = self.train(&mut ports).err();
@@ -80,7 +82,7 @@ impl TrainingLoop {
 
     fn train(&mut self, ports: &mut Ports) -> Result<(), TrainingError> {
         self.publish(ports);
-        while !self.stop.is_stopping() && !self.updates.are_enough() {
+        while !self.stop.is_stopping() && !self.is_done() {
             if let Ok(change) = ports.changes.try_recv() {
                 self.updates.settle(&mut send(&ports.priorities, &self.metrics))?;
                 self.change(change, ports);
@@ -103,6 +105,11 @@ impl TrainingLoop {
             .take_refused()
             .iter()
             .for_each(|(update, item)| self.log.refused(*update, item));
+    }
+
+    fn is_done(&self) -> bool {
+        let steps = self.log.counts().now().env_steps;
+        self.updates.are_enough() || (self.steps_max > 0 && steps >= self.steps_max)
     }
 
     fn keep_cadences(&mut self, due: Due, ports: &Ports) {

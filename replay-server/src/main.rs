@@ -1,7 +1,7 @@
 //! `replay-server`: one replay server of a run.
 
 use clap::Parser;
-use common::about;
+use common::about::Build;
 use common::process::{self, Args, Process};
 use common::run_dir::RunDir;
 use common::runtime::memory;
@@ -12,6 +12,8 @@ use replay_server::saved::SavedReplay;
 use replay_server::service::ReplayServer;
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+const BUILD: Build = common::build!();
 
 /// Serves the rows of a run: prioritized, sharded, rate-limited.
 #[derive(Debug, Parser)]
@@ -29,8 +31,10 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli: Cli = about::parse(&common::build!());
-    process::run("replay-server", &cli.args, |process| serve(process, cli.index, cli.run_dir))
+    let cli: Cli = process::parse("replay-server", &BUILD);
+    process::run("replay-server", &BUILD, &cli.args, |process| {
+        serve(process, cli.index, cli.run_dir)
+    })
 }
 
 async fn serve(process: Process, index: Index, run_dir: Option<PathBuf>) -> anyhow::Result<()> {

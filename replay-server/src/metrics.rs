@@ -4,7 +4,7 @@ use crate::rate_limiter::Explanation;
 use crate::table::{Inserted, PriorityUpdate, TableStats};
 use common::telemetry::metric_spec::{MetricKind, MetricSpec};
 use common::telemetry::metrics::{Metrics, MetricsError};
-use prometheus::{Gauge, IntCounter};
+use prometheus::{Counter, Gauge, IntCounter};
 
 const SHARD: &[&str] = &["shard"];
 
@@ -101,8 +101,8 @@ const ITEMS: MetricSpec = shard_gauge(
     "Differs much between shards: inserts are skewed.",
 );
 const MASS: MetricSpec = shard_gauge(
-    "sapex_replay_priority_mass_ratio",
-    "ratio",
+    "sapex_replay_priority_mass",
+    "",
     "Sum of all priorities.",
     "Differs much between shards of equal size: one shard holds the surprising items.",
 );
@@ -112,18 +112,24 @@ const ESS: MetricSpec = shard_gauge(
     "Effective sample size of the priorities: (Σp)²/Σp².",
     "Far below the table's items: sampling dwells on few items. Lower replay.priority_alpha.",
 );
-const WAIT_INSERT: MetricSpec = shard_gauge(
-    "sapex_replay_insert_wait_seconds",
-    "seconds",
-    "Time for which the limiter has held inserts back, in all.",
-    "Rises at nearly one per second: the learner is the bottleneck. Expected when actors are fast.",
-);
-const WAIT_SAMPLE: MetricSpec = shard_gauge(
-    "sapex_replay_sample_wait_seconds",
-    "seconds",
-    "Time for which the limiter has held samples back, in all.",
-    "Rises at nearly one per second: actors are the bottleneck. Add actors or raise replay.samples_per_insert.",
-);
+const WAIT_INSERT: MetricSpec = MetricSpec {
+    kind: MetricKind::FloatCounter,
+    ..shard_counter(
+        "sapex_replay_insert_wait_seconds_total",
+        "seconds",
+        "Time for which the limiter has held inserts back.",
+        "Rises at nearly one per second: the learner is the bottleneck. Expected when actors are fast.",
+    )
+};
+const WAIT_SAMPLE: MetricSpec = MetricSpec {
+    kind: MetricKind::FloatCounter,
+    ..shard_counter(
+        "sapex_replay_sample_wait_seconds_total",
+        "seconds",
+        "Time for which the limiter has held samples back.",
+        "Rises at nearly one per second: actors are the bottleneck. Add actors or raise replay.samples_per_insert.",
+    )
+};
 const INBOX_FULL: MetricSpec = MetricSpec {
     labels: &[],
     ..shard_counter(
@@ -166,8 +172,8 @@ pub struct ShardMetrics {
     items: Gauge,
     mass: Gauge,
     ess: Gauge,
-    wait_insert: Gauge,
-    wait_sample: Gauge,
+    wait_insert: Counter,
+    wait_sample: Counter,
 }
 
 /// Of the network side.
@@ -187,6 +193,7 @@ impl ShardMetrics {
         let label = shard.to_string();
         let counter = |spec| Ok(metrics.counters(spec)?.with_label_values(&[&label]));
         let gauge = |spec| Ok(metrics.gauges(spec)?.with_label_values(&[&label]));
+        let wait = |spec| Ok(metrics.float_counters(spec)?.with_label_values(&[&label]));
         Ok(Self {
             inserted: counter(&INSERTED)?,
             sampled: counter(&SAMPLED)?,
@@ -199,8 +206,8 @@ impl ShardMetrics {
             items: gauge(&ITEMS)?,
             mass: gauge(&MASS)?,
             ess: gauge(&ESS)?,
-            wait_insert: gauge(&WAIT_INSERT)?,
-            wait_sample: gauge(&WAIT_SAMPLE)?,
+            wait_insert: wait(&WAIT_INSERT)?,
+            wait_sample: wait(&WAIT_SAMPLE)?,
         })
     }
 
@@ -241,9 +248,14 @@ impl ShardMetrics {
         #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
         self.items.set(stats.len as f64);
         self.mass.set(stats.mass);
-        self.wait_insert.set(limiter.insert_waited_s);
-        self.wait_sample.set(limiter.sample_waited_s);
+        raise(&self.wait_insert, limiter.insert_waited_s);
+        raise(&self.wait_sample, limiter.sample_waited_s);
     }
+}
+
+/// Brings a counter up to a total that somebody else adds up.
+fn raise(counter: &Counter, total: f64) {
+    counter.inc_by((total - counter.get()).max(0.0));
 }
 
 impl ServerMetrics {

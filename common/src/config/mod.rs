@@ -140,15 +140,27 @@ pub struct Endpoints {
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
 pub struct Run {
+    pub name: String,
     pub seed: u64,
     pub env_steps: u64,
     pub target_return: f64,
     pub actors: u32,
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
+    pub when_done: WhenDone,
     pub save_replay: bool,
     pub track_metrics: bool,
     pub track_trajectories: bool,
+}
+
+/// What a learner does once its run is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenDone {
+    /// Ends.
+    Exit,
+    /// Serves its last weights until it is told to stop.
+    Wait,
 }
 
 /// How a table chooses items.
@@ -293,6 +305,7 @@ pub struct Learner {
 pub struct Telemetry {
     pub admin: String,
     pub admin_writes: bool,
+    pub admin_token_file: String,
     pub log_format: LogFormat,
     pub log_filter: String,
 }

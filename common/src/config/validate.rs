@@ -140,8 +140,19 @@ fn assigns(settings: &[String]) -> bool {
     })
 }
 
+/// Whether a label may have this value.
+fn is_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=63).contains(&name.len()) && name.bytes().all(plain)
+}
+
 fn run(c: &Config) -> Vec<Rule> {
     vec![
+        (
+            is_name(&c.run.name),
+            "run.name",
+            expect("must be 1 to 63 letters, digits, \".\", \"_\" or \"-\""),
+        ),
         (
             assigns(&c.cluster.env_params),
             "cluster.env_params",

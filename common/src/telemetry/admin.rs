@@ -9,9 +9,10 @@
 //! | `POST /config` | in a learner: settings to change while it trains, TOML or JSON; see below |
 //!
 //! The port is never trusted: heads, bodies, connections and times are bounded, and every connection serves one request
-//! and is closed, so that an idle or dripping client cannot keep one. It holds no secrets.
+//! and is closed, so that an idle or dripping client cannot keep one. It shows no secrets.
 //!
-//! `POST /config` is off unless `telemetry.admin_writes = true`, and answers 403 then. It answers 200 with
+//! `POST /config` is off unless `telemetry.admin_writes = true`, and answers 403 then. Where `telemetry.admin_token_file` names
+//! a file, it answers 401 without `Authorization: Bearer SECRET`, and 503 where the file cannot be read. It answers 200 with
 //! `{"changes": [{"key", "old", "new"}]}` once the training loop has taken them, 422 with the reason where they are refused,
 //! 409 while another change is under way, 503 when the loop did not come to it in time (it still will), 404 where nothing
 //! trains. A request that a web page sent (one with an `Origin`) is refused with 403: a page must not steer what happens to
@@ -20,8 +21,9 @@
 use super::metrics::Metrics;
 use super::readiness::Readiness;
 use super::status::StatusBoard;
+use super::token::{TokenError, TokenFile};
 use crate::config::watch::CHANGE_BYTES_MAX;
-use crate::config::{ApplyError, ConfigChange, ConfigPort, Origin, Resolved};
+use crate::config::{ApplyError, ConfigChange, ConfigPort, Origin, Resolved, Telemetry};
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -66,6 +68,9 @@ const ROUTES: &str = "routes: /metrics /healthz /readyz /status, POST /config\n"
 /// `POST /config` answers this where it is off.
 const WRITES_OFF: &str = "POST /config is off; telemetry.admin_writes = true turns it on\n";
 
+/// And this where a secret is asked for.
+const NO_TOKEN: &str = "POST /config needs Authorization: Bearer SECRET\n";
+
 /// Why the admin port does not open.
 #[derive(Debug, thiserror::Error)]
 #[error("the admin port cannot be opened at {address}: {reason}{}", hint(reason))]
@@ -101,8 +106,42 @@ pub struct Admin {
     pub status: StatusBoard,
     /// For `POST /config`, and for whatever else changes settings.
     pub config: ConfigPort,
-    /// Whether `POST /config` is taken: `telemetry.admin_writes`.
-    pub takes_writes: bool,
+    /// Who may change settings.
+    pub writes: Writes,
+}
+
+/// Who may `POST /config`.
+#[derive(Debug, Clone, Default)]
+pub enum Writes {
+    /// Nobody.
+    #[default]
+    Off,
+    /// Whoever reaches the port.
+    Open,
+    /// Whoever knows the secret.
+    WithToken(TokenFile),
+}
+
+impl Writes {
+    /// What `telemetry.admin_writes` and `telemetry.admin_token_file` say.
+    pub fn of(telemetry: &Telemetry) -> Self {
+        match telemetry.admin_token_file.as_str() {
+            _ if !telemetry.admin_writes => Self::Off,
+            "" => Self::Open,
+            path => Self::WithToken(TokenFile::at(path)),
+        }
+    }
+
+    fn refusal(&self, headers: &HeaderMap) -> Result<Option<Response>, TokenError> {
+        let file = match self {
+            Self::Off => return Ok(Some((StatusCode::FORBIDDEN, WRITES_OFF).into_response())),
+            Self::Open => return Ok(None),
+            Self::WithToken(file) => file,
+        };
+        let authorization = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
+        let unknown = (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], NO_TOKEN);
+        Ok((!file.admits(authorization)?).then(|| unknown.into_response()))
+    }
 }
 
 impl Admin {
@@ -230,8 +269,13 @@ async fn status(State(admin): State<Admin>) -> Response {
 }
 
 async fn config(State(admin): State<Admin>, headers: HeaderMap, body: String) -> Response {
-    if !admin.takes_writes {
-        return (StatusCode::FORBIDDEN, WRITES_OFF).into_response();
+    match admin.writes.refusal(&headers) {
+        Ok(None) => {}
+        Ok(Some(refusal)) => return refusal,
+        Err(error) => {
+            warn!(%error, "POST /config refused: its token cannot be read");
+            return (StatusCode::SERVICE_UNAVAILABLE, "the token cannot be read\n").into_response();
+        }
     }
     if headers.contains_key(header::ORIGIN) {
         return (StatusCode::FORBIDDEN, "not from a web page\n").into_response();

@@ -83,11 +83,12 @@ impl MetricKind {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MetricSpec {
-    /// `sapex_<component>_<what>_<unit>`, and `_total` for counters.
+    /// `sapex_<component>_<what>_<unit>`, and `_total` for counters; without the unit where there is none.
     pub name: &'static str,
     /// What kind of object.
     pub kind: MetricKind,
-    /// The name's unit: `seconds`, `bytes`, `ratio`, or what is counted, in the plural.
+    /// The name's unit: `seconds`, `bytes`, `ratio` (of two like quantities), or what is counted, in the plural. Empty for
+    /// quantities whose unit is the environment's or the algorithm's own, such as returns and losses.
     pub unit: &'static str,
     /// One sentence: what is measured.
     pub help: &'static str,
@@ -121,15 +122,19 @@ impl MetricSpec {
         if name.ends_with("_total") != self.kind.is_counter() {
             return Some(format!("is a {}; exactly counters end in _total", self.kind.name()));
         }
+        if unit.is_empty() && self.kind.is_counter() {
+            return Some("expected a unit: a counter counts something".into());
+        }
         if !names_component_what_and_unit(name, unit) {
-            return Some(format!("expected sapex_<component>_<what>_{unit}[_total]"));
+            let unit = if unit.is_empty() { String::new() } else { format!("_{unit}") };
+            return Some(format!("expected sapex_<component>_<what>{unit}[_total]"));
         }
         if [self.help, self.when_bad].iter().any(|text| text.is_empty() || text.contains('\n')) {
             return Some("help and when_bad are one line each".into());
         }
         for (i, label) in labels.iter().enumerate() {
-            // `le` carries a histogram's bounds; a leading underscore is Prometheus' own.
-            if *label == "le" || !is_words(label) {
+            // `le` carries a histogram's bounds; `run` is on every series; a leading underscore is Prometheus' own.
+            if ["le", RUN_LABEL].contains(label) || !is_words(label) {
                 return Some(format!("label {label:?} is reserved or not lowercase words"));
             }
             if labels[..i].contains(label) {
@@ -148,10 +153,12 @@ impl MetricSpec {
 fn names_component_what_and_unit(name: &str, unit: &str) -> bool {
     let between = || {
         let stem = name.strip_suffix("_total").unwrap_or(name);
-        stem.strip_prefix("sapex_")?.strip_suffix(unit)?.strip_suffix('_')?.split_once('_')
+        let words = stem.strip_prefix("sapex_")?;
+        let words =
+            if unit.is_empty() { words } else { words.strip_suffix(unit)?.strip_suffix('_')? };
+        words.split_once('_')
     };
-    !unit.is_empty()
-        && between().is_some_and(|(component, what)| !(component.is_empty() || what.is_empty()))
+    between().is_some_and(|(component, what)| !(component.is_empty() || what.is_empty()))
 }
 
 fn is_words(text: &str) -> bool {
@@ -181,12 +188,18 @@ pub const PROCESS_METRICS: &[(&str, &str, &str, &str)] = &[
     ("process_threads", "gauge", "threads", "Threads."),
 ];
 
+/// On every series of a process: `run.name`, so that one Prometheus tells several runs apart.
+pub const RUN_LABEL: &str = "run";
+/// Always 1; its labels say which program this is.
+pub const BUILD_INFO: &str = "sapex_build_info";
+
 /// Writes `docs/metrics.md`: one section per component, in the given order, one row per metric.
 pub fn render_metrics_markdown(components: &[(&str, &[MetricSpec])]) -> String {
     let mut page = String::from(
         "# Metrics\n\n\
          Generated from the tables in the code; edit those. Every process serves its own at\n\
-         `/metrics` on its admin port. Names follow `sapex_<component>_<what>_<unit>[_total]`.\n",
+         `/metrics` on its admin port. Names follow `sapex_<component>_<what>_<unit>[_total]`; what has no unit of its own,\n\
+         such as a return or a loss, has none in its name. Every series carries the label `run`, which is `run.name`.\n",
     );
     for (component, metrics) in components {
         put(&mut page, format_args!("\n## {component}\n\n"));
@@ -210,10 +223,19 @@ pub fn render_metrics_markdown(components: &[(&str, &[MetricSpec])]) -> String {
         }
     }
     page.push_str(
-        "\n## every process (Linux)\n\n| name | type | unit | meaning |\n|---|---|---|---|\n",
+        "\n## every process\n\n| name | type | unit | labels | meaning |\n|---|---|---|---|---|\n",
+    );
+    put(
+        &mut page,
+        format_args!(
+            "| `{BUILD_INFO}` | gauge |  | `program`, `version`, `commit` | Always 1; its labels say what runs. |\n"
+        ),
     );
     for (name, kind, unit, help) in PROCESS_METRICS {
-        put(&mut page, format_args!("| `{name}` | {kind} | {unit} | {} |\n", cell(help)));
+        put(
+            &mut page,
+            format_args!("| `{name}` | {kind} | {unit} |  | {} Linux only. |\n", cell(help)),
+        );
     }
     page
 }

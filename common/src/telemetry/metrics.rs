@@ -1,12 +1,13 @@
 //! [`Metrics`]: a registry that builds what the tables of [`MetricSpec`]s declare.
 
-use super::metric_spec::{MetricKind, MetricSpec, SpecError};
+use super::metric_spec::{BUILD_INFO, MetricKind, MetricSpec, RUN_LABEL, SpecError};
+use crate::about::Build;
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
     Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
     IntCounterVec, Opts, Registry, TextEncoder,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Why a metric cannot be had.
@@ -70,9 +71,29 @@ enum Family {
 }
 
 impl Metrics {
-    /// No metrics yet.
+    /// No metrics yet; the series have no `run`.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// No metrics yet. Every series will carry `run.name` as its label `run`.
+    pub fn of_run(name: &str) -> Self {
+        let labels = HashMap::from([(RUN_LABEL.to_owned(), name.to_owned())]);
+        let registry = Registry::new_custom(None, Some(labels)).expect("no prefix, one label");
+        Self { registry, ..Self::default() }
+    }
+
+    /// Exports [`BUILD_INFO`]. Once per process: a second call is an error.
+    pub fn register_build(&self, program: &str, build: &Build) -> Result<(), MetricsError> {
+        let opts = Opts::new(BUILD_INFO, "Always 1; its labels say what runs.")
+            .const_label("program", program)
+            .const_label("version", build.version)
+            .const_label("commit", build.known_commit().unwrap_or("unknown"));
+        let registered = Gauge::with_opts(opts).and_then(|gauge| {
+            gauge.set(1.0);
+            self.registry.register(Box::new(gauge))
+        });
+        registered.map_err(|source| MetricsError::Registry { what: BUILD_INFO, source })
     }
 
     /// A [`MetricKind::Counter`] without labels; exported as 0 from now on.

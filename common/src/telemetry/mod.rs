@@ -6,9 +6,11 @@
 //! - [`metrics`]: a registry per process that builds what the tables declare.
 //! - [`readiness`], [`status`]: whether the process may be sent work, and what its components say about themselves.
 //! - [`progress`]: counts that must rise, or the process is not ready.
-//! - [`admin`]: `/metrics /healthz /readyz /status` on their own port.
+//! - [`admin`]: `/metrics /healthz /readyz /status` on their own port; [`token`]: the secret for its writes.
+//! - [`health`]: `PROGRAM health`, which asks that port.
 
 pub mod admin;
+pub mod health;
 pub mod log_limit;
 pub mod logs;
 pub mod metric_spec;
@@ -16,3 +18,4 @@ pub mod metrics;
 pub mod progress;
 pub mod readiness;
 pub mod status;
+pub mod token;
