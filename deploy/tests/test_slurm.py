@@ -143,6 +143,7 @@ def test_it_trains_and_goes_on_after_it_was_queued_again(slurm, tmp_path):
     assert len(set(targets)) == 6, targets
     for target in targets:
         assert "200 OK" in slurm.get(target, "/healthz"), target
+        assert f'run="slurm-{job.id}"' in slurm.get(target, "/metrics"), target
 
     slurm.run("scontrol", "requeue", job.id)
     saved = job.queued_again()
