@@ -436,7 +436,7 @@ def priorities(folder):
             after.append({"indices": tensor(torch.as_tensor(indices)), "weights": tensor(weights)})
 
         def reweigh(indices, weights):
-            buffer.update_weight(np.array(indices), weights.numpy())
+            buffer.update_weight(np.array(indices), weights.double().numpy())
             did({"op": "update", "indices": tensor(torch.tensor(indices)), "new_weight": tensor(weights.double())})
 
         for count in adds:
