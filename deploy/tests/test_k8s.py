@@ -233,7 +233,6 @@ def test_arguments_are_options_of_the_programs(objects):
         assert "command" not in container, "images have one program each"
 
 
-@pytest.mark.xfail(reason="endpoints.bind, run.name, run.when_done and [tls] are on their way")
 @every_rendering
 def test_settings_are_known(objects):
     known = tomllib.loads(read("config/default.toml"))
@@ -244,6 +243,8 @@ def test_settings_are_known(objects):
             assert prefix == "sapex", name
             given.add((section, key))
     unknown = {f"{section}.{key}" for section, key in given if key not in known.get(section, {})}
+    if "tls" not in known and unknown == {"tls.ca", "tls.cert", "tls.key"}:
+        pytest.xfail("the programs do not know [tls] yet")
     assert not unknown
 
 

@@ -55,7 +55,6 @@ def test_copies_are_equal(name):
     assert path.read_text() == as_object(name), "give SAPEX_WRITE_DOCS=1 to write it anew"
 
 
-@pytest.mark.xfail(reason="the waits are about to become counters")
 def test_the_demand_is_made_of_our_metrics():
     (group,) = yaml.safe_load((RULES / "autoscale.yml").read_text())["groups"]
     (rule,) = group["rules"]
