@@ -10,6 +10,7 @@ use common::config::ActorNumber;
 use common::ids::ActorId;
 use common::process::{self, Args, Process, Usage};
 use common::run_dir::guest::GuestLog;
+use common::tls::{Role, Tls};
 use common::transport::zmq::ZmqTransport;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,8 +44,10 @@ async fn serve(process: Process, evaluates: bool, run_dir: Option<PathBuf>) -> a
     let resolved = &process.resolved;
     let peers =
         Peers { replay: resolved.replay_endpoints()?, weights: resolved.weights_endpoint()? };
+    let tls = Tls::start(&process, Role::ActorNode)?;
     let transport =
-        ZmqTransport::exported(process.seeds.role("transport"), &process.admin.metrics)?;
+        ZmqTransport::exported(process.seeds.role("transport"), &process.admin.metrics)?
+            .with_tls(tls);
     if evaluates {
         let open = |dir| GuestLog::of_evaluator(dir, &process.clock);
         let mut log = run_dir.as_deref().map(open).transpose()?;

@@ -49,6 +49,8 @@ pub enum Command {
     Presets,
     /// Print the space that an optimiser may search, as ConfigSpace JSON, or draws from it.
     Space(Space),
+    /// Make a CA and the certificates of a local cluster for [tls], or renew them where the CA is.
+    Certs(Certs),
     /// Measure this machine and print a table and JSON.
     Bench(Bench),
     /// Ask the admin port of a program whether it is well: --set telemetry.admin=HOST:PORT.
@@ -311,6 +313,23 @@ pub enum Format {
     Torchscript,
     /// The deterministic policy as an ONNX model.
     Onnx,
+}
+
+/// `sapex certs`.
+#[derive(Debug, clap::Args)]
+pub struct Certs {
+    /// Where they go: DIR/ca.crt and DIR/ca.key; for learner, replay-server and actor-node DIR/ROLE/ca.crt, tls.crt and tls.key.
+    pub dir: PathBuf,
+    /// Another host by which the learner or a replay server is reached, such as *.replay.NAMESPACE.svc.cluster.local. May be
+    /// repeated; localhost, 127.0.0.1, ::1, learner, learner-0.learner and replay-0, replay-0.replay to replay-15, replay-15.replay are in.
+    #[arg(long, value_name = "NAME")]
+    pub host: Vec<String>,
+    /// Days for which the certificates hold.
+    #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=3650))]
+    pub days: u16,
+    /// Keep the CA's key nowhere: nobody can make further certificates. Only the roles' folders are written.
+    #[arg(long)]
+    pub forget_ca: bool,
 }
 
 /// `sapex bench`.

@@ -8,11 +8,13 @@
 //! - [`progress`], [`report`], [`export`]: what a run shows, and gives away.
 //! - [`record`] and [`video`]: what the policy does, as data and as a film.
 //! - [`space`]: what an optimiser may choose from, and what its choice sets.
+//! - [`certs`]: a CA and the certificates of a local cluster.
 //! - [`mod@bench`]: measures this machine, beside the peers.
 
 use common::about::Build;
 
 pub mod bench;
+pub mod certs;
 pub mod cli;
 pub mod envs;
 pub mod export;

@@ -5,7 +5,7 @@ use cluster::cli::{Cli, Command, Eval, Record, Space, Train};
 use cluster::goal::check_steps;
 use cluster::progress::say;
 use cluster::{
-    bench, envs, export, finish, lockstep, record, report, run_policy, space, train, video,
+    bench, certs, envs, export, finish, lockstep, record, report, run_policy, space, train, video,
 };
 use common::about;
 use common::config::{Config, PRESETS, Resolved};
@@ -48,6 +48,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::Space(space) => space_command(&space),
+        Command::Certs(certs) => certs::make(&certs),
         Command::Bench(bench) => bench::run(&bench),
         Command::Health(health) => health.ask().map_err(anyhow::Error::from),
     };

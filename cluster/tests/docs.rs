@@ -10,6 +10,7 @@ const COMPONENTS: &[(&str, &[MetricSpec])] = &[
     ("replay server", replay_server::metrics::METRICS),
     ("learner", learner::metrics::METRICS),
     ("transport", common::transport::METRICS),
+    ("TLS", common::tls::METRICS),
 ];
 
 #[test]

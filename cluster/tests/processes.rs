@@ -1,10 +1,19 @@
 //! The three roles as three kinds of real processes over TCP on loopback: they learn, survive the SIGKILL of an actor,
-//! refuse a stranger with other settings, and stop on SIGTERM.
+//! refuse a stranger with other settings, and stop on SIGTERM. With TLS as without.
 //!
 //! The binaries of the other crates must have been built: `cargo build --workspace --bins`, which `make test` does.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+use common::config::{self, Layers};
+use common::ids::Incarnation;
+use common::runtime::seed::SeedTree;
+use common::tls;
+use common::transport::Transport as _;
+use common::transport::zmq::ZmqTransport;
+use common::wire::handshake::{Hello, Role};
+use common::wire::message::{Reply, Request};
+use common::wire::{decode, encode};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -13,13 +22,13 @@ use std::time::{Duration, Instant};
 /// Longest wait for anything here.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-struct Role {
+struct Process {
     name: &'static str,
     child: Child,
     log: PathBuf,
 }
 
-impl Role {
+impl Process {
     fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
@@ -35,7 +44,7 @@ impl Role {
     }
 }
 
-impl Drop for Role {
+impl Drop for Process {
     /// Nothing outlives a failed test.
     fn drop(&mut self) {
         drop(self.child.kill());
@@ -85,7 +94,7 @@ impl Cluster {
         self.dir.path().join(name)
     }
 
-    fn start(&self, name: &'static str, program: &str, args: &[&str]) -> Role {
+    fn start(&self, name: &'static str, program: &str, args: &[&str]) -> Process {
         let binary = Path::new(env!("CARGO_BIN_EXE_sapex")).with_file_name(program);
         assert!(binary.exists(), "{} is missing: cargo build --workspace --bins", binary.display());
         let log = self.path(&format!("{name}.log"));
@@ -97,7 +106,7 @@ impl Cluster {
             .stderr(Stdio::from(file))
             .spawn()
             .unwrap();
-        Role { name, child, log }
+        Process { name, child, log }
     }
 
     fn updates(&self) -> f64 {
@@ -175,6 +184,109 @@ fn a_second_learner_is_refused_and_named_and_the_first_goes_on() {
     assert!(said.contains("endpoints.weights has one learner, is another one running?"), "{said}");
     learner.signal("-TERM");
     assert!(learner.wait().success(), "{}", learner.log());
+}
+
+/// Certificates of all roles, made by `sapex certs`.
+fn certs(dir: &Path) -> String {
+    let made = Command::new(env!("CARGO_BIN_EXE_sapex")).arg("certs").arg(dir).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    String::from_utf8(made.stdout).unwrap()
+}
+
+/// The arguments that give a process the certificate of a role.
+fn certified(dir: &Path, role: tls::Role) -> Vec<String> {
+    let file = |(key, name)| format!("tls.{key}={}", dir.join(role.name()).join(name).display());
+    let files = [("ca", "ca.crt"), ("cert", "tls.crt"), ("key", "tls.key")].map(file);
+    files.into_iter().flat_map(|setting| ["--set".to_owned(), setting]).collect()
+}
+
+/// What a replay server answers to a process that greets as a learner and has another role's certificate.
+fn greets_as_learner(cluster: &Cluster, dir: &Path, role: tls::Role) -> Reply {
+    let layers = Layers {
+        files: vec![cluster.config.clone()],
+        set: certified(dir, role).into_iter().filter(|text| text != "--set").collect(),
+        ..Layers::default()
+    };
+    let resolved = config::load(&layers).unwrap();
+    let config = &resolved.config;
+    let spec = resolved.env_spec().unwrap();
+    let hello = Hello::new(
+        Role::learner(config, Incarnation(1)),
+        &config.cluster,
+        &config.item_layout(&spec),
+    );
+    let tls = tls::Tls::load(&config.tls, role).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let transport = ZmqTransport::new(SeedTree::new(1)).with_tls(tls);
+        let mut dealer =
+            transport.connect_dealer(&config.endpoints.replay[0].parse().unwrap()).unwrap();
+        dealer.outgoing.send(encode(&Request::Hello(hello), [])).await.unwrap();
+        let answered = tokio::time::timeout(PATIENCE, dealer.incoming.recv()).await;
+        decode::<Reply>(&answered.unwrap().unwrap()).unwrap().0
+    })
+}
+
+#[test]
+fn over_tls_the_roles_train_renew_their_certificates_and_refuse_all_others() {
+    let cluster = Cluster::new();
+    let (run, dir) = (cluster.path("run"), cluster.path("certs"));
+    certs(&dir);
+    let start = |name, program: &str, role, args: &[&str]| {
+        let certified = certified(&dir, role);
+        let args: Vec<&str> =
+            certified.iter().map(String::as_str).chain(args.iter().copied()).collect();
+        cluster.start(name, program, &args)
+    };
+    let in_run = ["--run-dir", run.to_str().unwrap()];
+    let mut replay = start("replay", "replay-server", tls::Role::ReplayServer, &[]);
+    let mut learner = start("learner", "learner", tls::Role::Learner, &in_run);
+    let mut actor = start("actor", "actor-node", tls::Role::ActorNode, &["--set", "actor.id=0"]);
+    poll("the first updates", || (cluster.updates() >= 300.0).then_some(()));
+
+    // A certificate makes nobody what it does not say: neither at the start nor in the handshake.
+    let mut thief = start("thief", "learner", tls::Role::ActorNode, &in_run);
+    assert_eq!(thief.wait().code(), Some(2), "{}", thief.log());
+    let said = thief.log();
+    assert!(said.contains("has the role actor-node, expected learner"), "{said}");
+    let refused = greets_as_learner(&cluster, &dir, tls::Role::ActorNode);
+    let Reply::Refused(refusal) = refused else { panic!("{refused:?}") };
+    let expected = "a greeting as the learner is not for the certificate of a process with the role actor-node";
+    assert_eq!(refusal.to_string(), expected);
+    assert!(refusal.is_final());
+    let of_server = poll("the server's word", || {
+        replay.log().lines().find(|line| line.contains(expected)).map(str::to_owned)
+    });
+    assert!(of_server.contains("@127.0.0.1:"), "the peer is named: {of_server}");
+
+    // Without TLS there is no way in, and both sides say why.
+    let plain = cluster.start("plain", "actor-node", &["--set", "actor.id=1"]);
+    poll("the client's word", || {
+        plain.log().contains("the other side speaks TLS, and [tls] is not set here").then_some(())
+    });
+    poll("the server's word", || {
+        replay.log().contains("the other side does not speak TLS").then_some(())
+    });
+    drop(plain);
+
+    let said = certs(&dir);
+    assert!(said.contains("renewed"), "{said}");
+    for role in [&replay, &learner, &actor] {
+        poll("new certificates", || {
+            role.log().contains("have changed and are used from now on").then_some(())
+        });
+    }
+    let renewed_at = cluster.updates();
+    poll("updates after that", || (cluster.updates() >= renewed_at + 500.0).then_some(()));
+    // Who comes anew shows a new certificate.
+    let mut second = start("second", "actor-node", tls::Role::ActorNode, &["--set", "actor.id=2"]);
+    poll("another actor", || second.log().contains("connected to replay server").then_some(()));
+    for role in [&mut second, &mut actor, &mut learner, &mut replay] {
+        role.signal("-TERM");
+        let status = role.wait();
+        assert!(status.success(), "{} ended with {status}:\n{}", role.name, role.log());
+    }
+    assert!(!learner.log().contains("connection lost"), "{}", learner.log());
 }
 
 #[test]

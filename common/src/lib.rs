@@ -14,6 +14,7 @@
 //! - [`spec`]: what an environment looks like from outside, and the layout of a replay row.
 //! - [`policy`]: the policy's description, weights, pure-Rust inference and squashing maths.
 //! - [`transport`]: moving messages: ZeroMQ behind a guard, and an in-memory twin with seeded faults.
+//! - [`tls`]: who a process is, and whom it believes.
 //! - [`wire`]: the protocol: typed headers, raw rows, the handshake.
 //! - [`telemetry`]: logs, metrics and the admin port.
 //! - [`process`]: what every program does first and last.
@@ -32,6 +33,7 @@ pub mod run_dir;
 pub mod runtime;
 pub mod spec;
 pub mod telemetry;
+pub mod tls;
 pub mod transport;
 pub mod values;
 pub mod wire;

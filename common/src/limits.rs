@@ -47,6 +47,17 @@ pub const CONNECTIONS_MAX: usize = 1_024;
 pub const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest ZMTP command; zeromq's READY has 30 bytes, libzmq's about 50.
 pub const COMMAND_BYTES_MAX: usize = 512;
+/// Largest file of `[tls]`.
+pub const TLS_FILE_BYTES_MAX: usize = 1 << 20;
+/// Time between two looks at the files of `[tls]`.
+pub const TLS_RELOAD_EVERY: Duration = Duration::from_secs(10);
+/// Encrypted bytes that a TLS connection reads ahead.
+pub const TLS_READ_BYTES: usize = 64 << 10;
+/// Bytes that a TLS connection has encrypted and not written yet.
+pub const TLS_SEND_BYTES: usize = 256 << 10;
+/// Memory that TLS takes for one connection, at most: these two, and what rustls holds of a message that is not complete
+/// (64 KiB while it shakes hands, a record of 18 KiB encrypted and decrypted after that).
+pub const TLS_CONNECTION_BYTES: usize = TLS_READ_BYTES + TLS_SEND_BYTES + (64 << 10);
 /// Messages that wait in one direction of a socket before the sender is held.
 pub const SOCKET_QUEUE_MESSAGES: usize = 64;
 /// Replies that wait for one peer before further ones are dropped: it asked far beyond its window, or does not read.
@@ -82,4 +93,5 @@ const _: () = assert!(MESSAGE_BYTES_MAX >= FRAME_BYTES_MAX + HEADER_BYTES_MAX);
 const _: () = assert!(CLIENT_HEARTBEAT.as_millis() * 3 < CLIENT_SILENT.as_millis());
 const _: () = assert!(CLIENT_SILENT.as_millis() * 2 < PLACE_PATIENCE.as_millis());
 const _: () = assert!(PEER_BACKLOG_BYTES >= MESSAGE_BYTES_MAX);
+const _: () = assert!(CONNECTIONS_MAX * TLS_CONNECTION_BYTES <= REPLIES_BYTES_MAX);
 const _: () = assert!(PEER_BACKLOG_MESSAGES >= 4 * SOCKET_QUEUE_MESSAGES);

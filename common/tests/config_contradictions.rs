@@ -106,3 +106,15 @@ fn tuned_settings_hold_for_gymnasiums_own_environment_of_that_name() {
     assert_eq!(gym.config.run, own.config.run);
     assert!(gym.render().contains("batch_size = 128 # tuned for CartPole-v1"), "{}", gym.render());
 }
+
+#[test]
+fn certificates_are_set_together_or_not_at_all_and_the_missing_one_is_named() {
+    let all = ["tls.ca=/c/ca.crt", "tls.cert=/c/tls.crt", "tls.key=/c/tls.key"];
+    for (left_out, key) in ["tls.ca", "tls.cert", "tls.key"].into_iter().enumerate() {
+        let mut some = all.to_vec();
+        some.remove(left_out);
+        refused(&some, &format!("{key} = \"\""), &["tls.ca, tls.cert and tls.key"]);
+    }
+    assert!(with_set(&all).unwrap().config.tls.is_on());
+    assert!(!with_set(&[]).unwrap().config.tls.is_on());
+}

@@ -1,16 +1,22 @@
-//! The contract of `common::transport`, held against ZeroMQ over guarded tcp, ZeroMQ over ipc, and memory.
+//! The contract of `common::transport`, held against ZeroMQ over guarded tcp, with TLS and without, ZeroMQ over ipc, and memory.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod certs;
 
 use bytes::Bytes;
 use common::limits::{FRAME_BYTES_MAX, MESSAGE_FRAMES_MAX, PEER_BACKLOG_MESSAGES};
 use common::runtime::seed::SeedTree;
+use common::telemetry::metrics::Metrics;
+use common::tls::{Role, Tls};
 use common::transport::memory::{FaultPlan, MemoryTransport};
 use common::transport::zmq::ZmqTransport;
 use common::transport::{
-    Dealer, Endpoint, Message, PeerId, Publisher, Router, Transport, TransportError,
+    BoxFuture, Dealer, Endpoint, Message, PeerId, Publisher, Router, Subscriber, Transport,
+    TransportError, TransportStats,
 };
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -30,6 +36,55 @@ fn tcp() -> Net {
     Net { transport, free: "tcp://127.0.0.1:0".parse().unwrap(), _folder: None }
 }
 
+/// One transport per role, which count together: each has the certificate that the other side asks for.
+struct Roles {
+    replay: ZmqTransport,
+    learner: ZmqTransport,
+    actor: ZmqTransport,
+}
+
+impl Transport for Roles {
+    fn bind_router<'a>(
+        &'a self,
+        at: &'a Endpoint,
+    ) -> BoxFuture<'a, Result<Router, TransportError>> {
+        self.replay.bind_router(at)
+    }
+
+    fn bind_publisher<'a>(
+        &'a self,
+        at: &'a Endpoint,
+    ) -> BoxFuture<'a, Result<Publisher, TransportError>> {
+        self.learner.bind_publisher(at)
+    }
+
+    fn connect_dealer(&self, to: &Endpoint) -> Result<Dealer, TransportError> {
+        self.actor.connect_dealer(to)
+    }
+
+    fn subscribe(&self, to: &Endpoint) -> Result<Subscriber, TransportError> {
+        self.actor.subscribe(to)
+    }
+
+    fn stats(&self) -> &Arc<TransportStats> {
+        self.actor.stats()
+    }
+}
+
+fn tls() -> Net {
+    let folder = tempfile::tempdir().unwrap();
+    let (ca, metrics) = (certs::Ca::new("a CA"), Metrics::new());
+    let of = |role: Role| {
+        let uri = role.uri();
+        let files = ca.files(&folder.path().join(role.name()), &[&ca], &certs::leaf(&uri));
+        let transport = ZmqTransport::exported(SeedTree::new(1), &metrics).unwrap();
+        transport.with_tls(Tls::load(&files, role).unwrap())
+    };
+    let [learner, replay, actor] = Role::ALL.map(of);
+    let free = "tcp://127.0.0.1:0".parse().unwrap();
+    Net { transport: Box::new(Roles { replay, learner, actor }), free, _folder: Some(folder) }
+}
+
 fn ipc() -> Net {
     let folder = tempfile::tempdir().unwrap();
     let free = Endpoint::Ipc(folder.path().join("endpoint"));
@@ -46,6 +101,10 @@ macro_rules! contract {
         mod over_tcp {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $clause() { super::$clause(super::tcp()).await; })*
+        }
+        mod over_tls {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $clause() { super::$clause(super::tls()).await; })*
         }
         mod over_ipc {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]

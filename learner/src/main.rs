@@ -6,6 +6,7 @@ use common::process::{self, Args, Process};
 use common::run_dir::RunDir;
 use common::run_dir::claim::Claim;
 use common::spec::EnvSpec;
+use common::tls::{Role, Tls};
 use common::transport::zmq::ZmqTransport;
 use learner::backend;
 use learner::checkpoint;
@@ -47,6 +48,7 @@ async fn learn(process: Process, run_dir: PathBuf, resume: bool) -> anyhow::Resu
     let spec = resolved.env_spec()?;
     backend::choose(resolved, &backend::trainer_config(&resolved.config, &spec))?;
     OfflineSource::check(resolved, &spec)?;
+    let tls = Tls::start(&process, Role::Learner)?;
     let places = Places {
         replay: resolved.replay_endpoints()?,
         weights: resolved.listens_at(&resolved.weights_endpoint()?),
@@ -58,7 +60,7 @@ async fn learn(process: Process, run_dir: PathBuf, resume: bool) -> anyhow::Resu
     let claim = Arc::new(claim(&places.run_dir)?);
     claim.keep(&process);
     let checkpoints = places.checkpoints();
-    let learnt = train(&process, spec, places, &claim, goes_on).await;
+    let learnt = train(&process, spec, places, &claim, goes_on, tls).await;
     if learnt.is_err() && checkpoint::updates(&checkpoints)? == 0 {
         claim.abandon();
     }
@@ -72,6 +74,7 @@ async fn train(
     places: Places,
     claim: &Claim,
     goes_on: bool,
+    tls: Option<Tls>,
 ) -> anyhow::Result<()> {
     let resolved = &process.resolved;
     let start = if goes_on {
@@ -86,7 +89,8 @@ async fn train(
     start.notes().iter().for_each(|note| warn!("{note}"));
     let learner = Learner::new(process.clone(), spec, places, log, start.checkpoint).alone();
     let transport =
-        ZmqTransport::exported(process.seeds.role("transport"), &process.admin.metrics)?;
+        ZmqTransport::exported(process.seeds.role("transport"), &process.admin.metrics)?
+            .with_tls(tls);
     let (checkpoint, path) = match learner.run(&transport).await {
         Err(LearnerError::Stopped) => return Ok(()),
         learnt => learnt?,

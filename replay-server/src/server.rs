@@ -210,8 +210,9 @@ impl Front {
     }
 
     fn greet(&self, peer: &PeerId, hello: &Hello, memory: &mut Memory) -> Result<Reply, Trouble> {
-        hello.check(&self.terms).map_err(Trouble::Unwelcome)?;
         let client = Client::from(&hello.role);
+        check_certificate(peer, client.place)?;
+        hello.check(&self.terms).map_err(Trouble::Unwelcome)?;
         let is_news =
             memory.sessions.greet(peer, client, self.clock.now()).map_err(Trouble::Refuse)?;
         if let Role::Actor { id, incarnation, oldest_unacknowledged, .. } = &hello.role {
@@ -283,6 +284,18 @@ impl Front {
             warn!(?peer, %refusal, is_quarantined, left_out, "client refused");
         }
         Some(Reply::Refused(refusal))
+    }
+}
+
+/// Where there is TLS, nobody greets as what its certificate does not say.
+fn check_certificate(peer: &PeerId, place: Place) -> Result<(), Trouble> {
+    match peer.role() {
+        Some(role) if role != place.certified() => {
+            let request = format!("a greeting as {place}");
+            let role = format!("the certificate of a process with the role {role}");
+            Err(Trouble::Unwelcome(Refusal::NotAllowed { request, role }))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -6,6 +6,7 @@
 
 use common::ids::{ActorId, Incarnation};
 use common::limits::{ACTORS_MAX, CLIENT_SILENT};
+use common::tls;
 use common::transport::PeerId;
 use common::wire::handshake::Role;
 use common::wire::refusal::Refusal;
@@ -50,6 +51,16 @@ struct Holder {
 pub(crate) enum Place {
     Actor(ActorId),
     Learner,
+}
+
+impl Place {
+    /// What a certificate must say of who holds it.
+    pub(crate) fn certified(self) -> tls::Role {
+        match self {
+            Self::Actor(_) => tls::Role::ActorNode,
+            Self::Learner => tls::Role::Learner,
+        }
+    }
 }
 
 impl fmt::Display for Place {

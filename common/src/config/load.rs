@@ -91,6 +91,9 @@ fn fix_paths(config: &mut Config) -> Result<(), ConfigError> {
         (&mut config.actor.record, false),
         (&mut config.offline.dataset, false),
         (&mut config.learner.watch, false),
+        (&mut config.tls.ca, false),
+        (&mut config.tls.cert, false),
+        (&mut config.tls.key, false),
     ];
     for (path, stays) in paths {
         if !path.is_empty() && !stays {

@@ -75,6 +75,7 @@ pub struct Config {
     pub bcq: Bcq,
     pub offline: Offline,
     pub telemetry: Telemetry,
+    pub tls: Tls,
 }
 
 /// Settings on which every process of a run must agree.
@@ -308,6 +309,23 @@ pub struct Telemetry {
     pub admin_token_file: String,
     pub log_format: LogFormat,
     pub log_filter: String,
+}
+
+/// Mutual TLS: all three, or none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
+pub struct Tls {
+    pub ca: String,
+    pub cert: String,
+    pub key: String,
+}
+
+impl Tls {
+    /// Whether connections over TCP are encrypted and both sides show certificates.
+    pub fn is_on(&self) -> bool {
+        !self.ca.is_empty()
+    }
 }
 
 /// The convolutions of the nature-CNN (Mnih et al. 2015), for images of at least 36 by 36.

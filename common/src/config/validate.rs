@@ -13,7 +13,8 @@ use crate::values::VALUE_MAX;
 /// from the same values: see `replay-server`.
 pub(super) fn check(resolved: &Resolved) -> Result<(), ConfigError> {
     let c = &resolved.config;
-    let ranges = [networks(c), run(c), replay(c), actors(c), learner(c), rates(c), special(c)];
+    let ranges =
+        [networks(c), run(c), replay(c), actors(c), learner(c), rates(c), special(c), tls(c)];
     hold(resolved, ranges.concat())?;
     hold(resolved, wrappers::rules(c))?;
     hold(resolved, endpoints::rules(c))?;
@@ -390,6 +391,14 @@ fn special(c: &Config) -> Vec<Rule> {
             expect("must be in (0, 1]"),
         ),
     ]
+}
+
+/// A key without its certificate is a slip, and must not mean that nothing is encrypted.
+fn tls(c: &Config) -> Vec<Rule> {
+    let files = [("tls.ca", &c.tls.ca), ("tls.cert", &c.tls.cert), ("tls.key", &c.tls.key)];
+    let is_on = files.iter().any(|(_, path)| !path.is_empty());
+    let expected = "must be set, too: tls.ca, tls.cert and tls.key are set together or not at all";
+    files.map(|(key, path)| (!is_on || !path.is_empty(), key, expect(expected))).to_vec()
 }
 
 /// What checkpoints can be told to hold: everything, or the entries whose names hold a word (SEED-SPEC §6.12).

@@ -9,18 +9,20 @@
 //! finds its way back.
 
 use super::descriptors;
-use super::listener::{Listener, ReadHalf, Stream, WriteHalf};
+use super::listener::{Listener, ReadHalf, Stream, WriteHalf, set_options};
+use super::secure;
 use super::stats::{Counter, TransportStats};
 use super::zmtp::connection::{Incoming, Outgoing, Refusal, Socket, shake_hands};
 use super::zmtp::rules::Violation;
 use crate::limits::{CONNECTIONS_MAX, GREETING_TIMEOUT, LINGER, USELESS_AFTER};
 use crate::telemetry::log_limit::LogLimit;
+use crate::tls::{Conversation, Role, Tls};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::{Id, JoinSet};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// After an accept that failed, most likely for want of file descriptors.
@@ -32,7 +34,7 @@ pub struct GuardConfig {
     /// Connections held at once, as far as the process' limit on descriptors allows. Further ones are closed as they
     /// come, unless one of those held is useless.
     pub connections_max: usize,
-    /// From accepting a connection to its READY command.
+    /// From accepting a connection to its READY command, TLS included.
     pub handshake_timeout: Duration,
     /// At a full port, a connection that was of no use for this long makes room for a newcomer.
     pub useless_after: Duration,
@@ -52,14 +54,26 @@ impl Default for GuardConfig {
 pub(super) trait Service: Send + Sync + 'static {
     /// Its side of the handshake.
     const SOCKET: Socket;
+    /// Whom TLS lets in.
+    const CONVERSATION: Conversation;
 
     /// Serves one connection until it ends.
     fn serve(
         &self,
+        peer: Peer,
         incoming: Incoming<ReadHalf>,
         outgoing: Outgoing<WriteHalf>,
         seat: &Seat,
     ) -> impl Future<Output = Result<(), Refusal>> + Send;
+}
+
+/// Who is on the other side of a connection.
+#[derive(Debug)]
+pub(super) struct Peer {
+    /// Its name for the log.
+    pub(super) address: String,
+    /// By its certificate, where there is TLS.
+    pub(super) role: Option<Role>,
 }
 
 /// A connection's place at the port.
@@ -91,22 +105,24 @@ fn millis(since: Instant) -> u64 {
 struct Port<S> {
     service: Arc<S>,
     config: GuardConfig,
+    tls: Option<Tls>,
     stats: Arc<TransportStats>,
     log: Mutex<LogLimit<String>>,
     opened: Instant,
 }
 
-/// Lets peers in until `stop`; then gives their connections [`LINGER`] to end.
+/// Lets peers in until `stop`, over TCP by TLS where there is one; then gives their connections [`LINGER`] to end.
 pub(super) async fn run<S: Service>(
     listener: Listener,
     service: Arc<S>,
     config: GuardConfig,
+    tls: Option<Tls>,
     stats: Arc<TransportStats>,
     stop: CancellationToken,
 ) {
     let connections_max = descriptors::connections(config.connections_max);
     let opened = Instant::now();
-    let port = Arc::new(Port { service, config, stats, log: Mutex::default(), opened });
+    let port = Arc::new(Port { service, config, tls, stats, log: Mutex::default(), opened });
     let mut connections = JoinSet::new();
     let mut seats: HashMap<Id, Arc<Seat>> = HashMap::new();
     loop {
@@ -166,7 +182,7 @@ impl<S: Service> Port<S> {
 
     async fn hold(self: Arc<Self>, stream: Stream, peer: String, seat: Arc<Seat>) {
         let ended = tokio::select! {
-            ended = self.let_in(stream, &seat) => ended,
+            ended = self.let_in(stream, &peer, &seat) => ended,
             () = seat.given_up.cancelled() => Err(Refusal::Useless(self.config.useless_after)),
         };
         match ended {
@@ -182,12 +198,25 @@ impl<S: Service> Port<S> {
         }
     }
 
-    async fn let_in(&self, stream: Stream, seat: &Seat) -> Result<(), Refusal> {
-        let (from, to) = stream.into_halves()?;
+    async fn let_in(&self, stream: Stream, peer: &str, seat: &Seat) -> Result<(), Refusal> {
         let patience = self.config.handshake_timeout;
-        let shaken = tokio::time::timeout(patience, shake_hands(from, to, S::SOCKET)).await;
+        let until = Instant::now() + patience;
+        let (from, to, role) = match (stream, &self.tls) {
+            (Stream::Tcp(stream), Some(tls)) => {
+                set_options(&stream)?;
+                let shaking = secure::accept(stream, tls.server(S::CONVERSATION));
+                let shaken = timeout_at(until, shaking).await;
+                let (from, to, role) = shaken.map_err(|_| Refusal::TlsHandshake(patience))??;
+                (from, to, Some(role))
+            }
+            (stream, _) => {
+                let (from, to) = stream.into_halves()?;
+                (from, to, None)
+            }
+        };
+        let shaken = timeout_at(until, shake_hands(from, to, S::SOCKET)).await;
         let (incoming, outgoing) = shaken.map_err(|_| Refusal::Handshake(patience))??;
-        self.service.serve(incoming, outgoing, seat).await
+        self.service.serve(Peer { address: peer.to_owned(), role }, incoming, outgoing, seat).await
     }
 
     fn refuse(&self, peer: &str, limit: usize) {
@@ -213,6 +242,7 @@ pub(super) fn counter<'s>(refusal: &Refusal, stats: &'s TransportStats) -> Optio
     let violation = match refusal {
         Refusal::Io(_) => return None,
         Refusal::Handshake(_) => return Some(&stats.guard_refused_timeout),
+        Refusal::Tls(_) | Refusal::TlsHandshake(_) => return Some(&stats.guard_refused_tls),
         Refusal::Silent(_) => return Some(&stats.guard_closed_silent),
         Refusal::Stalled(_) => return Some(&stats.guard_closed_stalled),
         Refusal::Memory => return Some(&stats.guard_closed_memory),

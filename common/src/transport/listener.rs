@@ -77,7 +77,7 @@ impl Listener {
 }
 
 impl Stream {
-    /// Both directions. TLS would begin here.
+    /// Both directions, not encrypted.
     pub(super) fn into_halves(self) -> io::Result<(ReadHalf, WriteHalf)> {
         Ok(match self {
             Self::Tcp(stream) => {

@@ -1,8 +1,11 @@
 //! What is moved: a header frame, data frames, and the name of a connection.
 
 use crate::limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, MESSAGE_FRAMES_MAX};
+use crate::tls::Role;
 use bytes::Bytes;
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 /// One message: frame 0 is the header, raw data frames follow. Cloning shares the bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -68,19 +71,45 @@ pub enum MessageError {
     },
 }
 
-/// Names one connection of a router. A peer that reconnects is a new one: who it is, the protocol's handshake says.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct PeerId(Bytes);
+/// One connection of a router, and who is on the other side of it. A peer that reconnects is a new one: who it is, the
+/// protocol's handshake says.
+#[derive(Clone)]
+pub struct PeerId {
+    name: Bytes,
+    address: Arc<str>,
+    role: Option<Role>,
+}
 
 impl PeerId {
-    pub(super) fn new(bytes: Bytes) -> Self {
-        Self(bytes)
+    /// A connection by its name, with its other end for the log.
+    pub(super) fn new(name: Bytes, address: &str, role: Option<Role>) -> Self {
+        Self { name, address: address.into(), role }
+    }
+
+    /// What its certificate lets it be; `None` where there is no TLS, which is where anybody may be anything.
+    pub fn role(&self) -> Option<Role> {
+        self.role
     }
 }
 
-/// The first four bytes, in hexadecimal: enough to tell peers apart in a log.
+impl PartialEq for PeerId {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for PeerId {}
+
+impl Hash for PeerId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+/// The first four bytes of the name, in hexadecimal: enough to tell peers apart in a log; and where the peer is.
 impl fmt::Debug for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().take(4).try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.name.iter().take(4).try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        write!(f, "@{}", self.address)
     }
 }

@@ -23,6 +23,8 @@
 //! - **News: the newest wins.** A slow [`Subscriber`] misses messages, but never the newest, and never slows the
 //!   [`Publisher`]. At most one older message is delivered before the newest. Each message must therefore stand alone,
 //!   and one publisher carries one kind of state. Who subscribes late gets the next message, not the last one.
+//! - **TLS.** Where a transport has been given certificates, tcp is TLS 1.3 with certificates on both sides, and a [`PeerId`]
+//!   says what its certificate lets the peer be. ipc and memory are not encrypted.
 //! - **Limits.** A message beyond [`MESSAGE_FRAMES_MAX`](crate::limits::MESSAGE_FRAMES_MAX),
 //!   [`FRAME_BYTES_MAX`](crate::limits::FRAME_BYTES_MAX) or
 //!   [`MESSAGE_BYTES_MAX`](crate::limits::MESSAGE_BYTES_MAX) is refused, logged and counted, never cut short.
@@ -41,6 +43,7 @@ pub mod memory;
 mod message;
 mod newest;
 mod resolve;
+mod secure;
 mod stats;
 pub mod zmq;
 pub mod zmtp;

@@ -107,6 +107,9 @@ counters! {
     guard_refused_timeout: "connections",
         "Connections closed because their ZMTP handshake did not end in time.",
         "Above 0: something other than a client connects, such as a scanner or a health check.";
+    guard_refused_tls: "connections",
+        "Connections closed because TLS was not agreed on: a certificate that one side refuses, no TLS, or no handshake in time.",
+        "Above 0: wrong or expired certificates, a process without [tls], or strangers; the log names peer and reason.";
     guard_refused_handshake: "connections",
         "Connections closed for a wrong ZMTP greeting or READY.",
         "Above 0: something other than a client connects; the log names it.";

@@ -52,7 +52,7 @@ pub enum Refusal {
     NotAllowed {
         /// What was asked.
         request: String,
-        /// What the client greeted as.
+        /// What the client greeted as, or whose certificate it has.
         role: String,
     },
     /// Another living process greeted as the same client.
@@ -114,9 +114,7 @@ impl fmt::Display for Refusal {
             Self::Settings { differences } => {
                 write!(f, "settings do not fit: {}", differences.join("; "))
             }
-            Self::NotAllowed { request, role } => {
-                write!(f, "{request} is not for a client that greeted as {role}")
-            }
+            Self::NotAllowed { request, role } => write!(f, "{request} is not for {role}"),
             Self::InUse { who, silent_ms } => write!(
                 f,
                 "another process is {who}; it was heard of {silent_ms} ms ago, and its place is free 5 s after its last word"

@@ -133,7 +133,7 @@ impl Hub {
 impl Peers {
     /// Makes the queue of a new peer.
     pub(super) fn add(&self, number: u64) -> (PeerId, mpsc::Receiver<Message>) {
-        let id = PeerId::new(Bytes::copy_from_slice(&number.to_be_bytes()));
+        let id = PeerId::new(Bytes::copy_from_slice(&number.to_be_bytes()), "memory", None);
         let (sender, receiver) = mpsc::channel(PEER_BACKLOG_MESSAGES);
         let mut queues = self.queues();
         if !queues.closed {

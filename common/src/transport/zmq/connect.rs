@@ -3,10 +3,11 @@
 use super::super::backlog::Backlog;
 use super::super::newest::newest_wins_queue;
 use super::super::{Dealer, Endpoint, Message, Subscriber, TransportStats, within_limits};
-use super::relay::Line;
+use super::relay::{Line, Way};
 use crate::limits::{LINGER, PEER_BACKLOG_BYTES, SOCKET_QUEUE_MESSAGES};
 use crate::runtime::backoff::Delays;
 use crate::telemetry::log_limit::LogLimit;
+use crate::tls::{Conversation, Tls};
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
@@ -28,29 +29,36 @@ const STEADY_AFTER: Duration = Duration::from_secs(5);
 
 /// The history of one endpoint's attempts to connect.
 pub(super) struct Attempts {
-    endpoint: Endpoint,
+    way: Way,
     delays: Delays,
-    stats: Arc<TransportStats>,
     failures: u32,
+    /// Why the attempt before failed, so that it is said once.
+    said: String,
     connected: Option<Instant>,
     began: Instant,
     log: LogLimit<()>,
 }
 
 impl Attempts {
-    pub(super) fn new(endpoint: Endpoint, delays: Delays, stats: Arc<TransportStats>) -> Self {
+    pub(super) fn new(
+        to: Endpoint,
+        delays: Delays,
+        tls: Option<(Tls, Conversation)>,
+        stats: Arc<TransportStats>,
+    ) -> Self {
         Self {
-            endpoint,
+            way: Way { to, tls, stats },
             delays,
-            stats,
             failures: 0,
+            said: String::new(),
             connected: None,
             began: Instant::now(),
             log: LogLimit::default(),
         }
     }
 
-    /// Tries until it succeeds. The endpoint's log shows one line when it starts to fail and one when it succeeds.
+    /// Tries until it succeeds. The endpoint's log shows a line when it starts to fail, when it fails for another reason, and
+    /// when it succeeds.
     async fn dial<T>(
         &mut self,
         attempt: impl AsyncFn(&str, SocketOptions) -> ZmqResult<T>,
@@ -61,19 +69,23 @@ impl Attempts {
                 Ok(connected) => {
                     let before = self.connected.replace(Instant::now());
                     if before.is_some() {
-                        self.stats.reconnects.increment();
+                        self.way.stats.reconnects.increment();
                     }
                     if (before.is_some() || self.failures > 0)
                         && self.log.admit((), "connected", self.began.elapsed()).is_some()
                     {
-                        tracing::info!(endpoint = %self.endpoint, "connected");
+                        tracing::info!(endpoint = %self.way.to, "connected");
                     }
                     self.failures = 0;
+                    self.said.clear();
                     return connected;
                 }
                 Err(error) => {
-                    if self.failures == 0 {
-                        tracing::warn!(endpoint = %self.endpoint, %error, "no connection yet, trying again");
+                    if error != self.said
+                        && let Some(left_out) = self.log.admit((), "failed", self.began.elapsed())
+                    {
+                        tracing::warn!(endpoint = %self.way.to, error, left_out, "no connection yet, trying again");
+                        self.said = error;
                     }
                     self.failures = self.failures.saturating_add(1);
                     self.pause().await;
@@ -86,20 +98,24 @@ impl Attempts {
         &self,
         patience: Duration,
         attempt: &impl AsyncFn(&str, SocketOptions) -> ZmqResult<T>,
-    ) -> ZmqResult<(T, Line)> {
-        let line = Line::open(&self.endpoint, patience, &self.stats).await?;
+    ) -> Result<(T, Line), String> {
+        let line = self.way.open(patience).await.map_err(|refusal| refusal.to_string())?;
         let mut options = SocketOptions::default();
         options.connect_timeout(patience);
-        Ok((attempt(&line.address, options).await?, line))
+        match attempt(&line.address, options).await {
+            Ok(connected) => Ok((connected, line)),
+            // zeromq only sees that its connection has ended.
+            Err(error) => Err(line.reason().await.unwrap_or_else(|| error.to_string())),
+        }
     }
 
-    async fn broken(&mut self, line: &Line) {
+    async fn broken(&mut self, line: Line) {
         if self.connected.is_some_and(|since| since.elapsed() >= STEADY_AFTER) {
             self.delays.reset();
         }
+        let reason = line.reason().await;
         if let Some(left_out) = self.log.admit((), "lost", self.began.elapsed()) {
-            let reason = line.refusal.get().map(tracing::field::display);
-            tracing::warn!(endpoint = %self.endpoint, reason, left_out, "connection lost, trying again");
+            tracing::warn!(endpoint = %self.way.to, reason, left_out, "connection lost, trying again");
         }
         self.pause().await;
     }
@@ -117,7 +133,7 @@ pub(super) fn dealer(attempts: Attempts) -> Dealer {
 }
 
 pub(super) fn subscriber(attempts: Attempts) -> Subscriber {
-    let (news, incoming) = newest_wins_queue(attempts.stats.clone());
+    let (news, incoming) = newest_wins_queue(attempts.way.stats.clone());
     tokio::spawn(run_subscriber(attempts, news));
     Subscriber { incoming }
 }
@@ -139,7 +155,7 @@ async fn run_dealer(
     from_app: mpsc::Receiver<Message>,
     to_app: mpsc::Sender<Message>,
 ) {
-    let stats = attempts.stats.clone();
+    let stats = attempts.way.stats.clone();
     let mut outbox = Outbox { from_app, waiting: VecDeque::new(), stats: stats.clone() };
     let mut app_gone = pin!(to_app.closed());
     loop {
@@ -173,7 +189,7 @@ async fn run_dealer(
                 tracing::debug!(%error, "could not send");
             }
         }
-        attempts.broken(&line).await;
+        attempts.broken(line).await;
     }
 }
 
@@ -226,7 +242,7 @@ impl Outbox {
 }
 
 async fn run_subscriber(mut attempts: Attempts, news: mpsc::Sender<Message>) {
-    let stats = attempts.stats.clone();
+    let stats = attempts.way.stats.clone();
     let mut app_gone = pin!(news.closed());
     loop {
         let dialled = attempts.dial(async |address, options| {
@@ -254,6 +270,6 @@ async fn run_subscriber(mut attempts: Attempts, news: mpsc::Sender<Message>) {
             }
         }
         drop(socket);
-        attempts.broken(&line).await;
+        attempts.broken(line).await;
     }
 }

@@ -12,6 +12,7 @@
 //! | does not notice that a peer's machine is gone | PING, by guard and relay |
 //! | a DEALER never reconnects: its `recv` waits for ever, its `send` fails | a new socket after each break |
 //! | a SUB reconnects, but not if the break comes while it is registering for the news of it | the same |
+//! | knows no TLS | guard and relay do |
 //! | an unresolved name ends `connect`; a refused port is retried for 30 s | attempts in a loop, for ever, each with the name resolved anew |
 //! | queues 100,000 messages per peer; then `send` waits, for all peers | a permit in each message |
 
@@ -28,6 +29,7 @@ use crate::limits::RECONNECT_WAIT;
 use crate::runtime::backoff::Backoff;
 use crate::runtime::seed::SeedTree;
 use crate::telemetry::metrics::{Metrics, MetricsError};
+use crate::tls::{Conversation, Tls};
 use connect::Attempts;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,6 +44,7 @@ pub struct ZmqTransport {
     dialled: AtomicU64,
     accepted: Arc<AtomicU64>,
     guard: GuardConfig,
+    tls: Option<Tls>,
     stats: Arc<TransportStats>,
 }
 
@@ -58,6 +61,7 @@ impl ZmqTransport {
             dialled: AtomicU64::new(0),
             accepted: Arc::default(),
             guard,
+            tls: None,
             stats: Arc::default(),
         }
     }
@@ -71,7 +75,13 @@ impl ZmqTransport {
         Ok(Self { stats, ..Self::new(seeds) })
     }
 
-    fn attempts(&self, to: &Endpoint) -> Result<Attempts, TransportError> {
+    /// The same, with TLS on tcp where there are certificates.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
+    }
+
+    fn attempts(&self, to: &Endpoint, of: Conversation) -> Result<Attempts, TransportError> {
         let endpoint = to.clone();
         match to {
             Endpoint::Mem(_) => return Err(wrong_transport(to)),
@@ -83,7 +93,8 @@ impl ZmqTransport {
         let backoff = Backoff::new(first, longest, RECONNECT_JITTER);
         let backoff = backoff.expect("the constants form a range");
         let delays = backoff.delays(self.seeds.index(index).rng());
-        Ok(Attempts::new(endpoint, delays, self.stats.clone()))
+        let tls = self.tls.clone().map(|tls| (tls, of));
+        Ok(Attempts::new(endpoint, delays, tls, self.stats.clone()))
     }
 }
 
@@ -92,22 +103,22 @@ impl Transport for ZmqTransport {
         &'a self,
         at: &'a Endpoint,
     ) -> BoxFuture<'a, Result<Router, TransportError>> {
-        Box::pin(router::bind(at, self.guard, &self.stats, &self.accepted))
+        Box::pin(router::bind(at, self.guard, self.tls.as_ref(), &self.stats, &self.accepted))
     }
 
     fn bind_publisher<'a>(
         &'a self,
         at: &'a Endpoint,
     ) -> BoxFuture<'a, Result<Publisher, TransportError>> {
-        Box::pin(publisher::bind(at, self.guard, &self.stats))
+        Box::pin(publisher::bind(at, self.guard, self.tls.as_ref(), &self.stats))
     }
 
     fn connect_dealer(&self, to: &Endpoint) -> Result<Dealer, TransportError> {
-        Ok(connect::dealer(self.attempts(to)?))
+        Ok(connect::dealer(self.attempts(to, Conversation::Rows)?))
     }
 
     fn subscribe(&self, to: &Endpoint) -> Result<Subscriber, TransportError> {
-        Ok(connect::subscriber(self.attempts(to)?))
+        Ok(connect::subscriber(self.attempts(to, Conversation::Weights)?))
     }
 
     fn stats(&self) -> &Arc<TransportStats> {

@@ -1,6 +1,6 @@
 //! The sending side of news. Each subscriber has a slot with the newest message that it has not been sent.
 
-use super::super::guard::{self, GuardConfig, Seat, Service};
+use super::super::guard::{self, GuardConfig, Peer, Seat, Service};
 use super::super::listener::{Listener, ReadHalf, WriteHalf};
 use super::super::within_limits;
 use super::super::zmtp::connection::{Incoming, Outbox, Outgoing, Refusal, Socket, both};
@@ -9,6 +9,7 @@ use super::super::zmtp::encode::Pieces;
 use super::super::zmtp::rules::GateLimits;
 use super::super::{Endpoint, Message, Publisher, TransportError, TransportStats};
 use crate::limits::SOCKET_QUEUE_MESSAGES;
+use crate::tls::{Conversation, Tls};
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{Notify, mpsc};
@@ -17,13 +18,21 @@ use tokio_util::sync::CancellationToken;
 pub(super) async fn bind(
     at: &Endpoint,
     config: GuardConfig,
+    tls: Option<&Tls>,
     stats: &Arc<TransportStats>,
 ) -> Result<Publisher, TransportError> {
     let (listener, local) = Listener::bind(at).await?;
     let (outgoing, mut from_app) = mpsc::channel(SOCKET_QUEUE_MESSAGES);
     let port = Arc::new(Port { stats: stats.clone(), subscribers: Mutex::default() });
     let stop = CancellationToken::new();
-    tokio::spawn(guard::run(listener, port.clone(), config, stats.clone(), stop.clone()));
+    tokio::spawn(guard::run(
+        listener,
+        port.clone(),
+        config,
+        tls.cloned(),
+        stats.clone(),
+        stop.clone(),
+    ));
     tokio::spawn(async move {
         while let Some(message) = from_app.recv().await {
             if within_limits(&message, &port.stats) {
@@ -66,9 +75,11 @@ struct State {
 impl Service for Port {
     const SOCKET: Socket =
         Socket { own: "PUB", peers: &["SUB", "XSUB"], limits: GateLimits::SUBSCRIPTIONS };
+    const CONVERSATION: Conversation = Conversation::Weights;
 
     async fn serve(
         &self,
+        _peer: Peer,
         mut incoming: Incoming<ReadHalf>,
         mut outgoing: Outgoing<WriteHalf>,
         seat: &Seat,

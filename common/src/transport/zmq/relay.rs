@@ -10,25 +10,27 @@
 //! when it ends.
 
 use super::super::guard::counter;
-use super::super::listener::set_options;
+use super::super::listener::{ReadHalf, Stream, WriteHalf, set_options};
 use super::super::local_socket::PrivateSocket;
 use super::super::resolve;
-use super::super::zmtp::connection::{Patience, Refusal, both};
+use super::super::secure;
+use super::super::zmtp::connection::{Patience, Refusal};
 use super::super::zmtp::encode::Pieces;
 use super::super::zmtp::gate::{FrameGate, HELD_BYTES_MAX, Part};
 use super::super::zmtp::rules::{GateLimits, announce_heartbeats, answers_ping, ping_context};
 use super::super::{Endpoint, TransportStats};
 use crate::limits::{LINGER, PING_EVERY};
+use crate::tls::{Conversation, Tls};
 use bytes::Bytes;
-use std::io;
+use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpStream, UnixListener, UnixStream, unix};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// One direction reads this much at a time: few system calls, and it stays in a core's cache.
@@ -37,46 +39,80 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 const BUFFER_BYTES: usize = 256 << 10;
 const _: () = assert!(BUFFER_BYTES > 2 * HELD_BYTES_MAX);
 
+/// How long a relay may take to say why it has ended, once zeromq has noticed.
+const REASON_WITHIN: Duration = Duration::from_millis(200);
+
+/// How long a server that has closed may take to say why. Shorter than [`REASON_WITHIN`], which waits for it.
+const LAST_WORD_WITHIN: Duration = Duration::from_millis(100);
+
+/// Where a server is, and how to get there.
+#[derive(Debug)]
+pub(super) struct Way {
+    pub(super) to: Endpoint,
+    pub(super) tls: Option<(Tls, Conversation)>,
+    pub(super) stats: Arc<TransportStats>,
+}
+
 /// A way to a server, open until it is dropped; then what is on its way has [`LINGER`] to get there.
 #[derive(Debug)]
 pub(super) struct Line {
     /// zeromq connects to this socket.
     pub(super) address: String,
-    /// Why the relay has closed the connection, if it has.
-    pub(super) refusal: Arc<OnceLock<Refusal>>,
+    relay: Option<JoinHandle<Option<String>>>,
     _open: Option<DropGuard>,
 }
 
 impl Line {
+    /// Why the relay has closed the connection, if it has.
+    pub(super) async fn reason(mut self) -> Option<String> {
+        timeout(REASON_WITHIN, self.relay.take()?).await.ok()?.ok()?
+    }
+}
+
+impl Way {
     /// Connects to the server, if it is one that needs a relay.
-    pub(super) async fn open(
-        to: &Endpoint,
-        patience: Duration,
-        stats: &Arc<TransportStats>,
-    ) -> io::Result<Self> {
-        let Endpoint::Tcp { host, port } = to else {
-            return Ok(Self { address: to.to_string(), refusal: Arc::default(), _open: None });
+    pub(super) async fn open(&self, patience: Duration) -> Result<Line, Refusal> {
+        let Endpoint::Tcp { host, port } = &self.to else {
+            return Ok(Line { address: self.to.to_string(), relay: None, _open: None });
         };
         let server = resolve::connect(host, *port, patience).await?;
-        set_options(&server)?;
+        let secured = self.secure(server, host, patience).await;
+        let server = secured.inspect_err(|refusal| count(refusal, &self.stats))?;
         let (private, listener) = PrivateSocket::bind()?;
         let address = format!("ipc://{}", private.path().display());
         let closed = CancellationToken::new();
-        let refusal = Arc::new(OnceLock::new());
-        let (stats, noted, ended) = (stats.clone(), refusal.clone(), closed.clone());
-        tokio::spawn(async move {
-            let Err(refusal) = run(server, private, listener, ended).await else { return };
-            if let Some(counter) = counter(&refusal, &stats) {
-                counter.increment();
-            }
-            noted.set(refusal).ok();
+        let (stats, ended) = (self.stats.clone(), closed.clone());
+        let relay = tokio::spawn(async move {
+            let refusal = run(server, private, listener, ended).await.err()?;
+            count(&refusal, &stats);
+            Some(refusal.to_string())
         });
-        Ok(Self { address, refusal, _open: Some(closed.drop_guard()) })
+        Ok(Line { address, relay: Some(relay), _open: Some(closed.drop_guard()) })
+    }
+
+    async fn secure(
+        &self,
+        server: TcpStream,
+        host: &str,
+        patience: Duration,
+    ) -> Result<(ReadHalf, WriteHalf), Refusal> {
+        let Some((tls, of)) = &self.tls else {
+            return Ok(Stream::Tcp(server).into_halves()?);
+        };
+        set_options(&server)?;
+        let shaken = timeout(patience, secure::connect(server, host, tls.client(*of))).await;
+        shaken.map_err(|_| Refusal::TlsHandshake(patience))?
+    }
+}
+
+fn count(refusal: &Refusal, stats: &TransportStats) {
+    if let Some(counter) = counter(refusal, stats) {
+        counter.increment();
     }
 }
 
 async fn run(
-    server: TcpStream,
+    server: (ReadHalf, WriteHalf),
     private: PrivateSocket,
     listener: UnixListener,
     closed: CancellationToken,
@@ -97,17 +133,29 @@ async fn run(
 }
 
 /// Relays both ways until the server ends, or zeromq does and the server has taken what came before.
-async fn relay(server: TcpStream, zeromq: UnixStream) -> Result<(), Refusal> {
-    let (from_server, to_server) = server.into_split();
+async fn relay(
+    (from_server, to_server): (ReadHalf, WriteHalf),
+    zeromq: UnixStream,
+) -> Result<(), Refusal> {
     let (from_zeromq, to_zeromq) = zeromq.into_split();
     let (pongs, asked) = mpsc::channel(1);
     let heartbeats = AtomicBool::new(false);
-    let incoming = relay_in(from_server, to_zeromq, pongs, &heartbeats);
-    both(incoming, relay_out(from_zeromq, to_server, asked, &heartbeats)).await
+    let mut incoming = pin!(relay_in(from_server, to_zeromq, pongs, &heartbeats));
+    tokio::select! {
+        ended = &mut incoming => ended,
+        ended = relay_out(from_zeromq, to_server, asked, &heartbeats) => match ended {
+            Ok(()) => incoming.await,
+            // A server that does not take any more has often said why, and that is still to be read.
+            Err(broken) => match timeout(LAST_WORD_WITHIN, incoming).await {
+                Ok(Err(said)) => Err(said),
+                _ => Err(broken),
+            },
+        },
+    }
 }
 
 async fn relay_in(
-    mut from: OwnedReadHalf,
+    mut from: ReadHalf,
     mut to: unix::OwnedWriteHalf,
     pongs: mpsc::Sender<Bytes>,
     heartbeats: &AtomicBool,
@@ -140,7 +188,8 @@ async fn relay_in(
             }
             end += run.bytes;
         }
-        // When zeromq has closed, the rest is read for nobody: see `both`.
+        // When zeromq has closed, the rest is read for nobody: a connection that is closed with bytes unread may take with
+        // it what is on its way to the server.
         listening = listening && to.write_all(&buffer[start..end]).await.is_ok();
         buffer.copy_within(end..filled, 0);
         held = filled - end;
@@ -149,7 +198,7 @@ async fn relay_in(
 
 async fn relay_out(
     mut from: unix::OwnedReadHalf,
-    mut to: OwnedWriteHalf,
+    mut to: WriteHalf,
     mut pongs: mpsc::Receiver<Bytes>,
     heartbeats: &AtomicBool,
 ) -> Result<(), Refusal> {
@@ -190,6 +239,8 @@ async fn relay_out(
         }
         pieces.seal();
         to.write_all_buf(&mut pieces).await?;
+        // TLS keeps what it has encrypted and the system does not take yet.
+        to.flush().await?;
     }
     Ok(to.shutdown().await?)
 }

@@ -2,7 +2,7 @@
 //! while anything waits, so that strangers who come and go cannot stop it.
 
 use super::super::backlog::{Backlog, Room};
-use super::super::guard::{self, GuardConfig, Seat, Service};
+use super::super::guard::{self, GuardConfig, Peer, Seat, Service};
 use super::super::listener::{Listener, ReadHalf, WriteHalf};
 use super::super::within_limits;
 use super::super::zmtp::connection::{Incoming, Outbox, Outgoing, Refusal, Socket, both};
@@ -14,6 +14,7 @@ use crate::limits::{
     PEER_BACKLOG_BYTES, PEER_BACKLOG_MESSAGES, REPLIES_BYTES_MAX, REPLIES_MAX,
     SOCKET_QUEUE_MESSAGES,
 };
+use crate::tls::{Conversation, Tls};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +28,7 @@ const WRITE_BYTES: usize = 256 << 10;
 pub(super) async fn bind(
     at: &Endpoint,
     config: GuardConfig,
+    tls: Option<&Tls>,
     stats: &Arc<TransportStats>,
     connections: &Arc<AtomicU64>,
 ) -> Result<Router, TransportError> {
@@ -41,7 +43,14 @@ pub(super) async fn bind(
         connections: connections.clone(),
     });
     let stop = CancellationToken::new();
-    tokio::spawn(guard::run(listener, port.clone(), config, stats.clone(), stop.clone()));
+    tokio::spawn(guard::run(
+        listener,
+        port.clone(),
+        config,
+        tls.cloned(),
+        stats.clone(),
+        stop.clone(),
+    ));
     tokio::spawn(async move {
         port.send_all(from_app).await;
         stop.cancel();
@@ -86,14 +95,16 @@ struct Reply {
 impl Service for Port {
     const SOCKET: Socket =
         Socket { own: "ROUTER", peers: &["DEALER", "REQ", "ROUTER"], limits: GateLimits::MESSAGES };
+    const CONVERSATION: Conversation = Conversation::Rows;
 
     async fn serve(
         &self,
+        peer: Peer,
         mut incoming: Incoming<ReadHalf>,
         mut outgoing: Outgoing<WriteHalf>,
         seat: &Seat,
     ) -> Result<(), Refusal> {
-        let Some((visit, mut outbox, evict)) = self.enter() else { return Ok(()) };
+        let Some((visit, mut outbox, evict)) = self.enter(&peer) else { return Ok(()) };
         let receiving = async {
             let mut listening = true;
             while let Some(item) = incoming.next().await? {
@@ -118,13 +129,14 @@ impl Port {
     }
 
     /// Makes a door for a new peer; `None` if the port has closed.
-    fn enter(&self) -> Option<(Visit<'_>, Replies, CancellationToken)> {
+    fn enter(&self, peer: &Peer) -> Option<(Visit<'_>, Replies, CancellationToken)> {
         let mut peers = self.peers();
         if peers.closed {
             return None;
         }
         let number = self.connections.fetch_add(1, Ordering::Relaxed);
-        let id = PeerId::new(Bytes::copy_from_slice(&number.to_le_bytes()));
+        let name = Bytes::copy_from_slice(&number.to_le_bytes());
+        let id = PeerId::new(name, &peer.address, peer.role);
         let (queue, replies) = mpsc::channel(PEER_BACKLOG_MESSAGES);
         let evict = CancellationToken::new();
         let door = Door {

@@ -7,6 +7,7 @@ use super::decode::{Decoder, Item};
 use super::encode::Pieces;
 use super::rules::{GateLimits, Violation};
 use crate::limits::{PING_EVERY, SILENT_AFTER, STALLED_AFTER};
+use crate::tls::explain;
 use bytes::Bytes;
 use std::io;
 use std::time::Duration;
@@ -24,6 +25,10 @@ pub(in crate::transport) enum Refusal {
     Violation(#[from] Violation),
     #[error("no ZMTP handshake within {0:?}")]
     Handshake(Duration),
+    #[error("TLS: {0}")]
+    Tls(String),
+    #[error("no TLS handshake within {0:?}")]
+    TlsHandshake(Duration),
     #[error("nothing heard for {0:?}")]
     Silent(Duration),
     #[error("nothing taken for {0:?}")]
@@ -33,7 +38,15 @@ pub(in crate::transport) enum Refusal {
     #[error("the port is full, and this connection was of no use for {0:?}")]
     Useless(Duration),
     #[error(transparent)]
-    Io(#[from] io::Error),
+    Io(io::Error),
+}
+
+/// What TLS has to say comes inside an error of the stream.
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        inner.map(|error| Self::Tls(explain(error))).unwrap_or(Self::Io(error))
+    }
 }
 
 /// How long a peer that answers PING may be silent.
@@ -201,7 +214,9 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
                 return Err(io::Error::from(io::ErrorKind::WriteZero).into());
             }
         }
-        Ok(())
+        // TLS keeps what it has encrypted and the system does not take yet.
+        let flushed = timeout(STALLED_AFTER, self.to.flush()).await;
+        Ok(flushed.map_err(|_| Refusal::Stalled(STALLED_AFTER))??)
     }
 }
 

@@ -38,7 +38,7 @@ impl GateLimits {
 #[derive(Debug, Clone, Copy, thiserror::Error, PartialEq, Eq)]
 pub enum Violation {
     /// Not ZMTP at all.
-    #[error("greeting byte {at} is {byte:#04x}, not a ZMTP signature")]
+    #[error("greeting byte {at} is {byte:#04x}, not a ZMTP signature{}", hint(*at, *byte))]
     Signature {
         /// Where in the greeting.
         at: usize,
@@ -100,6 +100,17 @@ pub enum Violation {
         /// The most that is allowed.
         limit: u64,
     },
+}
+
+/// What may be wrong where a greeting begins with a record of TLS.
+fn hint(at: usize, byte: u8) -> &'static str {
+    const ALERT: u8 = 21;
+    const HANDSHAKE: u8 = 22;
+    if at == 0 && (ALERT..=HANDSHAKE).contains(&byte) {
+        ": the other side speaks TLS, and [tls] is not set here"
+    } else {
+        ""
+    }
 }
 
 /// The header of a frame.

@@ -1,0 +1,93 @@
+//! TLS over a TCP connection: accepting, connecting, and the two directions as the rest of the transport takes them.
+//!
+//! rustls reads at most 4 KiB at a time and gives back a record of at most 16 KiB. [`BufReader`] below it and [`Filling`]
+//! above it make few system calls of that, which is what large frames need.
+
+use super::listener::{ReadHalf, WriteHalf};
+use super::zmtp::connection::Refusal;
+use crate::limits::{LINGER, TLS_READ_BYTES, TLS_SEND_BYTES};
+use crate::tls::Role;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+/// Shakes hands with a client, which must show a certificate, and returns its role. The caller bounds the time.
+pub(super) async fn accept(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+) -> Result<(ReadHalf, WriteHalf, Role), Refusal> {
+    let stream = BufReader::with_capacity(TLS_READ_BYTES, stream);
+    let accepted = TlsAcceptor::from(config).accept(stream).into_fallible().await;
+    let mut stream = match accepted {
+        Ok(stream) => stream,
+        Err((error, stream)) => {
+            part(stream).await;
+            return Err(error.into());
+        }
+    };
+    let (_, session) = stream.get_mut();
+    session.set_buffer_limit(Some(TLS_SEND_BYTES));
+    let role = session
+        .peer_certificates()
+        .and_then(|chain| Role::of(chain.first()?).ok())
+        .ok_or_else(|| Refusal::Tls("the client's certificate names no role".to_owned()))?;
+    let (from, to) = tokio::io::split(stream);
+    Ok((Box::new(Filling(from)), Box::new(to), role))
+}
+
+/// Shakes hands with a server, which must be who serves `host`. The caller bounds the time.
+pub(super) async fn connect(
+    stream: TcpStream,
+    host: &str,
+    config: Arc<ClientConfig>,
+) -> Result<(ReadHalf, WriteHalf), Refusal> {
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|_| Refusal::Tls(format!("{host} is no name that a certificate could be for")))?;
+    let stream = BufReader::with_capacity(TLS_READ_BYTES, stream);
+    let mut stream = TlsConnector::from(config).connect(name, stream).await?;
+    stream.get_mut().1.set_buffer_limit(Some(TLS_SEND_BYTES));
+    let (from, to) = tokio::io::split(stream);
+    Ok((Box::new(Filling(from)), Box::new(to)))
+}
+
+/// Ends a connection so that the peer can read why: closed with bytes unread, it might lose what is on its way to it.
+async fn part(mut stream: BufReader<TcpStream>) {
+    let parting = async {
+        stream.shutdown().await?;
+        let mut rest = stream.take(TLS_READ_BYTES as u64);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+    };
+    // Whatever comes of it, the connection is closed.
+    drop(tokio::time::timeout(LINGER, parting).await);
+}
+
+/// Reads as much as there is room for and can be had without waiting.
+struct Filling<R>(R);
+
+impl<R: AsyncRead + Unpin> AsyncRead for Filling<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.0).poll_read(context, buffer))?;
+        let mut filled = buffer.filled().len();
+        let mut grew = filled > before;
+        while grew && buffer.remaining() > 0 {
+            // An end or an error comes again at the next read.
+            match Pin::new(&mut self.0).poll_read(context, buffer) {
+                Poll::Ready(Ok(())) => grew = buffer.filled().len() > filled,
+                Poll::Ready(Err(_)) | Poll::Pending => grew = false,
+            }
+            filled = buffer.filled().len();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
