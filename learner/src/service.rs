@@ -402,3 +402,40 @@ impl Writer {
         Ok(path)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resume::Start;
+    use common::config::{Layers, load};
+    use common::telemetry::metrics::Metrics;
+    use fs_err as fs;
+
+    #[test]
+    fn a_checkpoint_that_cannot_be_written_is_a_reason_not_to_be_ready_until_one_can() {
+        let resolved = load(&Layers::default()).unwrap();
+        let spec = resolved.env_spec().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("checkpoints");
+        let readiness = Readiness::default();
+        readiness.ready("learner");
+        let writer = Writer {
+            dir: dir.clone(),
+            config_toml: resolved.to_toml(),
+            keep: 1,
+            contents: Contents::default(),
+            clock: Clock::system(),
+            metrics: metrics::register(&Metrics::new()).unwrap().checkpoint,
+            readiness: readiness.clone(),
+            sac: backend::trainer_config(&resolved.config, &spec),
+        };
+        let checkpoint = Start::fresh(&resolved, &spec).checkpoint;
+        fs::write(&dir, "a file where the folder should be").unwrap();
+        writer.save(&checkpoint).unwrap_err();
+        let reasons = readiness.reasons();
+        assert!(reasons["checkpoints"].starts_with("the latest was not written: "), "{reasons:?}");
+        fs::remove_file(&dir).unwrap();
+        writer.save(&checkpoint).unwrap();
+        assert!(readiness.reasons().is_empty(), "{:?}", readiness.reasons());
+    }
+}
