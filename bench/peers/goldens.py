@@ -58,12 +58,13 @@ ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
 def cells(folder):
     from ncps.torch import CfCCell
 
-    for mode, activation, layers in [
-        ("default", "relu", 2),
-        ("default", "gelu", 1),
-        ("no_gate", "silu", 2),
-        ("pure", "tanh", 1),
-        ("pure", "gelu", 2),
+    for mode, activation, layers, grad in [
+        ("default", "relu", 2, 1e-5),
+        ("default", "gelu", 1, 1e-5),
+        # 8 x 6.5e-6, by which f32 is off float64 here.
+        ("no_gate", "silu", 2, 5e-5),
+        ("pure", "tanh", 1, 1e-5),
+        ("pure", "gelu", 2, 1e-5),
     ]:
         cell = shake(CfCCell(4, 5, mode, activation, 6, layers, 0.0), 2.0)
         x, dt = [normal(3, 4) for _ in range(4)], [normal(3, 1).abs() + 0.1 for _ in range(4)]
@@ -90,7 +91,7 @@ def cells(folder):
         source = {"package": "ncps", "version": "1.0.1"}
         doc = f"CfC cell, mode {mode}, backbone of {layers} layers with {activation}; output and state are one."
         write(folder, f"N7_ncps_cfc_{mode}_{activation}", "ncps_cfc_cell", ["3.14"], source, doc, config, parts,
-              {"forward": 2e-6, "loss": 1e-5, "grad": 1e-5})
+              {"forward": 2e-6, "loss": 1e-5, "grad": grad})
 
 
 def trunk(inputs, hidden, activation):
