@@ -163,7 +163,9 @@ class Cluster:
         page = self.page(container)
         if page is None:
             return False
-        started = page.get("process_start_time_seconds", 0.0)
+        started = Life(container.service, 0.0, page).sum("process_start_time_seconds")
+        if not started:
+            raise RuntimeError(f"{container.name} does not say when it was started")
         with self.lock:
             life = self.lives.setdefault((container.id, started), Life(container.service, 0.0))
             life.values = page

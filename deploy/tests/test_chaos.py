@@ -1,10 +1,12 @@
-"""`make chaos`: its accounts."""
+"""`make chaos`: its accounts, and a short version of it."""
 
+import os
+import subprocess
 import sys
 
 import pytest
 
-from engine import ROOT
+from engine import ROOT, TAG, make_images
 
 sys.path.insert(0, str(ROOT / "deploy/chaos"))
 from accounts import IN_FLIGHT, Accounts, judge  # noqa: E402
@@ -35,3 +37,14 @@ def test_the_accounts_tell_lost_and_doubled_rows(stored, dead, fits):
 
 def test_a_cluster_that_stores_nothing_is_not_well():
     assert not judge(BEFORE, BEFORE, set(), 100)[0]
+
+
+def test_a_killed_learner_a_killed_shard_and_a_paused_actor_are_survived():
+    make_images()
+    command = [sys.executable, "deploy/chaos", "--short"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"SAPEX_TAG": TAG})
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for line in ("kill      learner ", "kill      replay-1 ", "pause     actor "):
+        assert line in done.stdout
+    assert "SKIPPED" not in done.stdout
