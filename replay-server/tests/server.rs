@@ -8,7 +8,7 @@ use common::transport::Message;
 use common::wire::handshake::Hello;
 use common::wire::message::{Reply, Request};
 use common::wire::refusal::Refusal;
-use common::wire::{decode, encode, rows};
+use common::wire::{PROTOCOL_VERSION, decode, encode, rows};
 use served::{Server, insert, sample};
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ async fn whoever_has_not_greeted_is_told_so_and_other_settings_are_named() {
     let mut hello = server.hello(server.learner(1));
     hello.protocol = 9;
     let refused = client.ask(&Request::Hello(hello), []).await;
-    assert_eq!(refused, Reply::Refused(Refusal::Protocol { server: 2, client: 9 }));
+    assert_eq!(refused, Reply::Refused(Refusal::Protocol { server: PROTOCOL_VERSION, client: 9 }));
     let mut hello = server.hello(server.learner(1));
     hello.layout_hash ^= 1;
     let refused = client.ask(&Request::Hello(hello), []).await;
