@@ -90,7 +90,8 @@ def up():
         cluster.compose("5", "up", "--detach")
         yield cluster
     finally:
-        cluster.compose("5", "down", "--volumes")
+        # Version 1 makes the volumes of all profiles, and version 5 removes those of the profiles that it is told.
+        cluster.compose("5", "--profile", "*", "down", "--volumes")
 
 
 def wait_for_targets(up: Up, actors: int) -> None:
