@@ -243,8 +243,6 @@ def test_settings_are_known(objects):
             assert prefix == "sapex", name
             given.add((section, key))
     unknown = {f"{section}.{key}" for section, key in given if key not in known.get(section, {})}
-    if "tls" not in known and unknown == {"tls.ca", "tls.cert", "tls.key"}:
-        pytest.xfail("the programs do not know [tls] yet")
     assert not unknown
 
 

@@ -5,7 +5,6 @@ import re
 import time
 
 import pytest
-import tomllib
 
 import k8s
 import kubelet
@@ -36,8 +35,6 @@ def wait_until(what, condition, seconds=PATIENCE_S):
 @pytest.fixture
 def certificates(tmp_path):
     """Certificates as cert-manager would put them into the secrets."""
-    if "tls" not in tomllib.loads((k8s.ROOT / "config/default.toml").read_text()):
-        pytest.skip("SKIPPED: the programs do not know [tls] yet")
     folder = tmp_path / "certificates"
     run(binaries() / "sapex", "certs", folder)
     roles = {"learner-tls": "learner", "replay-tls": "replay-server", "actor-tls": "actor-node"}

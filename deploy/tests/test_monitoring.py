@@ -84,15 +84,13 @@ def test_each_alert_says_how_bad_it_is_and_what_to_do():
 
 # What a query may name beside the metrics and labels of docs/metrics.md: Prometheus' own.
 PROMETHEUS_METRICS = {"up": set(), "ALERTS": {"alertname", "alertstate", "severity", "run"}}
-# Of mutual TLS, which is pending.
-PENDING_METRICS = {"sapex_tls_certificate_expiry_seconds": {"file"}}
 PROMETHEUS_LABELS = {"job", "instance", "run"}
 KEYWORDS = {"and", "or", "unless", "bool", "by", "without", "on", "ignoring", "group_left", "group_right", "offset"}
 
 
 def known_metrics() -> dict[str, set[str]]:
     """Name and labels of every series that a program may export or a rule records."""
-    known = PROMETHEUS_METRICS | PENDING_METRICS
+    known = dict(PROMETHEUS_METRICS)
     for line in (ROOT / "docs/metrics.md").read_text().splitlines():
         cells = [cell.strip() for cell in line.split("|")]
         name = re.fullmatch(r"`(\w+)`", cells[1]) if len(cells) > 6 else None

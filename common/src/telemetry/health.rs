@@ -53,7 +53,7 @@ impl Health {
     /// Asks once.
     ///
     /// # Errors
-    /// Every answer but 200, and none within [`PATIENCE`].
+    /// Every answer but 200, and none within three seconds.
     pub fn ask(&self) -> Result<(), HealthError> {
         let resolved = self.args.load(Vec::new())?;
         let address = address(&resolved)?;
