@@ -49,7 +49,7 @@ pub enum Command {
     Presets,
     /// Print the space that an optimiser may search, as ConfigSpace JSON, or draws from it.
     Space(Space),
-    /// Make a CA and the certificates of a local cluster for [tls], or renew them where the CA is.
+    /// Make a CA and the certificates of a local cluster for the section tls, or renew them where the CA is.
     Certs(Certs),
     /// Measure this machine and print a table and JSON.
     Bench(Bench),
