@@ -66,7 +66,10 @@ FROM base AS sapex
 LABEL org.opencontainers.image.title="sapex" \
 	org.opencontainers.image.description="Train in one process; evaluate, report, export; certificates and shapes for clusters"
 ENV SAPEX_MUJOCO_MODELS=/usr/share/sapex/mujoco
-COPY --from=empty --chown=65532:65532 /empty /certs
+# A new volume takes the owner of the folder that it is mounted on.
+COPY --from=empty --chown=65532:65532 /empty /certs/learner
+COPY --from=empty --chown=65532:65532 /empty /certs/replay-server
+COPY --from=empty --chown=65532:65532 /empty /certs/actor-node
 COPY --from=programs /out/sapex /
 ENTRYPOINT ["/usr/local/bin/sapex"]
 

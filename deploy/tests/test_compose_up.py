@@ -174,3 +174,15 @@ def test_down_and_up_goes_on_from_the_newest_checkpoint(up):
         wait_for_targets(up, 4)
     finally:
         up.compose(version, "down")
+
+
+def test_with_certificates_it_trains_over_mutual_tls(up):
+    tls = ["--env-file", "deploy/compose/tls.env"]
+    up.compose("5", "down")
+    up.compose("5", *tls, "--profile", "tls", "run", "--rm", "certs")
+    up.compose("5", *tls, "up", "--detach")
+    wait_for("evaluations of weights that came over TLS", lambda: len(up.returns()) >= 2, 120)
+    wait_for_targets(up, 4)
+    secured = 'count(count by (job, instance) (sapex_tls_certificate_expiry_seconds{file="cert"}))'
+    wait_for("eight processes with certificates", lambda: up.value(secured) == 8)
+    wait_for("updates over TLS", lambda: up.value("sum(rate(sapex_learner_done_updates_total[30s]))") > 0)
