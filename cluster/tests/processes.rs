@@ -81,6 +81,7 @@ impl Cluster {
         let text = format!(
             "[cluster]\nenv = \"identity\"\nhidden = [16, 16]\n\
              [endpoints]\nreplay = [\"tcp://127.0.0.1:{}\"]\nweights = \"tcp://127.0.0.1:{}\"\n\
+             [run]\nenv_steps = 0\n\
              [replay]\nshards = 2\ncapacity = 20000\nmin_size = 200\nsamples_per_insert = 32.0\n\
              [actor]\nwarmup_steps = 200\n[evaluator]\ninterval = \"200ms\"\n\
              [learner]\nbatch_size = 32\ncritic_hidden = [16, 16]\nlog_updates = 100\nlr_actor = 1e-3\nlr_critic = 1e-3\n",
