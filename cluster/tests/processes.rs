@@ -273,8 +273,15 @@ fn over_tls_the_roles_train_renew_their_certificates_and_refuse_all_others() {
     let said = certs(&dir);
     assert!(said.contains("renewed"), "{said}");
     for role in [&replay, &learner, &actor] {
+        let began = Instant::now();
         poll("new certificates", || {
-            role.log().contains("have changed and are used from now on").then_some(())
+            let log = role.log();
+            assert!(
+                began.elapsed() < PATIENCE / 2,
+                "{} goes on with the old ones:\n{log}",
+                role.name
+            );
+            log.contains("have changed and are used from now on").then_some(())
         });
     }
     let renewed_at = cluster.updates();
