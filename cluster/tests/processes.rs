@@ -228,6 +228,7 @@ fn greets_as_learner(cluster: &Cluster, dir: &Path, role: tls::Role) -> Reply {
     })
 }
 
+#[expect(clippy::disallowed_methods, reason = "real processes take real time")]
 #[test]
 fn over_tls_the_roles_train_renew_their_certificates_and_refuse_all_others() {
     let cluster = Cluster::new();
