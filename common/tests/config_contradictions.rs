@@ -86,7 +86,8 @@ fn actors_that_would_stop_between_two_publications_are_refused() {
 fn a_replay_larger_than_memory_is_refused_with_what_fits() {
     let resolved = with_set(&["replay.capacity=100000000", "replay.shards=2"]).unwrap();
     let bound = |bytes| Some(Memory { bytes, source: "this machine's memory" });
-    let row = resolved.config.item_layout(&resolved.env_spec().unwrap()).row_bytes as u64 + 10;
+    // A row, 10 bytes for its priority and 4 for the number of its actor.
+    let row = resolved.config.item_layout(&resolved.env_spec().unwrap()).row_bytes as u64 + 14;
     let text = resolved.replay_fits(2, bound(4 << 30)).unwrap_err().to_string();
     assert!(text.starts_with("replay.capacity = 100000000 (from --set): needs "), "{text}");
     let fits = (4_u64 << 30) / row / 2 * 2;

@@ -4,8 +4,8 @@
 use super::{ConfigError, Resolved};
 use crate::runtime::memory::Memory;
 
-/// Bytes that a row takes beside its own: its priority in the tree.
-const TREE_BYTES: u64 = 10;
+/// Bytes that a row takes beside its own: its priority in the tree, and the number of its actor.
+const SLOT_BYTES: u64 = 14;
 
 impl Resolved {
     /// Refuses `replay.capacity` where `shards` shards of this run, in one process, need more memory than `bound` allows.
@@ -16,7 +16,7 @@ impl Resolved {
         let Some(Memory { bytes, source }) = bound else { return Ok(()) };
         let config = &self.config;
         let row_bytes = config.item_layout(&self.env_spec()?).row_bytes as u64;
-        let (rows, each) = (config.shard_capacity(), row_bytes + TREE_BYTES);
+        let (rows, each) = (config.shard_capacity(), row_bytes + SLOT_BYTES);
         let needed = each.saturating_mul(rows as u64).saturating_mul(shards as u64);
         if needed <= bytes {
             return Ok(());
