@@ -111,8 +111,21 @@ struct Port<S> {
     opened: Instant,
 }
 
+/// Guards a port in a task of its own, until the token is cancelled.
+pub(super) fn spawn<S: Service>(
+    listener: Listener,
+    service: Arc<S>,
+    config: GuardConfig,
+    tls: Option<&Tls>,
+    stats: &Arc<TransportStats>,
+) -> CancellationToken {
+    let stop = CancellationToken::new();
+    tokio::spawn(run(listener, service, config, tls.cloned(), stats.clone(), stop.clone()));
+    stop
+}
+
 /// Lets peers in until `stop`, over TCP by TLS where there is one; then gives their connections [`LINGER`] to end.
-pub(super) async fn run<S: Service>(
+async fn run<S: Service>(
     listener: Listener,
     service: Arc<S>,
     config: GuardConfig,

@@ -13,7 +13,6 @@ use crate::tls::{Conversation, Tls};
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{Notify, mpsc};
-use tokio_util::sync::CancellationToken;
 
 pub(super) async fn bind(
     at: &Endpoint,
@@ -24,15 +23,7 @@ pub(super) async fn bind(
     let (listener, local) = Listener::bind(at).await?;
     let (outgoing, mut from_app) = mpsc::channel(SOCKET_QUEUE_MESSAGES);
     let port = Arc::new(Port { stats: stats.clone(), subscribers: Mutex::default() });
-    let stop = CancellationToken::new();
-    tokio::spawn(guard::run(
-        listener,
-        port.clone(),
-        config,
-        tls.cloned(),
-        stats.clone(),
-        stop.clone(),
-    ));
+    let stop = guard::spawn(listener, port.clone(), config, tls, stats);
     tokio::spawn(async move {
         while let Some(message) = from_app.recv().await {
             if within_limits(&message, &port.stats) {

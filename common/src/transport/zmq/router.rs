@@ -42,15 +42,7 @@ pub(super) async fn bind(
         peers: Mutex::default(),
         connections: connections.clone(),
     });
-    let stop = CancellationToken::new();
-    tokio::spawn(guard::run(
-        listener,
-        port.clone(),
-        config,
-        tls.cloned(),
-        stats.clone(),
-        stop.clone(),
-    ));
+    let stop = guard::spawn(listener, port.clone(), config, tls, stats);
     tokio::spawn(async move {
         port.send_all(from_app).await;
         stop.cancel();
