@@ -100,13 +100,11 @@ impl Counts {
 
     /// The totals.
     pub fn now(&self) -> Position {
-        let Inner {
-            clock, began, env_steps, episodes, updates, inserts, earlier_ms, ended, ..
-        } = &*self.0;
+        let Inner { clock, began, episodes, updates, inserts, earlier_ms, ended, .. } = &*self.0;
         let now = ended.get().copied().unwrap_or_else(|| clock.now());
         let earlier = Duration::from_millis(earlier_ms.load(Ordering::Relaxed));
         Position {
-            env_steps: env_steps.load(Ordering::Relaxed),
+            env_steps: self.env_steps(),
             episodes: episodes.load(Ordering::Relaxed),
             updates: updates.load(Ordering::Relaxed),
             inserts: inserts.load(Ordering::Relaxed),
@@ -118,6 +116,11 @@ impl Counts {
     pub fn end(&self) {
         // A second end changes nothing.
         let _first = self.0.ended.set(self.0.clock.now());
+    }
+
+    /// Environment steps alone, for loops that ask after every update.
+    pub fn env_steps(&self) -> u64 {
+        self.0.env_steps.load(Ordering::Relaxed)
     }
 
     /// From now on environment steps are counted by the rows that enter the tables, `steps` for each: the actors are other

@@ -108,8 +108,8 @@ impl TrainingLoop {
     }
 
     fn is_done(&self) -> bool {
-        let steps = self.log.counts().now().env_steps;
-        self.updates.are_enough() || (self.steps_max > 0 && steps >= self.steps_max)
+        let is_last = self.steps_max > 0 && self.updates.env_steps() >= self.steps_max;
+        is_last || self.updates.are_enough()
     }
 
     fn keep_cadences(&mut self, due: Due, ports: &Ports) {

@@ -213,6 +213,11 @@ impl Updates {
         self.version
     }
 
+    /// Environment steps of the run so far.
+    pub fn env_steps(&self) -> u64 {
+        self.counts.env_steps()
+    }
+
     /// Whether `learner.updates_max` is reached.
     pub fn are_enough(&self) -> bool {
         self.config.updates_max > 0 && self.done >= self.config.updates_max
