@@ -2,41 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
+mod log_page;
+
 use common::telemetry::logs::{Look, banner, choose_filter, log_panics, subscriber};
+use log_page::Page;
 use serde_json::Value;
-use std::io;
-use std::sync::{Arc, Mutex};
-use tracing_subscriber::fmt::MakeWriter;
-
-#[derive(Clone, Default)]
-struct Page(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Page {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Page {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
 
 /// What `body` logs on this thread.
 fn logged(look: Look, filter: &str, body: impl FnOnce()) -> String {
     let page = Page::default();
     let filter = choose_filter(None, filter).unwrap();
     tracing::subscriber::with_default(subscriber(page.clone(), look, filter), body);
-    let bytes = page.0.lock().unwrap().clone();
-    String::from_utf8(bytes).unwrap()
+    page.text()
 }
 
 #[test]

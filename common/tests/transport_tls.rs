@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod certs;
+mod log_page;
 
 use bytes::Bytes;
 use certs::{Ca, Leaf, leaf};
@@ -13,6 +14,7 @@ use common::tls::{Role, Tls};
 use common::transport::guard::GuardConfig;
 use common::transport::zmq::ZmqTransport;
 use common::transport::{Dealer, Endpoint, Message, Router, Transport, TransportStats};
+use log_page::Page;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -26,7 +28,6 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tracing_subscriber::fmt::MakeWriter;
 
 const NEVER: Duration = Duration::from_secs(30);
 const LEARNER: &str = "sapex://role/learner";
@@ -40,49 +41,20 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
-/// What is logged.
-#[derive(Clone, Default)]
-struct Page(Arc<Mutex<Vec<u8>>>);
+/// The page gets everything that this thread logs from now on.
+fn open(page: &Page) -> tracing::subscriber::DefaultGuard {
+    let filter = choose_filter(None, "info").unwrap();
+    tracing::subscriber::set_default(subscriber(page.clone(), Look::text(false), filter))
+}
 
-impl Page {
-    /// Everything that this thread logs from now on.
-    fn open(&self) -> tracing::subscriber::DefaultGuard {
-        let filter = choose_filter(None, "info").unwrap();
-        tracing::subscriber::set_default(subscriber(self.clone(), Look::text(false), filter))
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-
-    async fn says(&self, what: &str) {
-        let polling = async {
-            while !self.text().contains(what) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        if tokio::time::timeout(NEVER, polling).await.is_err() {
-            panic!("not in the log: {what}\n{}", self.text());
+async fn says(page: &Page, what: &str) {
+    let polling = async {
+        while !page.text().contains(what) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-    }
-}
-
-impl io::Write for Page {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Page {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
+    };
+    if tokio::time::timeout(NEVER, polling).await.is_err() {
+        panic!("not in the log: {what}\n{}", page.text());
     }
 }
 
@@ -183,7 +155,7 @@ struct Case<'c> {
 /// A server's router where it is a replay server, else its publisher; and a client of that.
 async fn refused(case: &Case<'_>) {
     let page = Page::default();
-    let _open = page.open();
+    let _open = open(&page);
     let files = Files::new();
     let side = |(ca, believed, leaf, role): &(&Ca, &[&Ca], Leaf<'_>, Role)| {
         transport(&files.of(ca, believed, leaf), *role)
@@ -199,8 +171,8 @@ async fn refused(case: &Case<'_>) {
     };
     let _dealer = (!is_publisher).then(|| client.connect_dealer(&local).unwrap());
     let _subscriber = is_publisher.then(|| client.subscribe(&local).unwrap());
-    page.says(case.server_says).await;
-    page.says(case.client_says).await;
+    says(&page, case.server_says).await;
+    says(&page, case.client_says).await;
     let text = page.text();
     let of_server = text.lines().find(|line| line.contains(case.server_says)).unwrap();
     assert!(of_server.contains("peer=127.0.0.1:"), "{}: {of_server}", case.name);
@@ -344,11 +316,11 @@ async fn a_process_without_tls_and_one_with_it_tell_each_other() {
         [(&server, &plain(), no_tls, tls_here), (&plain(), &client, tls_here, no_tls)]
     {
         let page = Page::default();
-        let _open = page.open();
+        let _open = open(&page);
         let router = server.bind_router(&loopback()).await.unwrap();
         let _dealer = client.connect_dealer(&router.local).unwrap();
-        page.says(server_says).await;
-        page.says(client_says).await;
+        says(&page, server_says).await;
+        says(&page, client_says).await;
     }
 }
 
@@ -382,7 +354,7 @@ async fn raw(
 #[tokio::test]
 async fn who_shows_no_certificate_is_refused_before_a_frame_of_it_is_read() {
     let page = Page::default();
-    let _open = page.open();
+    let _open = open(&page);
     let (files, ca) = (Files::new(), Ca::new("a CA"));
     let server = transport(&files.of(&ca, &[&ca], &leaf(REPLAY)), Role::ReplayServer);
     let router = server.bind_router(&loopback()).await.unwrap();
@@ -390,7 +362,7 @@ async fn who_shows_no_certificate_is_refused_before_a_frame_of_it_is_read() {
     let mut stream = soon("a handshake", raw(&router.local, &ca, None)).await.unwrap();
     let error = soon("the alert", stream.read_u8()).await.unwrap_err();
     assert!(error.to_string().contains("CertificateRequired"), "{error}");
-    page.says("TLS: the other side shows no certificate").await;
+    says(&page, "TLS: the other side shows no certificate").await;
 }
 
 #[tokio::test]
