@@ -130,7 +130,6 @@ pub fn banner(program: &str, version: &str) {
         version,
         pid = std::process::id(),
         cores = std::thread::available_parallelism().map_or(1, usize::from),
-        target = %format_args!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
         "{program} starts"
     );
 }
