@@ -67,6 +67,7 @@ LABEL org.opencontainers.image.title="sapex" \
 	org.opencontainers.image.description="Train in one process; evaluate, report, export; certificates and shapes for clusters"
 ENV SAPEX_MUJOCO_MODELS=/usr/share/sapex/mujoco
 # A new volume takes the owner of the folder that it is mounted on.
+COPY --from=empty --chown=65532:65532 /empty /certs
 COPY --from=empty --chown=65532:65532 /empty /certs/learner
 COPY --from=empty --chown=65532:65532 /empty /certs/replay-server
 COPY --from=empty --chown=65532:65532 /empty /certs/actor-node

@@ -185,4 +185,6 @@ def test_with_certificates_it_trains_over_mutual_tls(up):
     wait_for_targets(up, 4)
     secured = 'count(count by (job, instance) (sapex_tls_certificate_expiry_seconds{file="cert"}))'
     wait_for("eight processes with certificates", lambda: up.value(secured) == 8)
+    # Again: the CA is there and renews them.
+    up.compose("5", *tls, "--profile", "tls", "run", "--rm", "certs")
     wait_for("updates over TLS", lambda: up.value("sum(rate(sapex_learner_done_updates_total[30s]))") > 0)
