@@ -53,13 +53,19 @@ test: check test-bare test-libraries test-python test-deploy ## Everything: the 
 	$(call STEP,all passed)
 
 .PHONY: check
-check: ## The fast checks: format, house rules, clippy, dependencies, documentation.
+check: ## The fast checks: format, house rules, clippy, Dockerfile, dependencies, documentation.
 	$(call STEP,format)
 	cargo fmt --all --check
 	$(call STEP,house rules)
 	cargo xtask tidy
 	$(call STEP,clippy)
 	cargo clippy --workspace --all-targets -- -D warnings
+	$(call STEP,Dockerfile)
+	@if $(MAKE) --no-print-directory .deploy-venv/ready; then \
+		.deploy-venv/bin/hadolint Dockerfile; \
+	else \
+		echo 'SKIPPED: hadolint could not be installed (see above)'; \
+	fi
 	$(call STEP,dependencies)
 ifeq ($(DENY),yes)
 	cargo deny --log-level error check bans licenses sources
