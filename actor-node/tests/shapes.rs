@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 const HEAD: &str = "# Shapes of the native environments, by which every process knows them. Made from the environments by `make docs`.\n";
 
-/// What an environment says; `None` where this build does not have it.
+/// The shapes that an environment states; `None` where this build does not have it.
 fn shapes_of(name: &str, params: &Params) -> Option<Result<EnvSpec, EnvError>> {
     match env::make(name, params) {
         Err(EnvError::NotBuilt { .. }) => None,

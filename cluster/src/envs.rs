@@ -44,7 +44,7 @@ pub fn shapes(name: &str, write: Option<&Path>, settings: &Settings) -> anyhow::
     layers.options.insert(0, ("NAME", format!("cluster.env={}", toml::Value::from(name))));
     let resolved = config::load(&layers)?;
     let shapes = shape_settings(&train::spec(&resolved)?);
-    // What was given belongs into the file beside the shapes that follow from it.
+    // The given settings belong into the file beside the shapes that follow from them.
     let is_shape = |key: &str| shapes.iter().any(|(shape, _)| *shape == format!("cluster.{key}"));
     let mut lines = vec!["[cluster]".to_owned()];
     for (key, value) in resolved.given("cluster").iter().filter(|(key, _)| !is_shape(key)) {

@@ -201,7 +201,7 @@ fn certified(dir: &Path, role: tls::Role) -> Vec<String> {
     files.into_iter().flat_map(|setting| ["--set".to_owned(), setting]).collect()
 }
 
-/// What a replay server answers to a process that greets as a learner and has another role's certificate.
+/// The answer of a replay server to a process that greets as a learner and has another role's certificate.
 fn greets_as_learner(cluster: &Cluster, dir: &Path, role: tls::Role) -> Reply {
     let layers = Layers {
         files: vec![cluster.config.clone()],

@@ -63,7 +63,7 @@ fn batch(resolved: &Resolved, outlier: Option<(usize, f32)>) -> ReadyBatch {
         keys: (0..4).map(|key| 100 * shard as u64 + key).collect(),
         probabilities: vec![0.1; 4],
         rows,
-        // Those of the first shard were saved by an earlier start.
+        // Rows of the first shard were saved by an earlier start.
         actors: vec![if shard == 0 { ActorId::UNKNOWN.0 } else { 7 }; 4],
     };
     let parts = vec![part(0, rows.slice(..half)), part(1, rows.slice(half..))];

@@ -54,7 +54,7 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    /// What a certificate must say of who holds it.
+    /// The role that the certificate of its holder must name.
     pub(crate) fn certified(self) -> tls::Role {
         match self {
             Self::Actor(_) => tls::Role::ActorNode,

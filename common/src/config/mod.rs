@@ -154,7 +154,7 @@ pub struct Run {
     pub track_trajectories: bool,
 }
 
-/// What a learner does once its run is done.
+/// A learner does this once its run is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WhenDone {

@@ -123,7 +123,7 @@ pub enum Writes {
 }
 
 impl Writes {
-    /// What `telemetry.admin_writes` and `telemetry.admin_token_file` say.
+    /// Reads `telemetry.admin_writes` and `telemetry.admin_token_file`.
     pub fn of(telemetry: &Telemetry) -> Self {
         match telemetry.admin_token_file.as_str() {
             _ if !telemetry.admin_writes => Self::Off,

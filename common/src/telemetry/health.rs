@@ -32,7 +32,7 @@ pub enum HealthError {
     Silent {
         /// The admin port.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's word.
         reason: std::io::Error,
     },
     /// It says that it is not well.
@@ -40,7 +40,7 @@ pub enum HealthError {
     Unwell {
         /// The admin port.
         address: SocketAddr,
-        /// What was asked.
+        /// The route that was asked.
         route: &'static str,
         /// First line of the answer.
         status: String,

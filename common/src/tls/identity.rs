@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-/// What the files hold.
+/// The contents of the three files.
 pub(super) struct Files {
     ca: Vec<u8>,
     cert: Vec<u8>,

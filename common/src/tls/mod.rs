@@ -53,9 +53,9 @@ pub fn ca_expiry(pem: &[u8]) -> Result<i64, TlsError> {
 #[derive(Debug, thiserror::Error)]
 #[error("{key} {problem}")]
 pub struct TlsError {
-    /// Which one.
+    /// The setting.
     pub key: &'static str,
-    /// What is wrong with its file.
+    /// The fault of its file.
     pub problem: String,
 }
 
@@ -65,7 +65,7 @@ impl TlsError {
     }
 }
 
-/// What became of the files.
+/// The result of a look at the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reloaded {
     /// They are as they were.

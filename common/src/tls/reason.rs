@@ -2,7 +2,7 @@
 
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
-/// What went wrong, as seen from this side.
+/// Says why a handshake failed, as this side sees it.
 pub fn explain(error: &Error) -> String {
     match error {
         Error::AlertReceived(alert) => refused_by_peer(*alert),

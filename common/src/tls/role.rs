@@ -1,13 +1,13 @@
-//! What a certificate lets a process be, and who talks to whom.
+//! Roles: a certificate lets a process be one of them, and each port serves some of them.
 
 use rustls::pki_types::CertificateDer;
 use std::fmt;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-/// What a role's URI begins with.
+/// Every role's URI begins with it.
 const SCHEME: &str = "sapex://";
 
-/// What a process is in a run, by the URI in its certificate.
+/// The part of a process in a run, by the URI in its certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Samples, and publishes weights.
@@ -38,7 +38,7 @@ pub enum RoleError {
     Other {
         /// Its role.
         has: Role,
-        /// Those that would do.
+        /// Roles that would do.
         expected: &'static [Role],
     },
 }
@@ -132,7 +132,7 @@ impl fmt::Display for Names<'_> {
     }
 }
 
-/// What is talked about at a port: it decides who serves it and who may come.
+/// The subject of a port: it decides who serves the port and who may connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conversation {
     /// Requests and replies at a replay server.

@@ -9,7 +9,7 @@ use rustls::{
 };
 use std::sync::Arc;
 
-/// What rustls asks of a certificate, and then its role.
+/// Checks a certificate as rustls does, and then its role. Signatures are rustls' alone.
 #[derive(Debug)]
 pub(super) struct OfRole<V: ?Sized> {
     pub(super) roles: &'static [Role],

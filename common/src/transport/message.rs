@@ -86,7 +86,7 @@ impl PeerId {
         Self { name, address: address.into(), role }
     }
 
-    /// What its certificate lets it be; `None` where there is no TLS, which is where anybody may be anything.
+    /// The role in its certificate; `None` without TLS, where anybody may have any role.
     pub fn role(&self) -> Option<Role> {
         self.role
     }

@@ -52,7 +52,7 @@ pub enum Refusal {
     NotAllowed {
         /// What was asked.
         request: String,
-        /// What the client greeted as, or whose certificate it has.
+        /// The role that the client greeted as, or that its certificate names.
         role: String,
     },
     /// Another living process greeted as the same client.

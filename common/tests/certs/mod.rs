@@ -13,7 +13,7 @@ pub(crate) struct Ca {
     pub(crate) pem: String,
 }
 
-/// What a certificate says.
+/// The contents of a certificate.
 #[derive(Debug, Clone)]
 pub(crate) struct Leaf<'l> {
     /// URIs in its SubjectAltName.

@@ -41,7 +41,7 @@ pub(in crate::transport) enum Refusal {
     Io(io::Error),
 }
 
-/// What TLS has to say comes inside an error of the stream.
+/// An error of TLS comes inside an error of the stream.
 impl From<io::Error> for Refusal {
     fn from(error: io::Error) -> Self {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());

@@ -102,7 +102,7 @@ pub enum Violation {
     },
 }
 
-/// What may be wrong where a greeting begins with a record of TLS.
+/// Names the likely fault where a greeting begins with a record of TLS.
 fn hint(at: usize, byte: u8) -> &'static str {
     const ALERT: u8 = 21;
     const HANDSHAKE: u8 = 22;
