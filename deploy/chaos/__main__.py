@@ -14,7 +14,7 @@ from cluster import ROLES, Cluster
 from faults import ALL, SHORT, Fault, Skipped
 
 UPDATES = "sapex_learner_done_updates_total"
-# What rises while a role does its work.
+# Counters that rise while a role does its work.
 PROGRESS = {
     "learner": [UPDATES],
     "replay-0": ["sapex_replay_inserted_items_total", "sapex_replay_sampled_items_total"],

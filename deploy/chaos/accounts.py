@@ -21,7 +21,7 @@ SHARDS = ["replay-0", "replay-1"]
 IN_FLIGHT = 4 * 8 * 2
 # From the last read of a process to its end: a kill comes right after a read, a stop may come between two.
 UNSEEN_SECONDS = 0.5
-# What does not move for so long has settled.
+# Sums that stand still for so long have settled.
 STILL_SECONDS = 1.0
 
 

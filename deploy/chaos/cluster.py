@@ -58,7 +58,7 @@ class Container:
 
 @dataclass
 class Life:
-    """What one life of one process has counted, as far as was seen."""
+    """The counts of one life of one process, as far as they were seen."""
 
     service: str
     seen_at: float

@@ -1,4 +1,4 @@
-"""What is done to the cluster. Each fault is a context: entered it is done, left it is undone."""
+"""Faults of the cluster. Each is a context: to enter it does the fault, to leave it undoes the fault."""
 
 import os
 import subprocess
@@ -95,7 +95,7 @@ def disconnected(cluster: Cluster, service: str) -> Iterator[None]:
 
 @contextmanager
 def slowed(cluster: Cluster, service: str) -> Iterator[None]:
-    """What leaves a container is delayed or, where the kernel cannot delay, held to a rate."""
+    """A container's outgoing packets are delayed or, where the kernel cannot delay, held to a rate."""
     container = cluster.of(service)
     # "default via 172.18.0.1 dev eth0": a container that was unplugged has another number.
     device = inside(container.pid, "ip", "route", "show", "default").split()[4]

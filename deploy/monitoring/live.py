@@ -64,7 +64,7 @@ class Processes:
         return self.folder / f"{name}.log"
 
     def ended(self):
-        """What should still run and does not, with the end of its log."""
+        """The processes that should still run and do not, each with the end of its log."""
         gone = [name for name, process in self.running.items() if process.poll() is not None]
         return "\n".join(f"{name}:\n{self.log(name).read_text()[-2000:]}" for name in gone)
 

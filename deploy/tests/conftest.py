@@ -1,4 +1,4 @@
-"""What all tests of the deployments share."""
+"""Fixtures that all tests of the deployments share."""
 
 import subprocess
 from pathlib import Path

@@ -25,7 +25,7 @@ def run(*command: str | Path, **options) -> subprocess.CompletedProcess:
 
 
 def inspect(what: str) -> dict:
-    """What `docker inspect` says of a container or an image."""
+    """The answer of `docker inspect` about a container or an image."""
     return json.loads(run("docker", "inspect", what).stdout)[0]
 
 

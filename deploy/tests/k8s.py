@@ -18,7 +18,7 @@ KUBECTL = Path(sys.executable).parent / "kubectl"
 NAMESPACE = "sapex"
 
 COMPONENTS = ("gpu", "tls", "monitoring", "autoscale", "jobset")
-# What the tests render: the base, each component alone, and what is combined in practice. jobset comes last.
+# The tests render the base, each component alone, and what is combined in practice. jobset comes last.
 SELECTIONS = (
     (),
     *((name,) for name in COMPONENTS),
@@ -82,7 +82,7 @@ class Workload:
     """Pods of one kind: of a StatefulSet, of a Deployment, or of a job in a JobSet."""
 
     owner: dict
-    # What holds the template: the owner's spec, or that of the Job.
+    # The owner's spec holds the template, or that of its Job does.
     spec: dict
     # Names of the pods as far as they are fixed, and of the Service that publishes them.
     hosts: tuple[str, ...]

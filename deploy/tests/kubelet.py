@@ -69,7 +69,7 @@ class Container:
         return 200 <= status < 400
 
     def exposition(self):
-        """What Prometheus would read."""
+        """The metrics as Prometheus would read them."""
         return get(self.url("/metrics"), 5)[1]
 
     def metrics(self):

@@ -129,7 +129,7 @@ class Cluster:
         until(lambda: self.run("sinfo", "--noheader", "--format=%t").split() == ["idle"], 20, "all nodes are idle")
 
     def run(self, *command: str, cwd: Path | None = None, **environment: str) -> str:
-        """What a command on the controller prints."""
+        """The output of a command on the controller."""
         enter = ["nsenter", "--target", self.target, *NAMESPACES, f"--wd={cwd or self.folder}"]
         done = subprocess.run(
             [*enter, *command], env={**self.environment, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

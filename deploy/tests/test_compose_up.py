@@ -78,7 +78,7 @@ class Up:
         return float(result[0]["value"][1]) if result else 0.0
 
     def returns(self) -> list[float]:
-        """What the evaluator has found, evaluation by evaluation."""
+        """The evaluator's mean returns, evaluation by evaluation."""
         return [float(mean) for mean in re.findall(r" mean=(\S+)", self.logs("evaluator"))]
 
 

@@ -82,7 +82,7 @@ def test_each_alert_says_how_bad_it_is_and_what_to_do():
         assert f"`{name}`" in page, f"docs/monitoring.md does not explain {name}"
 
 
-# What a query may name beside the metrics and labels of docs/metrics.md: Prometheus' own.
+# Prometheus' own metrics and labels: a query may name them beside those of docs/metrics.md.
 PROMETHEUS_METRICS = {"up": set(), "ALERTS": {"alertname", "alertstate", "severity", "run"}}
 PROMETHEUS_LABELS = {"job", "instance", "run"}
 KEYWORDS = {"and", "or", "unless", "bool", "by", "without", "on", "ignoring", "group_left", "group_right", "offset"}
@@ -229,7 +229,7 @@ def test_grafana_finds_its_data_source_and_its_dashboards():
     assert provider["type"] == "file" and provider["options"]["path"] == "/etc/grafana/dashboards"
 
 
-# What has no data in a healthy cluster without TLS.
+# Expressions without data in a healthy cluster without TLS.
 QUIET = {"ALERTS", "sapex_tls_certificate_expiry_seconds"}
 
 
@@ -270,7 +270,7 @@ def test_a_real_cluster_has_data_for_every_expression(cluster):
     boards = {name: json.loads((dashboards.FOLDER / f"{name}.json").read_text()) for name in dashboards.BOARDS}
 
     def still_empty(waiting):
-        """What has no data yet. Variables are asked anew: processes appear one after the other."""
+        """The expressions without data so far. Variables are asked anew: processes appear one after the other."""
         asked = {name: live.Asked(board, cluster.prometheus, 60) for name, board in boards.items()}
         for where in list(waiting):
             board, expr = waiting[where]
