@@ -19,6 +19,7 @@ use common::policy::snapshot::SnapshotError;
 use common::runtime::clock::Clock;
 use common::runtime::shutdown::StopToken;
 use common::spec::ActionKind;
+use common::wire::message::RunPosition;
 use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal, StandardUniform};
 use rand_pcg::Pcg64;
@@ -54,6 +55,7 @@ pub struct Counters {
     pub episodes: AtomicU64,
     /// Version of the weights in use.
     pub version: AtomicU64,
+    run: Mutex<RunPosition>,
     latest: Mutex<VecDeque<Latest>>,
 }
 
@@ -69,6 +71,11 @@ impl Counters {
     /// Episodes that ended.
     pub fn episodes(&self) -> u64 {
         self.episodes.load(Ordering::Relaxed)
+    }
+
+    /// How far the run was when the weights in use were published.
+    pub fn run(&self) -> RunPosition {
+        *self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Mean return of the latest training episodes; `None` before the first.
@@ -287,6 +294,7 @@ impl Actor {
         let Some(cached) = cache.load() else { return Ok(self.is_warming_up()) };
         if self.in_use != Some(cached.snapshot.version) {
             self.use_weights(cached.snapshot.version, &cached.snapshot.weights)?;
+            *self.counters.run.lock().unwrap_or_else(PoisonError::into_inner) = cached.run;
         }
         self.metrics.lag_seconds.set(now.saturating_sub(cached.received_at).as_secs_f64());
         Ok(!cache.is_stale(now, self.habits.policy_age_max))

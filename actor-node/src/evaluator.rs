@@ -18,6 +18,7 @@ use common::process::Process;
 use common::runtime::seed::SeedTree;
 use common::telemetry::progress::ProgressWatch;
 use common::transport::Transport;
+use common::wire::message::RunPosition;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -96,8 +97,8 @@ impl Evaluator {
         }
     }
 
-    /// Evaluates each newer policy, at most once per `evaluator.interval`, and hands the result to `report`, until the
-    /// process is asked to stop. A signal ends an evaluation that runs, any other stop waits for it.
+    /// Evaluates each newer policy, at most once per `evaluator.interval`, and hands `report` the result and how far the run
+    /// was when that policy was published, until the process is asked to stop. A signal ends an evaluation that runs, any other stop waits for it.
     ///
     /// # Errors
     /// The environment does not exist, or an observer of its episodes fails.
@@ -105,7 +106,7 @@ impl Evaluator {
         self,
         transport: &dyn Transport,
         peers: &Peers,
-        mut report: impl FnMut(&Evaluation),
+        mut report: impl FnMut(&Evaluation, RunPosition),
     ) -> Result<(), NodeError> {
         let Self { process, arch, mut bench, mut best, .. } = self;
         let config = &process.resolved.config;
@@ -145,7 +146,7 @@ impl Evaluator {
                     given_up = 0;
                     metrics.evaluated(&evaluation);
                     keep(best.as_mut(), &evaluation, &cached.snapshot, &arch);
-                    report(&evaluation);
+                    report(&evaluation, cached.run);
                 }
                 Err(error) if is_stop(&error) => break,
                 Err(error) => {

@@ -50,7 +50,7 @@ pub async fn follow(mut log: GuestLog, counters: Arc<Counters>, clock: Clock, sh
         ];
         figures.extend(counters.return_mean().map(|mean| ("return_mean", mean)));
         figures.extend(counters.length_mean().map(|mean| ("length_mean", mean)));
-        log.record(&figures, &counters.terms());
+        log.record(counters.run(), &figures, &counters.terms());
         (steps, at) = (steps_now, now);
         if stops {
             return;

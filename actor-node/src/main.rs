@@ -1,6 +1,7 @@
 //! `actor-node`: one actor of a run, or its evaluator.
 
 use actor_node::actor::Share;
+use actor_node::evaluation::Evaluation;
 use actor_node::figures;
 use actor_node::place::{Place, drawn};
 use actor_node::service::{ActorNode, Evaluator, NodeError, Peers};
@@ -52,12 +53,11 @@ async fn serve(process: Process, evaluates: bool, run_dir: Option<PathBuf>) -> a
         let open = |dir| GuestLog::of_evaluator(dir, &process.clock);
         let mut log = run_dir.as_deref().map(open).transpose()?;
         let evaluator = Evaluator::new(process.clone(), run_dir.as_deref()).map_err(blame)?;
-        let report = |evaluation: &actor_node::evaluation::Evaluation| {
+        let report = |evaluation: &Evaluation, run| {
             if let Some(log) = &mut log {
-                log.record(&figures::of_evaluation(evaluation), &evaluation.terms);
+                log.record(run, &figures::of_evaluation(evaluation), &evaluation.terms);
             }
-            let actor_node::evaluation::Evaluation { version, mean, ci95, returns, .. } =
-                evaluation;
+            let Evaluation { version, mean, ci95, returns, .. } = evaluation;
             info!(%version, mean, ci95, episodes = returns.len(), "evaluation");
         };
         evaluator.run(&transport, &peers, report).await.map_err(blame)?;

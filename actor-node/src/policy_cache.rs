@@ -3,6 +3,7 @@
 use arc_swap::ArcSwapOption;
 use common::ids::PolicyVersion;
 use common::policy::snapshot::PolicySnapshot;
+use common::wire::message::RunPosition;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ const SUCCESSOR_AFTER: Duration = Duration::from_secs(5);
 pub struct Cached {
     /// The weights, verified.
     pub snapshot: PolicySnapshot,
+    /// How far the run was when they were published.
+    pub run: RunPosition,
     /// When they arrived, on the process's clock.
     pub received_at: Duration,
 }
@@ -33,7 +36,7 @@ impl PolicyCache {
 
     /// Takes a snapshot if it is newer than what is there, or if what is there has not been heard of for
     /// a few seconds; `false` otherwise. A repetition of the same version renews its time: the learner is alive.
-    pub fn offer(&self, snapshot: PolicySnapshot, now: Duration) -> bool {
+    pub fn offer(&self, snapshot: PolicySnapshot, run: RunPosition, now: Duration) -> bool {
         let current = self.newest.load();
         let version = current.as_ref().map(|cached| cached.snapshot.version);
         let silent = self.age(now).is_none_or(|age| age >= SUCCESSOR_AFTER);
@@ -41,7 +44,7 @@ impl PolicyCache {
             return false;
         }
         let newer = version != Some(snapshot.version);
-        self.newest.store(Some(Arc::new(Cached { snapshot, received_at: now })));
+        self.newest.store(Some(Arc::new(Cached { snapshot, run, received_at: now })));
         newer
     }
 
@@ -85,20 +88,20 @@ mod tests {
     fn only_newer_versions_are_taken_and_repetitions_renew_the_age() {
         let cache = PolicyCache::new();
         assert_eq!(cache.version(), None);
-        assert!(cache.offer(snapshot(2), seconds(1)));
-        assert!(!cache.offer(snapshot(1), seconds(2)));
+        assert!(cache.offer(snapshot(2), RunPosition::default(), seconds(1)));
+        assert!(!cache.offer(snapshot(1), RunPosition::default(), seconds(2)));
         assert_eq!(cache.version(), Some(PolicyVersion(2)));
         assert_eq!(cache.age(seconds(4)), Some(seconds(3)));
-        assert!(!cache.offer(snapshot(2), seconds(4)));
+        assert!(!cache.offer(snapshot(2), RunPosition::default(), seconds(4)));
         assert_eq!(cache.age(seconds(4)), Some(seconds(0)));
     }
 
     #[test]
     fn a_learner_that_resumed_from_an_older_checkpoint_is_listened_to_once_the_old_one_is_silent() {
         let cache = PolicyCache::new();
-        cache.offer(snapshot(90), seconds(1));
-        assert!(!cache.offer(snapshot(40), seconds(5)));
-        assert!(cache.offer(snapshot(40), seconds(6)));
+        cache.offer(snapshot(90), RunPosition::default(), seconds(1));
+        assert!(!cache.offer(snapshot(40), RunPosition::default(), seconds(5)));
+        assert!(cache.offer(snapshot(40), RunPosition::default(), seconds(6)));
         assert_eq!(cache.version(), Some(PolicyVersion(40)));
     }
 
@@ -106,7 +109,7 @@ mod tests {
     fn a_silent_learner_makes_the_cache_stale_unless_that_is_switched_off() {
         let cache = PolicyCache::new();
         assert!(cache.is_stale(seconds(0), seconds(5)));
-        cache.offer(snapshot(1), seconds(1));
+        cache.offer(snapshot(1), RunPosition::default(), seconds(1));
         assert!(!cache.is_stale(seconds(6), seconds(5)));
         assert!(cache.is_stale(seconds(7), seconds(5)));
         assert!(!cache.is_stale(seconds(1_000), seconds(0)));

@@ -7,7 +7,7 @@ use common::policy::snapshot::PolicySnapshot;
 use common::runtime::clock::Clock;
 use common::telemetry::log_limit::LogLimit;
 use common::transport::{Message, Subscriber};
-use common::wire::message::Event;
+use common::wire::message::{Event, RunPosition};
 use common::wire::rows::expect_frames;
 use common::wire::{WireError, decode};
 use std::sync::Arc;
@@ -36,9 +36,9 @@ impl PolicyFeed {
         let (mut is_refusing, mut log) = (false, LogLimit::default());
         while let Some(message) = self.subscriber.incoming.recv().await {
             match self.read(&message) {
-                Ok(snapshot) => {
+                Ok((snapshot, run)) => {
                     let version = snapshot.version;
-                    if self.cache.offer(snapshot, self.clock.now()) {
+                    if self.cache.offer(snapshot, run, self.clock.now()) {
                         self.metrics.received.inc();
                         if std::mem::take(&mut is_refusing) {
                             info!(%version, "weights are accepted again");
@@ -56,16 +56,16 @@ impl PolicyFeed {
         }
     }
 
-    fn read(&self, message: &Message) -> Result<PolicySnapshot, String> {
+    fn read(&self, message: &Message) -> Result<(PolicySnapshot, RunPosition), String> {
         let malformed = |error: WireError| error.to_string();
         let (event, data) = decode::<Event>(message).map_err(malformed)?;
-        let Event::Policy { version, arch_hash, cluster_hash, checksum, .. } = event;
+        let Event::Policy { version, arch_hash, cluster_hash, checksum, run, .. } = event;
         if cluster_hash != self.cluster_hash {
             return Err("[cluster] settings differ between the learner and this process".to_owned());
         }
         expect_frames(data, 1).map_err(malformed)?;
         let snapshot =
             PolicySnapshot::from_le_bytes(version, &self.arch, arch_hash, checksum, &data[0]);
-        snapshot.map_err(|error| error.to_string())
+        snapshot.map(|snapshot| (snapshot, run)).map_err(|error| error.to_string())
     }
 }

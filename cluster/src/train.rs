@@ -207,7 +207,7 @@ impl System {
         let found = Arc::clone(&evaluations);
         let evaluator = tokio::spawn(async move {
             evaluator
-                .run(&*transport, &peers, |evaluation: &Evaluation| found.push(evaluation))
+                .run(&*transport, &peers, |evaluation: &Evaluation, _run| found.push(evaluation))
                 .await
         });
         Ok(Self {

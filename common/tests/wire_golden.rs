@@ -1,4 +1,4 @@
-//! Every header of the protocol against checked-in bytes (`testdata/wire/v3.txt`, one `name hex` line each), so that
+//! Every header of the protocol against checked-in bytes (`testdata/wire/v4.txt`, one `name hex` line each), so that
 //! another codec, or a client in another language, can be held to the same bytes. Damaged headers are refused.
 //!
 //! After a deliberate change (with a new `PROTOCOL_VERSION`), `SAPEX_BLESS=1 cargo test -p common --test wire_golden`
@@ -11,7 +11,7 @@ use common::ids::{ActorId, BatchSequence, Incarnation, PolicyVersion};
 use common::limits::HEADER_BYTES_MAX;
 use common::transport::Message;
 use common::wire::handshake::{Hello, Role};
-use common::wire::message::{Event, Reply, Request, ShardState};
+use common::wire::message::{Event, Reply, Request, RunPosition, ShardState};
 use common::wire::refusal::Refusal;
 use common::wire::{WireError, decode, encode, rows};
 use serde::Serialize;
@@ -120,7 +120,7 @@ fn events() -> Vec<(&'static str, Event)> {
             cluster_hash: 5,
             checksum: 6,
             parameters: 7,
-            updates: 8,
+            run: RunPosition { updates: 8, env_steps: 9 },
         },
     )]
 }
@@ -159,7 +159,7 @@ fn headers_are_the_golden_bytes() {
     requests().iter().for_each(|(name, value)| put(name, header(value)));
     replies().iter().for_each(|(name, value)| put(name, header(value)));
     events().iter().for_each(|(name, value)| put(name, header(value)));
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/wire/v3.txt");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/wire/v4.txt");
     if std::env::var_os("SAPEX_BLESS").is_some() {
         std::fs::write(path, &text).unwrap();
     }

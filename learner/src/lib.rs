@@ -46,7 +46,6 @@ pub mod sampler;
 pub mod schedule;
 pub mod service;
 pub mod stats;
-pub mod tensorboard;
 #[cfg(feature = "torch")]
 pub mod torch;
 pub mod track;

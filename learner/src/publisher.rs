@@ -6,7 +6,7 @@ use common::ids::PolicyVersion;
 use common::policy::arch::PolicyArch;
 use common::policy::snapshot::{PolicySnapshot, SnapshotError};
 use common::transport::{self, Message};
-use common::wire::message::Event;
+use common::wire::message::{Event, RunPosition};
 use common::wire::{encode, rows};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +22,8 @@ pub struct Publication {
     pub version: PolicyVersion,
     /// By `PolicyArch::tensor_layout`.
     pub weights: Arc<[f32]>,
-    /// Updates behind them.
-    pub updates: u64,
+    /// How far the run is.
+    pub run: RunPosition,
 }
 
 /// The broadcasting task.
@@ -75,7 +75,7 @@ impl Publisher {
     }
 
     fn message(&self, publication: Publication) -> Result<Message, SnapshotError> {
-        let Publication { version, weights, updates } = publication;
+        let Publication { version, weights, run } = publication;
         let snapshot = PolicySnapshot::new(version, &self.arch, weights)?;
         let header = Event::Policy {
             version,
@@ -84,7 +84,7 @@ impl Publisher {
             checksum: snapshot.checksum,
             parameters: u32::try_from(snapshot.weights.len())
                 .expect("bounded by POLICY_PARAMETERS_MAX"),
-            updates,
+            run,
         };
         Ok(encode(&header, [rows::frame(&snapshot.weights)]))
     }

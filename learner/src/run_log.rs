@@ -10,12 +10,12 @@
 
 use crate::counts::{Counts, Position};
 use crate::progress::Progress;
-use crate::tensorboard;
 use crate::updates::Suspect;
 use common::about::{self, Build};
 use common::appended::Appended;
 use common::config::Change;
-use common::run_dir::{EVENTS_PREFIX, METRICS};
+use common::run_dir::METRICS;
+use common::run_dir::events::EventFile;
 use common::runtime::clock::Clock;
 use fs_err as fs;
 use serde_json::{Map, Value};
@@ -84,7 +84,7 @@ pub struct RunLog(Arc<Mutex<Files>>);
 #[derive(Debug)]
 struct Files {
     metrics: Appended,
-    events: Appended,
+    events: EventFile,
     clock: Clock,
     counts: Counts,
     /// Records that did not get into both files.
@@ -101,15 +101,7 @@ impl RunLog {
     pub fn open(run_dir: &Path, clock: &Clock) -> Result<Self, RunLogError> {
         fs::create_dir_all(run_dir)?;
         let metrics = Appended::open_lines(&run_dir.join(METRICS))?;
-        let unix_time = clock.unix_time();
-        let (seconds, process) = (unix_time.as_secs(), std::process::id());
-        let name = format!("{EVENTS_PREFIX}{seconds}.sapex.{process}");
-        let mut events = Appended::open(&run_dir.join(name))?;
-        if events.length() == 0 {
-            let mut version = Vec::new();
-            tensorboard::version(&mut version, unix_time.as_secs_f64());
-            events.append(&version)?;
-        }
+        let events = EventFile::create(run_dir, clock.unix_time())?;
         let (clock, counts) = (clock.clone(), Counts::new(clock));
         let files = Files { metrics, events, clock, counts, missing: 0, failing: false };
         Ok(Self(Arc::new(Mutex::new(files))))
@@ -247,7 +239,7 @@ impl Files {
         let mut record = self.begin(kind);
         record.extend(fields.iter().map(|(name, value)| (name.clone(), (*value).into())));
         let metrics = self.metrics.append(&line(record));
-        let events = self.events.append(&self.scalars(kind, fields));
+        let events = self.scalars(kind, fields);
         metrics.and(events)
     }
 
@@ -276,19 +268,13 @@ impl Files {
         record
     }
 
-    fn scalars(&self, kind: &str, fields: &[(String, f64)]) -> Vec<u8> {
+    fn scalars(&mut self, kind: &str, fields: &[(String, f64)]) -> io::Result<()> {
         let Position { env_steps, updates, .. } = self.counts.now();
         let step = if env_steps > 0 { env_steps } else { updates };
-        let wall_time = self.clock.unix_time().as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-        let updates = [("updates".to_owned(), updates as f64)];
-        let mut out = Vec::new();
-        for (name, value) in fields.iter().chain(&updates) {
-            #[expect(clippy::cast_possible_truncation, reason = "TensorBoard's scalars are f32")]
-            let value = *value as f32;
-            tensorboard::scalar(&mut out, wall_time, step, &format!("{kind}/{name}"), value);
-        }
-        out
+        let updates = ("updates", updates as f64);
+        let fields = fields.iter().map(|(name, value)| (name.as_str(), *value));
+        self.events.append(self.clock.unix_time(), step, kind, fields.chain([updates]))
     }
 }
 
@@ -394,9 +380,10 @@ mod tests {
 
     #[test]
     fn a_full_disk_does_not_stop_training_and_is_told_at_the_end() {
-        let open = |path| Appended::open(Path::new(path)).unwrap();
-        let (metrics, events) = (open("/dev/full"), open("/dev/null"));
+        let dir = tempfile::tempdir().unwrap();
         let clock = Clock::system();
+        let metrics = Appended::open(Path::new("/dev/full")).unwrap();
+        let events = EventFile::create(dir.path(), clock.unix_time()).unwrap();
         let counts = Counts::new(&clock);
         let files = Files { metrics, events, clock, counts, missing: 0, failing: false };
         let log = RunLog(Arc::new(Mutex::new(files)));

@@ -16,6 +16,7 @@ use common::config::{self, OnDivergence, Resolved};
 use common::ids::{ActorId, PolicyVersion};
 use common::runtime::seed::{SavedRng, SeedTree};
 use common::spec::EnvSpec;
+use common::wire::message::RunPosition;
 use rand_pcg::Pcg64;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -319,7 +320,8 @@ impl Updates {
         let mut weights = vec![0.0_f32; self.parameters];
         self.trainer.actor_params(&mut weights);
         self.version.0 += 1;
-        Publication { version: self.version, weights: weights.into(), updates: self.done }
+        let run = RunPosition { updates: self.done, env_steps: self.env_steps() };
+        Publication { version: self.version, weights: weights.into(), run }
     }
 
     /// The numbers since the last report; `None` where there was no update.

@@ -83,8 +83,15 @@ struct Total {
 }
 
 /// Fields of an actor's record that are no means.
-const NO_MEANS: &[&str] =
-    &["unix_time_s", "env_steps", "env_steps_per_second", "episodes", "version"];
+const NO_MEANS: &[&str] = &[
+    "unix_time_s",
+    "run_env_steps",
+    "run_updates",
+    "env_steps",
+    "env_steps_per_second",
+    "episodes",
+    "version",
+];
 
 /// One record for all actors at each moment at which one of them wrote.
 fn sums(actors: Vec<Vec<Record>>) -> Vec<Record> {

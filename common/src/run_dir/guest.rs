@@ -1,24 +1,30 @@
 //! [`GuestLog`]: what an actor or an evaluator that is a process of its own writes into the run directory, beside the log of
-//! whoever trains. `sapex report` reads both.
+//! whoever trains: lines for `sapex report`, events for TensorBoard.
 //!
-//! One JSON object per line: `kind`, `unix_time_s`, then flat numbers; a number that is not finite is `null`. Counts are those of
-//! the process: they begin at 0 with each of its starts.
+//! A line is one JSON object: `kind`, `unix_time_s`, `run_env_steps` and `run_updates` ([`RunPosition`], of the policy in
+//! use), then flat numbers; a number that is not finite is `null`. Other counts are those of the process: they begin at 0 with each
+//! of its starts. TensorBoard's step is `run_env_steps`, as in the log of whoever trains; the events lie in a folder of their
+//! own, which TensorBoard shows as a run of its own.
 
-use super::{actor_metrics, evaluator_metrics};
+use super::events::EventFile;
+use super::{actor_events, actor_metrics, evaluator_events, evaluator_metrics};
 use crate::appended::{Appended, append_or_stop};
 use crate::ids::ActorId;
 use crate::runtime::clock::Clock;
+use crate::wire::message::RunPosition;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use tracing::warn;
 
-/// The log of one process. Where a write fails it ends with the record before, and a warning says so.
+/// The log of one process. Where a write fails, that file ends with the record before, and a warning says so.
 #[derive(Debug)]
 pub struct GuestLog {
     kind: &'static str,
     clock: Clock,
     file: Option<Appended>,
+    events: Option<EventFile>,
 }
 
 impl GuestLog {
@@ -27,7 +33,7 @@ impl GuestLog {
     /// # Errors
     /// The file cannot be written.
     pub fn of_actor(run_dir: &Path, actor: ActorId, clock: &Clock) -> io::Result<Self> {
-        Self::open(run_dir, &actor_metrics(actor), "actors", clock)
+        Self::open(run_dir, [actor_metrics(actor), actor_events(actor)], "actors", clock)
     }
 
     /// Opens the log of the evaluator: records of kind `eval`.
@@ -35,23 +41,76 @@ impl GuestLog {
     /// # Errors
     /// The file cannot be written.
     pub fn of_evaluator(run_dir: &Path, clock: &Clock) -> io::Result<Self> {
-        Self::open(run_dir, &evaluator_metrics(), "eval", clock)
+        Self::open(run_dir, [evaluator_metrics(), evaluator_events()], "eval", clock)
     }
 
-    fn open(run_dir: &Path, name: &str, kind: &'static str, clock: &Clock) -> io::Result<Self> {
-        fs_err::create_dir_all(run_dir)?;
-        let file = Some(Appended::open_lines(&run_dir.join(name))?);
-        Ok(Self { kind, clock: clock.clone(), file })
+    fn open(
+        run_dir: &Path,
+        [lines, events]: [String; 2],
+        kind: &'static str,
+        clock: &Clock,
+    ) -> io::Result<Self> {
+        let folder = run_dir.join(events);
+        fs_err::create_dir_all(&folder)?;
+        let file = Some(Appended::open_lines(&run_dir.join(lines))?);
+        let events = Some(EventFile::create(&folder, clock.unix_time())?);
+        Ok(Self { kind, clock: clock.clone(), file, events })
     }
 
     /// Writes a record with what the environment said, `terms`; it reaches the operating system whole before this returns.
-    pub fn record(&mut self, fields: &[(&'static str, f64)], terms: &BTreeMap<String, f64>) {
+    /// `run` is how far the run was when the policy in use was published.
+    pub fn record(
+        &mut self,
+        run: RunPosition,
+        fields: &[(&'static str, f64)],
+        terms: &BTreeMap<String, f64>,
+    ) {
+        let unix_time = self.clock.unix_time();
         let mut record = Map::new();
         record.insert("kind".into(), self.kind.into());
-        record.insert("unix_time_s".into(), self.clock.unix_time().as_secs_f64().into());
+        record.insert("unix_time_s".into(), unix_time.as_secs_f64().into());
+        record.insert("run_env_steps".into(), run.env_steps.into());
+        record.insert("run_updates".into(), run.updates.into());
         record.extend(terms.iter().map(|(name, value)| (name.clone(), (*value).into())));
         record.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())));
         let line = format!("{}\n", Value::from(record));
         append_or_stop(&mut self.file, line.as_bytes(), "this process's log in the run directory");
+        let terms = terms.iter().map(|(name, value)| (name.as_str(), *value));
+        let scalars = fields.iter().copied().chain(terms);
+        if let Some(events) = &mut self.events
+            && let Err(error) = events.append(unix_time, run.env_steps, self.kind, scalars)
+        {
+            warn!(%error, "this process's events for TensorBoard stopped");
+            self.events = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_and_events_are_on_the_axis_of_the_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = GuestLog::of_actor(dir.path(), ActorId(3), &Clock::system()).unwrap();
+        let run = RunPosition { updates: 70, env_steps: 300 };
+        let terms = BTreeMap::from([("is_success".to_owned(), 0.25)]);
+        log.record(run, &[("env_steps", 20.0)], &terms);
+        let line = fs_err::read_to_string(dir.path().join("metrics-actor-3.jsonl")).unwrap();
+        let line: Value = serde_json::from_str(&line).unwrap();
+        let fields = ["run_updates", "run_env_steps", "env_steps", "is_success"];
+        assert_eq!(fields.map(|name| line[name].as_f64().unwrap()), [70.0, 300.0, 20.0, 0.25]);
+        let folder = fs_err::read_dir(dir.path().join("actor-3")).unwrap();
+        let files: Vec<_> = folder.map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(files.len(), 1);
+        let bytes = fs_err::read(&files[0]).unwrap();
+        // Field 2, the step, is the varint of 300; then the summary with the tag.
+        for tag in ["actors/env_steps", "actors/is_success"] {
+            let (step, tag) = (&[0x10_u8, 0xac, 0x02, 0x2a][..], tag.as_bytes());
+            let at = bytes.windows(tag.len()).position(|window| window == tag).unwrap();
+            assert!(bytes[..at].ends_with(&[0x0a, u8::try_from(tag.len()).unwrap()]));
+            assert!(bytes[at - 12..at].windows(4).any(|window| window == step));
+        }
     }
 }

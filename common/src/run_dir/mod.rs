@@ -6,7 +6,8 @@
 //! | `run.lock` | process that trains; locked while it lives | whoever trains |
 //! | `metrics.jsonl` | the run's log, a record per line | whoever trains |
 //! | `metrics-*.jsonl` | the same of actors and evaluator that are processes of their own | actors, evaluator ([`guest`]) |
-//! | `events.out.tfevents.*` | the same for TensorBoard, a file per start | whoever trains |
+//! | `events.out.tfevents.*` | the same for TensorBoard, a file per start ([`events`]) | whoever trains |
+//! | `actor-*/`, `evaluator/` | the same of actors and evaluator that are processes of their own | actors, evaluator ([`guest`]) |
 //! | `checkpoints/` | complete states, each a directory that is there whole or not at all | whoever trains |
 //! | `replay/` | rows of the replay servers, on request | replay servers |
 //! | `best/` | the best policy that was evaluated, and its evaluation | the evaluator |
@@ -18,6 +19,7 @@
 //! A run directory may be moved or copied while nobody trains in it: nothing in it names its own place.
 
 pub mod claim;
+pub mod events;
 pub mod guest;
 
 use crate::config::{ConfigError, Resolved};
@@ -67,6 +69,16 @@ pub fn actor_metrics(actor: ActorId) -> String {
 /// The log of an evaluator that is a process of its own.
 pub fn evaluator_metrics() -> String {
     format!("{GUESTS_PREFIX}evaluator.jsonl")
+}
+
+/// The folder of TensorBoard's files of an actor that is a process of its own.
+pub fn actor_events(actor: ActorId) -> String {
+    format!("actor-{actor}")
+}
+
+/// The folder of TensorBoard's files of an evaluator that is a process of its own.
+pub fn evaluator_events() -> String {
+    "evaluator".into()
 }
 
 /// Whether a start of training makes entries of this name.

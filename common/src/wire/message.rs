@@ -122,7 +122,16 @@ pub enum Event {
         checksum: u64,
         /// Floats in the frame.
         parameters: u32,
-        /// Updates behind these weights.
-        updates: u64,
+        /// How far the run was.
+        run: RunPosition,
     },
+}
+
+/// How far a run is, over all of its starts: the axes of its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RunPosition {
+    /// Updates of the learner.
+    pub updates: u64,
+    /// Environment steps of all actors, as far as the learner knows.
+    pub env_steps: u64,
 }

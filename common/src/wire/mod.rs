@@ -24,4 +24,4 @@ pub use codec::{WireError, decode, encode};
 pub use message::{Event, Reply, Request};
 
 /// Version of everything in this module.
-pub const PROTOCOL_VERSION: u16 = 3;
+pub const PROTOCOL_VERSION: u16 = 4;

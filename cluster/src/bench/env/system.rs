@@ -12,6 +12,7 @@ use common::runtime::clock::Clock;
 use common::runtime::shutdown::StopReason;
 use common::transport::zmq::ZmqTransport;
 use common::transport::{Endpoint, Transport};
+use common::wire::message::RunPosition;
 use learner::publisher::{Publication, Publisher};
 use replay_server::service::ReplayServer;
 use std::sync::Arc;
@@ -78,7 +79,8 @@ async fn steps_per_second(clock: &Clock, lanes: usize, actors: u32) -> anyhow::R
         let _asked = stopped.await;
     }));
     let weights = fresh_policy(resolved)?.into();
-    let publication = Publication { version: PolicyVersion(1), weights, updates: 0 };
+    let publication =
+        Publication { version: PolicyVersion(1), weights, run: RunPosition::default() };
     let (slot, newest) = watch::channel(Some(publication));
     let publisher = Publisher {
         socket: transport.bind_publisher(&peers.weights).await?,

@@ -1,19 +1,75 @@
-//! TensorBoard scalars: the event file format, by hand. It is one message of three fields in a framed record, and the
-//! crates for it bring a protobuf compiler or have been left alone for years.
+//! [`EventFile`]: scalars for TensorBoard. The file format is written by hand: it is one message of three fields in a framed
+//! record, and the crates for it bring a protobuf compiler or have been left alone for years.
 //!
 //! A record is `length: u64`, `masked CRC-32C of those 8 bytes: u32`, the data, `masked CRC-32C of the data: u32`, all
 //! little-endian. The data is an `Event` protobuf: `wall_time: double = 1`, `step: int64 = 2`, `file_version: string = 3`
 //! (in the first record), `summary = 5 { value = 1 { tag: string = 1, simple_value: float = 2 } }`.
 
+use super::EVENTS_PREFIX;
+use crate::appended::Appended;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+/// An event file that grows. Each start of a process writes one of its own.
+#[derive(Debug)]
+pub struct EventFile(Appended);
+
+impl EventFile {
+    /// Creates a file in `dir`, which must exist.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn create(dir: &Path, unix_time: Duration) -> io::Result<Self> {
+        let (seconds, process) = (unix_time.as_secs(), std::process::id());
+        let name = format!("{EVENTS_PREFIX}{seconds}.sapex.{process}");
+        let mut file = Appended::open(&dir.join(name))?;
+        if file.length() == 0 {
+            let mut begin = Vec::new();
+            version(&mut begin, unix_time.as_secs_f64());
+            file.append(&begin)?;
+        }
+        Ok(Self(file))
+    }
+
+    /// Adds one scalar per field, all at `step`, with the tag `kind/NAME`: all of them or, on an error, none.
+    ///
+    /// # Errors
+    /// The file system refuses: a full disk, say.
+    pub fn append<'a>(
+        &mut self,
+        unix_time: Duration,
+        step: u64,
+        kind: &str,
+        fields: impl IntoIterator<Item = (&'a str, f64)>,
+    ) -> io::Result<()> {
+        let mut scalars = Vec::new();
+        for (name, value) in fields {
+            #[expect(clippy::cast_possible_truncation, reason = "TensorBoard's scalars are f32")]
+            let value = value as f32;
+            scalar(&mut scalars, unix_time.as_secs_f64(), step, &format!("{kind}/{name}"), value);
+        }
+        self.0.append(&scalars)
+    }
+
+    /// Waits until everything is on the disk.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+}
+
 /// Appends the version record that a file begins with.
-pub fn version(out: &mut Vec<u8>, wall_time: f64) {
+fn version(out: &mut Vec<u8>, wall_time: f64) {
     let mut event = double(1, wall_time);
     event.extend(bytes(3, b"brain.Event:2"));
     record(out, &event);
 }
 
 /// Appends one scalar; `wall_time` is in seconds since 1970.
-pub fn scalar(out: &mut Vec<u8>, wall_time: f64, step: u64, tag: &str, value: f32) {
+fn scalar(out: &mut Vec<u8>, wall_time: f64, step: u64, tag: &str, value: f32) {
     let mut scalar = bytes(1, tag.as_bytes());
     scalar.push(2 << 3 | 5);
     scalar.extend(value.to_le_bytes());

@@ -1,0 +1,285 @@
+"""Measures what a row, a sampled item and a weight message cost, and checks the model of docs/scaling.md against runs with
+1 to 64 actors and 1 to 8 replay servers, all of them processes of this machine. `make scaling` runs it.
+
+Every cost is processor time per unit, read from the kernel's own account of each process, so that it does not depend on who waits
+for whom. The script only uses loopback, stops what it starts and needs nothing but Python.
+"""
+
+import argparse
+import json
+import os
+import re
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TICKS = os.sysconf("SC_CLK_TCK")
+CORES = len(os.sched_getaffinity(0))
+WARM_UP_SECONDS = 2.0
+# Random actions for ever, no limiter, nothing that ends the run.
+ENDLESS = ["run.env_steps=0", "replay.samples_per_insert=0", "replay.capacity=200000"]
+INSERTED = "sapex_replay_inserted_items_total"
+SAMPLED = "sapex_replay_sampled_items_total"
+UPDATES = "sapex_learner_done_updates_total"
+PUBLISHED = "sapex_learner_weight_publications_total"
+PUBLISHED_BYTES = "sapex_learner_published_bytes_total"
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as taken:
+        sockets = [taken.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+class Process:
+    """One program of the cluster."""
+
+    def __init__(self, binaries: Path, program: str, arguments: list[str], settings: list[str], log: Path):
+        (self.admin,) = free_ports(1)
+        command = [str(binaries / program), *arguments]
+        for setting in [*settings, f'telemetry.admin="127.0.0.1:{self.admin}"', 'telemetry.log_filter="warn"']:
+            command += ["--set", setting]
+        self.log = log
+        with log.open("ab") as output:
+            self.child = subprocess.Popen(command, stdout=output, stderr=output)
+
+    def metric(self, name: str) -> float:
+        """Returns the sum over all series of a metric."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.M))
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.child.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def memory_bytes(self) -> int:
+        status = Path(f"/proc/{self.child.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) << 10
+
+    def stop(self) -> None:
+        self.child.terminate()
+        try:
+            self.child.wait(30)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            self.child.wait()
+
+
+class Cluster:
+    """Replay servers of one shard each, actors, and a learner if asked for."""
+
+    def __init__(self, stack: ExitStack, binaries: Path, settings: list[str], servers: int):
+        self.stack, self.binaries = stack, binaries
+        self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scaling-")))
+        *replay, weights = free_ports(servers + 1)
+        addresses = ", ".join(f'"tcp://127.0.0.1:{port}"' for port in replay)
+        self.settings = [*ENDLESS, *settings, f"endpoints.replay=[{addresses}]", f'endpoints.weights="tcp://127.0.0.1:{weights}"']
+        self.actors: list[Process] = []
+        self.learner: Process | None = None
+        self.servers = [self.start("replay-server", ["--index", str(index)]) for index in range(servers)]
+
+    def start(self, program: str, arguments: list[str], settings: list[str] | None = None) -> Process:
+        log = self.folder / f"{program}.log"
+        process = Process(self.binaries, program, arguments, [*self.settings, *(settings or [])], log)
+        self.stack.callback(process.stop)
+        return process
+
+    def act(self, actors: int, warm_up: int) -> None:
+        settings = [f"actor.warmup_steps={warm_up}"]
+        self.actors += [self.start("actor-node", [], [*settings, f"actor.id={len(self.actors) + index}"]) for index in range(actors)]
+
+    def learn(self) -> None:
+        self.learner = self.start("learner", ["--run-dir", str(self.folder / "run")])
+
+    def inserted(self) -> float:
+        return sum(server.metric(INSERTED) for server in self.servers)
+
+    def wait(self, what: str, reached, seconds: float = 120.0) -> None:
+        deadline = time.monotonic() + seconds
+        while True:
+            dead = [p for p in [*self.servers, *self.actors, *filter(None, [self.learner])] if p.child.poll() is not None]
+            if dead:
+                raise RuntimeError(f"a process ended early: {dead[0].log.read_text()[-2000:]}")
+            try:
+                if reached():
+                    return
+            except OSError:
+                pass
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{what} was not reached in {seconds:.0f} s")
+            time.sleep(0.1)
+
+    def window(self, seconds: float) -> dict[str, float]:
+        """Measures for a while: counts and processor seconds of each role, per second of wall time."""
+        learner = [self.learner] if self.learner else []
+
+        def now() -> dict[str, float]:
+            figures = {
+                "at": time.monotonic(),
+                "rows": self.inserted(),
+                "sampled": sum(server.metric(SAMPLED) for server in self.servers),
+                "cpu_actors": sum(actor.cpu_seconds() for actor in self.actors),
+                "cpu_replay": sum(server.cpu_seconds() for server in self.servers),
+                "cpu_learner": sum(each.cpu_seconds() for each in learner),
+            }
+            for each in learner:
+                figures |= {name: each.metric(name) for name in (UPDATES, PUBLISHED, PUBLISHED_BYTES)}
+            return figures
+
+        before = now()
+        time.sleep(seconds)
+        after = now()
+        wall = after.pop("at") - before["at"]
+        return {name: (value - before[name]) / wall for name, value in after.items()}
+
+
+@contextmanager
+def cluster(options: argparse.Namespace, settings: list[str], servers: int):
+    with ExitStack() as stack:
+        yield Cluster(stack, options.binaries, settings, servers)
+
+
+def inserts(options: argparse.Namespace, case: "Case", actors: int, servers: int) -> dict[str, float]:
+    """Actors that fill tables as fast as they can; nobody samples."""
+    with cluster(options, case.settings, servers) as running:
+        running.act(actors, warm_up=1 << 40)
+        running.wait("the first row of every actor", lambda: running.inserted() > 1000 * actors)
+        time.sleep(WARM_UP_SECONDS)
+        figures = running.window(options.seconds)
+        figures["memory_replay"] = sum(server.memory_bytes() for server in running.servers)
+        figures["memory_actor"] = running.actors[0].memory_bytes()
+    return figures
+
+
+def samples(options: argparse.Namespace, case: "Case", servers: int) -> dict[str, float]:
+    """A learner that samples full tables as fast as it can; nobody inserts."""
+    with cluster(options, case.settings, servers) as running:
+        running.act(1, warm_up=1 << 40)
+        running.wait("50,000 rows", lambda: running.inserted() > 50_000)
+        running.actors.pop().stop()
+        running.learn()
+        running.wait("the first updates", lambda: running.learner.metric(UPDATES) > 500)
+        time.sleep(WARM_UP_SECONDS)
+        return running.window(options.seconds)
+
+
+def weights(options: argparse.Namespace, case: "Case", actors: int) -> dict[str, float]:
+    """A learner that publishes often to actors that the limiter holds: they do nothing but receive weights."""
+    held = [*case.settings, "replay.samples_per_insert=1000000", "replay.min_size=2000", "learner.publish_updates=5"]
+    with cluster(options, held, 1) as running:
+        running.act(actors, warm_up=100)
+        running.learn()
+        running.wait("the first updates", lambda: running.learner.metric(UPDATES) > 200)
+        time.sleep(WARM_UP_SECONDS)
+        return running.window(options.seconds)
+
+
+class Case:
+    """An environment with the settings that go with it, and the bytes of its rows."""
+
+    def __init__(self, name: str, env: str, row_bytes: int, *settings: str):
+        self.name, self.row_bytes = name, row_bytes
+        self.settings = [f'cluster.env="{env}"', *settings]
+
+
+SMALL = ("cluster.hidden=[64, 64]", "learner.critic_hidden=[64, 64]")
+PENDULUM_8 = Case("Pendulum-v1, 8 rows per batch", "Pendulum-v1", 0, "actor.lanes=8", "actor.insert_rows=8", *SMALL)
+PENDULUM_64 = Case("Pendulum-v1, 64 rows per batch", "Pendulum-v1", 0, "actor.lanes=8", "actor.insert_rows=64", *SMALL)
+CHEETAH = Case("HalfCheetah-v5, 64 rows per batch", "HalfCheetah-v5", 0, "actor.lanes=8", "actor.insert_rows=64")
+ACTORS = (1, 2, 4, 8, 16, 32, 64)
+SERVERS = (1, 2, 4, 8)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--binaries", type=Path, default=ROOT / "target/release")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of each measurement")
+    parser.add_argument("--only", choices=["inserts", "samples", "weights"], help="one of the three parts")
+    parser.add_argument("--out", type=Path, help="a file for the raw figures, as JSON")
+    options = parser.parse_args()
+    raw = {"cores": CORES, "seconds": options.seconds}
+    parts = {"inserts": check_inserts, "samples": check_samples, "weights": check_weights}
+    for name, part in parts.items():
+        if options.only in (None, name):
+            raw[name] = part(options)
+    if options.out:
+        options.out.write_text(json.dumps(raw, indent=1) + "\n")
+
+
+def costs(figures: dict[str, float]) -> tuple[float, float]:
+    """Processor microseconds per row of actors and of replay servers."""
+    return tuple(1e6 * figures[role] / figures["rows"] for role in ("cpu_actors", "cpu_replay"))
+
+
+def check_inserts(options: argparse.Namespace) -> list[dict]:
+    records = []
+    for case in (PENDULUM_8, PENDULUM_64, CHEETAH):
+        print(f"\n{case.name}: rows inserted per second, nobody samples", flush=True)
+        print(f"{'actors':>7} {'servers':>7} {'rows/s':>10} {'model':>10} {'measured/model':>14} {'actor us':>9} {'replay us':>9}")
+        combinations = [(n, 1) for n in ACTORS] + [(8, s) for s in SERVERS[1:]] + [(64, 8)]
+        if case is CHEETAH:
+            combinations = [(1, 1), (4, 1), (16, 2), (64, 8)]
+        alone, full = None, None
+        for actors, servers in combinations:
+            figures = inserts(options, case, actors, servers)
+            actor_us, replay_us = costs(figures)
+            # Two constants come from two of the runs; every other run is a prediction.
+            if (actors, servers) == (1, 1):
+                alone = figures["rows"]
+            if (actors, servers) == (4, 1):
+                full = figures["rows"]
+            model = None if full is None else min(actors * alone, full)
+            ratio = "" if model is None else f"{figures['rows'] / model:14.2f}"
+            print(
+                f"{actors:7} {servers:7} {figures['rows']:10.0f} {'-' if model is None else round(model):>10} {ratio:>14} {actor_us:9.2f} {replay_us:9.2f}",
+                flush=True,
+            )
+            records.append({"case": case.name, "actors": actors, "servers": servers, "model": model, **figures})
+    return records
+
+
+def check_samples(options: argparse.Namespace) -> list[dict]:
+    records = []
+    for case in (PENDULUM_64, CHEETAH):
+        print(f"\n{case.name}: a learner samples, nobody inserts", flush=True)
+        print(f"{'servers':>7} {'updates/s':>10} {'items/s':>10} {'replay us/item':>14} {'replay us/update':>16} {'learner us/update':>17}")
+        for servers in SERVERS:
+            figures = samples(options, case, servers)
+            updates, items = figures[UPDATES], figures["sampled"]
+            replay, learner = figures["cpu_replay"], figures["cpu_learner"]
+            print(
+                f"{servers:7} {updates:10.0f} {items:10.0f} {1e6 * replay / items:14.3f} {1e6 * replay / updates:16.1f} {1e6 * learner / updates:17.1f}",
+                flush=True,
+            )
+            records.append({"case": case.name, "servers": servers, **figures})
+    return records
+
+
+def check_weights(options: argparse.Namespace) -> list[dict]:
+    records = []
+    for case in (PENDULUM_64, CHEETAH):
+        print(f"\n{case.name}: weights, published every 5 updates, to actors that only receive", flush=True)
+        print(f"{'actors':>7} {'updates/s':>10} {'messages/s':>10} {'bytes':>9} {'learner us/update':>17} {'actor us/message':>16}")
+        for actors in ACTORS:
+            figures = weights(options, case, actors)
+            messages = figures[PUBLISHED]
+            size = figures[PUBLISHED_BYTES] / messages
+            learner = 1e6 * figures["cpu_learner"] / figures[UPDATES]
+            print(
+                f"{actors:7} {figures[UPDATES]:10.0f} {messages:10.0f} {size:9.0f} {learner:17.1f} {1e6 * figures['cpu_actors'] / messages / actors:16.1f}",
+                flush=True,
+            )
+            records.append({"case": case.name, "actors": actors, **figures})
+    return records
+
+
+if __name__ == "__main__":
+    main()
