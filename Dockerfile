@@ -1,14 +1,16 @@
-# The images of Sapex. `make images` builds them: from source, or from programs that are built already.
+# The images of Sapex. `make images` builds them from source, or from programs that are already built.
 
-# The bases, pinned here and nowhere else. Where no registry can be reached, deploy/bases.sh makes others from Debian's packages.
+# The base images. They are pinned only here. If no registry can be reached, deploy/bases.sh makes replacements from
+# Debian packages.
 ARG BASE_BUILD=rust:1-bookworm
 ARG BASE_RUN=gcr.io/distroless/cc-debian12:nonroot
 ARG BASE_PROMETHEUS=prom/prometheus:v3.5.0
-# The stage that the programs come from: "built", or "prebuilt", whose context is a folder that deploy/stage.sh wrote.
+# The stage that provides the programs: "built", or "prebuilt", whose build context is a folder that deploy/stage.sh
+# wrote.
 ARG PROGRAMS=built
 
 FROM ${BASE_BUILD} AS source
-# xtask fetches libraries from PyPI by pip. A version of pip would have to change with the base.
+# xtask fetches libraries from PyPI with pip. Its version is not pinned, because it depends on the base image.
 # hadolint ignore=DL3008
 RUN command -v pip3 >/dev/null || { apt-get update && apt-get install --yes --no-install-recommends python3-pip && rm -rf /var/lib/apt/lists/*; }
 WORKDIR /src
@@ -16,7 +18,7 @@ COPY . .
 ARG REVISION=
 ENV SAPEX_COMMIT=${REVISION} CARGO_INCREMENTAL=0
 
-# The caches keep crates and what was built of them, so that only what changed is built again.
+# The caches keep the crates and the build outputs, so that only changed crates are built again.
 FROM source AS built
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target,sharing=locked \
 	cargo xtask mujoco \
@@ -40,7 +42,7 @@ FROM ${PROGRAMS} AS programs
 
 FROM ${PROGRAMS}-cuda AS programs-cuda
 
-# Debug information, for `docker build --target debug --output FOLDER`.
+# Debug information of the programs, for `docker build --target debug --output FOLDER`.
 FROM scratch AS debug
 COPY --from=programs /out/debug /
 
@@ -48,10 +50,10 @@ FROM scratch AS empty
 WORKDIR /empty
 
 FROM ${BASE_RUN} AS base
-# A new volume takes its owner from the folder that it is mounted over.
+# A new volume gets the owner of the folder that it is mounted on.
 COPY --from=empty --chown=65532:65532 /empty /runs
 COPY --from=empty --chown=65532:65532 /empty /etc/sapex/tls
-# Where /metrics and /healthz are, for the program and for its health check.
+# Address of the admin port, for the program and for its health check.
 ENV SAPEX__TELEMETRY__ADMIN=0.0.0.0:9100 TMPDIR=/tmp
 USER 65532:65532
 WORKDIR /tmp
@@ -66,7 +68,7 @@ FROM base AS sapex
 LABEL org.opencontainers.image.title="sapex" \
 	org.opencontainers.image.description="Train in one process; evaluate, report, export; certificates and shapes for clusters"
 ENV SAPEX_MUJOCO_MODELS=/usr/share/sapex/mujoco
-# A new volume takes the owner of the folder that it is mounted on.
+# A new volume gets the owner of the folder that it is mounted on.
 COPY --from=empty --chown=65532:65532 /empty /certs
 COPY --from=empty --chown=65532:65532 /empty /certs/learner
 COPY --from=empty --chown=65532:65532 /empty /certs/replay-server
@@ -108,7 +110,7 @@ HEALTHCHECK --interval=5s --timeout=20s --start-period=60s CMD ["/usr/local/bin/
 COPY --from=programs /out/replay-server /
 ENTRYPOINT ["/usr/local/bin/replay-server"]
 
-# Prometheus for docker-compose.yml, under one name and one user whichever base it has.
+# Prometheus for docker-compose.yml. Name and user are the same for every base image.
 FROM ${BASE_PROMETHEUS} AS prometheus
 COPY --from=empty --chown=65532:65532 /empty /prometheus
 USER 65532:65532

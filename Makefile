@@ -1,16 +1,18 @@
-# The front door. `make` lists the targets; everything else is plain cargo.
+# Common tasks. `make` lists the targets. For everything else, use cargo directly.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
-# Further arguments of `make train`, `make bench` and `make chaos`: make train ARGS="--seed 3 --actors 2"
+# Additional arguments for `make train`, `make bench`, `make learn` and `make chaos`, as in
+# make train ARGS="--seed 3 --actors 2"
 ARGS ?=
 PYTHON ?= python3
 SAPEX := $(or $(CARGO_TARGET_DIR),target)/release/sapex
 
-# The libtorch that builds use: yours, else the CUDA one, else the CPU one. Without any, sapex is built without torch.
+# The libtorch for builds: the variable LIBTORCH, else the fetched CUDA version, else the fetched CPU version. Without
+# any of them, sapex is built without the torch backend.
 LIBTORCH ?= $(patsubst %/build-version,%,$(firstword \
 	$(wildcard $(CURDIR)/.libtorch-cuda/build-version $(CURDIR)/.libtorch/build-version)))
 ifneq ($(LIBTORCH),)
@@ -19,17 +21,18 @@ SAPEX_FEATURES += --features cluster/torch
 ROLE_FEATURES += --features cluster/torch,learner/torch
 endif
 
-# Without MuJoCo, sapex is built without its environments.
+# If MuJoCo was not fetched, sapex is built without the MuJoCo environments.
 ifneq ($(wildcard .mujoco/version),)
 SAPEX_FEATURES += --features cluster/mujoco
 ROLE_FEATURES += --features cluster/mujoco,actor-node/mujoco
 endif
 EVERY_FEATURE := --features cluster/torch,learner/torch,cluster/mujoco,actor-node/mujoco
 
-# What `--version` says of the programs' origin. Only for release builds: others would be built anew after every commit.
+# The commit that `--version` reports. It is set only for release builds, because it would cause a rebuild after every
+# commit.
 train build bench learn: export SAPEX_COMMIT := $(shell git describe --always --dirty --abbrev=10 2>/dev/null)
 
-# For what needs libtorch and finds none.
+# Fetches libtorch unless one was found.
 FETCH_LIBTORCH = $(if $(LIBTORCH),@echo 'using $(LIBTORCH)',cargo xtask libtorch)
 STEP = @printf '\n==> %s\n' '$(1)'
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
@@ -40,20 +43,20 @@ help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: train
-train: ## Pendulum-v1 from nothing to solved, in one process, with a report at the end.
+train: ## Train on Pendulum-v1 until it is solved, in one process, and write a report.
 	cargo build --release -p cluster $(SAPEX_FEATURES)
 	$(SAPEX) train --env Pendulum-v1 $(ARGS)
 
 .PHONY: build
-build: ## All programs, into target/release; with the torch backend and MuJoCo once they are there.
+build: ## Build all programs into target/release, with the torch backend and MuJoCo if they were fetched.
 	cargo build --release -p cluster -p learner -p actor-node -p replay-server $(ROLE_FEATURES)
 
 .PHONY: test
-test: check test-bare test-libraries test-python test-deploy ## Everything: the fast checks, the tests, libtorch, MuJoCo and Python libraries with the tests that need them.
+test: check test-bare test-libraries test-python test-deploy ## Run the fast checks and all tests. Fetches libtorch, MuJoCo and Python libraries.
 	$(call STEP,all passed)
 
 .PHONY: check
-check: ## The fast checks: format, house rules, clippy, Dockerfile, dependencies, documentation.
+check: ## Run the fast checks: format, house rules, clippy, Dockerfile, dependencies, documentation.
 	$(call STEP,format)
 	cargo fmt --all --check
 	$(call STEP,house rules)
@@ -75,7 +78,7 @@ endif
 	$(call STEP,documentation)
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
 
-# Everything but the torch backend and the MuJoCo environments builds and passes on a bare machine.
+# Everything except the torch backend and the MuJoCo environments must build and pass on a bare machine.
 .PHONY: test-bare
 test-bare:
 	$(call STEP,tests without libtorch and MuJoCo)
@@ -86,7 +89,7 @@ else
 	cargo test --workspace
 endif
 
-# One build with all workspace members, so that what was built without the libraries is not built again.
+# One build for the whole workspace, so that crates built without the libraries are not built again.
 .PHONY: test-libraries
 test-libraries:
 	$(call STEP,libtorch and MuJoCo)
@@ -102,7 +105,7 @@ else
 	cargo test -p learner -p cluster -p actor-node $(EVERY_FEATURE)
 endif
 
-# What we write is read by the libraries that it is for, and what they write is read here. 0.3 GB of Python.
+# The Python libraries that read our files, or whose files we read. They need 0.3 GB.
 PYTHON_LIBRARIES := configspace export gymnasium minari zmq
 
 .PHONY: test-python
@@ -120,7 +123,7 @@ test-python:
 		--test bridge --test transport_pyzmq --test protocol_client -- library onnxruntime gymnasium libzmq --nocapture
 
 .PHONY: test-deploy
-test-deploy: .deploy-venv/ready ## Hold everything in deploy/ against the code, and run what this machine can.
+test-deploy: .deploy-venv/ready ## Check deploy/ against the code, and run the parts that this machine can run.
 	$(call STEP,deployments)
 	.deploy-venv/bin/python -m pytest -rs --quiet deploy/tests
 
@@ -130,7 +133,7 @@ libtorch: ## Fetch libtorch for CPUs from PyPI, then build sapex with the torch 
 	$(MAKE) build
 
 .PHONY: libtorch-cuda
-libtorch-cuda: ## The same for NVIDIA GPUs (5 GB). Builds prefer it from then on.
+libtorch-cuda: ## Fetch libtorch for NVIDIA GPUs (5 GB), then build. Later builds prefer this version.
 	cargo xtask libtorch --cuda
 	$(MAKE) build
 
@@ -139,32 +142,32 @@ mujoco: ## Fetch MuJoCo and Gymnasium's models from PyPI (27 MB), then build sap
 	cargo xtask mujoco
 	$(MAKE) build
 
-# The images that `make images` builds. learner-cuda is for NVIDIA GPUs: make images IMAGES=learner-cuda
+# The images that `make images` builds. The image learner-cuda is for NVIDIA GPUs: make images IMAGES=learner-cuda
 IMAGES ?= sapex learner actor-node replay-server prometheus
 BINARIES ?=
 
 .PHONY: images
-images: ## Build the container images, inside Docker; with BINARIES=target/release from programs that are built already.
+images: ## Build the container images inside Docker, or from built programs with BINARIES=target/release.
 	BINARIES='$(BINARIES)' deploy/images.sh $(IMAGES)
 
 .PHONY: chaos
-chaos: .deploy-venv/ready ## Kill, pause, cut off, slow down, fill and roll every part of the compose cluster in turn (15 minutes, after make images).
+chaos: .deploy-venv/ready ## Inject faults into every part of the compose cluster (15 minutes, after make images).
 	$(PYTHON) deploy/chaos $(ARGS)
 
 .PHONY: bench
-bench: .bench-venv/reverb/ready .bench-venv/sac/ready .bench-venv/envpool/ready ## Measure this machine beside the peers (idle machine, 4 GB of Python).
+bench: .bench-venv/reverb/ready .bench-venv/sac/ready .bench-venv/envpool/ready ## Measure Sapex and its peers (needs an idle machine, 4 GB of Python).
 	$(FETCH_LIBTORCH)
 	cargo xtask mujoco
 	$(MAKE) build
 	$(SAPEX) bench --peers bench $(ARGS)
 
 .PHONY: learn
-learn: ## Train every algorithm and network of bench/learning.toml and hold it to what it promises (half an hour).
+learn: ## Train every algorithm and network of bench/learning.toml and check the promised returns (half an hour).
 	$(FETCH_LIBTORCH)
 	$(MAKE) build
 	cargo run --release -p cluster $(SAPEX_FEATURES) --example learn -- --sapex $(SAPEX) $(ARGS)
 
-# Exactly the pinned packages, whatever the system's Python has.
+# Virtual environments with exactly the pinned packages, independent of the system's packages.
 .bench-venv/%/ready: bench/requirements-%.txt
 	$(PYTHON) -m venv --clear --without-pip $(@D)
 	$(PYTHON) -m pip --python $(@D)/bin/python install --quiet --requirement $<
@@ -176,7 +179,7 @@ learn: ## Train every algorithm and network of bench/learning.toml and hold it t
 	touch $@
 
 .PHONY: docs
-docs: ## Write docs/configuration.md, docs/metrics.md and (needs make mujoco) config/shapes.toml anew from the code.
+docs: ## Generate docs/configuration.md, docs/metrics.md and (needs make mujoco) config/shapes.toml from the code.
 	cargo xtask docs
 	SAPEX_WRITE_DOCS=1 cargo test --quiet -p cluster --test docs
 	SAPEX_WRITE_DOCS=1 cargo test --quiet -p actor-node --features mujoco --test shapes
@@ -186,7 +189,7 @@ fmt: ## Format the code.
 	cargo fmt --all
 
 .PHONY: audit
-audit: ## Look for advisories against the dependencies (needs cargo-deny and the network).
+audit: ## Check the dependencies for security advisories (needs cargo-deny and the network).
 	cargo deny check advisories
 
 .PHONY: clean-runs

@@ -1,6 +1,7 @@
-//! With the feature `mujoco`: writes the folder of MuJoCo's library into the binaries as their rpath, so that no
-//! `LD_LIBRARY_PATH` is needed, hands it to the crates above, which must do the same for theirs, and tells the code, which
-//! looks for models beside it.
+//! Links MuJoCo if the feature `mujoco` is enabled. Writes the folder of MuJoCo's library into the binaries as their
+//! rpath, so that no `LD_LIBRARY_PATH` is needed. Passes the link argument to dependent crates, whose build scripts
+//! must do the same for their binaries. Also passes the folder to the code as `SAPEX_MUJOCO_LIB`: the models
+//! are in a folder next to it.
 
 use std::path::PathBuf;
 use std::{env, fs};
@@ -13,7 +14,7 @@ fn main() {
         return;
     }
     println!("cargo::rerun-if-env-changed={FOLDER}");
-    // .cargo/config.toml sets it where the user has not.
+    // `.cargo/config.toml` sets this variable unless the user has set it.
     let folder = PathBuf::from(env::var_os(FOLDER).unwrap_or_default());
     let Ok(lib) = fs::canonicalize(&folder) else {
         println!("cargo::error=no MuJoCo in {}: run `make mujoco`", folder.display());

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes a base image from Debian's packages, for machines that reach no registry.
+# Makes a base image from Debian packages, for machines that cannot reach a registry.
 # Usage: deploy/bases.sh run|build|prometheus TAG
-# The Rust toolchain of the build base is this machine's: Debian's own is too old.
-# Ends with status 3 where Debian's packages cannot be fetched; whoever asked then says SKIPPED.
+# The build base gets the Rust toolchain of this machine, because Debian's version is too old.
+# Exit status 3 means that the packages could not be fetched. The caller then reports SKIPPED.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 docker=${DOCKER:-docker}
@@ -12,9 +12,9 @@ tag=$2
 
 case $what in
 run) packages=base-files,libc6,libgcc-s1,libstdc++6,tzdata ;;
-# xtask fetches libraries from PyPI by pip.
+# xtask fetches libraries from PyPI with pip.
 build) packages=binutils,ca-certificates,gcc,g++,libc6-dev,python3-pip ;;
-# Of Debian's Prometheus only the program: what the package depends on is 300 MB for a service of a full system.
+# Only the program is taken from Debian's Prometheus, because the package depends on 300 MB for a system service.
 prometheus) packages=base-files,libc6,tzdata ;;
 *)
 	echo "deploy/bases.sh: $what is none of run, build, prometheus" >&2
@@ -22,7 +22,7 @@ prometheus) packages=base-files,libc6,tzdata ;;
 	;;
 esac
 
-# Root is needed to keep the owners of files; in a namespace of one's own anybody is root.
+# Root is needed to keep the owners of files. Other users are root in a user namespace.
 mode=root
 [[ $(id -u) == 0 ]] || mode=unshare
 mmdebstrap=$(command -v mmdebstrap || true)
@@ -33,7 +33,7 @@ fi
 work=$(mktemp --directory)
 trap 'rm -rf "$work"' EXIT
 
-# Nothing of a package is configured, so the users that its scripts would have made are made here.
+# The packages are extracted but not configured, so the users that their scripts would create are created here.
 variant=(--variant=extract)
 hooks=()
 users='root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/tmp:/sbin/nologin\n'
@@ -46,12 +46,12 @@ run | prometheus)
 		hooks+=("--extract-hook=cp '$PWD/.deploy-tools/usr/bin/prometheus' \"\$1/usr/bin/\"; cp -r '$PWD/.deploy-tools/usr/share/prometheus' \"\$1/usr/share/\"")
 	fi
 	hooks+=("--extract-hook=printf '$users' >\"\$1/etc/passwd\"; printf '$groups' >\"\$1/etc/group\"")
-	# Nothing that no program reads.
+	# Remove files that no program reads.
 	hooks+=("--extract-hook=cd \"\$1\"; rm -rf usr/share/doc usr/share/gcc usr/share/info usr/share/lintian usr/share/locale usr/share/man usr/lib/*/gconv usr/bin/*awk var/lib/apt var/lib/dpkg var/cache/apt")
 	;;
 build)
 	variant=(--variant=minbase)
-	# Such machines often reach crates and packages through a proxy whose authority only they know.
+	# Such machines often use a proxy for crates and packages, whose CA only they have.
 	hooks+=("--customize-hook=upload /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt")
 	;;
 esac

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds the images, tries each one, and holds actors and replay servers to their size. `make images` calls it.
+# Builds the images, runs each one once, and checks the sizes of actor-node and replay-server. `make images` calls it.
 # Usage: deploy/images.sh IMAGE...
-#   BINARIES=FOLDER  take programs that are built already, instead of building them inside Docker
-#   BASES=debian     make the base images from Debian's packages even where a registry can be reached
-#   DOCKER=PROGRAM   the docker command, where the choice made here is wrong
-#   SAPEX_TAG=TAG    the images' tag, "dev" otherwise
+#   BINARIES=FOLDER  use programs that are already built, instead of building them inside Docker
+#   BASES=debian     make the base images from Debian packages even if a registry can be reached
+#   DOCKER=PROGRAM   the docker command, if the automatic choice is wrong
+#   SAPEX_TAG=TAG    tag of the images; "dev" by default
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tag=${SAPEX_TAG:-dev}
@@ -12,7 +12,7 @@ staged=target/images
 megabytes_max=60
 export DOCKER_BUILDKIT=1
 
-# A docker command without the buildx plugin cannot build with BuildKit, and another one on the machine may.
+# A docker command without the buildx plugin cannot use BuildKit. Another docker command on the machine may.
 if [[ -z ${DOCKER:-} ]]; then
 	work=$(mktemp --directory)
 	trap 'rm -rf "$work"' EXIT
@@ -32,7 +32,8 @@ fi
 export DOCKER
 echo "docker          $("$DOCKER" --version), as $(command -v "$DOCKER")"
 
-# Prints the base image of a kind: the pinned one where it is there or can be pulled, else one of Debian's packages.
+# Prints the base image of a kind: the pinned one if it exists locally or can be pulled, else one made from Debian
+# packages.
 base() {
 	local kind=$1 pinned ours=sapex/base-$1:bookworm
 	pinned=$(sed -n "s/^ARG BASE_${kind^^}=//p" Dockerfile)
@@ -90,7 +91,7 @@ fi
 failed=0
 for image in "$@"; do
 	bytes=$("$DOCKER" image inspect --format '{{.Size}}' "sapex/$image:$tag")
-	# As clusters run it: nothing but its own files, none of which it may change.
+	# Run the image as a cluster does: without network and capabilities, and with a read-only root.
 	said=$("$DOCKER" run --rm --network none --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
 		"sapex/$image:$tag" --version 2>&1 | head -n 1)
 	verdict=

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Lays out what each image holds: its program without debug information, and the libraries that the program finds only
-# where it was built.
+# Writes the files of each image to a folder: the program without debug information, and the libraries that the program
+# finds only on the machine where it was built.
 # Usage: deploy/stage.sh FROM TO IMAGE...
-# FROM holds the programs. TO/IMAGE becomes the image's files, TO/debug/IMAGE.debug its debug information.
+# FROM holds the programs. The files of an image go to TO/IMAGE, its debug information to TO/debug/IMAGE.debug.
 set -euo pipefail
 from=$1
 to=$2
@@ -10,12 +10,12 @@ shift 2
 rm -rf "$to"
 mkdir -p "$to/debug"
 
-# Libraries are up to half a gigabyte: they are linked where the file system can.
+# Libraries are up to half a gigabyte. They are hard-linked if the file system allows it, else copied.
 take() {
 	ln --logical --force "$1" "$2" 2>/dev/null || cp --dereference "$1" "$2"
 }
 
-# Prints the files that ELF file $1 loads from folders that it names itself, and what those load in turn.
+# Appends to `found` the libraries that ELF file $1 loads from its own search paths, and recursively their libraries.
 libraries() {
 	local dynamic folders folder name
 	dynamic=$(readelf --dynamic --wide "$1")
@@ -42,7 +42,8 @@ for image in "$@"; do
 	declare -a found=()
 	libraries "$from/$program"
 	if [[ $image == *-cuda ]]; then
-		# CUDA's libraries load others by name while they run, so all of them go along, laid out as their own paths expect.
+		# CUDA's libraries load others by name at run time. So all of them are included, in the layout that their search paths
+		# expect.
 		cuda=
 		for library in "${found[@]}"; do
 			[[ $library != */libtorch_cuda.so ]] || cuda=$(realpath "$(dirname "$library")/../..")

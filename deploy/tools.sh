@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Fetches Debian packages into .deploy-tools/ and unpacks them there, so that nothing on the machine changes.
+# Downloads Debian packages and unpacks them in .deploy-tools/. Nothing is installed on the machine.
 # Usage: deploy/tools.sh PACKAGE...
-# Ends with status 3 where Debian's packages cannot be fetched; whoever asked then says SKIPPED.
+# Exit status 3 means that a package could not be fetched. The caller then reports SKIPPED.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tools=$PWD/.deploy-tools

@@ -1,4 +1,5 @@
-//! Steps of an environment per second and core, in lanes, actions drawn beforehand, episodes restarted as they end:
+//! Measures steps per second of an environment on one core, with lanes. Actions are drawn beforehand, and ended
+//! episodes are restarted. Arguments are the environment, the seconds to run and the number of lanes:
 //! `cargo run --release -p actor-node --features mujoco --example env_steps -- HalfCheetah-v5 5 8`.
 
 #![expect(clippy::print_stdout, reason = "prints what it measures")]
@@ -11,7 +12,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64;
 use std::time::{Duration, Instant};
 
-/// Turns between two looks at the clock.
+/// Turns between two readings of the clock.
 const BATCH: usize = 500;
 
 fn main() -> anyhow::Result<()> {

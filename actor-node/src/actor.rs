@@ -1,4 +1,4 @@
-//! [`Actor`]: the loop. Observe, act, step, assemble, hand over; one thread, L lanes.
+//! [`Actor`]: the acting loop. One thread with L lanes observes, acts, steps, assembles rows and hands them over.
 
 use crate::env::{EnvError, Terms};
 use crate::evaluation::mean_terms;
@@ -30,28 +30,28 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tracing::warn;
 
-/// Training episodes that the reported mean return is over.
+/// Number of latest training episodes over which the reported means are taken.
 const RETURN_WINDOW: usize = 20;
-/// How often a waiting actor looks for weights and for the stop.
+/// Interval at which a waiting actor checks for weights and for the stop.
 const POLL: Duration = Duration::from_millis(2);
 
-/// Why an actor ends early.
+/// Reason why an actor ends early.
 #[derive(Debug, thiserror::Error)]
 pub enum ActorError {
-    /// The environment cannot be used.
+    /// The environment is unusable.
     #[error(transparent)]
     Env(#[from] EnvError),
-    /// The weights cannot be used, although the feed accepted them.
+    /// The weights are unusable, although the feed accepted them.
     #[error(transparent)]
     Weights(#[from] SnapshotError),
 }
 
-/// What others may read while the actor runs.
+/// Progress that other threads may read while the actor runs.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Environment steps, those of earlier starts included.
+    /// Environment steps, including those of earlier starts.
     pub env_steps: AtomicU64,
-    /// Episodes that ended.
+    /// Number of ended episodes.
     pub episodes: AtomicU64,
     /// Version of the weights in use.
     pub version: AtomicU64,
@@ -68,7 +68,7 @@ struct Latest {
 }
 
 impl Counters {
-    /// Episodes that ended.
+    /// Returns the number of ended episodes.
     pub fn episodes(&self) -> u64 {
         self.episodes.load(Ordering::Relaxed)
     }
@@ -83,13 +83,14 @@ impl Counters {
         self.mean(|episode| episode.episode_return)
     }
 
-    /// Their mean length in steps.
+    /// Returns the mean length of the latest training episodes in steps; `None` before the first one ends.
     #[expect(clippy::cast_precision_loss, reason = "episodes are far shorter than 2^53")]
     pub fn length_mean(&self) -> Option<f64> {
         self.mean(|episode| episode.length as f64)
     }
 
-    /// The environment's words about them: means over the episodes of which it said a number.
+    /// Returns the environment's own numbers about the latest training episodes. Each is the mean over the episodes
+    /// that report it.
     pub fn terms(&self) -> Terms {
         mean_terms(self.latest().iter().map(|episode| &episode.terms))
     }
@@ -115,39 +116,40 @@ impl Counters {
     }
 }
 
-/// An actor's part of a run's environment steps.
+/// One actor's share of a run's environment steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Share {
-    /// Steps that earlier starts of the run have taken: the warm-up is not repeated.
+    /// Steps that earlier starts of the run have taken. They count towards the warm-up, so that it is not repeated.
     pub done: u64,
-    /// Steps after which it has done its part, those included; 0 for no limit.
+    /// Number of steps, including `done`, after which the actor has finished its share; 0 for no limit.
     pub max: u64,
 }
 
 impl Share {
-    /// The share of actor number `id` of `actors`, in a run that has taken `done` steps of `max` (0: no limit).
+    /// Returns the share of actor number `id` out of `actors`, in a run that has taken `done` steps of `max` (0 for no
+    /// limit).
     pub fn of(done: u64, max: u64, actors: u64, id: u64) -> Self {
         let part = |steps: u64| steps / actors + u64::from(id < steps % actors);
         Self { done: part(done), max: if max == 0 { 0 } else { part(max).max(1) } }
     }
 }
 
-/// Cadences of an actor.
+/// Settings of an actor's loop.
 #[derive(Debug, Clone)]
 pub struct Habits {
-    /// Steps with uniformly random actions at the start.
+    /// Number of steps with uniformly random actions at the start.
     pub warmup_steps: u64,
     /// Rows per insert batch.
     pub insert_rows: usize,
-    /// Weights older than this stop the actor; zero for never.
+    /// Age of the weights above which the actor pauses; zero for no limit.
     pub policy_age_max: Duration,
-    /// Its part of the run's steps.
+    /// The actor's share of the run's steps.
     pub share: Share,
-    /// Noise on continuous actions, beside the policy's own.
+    /// Noise on continuous actions, in addition to the policy's own.
     pub exploration: Exploration,
 }
 
-/// The owner of one group of lanes. L lanes, O numbers per observation, W per action, S of policy state.
+/// Owner of one group of lanes. L lanes, O numbers per observation, W per action, S of policy state.
 #[derive(Debug)]
 pub struct Actor {
     lanes: LaneGroup,
@@ -157,16 +159,16 @@ pub struct Actor {
     in_use: Option<PolicyVersion>,
     rows: Vec<u8>,
     rows_count: usize,
-    /// (L, W)
+    /// Actions, shape (L, W).
     actions: Vec<f32>,
-    /// (L, numbers that the policy draws per action)
+    /// Policy noise, shape (L, numbers that the policy draws per action).
     noise: Vec<f32>,
     exploration_noise: Vec<f64>,
-    /// (L, O), before the actions
+    /// Observations before the actions, shape (L, O).
     obs: Vec<f32>,
-    /// (L, S), before the observation to act on next; zeros where an episode starts
+    /// Policy state before the next observation to act on, shape (L, S); zeros at the start of an episode.
     state: Vec<f32>,
-    /// (L, S), before `obs`
+    /// Policy state before `obs`, shape (L, S).
     state_before: Vec<f32>,
     rng: Pcg64,
     habits: Habits,
@@ -179,7 +181,8 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// An actor over lanes that have just been started (`turn.obs` holds their first observations), one assembler each.
+    /// Creates an actor over lanes that have been started (`turn.obs` holds their first observations), with one
+    /// assembler per lane.
     pub fn new(
         (lanes, turn): (LaneGroup, Turn),
         assemblers: Vec<Assembler>,
@@ -217,34 +220,35 @@ impl Actor {
         }
     }
 
-    /// The same actor, which also records its rows.
+    /// Makes the actor record its rows as well, if `recorder` is given.
     #[must_use]
     pub fn recorded_by(mut self, recorder: Option<Recorder>) -> Self {
         self.recorder = recorder;
         self
     }
 
-    /// The same actor, which also writes down every turn.
+    /// Makes the actor log every turn as well.
     #[must_use]
     pub fn logged_by(mut self, log: TurnLog) -> Self {
         self.log = Some(log);
         self
     }
 
-    /// What others may read while it runs.
+    /// Returns the counters that other threads may read while the actor runs.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
     }
 
-    /// Environment steps so far, those of earlier starts included.
+    /// Returns the number of environment steps so far, including those of earlier starts.
     pub fn steps(&self) -> u64 {
         self.steps
     }
 
-    /// Acts until the stop or its share of steps, with the newest weights of the cache, and closes the spool.
+    /// Acts with the newest weights of the cache until the stop or the end of its share of steps, then closes the
+    /// spool.
     ///
     /// # Errors
-    /// The environment cannot be used any more.
+    /// Returns an error if the environment or the weights are unusable.
     pub fn run(
         mut self,
         cache: &PolicyCache,
@@ -254,7 +258,7 @@ impl Actor {
     ) -> Result<(), ActorError> {
         let result = self.act_until(cache, spool, clock, stop);
         while let Some(rest) = self.take_rows(true) {
-            // The last rows are worth a try, not a wait.
+            // Tries to push the last rows without waiting for room.
             spool.push(rest, || true);
         }
         spool.close();
@@ -289,7 +293,8 @@ impl Actor {
         Ok(())
     }
 
-    /// Takes newer weights; `false` while there are none to act with (after the warm-up), or they are too old.
+    /// Takes newer weights from the cache. Returns `false` if the actor must wait: after the warm-up there are no
+    /// weights yet, or the weights are too old.
     fn take_weights(&mut self, cache: &PolicyCache, now: Duration) -> Result<bool, ActorError> {
         let Some(cached) = cache.load() else { return Ok(self.is_warming_up()) };
         if self.in_use != Some(cached.snapshot.version) {
@@ -300,10 +305,10 @@ impl Actor {
         Ok(!cache.is_stale(now, self.habits.policy_age_max))
     }
 
-    /// Acts with these weights from now on.
+    /// Uses these weights for all following actions.
     ///
     /// # Errors
-    /// They do not fit.
+    /// Returns an error if the weights do not fit the network.
     pub fn use_weights(
         &mut self,
         version: PolicyVersion,
@@ -322,10 +327,10 @@ impl Actor {
         self.steps < self.habits.warmup_steps
     }
 
-    /// One step of every lane; completed rows collect until [`Actor::take_rows`].
+    /// Steps every lane once. Completed rows are collected for [`Actor::take_rows`].
     ///
     /// # Errors
-    /// The environment cannot be used any more.
+    /// Returns an error if the environment is unusable.
     pub fn turn(&mut self) -> Result<(), EnvError> {
         self.decide();
         self.obs.copy_from_slice(&self.turn.obs);
@@ -364,11 +369,12 @@ impl Actor {
         Ok(())
     }
 
-    /// Chooses every lane's action, and replaces every lane's state by the one after it.
+    /// Chooses the action of every lane and advances the policy state of every lane.
     fn decide(&mut self) {
         let is_warming_up = self.is_warming_up();
         self.state_before.copy_from_slice(&self.state);
-        // A recurrent policy watches the warm-up as well: stored states are those that it would have had.
+        // A recurrent policy also runs during the warm-up, so that the stored states are those of a policy that saw
+        // every observation.
         if !is_warming_up || (!self.state.is_empty() && self.in_use.is_some()) {
             let rng = &mut self.rng;
             if self.net.noise_is_uniform() {
@@ -415,7 +421,7 @@ impl Actor {
         self.rows_count += self.assemblers[lane].push(&step, &mut self.rows);
     }
 
-    /// Lanes that start an episode next start it without memories.
+    /// Zeroes the policy state of lanes that start a new episode.
     fn forget_ended_states(&mut self) {
         let ended = self.turn.ended.iter().map(|ended| ended.lane);
         let state_dim = self.net.state_dim();
@@ -424,7 +430,8 @@ impl Actor {
         }
     }
 
-    /// The oldest rows collected so far, as a batch of exactly `insert_rows`; at the end (`flush`) also a smaller one.
+    /// Removes and returns the oldest collected rows as a batch of exactly `insert_rows`. With `flush`, which is used
+    /// at the end, the batch may be smaller. Returns `None` if there are not enough rows.
     pub fn take_rows(&mut self, flush: bool) -> Option<RowBatch> {
         let full = self.habits.insert_rows;
         let count = if self.rows_count >= full { full } else { self.rows_count };

@@ -1,7 +1,8 @@
-//! [`BestPolicy`]: of the policies that a run's evaluator saw, the one with the best mean return, in the run's directory.
+//! [`BestPolicy`]: the policy with the best mean return among those that the run's evaluator has evaluated.
 //!
-//! What a learner has last is one draw from a walk around good policies; this is one that is known to be good. It lies in
-//! `best/`: `policy.safetensors` as in a checkpoint, and `evaluation.json`, its [`Evaluation`].
+//! The learner's last policy is a random point near good policies; the best policy has been evaluated as good. The
+//! folder `best/` of the run directory holds `policy.safetensors`, in the format of a checkpoint, and
+//! `evaluation.json`, its [`Evaluation`].
 
 use crate::evaluation::Evaluation;
 use common::policy::arch::PolicyArch;
@@ -11,7 +12,7 @@ use serde::Deserialize;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why the best policy cannot be kept.
+/// Reason why the best policy cannot be read or saved.
 #[derive(Debug, thiserror::Error)]
 pub enum BestError {
     /// The run directory cannot be read or written; the message names the path.
@@ -20,9 +21,9 @@ pub enum BestError {
     /// An evaluation of an earlier start of the run cannot be read.
     #[error("{path}: {source}")]
     Evaluation {
-        /// The file.
+        /// Path of the evaluation file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The parse error.
         source: serde_json::Error,
     },
     /// The policy cannot be written.
@@ -35,22 +36,22 @@ pub enum BestError {
 pub struct BestPolicy {
     dir: PathBuf,
     returns_are_costs: bool,
-    /// None before the first evaluation.
+    /// Mean return of the best policy; `None` before the first evaluation.
     mean: Option<f64>,
 }
 
-/// What is read of an evaluation.
+/// The part of `evaluation.json` that is read back.
 #[derive(Debug, Deserialize)]
 struct Kept {
     mean: f64,
 }
 
 impl BestPolicy {
-    /// The best policy of the run in `run_dir`, goes on from the one that is there. Best is the highest mean return, the
-    /// lowest one where returns are costs.
+    /// Opens the best policy of the run in `run_dir`, and continues from an existing one. The best policy has the
+    /// highest mean return, or the lowest one if returns are costs.
     ///
     /// # Errors
-    /// The one that is there cannot be read.
+    /// Returns an error if the existing evaluation cannot be read.
     pub fn open(run_dir: &Path, returns_are_costs: bool) -> Result<Self, BestError> {
         let dir = run_dir.join(BEST);
         let path = dir.join(EVALUATION);
@@ -64,10 +65,10 @@ impl BestPolicy {
         Ok(Self { dir, returns_are_costs, mean })
     }
 
-    /// Keeps the policy if its evaluation is better than that of the one that is kept; `false` otherwise.
+    /// Saves the policy if its evaluation is better than the saved one's. Returns whether it was saved.
     ///
     /// # Errors
-    /// It cannot be written. The one that was kept may be lost.
+    /// Returns an error if the policy cannot be written. The previously saved policy may then be lost.
     pub fn offer(
         &mut self,
         evaluation: &Evaluation,
@@ -89,7 +90,7 @@ impl BestPolicy {
     }
 }
 
-/// The folder of a run's best policy; `None` where none was evaluated.
+/// Returns the folder of the run's best policy; `None` if there is none yet.
 pub fn best_policy(run_dir: &Path) -> Option<PathBuf> {
     let dir = run_dir.join(BEST);
     dir.join(EVALUATION).is_file().then_some(dir)
@@ -128,7 +129,7 @@ mod tests {
             assert_eq!(best_policy(run.path()), None);
             for (version, mean) in (1..).zip(means) {
                 let (evaluation, snapshot) = evaluated(version, mean);
-                // Each by another evaluator, as if the run had been resumed.
+                // Opens it again for each policy, as a resumed run does.
                 let mut policy = BestPolicy::open(run.path(), costs).unwrap();
                 policy.offer(&evaluation, &snapshot, &arch()).unwrap();
             }

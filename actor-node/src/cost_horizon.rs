@@ -1,27 +1,28 @@
 //! [`CostHorizon`]: sums each step's costs over the next N steps, for Lyapunov critics with a finite horizon.
 //!
-//! Sums are undiscounted; an episode that ends earlier goes on with its last cost (SEED-SPEC §7.5). A row waits until
-//! the N costs of all its steps are known, which is N − 1 steps later or at the episode's end, so that it is never seen
-//! with a target that is too small, as rows of a running episode are where sums come with the episode's end.
+//! Sums are undiscounted. If an episode ends earlier, its last cost is repeated (SEED-SPEC §7.5). A row is held back
+//! until the N costs of all its steps are known, which is N − 1 steps later or at the episode's end. A row is therefore
+//! never sampled with a sum that is too small, unlike in implementations that insert rows first and add the sums at the
+//! episode's end.
 
 use crate::step::Place;
 use common::spec::ItemLayout;
 use std::collections::VecDeque;
 
-/// Rows of one lane that wait for their sums: those of N steps at most.
+/// Rows of one lane that wait for their sums. Holds the rows of at most N steps.
 #[derive(Debug)]
 pub(crate) struct CostHorizon {
-    /// N
+    /// N, the number of summed costs per step.
     horizon: usize,
-    /// Steps of a row.
+    /// Number of steps in a row.
     span: usize,
-    /// Steps from the start of a row to that of the next one.
+    /// Number of steps between the starts of two successive rows.
     stride: usize,
     place: Place,
     row_bytes: usize,
-    /// Rows, oldest first.
+    /// Held rows, oldest first.
     held: Vec<u8>,
-    /// Of the episode's steps, from the start of the oldest held row on.
+    /// Costs of the episode's steps, from the start of the oldest held row.
     costs: VecDeque<f64>,
 }
 
@@ -32,8 +33,8 @@ impl CostHorizon {
         Self { horizon, span, stride, place, row_bytes, held, costs }
     }
 
-    /// Takes a step's cost, then the rows that this step completed; appends those whose sums are known and returns how
-    /// many.
+    /// Takes a step's cost and the rows that this step completed. Appends the rows whose sums are known to `rows` and
+    /// returns their number.
     pub(crate) fn push(
         &mut self,
         cost: f64,
@@ -66,13 +67,13 @@ impl CostHorizon {
         count
     }
 
-    /// Forgets the running episode.
+    /// Drops the held rows and costs of the running episode.
     pub(crate) fn discard(&mut self) {
         self.held.clear();
         self.costs.clear();
     }
 
-    /// From that step of the oldest row on; 0 for a step after the episode's end.
+    /// Returns the sum of the costs from step number `step` of the oldest row; 0 for a step after the episode's end.
     #[expect(clippy::cast_possible_truncation, reason = "rows are f32")]
     fn sum(&self, step: usize) -> f32 {
         let Some(last) = self.costs.len().checked_sub(1).filter(|&last| step <= last) else {

@@ -1,7 +1,7 @@
-//! [`EpisodeRunner`]: runs the episodes of evaluations, through environments that fail, never end or are slow to.
+//! [`EpisodeRunner`]: runs the episodes of evaluations, even if environments fail, are slow or never end an episode.
 //!
-//! An episode that fails is discarded and counted, its environment is rebuilt, and another one takes its place, from a seed
-//! that nobody had. A stop ends the evaluation at the next step.
+//! An episode that fails is discarded and counted. Its environment is rebuilt, and another episode with an unused seed
+//! replaces it. A stop ends the evaluation at the next step.
 
 use crate::env::{Env, EnvError, Purpose, Setup};
 use crate::evaluation::{Acting, Episode, Evaluation, Observer, Step, summarise};
@@ -19,10 +19,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tracing::warn;
 
-/// Why there is no evaluation.
+/// Reason why an evaluation has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum EvaluationError {
-    /// The environment cannot be made, or its observer cannot do what it is there for.
+    /// The environment cannot be created, or the observer failed.
     #[error(transparent)]
     Env(#[from] EnvError),
     /// The process was asked to stop.
@@ -31,51 +31,51 @@ pub enum EvaluationError {
     /// No episode was completed.
     #[error("{env}: {failures} episodes failed and none was completed, the last one: {reason}")]
     GivenUp {
-        /// Which environment.
+        /// Name of the environment.
         env: String,
-        /// How many failed.
+        /// Number of failed episodes.
         failures: u64,
-        /// Why the last one did.
+        /// Reason of the last failure.
         reason: String,
     },
 }
 
-/// A plan says where episodes run, and how they end early.
+/// Environment of an evaluation, and the conditions that end episodes early.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Environment.
+    /// Environment name.
     pub env: String,
-    /// Its parameters and wrappers.
+    /// Parameters and wrappers of the environment.
     pub setup: Setup,
-    /// Steps after which an episode is cut off, as by a time limit.
+    /// Number of steps after which an episode is cut off, like by a time limit.
     pub steps_max: u64,
-    /// Ends the evaluation.
+    /// Stop that ends the evaluation.
     pub stop: StopToken,
 }
 
 impl Plan {
-    /// As configured.
+    /// Creates the plan from the configuration.
     pub fn new(config: &Config, stop: StopToken) -> Self {
         let env = config.cluster.env.clone();
         Self { env, setup: Setup::new(config), steps_max: config.evaluator.steps_max, stop }
     }
 
-    /// As configured, for a program that ends at a signal by itself.
+    /// Creates the plan from the configuration, without a stop. For programs that a signal ends directly.
     pub fn without_stop(config: &Config) -> Self {
         Self::new(config, Shutdown::new().token())
     }
 }
 
-/// How far the evaluation is that runs now; for others to read.
+/// Progress of the current evaluation, which other threads may read.
 #[derive(Debug, Default)]
 pub struct Running {
     done: AtomicU64,
-    /// 0 where none runs.
+    /// Total number of episodes; 0 if no evaluation is running.
     total: AtomicU64,
 }
 
 impl Running {
-    /// Episodes that are done, and of how many; `None` where no evaluation runs.
+    /// Returns the number of completed episodes and their total number; `None` if no evaluation is running.
     pub fn episodes(&self) -> Option<(u64, u64)> {
         let total = self.total.load(Ordering::Relaxed);
         (total > 0).then(|| (self.done.load(Ordering::Relaxed), total))
@@ -93,12 +93,12 @@ pub struct EpisodeRunner {
     plan: Plan,
     running: Arc<Running>,
     maker: Option<Maker>,
-    /// None before the first episode, and after one that failed.
+    /// `None` before the first episode, and after a failed one.
     lane: Option<Lane>,
     said: Said,
 }
 
-/// An episode stops early for one of these reasons.
+/// Reason why an episode stops early.
 enum Broken {
     Fault(Fault, String),
     Observer(EnvError),
@@ -112,21 +112,21 @@ impl From<(Fault, String)> for Broken {
 }
 
 impl EpisodeRunner {
-    /// A runner that has made nothing yet.
+    /// Creates a runner. The environment is created later, when it is first needed.
     pub fn new(plan: Plan) -> Self {
         let said = Said::default();
         Self { plan, running: Arc::default(), maker: None, lane: None, said }
     }
 
-    /// How far it is, at any time.
+    /// Returns the progress of the current evaluation, which can be read at any time.
     pub fn running(&self) -> Arc<Running> {
         Arc::clone(&self.running)
     }
 
-    /// The environment.
+    /// Returns the environment, and creates it if necessary.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// Returns an error if the environment cannot be created.
     pub fn env(&mut self) -> Result<&mut dyn Env, EnvError> {
         Ok(self.lane()?.env.as_mut())
     }
@@ -143,11 +143,13 @@ impl EpisodeRunner {
         Ok(lane.as_mut().expect("made in the lines above"))
     }
 
-    /// Runs `episodes` episodes, from start states seeded by `seeds.index(i)`, while `observer` watches. A recurrent policy
-    /// starts each with a state of zeros. Where too many episodes fail, those that were completed count.
+    /// Runs `episodes` episodes while `observer` watches. Start states are seeded from `seeds.index(i)`. A recurrent
+    /// policy starts each episode with a state of zeros. If too many episodes fail, the result is over the completed
+    /// ones only.
     ///
     /// # Errors
-    /// The environment cannot be made, no episode is completed, or the process is asked to stop.
+    /// Returns an error if the environment cannot be created, the observer fails, no episode is completed, or the
+    /// process is asked to stop.
     pub fn run(
         &mut self,
         (policy, version): (&mut PolicyNet, PolicyVersion),
@@ -192,13 +194,13 @@ impl EpisodeRunner {
                         let fault = fault.name();
                         warn!(fault, reason, "evaluation's episode discarded, environment rebuilt");
                     }
-                    // The seeds from 0 on are the other episodes'.
+                    // The indices below `episodes` belong to the other episodes.
                     seed = episodes as u64 + failures;
                     failures += 1;
                     self.lane = None;
                     last = reason;
                     if let Err(error) = self.lane() {
-                        // A process that does not come back: the next evaluation begins with another.
+                        // The process of the environment does not restart. The next evaluation starts a new one.
                         self.maker = None;
                         last = error.to_string();
                         break;
@@ -217,7 +219,7 @@ impl EpisodeRunner {
         Ok(Evaluation { discarded: failures, ..summarise(version, done) })
     }
 
-    /// Says once that episodes are cut off.
+    /// Logs once that episodes are cut off.
     fn warn_of(&mut self, episode: &Episode) {
         if !episode.is_cut_off || !self.said.is_new("cut off") {
             return;
@@ -231,7 +233,7 @@ impl EpisodeRunner {
         );
     }
 
-    /// One episode; its actions are sampled with `draws`, or without them the mode.
+    /// Runs one episode. Actions are sampled with `draws`; without it, they are the policy's mode.
     fn run_episode(
         &mut self,
         policy: &mut PolicyNet,
@@ -281,10 +283,10 @@ impl EpisodeRunner {
     }
 }
 
-/// Runs `episodes` deterministic episodes in an environment of its own.
+/// Runs `episodes` deterministic episodes in a new environment.
 ///
 /// # Errors
-/// As [`EpisodeRunner::run`].
+/// Fails like [`EpisodeRunner::run`].
 pub fn evaluate(
     plan: Plan,
     policy: (&mut PolicyNet, PolicyVersion),

@@ -1,4 +1,5 @@
-//! [`Evaluation`]: what can be said about whole episodes of a policy, and who watches them. `episode_runner` runs them.
+//! [`Evaluation`]: summary of whole episodes of a policy; [`Observer`]: a trait to watch them. `episode_runner` runs
+//! them.
 
 use crate::env::{Env, EnvError, StepOutcome, Terms};
 use common::ids::PolicyVersion;
@@ -7,7 +8,7 @@ use std::collections::BTreeMap;
 
 pub use crate::episode_runner::{EpisodeRunner, EvaluationError, Plan, Running, evaluate};
 
-/// Returns of deterministic episodes.
+/// Summary of the episodes of one evaluation.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Evaluation {
     /// Version of the policy.
@@ -16,88 +17,89 @@ pub struct Evaluation {
     pub returns: Vec<f64>,
     /// Steps of each episode.
     pub lengths: Vec<u64>,
-    /// Mean return.
+    /// Mean return over the episodes.
     pub mean: f64,
     /// Standard deviation over episodes (n − 1); 0 for one episode.
     pub std: f64,
     /// Half width of the 95% confidence interval of the mean (Student's t); 0 for one episode.
     pub ci95: f64,
-    /// Episodes that failed and were discarded; others took their places.
+    /// Number of episodes that failed and were discarded; other episodes replaced them.
     pub discarded: u64,
-    /// Episodes that were cut off after `evaluator.steps_max` steps.
+    /// Number of episodes that were cut off after `evaluator.steps_max` steps.
     pub cut_off: u64,
-    /// The environment's numbers about its episodes, by name: means over the episodes of which it said a number.
+    /// The environment's own numbers about its episodes, by name. Each is the mean over the episodes that report it.
     pub terms: Terms,
 }
 
-/// One episode that is over.
+/// A completed episode.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Episode {
-    /// Sum of the rewards.
+    /// Sum of the environment's own rewards.
     pub episode_return: f64,
-    /// Steps.
+    /// Number of steps.
     pub length: u64,
-    /// Whether it was cut off after `evaluator.steps_max` steps.
+    /// Whether the episode was cut off after `evaluator.steps_max` steps.
     pub is_cut_off: bool,
-    /// The environment's numbers about it.
+    /// The environment's own numbers about the episode, by name.
     pub terms: Terms,
 }
 
-/// One episode step by step: O numbers per observation, W per action ([`common::spec::EnvSpec::action_width`]).
+/// Steps of one episode: O numbers per observation, W per action ([`common::spec::EnvSpec::action_width`]).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Trajectory {
-    /// (steps, O), before each action
+    /// Observations before each action, shape (steps, O).
     pub obs: Vec<f32>,
-    /// (steps, W), the policy's: normalised, or indices
+    /// Actions of the policy, shape (steps, W): normalised, or indices.
     pub action: Vec<f32>,
-    /// (steps)
+    /// Rewards, shape (steps).
     pub reward: Vec<f64>,
-    /// (steps), terminated or truncated
+    /// Whether each step terminated or truncated the episode, shape (steps).
     pub done: Vec<bool>,
 }
 
-/// How actions are chosen.
+/// Method of choosing actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Acting {
-    /// The policy's mode.
+    /// The mode of the policy.
     #[default]
     Deterministic,
-    /// Drawn from the policy, as actors do; the numbers come from the episode's seed.
+    /// Actions are drawn from the policy, as actors do. The random numbers come from the episode's seed.
     Sampled,
 }
 
-/// One step of an episode: what was done and what came of it.
+/// One step of an episode.
 #[derive(Debug, Clone, Copy)]
 pub struct Step<'a> {
-    /// (W), the policy's: normalised, or an index
+    /// Action of the policy, shape (W): normalised, or an index.
     pub action: &'a [f32],
-    /// (W), in the environment's units, or an index
+    /// Action in the environment's units, or an index, shape (W).
     pub env_action: &'a [f32],
-    /// Reward and ends.
+    /// Reward and end flags.
     pub outcome: StepOutcome,
-    /// (O), after the action: at an episode's end the final one
+    /// Observation after the action, shape (O). At an episode's end it is the final observation.
     pub obs: &'a [f32],
 }
 
-/// Watches episodes as they run. What it cannot do ends the evaluation: a recording is not silently shortened either.
+/// Watches episodes as they run. An error of the observer ends the evaluation, so that a recording is never silently
+/// incomplete.
 pub trait Observer {
-    /// An episode starts, seeded with `seed`, from the observation `obs` (O).
+    /// Receives the start of an episode: its seed and its first observation `obs` (O).
     ///
     /// # Errors
-    /// What the observer is there for cannot be done.
+    /// Returns an error if the observer cannot do its work.
     fn started(&mut self, env: &mut dyn Env, seed: u64, obs: &[f32]) -> Result<(), EnvError>;
 
-    /// A step was taken; every number of it is finite.
+    /// Receives a step. All its numbers are finite.
     ///
     /// # Errors
-    /// As above.
+    /// Returns an error if the observer cannot do its work.
     fn stepped(&mut self, env: &mut dyn Env, step: &Step<'_>) -> Result<(), EnvError>;
 
-    /// The episode failed: it does not count.
+    /// Receives the failure of the running episode, which does not count.
     fn discarded(&mut self) {}
 }
 
-/// Nobody watches.
+/// An observer that ignores everything.
 impl Observer for () {
     fn started(&mut self, _: &mut dyn Env, _: u64, _: &[f32]) -> Result<(), EnvError> {
         Ok(())
@@ -131,7 +133,7 @@ impl Observer for Vec<Trajectory> {
     }
 }
 
-/// The summary of at least one episode.
+/// Summarises at least one episode.
 #[expect(clippy::cast_precision_loss, reason = "few episodes")]
 pub(crate) fn summarise(version: PolicyVersion, episodes: Vec<Episode>) -> Evaluation {
     let n = episodes.len() as f64;
@@ -148,7 +150,7 @@ pub(crate) fn summarise(version: PolicyVersion, episodes: Vec<Episode>) -> Evalu
     Evaluation { version, returns, lengths, mean, std, ci95, discarded: 0, cut_off, terms }
 }
 
-/// Each term's mean over the episodes that have it.
+/// Returns the mean of each term over the episodes that have it.
 #[expect(clippy::cast_precision_loss, reason = "few episodes")]
 pub fn mean_terms<'a>(episodes: impl Iterator<Item = &'a Terms>) -> Terms {
     let mut sums = BTreeMap::<&str, (f64, u64)>::new();
@@ -159,8 +161,8 @@ pub fn mean_terms<'a>(episodes: impl Iterator<Item = &'a Terms>) -> Terms {
     sums.into_iter().map(|(name, (sum, count))| (name.to_owned(), sum / count as f64)).collect()
 }
 
-/// The 97.5% quantile of Student's t. Exact to the digits given up to 30 degrees of freedom, then by the expansion in
-/// 1/df around the normal quantile (error below 1e-3).
+/// Returns the 97.5% quantile of Student's t. Up to 30 degrees of freedom it is exact to the digits given. Beyond, it
+/// is the expansion in 1/df around the normal quantile (error below 1e-3).
 #[expect(clippy::cast_precision_loss, reason = "few episodes")]
 fn student_t_975(df: usize) -> f64 {
     const TABLE: [f64; 30] = [

@@ -1,8 +1,8 @@
-//! [`Evaluator`]: the role that evaluates the newest policy again and again.
+//! [`Evaluator`]: the role that evaluates the newest policy repeatedly.
 //!
-//! No environment ends it, and with it the run: episodes that fail are discarded, and where none is completed
-//! [`GIVEN_UP_MAX`] times in a row the evaluator rests, while training goes on. Each evaluation has a thread of its own, so
-//! that a step that hangs keeps nobody from stopping.
+//! A failing environment does not end the evaluator or the run. Failed episodes are discarded. If no episode is
+//! completed in [`GIVEN_UP_MAX`] evaluations in a row, the evaluator stops evaluating while training continues. Each
+//! evaluation runs on a thread of its own, so that a step that hangs does not prevent a stop.
 
 use crate::best::BestPolicy;
 use crate::evaluation::{Acting, EpisodeRunner, Evaluation, EvaluationError, Plan, Running};
@@ -24,39 +24,39 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-/// The name that readiness and threads have.
+/// Name in readiness reports, seeds and metrics.
 const NAME: &str = "evaluator";
-/// Evaluations in a row of which not one episode was completed.
+/// Number of evaluations in a row without a completed episode after which the evaluator stops evaluating.
 const GIVEN_UP_MAX: u32 = 3;
 
-/// Evaluates the newest policy again and again.
+/// Evaluates the newest policy repeatedly.
 #[derive(Debug)]
 pub struct Evaluator {
     process: Process,
     arch: PolicyArch,
     bench: Bench,
     running: Arc<Running>,
-    /// None where there is no run directory.
+    /// `None` if there is no run directory.
     best: Option<BestPolicy>,
 }
 
-/// An evaluation needs this beside a policy; it goes to the evaluation's thread and comes back.
+/// State that moves to the evaluation's thread and returns with its result.
 #[derive(Debug)]
 struct Bench {
     runner: EpisodeRunner,
-    /// None where nobody asked for trajectories.
+    /// `None` if `run.track_trajectories` is not set.
     trajectories: Option<TrajectoryLog>,
 }
 
 type Outcome = Result<Evaluation, NodeError>;
 
 impl Evaluator {
-    /// An evaluator of the run's environment. It keeps the best policy in the run directory, and where
-    /// `run.track_trajectories` says so every episode.
+    /// Creates an evaluator of the run's environment. It keeps the best policy in the run directory. If
+    /// `run.track_trajectories` is set, it also logs every episode there.
     ///
     /// # Errors
-    /// The settings do not say what shapes the environment has; trajectories are asked for and there is no run directory,
-    /// or it cannot be used.
+    /// Returns an error if the settings do not state the shapes of the environment. Also fails if trajectories are
+    /// requested and the run directory is missing or unusable.
     pub fn new(process: Process, run_dir: Option<&Path>) -> Result<Self, NodeError> {
         let spec = process.resolved.env_spec()?;
         let config = &process.resolved.config;
@@ -69,16 +69,18 @@ impl Evaluator {
         Ok(Self { process, arch, bench, running, best })
     }
 
-    /// How far the evaluation is that runs now.
+    /// Returns the progress of the current evaluation.
     pub fn running(&self) -> Arc<Running> {
         Arc::clone(&self.running)
     }
 
-    /// Evaluates a policy here and now, the `round`-th of the run, and keeps it if it is the best: for a run on one thread.
-    /// `None` where no evaluation came about; the log says why.
+    /// Evaluates a policy immediately, on the caller's thread, and saves it if it is the best. For runs on one thread.
+    /// `round` is the number of the evaluation within the run and selects its seeds. Returns `None` if the evaluation
+    /// failed; the log reports the reason.
     ///
     /// # Errors
-    /// The environment does not exist, or an observer of its episodes fails.
+    /// Returns an error if the environment does not exist, if one of its parameters or wrappers is invalid, or if the
+    /// weights do not fit.
     pub fn evaluate(
         &mut self,
         policy: &PolicySnapshot,
@@ -101,7 +103,8 @@ impl Evaluator {
     /// was when that policy was published, until the process is asked to stop. A signal ends an evaluation that runs, any other stop waits for it.
     ///
     /// # Errors
-    /// The environment does not exist, or an observer of its episodes fails.
+    /// Returns an error if the environment does not exist, if one of its parameters or wrappers is invalid, or if the
+    /// weights do not fit. Also fails if a socket, a metric or a thread cannot be created.
     pub async fn run(
         self,
         transport: &dyn Transport,
@@ -166,7 +169,8 @@ impl Evaluator {
     }
 }
 
-/// Keeps the policy if it is the best so far. A disk that is full costs it, and nothing else.
+/// Saves the policy if it is the best so far. If that fails, for example because the disk is full, only a warning is
+/// logged.
 fn keep(
     best: Option<&mut BestPolicy>,
     evaluation: &Evaluation,
@@ -180,7 +184,8 @@ fn keep(
     }
 }
 
-/// Evaluates nothing until the process is asked to stop: it need not, or it cannot.
+/// Waits for the stop without evaluating. `cannot` is the reason why evaluation is impossible; `None` if evaluation is
+/// switched off.
 async fn rest(process: &Process, cannot: Option<&str>) {
     if let Some(why) = cannot {
         warn!(
@@ -200,7 +205,7 @@ fn is_stop(error: &NodeError) -> bool {
     matches!(error, NodeError::Evaluation(EvaluationError::Stopped))
 }
 
-/// Says that there is no evaluation; an error is what no later evaluation can do better.
+/// Logs that an evaluation has failed. Returns an error if all later evaluations would fail as well.
 fn survived(error: NodeError) -> Result<(), NodeError> {
     match error {
         NodeError::Evaluation(EvaluationError::Env(error)) if error.is_users() => Err(error.into()),
@@ -212,7 +217,7 @@ fn survived(error: NodeError) -> Result<(), NodeError> {
     }
 }
 
-/// Starts an evaluation on a thread of its own, which gives the bench back.
+/// Starts an evaluation on a thread of its own. The thread returns the [`Bench`] with the result.
 fn begin(
     process: &Process,
     mut bench: Bench,
@@ -225,7 +230,7 @@ fn begin(
     info!(version = policy.snapshot.version.0, episodes, "evaluation begins");
     let body = move || {
         let outcome = bench.evaluate(&arch, &policy.snapshot, episodes, &seeds);
-        // Nobody waits any more after a signal.
+        // The receiver no longer exists after a signal.
         drop(sender.send((bench, outcome)));
     };
     let thread = process.shutdown.spawn_thread("evaluation", body);

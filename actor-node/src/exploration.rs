@@ -1,40 +1,42 @@
-//! [`Exploration`]: noise on actions, beside the policy's own (SEED-SPEC §4.4).
+//! [`Exploration`]: noise on actions, in addition to the policy's own (SEED-SPEC §4.4).
 //!
-//! Every number of a batch has its own process; noise is in normalised units, and the noisy action is clipped to [−1, 1].
+//! Every number of a batch has its own noise process. Noise is in normalised units, and the noisy action is clipped to
+//! `[−1, 1]`.
 
 use common::config;
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-/// What is added to the actions of a batch of lanes.
+/// Noise that is added to the actions of a batch of lanes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Exploration {
-    /// Nothing.
+    /// No noise.
     None,
-    /// mean + sigma · N(0, 1), independent.
+    /// Gaussian noise: mean + sigma · N(0, 1), independent per step and number.
     Gaussian {
         /// Mean.
         mean: f64,
         /// Standard deviation.
         sigma: f64,
     },
-    /// Ornstein–Uhlenbeck: x += theta · dt · (mean − x) + sigma · sqrt(dt) · N(0, 1), from 0, over all episodes.
+    /// Ornstein–Uhlenbeck noise: x += theta · dt · (mean − x) + sigma · sqrt(dt) · N(0, 1). It starts at 0 and
+    /// continues over all episodes.
     Ou {
-        /// Where it is drawn to.
+        /// Value to which the process returns.
         mean: f64,
-        /// Strength of the noise.
+        /// Scale of the random term, sigma.
         sigma: f64,
-        /// Strength of the pull.
+        /// Rate of return to the mean, theta.
         theta: f64,
-        /// Time of a step.
+        /// Time step of the process, dt.
         dt: f64,
-        /// (L · A), where it is; as long as the first batch.
+        /// Current values, shape (L · A). The first batch determines the length.
         x: Vec<f64>,
     },
 }
 
 impl Exploration {
-    /// As configured.
+    /// Creates the noise process from the configuration.
     pub fn new(actor: &config::Actor) -> Self {
         let sigma = actor.exploration_sigma.into();
         match actor.exploration {
@@ -50,7 +52,7 @@ impl Exploration {
         }
     }
 
-    /// The next noise from the standard normals in `noise`, in their place.
+    /// Replaces the standard normals in `noise` by the next values of the noise process.
     pub fn shape(&mut self, noise: &mut [f64]) {
         match self {
             Self::None => noise.fill(0.0),
@@ -67,7 +69,7 @@ impl Exploration {
         }
     }
 
-    /// Adds noise to continuous actions in [−1, 1] and clips them; draws nothing where there is none.
+    /// Adds noise to continuous actions in `[−1, 1]` and clips them. Draws no random numbers if there is no noise.
     #[expect(clippy::cast_possible_truncation, reason = "actions are f32")]
     pub fn disturb(&mut self, actions: &mut [f32], scratch: &mut Vec<f64>, rng: &mut impl Rng) {
         if *self == Self::None {

@@ -1,4 +1,4 @@
-//! The figures that an evaluation and an actor add to a run's log, and how a process of its own writes them down.
+//! Figures that actors and evaluations add to a run's log. A stand-alone process writes them with [`follow`].
 
 use crate::actor::Counters;
 use crate::evaluation::Evaluation;
@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// How often an actor is written down.
+/// Interval at which an actor's figures are written.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// The figures of an evaluation.
+/// Returns the figures of an evaluation, by name.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 pub fn of_evaluation(evaluation: &Evaluation) -> Vec<(&'static str, f64)> {
     let returns = &evaluation.returns;
@@ -31,7 +31,7 @@ pub fn of_evaluation(evaluation: &Evaluation) -> Vec<(&'static str, f64)> {
     ]
 }
 
-/// Writes down every second what an actor did, and once more when the process stops.
+/// Writes an actor's figures every second, and once more when the process stops.
 pub async fn follow(mut log: GuestLog, counters: Arc<Counters>, clock: Clock, shutdown: Shutdown) {
     let (mut steps, mut at) = (0, clock.now());
     loop {

@@ -1,15 +1,15 @@
-//! [`Lane`]: one environment and its episode. Whatever goes wrong in a step or a reset is a [`Fault`], and no environment
-//! ends the process: one that panics is rebuilt, so that nothing half-done is ever looked at.
+//! [`Lane`]: one environment and its episode. Any failure of a step or a reset is reported as a [`Fault`], and no
+//! environment ends the process. An environment that panicked is rebuilt, because its state may be inconsistent.
 
 use crate::env::{Env, EnvError, Purpose, Setup, StepOutcome, Terms, bridge};
 use common::spec::EnvSpec;
 use common::values::{VALUE_MAX, first_beyond, is_value};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// An environment that fails this often without a good step in between will not recover.
+/// Number of failures without a good step in between after which an environment counts as unrecoverable.
 pub(crate) const FAILURES_IN_A_ROW_MAX: u32 = 10;
 
-/// Why an episode was thrown away.
+/// Reason why an episode was discarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The environment panicked.
@@ -25,7 +25,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// As in metrics.
+    /// Returns the name used in metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Panic => "panic",
@@ -37,21 +37,21 @@ impl Fault {
     }
 }
 
-/// Makes the environments of a group of lanes; those in another process share it.
+/// Creates the environments of a group of lanes. Environments in another process share that process.
 #[derive(Debug)]
 pub(crate) struct Maker {
     pub(crate) name: String,
     setup: Setup,
     purpose: Purpose,
-    /// Of environments in another process.
+    /// Other process that runs the environments, if any.
     bridge: Option<bridge::Group>,
 }
 
 impl Maker {
-    /// For so many lanes of an environment.
+    /// Creates a maker for `lanes` lanes of an environment.
     ///
     /// # Errors
-    /// The process that has the environments does not start.
+    /// Returns an error if the process of the environments does not start.
     pub(crate) fn new(
         name: &str,
         setup: &Setup,
@@ -63,15 +63,15 @@ impl Maker {
         Ok(Self { name: name.to_owned(), setup: setup.clone(), purpose, bridge })
     }
 
-    /// Whether the environments are in another process.
+    /// Returns whether the environments run in another process.
     pub(crate) fn is_bridged(&self) -> bool {
         self.bridge.is_some()
     }
 
-    /// A fresh environment for a lane.
+    /// Creates a new environment for a lane.
     ///
     /// # Errors
-    /// It does not exist, does not start, or a wrapper does not fit it.
+    /// Returns an error if the environment does not exist or does not start, or if a wrapper does not fit it.
     pub(crate) fn make(&self, lane: usize) -> Result<Box<dyn Env>, EnvError> {
         match &self.bridge {
             Some(group) => self.setup.around(group.lane(lane)?, self.purpose),
@@ -80,15 +80,15 @@ impl Maker {
     }
 }
 
-/// An environment, and how far its episode is.
+/// An environment and the progress of its episode.
 pub(crate) struct Lane {
     pub(crate) env: Box<dyn Env>,
     purpose: Purpose,
-    /// Sum of the environment's own rewards, whatever a policy learns from.
+    /// Sum of the environment's own rewards, before reward wrappers.
     pub(crate) episode_return: f64,
-    /// Steps.
+    /// Number of steps in the episode.
     pub(crate) length: u64,
-    /// Faults without a good step in between.
+    /// Number of faults since the last good step.
     pub(crate) failures: u32,
 }
 
@@ -99,18 +99,18 @@ impl std::fmt::Debug for Lane {
 }
 
 impl Lane {
-    /// Before its first reset.
+    /// Creates a lane. It must be reset before its first step.
     pub(crate) fn new(env: Box<dyn Env>, purpose: Purpose) -> Self {
         Self { env, purpose, episode_return: 0.0, length: 0, failures: 0 }
     }
 
-    /// Shapes and bounds.
+    /// Returns the shapes and bounds of the environment.
     pub(crate) fn spec(&self) -> &EnvSpec {
         self.env.spec()
     }
 
-    /// As [`Env::step`]; everything that it gives is finite. Observations are within [`VALUE_MAX`], and so are rewards that
-    /// a policy learns from.
+    /// Steps like [`Env::step`]. All returned numbers are finite. Observations are within [`VALUE_MAX`]; so are rewards
+    /// in training.
     pub(crate) fn step(
         &mut self,
         action: &[f32],
@@ -133,7 +133,7 @@ impl Lane {
         Ok(outcome)
     }
 
-    /// As [`Env::reset`].
+    /// Resets like [`Env::reset`].
     pub(crate) fn reset(
         &mut self,
         seed: Option<u64>,
@@ -145,7 +145,8 @@ impl Lane {
         check_obs(obs)
     }
 
-    /// As [`Env::terms`], finite ones. What goes wrong here shows at the next reset.
+    /// Returns the finite values of [`Env::terms`], or no terms if the call fails. Such a failure shows at the next
+    /// reset.
     pub(crate) fn terms(&mut self) -> Terms {
         let terms = catch_unwind(AssertUnwindSafe(|| self.env.terms()));
         let mut terms = finished(terms).unwrap_or_default();

@@ -1,10 +1,10 @@
 //! [`Lanes`]: L environments stepped as one batch, with auto-reset that keeps the final observation.
 //!
-//! Continuous actions come in normalised to [-1, 1] and are scaled to the environment's box; discrete ones are indices and go
-//! straight to it. Within one call, a lane whose episode
-//! ends is reset: `next_obs` holds the final observation, `obs` the one to act on next. No number beyond
-//! [`VALUE_MAX`](common::values::VALUE_MAX) leaves this module, and no failing environment ends the process: a lane that panics, fails or returns NaN
-//! is rebuilt, its episode discarded and reported.
+//! Continuous actions are normalised to `[-1, 1]` and scaled to the environment's box; discrete actions are indices and
+//! are passed unchanged. If the episode of a lane ends, the same call resets the lane: `next_obs` holds the final
+//! observation, `obs` the one to act on next. No number beyond [`VALUE_MAX`](common::values::VALUE_MAX) leaves this
+//! module, and no failing environment ends the process. A lane that panics, fails or returns NaN is rebuilt, and its
+//! episode is discarded and reported.
 
 use crate::env::{EnvError, Purpose, Setup, Terms};
 use crate::lane::{FAILURES_IN_A_ROW_MAX, Lane, Maker};
@@ -15,45 +15,48 @@ use tracing::warn;
 
 pub use crate::lane::Fault;
 
-/// An episode that ended by itself.
+/// An episode that terminated or was truncated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ended {
-    /// Which lane.
+    /// Lane number.
     pub lane: usize,
-    /// Sum of the environment's own rewards, whatever a policy learns from.
+    /// Sum of the environment's own rewards, before reward wrappers.
     pub episode_return: f64,
-    /// Steps.
+    /// Number of steps.
     pub length: u64,
-    /// The environment's numbers about it.
+    /// The environment's own numbers about the episode, by name.
     pub terms: Terms,
 }
 
-/// What one turn of all lanes gave. L lanes, O numbers per observation.
+/// Results of one turn of all lanes. L lanes, O numbers per observation.
 #[derive(Debug, Clone, Default)]
 pub struct Turn {
-    /// (L, O), after the action; at an episode's end the final observation
+    /// Observations after the action, shape (L, O). At an episode's end this is the final observation.
     pub next_obs: Vec<f32>,
-    /// (L)
+    /// Rewards, shape (L).
     pub reward: Vec<f64>,
-    /// (L)
+    /// Whether the task is over, shape (L).
     pub terminated: Vec<bool>,
-    /// (L)
+    /// Whether the episode is cut off, shape (L).
     pub truncated: Vec<bool>,
-    /// (L, O), to act on next
+    /// Observations to act on next, shape (L, O).
     pub obs: Vec<f32>,
-    /// Episodes that ended.
+    /// Episodes that ended in this turn.
     pub ended: Vec<Ended>,
-    /// Lanes whose episode was thrown away; their other entries mean nothing, but `obs` is a fresh start.
+    /// Lanes whose episode was discarded, with the fault and its description. Other values of these lanes are
+    /// meaningless, except `obs`, which starts a new episode.
     pub discarded: Vec<(usize, Fault, String)>,
 }
 
-/// From a policy's actions to an environment's.
+/// Conversion from a policy's actions to an environment's actions.
 #[derive(Debug, Clone)]
 pub(crate) struct Scaling {
-    /// (A), and the bias; empty for discrete actions, which are indices on both sides.
+    /// Scale per action number, shape (A); `bias` has the same shape. Both are empty for discrete actions, which are
+    /// indices on both sides.
     scale: Vec<f32>,
     bias: Vec<f32>,
-    /// (A), the box: rounding must not lead out of it, to infinity for one.
+    /// Lower bounds of the action box, shape (A); `high` has the upper bounds. Results are clamped to them, because
+    /// rounding could lead beyond them, for example to infinity.
     low: Vec<f32>,
     high: Vec<f32>,
 }
@@ -64,7 +67,7 @@ impl Scaling {
         Self { scale: spec.action_scale(), bias: spec.action_bias(), low, high }
     }
 
-    /// Writes the environment's actions (any, W) for `actions` (as many, W).
+    /// Writes the environment's actions for the policy's `actions`, both of shape (any, W).
     pub(crate) fn apply(&self, actions: &[f32], env_actions: &mut [f32]) {
         env_actions.copy_from_slice(actions);
         if self.scale.is_empty() {
@@ -80,7 +83,7 @@ impl Scaling {
     }
 }
 
-/// The lanes, on the caller's thread.
+/// The lanes, stepped on the caller's thread.
 #[derive(Debug)]
 pub struct Lanes {
     maker: Maker,
@@ -90,16 +93,16 @@ pub struct Lanes {
     builds: u64,
     lanes: Vec<Lane>,
     said: Said,
-    /// (L, W)
+    /// Actions in the environment's units, shape (L, W).
     env_actions: Vec<f32>,
 }
 
 impl Lanes {
     /// Builds `count` lanes of an environment and starts their first episodes. Lane i is seeded from `seeds.index(i)`,
-    /// a rebuilt one from the next index that nobody had.
+    /// and a rebuilt lane from the next unused index.
     ///
     /// # Errors
-    /// The environment does not exist, or does not start.
+    /// Returns an error if the environment does not exist or does not start.
     pub fn new(
         name: &str,
         setup: &Setup,
@@ -131,21 +134,21 @@ impl Lanes {
         Ok((lanes, turn))
     }
 
-    /// Shapes and bounds.
+    /// Returns the shapes and bounds of the environment.
     pub fn spec(&self) -> &EnvSpec {
         &self.spec
     }
 
-    /// Lanes.
+    /// Returns the number of lanes.
     pub fn count(&self) -> usize {
         self.lanes.len()
     }
 
-    /// Steps every lane with its action of `actions` (L, W), normalised or an index, and replaces the contents of `turn`, which must
-    /// come from [`Lanes::new`].
+    /// Steps every lane with its action of `actions` (L, W), which is normalised or an index. Replaces the contents of
+    /// `turn`, which must come from [`Lanes::new`].
     ///
     /// # Errors
-    /// A lane fails again and again, or cannot be rebuilt.
+    /// Returns an error if a lane fails repeatedly or cannot be rebuilt.
     pub fn step(&mut self, actions: &[f32], turn: &mut Turn) -> Result<(), EnvError> {
         let (obs_dim, width) = (self.spec.obs_dim, self.spec.action_width());
         turn.ended.clear();
@@ -234,7 +237,7 @@ mod tests {
         let (scaling, mut actions) = (Scaling::new(&spec), [0.0; 15]);
         let given = [[-1.0; 5], [0.0; 5], [1.0; 5]].concat();
         scaling.apply(&given, &mut actions);
-        // To a rounding, and not beyond.
+        // Equal to the bounds up to rounding, and never outside them.
         for ((lowest, highest), (low, high)) in actions[..5]
             .iter()
             .zip(&actions[10..])

@@ -1,23 +1,25 @@
-//! The actor node: steps environments with slightly stale policies and pushes transitions.
+//! The actor node: steps environments with slightly stale policies and pushes transitions to the replay servers.
 //!
-//! Stepping, all on the actor's own thread:
-//! - [`mod@env`]: environments. Nobody else steps one.
-//! - [`draw`]: what some of them look like.
-//! - [`lanes`]: several as one batch, with auto-reset; survives those that fail.
-//! - [`watched`]: lanes with a deadline.
+//! Modules for stepping, all on the actor's own thread:
+//! - [`mod@env`]: environments. No other process steps an environment.
+//! - [`draw`]: pictures of some environments.
+//! - [`lanes`]: several environments stepped as one batch, with auto-reset; a failed environment is rebuilt.
+//! - [`watched`]: lanes with a deadline per step.
 //! - [`exploration`]: noise on actions.
-//! - [`rows`]: [`step`]s into replay rows: [`n_step`] transitions or [`windows`] of steps, with costs summed over a horizon.
-//! - [`actor`]: the loop.
-//! - [`recording`]: its rows, also to disk.
-//! - [`evaluation`]: deterministic episodes, through environments that fail; [`trajectories`]: step by step, to disk.
-//! - [`best`]: the policy that they found best, to disk.
+//! - [`rows`]: turns [`step`]s into replay rows: [`n_step`] transitions or [`windows`] of steps, with costs summed over
+//!   a horizon if configured.
+//! - [`actor`]: the acting loop.
+//! - [`recording`]: a copy of the actor's rows on disk.
+//! - [`evaluation`]: deterministic episodes, which tolerate environments that fail; [`trajectories`]: every step, on
+//!   disk.
+//! - [`best`]: the policy with the best evaluation, on disk.
 //!
-//! Talking to the others:
+//! Modules that communicate with other processes:
 //! - [`policy_feed`] and [`policy_cache`]: the newest weights.
-//! - [`spool`] and [`uploader`]: rows on their way, exactly once.
-//! - [`place`]: which actor this process is.
-//! - [`service`]: the roles put together.
-//! - [`metrics`]: what is exported; [`figures`]: what a run's log gets.
+//! - [`spool`] and [`uploader`]: delivery of rows, exactly once.
+//! - [`place`]: the number of the actor that this process is.
+//! - [`service`]: assembles the roles from these parts.
+//! - [`metrics`]: exported metrics; [`figures`]: figures for the run's log.
 
 pub mod actor;
 pub mod best;

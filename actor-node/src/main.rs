@@ -28,8 +28,8 @@ struct Cli {
     /// Evaluate the newest policy deterministically instead of acting.
     #[arg(long)]
     evaluate: bool,
-    /// The run's directory, which is the learner's: here actors and evaluator write what they do and find, the evaluator
-    /// keeps the best policy, and both their trajectories (run.track_trajectories).
+    /// The run's directory, shared with the learner. Actors and the evaluator write their figures and trajectories
+    /// (run.track_trajectories) there. The evaluator also keeps the best policy there.
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
 }
@@ -62,7 +62,7 @@ async fn serve(process: Process, evaluates: bool, run_dir: Option<PathBuf>) -> a
         };
         evaluator.run(&transport, &peers, report).await.map_err(blame)?;
     } else {
-        // Half of the grace period: the other half is for everything else that stops.
+        // Half of the grace period. The other half is left for everything else that must stop.
         let flush = process.resolved.config.run.grace / 2;
         let place = match process.resolved.config.actor.id {
             ActorNumber::Given(id) => Place::given(id, &process.clock),
@@ -89,7 +89,8 @@ async fn serve(process: Process, evaluates: bool, run_dir: Option<PathBuf>) -> a
     Ok(())
 }
 
-/// Tells settings and names that cannot be from what was right and failed: they have exit statuses of their own.
+/// Converts an error so that invalid settings and names, which are the user's errors, end the process with their own
+/// exit status.
 fn blame(error: NodeError) -> anyhow::Error {
     match error {
         NodeError::Config(error) => error.into(),

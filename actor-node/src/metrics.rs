@@ -1,4 +1,4 @@
-//! The actor's metrics: names, meanings, and small recorders for its parts.
+//! Metrics of the actor and the evaluator: names, descriptions, and a small recorder for each part.
 
 use crate::evaluation::Evaluation;
 use common::telemetry::metric_spec::{BUCKETS_SHORT_SECONDS, MetricKind, MetricSpec};
@@ -25,7 +25,7 @@ const fn gauge(
     MetricSpec { name, kind: MetricKind::Gauge, unit, help, when_bad, labels: ACTOR }
 }
 
-/// Everything the actor and the evaluator export.
+/// All metrics that the actor and the evaluator export.
 pub const METRICS: &[MetricSpec] = &[
     STEPS,
     EPISODES,
@@ -167,7 +167,7 @@ const EVAL_GIVEN_UP: MetricSpec = MetricSpec {
     )
 };
 
-/// Of one actor.
+/// Metrics of one actor.
 #[derive(Debug, Clone)]
 pub struct ActorMetrics {
     pub(crate) steps: IntCounter,
@@ -182,21 +182,21 @@ pub struct ActorMetrics {
     pub(crate) turn: Histogram,
 }
 
-/// Of one actor's uploads.
+/// Metrics of one actor's uploads.
 #[derive(Debug, Clone)]
 pub struct UploadMetrics {
     acknowledged: IntCounter,
     resent: IntCounter,
 }
 
-/// Of whoever receives weights.
+/// Metrics of a process that receives weights.
 #[derive(Debug, Clone)]
 pub struct FeedMetrics {
     pub(crate) received: IntCounter,
     pub(crate) refused: IntCounter,
 }
 
-/// Of the evaluator.
+/// Metrics of the evaluator.
 #[derive(Debug, Clone)]
 pub struct EvaluatorMetrics {
     episode_return: Gauge,
@@ -209,7 +209,7 @@ impl ActorMetrics {
     /// Registers the series of one actor.
     ///
     /// # Errors
-    /// A name that is registered otherwise already.
+    /// Returns an error if a name is already registered with another definition.
     pub fn new(metrics: &Metrics, actor: u32) -> Result<Self, MetricsError> {
         let actor = actor.to_string();
         let counter = |spec| Ok(metrics.counters(spec)?.with_label_values(&[&actor]));
@@ -234,10 +234,10 @@ impl ActorMetrics {
 }
 
 impl UploadMetrics {
-    /// Registers the series of one actor.
+    /// Registers the upload series of one actor.
     ///
     /// # Errors
-    /// A name that is registered otherwise already.
+    /// Returns an error if a name is already registered with another definition.
     pub fn new(metrics: &Metrics, actor: u32) -> Result<Self, MetricsError> {
         let actor = actor.to_string();
         Ok(Self {
@@ -246,7 +246,7 @@ impl UploadMetrics {
         })
     }
 
-    /// Rows that replay servers have acknowledged, to any of the actor's uploaders.
+    /// Returns the number of rows that replay servers have acknowledged to all of the actor's uploaders.
     pub fn rows_acknowledged(&self) -> u64 {
         self.acknowledged.get()
     }
@@ -261,10 +261,10 @@ impl UploadMetrics {
 }
 
 impl FeedMetrics {
-    /// Registers the series of one actor; the evaluator counts as one named `evaluator`.
+    /// Registers the series of one receiver of weights. `actor` is the actor's number, or `evaluator`.
     ///
     /// # Errors
-    /// A name that is registered otherwise already.
+    /// Returns an error if a name is already registered with another definition.
     pub fn new(metrics: &Metrics, actor: &str) -> Result<Self, MetricsError> {
         Ok(Self {
             received: metrics.counters(&POLICIES)?.with_label_values(&[actor]),
@@ -277,7 +277,7 @@ impl EvaluatorMetrics {
     /// Registers the evaluator's series.
     ///
     /// # Errors
-    /// A name that is registered otherwise already.
+    /// Returns an error if a name is already registered with another definition.
     pub fn new(metrics: &Metrics) -> Result<Self, MetricsError> {
         Ok(Self {
             episode_return: metrics.gauge(&EVAL_RETURN)?,

@@ -1,14 +1,15 @@
 //! [`NStep`]: assembles n-step transitions of one lane into replay rows (`ItemLayout::of` with T = 1).
 //!
-//! For a window that starts at step t and spans m ≤ n steps: reward = Σ_{k<m} γ^k r_{t+k}, discount = γ^m (1 − terminated),
-//! `next_obs` the observation after the m-th step. Windows never cross an episode's end: there, the shorter ones are
-//! flushed, so that every step starts exactly one row. A truncated end bootstraps, a terminated one does not.
+//! For a window of m ≤ n steps that starts at step t: reward = Σ_{k<m} γ^k r_{t+k}, discount = γ^m (1 − terminated),
+//! and `next_obs` is the observation after the m-th step. Windows never cross an episode's end. At the end the shorter
+//! windows are flushed, so that every step starts exactly one row. A truncated end bootstraps, a terminated one does
+//! not.
 
 use crate::step::{Place, Step};
 use common::spec::ItemLayout;
 use std::collections::VecDeque;
 
-/// The windows of one lane that are still open. Allocates nothing after its first `n` steps.
+/// Open windows of one lane. Allocates nothing after its first `n` steps.
 #[derive(Debug)]
 pub struct NStep {
     n: usize,
@@ -42,7 +43,7 @@ struct Window {
 }
 
 impl NStep {
-    /// Windows of `n` steps with discount factor `gamma`.
+    /// Creates an assembler of windows of `n` steps with discount factor `gamma`.
     pub fn new(layout: &ItemLayout, n: usize, gamma: f64) -> Self {
         let places = Places {
             version: Place::expect(layout, "policy_version"),
@@ -58,7 +59,7 @@ impl NStep {
         Self { n, gamma, places, row_bytes: layout.row_bytes, open, spare: Vec::with_capacity(n) }
     }
 
-    /// Takes a step and appends the rows that it completes; returns how many.
+    /// Takes a step, appends the rows that it completes, and returns their number.
     pub fn push(&mut self, step: &Step<'_>, rows: &mut Vec<u8>) -> usize {
         self.start(step);
         for window in &mut self.open {
@@ -76,7 +77,7 @@ impl NStep {
         completed
     }
 
-    /// Forgets the open windows: their episode was discarded.
+    /// Drops the open windows, because their episode was discarded.
     pub fn discard(&mut self) {
         self.spare.extend(self.open.drain(..).map(|window| window.row));
     }

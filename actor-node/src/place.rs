@@ -1,5 +1,5 @@
-//! [`Place`]: which actor of the run this process is, and which of its lives. Scaled actors have no number of their own
-//! (`actor.id = "auto"`): each draws one and claims it at the replay servers, which know who is there.
+//! [`Place`]: an actor's number in the run and its incarnation. Actors of a scaled deployment have no configured number
+//! (`actor.id = "auto"`). Each draws a number and claims it at the replay servers, which know all connected actors.
 
 use crate::service::{NodeError, Peers};
 use common::ids::{ActorId, Incarnation};
@@ -15,30 +15,31 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-/// How long the other servers are waited for once one has said that a number is free. Each knows all actors that have
-/// reached it: one that is down for longer knows nobody that matters, or says so when it is back.
+/// Time to wait for the other servers after one server has reported that a number is free. Each server knows all actors
+/// that have reached it. A server that is down for longer knows no relevant actor, or reports a conflict when it
+/// returns.
 const OTHERS_PATIENCE: Duration = Duration::from_secs(2);
 
-/// An actor's place in a run.
+/// Place of an actor in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// Its number.
+    /// Actor number.
     pub id: u32,
-    /// This life of it.
+    /// Incarnation of the actor.
     pub life: Incarnation,
 }
 
 impl Place {
-    /// The place of an actor whose number is known, in a new life.
+    /// Returns the place of an actor with a known number and a new incarnation.
     pub fn given(id: u32, clock: &Clock) -> Self {
         Self { id, life: new_life(clock, id) }
     }
 
-    /// Draws numbers until the replay servers know no living actor of that number; waits for the first server for as long
-    /// as it takes. `None` where the process is asked to stop first.
+    /// Draws numbers until no replay server knows another living actor with the drawn number. Waits for the first
+    /// server without a time limit. Returns `None` if the process is asked to stop first.
     ///
     /// # Errors
-    /// There is no number to draw, or a replay server will not have us, whatever our number.
+    /// Returns an error if `draw` fails, or if a replay server rejects this process for another reason than its number.
     pub async fn claim(
         process: &Process,
         transport: &dyn Transport,
@@ -63,7 +64,7 @@ impl Place {
         }
     }
 
-    /// Greets every server; the inner error is that of one that knows another living actor of this number.
+    /// Greets every server. The inner error comes from a server that knows another living actor with this number.
     async fn is_free(
         self,
         process: &Process,
@@ -103,14 +104,15 @@ impl Place {
     }
 }
 
-/// Greets one server until it answers: `None` is a welcome.
+/// Greets one server until it answers. Returns `None` if the server welcomes this actor, or if the transport has
+/// stopped.
 async fn ask(mut link: Link, hello: Hello, clock: Clock) -> Result<Option<Refusal>, Rejected> {
     let mut tick = tokio::time::interval(HELLO_EVERY / 2);
     loop {
         tokio::select! {
             _ = tick.tick() => link.greet(&hello, clock.now()),
             message = link.recv() => {
-                // A transport that has stopped knows nobody.
+                // A stopped transport counts as a welcome.
                 let Some(message) = message else { return Ok(None) };
                 match link.read(&message, clock.now())? {
                     Some((Reply::Welcome { .. }, _)) => return Ok(None),
@@ -124,11 +126,11 @@ async fn ask(mut link: Link, hello: Hello, clock: Clock) -> Result<Option<Refusa
     }
 }
 
-/// A number out of those that nobody gives, by the operating system's randomness: actors that start at the same moment on
-/// machines that are alike draw different ones.
+/// Draws an actor number from the range that is reserved for drawn numbers, with the operating system's randomness.
+/// Actors that start at the same moment on identical machines therefore draw different numbers.
 ///
 /// # Errors
-/// The operating system has no randomness.
+/// Returns an error if the operating system cannot provide a random number.
 pub fn drawn() -> Result<u32, NodeError> {
     let width = ACTOR_IDS_DRAWN.end - ACTOR_IDS_DRAWN.start;
     let random = getrandom::u32().map_err(|error| NodeError::Randomness(error.to_string()))?;

@@ -7,14 +7,14 @@ use common::wire::message::RunPosition;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A learner repeats its newest weights every second. One that has been silent for this long is gone, and an older
-/// version is then the first word of its successor, resumed from a checkpoint.
+/// Silence after which a learner is considered gone, since a learner repeats its newest weights every second. An older
+/// version then comes from its successor, which has resumed from a checkpoint.
 const SUCCESSOR_AFTER: Duration = Duration::from_secs(5);
 
-/// Weights and when they arrived.
+/// Weights and their arrival time.
 #[derive(Debug, Clone)]
 pub struct Cached {
-    /// The weights, verified.
+    /// The verified weights.
     pub snapshot: PolicySnapshot,
     /// How far the run was when they were published.
     pub run: RunPosition,
@@ -22,14 +22,14 @@ pub struct Cached {
     pub received_at: Duration,
 }
 
-/// Newest wins. Reading is wait-free; one feed writes.
+/// Cache of the newest weights. Reading is wait-free; one feed writes.
 #[derive(Debug, Default)]
 pub struct PolicyCache {
     newest: ArcSwapOption<Cached>,
 }
 
 impl PolicyCache {
-    /// Nothing yet.
+    /// Creates an empty cache.
     pub fn new() -> Self {
         Self::default()
     }
@@ -48,22 +48,23 @@ impl PolicyCache {
         newer
     }
 
-    /// The newest weights; `None` before the first.
+    /// Returns the newest weights; `None` before the first arrive.
     pub fn load(&self) -> Option<Arc<Cached>> {
         self.newest.load_full()
     }
 
-    /// Version of the newest weights; `None` before the first.
+    /// Returns the version of the newest weights; `None` before the first arrive.
     pub fn version(&self) -> Option<PolicyVersion> {
         self.newest.load().as_ref().map(|cached| cached.snapshot.version)
     }
 
-    /// Time since the newest weights were last heard of; `None` before the first.
+    /// Returns the time since the newest weights were last received; `None` before the first arrive.
     pub fn age(&self, now: Duration) -> Option<Duration> {
         self.newest.load().as_ref().map(|cached| now.saturating_sub(cached.received_at))
     }
 
-    /// Whether an actor should stop and wait: nothing has been heard for longer than `age_max`. Zero means never.
+    /// Returns whether an actor must pause, because no weights have been received for longer than `age_max`. An
+    /// `age_max` of zero means that weights never become stale.
     pub fn is_stale(&self, now: Duration, age_max: Duration) -> bool {
         !age_max.is_zero() && self.age(now).is_none_or(|age| age > age_max)
     }

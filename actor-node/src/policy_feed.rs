@@ -13,25 +13,26 @@ use common::wire::{WireError, decode};
 use std::sync::Arc;
 use tracing::{info, warn};
 
-/// What a receiver of weights needs.
+/// Receiver of weights, with everything that it needs.
 #[derive(Debug)]
 pub struct PolicyFeed {
-    /// Where weights come from.
+    /// Subscription to the learner's weights.
     pub subscriber: Subscriber,
-    /// Where they go.
+    /// Cache that receives accepted weights.
     pub cache: Arc<PolicyCache>,
-    /// What they must fit.
+    /// Architecture that weights must fit.
     pub arch: PolicyArch,
-    /// `Cluster::hash`.
+    /// Hash that weights must carry (`Cluster::hash`).
     pub cluster_hash: u64,
-    /// Time.
+    /// Clock of the process.
     pub clock: Clock,
-    /// Counters.
+    /// Counters of received and refused weights.
     pub metrics: FeedMetrics,
 }
 
 impl PolicyFeed {
-    /// Receives until the transport stops. Weights that do not fit are refused; of these refusals a few are logged.
+    /// Receives weights until the transport stops. Refuses weights that do not fit; only some of these refusals are
+    /// logged.
     pub async fn run(mut self) {
         let (mut is_refusing, mut log) = (false, LogLimit::default());
         while let Some(message) = self.subscriber.incoming.recv().await {

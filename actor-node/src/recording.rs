@@ -1,32 +1,32 @@
-//! [`Recorder`]: writes an actor's rows to a folder as well, for offline training.
+//! [`Recorder`]: writes a copy of an actor's rows to a folder, for offline training.
 //!
-//! The format is that of [`common::recording`]: `layout.json` says what the rows are, the rows of actor N are appended to
-//! `rows-N.bin` in whole insert batches. A folder may be shared by the actors of a run, and by several runs, as long as
-//! their rows are the same kind: rows are then appended to those of the run before. What an actor that was killed left
-//! of a row is cut off when it starts again.
+//! The format is specified in [`common::recording`]: `layout.json` describes the rows, and the rows of actor N are
+//! appended to `rows-N.bin` in whole insert batches. The actors of a run, and several runs, may share a folder if their
+//! rows have the same layout. New rows are then appended to those of the earlier run. If an actor was killed while it
+//! wrote a row, its next start cuts the partial row off.
 
 use common::appended::{Appended, append_or_stop};
 use common::ids::ActorId;
 use common::recording::{Header, LAYOUT_FILE, RecordingError, expect, rows_file};
 use std::path::Path;
 
-/// The rows of one actor on their way to disk.
+/// Recording file of one actor.
 #[derive(Debug)]
 pub struct Recorder(
-    /// `None` after a failed write: the actor goes on without.
+    /// `None` after a failed write; the actor continues without recording.
     Option<Appended>,
 );
 
 impl Recorder {
-    /// Starts or continues the recording of `actor` in the folder `dir`, which is made if it is not there.
+    /// Starts or continues the recording of `actor` in the folder `dir`, which is created if it does not exist.
     ///
     /// # Errors
-    /// The file system refuses, or the folder has rows of another kind.
+    /// Returns an error if the file system fails, or if the folder holds rows of another kind.
     pub fn open(dir: &Path, actor: ActorId, header: &Header) -> Result<Self, RecordingError> {
         fs_err::create_dir_all(dir)?;
         let path = dir.join(LAYOUT_FILE);
         if !path.exists() {
-            // Written beside its final name: another actor never reads half of it.
+            // The file is written under a temporary name and renamed, so that another actor never reads half of it.
             let text = serde_json::to_string_pretty(header)
                 .map_err(|source| RecordingError::Json { path: path.clone(), source })?;
             let beside = dir.join(format!("{LAYOUT_FILE}.{actor}"));
@@ -39,8 +39,8 @@ impl Recorder {
         Ok(Self(Some(file)))
     }
 
-    /// Appends whole rows. Where that fails (a full disk, say) the file ends with the batch before, a warning is logged,
-    /// and nothing more is recorded: training goes on.
+    /// Appends whole rows. If that fails (for example on a full disk), the file ends with the previous batch, a warning
+    /// is logged, and recording stops; training continues.
     pub fn append(&mut self, rows: &[u8]) {
         append_or_stop(&mut self.0, rows, "recording");
     }

@@ -1,7 +1,7 @@
-//! [`Assembler`]: the steps of one lane into replay rows (`ItemLayout::of`), as the run's settings say.
+//! [`Assembler`]: turns the steps of one lane into replay rows (`ItemLayout::of`), as configured.
 //!
-//! Transitions come from [`NStep`], sequences from [`Windows`]; where costs are summed over a finite horizon, rows wait in
-//! `CostHorizon` until their sum is known. No row ever holds a number that is still to change.
+//! [`NStep`] builds transitions, [`Windows`] builds sequences. If costs are summed over a finite horizon, `CostHorizon`
+//! holds rows back until their sums are known. A row that is handed over never changes.
 
 use crate::cost_horizon::CostHorizon;
 use crate::n_step::NStep;
@@ -16,18 +16,18 @@ enum Parts {
     Sequences(Windows),
 }
 
-/// The rows of one lane.
+/// Row assembler of one lane.
 #[derive(Debug)]
 pub struct Assembler {
     parts: Parts,
     truncation_bootstrap: bool,
     horizon: Option<CostHorizon>,
-    /// Rows that wait for their horizon's sums next.
+    /// Scratch buffer: complete rows that are passed to `horizon`.
     complete: Vec<u8>,
 }
 
 impl Assembler {
-    /// Rows of this layout, which must be the one that follows from the settings.
+    /// Creates an assembler. `layout` must be the one that follows from `cluster`.
     pub fn new(cluster: &Cluster, layout: &ItemLayout) -> Self {
         let Cluster { n_step, gamma, sequence_len, burn_in, cost_horizon, .. } = *cluster;
         let is_sequence = sequence_len > 1;
@@ -44,7 +44,7 @@ impl Assembler {
         Self { parts, truncation_bootstrap, horizon, complete: Vec::new() }
     }
 
-    /// Takes a step and appends the rows that it completes; returns how many.
+    /// Takes a step, appends the rows that it completes, and returns their number.
     pub fn push(&mut self, step: &Step<'_>, rows: &mut Vec<u8>) -> usize {
         let mut step = *step;
         step.terminated |= step.truncated && !self.truncation_bootstrap;
@@ -54,7 +54,7 @@ impl Assembler {
         horizon.push(step.reward, step.terminated || step.truncated, &self.complete, rows)
     }
 
-    /// Forgets everything of the running episode that is not in a row yet: it was discarded.
+    /// Drops all steps of the running episode that are not in a row yet, because the episode was discarded.
     pub fn discard(&mut self) {
         match &mut self.parts {
             Parts::Transitions(steps) => steps.discard(),

@@ -1,17 +1,18 @@
-//! [`Said`]: which warnings were given, so that each is given once.
+//! [`Said`]: remembers which warnings were logged, so that each is logged once.
 
 use common::spec::digest64;
 use std::collections::VecDeque;
 
-/// Texts that are remembered: one that comes again after so many others is said again.
+/// Number of texts that are remembered. A text that recurs after this many other texts is logged again.
 const TEXTS_MAX: usize = 64;
 
-/// Texts that were said. Those that differ in their digits alone are one: counters and addresses are no news.
+/// Digests of logged texts. Texts that differ only in their digits count as one, because counters and addresses are not
+/// new information.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Said(VecDeque<u64>);
 
 impl Said {
-    /// Whether the text was not said yet; from now on it was.
+    /// Returns whether the text is new, and remembers it.
     pub(crate) fn is_new(&mut self, text: &str) -> bool {
         let mut shape = String::with_capacity(text.len());
         for letter in text.chars() {

@@ -1,4 +1,5 @@
-//! [`ActorNode`]: the role as a function of its sockets and a reason to stop. The evaluator's is in `evaluator`.
+//! [`ActorNode`]: the actor's role, run with given sockets until a stop is requested. The evaluator's role is in
+//! `evaluator`.
 
 use crate::actor::{Actor, ActorError, Counters, Habits, Share};
 use crate::best::BestError;
@@ -37,40 +38,40 @@ use tracing::info;
 
 pub use crate::evaluator::Evaluator;
 
-/// Why an actor or an evaluator does not start, or ends early.
+/// Reason why an actor or an evaluator does not start, or ends early.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// The settings do not fit the environment.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The environment cannot be used.
+    /// The environment is unusable.
     #[error(transparent)]
     Env(#[from] EnvError),
-    /// There is no evaluation.
+    /// The evaluation failed.
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
     /// The actor ended early.
     #[error(transparent)]
     Actor(#[from] ActorError),
-    /// The operating system gives no thread.
+    /// The operating system cannot start the evaluation's thread.
     #[error("start the evaluation's thread: {0}")]
     EvaluationThread(std::io::Error),
-    /// The policy's description makes no sense.
+    /// The description of the policy network is invalid.
     #[error(transparent)]
     Arch(#[from] ArchError),
-    /// Weights that do not fit.
+    /// The weights do not fit the policy network.
     #[error(transparent)]
     Weights(#[from] SnapshotError),
-    /// A metric is registered otherwise already.
+    /// A metric of this name is already registered with another definition.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
-    /// A socket cannot be made.
+    /// A socket cannot be created.
     #[error(transparent)]
     Transport(#[from] TransportError),
-    /// A replay server will not have us.
+    /// A replay server rejects this process.
     #[error(transparent)]
     Rejected(#[from] Rejected),
-    /// Rows cannot be recorded where the settings say.
+    /// Rows cannot be recorded to the configured folder.
     #[error("actor.record: {0}")]
     Recording(#[from] RecordingError),
     /// Trajectories cannot be written to the run directory.
@@ -79,10 +80,10 @@ pub enum NodeError {
     /// The best policy of an earlier start cannot be read.
     #[error(transparent)]
     Best(#[from] BestError),
-    /// The operating system gives no random number.
+    /// The operating system cannot provide a random number.
     #[error("draw this actor's number: {0}")]
     Randomness(String),
-    /// The operating system gives no thread.
+    /// The operating system cannot start the actor's thread.
     #[error("start the actor's thread: {0}")]
     Thread(std::io::Error),
     /// A thread or task panicked; the log has the details.
@@ -90,16 +91,16 @@ pub enum NodeError {
     Panicked(&'static str),
 }
 
-/// Where an actor's peers are.
+/// Endpoints of an actor's peers.
 #[derive(Debug, Clone)]
 pub struct Peers {
-    /// Replay servers, in order.
+    /// Endpoints of the replay servers, in order.
     pub replay: Vec<Endpoint>,
-    /// Where weights come from.
+    /// Endpoint that publishes weights.
     pub weights: Endpoint,
 }
 
-/// One actor, built and not yet connected.
+/// One actor that is built but not yet connected.
 #[derive(Debug)]
 pub struct ActorNode {
     process: Process,
@@ -110,12 +111,12 @@ pub struct ActorNode {
 }
 
 impl ActorNode {
-    /// Builds actor number `id` with its environments, which take its share of the run's steps. Where
-    /// `run.track_trajectories` says so, it writes down every turn in the run directory.
+    /// Builds actor number `id` with its environments; `share` is its share of the run's steps. If
+    /// `run.track_trajectories` is set, the actor logs every turn in the run directory.
     ///
     /// # Errors
-    /// The environment does not exist, does not start, or has other shapes than `[cluster]` says; trajectories are asked
-    /// for and there is no run directory, or it cannot be used.
+    /// Returns an error if the environment does not exist, does not start, or has other shapes than `[cluster]` states.
+    /// Also fails if trajectories are requested and the run directory is missing or unusable.
     pub fn new(
         process: Process,
         id: u32,
@@ -134,27 +135,27 @@ impl ActorNode {
         Ok(Self { process, place, actor, spec, arch })
     }
 
-    /// The same actor in a life that has claimed its number already.
+    /// Sets the incarnation with which the actor has already claimed its number.
     pub fn living(self, life: Incarnation) -> Self {
         let place = Place { life, ..self.place };
         Self { place, ..self }
     }
 
-    /// What others may read while it runs.
+    /// Returns the counters that other threads may read while the actor runs.
     pub fn counters(&self) -> Arc<Counters> {
         self.actor.counters()
     }
 
-    /// The actor itself, for whoever drives it by hand.
+    /// Returns the actor itself, for callers that drive it manually.
     pub fn into_actor(self) -> Actor {
         self.actor
     }
 
-    /// Acts until the process is asked to stop or the actor has done its steps, and delivers what was collected; after
-    /// a stop, for `flush` at the longest.
+    /// Acts until the process is asked to stop or the actor has taken its steps, and delivers the collected rows. After
+    /// a stop request, delivery takes at most `flush`.
     ///
     /// # Errors
-    /// The environment cannot be used any more, or a replay server will not have us.
+    /// Returns an error if the environment is unusable, or if a replay server rejects this process.
     pub async fn run(
         self,
         transport: &dyn Transport,
@@ -202,7 +203,8 @@ impl ActorNode {
     }
 }
 
-/// The learner repeats its newest weights every second: silence means that it is gone.
+/// Returns a progress check for received weights. The learner repeats its newest weights every second, so silence means
+/// that it is gone.
 pub(crate) fn weights_received(name: &str, cache: &Arc<PolicyCache>) -> Goes {
     let cache = Arc::clone(cache);
     let heard = move || cache.load().map_or(0, |cached| cached.received_at.as_millis());
@@ -231,7 +233,7 @@ fn build_actor(
     expected: &EnvSpec,
 ) -> Result<Actor, NodeError> {
     let seeds = process.seeds.role("actor").index(id.into());
-    // A start that goes on meets other start states and noise than the one before.
+    // A resumed run uses other start states and noise than the start before it.
     let seeds = if share.done > 0 { seeds.role("resumed").index(share.done) } else { seeds };
     let recipe = Recipe {
         env: config.cluster.env.clone(),
@@ -265,7 +267,7 @@ fn build_actor(
     Ok(Actor::new(started, assemblers, net, rng, habits, metrics).recorded_by(recorder))
 }
 
-/// What `open` makes of the run directory, where the settings ask for trajectories.
+/// Returns what `open` creates in the run directory, or `None` if `run.track_trajectories` is not set.
 pub(crate) fn tracked<L>(
     process: &Process,
     run_dir: Option<&Path>,
@@ -281,7 +283,7 @@ pub(crate) fn tracked<L>(
     open(dir).map(Some).map_err(NodeError::Trajectories)
 }
 
-/// Refuses an environment that is not what the settings tell everybody else.
+/// Refuses an environment whose shapes differ from the settings, which all other processes rely on.
 fn check_spec(process: &Process, spec: &EnvSpec, expected: &EnvSpec) -> Result<(), NodeError> {
     for (key, same) in [
         ("cluster.obs_dim", spec.obs_dim == expected.obs_dim),
@@ -324,7 +326,7 @@ pub(crate) fn start_feed(
     Ok(tokio::spawn(feed.run()))
 }
 
-/// Waits for the uploads: all of them while the process runs, `flush` longer once it is asked to stop.
+/// Waits until all uploads are complete. After the process is asked to stop, waits for at most `flush` more.
 async fn drain(
     uploads: &mut JoinSet<Result<(), Rejected>>,
     stopping: impl Future<Output = ()>,

@@ -1,9 +1,9 @@
 //! [`Spool`]: the bounded queue between an actor's environments and its uploaders.
 //!
-//! While a replay server is up it takes one fresh batch at a time, so that rows are fresh when they arrive: the
-//! environments wait for the rate limiter, not for a long queue. While every server is down it keeps up to `rows_max`
-//! rows, so that an outage costs neither steps nor rows. When it is full the environments wait. After an outage the
-//! rows that were kept and fresh ones are sent in turn: the environments go on at once.
+//! While a replay server is up, the spool takes one fresh batch at a time, so that rows are fresh when they arrive. The
+//! environments then wait for the rate limiter, not for a long queue. While every server is down, the spool keeps up to
+//! `rows_max` rows, so that an outage costs neither steps nor rows. When the spool is full, the environments wait.
+//! After an outage, kept and fresh batches are sent alternately, so that the environments continue immediately.
 
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -11,15 +11,15 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How often a waiting environment looks whether it should stop.
+/// Interval at which a waiting environment checks for the stop.
 const STOP_POLL: Duration = Duration::from_millis(50);
 
 /// One insert batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowBatch {
-    /// `[count, row_bytes]`
+    /// Row bytes, shape `[count, row_bytes]`.
     pub rows: Bytes,
-    /// Rows.
+    /// Number of rows.
     pub count: usize,
 }
 
@@ -34,11 +34,11 @@ pub struct Spool {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Made while no server was up.
+    /// Batches pushed while no server was up.
     kept: VecDeque<RowBatch>,
-    /// Made while one was; one at most, but for servers that go down in between.
+    /// Batches pushed while a server was up. There is at most one, unless servers go down in between.
     fresh: VecDeque<RowBatch>,
-    /// The latest batch taken was a fresh one.
+    /// Whether the latest batch taken was a fresh one.
     took_fresh: bool,
     rows: usize,
     closed: bool,
@@ -47,14 +47,15 @@ struct State {
 }
 
 impl Spool {
-    /// An empty spool that holds up to `rows_max` rows during an outage.
+    /// Creates an empty spool that holds up to `rows_max` rows during an outage.
     pub fn new(rows_max: usize) -> Self {
         Self { rows_max, state: Mutex::default(), room: Condvar::new(), ready: Notify::new() }
     }
 
-    /// Appends a batch, waiting for room; `false` if `stopping` said so first (the batch is dropped).
+    /// Appends a batch after waiting for room. Returns `false`, and drops the batch, if `stopping` returns `true`
+    /// first.
     ///
-    /// Waits for a first server before anything is taken: at start there is no reason to act ahead of the cluster.
+    /// No batch is accepted before the first server is up, because an actor has no reason to act ahead of the cluster.
     pub fn push(&self, batch: RowBatch, stopping: impl Fn() -> bool) -> bool {
         let mut state = self.lock();
         while !state.has_room(batch.count, self.rows_max) {
@@ -75,7 +76,7 @@ impl Spool {
         true
     }
 
-    /// Takes a batch, waiting for one; `None` once the spool is closed and empty. Cancel-safe.
+    /// Takes a batch, and waits for one if necessary. Returns `None` once the spool is closed and empty. Cancel-safe.
     pub async fn pop(&self) -> Option<RowBatch> {
         loop {
             let waiting = self.ready.notified();
@@ -100,19 +101,19 @@ impl Spool {
         }
     }
 
-    /// No more batches will come; uploaders finish what is there.
+    /// Closes the spool: no more batches will be pushed. Uploaders still deliver the remaining ones.
     pub fn close(&self) {
         self.lock().closed = true;
         self.ready.notify_one();
     }
 
-    /// Whether nothing is left to take, now or later.
+    /// Returns whether the spool is closed and empty.
     pub fn is_finished(&self) -> bool {
         let state = self.lock();
         state.closed && state.is_empty()
     }
 
-    /// An uploader reports that its server came up or went down.
+    /// Records that an uploader's server came up or went down.
     pub fn server_is_up(&self, up: bool) {
         let mut state = self.lock();
         state.servers_up = if up { state.servers_up + 1 } else { state.servers_up - 1 };
@@ -121,17 +122,17 @@ impl Spool {
         self.room.notify_one();
     }
 
-    /// Whether any uploader's server is up.
+    /// Returns whether any uploader's server is up.
     pub fn is_any_server_up(&self) -> bool {
         self.lock().servers_up > 0
     }
 
-    /// Rows that wait.
+    /// Returns the number of waiting rows.
     pub fn rows(&self) -> usize {
         self.lock().rows
     }
 
-    /// The state is consistent between any two statements, so a panic elsewhere leaves it usable.
+    /// Locks the state. It is consistent between any two statements, so a panic in another thread leaves it usable.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -146,7 +147,7 @@ impl State {
         }
     }
 
-    /// The oldest batch of the kind whose turn it is.
+    /// Takes the oldest batch, from fresh and kept batches alternately.
     fn take(&mut self) -> Option<RowBatch> {
         let is_fresh = !self.fresh.is_empty() && (self.kept.is_empty() || !self.took_fresh);
         let batch = if is_fresh { self.fresh.pop_front() } else { self.kept.pop_front() }?;

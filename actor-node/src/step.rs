@@ -1,51 +1,52 @@
-//! [`Step`]: what a lane reports; `Place`: where its numbers go in a row.
+//! [`Step`]: one step of a lane; `Place`: position of a field in a row.
 
 use common::ids::PolicyVersion;
 use common::spec::ItemLayout;
 
-/// One step of a lane, as the lanes report it.
+/// One step of a lane, as reported by the lanes.
 #[derive(Debug, Clone, Copy)]
 pub struct Step<'a> {
-    /// (O), before the action
+    /// Observation before the action, shape (O).
     pub obs: &'a [f32],
-    /// (W), normalised to [-1, 1], or the index of a discrete one
+    /// Action, shape (W): normalised to `[-1, 1]`, or the index of a discrete action.
     pub action: &'a [f32],
-    /// Of this step.
+    /// Reward of this step.
     pub reward: f64,
-    /// The task is over.
+    /// Whether the task is over.
     pub terminated: bool,
-    /// The episode is cut off.
+    /// Whether the episode is cut off.
     pub truncated: bool,
-    /// (O), after the action: at an end the final one, not the reset one
+    /// Observation after the action, shape (O). At an episode's end it is the final observation, not the one after the
+    /// reset.
     pub next_obs: &'a [f32],
-    /// (S), the policy's state before `obs`
+    /// Policy state before `obs`, shape (S).
     pub state: &'a [f32],
-    /// (S), the policy's state before `next_obs`
+    /// Policy state before `next_obs`, shape (S).
     pub next_state: &'a [f32],
     /// Version of the policy that chose the action.
     pub version: PolicyVersion,
 }
 
-/// Where the numbers of a field lie in a row.
+/// Position of a field's elements in a row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
     offset: usize,
-    /// Bytes of an element: 1 for pixels, 4 for floats.
+    /// Bytes per element: 1 for pixels, 4 for floats.
     size: usize,
 }
 
 impl Place {
-    /// That of a field, if the layout has it.
+    /// Returns the position of a field, or `None` if the layout does not have it.
     pub(crate) fn of(layout: &ItemLayout, name: &str) -> Option<Self> {
         layout.field(name).map(|field| Self { offset: field.offset, size: field.dtype.size() })
     }
 
-    /// That of a field that every layout of its kind has.
+    /// Returns the position of a field that every layout of its kind has. Panics if the layout does not have it.
     pub(crate) fn expect(layout: &ItemLayout, name: &str) -> Self {
         Self::of(layout, name).expect("a field of every layout of this kind")
     }
 
-    /// Writes `values` from the field's element `first` on. Pixels are whole numbers from 0 to 255 already.
+    /// Writes `values` to the field, starting at its element `first`. Pixels are already whole numbers from 0 to 255.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -69,7 +70,8 @@ impl Place {
         row[self.offset..][..8].copy_from_slice(&version.to_le_bytes());
     }
 
-    /// Moves `count` elements from element `from` of the field to its front and zeroes the rest of `elements`.
+    /// Moves `count` elements, starting at element `from` of the field, to its front, and zeroes the rest of its
+    /// `elements` elements.
     pub(crate) fn shift(self, row: &mut [u8], from: usize, count: usize, elements: usize) {
         let size = self.size;
         let field = &mut row[self.offset..][..elements * size];

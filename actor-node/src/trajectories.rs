@@ -1,13 +1,14 @@
-//! What a run did, step by step, in its directory (`run.track_trajectories`; SEED-SPEC §6.11): [`TurnLog`] of its actors,
-//! [`TrajectoryLog`] of its evaluations.
+//! Logs of every step of a run, in its directory (`run.track_trajectories`; SEED-SPEC §6.11): [`TurnLog`] for its
+//! actors, [`TrajectoryLog`] for its evaluations.
 //!
-//! One line of `trajectories-actor-N.jsonl` per turn of actor N's L lanes: the `version` of the policy, `obs` (L, O) before
-//! the actions, `action` (L, W) as the policy gave it (normalised, or an index), `reward` (L), `done` (L), and the numbers
-//! of the `discarded` lanes, whose rewards mean nothing. T lines in a row are a (T, L, ...) block of the original's.
+//! `trajectories-actor-N.jsonl` has one line per turn of actor N's L lanes: the `version` of the policy, `obs` (L, O)
+//! before the actions, `action` (L, W) of the policy (normalised, or indices), `reward` (L), `done` (L), and the
+//! numbers of the `discarded` lanes, whose rewards are meaningless. T lines in a row correspond to a (T, L, ...) block
+//! of the original implementation.
 //!
-//! One line of `trajectories.jsonl` per evaluation episode: `kind` (`eval`, or `final` for the evaluation at the run's end),
-//! `version`, the number of the `episode` within its evaluation, and the same by step: `obs` (steps, O), `action` (steps, W),
-//! `reward` (steps) and `done` (steps).
+//! `trajectories.jsonl` has one line per evaluation episode: `kind` (`eval`, or `final` for the evaluation at the run's
+//! end), `version`, the number of the `episode` within its evaluation, and the steps: `obs` (steps, O), `action`
+//! (steps, W), `reward` (steps) and `done` (steps).
 
 use crate::evaluation::{Acting, EpisodeRunner, Evaluation, EvaluationError, Trajectory};
 use crate::lanes::Turn;
@@ -20,12 +21,12 @@ use serde::Serialize;
 use std::io;
 use std::path::Path;
 
-/// One episode.
+/// Line of one evaluation episode.
 #[derive(Debug, Serialize)]
 struct EpisodeLine<'a> {
     kind: &'static str,
     version: u64,
-    /// Within its evaluation, counted from 0.
+    /// Number within the evaluation, from 0.
     episode: usize,
     obs: Vec<&'a [f32]>,
     action: Vec<&'a [f32]>,
@@ -33,7 +34,7 @@ struct EpisodeLine<'a> {
     done: &'a [bool],
 }
 
-/// A turn of an actor's lanes.
+/// Line of one turn of an actor's lanes.
 #[derive(Debug, Serialize)]
 struct TurnLine<'a> {
     version: u64,
@@ -44,13 +45,13 @@ struct TurnLine<'a> {
     discarded: Vec<usize>,
 }
 
-/// Lines on their way to disk. Where a write fails (a full disk, say) the file ends with the line before, a warning is
-/// logged, and nothing more is written: training goes on.
+/// File of lines. If a write fails (for example on a full disk), the file ends with the previous line, a warning is
+/// logged, and writing stops; training continues.
 #[derive(Debug)]
 struct Lines(Option<Appended>);
 
 impl Lines {
-    /// Opens a file of a run directory. One that is there is continued; a torn last line is cut off.
+    /// Opens a file of a run directory. An existing file is continued, and an incomplete last line is cut off.
     fn open(run_dir: &Path, name: &str) -> io::Result<Self> {
         fs_err::create_dir_all(run_dir)?;
         Ok(Self(Some(Appended::open_lines(&run_dir.join(name))?)))
@@ -61,7 +62,7 @@ impl Lines {
     }
 }
 
-/// What one actor does while it trains.
+/// Log of the turns of one actor while it trains.
 #[derive(Debug)]
 pub struct TurnLog(Lines);
 
@@ -69,12 +70,13 @@ impl TurnLog {
     /// Starts or continues the log of an actor in a run directory.
     ///
     /// # Errors
-    /// The file cannot be read or written.
+    /// Returns an error if the file cannot be read or written.
     pub fn open(run_dir: &Path, actor: ActorId) -> io::Result<Self> {
         Ok(Self(Lines::open(run_dir, &actor_trajectories(actor))?))
     }
 
-    /// Appends a turn: what lanes saw, `obs` (L, O), did, `actions` (L, W), with a policy, and what came of it.
+    /// Appends a turn: the policy's `version`, the observations `obs` (L, O) before the actions, the `actions` (L, W),
+    /// and the results in `turn`.
     pub fn append(&mut self, version: PolicyVersion, obs: &[f32], actions: &[f32], turn: &Turn) {
         let lanes = turn.reward.len();
         let ends = turn.terminated.iter().zip(&turn.truncated);
@@ -89,7 +91,7 @@ impl TurnLog {
     }
 }
 
-/// The writer of the evaluations' file.
+/// Log of the steps of evaluation episodes.
 #[derive(Debug)]
 pub struct TrajectoryLog {
     kind: &'static str,
@@ -97,18 +99,18 @@ pub struct TrajectoryLog {
 }
 
 impl TrajectoryLog {
-    /// Starts or continues the log of a run directory, for evaluations of that kind.
+    /// Starts or continues the log of a run directory, for evaluations of the given `kind`.
     ///
     /// # Errors
-    /// The file cannot be read or written.
+    /// Returns an error if the file cannot be read or written.
     pub fn open(run_dir: &Path, kind: &'static str) -> io::Result<Self> {
         Ok(Self { kind, lines: Lines::open(run_dir, TRAJECTORIES)? })
     }
 
-    /// As [`EpisodeRunner::run`], deterministically, and appends what happened.
+    /// Runs deterministic episodes like [`EpisodeRunner::run`], and appends their steps to the log.
     ///
     /// # Errors
-    /// As there.
+    /// Fails like [`EpisodeRunner::run`].
     pub fn evaluate(
         &mut self,
         runner: &mut EpisodeRunner,
@@ -124,7 +126,7 @@ impl TrajectoryLog {
     }
 }
 
-/// A line for each episode.
+/// Returns one line per episode.
 fn episodes_of(kind: &'static str, version: PolicyVersion, trajectories: &[Trajectory]) -> Vec<u8> {
     let mut text = Vec::new();
     for (episode, trajectory) in trajectories.iter().enumerate() {
@@ -149,7 +151,7 @@ fn line(record: &impl Serialize) -> Vec<u8> {
     line
 }
 
-/// The numbers of so many steps or lanes, a slice for each; there is at least one, and no width is 0.
+/// Splits `values` into one slice per step or lane. `count` must be at least 1, and no slice may be empty.
 fn rows(values: &[f32], count: usize) -> Vec<&[f32]> {
     values.chunks_exact(values.len() / count).collect()
 }
@@ -216,7 +218,7 @@ mod tests {
         };
         let (obs, actions) = ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [0.5, -0.5, 1.0]);
         for version in [0, 7] {
-            // Opened anew, as by a run that is resumed.
+            // Opened again for each turn, as by a resumed run.
             let mut log = TurnLog::open(dir.path(), ActorId(2)).unwrap();
             log.append(PolicyVersion(version), &obs, &actions, &turn);
         }

@@ -1,9 +1,9 @@
-//! [`Uploader`]: delivers insert batches to one replay server, exactly once as the table sees it.
+//! [`Uploader`]: delivers insert batches to one replay server, exactly once from the table's view.
 //!
-//! Per shard it numbers batches 1, 2, 3 …, keeps each until it is acknowledged and has at most the server's credit of
-//! them outstanding. After silence, or when the server has forgotten us, it greets again and resends everything that is
-//! outstanding, in order; the server drops what it has (`docs/protocol.md`, "Inserting, exactly once"). A batch that
-//! was sent to one shard is never sent to another: it might be in both then.
+//! It numbers the batches of each shard 1, 2, 3 …, keeps each until it is acknowledged, and has at most the server's
+//! credit of them outstanding. After silence, or when the server has forgotten this client, it greets again and resends
+//! all outstanding batches in order. The server drops those that it already has (`docs/protocol.md`, "Inserting,
+//! exactly once"). A batch that was sent to one shard is never sent to another, because it could then be in both.
 
 use crate::metrics::UploadMetrics;
 use crate::spool::{RowBatch, Spool};
@@ -21,18 +21,19 @@ use std::sync::Arc;
 use std::time::Duration;
 use tracing::{info, warn};
 
-/// A server that owes an acknowledgement and says nothing for this long is asked whether it is there.
+/// Silence of a server that owes an acknowledgement, after which it is greeted again.
 const ASK_AFTER: Duration = Duration::from_secs(1);
-/// Outstanding batches without an acknowledgement for this long are sent again. Doubles up to [`RESEND_MAX`] while the
-/// server answers but acknowledges nothing: it probably holds them back and did not lose them.
+/// Initial time without an acknowledgement after which outstanding batches are sent again. It doubles up to
+/// [`RESEND_MAX`] while the server answers but acknowledges nothing, because the server is then probably holding the
+/// batches back and has not lost them.
 const RESEND_FIRST: Duration = Duration::from_secs(1);
 const RESEND_MAX: Duration = Duration::from_secs(8);
 
-/// One per replay server.
+/// Uploader of one actor to one replay server.
 #[derive(Debug)]
 pub struct Uploader {
     link: Link,
-    /// As at the first greeting; what is unacknowledged is filled in each time.
+    /// Greeting as first sent. Each later greeting fills in the oldest unacknowledged batches.
     hello: Hello,
     spool: Arc<Spool>,
     clock: Clock,
@@ -41,12 +42,12 @@ pub struct Uploader {
     up: bool,
     progress_at: Duration,
     resend_after: Duration,
-    /// The server has forgotten us or was silent: what is outstanding is probably lost.
+    /// Whether outstanding batches are probably lost, because the server has forgotten this client or was silent.
     resend_now: bool,
     log: LogLimit<()>,
 }
 
-/// What is outstanding on one shard.
+/// Outstanding batches on one shard.
 #[derive(Debug)]
 struct Lane {
     next: u64,
@@ -65,7 +66,7 @@ impl Lane {
 }
 
 impl Uploader {
-    /// An uploader of the actor that greets so, over a fresh link.
+    /// Creates an uploader that greets with `hello` over a fresh link.
     pub fn new(
         link: Link,
         hello: Hello,
@@ -89,10 +90,10 @@ impl Uploader {
         }
     }
 
-    /// Delivers until the spool is closed and everything is acknowledged.
+    /// Delivers batches until the spool is closed and all batches are acknowledged.
     ///
     /// # Errors
-    /// The server refuses this process for good.
+    /// Returns an error if the server permanently rejects this process.
     pub async fn run(mut self) -> Result<(), Rejected> {
         let mut tick = tokio::time::interval(HELLO_EVERY / 2);
         loop {
@@ -115,12 +116,12 @@ impl Uploader {
         }
     }
 
-    /// Batches that are not acknowledged.
+    /// Returns the number of batches that are not acknowledged.
     fn outstanding(&self) -> usize {
         self.lanes.iter().map(|lane| lane.outstanding.len()).sum()
     }
 
-    /// What time asks for: greeting, and resending after silence.
+    /// Greets the server when a greeting is due, and reports to the spool whether the server is up.
     fn attend(&mut self) {
         let now = self.clock.now();
         let owed = self.outstanding() > 0;
@@ -176,7 +177,7 @@ impl Uploader {
         Ok(())
     }
 
-    /// The server knows us (again): whatever is outstanding may have been lost on the way.
+    /// Handles a welcome. Outstanding batches may have been lost; they are resent if that is likely.
     fn welcomed(&mut self, shards: usize, window: u32, now: Duration) {
         while self.lanes.len() < shards {
             self.lanes.push(Lane {

@@ -1,8 +1,9 @@
 //! [`LaneGroup`]: lanes on the caller's thread, or on a thread of their own with a deadline for every step.
 //!
-//! A step cannot be stopped from outside. A group that misses its deadline is abandoned with its thread (which ends when
-//! its step does, if ever), a fresh group is built on a fresh thread, and all its episodes are reported as discarded.
-//! Handing turns between threads costs a few microseconds, so lanes run inline unless `actor.step_deadline` is set.
+//! A step cannot be stopped from outside. If a group misses its deadline, the group and its thread are abandoned. The
+//! thread ends when its step ends, if ever. A new group is built on a new thread, and all its episodes are reported as
+//! discarded. Passing turns between threads costs a few microseconds, so lanes run inline unless `actor.step_deadline`
+//! is set.
 
 use crate::env::{EnvError, Setup, bridge};
 use crate::lanes::{Fault, Lanes, Turn};
@@ -11,32 +12,32 @@ use common::spec::EnvSpec;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-/// Building a group may take this many times the deadline of a step.
+/// Time limit for building a group, in multiples of the step deadline.
 const BUILD_FACTOR: u32 = 20;
 
-/// How to build a group.
+/// Instructions for building a group.
 #[derive(Debug, Clone)]
 pub struct Recipe {
-    /// Environment.
+    /// Environment name.
     pub env: String,
-    /// Its parameters and wrappers.
+    /// Parameters and wrappers of the environment.
     pub setup: Setup,
-    /// Lanes.
+    /// Number of lanes.
     pub lanes: usize,
-    /// Where their seeds come from.
+    /// Seeds of the lanes.
     pub seeds: SeedTree,
 }
 
-/// Lanes, watched or not.
+/// Lanes with or without a deadline.
 #[derive(Debug)]
 pub enum LaneGroup {
-    /// On the caller's thread.
+    /// Lanes on the caller's thread, without a deadline.
     Inline(Box<Lanes>),
-    /// On their own thread.
+    /// Lanes on a thread of their own, with a deadline.
     Watched(Box<Watched>),
 }
 
-/// A group on its own thread.
+/// Lanes on a thread of their own, with a deadline per step.
 #[derive(Debug)]
 pub struct Watched {
     recipe: Recipe,
@@ -56,14 +57,15 @@ struct Worker {
 }
 
 impl LaneGroup {
-    /// Builds a group; a zero deadline means inline. Returns the first observations in the turn's `obs`.
+    /// Builds a group. It runs inline if the deadline is zero or the environment is in another process. The returned
+    /// turn holds the first observations in `obs`.
     ///
     /// # Errors
-    /// The environment does not exist, or does not start.
+    /// Returns an error if the environment does not exist or does not start.
     pub fn new(mut recipe: Recipe, deadline: Duration) -> Result<(Self, Turn), EnvError> {
         let is_bridged = bridge::is_bridged(&recipe.env);
         if is_bridged && !deadline.is_zero() {
-            // Another process can be stopped from outside: its group watches it itself.
+            // Another process can be stopped from outside: its group enforces the deadline itself.
             let millis = deadline.as_millis().max(1).to_string();
             recipe.setup.params.insert(bridge::DEADLINE_MS.into(), millis);
         }
@@ -76,7 +78,7 @@ impl LaneGroup {
         Ok((Self::Watched(Box::new(watched)), turn))
     }
 
-    /// Shapes and bounds.
+    /// Returns the shapes and bounds of the environment.
     pub fn spec(&self) -> &EnvSpec {
         match self {
             Self::Inline(lanes) => lanes.spec(),
@@ -84,10 +86,10 @@ impl LaneGroup {
         }
     }
 
-    /// As [`Lanes::step`].
+    /// Steps all lanes like [`Lanes::step`].
     ///
     /// # Errors
-    /// As there; and a group that does not even start again in time.
+    /// Fails like [`Lanes::step`], or if a replacement group does not start in time.
     pub fn step(&mut self, actions: &[f32], turn: &mut Turn) -> Result<(), EnvError> {
         match self {
             Self::Inline(lanes) => lanes.step(actions, turn),

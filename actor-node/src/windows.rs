@@ -1,30 +1,30 @@
 //! [`Windows`]: cuts one lane's episodes into overlapping sequences (`ItemLayout::of` with T > 1).
 //!
-//! An episode's first window starts with it, each further one T − burn-in steps later: its first burn-in steps, which
-//! only warm up a recurrent state, are the last of the window before. The episode's last window is padded with zeros.
-//! So every step is in exactly one window outside its burn-in, but for the first burn-in steps of an episode, which are
-//! the burn-in of its first window.
+//! An episode's first window starts with the episode. Each further window starts T − burn-in steps later. Its burn-in
+//! steps, which only warm up a recurrent state, are the last steps of the window before. The episode's last window is
+//! padded with zeros. Every step is therefore in exactly one window outside the burn-in part. The exception is the
+//! first burn-in steps of an episode, which are only in the burn-in part of the first window.
 
 use crate::step::{Place, Step};
 use common::ids::PolicyVersion;
 use common::spec::{Field, ItemLayout};
 
-/// The window of one lane that is still open. Allocates nothing after it was made.
+/// Open window of one lane. Allocates nothing after its creation.
 #[derive(Debug)]
 pub struct Windows {
-    /// T
+    /// Window length T in steps.
     steps_max: usize,
     burn_in: usize,
     gamma: f64,
     places: Places,
     row: Vec<u8>,
-    /// (T, S), before each step: one that a later window starts with may be any of them.
+    /// Policy state before each step, shape (T, S). A later window may start with any of them.
     states: Vec<f32>,
-    /// (T)
+    /// Policy version of each step, shape (T).
     versions: Vec<PolicyVersion>,
-    /// Steps in the window.
+    /// Number of steps in the window.
     length: usize,
-    /// How many of them no row has had yet.
+    /// Number of the window's steps that are in no row yet.
     fresh: usize,
 }
 
@@ -37,19 +37,19 @@ struct Places {
     reward: Place,
     discount: Place,
     valid: Place,
-    /// O
+    /// Numbers per observation, O.
     obs_dim: usize,
-    /// W
+    /// Numbers per action, W.
     action_width: usize,
-    /// S
+    /// Numbers of policy state, S.
     state_dim: usize,
 }
 
 impl Windows {
-    /// Windows of `steps_max` steps of which `burn_in` are those of the window before.
+    /// Creates windows of `steps_max` steps. Their first `burn_in` steps repeat the last ones of the window before.
     ///
     /// # Panics
-    /// If `burn_in` leaves no step of a window: the configuration refuses that.
+    /// Panics if `burn_in` is not less than `steps_max`. The configuration check refuses such values.
     pub fn new(layout: &ItemLayout, steps_max: usize, burn_in: usize, gamma: f64) -> Self {
         assert!(burn_in < steps_max, "burn-in {burn_in} in windows of {steps_max}");
         let elements = |name| layout.field(name).map_or(0, Field::elements);
@@ -78,7 +78,7 @@ impl Windows {
         }
     }
 
-    /// Takes a step and appends the rows that it completes; returns how many.
+    /// Takes a step, appends the rows that it completes, and returns their number.
     pub fn push(&mut self, step: &Step<'_>, rows: &mut Vec<u8>) -> usize {
         self.write(step);
         let mut completed = 0;
@@ -97,7 +97,7 @@ impl Windows {
         completed
     }
 
-    /// Forgets the open window: its episode was discarded.
+    /// Drops the open window, because its episode was discarded.
     pub fn discard(&mut self) {
         self.keep(0);
         self.fresh = 0;
@@ -133,7 +133,7 @@ impl Windows {
         let (from, t, places) = (self.length - count, self.steps_max, self.places);
         let (o, w, s) = (places.obs_dim, places.action_width, places.state_dim);
         let row = &mut self.row;
-        // The observation after the last step comes along: the next step writes the same there.
+        // The observation after the last step is kept as well. The next step writes the same values there.
         let observations = if count > 0 { count + 1 } else { 0 };
         places.obs.shift(row, from * o, observations * o, (t + 1) * o);
         places.action.shift(row, from * w, count * w, t * w);

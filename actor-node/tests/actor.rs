@@ -1,4 +1,4 @@
-//! The actor's loop by hand: whose state is stored where, what random actions are, what rows of images hold.
+//! The actor's loop, driven manually: stored policy states, random actions, and rows of images.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -26,7 +26,7 @@ struct Acting {
     layout: ItemLayout,
 }
 
-/// Two lanes of `env` under settings with these changes, and a policy with random weights where it follows one.
+/// Creates an actor with two lanes of `env`, with changed settings and a policy with random weights.
 fn acting(env: &str, params: &[(&str, &str)], warmup_steps: u64, set: &[&str]) -> Acting {
     let set = set.iter().map(ToString::to_string).collect();
     let config = config::load(&Layers { set, ..Layers::default() }).unwrap().config;
@@ -61,7 +61,7 @@ fn habits(config: &Config, warmup_steps: u64) -> Habits {
 }
 
 impl Acting {
-    /// The rows of one turn, one after another; without holding back, one per lane in order.
+    /// Takes one turn and returns its rows one by one. If no rows are held back, that is one row per lane, in order.
     fn turn(&mut self) -> Vec<Vec<u8>> {
         self.actor.turn().unwrap();
         let mut rows = Vec::new();
@@ -81,7 +81,8 @@ impl Acting {
     }
 }
 
-/// Follows `turns` turns of an environment with episodes of 50 steps and says how often a lane started anew.
+/// Takes `turns` turns in an environment with episodes of 50 steps, checks the stored states, and returns the number of
+/// episode starts.
 fn follow_states(mut acting: Acting, turns: usize) -> usize {
     let mut expected: [Option<Vec<f32>>; LANES] = [None, None];
     let mut starts = 0;
@@ -140,7 +141,7 @@ fn of_a_discarded_episode_the_rows_that_were_complete_are_kept_and_no_others() {
                 firsts.push(acting.get(&row, "obs")[0]);
             }
         }
-        // Steps 0 to 4 succeed, step 5 fails: the windows from 3 on are open.
+        // Steps 0 to 4 succeed and step 5 fails. The windows that start at step 3 or later are then still open.
         assert_eq!(firsts, [0.0, 0.0, 1.0, 1.0, 2.0, 2.0], "episode {episode}");
     }
 }

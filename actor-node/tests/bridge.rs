@@ -1,4 +1,5 @@
-//! Environments in other processes, against the real Gymnasium (`SAPEX_GYMNASIUM_PYTHON`) and servers of our own.
+//! Environments in other processes, tested with the real Gymnasium (`SAPEX_GYMNASIUM_PYTHON`) and with servers in these
+//! tests.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
 
@@ -11,7 +12,7 @@ mod unlucky;
 
 use actor_node::env::{Params, Setup};
 
-/// Parameters.
+/// Returns a setup with these parameters.
 fn with(pairs: &[(&str, &str)]) -> Setup {
     let pairs = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
     pairs.collect::<Params>().into()

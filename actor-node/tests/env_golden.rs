@@ -1,5 +1,5 @@
-//! Environments against trajectories recorded from Gymnasium: every file of kind `env_classic` in `testdata/goldens/env`,
-//! with the tolerances that the files state.
+//! Compares environments with trajectories recorded from Gymnasium: every file of kind `env_classic` in
+//! `testdata/goldens/env`, with the tolerances stated in the files.
 
 #![expect(clippy::unwrap_used, reason = "a golden file that does not read is a failed test")]
 
@@ -67,13 +67,14 @@ fn size(case: &Case, pointer: &str) -> usize {
     usize::try_from(case.at(pointer).as_u64().unwrap()).unwrap()
 }
 
-/// The actions of step `i`, exact in f32.
+/// Returns the action of step `i`, which is exact in f32.
 #[expect(clippy::cast_possible_truncation, reason = "the actions are exact in f32")]
 fn action(actions: &[f64], width: usize, i: usize) -> Vec<f32> {
     actions[i * width..(i + 1) * width].iter().map(|&number| number as f32).collect()
 }
 
-/// Steps from the recorded state with the recorded actions; where only the tail is recorded, from the state before it.
+/// Steps with the recorded actions from the recorded state. If only the last steps are recorded, starts from the state
+/// before them.
 fn follow(case: &Case, trajectory: &Value, told: &str) {
     let mut env = environment(case.at("/config/env_id").as_str().unwrap());
     let (start, first, steps) = match trajectory.get("last_steps") {
@@ -106,7 +107,7 @@ fn follow(case: &Case, trajectory: &Value, told: &str) {
     }
 }
 
-/// A whole episode under its time limit: its return, and the flag on the last step only.
+/// Checks a whole episode under its time limit: its return, and that only its last step sets a flag.
 fn whole_episode(case: &Case, trajectory: &Value, told: &str) {
     let mut env = environment(case.at("/config/env_id").as_str().unwrap());
     env.set_state(&numbers(&trajectory["initial_state"]));
@@ -128,7 +129,7 @@ fn whole_episode(case: &Case, trajectory: &Value, told: &str) {
     case.assert_near(&format!("{told} return"), &[total], &[recorded], "reward");
 }
 
-/// An episode whose time limit is its length reports both flags on its last step.
+/// Checks that an episode that terminates at its time limit reports both flags in its last step.
 fn both_flags_at_the_limit(case: &Case, same: &Value, limited: &Value, told: &str) {
     let mut env = environment(case.at("/config/env_id").as_str().unwrap());
     env.set_state(&numbers(&same["initial_state"]));

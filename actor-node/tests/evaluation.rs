@@ -1,4 +1,4 @@
-//! Evaluations give the same numbers for the same seeds, and get through environments that fail or never end.
+//! Evaluations give the same numbers for the same seeds, and tolerate environments that fail or never end.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -37,7 +37,7 @@ fn faulty(pairs: &[(&str, &str)]) -> Plan {
     plan("faulty", Setup { params: pairs.collect(), wraps: Vec::new() })
 }
 
-/// Ten deterministic episodes of `faulty`.
+/// Runs ten deterministic episodes of `faulty`.
 fn ten(plan: Plan) -> Result<Evaluation, EvaluationError> {
     evaluate(plan, (&mut perceptron((2, 1)), PolicyVersion(0)), 10, &SeedTree::new(3))
 }
@@ -123,7 +123,7 @@ fn an_environment_of_which_no_episode_is_completed_is_given_up() {
     assert!(matches!(&error, EvaluationError::Env(error) if error.is_users()), "{error}");
 }
 
-/// An environment with hardly any end.
+/// Returns a plan of an environment whose episodes practically never end.
 fn endless() -> Plan {
     let plan = faulty(&[]);
     let wraps = vec![Wrap::TimeLimit { steps: u32::MAX }];
@@ -138,7 +138,7 @@ fn episodes_without_an_end_are_cut_off() {
     assert_eq!((&evaluation.lengths[..], evaluation.cut_off), (&[50; 10][..], 0), "its own end");
 }
 
-/// Asks for a stop after some steps.
+/// Observer that requests a stop after a number of steps.
 struct Impatient(Shutdown, u32);
 
 impl Observer for Impatient {

@@ -1,4 +1,4 @@
-//! Exploration noise against numbers recorded from Tianshou, and what it may never do.
+//! Exploration noise compared with numbers recorded from Tianshou, and its invariants.
 
 #![expect(clippy::unwrap_used, reason = "a golden file that does not read is a failed test")]
 

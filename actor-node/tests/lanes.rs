@@ -1,4 +1,4 @@
-//! Lanes survive environments that fail, and say what they threw away.
+//! Lanes tolerate environments that fail, and report the discarded episodes.
 
 use actor_node::env::{Params, Setup};
 use actor_node::lanes::{Fault, Lanes};

@@ -1,4 +1,5 @@
-//! MuJoCo environments beside their recorded trajectories: starts, parameters, actions, what lanes share.
+//! MuJoCo environments compared with their recorded trajectories: start states, parameters, actions, and sharing
+//! between lanes.
 
 #![cfg(feature = "mujoco")]
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
@@ -16,8 +17,8 @@ fn environment(name: &str, pairs: &[(&str, &str)]) -> (Mujoco, Vec<f32>) {
     (env, obs)
 }
 
-/// Tasks that start from the model's own state with noise: (name, bound of the positions' noise, bound of the
-/// velocities', or none where theirs is Gaussian with the positions' bound as its deviation).
+/// Tasks that start from the model's start state with noise: (name, bound of the noise on positions, bound of the noise
+/// on velocities). `None` means Gaussian noise on velocities, whose standard deviation is the bound for positions.
 const STARTS: [(&str, f64, Option<f64>); 9] = [
     ("HalfCheetah-v5", 0.1, None),
     ("Hopper-v5", 0.005, Some(0.005)),

@@ -1,6 +1,6 @@
-//! MuJoCo environments against trajectories recorded from Gymnasium: every file of kind `env_mujoco` in
-//! `testdata/goldens/env`. The same library runs here, so every number is held to the files' `same_library` tolerance,
-//! which is none, beside the tolerance of its own kind.
+//! Compares MuJoCo environments with trajectories recorded from Gymnasium: every file of kind `env_mujoco` in
+//! `testdata/goldens/env`. Both sides use the same library, so every number is compared twice: with the tolerance of
+//! its kind, and with the files' `same_library` tolerance, which is 0.
 
 #![cfg(feature = "mujoco")]
 #![expect(clippy::unwrap_used, reason = "a golden file that does not read is a failed test")]
@@ -20,7 +20,7 @@ fn size(value: &Value) -> usize {
     usize::try_from(value.as_u64().unwrap()).unwrap()
 }
 
-/// Constructor arguments as parameters, but for the one that is the time limit's.
+/// Converts constructor arguments to parameters, without the argument of the time limit.
 fn params(constructor: &Value) -> Params {
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
@@ -44,20 +44,21 @@ fn start(env: &mut Mujoco, initial: &Value) {
     env.set_state(&[numbers(&initial["qpos"]), numbers(&initial["qvel"])].concat());
 }
 
-/// Recorded actions one by one, each of `width` numbers.
+/// Returns the recorded actions one by one, each of `width` numbers.
 #[expect(clippy::cast_possible_truncation, reason = "the actions are exact in f32")]
 fn actions(recorded: &Value, width: usize) -> Vec<Vec<f32>> {
     let all: Vec<f32> = numbers(recorded).iter().map(|&number| number as f32).collect();
     all.chunks(width).map(<[f32]>::to_vec).collect()
 }
 
-/// Holds numbers to the tolerance of their kind, and to the digit: in that order, so that a failure tells which it is.
+/// Compares numbers with the tolerance of their kind, then exactly. The order lets a failure show which comparison
+/// failed.
 fn hold(case: &Case, told: &str, ours: &[f64], given: &[f64], tolerance: &str) {
     case.assert_near(told, ours, given, tolerance);
     case.assert_near(&format!("{told}, same library"), ours, given, "same_library");
 }
 
-/// Holds one step to row `i` of the recorded ones.
+/// Compares one step with row `i` of the recorded steps.
 fn hold_step(case: &Case, told: &str, env: &Mujoco, outcome: StepOutcome, steps: &Value, i: usize) {
     let row = |values: &Value| {
         let all = numbers(values);
@@ -103,7 +104,7 @@ fn environments_follow_gymnasiums_trajectories() {
     }
 }
 
-/// Every step from a recorded start; recording does not stop at a termination.
+/// Compares every step from a recorded start. The recording does not stop at a termination.
 fn from_start(case: &Case, trajectory: &Value, told: &str) {
     let mut env = environment(case, trajectory);
     start(&mut env, &trajectory["initial"]);
@@ -119,7 +120,7 @@ fn from_start(case: &Case, trajectory: &Value, told: &str) {
     hold(case, &format!("{told} state"), &env.state(), &state, "obs");
 }
 
-/// The last steps of an episode, from the recorded state of the simulator.
+/// Compares the last steps of an episode, starting from the recorded state of the simulator.
 fn tail(case: &Case, trajectory: &Value, told: &str) {
     let mut env = environment(case, trajectory);
     let mut obs = vec![0.0; env.spec().obs_dim];
@@ -141,8 +142,8 @@ fn tail(case: &Case, trajectory: &Value, told: &str) {
     }
 }
 
-/// A whole episode under a time limit: no flag before its last step, whose outcome is returned, and its return where
-/// it is recorded.
+/// Runs a whole episode under a time limit and returns the outcome of its last step. Checks that no earlier step sets a
+/// flag, and compares the return if it is recorded.
 fn whole_episode(case: &Case, trajectory: &Value, limit: usize, told: &str) -> StepOutcome {
     let mut env = environment(case, trajectory);
     start(&mut env, &trajectory["initial"]);

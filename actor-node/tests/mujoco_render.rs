@@ -1,4 +1,4 @@
-//! Pictures of MuJoCo environments, where this machine has EGL or OSMesa.
+//! Pictures of MuJoCo environments, if this machine has EGL or OSMesa.
 
 #![cfg(feature = "mujoco")]
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
@@ -15,7 +15,7 @@ fn environment(name: &str) -> (Mujoco, Vec<f32>) {
     (env, obs)
 }
 
-/// The picture; `None` where nothing can draw one, which is said aloud.
+/// Draws a picture. If this machine cannot draw, returns `None` and reports the skipped test on stderr.
 #[expect(
     clippy::explicit_write,
     reason = "past the capture of the harness: a test that did not run must be seen"
@@ -38,7 +38,7 @@ fn colours(frame: &Frame) -> usize {
     pixels.len()
 }
 
-/// The mean over the rows from `top` to `bottom`, in fractions of the height.
+/// Returns the mean byte of the rows from `top` to `bottom`, which are fractions of the height.
 fn mean(frame: &Frame, top: f64, bottom: f64) -> f64 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within a picture")]
     let byte = |at: f64| 3 * frame.width as usize * (at * f64::from(frame.height)) as usize;
@@ -50,7 +50,7 @@ fn mean(frame: &Frame, top: f64, bottom: f64) -> f64 {
 
 #[test]
 fn a_picture_shows_the_state_and_nothing_else() {
-    // The body's own camera, and the free one at a distance of its own and at the model's.
+    // The body's own camera, then the free camera at the task's distance and at the model's distance.
     for (name, seconds) in [("HalfCheetah-v5", 0.05), ("Pusher-v5", 0.05), ("Reacher-v5", 0.02)] {
         let (mut env, mut obs) = environment(name);
         let Some(first) = picture(&mut env) else { return };
@@ -107,7 +107,7 @@ fn an_environment_draws_on_whatever_thread_it_is() {
     .join()
     .unwrap();
     assert_eq!(there, first);
-    // Two at once, one of which outlives the other.
+    // Two renderers at the same time, one of which outlives the other.
     std::thread::scope(|scope| {
         scope.spawn(move || {
             let mut env = env;

@@ -1,4 +1,4 @@
-//! Recordings: what an actor wrote is what is read, and what no actor wrote is refused by name.
+//! Recordings: rows of an actor are read back unchanged, and other files are refused with an error that names them.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -18,7 +18,7 @@ fn header(env: &str, cluster: &Cluster) -> Header {
     Header::new(env.spec(), cluster, 0)
 }
 
-/// `count` rows whose floats are all `value`.
+/// Returns `count` rows whose floats are all `value`.
 fn rows(header: &Header, count: usize, value: f32) -> Vec<u8> {
     let layout = header.layout();
     let mut row = vec![0; layout.row_bytes];
@@ -78,7 +78,7 @@ fn rows_by_other_settings_are_refused_by_reader_and_writer() {
         let refused = Recorder::open(dir.path(), ActorId(0), other).unwrap_err().to_string();
         assert!(refused.contains(expected), "{refused}");
     }
-    // Only the environment itself knows its time limit.
+    // Processes without the environment do not know its time limit, so a header without one must be accepted.
     let mut unlimited = own;
     unlimited.env.episode_steps_max = None;
     recording.expect(&unlimited).unwrap();

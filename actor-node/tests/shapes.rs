@@ -1,5 +1,5 @@
-//! `config/shapes.toml`, by which processes without environments know the native ones, is what the environments say.
-//! `SAPEX_WRITE_DOCS=1` (`make docs`) writes it.
+//! `config/shapes.toml` lists the shapes of the native environments for processes without environments. It must match
+//! the environments. `SAPEX_WRITE_DOCS=1` (`make docs`) writes it.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 const HEAD: &str = "# Shapes of the native environments, by which every process knows them. Made from the environments by `make docs`.\n";
 
-/// The shapes that an environment states; `None` where this build does not have it.
+/// Returns the shapes of an environment; `None` if this build lacks it.
 fn shapes_of(name: &str, params: &Params) -> Option<Result<EnvSpec, EnvError>> {
     match env::make(name, params) {
         Err(EnvError::NotBuilt { .. }) => None,
@@ -45,7 +45,7 @@ fn the_file_has_every_native_environment_as_it_is() {
     }
 }
 
-/// The options that an environment names when it is given another.
+/// Returns the options that an environment names when it refuses an unknown one.
 fn options(name: &str) -> Vec<String> {
     let other = Params::from([("no such option".to_owned(), "1".to_owned())]);
     let error = shapes_of(name, &other).unwrap().unwrap_err().to_string();
@@ -62,7 +62,7 @@ fn an_option_that_changes_shapes_is_known_to_do_so() {
         for option in options(name) {
             for value in ["true", "false", "0", "2", "-3,3"] {
                 let params = Params::from([(option.clone(), value.to_owned())]);
-                // A value that the option does not take changes nothing.
+                // A value that the option does not accept has no effect.
                 let Some(Ok(spec)) = shapes_of(name, &params) else { continue };
                 let changed = spec != plain;
                 changing += usize::from(changed);

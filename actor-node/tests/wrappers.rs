@@ -1,4 +1,4 @@
-//! What each wrapper changes, what it leaves alone, and what it does not fit.
+//! Wrappers: their effects, the properties that they preserve, and the environments that they do not fit.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -17,7 +17,7 @@ fn make(name: &str, wraps: &[Wrap]) -> Box<dyn Env> {
     setup(wraps).make(name, Purpose::Training).unwrap()
 }
 
-/// An environment at the start of an episode, and what it shows.
+/// Returns an environment at the start of an episode, and its first observation.
 fn started(name: &str, wraps: &[Wrap], seed: u64) -> (Box<dyn Env>, Vec<f32>) {
     let mut env = make(name, wraps);
     let mut obs = vec![f32::NAN; env.spec().obs_dim];
@@ -31,7 +31,7 @@ fn step(env: &mut dyn Env, action: &[f32]) -> (Vec<f32>, StepOutcome) {
     (obs, outcome)
 }
 
-/// Steps of an episode, and how it ended.
+/// Runs an episode and returns its length in steps and the last outcome.
 fn length(env: &mut dyn Env) -> (u32, StepOutcome) {
     let action = vec![0.0; env.spec().action_width()];
     let ended = |outcome: &StepOutcome| outcome.terminated || outcome.truncated;
@@ -45,7 +45,7 @@ fn a_time_limit_takes_the_place_of_the_environments_own_and_counts_what_is_insid
         (&[], 200),
         (&[limit], 300),
         (&[repeat], 25),
-        // 300 / 8 is no whole number.
+        // 300 is not a multiple of 8.
         (&[limit, repeat], 38),
         (&[repeat, limit], 300),
     ];

@@ -1,6 +1,6 @@
-"""EnvPool: steps/s of a vectorised environment, random actions drawn beforehand, episodes restarted by EnvPool.
+"""EnvPool: steps/s of a vectorised environment with random actions drawn in advance. EnvPool restarts ended episodes.
 
-With `--batch` below `--envs` it runs asynchronously: `recv` hands over whichever environments are ready first.
+If `--batch` is below `--envs`, it runs asynchronously: `recv` returns the environments that are ready first.
 """
 
 import argparse
@@ -11,12 +11,12 @@ import numpy as np
 
 from measurement import claim_stdout, limit_seconds, report
 
-# Batches of actions drawn beforehand.
+# Number of batches of actions that are drawn in advance.
 DRAWN = 64
 
 
 def steps(pool, actions, seconds):
-    """Steps and seconds of at least `seconds`."""
+    """Steps the environment for at least `seconds` and returns the number of steps and the elapsed seconds."""
     count, calls, start = 0, 0, time.perf_counter()
     while (passed := time.perf_counter() - start) < seconds:
         ids = pool.recv()[-1]["env_id"]

@@ -1,4 +1,4 @@
-"""The format of testdata/goldens."""
+"""Writes files in the format of testdata/goldens."""
 
 import json
 

@@ -1,6 +1,7 @@
-"""Records more numbers of the originals for testdata/goldens: python goldens.py FOLDER (bench/requirements-goldens.txt).
+"""Records additional numbers of the originals for testdata/goldens: python goldens.py FOLDER
+(bench/requirements-goldens.txt).
 
-Each case is a JSON file in the format of the others there. Every random number that a case depends on is in its file.
+Each case is a JSON file in the same format as the others there. The file contains all random numbers of the case.
 """
 
 import copy
@@ -34,7 +35,7 @@ def tensor(x):
 
 
 def shake(module, scale=1.0):
-    """Fresh parameters that depend on this script alone."""
+    """Replaces the parameters of a module with random ones that depend only on this script."""
     with torch.no_grad():
         for p in module.parameters():
             p.copy_(normal(*p.shape) * scale / math.sqrt(max(p.shape[-1], 1)))
@@ -61,7 +62,7 @@ def cells(folder):
     for mode, activation, layers, grad in [
         ("default", "relu", 2, 1e-5),
         ("default", "gelu", 1, 1e-5),
-        # 8 x 6.5e-6, by which f32 is off float64 here.
+        # Eight times 6.5e-6, the error of f32 relative to float64 here.
         ("no_gate", "silu", 2, 5e-5),
         ("pure", "tanh", 1, 1e-5),
         ("pure", "gelu", 2, 1e-5),
@@ -149,7 +150,7 @@ def heads(folder):
 
     moves = shake(Perturbation(Tuple(MLP(4, 1, [5, 4, 3])), max_action=0.7, phi=0.2), 1.5)
     obs, act = normal(4, 3), normal(4, 1).clamp(-0.7, 0.7)
-    # The original takes the first of its net's outputs; a net that returns a tuple keeps the rows.
+    # The original uses only the first output of its network. A network that returns a tuple keeps all rows.
     config = {"obs_dim": 3, "act_dim": 1, "hidden": [5, 4, 3], "activation": "relu", "max_action": 0.7, "phi": 0.2}
     case("T4_perturbation_deep", "tianshou_perturbation", ["5.7"], "Three hidden layers, phi 0.2, bound 0.7.", config,
          moves, {"obs": obs, "act": act}, {}, lambda: moves(obs, act), "action")
@@ -166,7 +167,7 @@ def heads(folder):
         noise = [normal(4, 3), normal(4, 3)]
         mean, std, recon, loss = elbo(vae, obs, act, noise[0])
         loss.backward()
-        # What f32 itself is off by, eight times.
+        # Eight times the error of f32 relative to float64.
         exact = copy.deepcopy(vae).double()
         exact.zero_grad()
         for net in [exact.encoder, exact.decoder]:
@@ -194,7 +195,7 @@ def batches(count, rows, obs_dim, action):
 
 
 def updates(folder):
-    """SAC as SACPolicy.learn and DiscreteSACPolicy.learn have it, on the originals' networks."""
+    """SAC as in SACPolicy.learn and DiscreteSACPolicy.learn, on the originals' networks."""
     from tianshou.utils.net.continuous import ActorProb, Critic
     from tianshou.utils.net.discrete import Actor as Choices
     from tianshou.utils.net.discrete import Critic as Values
@@ -282,8 +283,8 @@ def updates(folder):
 
 
 def saturated(folder):
-    """Corrected SAC in float64 where actions are saturated, as the originals write it: Normal(mu, sigma).log_prob(u) less
-    2 (ln 2 - u - softplus(-2u)), with torch's softplus."""
+    """Corrected SAC in float64 with saturated actions, in the originals' notation:
+    Normal(mu, sigma).log_prob(u) less 2 (ln 2 - u - softplus(-2u)), with torch's softplus."""
     f64, rows, lr, tau, goal = torch.float64, 4, 1e-3, 0.005, -2.0
     soft = nn.functional.softplus
 
@@ -373,7 +374,7 @@ def saturated(folder):
 
 
 def trees(folder):
-    """Segment trees with leaves of no mass, some or all."""
+    """Segment trees in which some or all leaves have no mass."""
     from tianshou.data import SegmentTree
 
     given, found = [], []
@@ -394,7 +395,7 @@ def trees(folder):
 
 
 def priorities(folder):
-    """Segment trees that are partly filled, and prioritized buffers whose items lose almost all mass."""
+    """Partly filled segment trees, and prioritized buffers whose items lose almost all mass."""
     import numpy as np
     from tianshou.data import Batch, PrioritizedReplayBuffer, SegmentTree
 
@@ -403,7 +404,7 @@ def priorities(folder):
         values = torch.zeros(size, dtype=torch.float64)
         values[:filled] = torch.rand(filled, generator=RNG, dtype=torch.float64) + 0.1
         tree = SegmentTree(size)
-        # Writing nothing would never end.
+        # An empty write would never end.
         if filled:
             tree[np.arange(filled)] = values[:filled].numpy()
         total = float(tree.reduce())
@@ -457,7 +458,7 @@ def priorities(folder):
 
 
 class Draws:
-    """Stands in for torch.randn and torch.randn_like: what they draw comes from this script and is kept, in its order."""
+    """Replaces torch.randn and torch.randn_like with draws from this script's generator, and records them in order."""
 
     def __init__(self):
         self.drawn = []
@@ -477,7 +478,7 @@ class Draws:
 
 
 def constrained(folder):
-    """BCQPolicy as it is: its learn() and forward() on networks of one to four hidden layers."""
+    """BCQPolicy unchanged: its learn() and forward() on networks of one to four hidden layers."""
     from gymnasium.spaces import Box
     from tianshou.data import Batch
     from tianshou.policy import BCQPolicy
@@ -485,7 +486,8 @@ def constrained(folder):
     from tianshou.utils.net.continuous import VAE, Critic, Perturbation
 
     class First(nn.Module):
-        """Perturbation takes the first of what its net returns; a net that returns a tuple keeps all rows."""
+        """A network that returns a tuple, so that Perturbation, which uses the first element of the result, keeps all
+        rows."""
 
         def __init__(self, net):
             super().__init__()
@@ -523,7 +525,7 @@ def constrained(folder):
         )
         copies = {"target1.": policy.critic_target, "target2.": policy.critic2_target}
         copies |= {"perturbation_target.": policy.actor_perturbation_target}
-        # Copies that are not yet what they copy.
+        # Target networks that differ from the networks that they copy.
         for copy in copies.values():
             shake(copy, 1.2)
 

@@ -1,4 +1,4 @@
-"""As goldens.py, for the originals on JAX: python goldens_jax.py FOLDER (bench/requirements-goldens-jax.txt)."""
+"""Like goldens.py, for the originals on JAX: python goldens_jax.py FOLDER (bench/requirements-goldens-jax.txt)."""
 
 import pathlib
 import sys
@@ -22,7 +22,7 @@ def tensor(x):
 
 
 def trees(folder):
-    """Sum trees that are empty, partly filled, or hold leaves without mass."""
+    """Sum trees that are empty or partly filled, or that have leaves without mass."""
     from flashbax.buffers import sum_tree
 
     given, found = [], []
@@ -47,18 +47,18 @@ def trees(folder):
         ask()
         put([0], [0.0])
         ask()
-        # From one leaf to half of them, some without mass.
+        # Fill one leaf, then half of the leaves, some of them without mass.
         put([capacity // 2], [0.75])
         ask()
         half = np.arange((capacity + 1) // 2)
         put(half, np.where(half % 2 == 0, RNG.random(half.size) + 0.1, 0.0))
         ask()
-        # The same leaf twice, the second time without mass.
+        # Set the same leaf twice, the second time without mass.
         put([capacity - 1, capacity - 1], [2.5, 0.0])
         ask()
         put(np.arange(capacity), RNG.random(capacity) + 0.1)
         ask()
-        # All but one without mass, then all, then one again.
+        # Remove the mass of all leaves but one, then of all leaves; then give it back to one.
         put(np.arange(1, capacity), np.zeros(capacity - 1))
         ask()
         put([0], [0.0])
@@ -74,7 +74,8 @@ def trees(folder):
 
 
 def schedules(folder):
-    """Which update steps of SAC take gradient steps, on other numbers of environments, training frequencies and steps."""
+    """Records which update steps of SAC take gradient steps, for several numbers of environments, training frequencies
+    and gradient steps."""
     from arlbench.core.algorithms import SAC
     from arlbench.core.environments import make_env
 

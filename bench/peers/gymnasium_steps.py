@@ -1,4 +1,5 @@
-"""Gymnasium: steps/s of one environment in a loop, random actions drawn beforehand, a reset where an episode ends."""
+"""Gymnasium: steps/s of one environment in a loop, with random actions drawn in advance and a reset after each
+episode."""
 
 import argparse
 import time
@@ -10,7 +11,8 @@ from measurement import claim_stdout, limit_seconds, report
 
 
 def steps(env, actions, seconds):
-    """Steps and seconds of at least `seconds`; the clock is looked at after every round of the actions."""
+    """Steps the environment for at least `seconds` and returns the number of steps and the elapsed seconds. The clock
+    is read once per pass through the actions."""
     count, start = 0, time.perf_counter()
     while (passed := time.perf_counter() - start) < seconds:
         for action in actions:

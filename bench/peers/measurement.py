@@ -1,4 +1,4 @@
-"""What every peer script shares: one JSON line on stdout, everything else on stderr, an end in bounded time."""
+"""Functions that all peer scripts share: one JSON line on stdout, everything else on stderr, and a time limit."""
 
 import json
 import os
@@ -6,25 +6,26 @@ import signal
 import sys
 from importlib import metadata
 
-# Taken before this process adds to it. A figure from a busy machine says so: OpenMP's and XLA's threads wait for each
-# other, so that a core taken by somebody else costs them far more than its share (SB3 was seen to fall 15-fold).
+# Load average, read before this process adds to it and reported with the figure. On a busy machine, the threads of
+# OpenMP and XLA wait for each other. Another process on one core then costs much more than its share; Stable-Baselines3
+# became up to 15 times slower.
 LOAD_BEFORE = round(os.getloadavg()[0], 2)
 
 
 def claim_stdout():
-    """Keeps stdout for the result: whatever libraries print from here on, Python or C++, goes to stderr."""
+    """Reserves stdout for the result. All later output of libraries, from Python or C++, goes to stderr."""
     result = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return result
 
 
 def limit_seconds(seconds):
-    """Ends this process after `seconds` of wall clock, so that a peer that hangs costs a row and not the table."""
+    """Ends this process after `seconds` of wall-clock time, so that a hanging peer costs only one row of the table."""
     signal.alarm(seconds)
 
 
 def report(result, *, peer, package, figure, unit, config, seconds):
-    """Prints the one line. `seconds` is what the figure was measured over, without imports and warm-up."""
+    """Prints the result as one line. `seconds` is the measured time, without imports and warm-up."""
     line = {
         "peer": peer,
         "version": metadata.version(package),
@@ -37,5 +38,5 @@ def report(result, *, peer, package, figure, unit, config, seconds):
 
 
 def note(text):
-    """Says to the person who watches what is going on."""
+    """Prints a progress message to stderr."""
     print(text, file=sys.stderr, flush=True)

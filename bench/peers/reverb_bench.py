@@ -1,8 +1,8 @@
 """Reverb over loopback gRPC: inserts/s of one client, or prioritized samples/s in batches.
 
-The server runs in a process of its own: a client in the server's process would be handed the table itself, with no
-socket between. Each figure is taken the way that came out fastest of those a Reverb user has (README.md lists them
-with their figures); `--method` measures the others.
+The server runs in a separate process. A client in the same process would access the table directly, without a socket.
+Each figure uses the fastest of the methods that Reverb offers (README.md lists them with their figures). `--method`
+selects another one.
 """
 
 import argparse
@@ -20,10 +20,10 @@ import reverb  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 TABLE = "replay"
-# Rows that are made beforehand and cycled through: random, so that snappy has nothing to gain, and few enough that
-# making them is not part of what is measured.
+# Number of rows that are generated in advance and used in turn. They are random, so that snappy cannot compress them,
+# and few, so that generating them does not affect the measurement.
 DISTINCT_ROWS = 4096
-# The clock is read, and the number of unconfirmed items looked at, once per so many inserts.
+# Number of inserts between two readings of the clock and of the number of unconfirmed items.
 INSERTS_PER_LOOK = 200
 PRIORITY_EXPONENT = 0.6
 
@@ -51,14 +51,15 @@ def parse_arguments():
     arguments.method = arguments.method or ("writer" if inserting else "trajectory-dataset")
     if arguments.method not in (INSERTS if inserting else SAMPLES):
         parser.error(f"--method {arguments.method} does not measure {arguments.figure}")
-    # Chunks of 10 serve inserts best, and samples worst: a sample carries the whole chunk that its row lies in.
+    # Chunks of 10 rows are fastest for inserts and slowest for samples, because a sample contains the whole chunk of
+    # its row.
     arguments.chunk = arguments.chunk or (10 if inserting else 1)
     arguments.in_flight = arguments.in_flight or IN_FLIGHT.get(arguments.method, arguments.batch)
     return arguments
 
 
 def serve(arguments):
-    """Runs the server until stdin closes, which it also does when the client process dies."""
+    """Runs the server until stdin is closed, which also happens when the client process ends."""
     result = claim_stdout()
     table = reverb.Table(
         TABLE,
@@ -66,7 +67,7 @@ def serve(arguments):
         remover=reverb.selectors.Fifo(),
         max_size=arguments.capacity,
         rate_limiter=reverb.rate_limiters.MinSize(1),
-        # An item is a sequence of one step: the shape that every writer can make.
+        # An item is a sequence of one step, the only shape that every writer can produce.
         signature=tf.TensorSpec([1, arguments.row_floats], tf.float32),
     )
     server = reverb.Server([table])
@@ -82,7 +83,7 @@ def start_server():
 
 
 class Rows:
-    """An endless supply of (row, priority)."""
+    """An endless iterator of (row, priority)."""
 
     def __init__(self, arguments):
         generator = np.random.default_rng(arguments.seed)
@@ -96,11 +97,12 @@ class Rows:
         return self._rows[at], self._priorities[at]
 
 
-# Each of these returns (look, finish): `look` inserts INSERTS_PER_LOOK rows, `finish` waits for the confirmations.
+# Each of these functions returns (look, finish): `look` inserts INSERTS_PER_LOOK rows, `finish` waits for
+# confirmations.
 
 
 def insert_by_call(client, rows, _):
-    """`Client.insert`, the one in every tutorial: a round trip per row."""
+    """Inserts with `Client.insert`, the method of the tutorials, which needs a round trip per row."""
 
     def look():
         for _ in range(INSERTS_PER_LOOK):
@@ -125,7 +127,7 @@ def insert_by_trajectory_writer(client, rows, arguments):
 
 
 def insert_by_structured_writer(client, rows, arguments):
-    """The pattern is compiled into C++, so a row costs one call; its priority is a constant of the pattern."""
+    """Compiles the pattern into C++, so that a row costs one call. The priority is a constant of the pattern."""
     pattern = reverb.structured_writer.pattern_from_transform(None, lambda step: step[-1:])
     writer = client.structured_writer([reverb.structured_writer.create_config(pattern, TABLE)])
 
@@ -152,7 +154,7 @@ def insert_by_writer(client, rows, arguments):
     return look, writer.flush
 
 
-# Items on their way with which each came out fastest; a dataset does best with one batch per worker.
+# Number of items in flight at which each method is fastest. A dataset is fastest with one batch per worker.
 IN_FLIGHT = {"insert": 1, "trajectory-writer": 2000, "structured-writer": 200, "writer": 2000}
 
 INSERTS = {
@@ -163,7 +165,7 @@ INSERTS = {
 }
 
 
-# Each of these returns an endless iterator of batches.
+# Each of these functions returns an endless iterator of batches.
 
 
 def sample_by_client(client, _, arguments):
@@ -202,7 +204,7 @@ def limiter(client):
 
 
 def measure_inserts(client, _, arguments):
-    """Rows that the server had in its table, per second; the wait for the last confirmation counts."""
+    """Returns the rows per second that the server stored. The time includes the wait for the last confirmation."""
     look, finish = INSERTS[arguments.method](client, Rows(arguments), arguments)
     repeat_for(arguments.warmup, look)
     finish()
@@ -215,7 +217,7 @@ def measure_inserts(client, _, arguments):
 
 
 def measure_samples(client, address, arguments):
-    """Samples that arrived at the client in whole batches, per second."""
+    """Returns the samples per second that the client received in whole batches."""
     filling = argparse.Namespace(chunk=arguments.chunk, in_flight=IN_FLIGHT["writer"])
     fill, finish = insert_by_writer(client, Rows(arguments), filling)
     for _ in range(-(-arguments.fill // INSERTS_PER_LOOK)):
@@ -247,7 +249,7 @@ def main():
         "row_bytes": 4 * arguments.row_floats,
         "capacity": arguments.capacity,
         "method": arguments.method,
-        # The structured writer sizes its chunks itself, and `insert` sends one row at a time.
+        # The structured writer chooses its own chunk sizes, and `insert` sends one row at a time.
         "chunk": {"structured-writer": "auto", "insert": 1}.get(arguments.method, arguments.chunk),
         "in_flight": arguments.in_flight,
         "priority_exponent": PRIORITY_EXPONENT,

@@ -1,7 +1,7 @@
-"""The common half of `sb3_updates.py` and `sbx_updates.py`: sizes, a prefilled buffer, the clock.
+"""The common part of `sb3_updates.py` and `sbx_updates.py`: sizes, a prefilled buffer and the measurement.
 
-Both libraries share Stable-Baselines3's front: a model has a replay buffer and `train(gradient_steps, batch_size)`,
-which samples, updates and returns when the losses are known. So both are driven by the same lines.
+Both libraries have Stable-Baselines3's interface: a model has a replay buffer and `train(gradient_steps, batch_size)`,
+which samples, updates, and returns when the losses are known. Therefore the same code runs both.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def parse_arguments(description, gradient_steps):
 
 
 class Shapes(gymnasium.Env):
-    """Spaces and nothing else: no step is ever taken."""
+    """An environment that only defines spaces. It is never stepped."""
 
     def __init__(self, obs, act):
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (obs,), np.float32)
@@ -45,7 +45,7 @@ class Shapes(gymnasium.Env):
 
 
 def fill(buffer, arguments):
-    """Random transitions; one in a hundred ends its episode."""
+    """Fills the buffer with random transitions. One in a hundred ends its episode."""
     generator = np.random.default_rng(arguments.seed)
     obs = generator.standard_normal((arguments.fill + 1, 1, arguments.obs), dtype=np.float32)
     actions = generator.uniform(-1.0, 1.0, (arguments.fill, 1, arguments.act)).astype(np.float32)
@@ -56,7 +56,7 @@ def fill(buffer, arguments):
 
 
 def make_model(sac, arguments, **options):
-    """The library's default SAC (automatic temperature, twin critics, both networks updated every time)."""
+    """Returns the library's default SAC: automatic temperature, twin critics, both networks updated every time."""
     from stable_baselines3.common.logger import Logger
 
     model = sac(
@@ -68,14 +68,14 @@ def make_model(sac, arguments, **options):
         seed=arguments.seed,
         **options,
     )
-    # `learn` would set one up; nothing is written anywhere.
+    # `learn` would set up a logger. This one writes nothing.
     model.set_logger(Logger(folder=None, output_formats=[]))
     fill(model.replay_buffer, arguments)
     return model
 
 
 def measure(sac, arguments, *, peer, package, config, **options):
-    """Prints updates per second of `model.train`, without the first calls (in which JAX compiles)."""
+    """Prints the updates per second of `model.train`, without the first calls, in which JAX compiles."""
     result = claim_stdout()
     limit_seconds(arguments.limit)
     model = make_model(sac, arguments, **options)

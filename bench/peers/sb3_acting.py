@@ -1,4 +1,4 @@
-"""Stable-Baselines3: steps/s of acting, as its users write it: `predict` with SAC's default policy, then `step`."""
+"""Stable-Baselines3: steps/s of acting in the usual way: `predict` with SAC's default policy, then `step`."""
 
 import argparse
 import time
@@ -11,7 +11,7 @@ from measurement import claim_stdout, limit_seconds, report
 
 
 def act(model, env, obs, seconds):
-    """Steps, seconds of at least `seconds`, and the observation to go on with."""
+    """Acts for at least `seconds`. Returns the number of steps, the elapsed seconds and the last observation."""
     count, start = 0, time.perf_counter()
     while (passed := time.perf_counter() - start) < seconds:
         action, _ = model.predict(obs, deterministic=False)
@@ -34,7 +34,7 @@ def main():
     limit_seconds(arguments.limit)
     torch.set_num_threads(arguments.threads)
     env = gymnasium.make(arguments.env, disable_env_checker=True)
-    # Nothing is trained, so the buffer may be small.
+    # Nothing is trained, so a small buffer is enough.
     model = SAC("MlpPolicy", env, buffer_size=1, device="cpu", seed=0)
     obs, _ = env.reset(seed=0)
     _, _, obs = act(model, env, obs, arguments.warmup)

@@ -1,4 +1,4 @@
-"""Stable-Baselines3: SAC gradient updates/s on the CPU, sampling from its own buffer included."""
+"""Stable-Baselines3: SAC gradient updates/s on the CPU, including the sampling from its own buffer."""
 
 import torch
 from stable_baselines3 import SAC

@@ -1,7 +1,8 @@
-"""SBX SAC on Pendulum-v1, from nothing to a mean deterministic return of at least -200 over 20 episodes: wall clock.
+"""SBX SAC on Pendulum-v1: wall-clock time until a mean deterministic return of at least -200 over 20 episodes.
 
-The clock starts after the imports and stops when an evaluation passes. In between lies everything: building the
-model, compiling, random warm-up, stepping, updates, and the evaluations themselves (whose part is also printed).
+The clock starts after the imports and stops when an evaluation reaches the target. The time includes building the
+model, compiling, random warm-up, stepping, updates, and the evaluations. The time of the evaluations is also reported
+separately.
 """
 
 import argparse
@@ -33,7 +34,8 @@ def parse_arguments():
 
 
 def build(arguments):
-    """The model, and 20 environments in which the evaluation's episodes run side by side, one batch per step."""
+    """Returns the model, and 20 environments that run the episodes of an evaluation in parallel, with one batch per
+    step."""
     from sbx import SAC
     from stable_baselines3.common.env_util import make_vec_env
 
@@ -52,7 +54,8 @@ def build(arguments):
 
 
 def mean_return(model, environments):
-    """Every episode of Pendulum-v1 is 200 steps long, so one pass is one whole episode in each environment."""
+    """Returns the mean return of one episode per environment. Every episode of Pendulum-v1 has 200 steps, so all end
+    together."""
     observations, returns, finished = environments.reset(), 0.0, False
     while not finished:
         actions, _ = model.predict(observations, deterministic=True)
@@ -62,7 +65,7 @@ def mean_return(model, environments):
 
 
 def train(arguments):
-    """Returns (seconds in all, seconds of them in evaluations, environment steps, return)."""
+    """Trains and returns (total seconds, seconds of the evaluations, environment steps, return)."""
     start, evaluating = time.perf_counter(), 0.0
     model, environments = build(arguments)
     while True:

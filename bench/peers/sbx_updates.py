@@ -4,7 +4,7 @@ from sac_updates import measure, parse_arguments
 from xla_threads import set_xla_threads
 
 if __name__ == "__main__":
-    # One call per environment step is what SBX does by default; more steps in a call save the dispatch.
+    # By default SBX makes one call per environment step. More gradient steps per call save dispatch time.
     arguments = parse_arguments(__doc__, gradient_steps=50)
     set_xla_threads(arguments.threads)
     import jax

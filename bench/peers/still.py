@@ -1,5 +1,5 @@
-"""What the bridge to Python is measured with: environments that do nothing, and as a script the time that they take alone,
-or what Gymnasium's own vector environments cost beyond it."""
+"""Environments that do nothing, for measuring the overhead of the bridge to Python. As a script, measures the time of
+the environments alone, or the overhead of Gymnasium's vector environments."""
 
 import argparse
 import time
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Still(gymnasium.Env):
-    """Does nothing, so that a batch's time is the bridge's."""
+    """An environment that does nothing, so that the time of a batch is the time of the bridge."""
 
     observation_space = gymnasium.spaces.Box(-1, 1, (17,), np.float32)
     action_space = gymnasium.spaces.Box(-1, 1, (6,), np.float32)
@@ -35,7 +35,7 @@ def median_micros(step, batches):
 
 
 def alone(lanes, batches):
-    """Microseconds that so many environments take one after the other."""
+    """Returns the microseconds in which `lanes` environments take a step one after the other."""
     envs = [make() for _ in range(lanes)]
     action = np.zeros(6, np.float32)
     for env in envs:
@@ -49,7 +49,7 @@ def alone(lanes, batches):
 
 
 def together(vector, lanes, batches):
-    """Microseconds that they take in one of Gymnasium's own vector environments."""
+    """Returns the microseconds of a step of one of Gymnasium's vector environments."""
     envs = vector([make] * lanes)
     actions = np.zeros((lanes, 6), np.float32)
     envs.reset()

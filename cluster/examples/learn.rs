@@ -1,5 +1,6 @@
-//! Does it learn? Runs `sapex train` for every case of `bench/learning.toml` and seed, each a whole run with actors, replay
-//! and learner, holds the final deterministic evaluation against what the case promises, and writes a table.
+//! Tests whether Sapex learns. Runs `sapex train` for every case and seed of `bench/learning.toml`, each a whole run
+//! with actors, replay and learner. Compares the final deterministic evaluation with the case's promise and writes a
+//! table.
 //!
 //! `cargo run --release -p cluster --example learn -- --sapex target/release/sapex [--only TEXT] [--out FILE]`
 
@@ -16,22 +17,22 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Runs the learning cases and writes a table of what they reached.
+/// Runs the learning cases and writes a table of the results.
 #[derive(Debug, clap::Parser)]
 struct Arguments {
-    /// The program to run.
+    /// Path of the `sapex` program.
     #[arg(long, default_value = "target/release/sapex")]
     sapex: PathBuf,
-    /// The cases.
+    /// File of cases.
     #[arg(long, default_value = "bench/learning.toml")]
     cases: PathBuf,
-    /// Only cases whose name contains this.
+    /// Run only cases whose name contains this text.
     #[arg(long, default_value = "")]
     only: String,
-    /// Where the table goes.
+    /// File for the table.
     #[arg(long, default_value = "bench/results/learning.md")]
     out: PathBuf,
-    /// Only the first seed of each case.
+    /// Run only the first seed of each case.
     #[arg(long)]
     quick: bool,
 }
@@ -42,37 +43,37 @@ struct Cases {
     case: Vec<Case>,
 }
 
-/// One promise.
+/// One learning case and its promise.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
     name: String,
-    /// Of `sapex train`, beside the seed and the run directory. `{first}` is the directory of the first run.
+    /// Arguments of `sapex train`, without the seed and the run directory. `{first}` is the directory of the first run.
     args: Vec<String>,
-    /// A run whose recording or policy this one starts from.
+    /// Arguments of a first run, whose recording or policy this case starts from. Empty if there is none.
     #[serde(default)]
     first: Vec<String>,
     seeds: Vec<u64>,
     promise: Promise,
 }
 
-/// What the final policy's mean return is held against.
+/// Condition on the final policy's mean return.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Promise {
-    /// It is at least this.
+    /// The mean return is at least this.
     AtLeast(f64),
-    /// It is below this: what is compared against cannot solve the task.
+    /// The mean return is below this: the case is a baseline that cannot solve the task.
     Below(f64),
-    /// Returns are costs, and it is at most this share of a uniformly random policy's.
+    /// Returns are costs. The mean return is at most this share of the mean return of a uniformly random policy.
     CostOfRandomAtMost(f64),
-    /// It is better than a uniformly random policy's by at least this.
+    /// The mean return exceeds that of a uniformly random policy by at least this.
     AboveRandom(f64),
-    /// It is better than the first run's.
+    /// The mean return exceeds that of the first run.
     BeatsFirst,
 }
 
-/// What a run said at its end.
+/// Results in the last record of a run.
 #[derive(Debug, Clone, Copy)]
 struct Reached {
     mean: f64,
@@ -182,13 +183,13 @@ fn run(sapex: &Path, dir: &Path, args: &[String], seed: u64) -> anyhow::Result<R
     })
 }
 
-/// The value behind `--env`.
+/// Returns the value of the argument `--env`.
 fn environment(args: &[String]) -> anyhow::Result<String> {
     let at = args.iter().position(|arg| arg == "--env").context("the case names no --env")?;
     args.get(at + 1).cloned().context("--env without a name")
 }
 
-/// Mean return of 100 episodes of uniformly random actions.
+/// Returns the mean return of 100 episodes of uniformly random actions.
 fn random_return(name: &str, seed: u64) -> anyhow::Result<f64> {
     const EPISODES: u32 = 100;
     let mut env = env::make(name, &Params::new())?;

@@ -1,4 +1,4 @@
-//! `sapex certs`: a CA and the certificates of a local cluster, for `[tls]`.
+//! `sapex certs`: creates or renews a CA and the certificates of a cluster for the `[tls]` section.
 
 use crate::cli::Certs;
 use crate::progress::say;
@@ -19,19 +19,19 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use time::{Duration, OffsetDateTime};
 
-/// Days for which a CA holds.
+/// Validity of a CA in days.
 const CA_DAYS: i64 = 3_650;
-/// Certificates hold from an hour ago on, for machines whose clocks are behind.
+/// Certificates become valid one hour before they are made, for machines whose clocks are slow.
 const CLOCKS_DIFFER: Duration = Duration::HOUR;
-/// Replay servers that are named without `--host`.
+/// Number of replay servers whose host names are included without `--host`.
 const REPLAYS: usize = 16;
-/// Files of a process, by their names in its folder.
+/// Names of the files in a role's folder: CA certificate, the role's certificate and its key.
 const FILES: [&str; 3] = ["ca.crt", "tls.crt", "tls.key"];
 
-/// Makes them, or renews them where there is a CA with its key.
+/// Creates the CA and the certificates. If the directory holds a CA with its key, only the certificates are renewed.
 ///
 /// # Errors
-/// Something is there that must not be overwritten, or cannot be written.
+/// Returns an error if a file exists that must not be overwritten, or if a file cannot be written.
 pub fn make(options: &Certs) -> anyhow::Result<()> {
     let now = Clock::system().unix_time().as_secs();
     let now = OffsetDateTime::from_unix_timestamp(now.try_into()?)?;
@@ -40,7 +40,7 @@ pub fn make(options: &Certs) -> anyhow::Result<()> {
     let (ca_cert, ca_key) = (dir.join("ca.crt"), dir.join("ca.key"));
     let is_renewal = is_renewal(dir, [&ca_cert, &ca_key])?;
     let (ca, pem) = if is_renewal { read_ca(&ca_cert, &ca_key, until)? } else { new_ca(now)? };
-    // All of them are tried before anything takes its place.
+    // Every certificate is loaded from a temporary folder before any file is replaced.
     let trial = tempfile::tempdir()?;
     let mut made = Vec::new();
     for role in Role::ALL {
@@ -67,7 +67,7 @@ pub fn make(options: &Certs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes the files of a role.
+/// Writes the files of a role into its folder and returns their paths.
 fn put(folder: &Path, texts: &[String; 3]) -> std::io::Result<[PathBuf; 3]> {
     fs::create_dir_all(folder)?;
     let paths = FILES.map(|name| folder.join(name));
@@ -77,7 +77,8 @@ fn put(folder: &Path, texts: &[String; 3]) -> std::io::Result<[PathBuf; 3]> {
     Ok(paths)
 }
 
-/// Whether there is a CA that can sign.
+/// Returns whether the directory holds a CA with its key, so that certificates are renewed. Fails if only one of the
+/// two files exists, or if certificates exist without a CA.
 fn is_renewal(dir: &Path, [cert, key]: [&Path; 2]) -> anyhow::Result<bool> {
     let kept = |path: &Path| format!("{} is there already", path.display());
     let elsewhere = "nothing is overwritten: choose another directory";
@@ -123,7 +124,7 @@ fn read_ca(
     Ok((Issuer::from_ca_cert_pem(&pem, key).with_context(|| of(cert))?, pem))
 }
 
-/// A CA whose name no other has: one that is taken for another is noticed by its name.
+/// Creates a CA with a unique name, derived from its key. The name shows if one CA is mistaken for another.
 fn new_ca(now: OffsetDateTime) -> anyhow::Result<(Issuer<'static, KeyPair>, String)> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
@@ -141,7 +142,7 @@ fn named(name: &str) -> DistinguishedName {
     names
 }
 
-/// A certificate of this role and its key, in PEM.
+/// Creates a certificate for a role and its key, both in PEM.
 fn certificate(
     role: Role,
     ca: &Issuer<'_, KeyPair>,
@@ -173,8 +174,8 @@ fn certificate(
     Ok((params.signed_by(&key, ca)?.pem(), key.serialize_pem()))
 }
 
-/// How servers are reached on one machine, in compose and inside a namespace of Kubernetes. Verifiers take no wildcard with
-/// fewer than two labels behind it, so that `*.replay` would be of no use.
+/// Returns the host names of a role on one machine, in compose and inside a Kubernetes namespace. TLS verifiers reject
+/// a wildcard that is followed by fewer than two labels, so `*.replay` would not work.
 fn own_hosts(role: Role) -> Vec<String> {
     let mut hosts: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(Into::into).into();
     match role {
@@ -191,8 +192,8 @@ fn own_hosts(role: Role) -> Vec<String> {
     hosts
 }
 
-/// Makes a file that is there whole or not at all; keys are for their owner alone. What is renamed lies in the same folder:
-/// folders may be volumes of their own.
+/// Writes a file atomically: the content goes to a new file, which is then renamed. Key files can be read by their
+/// owner only. The new file is in the same folder, because each folder may be a separate volume.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let is_key = path.extension().is_some_and(|extension| extension == "key");
     let mode = if is_key { 0o600 } else { 0o644 };

@@ -1,4 +1,4 @@
-//! The arguments of `sapex`.
+//! Command-line arguments of `sapex`.
 
 use crate::space;
 use anyhow::Context as _;
@@ -13,97 +13,103 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "sapex", version, propagate_version = true)]
 pub struct Cli {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The commands.
+/// All commands of `sapex`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Train a policy: all roles in this process.
+    /// Train a policy, with all roles in this process.
     Train(Box<Train>),
-    /// Run deterministic episodes with a run's best policy: the one with the best evaluation, or with --newest the newest.
+    /// Run deterministic episodes with the best policy of a run (the one with the best evaluation), or with --newest
+    /// the newest.
     Eval(Eval),
-    /// Record episodes of a run's best policy, or with --newest of the newest, as a Minari dataset.
+    /// Record episodes of the best policy of a run, or with --newest of the newest policy, as a Minari dataset.
     Record(Record),
     /// Write report.html for a run.
     Report {
         /// The run directory.
         run: PathBuf,
     },
-    /// Write a run's best policy, or with --newest the newest, for other programs.
+    /// Export the best policy of a run, or with --newest the newest policy, for other programs.
     Export(Export),
-    /// List the environments, or print one's shapes as settings.
+    /// List the environments, or print the shapes of one environment as settings.
     Envs {
-        /// An environment.
+        /// Name of an environment. Without it, all environments are listed.
         name: Option<String>,
-        /// Write the settings to this file, whole or not at all, for --config of every process of a run.
+        /// Write the settings to this file instead of printing them, for --config of every process of a run. The file
+        /// is complete or not written at all.
         #[arg(long, value_name = "FILE", requires = "name")]
         write: Option<PathBuf>,
-        /// Settings that may change its shapes, or say how it is stepped.
+        /// Settings that may change the environment's shapes or how it is stepped.
         #[command(flatten)]
         settings: Settings,
     },
-    /// List the presets of --preset.
+    /// List the presets that --preset accepts.
     Presets,
-    /// Print the space that an optimiser may search, as ConfigSpace JSON, or draws from it.
+    /// Print the search space for an optimiser as ConfigSpace JSON, or draw configurations from it.
     Space(Space),
-    /// Make a CA and the certificates of a local cluster for the section tls, or renew them where the CA is.
+    /// Create a CA and the certificates of a cluster for the tls section, or renew the certificates if the directory
+    /// holds a CA.
     Certs(Certs),
-    /// Measure this machine and print a table and JSON.
+    /// Measure this machine; print a table and write a JSON file.
     Bench(Bench),
-    /// Ask the admin port of a program whether it is well: --set telemetry.admin=HOST:PORT.
+    /// Ask the admin port of a running program whether it is healthy; set its address with --set
+    /// telemetry.admin=HOST:PORT.
     Health(Health),
 }
 
-/// `sapex train`.
+/// Arguments of `sapex train`.
 #[derive(Debug, clap::Args)]
 pub struct Train {
-    /// Settings.
+    /// Settings of the run.
     #[command(flatten)]
     pub args: Args,
-    /// Environment: short for --set cluster.env=NAME.
+    /// Environment to train in; short for --set cluster.env=NAME.
     #[arg(long, value_name = "NAME")]
     pub env: Option<String>,
     /// Options of the environment.
     #[command(flatten)]
     pub env_options: EnvOptions,
-    /// Seed of the run: short for --set run.seed=N.
+    /// Seed of the run; short for --set run.seed=N.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub seed: Option<u64>,
-    /// Actors: short for --set run.actors=N.
+    /// Number of actors; short for --set run.actors=N.
     #[arg(long, value_name = "N")]
     pub actors: Option<u32>,
-    /// Replay shards: short for --set replay.shards=N.
+    /// Number of replay shards; short for --set replay.shards=N.
     #[arg(long, value_name = "N")]
     pub shards: Option<usize>,
-    /// Recorded data: short for --set offline.dataset=PATH.
+    /// Recorded dataset to learn from; short for --set offline.dataset=PATH.
     #[arg(long, value_name = "PATH")]
     pub dataset: Option<PathBuf>,
-    /// Values from `sapex space`, a JSON object of names and values, as a line of --sample is; starts from its preset unless
-    /// --preset is given.
+    /// File with a configuration drawn from `sapex space`: a JSON object of names and values, such as a line that
+    /// --sample prints. Starts from the preset of that space unless --preset is given.
     #[arg(long, value_name = "FILE")]
     pub space_values: Option<PathBuf>,
-    /// Which line of --space-values, counted from 1, where it has several.
+    /// Number of the line of --space-values to use, counted from 1. Required if the file has several lines.
     #[arg(long, value_name = "N", requires = "space_values")]
     pub draw: Option<usize>,
-    /// Where the run is kept; a fresh directory under runs/ by default.
+    /// Run directory; by default a fresh directory under runs/.
     #[arg(long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
     /// Continue the run in --run-dir from its newest checkpoint.
     #[arg(long, requires = "run_dir")]
     pub resume: bool,
-    /// One thread, one actor, an exact ratio of updates to steps: the same run twice from the same seed.
+    /// Train on one thread with one actor and an exact ratio of updates to steps. Two runs with the same seed are
+    /// identical.
     #[arg(long)]
     pub lockstep: bool,
 }
 
 impl Train {
-    /// The arguments with everything else that sets something: values of a space below the short flags below --set.
+    /// Returns the arguments with all other sources of settings added. Values of --space-values have lower priority
+    /// than the short flags, and these have lower priority than --set.
     ///
     /// # Errors
-    /// Values that cannot be read or lie outside their space.
+    /// Returns an error if the space values cannot be read or lie outside their space.
     pub fn settings(&self) -> anyhow::Result<Args> {
         let mut args = self.args.clone();
         if let Some(path) = self.run_dir.as_ref().filter(|_| self.resume) {
@@ -123,7 +129,7 @@ impl Train {
         Ok(args)
     }
 
-    /// The short flags as assignments, with their names.
+    /// Returns the short flags as assignments, each with the name of its flag.
     fn assignments(&self) -> Vec<(&'static str, String)> {
         let env = self.env.as_ref().map(|env| format!("cluster.env={}", quoted(env)));
         let seed = self.seed.map(|seed| format!("run.seed={seed}"));
@@ -144,16 +150,16 @@ impl Train {
 /// Options of the environment.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct EnvOptions {
-    /// An option of the environment: short for --set cluster.env_params=["KEY=VALUE"]. May be repeated.
+    /// Option of the environment; short for --set cluster.env_params=["KEY=VALUE"]. May be repeated.
     #[arg(long = "env-param", value_name = "KEY=VALUE")]
     pub env_params: Vec<String>,
-    /// The Python that has Gymnasium: short for --set actor.python=PROGRAM.
+    /// Python interpreter that has Gymnasium installed; short for --set actor.python=PROGRAM.
     #[arg(long, value_name = "PROGRAM")]
     pub python: Option<String>,
 }
 
 impl EnvOptions {
-    /// The options as assignments, with their names.
+    /// Returns the options as assignments, each with the name of its flag.
     fn assignments(&self) -> impl Iterator<Item = (&'static str, String)> {
         let params = (!self.env_params.is_empty())
             .then(|| format!("cluster.env_params={}", toml::Value::from(self.env_params.clone())));
@@ -163,10 +169,12 @@ impl EnvOptions {
     }
 }
 
-/// Settings over those of a run, or over the defaults: what another machine needs to step the environment.
+/// Settings on top of a run's settings or of the defaults, for example those that another machine needs to step the
+/// environment.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Settings {
-    /// Settings, as TOML; keys are those of docs/configuration.md. May be repeated, later files win.
+    /// File with settings in TOML; docs/configuration.md lists the keys. May be repeated; later files override earlier
+    /// ones.
     #[arg(long, value_name = "FILE")]
     pub config: Vec<PathBuf>,
     /// One setting, such as 'cluster.wrappers=["frame-stack"]'. May be repeated.
@@ -178,7 +186,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// These settings, with SAPEX__SECTION__KEY of the environment below them.
+    /// Returns these settings as layers, with the `SAPEX__SECTION__KEY` environment variables below them.
     pub fn layers(&self) -> Layers {
         Layers {
             files: self.config.clone(),
@@ -189,42 +197,42 @@ impl Settings {
         }
     }
 
-    /// The settings of a run, with these over them.
+    /// Returns the settings of a run, overridden by these settings.
     ///
     /// # Errors
-    /// They do not load.
+    /// Returns an error if the resulting settings do not load.
     pub fn of_run(&self, run: &RunDir) -> Result<Resolved, ConfigError> {
         config::load(&Layers { run: Some(run.path().to_owned()), ..self.layers() })
     }
 
-    /// Whether there are none.
+    /// Returns whether no setting is given.
     pub fn is_empty(&self) -> bool {
         let Self { config, set, env_options: EnvOptions { env_params, python } } = self;
         config.is_empty() && set.is_empty() && env_params.is_empty() && python.is_none()
     }
 }
 
-/// A text as TOML.
+/// Returns a text as a quoted TOML string.
 fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
 
-/// `sapex space`.
+/// Arguments of `sapex space`.
 #[derive(Debug, clap::Args)]
 pub struct Space {
-    /// Hyper-parameters or networks.
+    /// Hyper-parameters or network architectures.
     #[arg(value_enum)]
     pub kind: space::presets::Kind,
-    /// Whose space.
+    /// Preset whose space is printed.
     #[arg(long, value_name = "NAME", default_value = space::presets::PRESET)]
     pub preset: String,
-    /// Another range: FIELD is lower, upper, default, log or choices; VALUE is JSON. May be repeated.
+    /// Change a field of a parameter: FIELD is lower, upper, default, log or choices; VALUE is JSON. May be repeated.
     #[arg(long, value_name = "space.NAME.FIELD=VALUE")]
     pub set: Vec<String>,
-    /// The library that is to read it.
+    /// Version of ConfigSpace that will read the document.
     #[arg(long, value_enum, default_value_t)]
     pub library: space::document::Library,
-    /// Instead of the space, this many draws from it, one JSON object a line.
+    /// Print N draws from the space instead of the space itself, one JSON object per line.
     #[arg(long, value_name = "N")]
     pub sample: Option<u64>,
     /// Seed of the draws.
@@ -232,116 +240,121 @@ pub struct Space {
     pub seed: u64,
 }
 
-/// `sapex eval`.
+/// Arguments of `sapex eval`.
 #[derive(Debug, clap::Args)]
 pub struct Eval {
     /// The run directory.
     pub run: PathBuf,
-    /// Settings over the run's.
+    /// Settings that override the run's settings.
     #[command(flatten)]
     pub settings: Settings,
-    /// Episodes; evaluator.final_episodes of the run by default.
+    /// Number of episodes; by default evaluator.final_episodes of the run.
     #[arg(long, value_name = "N")]
     pub episodes: Option<usize>,
     /// Seed of the start states.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// The newest checkpoint's policy, not the one that was evaluated best.
+    /// Use the policy of the newest checkpoint instead of the one with the best evaluation.
     #[arg(long)]
     pub newest: bool,
     /// Print JSON instead of text.
     #[arg(long)]
     pub json: bool,
-    /// Film the first episodes: a name that ends in .gif, or in .mp4 where ffmpeg is installed.
+    /// Film the first episodes into this file: a name that ends in .gif, or in .mp4 if ffmpeg is installed.
     #[arg(long, value_name = "FILE")]
     pub video: Option<PathBuf>,
-    /// How many of them.
+    /// Number of episodes to film.
     #[arg(long, value_name = "N", default_value_t = 1, requires = "video")]
     pub video_episodes: usize,
 }
 
-/// `sapex record`.
+/// Arguments of `sapex record`.
 #[derive(Debug, clap::Args)]
 pub struct Record {
     /// The run directory.
     pub run: PathBuf,
-    /// Settings over the run's.
+    /// Settings that override the run's settings.
     #[command(flatten)]
     pub settings: Settings,
-    /// Episodes.
+    /// Number of episodes to record.
     #[arg(long, value_name = "N")]
     pub episodes: usize,
-    /// The newest checkpoint's policy, not the one that was evaluated best.
+    /// Use the policy of the newest checkpoint instead of the one with the best evaluation.
     #[arg(long)]
     pub newest: bool,
-    /// Where the dataset goes, in DIR/data.
+    /// Output directory; the dataset is written to DIR/data.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Seed of the start states, and of sampled actions.
+    /// Seed of the start states and of sampled actions.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// Draw actions from the policy, as actors do, instead of taking its mode.
+    /// Draw actions from the policy, as actors do, instead of using the deterministic action.
     #[arg(long)]
     pub sample: bool,
-    /// What the dataset calls itself, NAMESPACE/NAME-vVERSION; sapex/ENV/recorded-v0 by default.
+    /// Name of the dataset, NAMESPACE/NAME-vVERSION; by default sapex/ENV/recorded-v0.
     #[arg(long, value_name = "ID")]
     pub dataset_id: Option<String>,
 }
 
-/// `sapex export`.
+/// Arguments of `sapex export`.
 #[derive(Debug, clap::Args)]
 pub struct Export {
     /// The run directory.
     pub run: PathBuf,
-    /// The newest checkpoint's policy, not the one that was evaluated best.
+    /// Use the policy of the newest checkpoint instead of the one with the best evaluation.
     #[arg(long)]
     pub newest: bool,
     /// File format.
     #[arg(long, value_enum, default_value_t = Format::Safetensors)]
     pub format: Format,
-    /// The file; RUN/policy.EXTENSION by default.
+    /// Output file; by default RUN/policy.EXTENSION.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }
 
-/// Export formats.
+/// File formats of `sapex export`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// Weights by name, with the architecture in the metadata.
     Safetensors,
-    /// The deterministic policy as a TorchScript archive, and the sampler of one that draws.
+    /// The deterministic policy as a TorchScript archive, and a second archive that samples actions if the policy is
+    /// stochastic.
     Torchscript,
     /// The deterministic policy as an ONNX model.
     Onnx,
 }
 
-/// `sapex certs`.
+/// Arguments of `sapex certs`.
 #[derive(Debug, clap::Args)]
 pub struct Certs {
-    /// Where they go: DIR/ca.crt and DIR/ca.key; for learner, replay-server and actor-node DIR/ROLE/ca.crt, tls.crt and tls.key.
+    /// Output directory: DIR/ca.crt and DIR/ca.key, and for each role (learner, replay-server, actor-node)
+    /// DIR/ROLE/ca.crt, tls.crt and tls.key.
     pub dir: PathBuf,
-    /// Another host by which the learner or a replay server is reached, such as *.replay.NAMESPACE.svc.cluster.local. May be
-    /// repeated; localhost, 127.0.0.1, ::1, learner, learner-0.learner and replay-0, replay-0.replay to replay-15, replay-15.replay are in.
+    /// Additional host name or address of the learner or a replay server, such as *.replay.NAMESPACE.svc.cluster.local.
+    /// May be repeated. Always included: localhost, 127.0.0.1, ::1, learner, learner-0, learner-0.learner, replay, and
+    /// replay-N and replay-N.replay for N from 0 to 15.
     #[arg(long, value_name = "NAME")]
     pub host: Vec<String>,
-    /// Days for which the certificates hold.
+    /// Validity of the certificates in days.
     #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=3650))]
     pub days: u16,
-    /// Keep the CA's key nowhere: nobody can make further certificates. Only the roles' folders are written.
+    /// Do not keep the CA's key, so that no further certificates can be issued. Only the roles' folders are written.
     #[arg(long)]
     pub forget_ca: bool,
 }
 
-/// `sapex bench`.
+/// Arguments of `sapex bench`.
 #[derive(Debug, clap::Args)]
 pub struct Bench {
-    /// Where the Python peers live: bench/ of the repository. Without it only our own figures are taken.
+    /// Folder with the Python scripts of the peers: bench/ of the repository. Without it, only our own figures are
+    /// measured.
     #[arg(long, value_name = "DIR")]
     pub peers: Option<PathBuf>,
-    /// Where the JSON goes.
+    /// Output file for the JSON results.
     #[arg(long, value_name = "FILE", default_value = "bench/results/latest.json")]
     pub out: PathBuf,
-    /// Only the figures whose name contains this: memory, replay, updates, inference, env, bridge, pendulum, torch.
+    /// Measure only the figures whose name contains this text; the names are memory, replay, updates, inference, env,
+    /// bridge, pendulum, torch.
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
 }

@@ -1,4 +1,5 @@
-//! `sapex envs`: which environments there are, and one's shapes as settings, printed or as a file for all roles.
+//! `sapex envs`: lists the environments, or gives the shapes of one as settings, printed or written to a file for all
+//! roles.
 
 use crate::cli::Settings;
 use crate::progress::say;
@@ -9,10 +10,10 @@ use common::durable::commit_file;
 use common::process::Usage;
 use std::path::Path;
 
-/// Lists the environments.
+/// Prints all environments with a short description. Those that this build lacks are marked with `*`.
 ///
 /// # Errors
-/// Settings are given, which are of one environment.
+/// Returns an error if settings are given, because settings apply to one environment.
 pub fn list(settings: &Settings) -> anyhow::Result<()> {
     if !settings.is_empty() {
         return Err(Usage("settings are of one environment: give its NAME".to_owned()).into());
@@ -34,17 +35,17 @@ pub fn list(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Shows one environment's shapes with what was given beside them as the section `[cluster]`; with `write`, writes them there
-/// instead.
+/// Prints the shapes of one environment, together with the given `[cluster]` settings, as a `[cluster]` section. With
+/// `write`, the section is written to that file instead.
 ///
 /// # Errors
-/// The environment cannot be made; the file cannot be written.
+/// Returns an error if the environment cannot be made or the file cannot be written.
 pub fn shapes(name: &str, write: Option<&Path>, settings: &Settings) -> anyhow::Result<()> {
     let mut layers = settings.layers();
     layers.options.insert(0, ("NAME", format!("cluster.env={}", toml::Value::from(name))));
     let resolved = config::load(&layers)?;
     let shapes = shape_settings(&train::spec(&resolved)?);
-    // The given settings belong into the file beside the shapes that follow from them.
+    // The file must also hold the given settings that the shapes follow from.
     let is_shape = |key: &str| shapes.iter().any(|(shape, _)| *shape == format!("cluster.{key}"));
     let mut lines = vec!["[cluster]".to_owned()];
     for (key, value) in resolved.given("cluster").iter().filter(|(key, _)| !is_shape(key)) {

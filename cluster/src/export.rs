@@ -1,9 +1,10 @@
-//! `sapex export`: a run's policy for other programs.
+//! `sapex export`: writes a run's policy to files for other programs.
 //!
-//! - [`policy`]: the policy as a [`graph`], its bodies in `body`: normaliser and action scaling included.
-//! - [`onnx`] and [`torchscript`]: a graph as a file, without a foreign library.
+//! - [`policy`]: builds a [`graph`] from a policy, observation normaliser and action scaling included. `body` builds
+//!   the network bodies.
+//! - [`onnx`] and [`torchscript`]: encode a graph as a file, without a foreign library.
 //!
-//! Beside every file lies a description of it, `policy.json`.
+//! Each export also writes a description of the policy to a JSON file with the same stem, such as `policy.json`.
 
 mod body;
 pub mod graph;
@@ -26,11 +27,12 @@ use policy::{Policy, Variant};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// Writes the policy and returns the files: the deterministic policy, for TorchScript the sampler of one that draws, and
-/// the description. Safetensors are read back and checked before this returns.
+/// Writes the policy and returns the paths of the files: the deterministic policy, for TorchScript also the sampler of
+/// a stochastic policy, and the description. Safetensors files are read back and checked before this function returns.
 ///
 /// # Errors
-/// The run has no checkpoint, its policy does not load or is not for its environment, or a file cannot be written.
+/// Returns an error if the run has no checkpoint, its policy does not load or does not fit its environment, or a file
+/// cannot be written.
 pub fn export(export: &Export) -> anyhow::Result<Vec<PathBuf>> {
     let run = RunDir::open(&export.run)?;
     let (snapshot, arch) =
@@ -88,7 +90,7 @@ fn save_weights(snapshot: &PolicySnapshot, arch: &PolicyArch, out: &Path) -> any
     Ok(())
 }
 
-/// With libtorch below, it loads what was written.
+/// Writes a TorchScript file. With the feature `torch`, libtorch loads the written file as a check.
 fn save_script(policy: &Policy<'_>, variant: Variant, out: &Path) -> anyhow::Result<()> {
     write(out, &torchscript::encode(&policy.graph(variant)))?;
     #[cfg(feature = "torch")]
@@ -96,13 +98,13 @@ fn save_script(policy: &Policy<'_>, variant: Variant, out: &Path) -> anyhow::Res
     Ok(())
 }
 
-/// `policy.pt` to `policy-sampler.pt`.
+/// Returns the path of the sampler: `policy.pt` becomes `policy-sampler.pt`.
 fn sampler_path(out: &Path) -> PathBuf {
     let stem = out.file_stem().unwrap_or_default().to_string_lossy();
     out.with_file_name(format!("{stem}-sampler")).with_extension("pt")
 }
 
-/// Beside its final name first, so that a reader sees a whole file.
+/// Writes to a temporary name in the same folder and renames the file, so that readers see only complete files.
 fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
@@ -111,7 +113,7 @@ fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     Ok(fs_err::rename(&partial, path)?)
 }
 
-/// What a program needs to know that runs the policy, or that builds it from the safetensors.
+/// Describes the policy for a program that runs it, or that rebuilds it from the safetensors.
 fn describe(policy: &Policy<'_>, snapshot: &PolicySnapshot, spec: &EnvSpec) -> Value {
     let graph = policy.graph(Variant::Mode);
     let obs = match policy.arch.body {

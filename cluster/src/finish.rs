@@ -1,4 +1,4 @@
-//! The end of a run: the final evaluation, the report, and what the user is told.
+//! The end of a run: the final evaluation, the report and the closing messages for the user.
 
 use crate::progress::say;
 use crate::report;
@@ -15,11 +15,11 @@ use learner::run_log::{self, Record, RunLog};
 use serde_json::Value;
 use std::path::Path;
 
-/// Evaluates the run's policy ([`run_policy`]), logs it, writes the report and says where everything is. An environment that
-/// fails, or a signal, costs the evaluation, and nothing else.
+/// Evaluates the run's policy ([`run_policy`]), logs the result, writes the report and prints where the files are. If
+/// the environment fails or a signal arrives, only the evaluation is missing.
 ///
 /// # Errors
-/// The policy cannot be read, or the report cannot be written.
+/// Returns an error if the policy or the log cannot be read, or if the report cannot be written.
 pub fn finish(process: &Process, run: &RunDir, path: &Path, log: &RunLog) -> anyhow::Result<()> {
     let config = &process.resolved.config;
     let mut runner = EpisodeRunner::new(Plan::new(config, process.shutdown.signal_token()));
@@ -59,7 +59,7 @@ pub fn finish(process: &Process, run: &RunDir, path: &Path, log: &RunLog) -> any
     Ok(())
 }
 
-/// An evaluation, or why there is none; what else fails is an error of its own.
+/// An evaluation, or the reason why it failed. Other failures are reported as a separate error.
 type Evaluated = Result<Evaluation, EvaluationError>;
 
 fn final_evaluation(
@@ -73,7 +73,8 @@ fn final_evaluation(
     evaluate((process, run), "final", policy, runner, episodes, &seeds)
 }
 
-/// One evaluation of the policy in a folder, whose episodes are written down as those of that kind where that is asked for.
+/// Runs one evaluation of the policy in a folder. If `run.track_trajectories` is set, its episodes are written to the
+/// trajectory log under `kind`.
 fn evaluate(
     (process, run): (&Process, &RunDir),
     kind: &'static str,
@@ -92,7 +93,8 @@ fn evaluate(
     })
 }
 
-/// The evaluator may not have seen the newest policy: in a run of seconds it saw only the first ones. `None` where it has.
+/// Evaluates the newest policy and offers it as the best one, because the evaluator may not have seen it: in a run of a
+/// few seconds it sees only the first versions. Returns `None` if the log already has an evaluation of that version.
 fn offer_newest(
     process: &Process,
     run: &RunDir,
@@ -119,7 +121,7 @@ fn offer_newest(
     Ok(Some(evaluation))
 }
 
-/// `mean deterministic return -142.3 ± 35.1 (95%) over 20 episodes`.
+/// Returns the result as text, such as `mean deterministic return -142.3 ± 35.1 (95%) over 20 episodes`.
 pub fn describe(evaluation: &Evaluation) -> String {
     let Evaluation { mean, ci95, returns, discarded, cut_off, .. } = evaluation;
     let episodes = returns.len();

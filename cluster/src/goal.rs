@@ -1,11 +1,12 @@
-//! [`Goal`]: a run ends after its steps, or when evaluations reach `run.target_return`.
+//! [`Goal`]: ends a run when its evaluations reach `run.target_return`. [`check_steps`]: checks the limit on
+//! environment steps.
 
 use common::config::{ConfigError, Resolved};
 
-/// Evaluations in a row that must reach the target: one may be luck.
+/// Number of consecutive evaluations that must reach the target, because a single one may be luck.
 const EVALUATIONS_AT_TARGET: u32 = 2;
 
-/// Counts evaluations that reach the target.
+/// Counts consecutive evaluations that reach the target return.
 #[derive(Debug)]
 pub struct Goal {
     /// `None` if the run has no target.
@@ -16,14 +17,14 @@ pub struct Goal {
 }
 
 impl Goal {
-    /// The goal of a run's settings.
+    /// Creates the goal from the settings of a run.
     pub fn new(resolved: &Resolved) -> Self {
         let target = resolved.config.run.target_return;
         let costs = resolved.config.returns_are_costs();
         Self { target: target.is_finite().then_some(target), costs, in_a_row: 0 }
     }
 
-    /// Takes the mean return of an evaluation in; what to say once the run is solved by it.
+    /// Takes the mean return of an evaluation. Returns a message if the run is solved with this evaluation.
     pub fn evaluated(&mut self, mean: f64) -> Option<String> {
         let target = self.target?;
         let reached = if self.costs { mean <= target } else { mean >= target };
@@ -33,10 +34,11 @@ impl Goal {
     }
 }
 
-/// Whether anything is left to do for a run that has taken `done` environment steps.
+/// Checks that a run that has already taken `done` environment steps has steps left to do. A fresh run, a run without a
+/// limit and a run on recorded data always pass.
 ///
 /// # Errors
-/// `run.env_steps` is no more than that.
+/// Returns an error if `run.env_steps` is not 0 and not above `done`.
 pub fn check_steps(resolved: &Resolved, done: u64) -> Result<(), ConfigError> {
     let limit = resolved.config.run.env_steps;
     if done == 0 || limit == 0 || limit > done || resolved.config.is_offline() {

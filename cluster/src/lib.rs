@@ -1,15 +1,17 @@
-//! `sapex`: every role in one process, and what a user does with a run.
+//! The `sapex` program: runs every role in one process, and evaluates, records, reports and exports runs.
 //!
-//! - [`cli`]: the arguments.
-//! - [`train`]: all roles over private sockets; [`lockstep`]: the same parts in turn on one thread.
-//! - [`envs`]: which environments there are, and their shapes.
-//! - [`goal`]: what ends a run; [`finish`]: final evaluation, report, last words.
-//! - [`run_policy`]: the best or the newest one.
-//! - [`progress`], [`report`], [`export`]: what a run shows, and gives away.
-//! - [`record`] and [`video`]: what the policy does, as data and as a film.
-//! - [`space`]: what an optimiser may choose from, and what its choice sets.
-//! - [`certs`]: a CA and the certificates of a local cluster.
-//! - [`mod@bench`]: measures this machine, beside the peers.
+//! - [`cli`]: the command-line arguments.
+//! - [`train`]: all roles in one process over private sockets. [`lockstep`]: the same roles, one after the other, on
+//!   one thread.
+//! - [`envs`]: the list of environments and their shapes.
+//! - [`goal`]: the conditions that end a run. [`finish`]: the final evaluation, the report and the closing messages.
+//! - [`run_policy`]: the best or the newest policy of a run.
+//! - [`progress`], [`report`], [`export`]: the display during training, the HTML report and the policy in other file
+//!   formats.
+//! - [`record`] and [`video`]: episodes of a policy as a dataset and as a film.
+//! - [`space`]: the search spaces for optimisers, and the settings that a drawn configuration sets.
+//! - [`certs`]: a CA and the certificates for a cluster.
+//! - [`mod@bench`]: benchmarks of this machine, compared with peer libraries.
 
 use common::about::Build;
 
@@ -29,5 +31,5 @@ pub mod space;
 pub mod train;
 pub mod video;
 
-/// What `sapex` was built from and for.
+/// Version, commit and optional features that `sapex` was built with.
 pub const BUILD: Build = common::build!("torch", "mujoco");

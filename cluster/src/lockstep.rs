@@ -1,5 +1,6 @@
-//! `--lockstep`: the same parts on one thread, in turn. One actor, one table, an exact ratio of updates to rows: the same
-//! run twice from the same seed, and the place to step through with a debugger.
+//! `--lockstep`: runs the roles one after the other on one thread, with one actor, one table and an exact ratio of
+//! updates to rows. Two runs with the same seed are identical. This mode is also suited to stepping through with a
+//! debugger.
 
 use crate::finish;
 use crate::goal::Goal;
@@ -35,13 +36,13 @@ use std::time::Duration;
 
 /// Name of the sampling generator in a checkpoint.
 const SAMPLING: &str = "sampling";
-/// Number of the one actor.
+/// Number of the single actor.
 const ACTOR: u32 = 0;
 
-/// Whether the settings describe a run that one thread, one actor and one table can do.
+/// Checks that the settings describe a run that one thread with one actor and one table can do.
 ///
 /// # Errors
-/// The first one that they do not.
+/// Returns an error for the first setting that does not fit.
 pub fn check(resolved: &Resolved) -> Result<(), ConfigError> {
     let config = &resolved.config;
     let cannot =
@@ -61,7 +62,7 @@ pub fn check(resolved: &Resolved) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// The parts of a run, in turn.
+/// State of a lockstep run: the learner's, the replay's, the actor's and the evaluator's parts.
 struct Lockstep<'a> {
     process: &'a Process,
     run: &'a RunDir,
@@ -70,27 +71,27 @@ struct Lockstep<'a> {
     trainer: TrainerConfig,
     updates: Updates,
     table: Table,
-    /// Where the table's rows are kept between two starts, where that is asked for.
+    /// Files that keep the table's rows between two starts. `None` unless `run.save_replay` is set.
     saved: Option<SavedReplay>,
     columns: Columns,
     sampling: Pcg64,
     actor: Actor,
     evaluator: Evaluator,
-    /// The actor acts with these weights.
+    /// The newest published weights, which the actor uses.
     newest: Option<Publication>,
     /// Mean return of the latest evaluation.
     eval_return: Option<f64>,
     goal: Goal,
-    /// Why the run is solved.
+    /// The reason why the run is solved. `None` if it is not solved.
     solved: Option<String>,
-    /// Episodes of earlier starts.
+    /// Episodes that earlier starts of this run completed.
     episodes_before: u64,
 }
 
-/// Trains in lockstep, evaluates, reports.
+/// Trains in lockstep, evaluates the policy and writes the report.
 ///
 /// # Errors
-/// As `sapex train`.
+/// Returns an error in the same cases as [`crate::train::train`].
 pub fn train(process: &Process, run: &RunDir, start: Start) -> anyhow::Result<()> {
     let config = &process.resolved.config;
     let log = RunLog::open(run.path(), &process.clock)?;
@@ -105,7 +106,7 @@ pub fn train(process: &Process, run: &RunDir, start: Start) -> anyhow::Result<()
     if let Some(reached) = &parts.solved {
         say(&format!("stopping: {reached}"));
     }
-    // After an update that diverged this is the state before it.
+    // After an update that diverged, this is the state before that update.
     let checkpoint = parts.checkpoint();
     let failed = trained.as_ref().err().and_then(|error| error.downcast_ref());
     if matches!(failed, Some(TrainingError::Trainer { .. })) {
@@ -120,7 +121,7 @@ pub fn train(process: &Process, run: &RunDir, start: Start) -> anyhow::Result<()
 }
 
 impl<'a> Lockstep<'a> {
-    /// A fresh run, or one that goes on.
+    /// Creates the parts of a fresh run, or of a resumed run from its checkpoint.
     fn new(
         process: &'a Process,
         run: &'a RunDir,
@@ -165,7 +166,8 @@ impl<'a> Lockstep<'a> {
         Ok(parts)
     }
 
-    /// Turn after turn, until the steps are done, the updates are enough, or a stop is asked for.
+    /// Alternates between one turn of the actor and the updates that are due, until the steps or updates are done, the
+    /// target is reached or a stop is requested.
     fn train(&mut self, progress: &mut Progress) -> anyhow::Result<()> {
         let limit = self.process.resolved.config.run.env_steps;
         let goes_on = |parts: &Self| {
@@ -181,7 +183,7 @@ impl<'a> Lockstep<'a> {
             let episodes = self.episodes_before + self.actor.counters().episodes();
             self.counts.acted(self.actor.steps(), episodes);
             while let Some(batch) = self.actor.take_rows(false) {
-                // The limiter holds inserts until the updates below have caught up, so this never waits.
+                // The limiter holds inserts back until the updates below have caught up, so this insert never waits.
                 self.table
                     .insert_of(ActorId(ACTOR), &batch.rows, None, Duration::ZERO)
                     .context("insert in lockstep")?;
@@ -193,7 +195,7 @@ impl<'a> Lockstep<'a> {
                     break;
                 }
             }
-            // A turn is a step of every lane, which may step over the mark.
+            // A turn steps every lane, so the step count may pass a multiple of `every` without being equal to it.
             if every > 0 && before / every < self.actor.steps() / every {
                 self.evaluate()?;
             }
@@ -204,7 +206,7 @@ impl<'a> Lockstep<'a> {
         Ok(())
     }
 
-    /// One update, if the limiter agrees.
+    /// Does one update. Returns `None` if the rate limiter does not allow a sample.
     fn update(&mut self) -> anyhow::Result<Option<Due>> {
         let learner = self.updates.config();
         let (batch_size, beta) = (learner.batch_size, learner.importance_beta);
@@ -247,7 +249,7 @@ impl<'a> Lockstep<'a> {
         Ok(())
     }
 
-    /// Evaluates what the actor acts with.
+    /// Evaluates the weights that the actor uses, logs the result and updates the goal.
     fn evaluate(&mut self) -> anyhow::Result<()> {
         let config = &self.process.resolved.config.evaluator;
         let Some(Publication { version, weights, .. }) = &self.newest else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! `sapex`: the front door.
+//! Entry point of the `sapex` program: dispatches the commands and turns their results into exit statuses.
 
 use actor_node::env::EnvError;
 use cluster::cli::{Cli, Command, Eval, Record, Space, Train};
@@ -55,7 +55,8 @@ fn main() -> ExitCode {
     result.map_or_else(|error| refuse(&error, status(&error)), |()| ExitCode::SUCCESS)
 }
 
-/// Settings that are wrong end with status 2 before anything is touched; a run that fails with status 1.
+/// Runs `sapex train`. Wrong settings end with status 2 before the run directory is touched; a run that fails ends with
+/// status 1.
 fn train_command(options: &Train) -> ExitCode {
     let prepared = (|| {
         let resolved = train::settings(options)?;
@@ -113,7 +114,7 @@ fn train_command(options: &Train) -> ExitCode {
     })
 }
 
-/// Trains in a directory that is ours.
+/// Trains in a run directory that this process has claimed.
 async fn train_claimed(
     process: &Process,
     claim: &Claim,
@@ -134,7 +135,7 @@ async fn train_claimed(
     trained.await.unwrap_or_else(|panic| Err(anyhow::anyhow!("training panicked: {panic}")))
 }
 
-/// A note about the rows that the replay held when the run stopped.
+/// Returns a message for a resumed run: how many rows its replay has, or why the replay is empty.
 fn replay_note(run: &RunDir, config: &Config, spec: &EnvSpec) -> anyhow::Result<String> {
     let saved = SavedReplay::of_run(run, 0, config, spec);
     let rows = saved.map(|saved| saved.rows()).transpose()?.unwrap_or(0);
@@ -148,7 +149,7 @@ fn replay_note(run: &RunDir, config: &Config, spec: &EnvSpec) -> anyhow::Result<
     ))
 }
 
-/// The directory of the run, before anything in it is touched.
+/// Claims the run directory before any file in it is written. Without `--run-dir`, a fresh directory is chosen.
 fn claim(options: &Train, resolved: &Resolved) -> anyhow::Result<Claim> {
     let run = &resolved.config.run;
     let clock = common::runtime::clock::Clock::system();
@@ -159,11 +160,11 @@ fn claim(options: &Train, resolved: &Resolved) -> anyhow::Result<Claim> {
     Ok(claim(&path)?)
 }
 
-/// The log goes to standard error, below what the command prints: text unless JSON is asked for, and quiet unless
-/// `telemetry.log_filter` says something.
+/// Starts logging and the process services. The log goes to standard error, below the command's own output. It is text
+/// unless JSON is requested, and shows only warnings and errors unless `telemetry.log_filter` is set.
 async fn serve(resolved: Resolved) -> anyhow::Result<Process> {
     let telemetry = &resolved.config.telemetry;
-    // Clients lose their servers when a run ends; in one process that is no news.
+    // When a run ends, clients lose their servers. In one process this is expected, so transport warnings are hidden.
     let filter = match telemetry.log_filter.as_str() {
         _ if resolved.is_default("telemetry.log_filter") => "warn,common::transport=error",
         filter => filter,
@@ -177,7 +178,7 @@ async fn serve(resolved: Resolved) -> anyhow::Result<Process> {
     Ok(Process::serve("sapex", &cluster::BUILD, resolved).await?)
 }
 
-/// Episodes of `sapex eval` where neither it nor the run says how many.
+/// Default number of episodes of `sapex eval`, used if neither the command line nor the run sets one.
 const EVAL_EPISODES: usize = 20;
 
 fn eval_command(eval: &Eval) -> anyhow::Result<()> {
@@ -240,7 +241,7 @@ fn space_command(options: &Space) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// 2 where what the user wrote is to blame, 1 where something that was right failed.
+/// Returns the exit status for an error: 2 if the user's input is wrong, 1 for any other failure.
 fn status(error: &anyhow::Error) -> u8 {
     let is_users = |error: &(dyn std::error::Error + 'static)| {
         error.is::<space::SpaceError>()

@@ -1,4 +1,4 @@
-//! What a person sees while a run trains: a live line on a terminal, plain lines otherwise.
+//! The progress display of a training run: a line that is redrawn on a terminal, plain lines otherwise.
 
 use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -6,54 +6,56 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Write as _};
 use std::time::Duration;
 
-/// The last numbers are not said twice within this time.
+/// The final line is omitted if a plain line was printed less than this time ago.
 const WATCHED_AGAIN: Duration = Duration::from_millis(200);
-/// Plain lines come this often.
+/// Interval between plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(2);
-/// Columns of a line where nobody knows how many there are.
+/// Assumed width of a terminal, in columns, if the real width is unknown.
 const COLUMNS: usize = 80;
-/// Columns that the bar takes, up to the numbers behind it, and a last one that stays free: terminals break lines there.
+/// Columns that the bar and the percentage take in front of the numbers, plus one that stays free: terminals wrap a
+/// line that fills the last column.
 const BAR_COLUMNS: usize = 18;
-/// What is left to do takes as long as what was done in this time did.
+/// Window over which the pace is measured to estimate the remaining time.
 const PACE_WINDOW: Duration = Duration::from_secs(30);
 
-/// The numbers of one moment.
+/// Numbers of a run at one moment.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Snapshot {
-    /// Time since the run began.
+    /// Training time of the run, over all of its starts.
     pub elapsed: Duration,
-    /// What the actors do; `None` where a run learns from recorded data alone.
+    /// Numbers of the actors. `None` if the run learns from recorded data only.
     pub acting: Option<Acting>,
-    /// Updates.
+    /// Number of updates.
     pub updates: u64,
-    /// Updates per second, lately.
+    /// Updates per second, measured over a recent interval.
     pub updates_per_second: f64,
     /// Mean return of the latest training episodes.
     pub train_return: Option<f64>,
     /// Mean deterministic return of the latest evaluation.
     pub eval_return: Option<f64>,
-    /// Episodes that are done of the evaluation that runs, and of how many.
+    /// Completed and total episodes of the evaluation in progress. `None` if no evaluation runs.
     pub evaluating: Option<(u64, u64)>,
 }
 
-/// The actors' part of a [`Snapshot`].
+/// Numbers of the actors in a [`Snapshot`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Acting {
     /// Environment steps over all actors.
     pub env_steps: u64,
-    /// Policy versions between acting and the newest weights, for the items sampled lately.
+    /// Mean lag of the actors, in policy versions behind the newest weights.
     pub lag_versions: f64,
-    /// Samples per inserted row, over the run.
+    /// Sampled items per environment step, over the whole run.
     pub samples_per_insert: f64,
 }
 
 impl Snapshot {
-    /// Steps, or updates where nobody acts: what a limit is for.
+    /// Returns the number that the limit refers to: environment steps, or updates if there are no actors.
     fn position(&self) -> u64 {
         self.acting.map_or(self.updates, |acting| acting.env_steps)
     }
 
-    /// The numbers in one line of at most `columns` columns: as many of them as fit, the more important ones first.
+    /// Formats the numbers as one line of at most `columns` columns. If they do not all fit, the less important ones
+    /// are left out.
     fn line(&self, left: Option<Duration>, columns: usize) -> String {
         let mut parts: Vec<(u32, String)> = vec![(0, format!("{:>6}", clock(self.elapsed)))];
         if let Some(left) = left {
@@ -84,7 +86,7 @@ impl Snapshot {
     }
 }
 
-/// `8.3s`, `12m05s`, `3h02m`, `4d03h`.
+/// Formats a time as `8.3s`, `12m05s`, `3h02m` or `4d03h`.
 fn clock(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
@@ -99,15 +101,15 @@ fn number(value: Option<f64>) -> String {
     value.map_or_else(|| format!("{:>7}", "-"), |value| format!("{value:>7.1}"))
 }
 
-/// How fast a run goes, to say when it ends.
+/// Measures the pace of a run to estimate its remaining time.
 #[derive(Debug, Default)]
 struct Pace {
-    /// When it was how far, oldest first.
+    /// Pairs of time and position, oldest first.
     seen: VecDeque<(Duration, u64)>,
 }
 
 impl Pace {
-    /// Time until `limit` at the pace of late; `None` for a run without a limit, or before there is a pace.
+    /// Returns the time until `limit` at the recent pace. `None` if the run has no limit or the pace is not known yet.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     fn left(&mut self, now: &Snapshot, limit: u64) -> Option<Duration> {
         let (time, position) = (now.elapsed, now.position());
@@ -115,7 +117,7 @@ impl Pace {
         if newest.is_none_or(|newest| time >= newest + PACE_WINDOW / 30) {
             self.seen.push_back((time, position));
         }
-        // The oldest that is kept is the newest one that is a window away.
+        // The oldest pair that is kept is the newest one that is at least a window old.
         while self.seen.get(1).is_some_and(|(seen, _)| *seen + PACE_WINDOW <= time) {
             self.seen.pop_front();
         }
@@ -128,30 +130,30 @@ impl Pace {
     }
 }
 
-/// Shows the numbers of a run.
+/// Shows the numbers of a run while it trains.
 #[derive(Debug)]
 pub struct Progress {
-    /// Steps, or updates where nobody acts; 0 for no limit.
+    /// Limit in environment steps, or in updates if there are no actors. 0 means no limit.
     limit: u64,
     pace: Pace,
     view: View,
 }
 
-/// Where the numbers go.
+/// The kind of display.
 #[derive(Debug)]
 enum View {
     /// A bar that is redrawn in place.
     Bar(ProgressBar),
-    /// A line now and then.
+    /// Lines that are printed at intervals.
     Plain {
-        /// When the next is due.
+        /// Time at which the next line is due.
         due: Duration,
     },
 }
 
 impl Progress {
-    /// A bar up to `limit` steps, or updates where nobody acts, on a terminal (a limit of 0: a line that is redrawn), plain
-    /// lines otherwise.
+    /// Creates the display. On a terminal it is a bar up to `limit` environment steps (updates if there are no actors),
+    /// or a line without a bar if `limit` is 0. Otherwise it is plain lines.
     pub fn new(terminal: bool, limit: u64) -> Self {
         let view = if terminal {
             View::Bar(bar(limit, ProgressDrawTarget::stdout()))
@@ -161,7 +163,7 @@ impl Progress {
         Self { limit, pace: Pace::default(), view }
     }
 
-    /// Shows the numbers, if it is time.
+    /// Shows the numbers, if an update of the display is due.
     pub fn show(&mut self, now: &Snapshot) {
         let left = self.pace.left(now, self.limit);
         match &mut self.view {
@@ -179,8 +181,8 @@ impl Progress {
         }
     }
 
-    /// Shows the last numbers and leaves the line standing. A run that is `complete` before its limit, because it is
-    /// solved, has nothing left to do.
+    /// Shows the final numbers and leaves the line on the screen. If the run is `complete` before its limit, because it
+    /// is solved, the bar is full and no remaining time is shown.
     pub fn end(&mut self, now: &Snapshot, complete: bool) {
         if let View::Plain { due } = &mut self.view
             && now.elapsed + PLAIN_EVERY > *due + WATCHED_AGAIN
@@ -212,16 +214,16 @@ fn bar(limit: u64, target: ProgressDrawTarget) -> ProgressBar {
     bar.with_style(ProgressStyle::with_template(template).expect("the template is a constant"))
 }
 
-/// How wide the terminal is.
+/// Returns the width of the terminal in columns.
 fn columns(terminal: &Term) -> usize {
     terminal.size_checked().map_or(COLUMNS, |(_, columns)| usize::from(columns))
 }
 
-/// One line on standard output: what this program is for. A reader that has seen enough (`sapex presets | head -1`) is no
-/// reason to stop what is being done.
+/// Prints one line to standard output. A closed pipe is ignored: a reader that has read enough, as in
+/// `sapex presets | head -1`, must not stop the program.
 ///
 /// # Panics
-/// If the line cannot be written for another reason, such as a full disk.
+/// Panics if the line cannot be written for another reason, such as a full disk.
 pub fn say(line: &str) {
     match writeln!(std::io::stdout(), "{line}") {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
@@ -238,7 +240,7 @@ mod tests {
     use std::io;
     use std::sync::{Arc, Mutex};
 
-    /// A terminal of 80 columns that keeps what was written to it, piece by piece.
+    /// A terminal of 80 columns that records each piece of text written to it.
     #[derive(Debug, Clone, Default)]
     struct Screen(Arc<Mutex<Vec<String>>>);
 

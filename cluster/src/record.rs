@@ -1,5 +1,5 @@
-//! `sapex record RUN`: episodes of a run's policy as a dataset for the Python library Minari ([`minari`]), which
-//! `sapex train --dataset` reads as well.
+//! `sapex record RUN`: records episodes of a run's policy as a dataset for the Python library Minari ([`minari`]).
+//! `sapex train --dataset` reads such datasets as well.
 
 pub mod minari;
 
@@ -14,10 +14,10 @@ use common::spec::EnvSpec;
 use minari::{Dataset, Episode};
 use serde_json::json;
 
-/// Records the episodes and returns what they gave.
+/// Records the episodes, writes the dataset and returns the evaluation of the recorded episodes.
 ///
 /// # Errors
-/// There is no policy, its environment fails, or the dataset cannot be written.
+/// Returns an error if there is no policy, the environment fails, or the dataset exists already or cannot be written.
 pub fn record(options: &Record) -> anyhow::Result<Evaluation> {
     let out = &options.out;
     let data = out.join("data");
@@ -41,7 +41,7 @@ pub fn record(options: &Record) -> anyhow::Result<Evaluation> {
     let acting = if options.sample { Acting::Sampled } else { Acting::Deterministic };
     let dataset = Dataset::new(spec.clone(), runner.env()?.origin())?;
     let mut recorder = Recorder { dataset, episode: None };
-    // The role is that of `sapex eval`: the same seed, the same start states.
+    // The same seed role as in `sapex eval`: the same seed gives the same start states.
     let seeds = SeedTree::new(options.seed).role("eval");
     let policy = (&mut policy, version);
     let evaluation = runner
@@ -73,10 +73,10 @@ fn describe(spec: &EnvSpec, options: &Record, evaluation: &Evaluation) -> String
     )
 }
 
-/// Collects episodes as they run.
+/// Observer that collects episodes while they run.
 struct Recorder {
     dataset: Dataset,
-    /// The one that runs.
+    /// The episode in progress.
     episode: Option<Episode>,
 }
 

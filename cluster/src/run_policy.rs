@@ -1,4 +1,4 @@
-//! A run's policy: the best one that its evaluator saw, or that of the newest checkpoint.
+//! Access to a run's policy: the best one that its evaluator found, or the one of the newest checkpoint.
 
 use actor_node::best::best_policy;
 use actor_node::evaluation::{Acting, EpisodeRunner, Evaluation, EvaluationError, Plan};
@@ -14,10 +14,10 @@ use common::spec::ActionKind;
 use learner::checkpoint;
 use std::path::{Path, PathBuf};
 
-/// Evaluates the policy of a checkpoint, or the best one.
+/// Evaluates the policy in the folder `path` with deterministic actions for `episodes` episodes.
 ///
 /// # Errors
-/// The policy cannot be read or is not for the environment, or that fails.
+/// Returns an error if the policy cannot be read or does not fit the environment, or if the environment fails.
 pub fn evaluation(
     resolved: &Resolved,
     path: &Path,
@@ -30,10 +30,10 @@ pub fn evaluation(
     runner.run(policy, episodes, seeds, acting, &mut ()).map_err(blame)
 }
 
-/// The runner of episodes in the configured environment. The policy can act in it.
+/// Creates a runner of episodes in the configured environment and checks that the policy can act in it.
 ///
 /// # Errors
-/// There is no such environment, or it has other shapes than the policy.
+/// Returns an error if the environment does not exist or its shapes differ from those of the policy.
 pub fn runner(
     resolved: &Resolved,
     plan: Plan,
@@ -58,7 +58,8 @@ pub fn runner(
     Ok(runner)
 }
 
-/// The error with the environment's own beneath it, which may be the user's to mend.
+/// Converts an evaluation error. An environment error is unwrapped, so that callers can recognise one that the user can
+/// fix.
 pub(crate) fn blame(error: EvaluationError) -> anyhow::Error {
     match error {
         EvaluationError::Env(error) => error.into(),
@@ -66,10 +67,10 @@ pub(crate) fn blame(error: EvaluationError) -> anyhow::Error {
     }
 }
 
-/// The policy in that folder, a checkpoint or the best one, and its version.
+/// Loads the policy in a folder (a checkpoint, or the best policy of a run) and its version.
 ///
 /// # Errors
-/// It cannot be read.
+/// Returns an error if the policy cannot be read.
 pub fn load(path: &Path) -> anyhow::Result<(PolicyNet, PolicyVersion)> {
     let (snapshot, arch) = PolicySnapshot::load(&path.join(POLICY))?;
     let mut policy = PolicyNet::new(&arch)?;
@@ -77,11 +78,11 @@ pub fn load(path: &Path) -> anyhow::Result<(PolicyNet, PolicyVersion)> {
     Ok((policy, snapshot.version))
 }
 
-/// The folder of a run's policy: the best one of those that were evaluated, or the newest checkpoint where none was or
-/// `newest` asks for it.
+/// Returns the folder of a run's best evaluated policy, or its newest checkpoint if no policy was evaluated or `newest`
+/// is set.
 ///
 /// # Errors
-/// There is neither.
+/// Returns an error if there is neither.
 pub fn folder(run: &RunDir, newest: bool) -> anyhow::Result<PathBuf> {
     match best_policy(run.path()) {
         Some(best) if !newest => Ok(best),
@@ -89,7 +90,7 @@ pub fn folder(run: &RunDir, newest: bool) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// The newest whole checkpoint of a run. Newer ones that are damaged are named on standard error.
+/// Returns the newest undamaged checkpoint of a run. Newer checkpoints that are damaged are named on standard error.
 #[expect(clippy::print_stderr, reason = "for the person who typed the command")]
 fn newest_checkpoint(run: &RunDir) -> anyhow::Result<PathBuf> {
     let found = checkpoint::newest_whole(&run.checkpoints())?;

@@ -1,9 +1,9 @@
-//! Spaces of configurations: what a hyper-parameter or architecture optimiser may choose from.
+//! Configuration spaces: the domains from which an optimiser chooses hyper-parameters or a network architecture.
 //!
-//! - this file: a space, its parameters, and whether values lie in it.
-//! - [`document`]: a space as `ConfigSpace`'s JSON, and back.
-//! - [`sample`]: seeded draws.
-//! - [`presets`]: the spaces of a preset, and what their values set here.
+//! - this file: [`Space`], its parameters and conditions, and the check of a configuration.
+//! - [`document`]: a space in `ConfigSpace`'s JSON format, written and read.
+//! - [`sample`]: seeded random configurations.
+//! - [`presets`]: the spaces of a preset, and the settings that a configuration stands for.
 
 pub mod document;
 pub mod presets;
@@ -11,148 +11,148 @@ pub mod sample;
 
 use serde_json::{Map, Value};
 
-/// A configuration: a value for every active parameter, by name.
+/// A configuration: the value of each active parameter, by name.
 pub type Values = Map<String, Value>;
 
-/// Parameters with their ranges, and conditions between them.
+/// Parameters with their domains, and conditions between parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Space {
-    /// Its name in documents.
+    /// Name of the space in documents.
     pub name: String,
-    /// Parents before their children.
+    /// Parameters. A parent comes before the parameters that depend on it.
     pub parameters: Vec<Parameter>,
-    /// In the order of documents.
+    /// Conditions, in the order of the document.
     pub conditions: Vec<Condition>,
 }
 
-/// One choice.
+/// One parameter of a configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parameter {
-    /// Unique in its space.
+    /// Name, unique in its space.
     pub name: String,
-    /// What can be chosen.
+    /// Domain and default of the parameter.
     pub domain: Domain,
 }
 
-/// What can be chosen, and what is where nothing else is.
+/// The values that a parameter can take, and its default.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Domain {
     /// Real numbers, both bounds included.
     Float {
-        /// Smallest.
+        /// Smallest value.
         lower: f64,
-        /// Largest.
+        /// Largest value.
         upper: f64,
-        /// By default.
+        /// Default value.
         default: f64,
-        /// Draws are uniform in the logarithm.
+        /// Whether draws are uniform in the logarithm.
         log: bool,
     },
-    /// Whole numbers, both bounds included.
+    /// Integers, both bounds included.
     Int {
-        /// Smallest.
+        /// Smallest value.
         lower: i64,
-        /// Largest.
+        /// Largest value.
         upper: i64,
-        /// By default.
+        /// Default value.
         default: i64,
-        /// Draws are uniform in the logarithm.
+        /// Whether draws are uniform in the logarithm.
         log: bool,
     },
-    /// One of a few.
+    /// One of a list of values.
     Categorical {
-        /// Truth values, numbers or texts.
+        /// Possible values: booleans, numbers or strings.
         choices: Vec<Value>,
-        /// By default.
+        /// Default value.
         default: Value,
     },
 }
 
-/// The child is active, and has a value, exactly where the parent is active and has this value.
+/// A condition: the child is active, and has a value, if and only if the parent is active and has this value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
-    /// The parameter that depends.
+    /// Name of the parameter that depends on the parent.
     pub child: String,
-    /// On which.
+    /// Name of the parent parameter.
     pub parent: String,
-    /// The parent's value.
+    /// Value that the parent must have.
     pub value: Value,
 }
 
-/// Values outside a space, or a space that is none.
+/// An invalid configuration or an invalid space.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SpaceError {
-    /// A value outside the range.
+    /// A value is outside its domain.
     #[error("{name} = {value}: must be {expected}")]
     Range {
-        /// The parameter.
+        /// Name of the parameter.
         name: String,
-        /// As given.
+        /// The given value.
         value: Value,
-        /// Its range.
+        /// Description of the domain.
         expected: String,
     },
-    /// A value of a parameter that another one switches off.
+    /// A value is given for a parameter that a condition makes inactive.
     #[error("{name} = {value}: must be absent unless {parent} = {needed}")]
     Inactive {
-        /// The parameter.
+        /// Name of the parameter.
         name: String,
-        /// As given.
+        /// The given value.
         value: Value,
-        /// The one that it depends on.
+        /// Name of the parent parameter.
         parent: String,
-        /// What that one would have to be.
+        /// Value that the parent must have for the parameter to be active.
         needed: Value,
     },
-    /// No value of an active parameter.
+    /// An active parameter has no value.
     #[error("{name} has no value: must be {expected}")]
     Missing {
-        /// The parameter.
+        /// Name of the parameter.
         name: String,
-        /// Its range.
+        /// Description of the domain.
         expected: String,
     },
-    /// No such parameter.
+    /// The space has no parameter of this name.
     #[error("{name} = {value}: unknown, the parameters are {known}")]
     Unknown {
-        /// As given.
+        /// The given name.
         name: String,
-        /// As given.
+        /// The given value.
         value: Value,
-        /// All of them.
+        /// Names of all parameters.
         known: String,
     },
-    /// A range that is none.
+    /// The domain or the conditions of a parameter are invalid.
     #[error("{name}: {reason}")]
     Domain {
-        /// The parameter.
+        /// Name of the parameter.
         name: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// An assignment of another form.
+    /// An assignment does not have the form `space.NAME.FIELD=VALUE`.
     #[error(
         "--set {0}: expected space.NAME.FIELD=VALUE, FIELD being lower, upper, default, log or choices, as the parameter has it"
     )]
     Edit(String),
-    /// An assignment of a value that its field cannot have.
+    /// An assignment has a value that its field cannot take.
     #[error("--set {assignment}: {reason}")]
     EditValue {
-        /// As given.
+        /// The given assignment.
         assignment: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// A document that is no space.
+    /// A document is not a configuration space, or not a supported one.
     #[error("not a configuration space: {0}")]
     Document(String),
 }
 
 impl Space {
-    /// Whether every active parameter has a value in its range and no other has one.
+    /// Checks that every active parameter has a value in its domain and that no other parameter has a value.
     ///
     /// # Errors
-    /// The first thing that is wrong, by the order of parameters.
+    /// Returns the first violation, in the order of the parameters.
     pub fn check(&self, values: &Values) -> Result<(), SpaceError> {
         for Parameter { name, domain } in &self.parameters {
             let expected = || domain.to_string();
@@ -189,17 +189,18 @@ impl Space {
         }
     }
 
-    /// The default of every parameter that is active then.
+    /// Returns the configuration in which every active parameter has its default.
     pub fn defaults(&self) -> Values {
         self.choose(|parameter| parameter.domain.default())
     }
 
-    /// Names of all parameters.
+    /// Returns the names of all parameters, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.parameters.iter().map(|parameter| parameter.name.as_str())
     }
 
-    /// A value by `choose` for every parameter that is active with the values of those before it.
+    /// Builds a configuration: calls `choose` for every parameter that the values of the earlier parameters make
+    /// active.
     fn choose(&self, mut choose: impl FnMut(&Parameter) -> Value) -> Values {
         let mut values = Values::new();
         for parameter in &self.parameters {
@@ -210,7 +211,7 @@ impl Space {
         values
     }
 
-    /// The condition that these values do not meet, where there is one.
+    /// Returns the condition on `child` that these values do not meet, if there is one.
     fn blocked(&self, child: &str, values: &Values) -> Option<&Condition> {
         self.conditions.iter().filter(|condition| condition.child == child).find(|condition| {
             values.get(&condition.parent).is_none_or(|value| !equal(value, &condition.value))
@@ -221,11 +222,11 @@ impl Space {
         self.parameters.iter().find(|parameter| parameter.name == name)
     }
 
-    /// Whether the space makes sense.
+    /// Checks that the space is consistent.
     ///
     /// # Errors
-    /// An empty range, a default outside its range, a name twice, a condition on what comes later or on no value of its
-    /// parent.
+    /// Returns an error if a domain is empty, a default is outside its domain or a name occurs twice. A condition must
+    /// refer to an earlier parameter and to a value in the domain of that parameter.
     pub fn validate(&self) -> Result<(), SpaceError> {
         let wrong = |name: &str, reason: &str| SpaceError::Domain {
             name: name.to_owned(),
@@ -256,7 +257,7 @@ impl Space {
     }
 }
 
-/// Equal as values: 1 and 1.0 are.
+/// Compares two JSON values; integers and floats are equal if their numbers are, such as 1 and 1.0.
 fn equal(a: &Value, b: &Value) -> bool {
     match (a.as_f64(), b.as_f64()) {
         (Some(a), Some(b)) => a == b,
@@ -265,7 +266,7 @@ fn equal(a: &Value, b: &Value) -> bool {
 }
 
 impl Domain {
-    /// Whether the value can be chosen.
+    /// Returns whether the value is in the domain.
     pub fn contains(&self, value: &Value) -> bool {
         match self {
             Self::Float { lower, upper, .. } => {
@@ -278,7 +279,7 @@ impl Domain {
         }
     }
 
-    /// What is chosen where nothing else is.
+    /// Returns the default value.
     pub fn default(&self) -> Value {
         match self {
             Self::Float { default, .. } => Value::from(*default),

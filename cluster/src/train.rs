@@ -1,4 +1,4 @@
-//! `sapex train`: all roles in one process, over the same code, protocol and sockets as a cluster.
+//! `sapex train`: runs all roles in one process, with the code, protocol and kind of sockets that a cluster uses.
 
 use crate::cli::Train;
 use crate::finish;
@@ -35,15 +35,15 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use toml::Value;
 
-/// How often the numbers are looked at.
+/// Interval at which the progress is read, shown and checked against the goal.
 const WATCH_EVERY: Duration = Duration::from_millis(100);
-/// How often actors are written to the run's log.
+/// Interval at which a record about the actors is written to the run's log.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
-/// The settings of a run: the user's, with the environment's shapes below them.
+/// Returns the settings of a run: the user's settings, with the environment's shapes as a layer below them.
 ///
 /// # Errors
-/// Settings that are wrong, an environment that does not exist.
+/// Returns an error if a setting is wrong, the environment does not exist, or the replay does not fit into memory.
 pub fn settings(train: &Train) -> anyhow::Result<Resolved> {
     let args = train.settings()?;
     let spec = spec(&args.load(Vec::new())?)?;
@@ -54,10 +54,10 @@ pub fn settings(train: &Train) -> anyhow::Result<Resolved> {
     Ok(resolved)
 }
 
-/// What the configured environment looks like from outside, its wrappers included.
+/// Returns the shapes and action bounds of the configured environment, with its wrappers applied.
 ///
 /// # Errors
-/// There is no such environment, or a parameter or a wrapper does not fit it.
+/// Returns an error if the environment does not exist, or if a parameter or a wrapper does not fit it.
 pub fn spec(resolved: &Resolved) -> anyhow::Result<EnvSpec> {
     let cluster = &resolved.config.cluster;
     match Setup::new(&resolved.config).make(&cluster.env, Purpose::Training) {
@@ -69,16 +69,16 @@ pub fn spec(resolved: &Resolved) -> anyhow::Result<EnvSpec> {
     }
 }
 
-/// The shapes as the environment itself has them.
+/// Returns the shapes of the environment as settings: key, value and origin.
 pub fn from_environment(spec: &EnvSpec) -> Vec<(String, Value, &'static str)> {
     let settings = shape_settings(spec).into_iter();
     settings.map(|(key, value)| (key, value, "the environment")).collect()
 }
 
-/// Trains, evaluates, reports.
+/// Trains, evaluates the policy and writes the report.
 ///
 /// # Errors
-/// Whatever ended the run early; what was trained until then is in the run directory.
+/// Returns the error that ended the run early. The run directory keeps what was trained until then.
 pub async fn train(process: Process, run: RunDir, start: Start) -> anyhow::Result<()> {
     let log = RunLog::open(run.path(), &process.clock)?;
     start.begin(&log)?;
@@ -95,34 +95,34 @@ pub async fn train(process: Process, run: RunDir, start: Start) -> anyhow::Resul
     finish::finish(&process, &run, &path, &log)
 }
 
-/// The roles of a run, running.
+/// Handles of the running roles, and the counters that are shown and logged.
 struct System {
     learner: tokio::task::JoinHandle<Result<LearnerOutcome, learner::service::LearnerError>>,
-    /// None where the run learns from recorded data alone.
+    /// The replay server's task. `None` if the run learns from recorded data only.
     replay:
         Option<tokio::task::JoinHandle<Result<Vec<Table>, replay_server::service::ReplayError>>>,
-    /// Stops the replay server, last: the others are its clients.
+    /// Stops the replay server when dropped. It is dropped last, because the other roles are clients of the server.
     replay_stop: oneshot::Sender<()>,
     actors: JoinSet<anyhow::Result<()>>,
     evaluator: tokio::task::JoinHandle<Result<(), actor_node::service::NodeError>>,
     counters: Vec<Arc<Counters>>,
-    /// How far the run is; [`System::count`] brings the actors' part up to date.
+    /// Totals of the run over all starts. [`System::count`] updates the part of the actors.
     counts: Counts,
-    /// Episodes of earlier starts.
+    /// Episodes that earlier starts of this run completed.
     episodes_before: u64,
-    /// Where the run was when actors were logged last.
+    /// Totals of the run at the last record about the actors.
     logged: Position,
     progress: watch::Receiver<learner::progress::Progress>,
     evaluations: Arc<Evaluations>,
     evaluating: Arc<Running>,
-    /// The private sockets' directory, removed at the end.
+    /// Directory of the private sockets. It is removed when the system is dropped.
     _sockets: Scratch,
 }
 
 type LearnerOutcome = (Checkpoint, std::path::PathBuf);
 
-/// What the evaluator has found: the newest mean, and what is not in the log yet. The log is written every tenth of a
-/// second, so there are only a few of them.
+/// Results of the evaluator: the mean return of the newest evaluation, and the evaluations that are not in the run's
+/// log yet. The log takes them every 100 ms, so the list stays short.
 #[derive(Debug, Default)]
 struct Evaluations(Mutex<(Option<f64>, Vec<Evaluation>)>);
 
@@ -137,7 +137,7 @@ impl Evaluations {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Hands each over once, oldest first.
+    /// Passes each new evaluation to `taken` once, oldest first.
     fn drain(&self, taken: impl FnMut(&Evaluation)) {
         let evaluations =
             std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).1);
@@ -172,7 +172,7 @@ impl System {
             let server = ReplayServer::new(process.clone(), &spec, 0)?.kept_in(saved)?;
             let router = transport.bind_router(&peers.replay[0]).await?;
             Some(tokio::spawn(server.run(router, async {
-                // A dropped sender asks for the stop as well.
+                // A dropped sender also requests the stop.
                 let _asked = stopped.await;
             })))
         };
@@ -198,7 +198,8 @@ impl System {
             let node = ActorNode::new(process.clone(), id, share, Some(run.path()))?;
             counters.push(node.counters());
             let (over, peers) = (Arc::clone(&transport), peers.clone());
-            // After the stop nobody samples any more: rows that are still on their way are of no use.
+            // After the stop the learner no longer samples, so the actors do not wait until rows in flight are
+            // delivered.
             actors.spawn(async move { Ok(node.run(&*over, &peers, Duration::ZERO).await?) });
         }
         let evaluations = Arc::<Evaluations>::default();
@@ -227,7 +228,8 @@ impl System {
         })
     }
 
-    /// Waits for every role. The first error is the run's.
+    /// Waits until all roles have ended, and stops the replay server after the others. If several roles failed, the
+    /// error of the first one in the order learner, actors, evaluator, replay server is returned.
     async fn stop(mut self, process: &Process, log: &RunLog) -> anyhow::Result<LearnerOutcome> {
         let trained = (&mut self.learner).await.context("the learner panicked")?;
         let evaluated = (&mut self.evaluator).await.context("the evaluator panicked")?;
@@ -235,7 +237,7 @@ impl System {
         while let Some(joined) = self.actors.join_next().await {
             acted = acted.and(joined.context("an actor panicked").and_then(|result| result));
         }
-        // The last of it: nobody acts any more.
+        // The last record about the actors, now that they have all ended.
         self.log_actors(process, log);
         drop(self.replay_stop);
         let replayed = match self.replay.take() {
@@ -249,7 +251,7 @@ impl System {
         Ok(outcome)
     }
 
-    /// Brings the actors' part of the counts up to date.
+    /// Updates the totals of environment steps and episodes from the actors' counters.
     fn count(&self) {
         if self.counters.is_empty() {
             return;
@@ -284,7 +286,7 @@ impl System {
         }
     }
 
-    /// Writes down what the actors did since the last time.
+    /// Writes a record to the run's log about the actors since the previous record.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     fn log_actors(&mut self, process: &Process, log: &RunLog) {
         let Some(acting) = self.snapshot(process).acting else { return };
@@ -303,7 +305,8 @@ impl System {
         log.actors(&record, &mean_terms(terms.iter()));
     }
 
-    /// Versions between the newest weights and those that the actors act with, on average over those that have any.
+    /// Returns the lag in policy versions between the newest weights and the weights in use, averaged over the actors
+    /// that have received weights.
     #[expect(clippy::cast_precision_loss, reason = "few actors, versions far below 2^53")]
     fn lag_versions(&self, newest: u64) -> f64 {
         let in_use = self.counters.iter().map(|counters| counters.version.load(Ordering::Relaxed));
@@ -314,7 +317,8 @@ impl System {
         if lags.is_empty() { 0.0 } else { lags.iter().sum::<f64>() / lags.len() as f64 }
     }
 
-    /// A mean over the latest training episodes of each actor, over all actors.
+    /// Averages over all actors a mean that each actor keeps over its latest training episodes. `None` if no actor has
+    /// one.
     #[expect(clippy::cast_precision_loss, reason = "few actors")]
     fn mean(&self, of: fn(&Counters) -> Option<f64>) -> Option<f64> {
         let means: Vec<f64> = self.counters.iter().filter_map(|counters| of(counters)).collect();
@@ -322,8 +326,8 @@ impl System {
     }
 }
 
-/// Shows and logs the numbers until the run is over: every actor has done its steps, the target is reached, somebody
-/// failed, or a stop was asked for.
+/// Shows and logs the progress until the run ends: all actors have taken their steps, the target return is reached, a
+/// role has ended or failed, or a stop is requested.
 async fn watch(process: &Process, system: &mut System, log: &RunLog) -> anyhow::Result<()> {
     let config = &process.resolved.config;
     let offline = config.is_offline();

@@ -1,8 +1,8 @@
-//! `sapex eval RUN --video FILE`: the first episodes of an evaluation as a film.
+//! `sapex eval RUN --video FILE`: films the first episodes of an evaluation.
 //!
-//! - [`gif`]: written here, without a foreign program.
-//! - [`mp4`]: by `ffmpeg`, where it is installed.
-//! - `partial`: a film that fails leaves nothing.
+//! - [`gif`]: GIF files, written without a foreign program.
+//! - [`mp4`]: MP4 files, written by `ffmpeg` if it is installed.
+//! - `partial`: the temporary file of a film, which is removed if the film fails.
 
 pub mod gif;
 pub mod mp4;
@@ -17,10 +17,11 @@ use common::process::Usage;
 use common::runtime::seed::SeedTree;
 use std::path::{Path, PathBuf};
 
-/// Evaluates the policy of that folder and films the first episodes, `film.1` of them, to `film.0`.
+/// Evaluates the policy in the folder `path` and films the first episodes. `film` is the output file and the number of
+/// filmed episodes. Returns the evaluation and the path of the film.
 ///
 /// # Errors
-/// As of [`run_policy::evaluation`] and [`Video::create`].
+/// Returns an error in the same cases as [`run_policy::evaluation`] and [`Video::create`].
 pub fn evaluation(
     resolved: &Resolved,
     path: &Path,
@@ -38,23 +39,23 @@ pub fn evaluation(
     Ok((evaluation.map_err(run_policy::blame)?, video.finish()?))
 }
 
-/// Something that takes frames, all of the same size.
+/// A film file under construction. All its frames have the same size.
 trait Film {
     /// Appends a frame.
     fn push(&mut self, frame: &Frame) -> anyhow::Result<()>;
 
-    /// Completes the file, which does not have its name before.
+    /// Completes the file and gives it its final name.
     fn finish(self: Box<Self>) -> anyhow::Result<()>;
 }
 
-/// Films the first episodes that it sees.
+/// Observer that films the first episodes of an evaluation.
 pub struct Video {
     path: PathBuf,
     film: Box<dyn Film>,
-    /// Episodes that are still to be filmed, the one that runs included.
+    /// Number of episodes that are still to be filmed, including the one in progress.
     left: usize,
     running: bool,
-    /// Width and height of the first frame.
+    /// Width and height of the first frame, in pixels.
     size: Option<(u32, u32)>,
 }
 
@@ -65,11 +66,11 @@ impl std::fmt::Debug for Video {
 }
 
 impl Video {
-    /// A video of the first `episodes` episodes of `env`, as `.gif` or `.mp4`; `env` is reset.
+    /// Creates a video (`.gif` or `.mp4`) of the first `episodes` episodes of `env`. This resets `env`.
     ///
     /// # Errors
-    /// Another kind of file, no `ffmpeg` for one that needs it, an environment that has no picture, or a file that
-    /// cannot be written.
+    /// Returns an error if the file has another extension, `ffmpeg` is needed but not installed, the environment has no
+    /// picture, or the file cannot be written.
     pub fn create(path: &Path, episodes: usize, env: &mut dyn Env) -> anyhow::Result<Self> {
         let option = || format!("--video {}", path.display());
         let extension = path.extension().and_then(|extension| extension.to_str());
@@ -95,10 +96,10 @@ impl Video {
         Ok(Self { path, film, left: episodes, running: false, size: None })
     }
 
-    /// Completes the file.
+    /// Completes the file and returns its path.
     ///
     /// # Errors
-    /// It cannot be written, or `ffmpeg` failed.
+    /// Returns an error if the file cannot be written or `ffmpeg` failed.
     pub fn finish(self) -> anyhow::Result<PathBuf> {
         self.film.finish()?;
         Ok(self.path)

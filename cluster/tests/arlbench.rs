@@ -1,9 +1,10 @@
-//! Whole runs beside those of ARLBench: how many updates after how many rows, and the shapes of what is tracked
-//! (testdata/goldens A6). Ours are in lockstep and from random weights, so that counts and shapes are compared.
+//! Compares whole runs with runs of ARLBench: the number of updates after a number of rows, and the shapes of the
+//! tracked data (testdata/goldens A6). Our runs are in lockstep and start from other random weights, so only counts and
+//! shapes are compared.
 //!
-//! Two columns have no counterpart. ARLBench moves its targets by environment steps, before there were any updates as well;
-//! here they move every `learner.target_updates` updates. Its normaliser counts the rows that environments gave, ours those
-//! that were sampled. Both are in docs/algorithm.md.
+//! Two columns are not compared. ARLBench updates its targets by environment steps, even before the first update; Sapex
+//! updates them every `learner.target_updates` updates. ARLBench's normaliser counts the rows that environments
+//! produced, ours the rows that were sampled. docs/algorithm.md describes both differences.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
@@ -15,7 +16,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The files of a kind, parsed. At least one.
+/// Returns the parsed golden files of this kind. Fails if there is none.
 fn goldens(kind: &str) -> Vec<Value> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/goldens");
     let dir = std::env::var_os("SAPEX_GOLDENS_DIR").map_or(root, PathBuf::from);
@@ -29,25 +30,25 @@ fn goldens(kind: &str) -> Vec<Value> {
     goldens
 }
 
-/// Runs SAC with the golden's counts and sizes for so many rows (its preset needs libtorch and has the same counts) and
-/// returns the newest checkpoint; or what was said where the run was refused.
+/// Runs SAC with the golden file's counts and sizes for `rows` rows and returns the newest checkpoint. If the run was
+/// refused, returns the error output. It does not use the preset, which has the same counts but needs libtorch.
 fn run(golden: &Value, rows: u64, dir: &Path, more: &[&str]) -> Result<Checkpoint, String> {
     let (config, hpo) = (&golden["config"], &golden["config"]["hpo"]);
     let whole = |value: &Value| value.as_u64().unwrap();
     let envs = whole(&config["n_envs"]);
     let (batch, freq) = (whole(&hpo["buffer_batch_size"]), whole(&hpo["train_freq"]));
-    // Updates start at the first multiple of train_freq above learning_starts, in steps of all environments; the block that
-    // ends there brings the first ones.
+    // Updates start at the first multiple of train_freq above learning_starts, counted in steps of all environments.
+    // The block of rows that ends there is followed by the first updates.
     let first = (whole(&hpo["learning_starts"]) / freq) * freq * envs;
     let block = freq * envs;
     let insert = (whole(&hpo["gradient_steps"]) * batch) as f64;
     let samples_per_insert = insert / block as f64;
-    // The smallest that works (replay-server, rate_limiter), in whole rows. Sampling may run ahead by it, so it starts later
-    // by as much.
+    // This is the smallest error buffer that works (replay-server, rate_limiter), in whole rows. Sampling may run ahead
+    // by that many rows, so it starts that many rows later.
     let smallest = ((insert + batch as f64) / 2.0).max(insert - samples_per_insert);
     let rows_ahead = (smallest / samples_per_insert - 1e-9).ceil();
     let min_size = first + rows_ahead as u64;
-    // A share that is too small by rounding holds nothing back.
+    // The added 1e-6 covers rounding, so that the limiter does not hold a sample back.
     let error_buffer = rows_ahead * samples_per_insert + 1e-6;
     let hidden = config["hidden_size"].as_u64().unwrap_or(256);
     let set = [
@@ -87,7 +88,7 @@ fn as_many_updates_follow_the_rows_as_in_the_original() {
     for golden in goldens("arlbench_update_schedule") {
         let dir = tempfile::tempdir().unwrap();
         for step in golden["outputs"]["update_steps"].as_array().unwrap() {
-            // Not the index into the buffer, which starts again at its end.
+            // The index into the buffer cannot be used, because it restarts when the buffer is full.
             let envs = golden["config"]["n_envs"].as_u64().unwrap();
             let rows = step["global_step"].as_u64().unwrap() * envs;
             let updates = match run(&golden, rows, dir.path(), &[]) {
@@ -100,7 +101,7 @@ fn as_many_updates_follow_the_rows_as_in_the_original() {
     }
 }
 
-/// The shapes of a tree of arrays without their `leading` axes, kernels (in, out) as (out, in), in order.
+/// Returns the sorted shapes of a tree of arrays without their `leading` axes. Kernels (in, out) become (out, in).
 fn shapes(tree: &Value, leading: usize) -> Vec<Vec<usize>> {
     let mut found: Vec<Vec<usize>> = match tree {
         Value::Object(children) => {
@@ -116,7 +117,7 @@ fn list(value: &Value) -> Vec<usize> {
     serde_json::from_value(value.clone()).unwrap()
 }
 
-/// The shape of lists of lists, all of a level equally long.
+/// Returns the shape of nested lists. All lists of one level must have the same shape.
 fn shape(value: &Value) -> Vec<usize> {
     let Some(values) = value.as_array() else { return Vec::new() };
     let inner = shape(&values[0]);
@@ -124,7 +125,7 @@ fn shape(value: &Value) -> Vec<usize> {
     [vec![values.len()], inner].concat()
 }
 
-/// The lines of a file of the run, parsed.
+/// Returns the parsed lines of a file in the run directory.
 fn lines(run: &Path, name: &str) -> Vec<Value> {
     let text = fs_err::read_to_string(run.join(name)).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

@@ -1,4 +1,4 @@
-//! `sapex certs`: what it makes holds, and nothing is overwritten unasked.
+//! `sapex certs`: its certificates are valid, and it overwrites nothing without being asked to.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 

@@ -1,4 +1,4 @@
-//! A run counts over all of its starts: one axis in every record, totals in the checkpoint, one curve.
+//! The counts of a run continue over all of its starts: one axis for all records, totals in the checkpoint, one curve.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -7,7 +7,7 @@ mod small_run;
 use small_run::{numbers, records, text, train, trained};
 use std::path::Path;
 
-/// The counters of the newest checkpoint.
+/// Returns the counters of the newest checkpoint.
 fn counters(run: &Path) -> serde_json::Value {
     let newest = learner::checkpoint::newest(&run.join("checkpoints")).unwrap().unwrap();
     let manifest = std::fs::read_to_string(newest.join("manifest.json")).unwrap();
@@ -75,7 +75,7 @@ fn the_warm_up_is_not_repeated() {
     let lines = trajectory_lines(&run);
     let (newest, first) = (policy_versions(&lines), &lines[before.len()]);
     assert_eq!(lines.len() - before.len(), 100 * before.len() / 400);
-    // Random actions have version 0 before the first weights; the policy acts from the first step on.
+    // Random actions before the first weights carry version 0. Here the policy acts from the first step on.
     assert!(newest[before.len()] > 1, "{first}");
 }
 

@@ -1,10 +1,11 @@
-//! `docs/metrics.md` is what the tables of metrics in the code make it. `SAPEX_WRITE_DOCS=1` (`make docs`) writes it.
+//! Checks that `docs/metrics.md` equals the text generated from the tables of metrics in the code. With
+//! `SAPEX_WRITE_DOCS=1` (`make docs`) the test writes the file.
 
 use common::telemetry::metric_spec::{MetricSpec, render_metrics_markdown};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Every component's table, in the order of the page.
+/// Metric tables of all components, in the order of the page.
 const COMPONENTS: &[(&str, &[MetricSpec])] = &[
     ("actor node", actor_node::metrics::METRICS),
     ("replay server", replay_server::metrics::METRICS),

@@ -1,4 +1,4 @@
-//! `--env-param`: an environment's own options, from the command line into the run.
+//! `--env-param`: options of an environment, passed from the command line to the run.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 

@@ -1,4 +1,4 @@
-//! Evaluations of a run: no environment ends it, and signals are heard.
+//! Evaluations of a run: a failing environment does not end the run, and signals are obeyed.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// `sapex train` on the environment for tests, with these environment parameters and settings.
+/// Returns the command `sapex train` on the `faulty` environment, with these environment parameters and settings.
 fn train(run: &Path, params: &[&str], set: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sapex"));
     command.args(["train", "--env", "faulty", "--run-dir", run.to_str().unwrap()]);
@@ -77,7 +77,7 @@ fn evaluations_can_be_turned_off() {
     assert!(!evaluated && !run.join("best").exists());
 }
 
-/// An environment without an end, evaluated without a limit.
+/// Settings of an environment whose episodes do not end, evaluated without a limit.
 const ENDLESS: [&str; 4] = [
     "cluster.wrappers=[\"time-limit\"]",
     "cluster.time_limit=4294967295",

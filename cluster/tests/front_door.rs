@@ -1,4 +1,4 @@
-//! What `sapex` says of itself and of mistakes, and with which status it ends.
+//! Information and error messages of `sapex`, and its exit statuses.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -17,7 +17,7 @@ fn err(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A run of a second, on one thread.
+/// Runs a training of about a second, on one thread.
 fn small(run: &Path, more: &[&str]) -> Output {
     let run = run.to_str().unwrap();
     let args = [
@@ -213,7 +213,7 @@ fn a_run_notes_where_it_comes_from_and_every_evaluation() {
         assert!(page.contains(said), "{said} is missing");
     }
 
-    // With a best policy there, the last one is evaluated beside it, and that is an evaluation like any other.
+    // If a best policy exists, the last policy is evaluated too, and that evaluation is recorded like any other.
     let kept = run.join("best");
     std::fs::create_dir(&kept).unwrap();
     let newest = learner::checkpoint::newest(&run.join("checkpoints")).unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! Every golden file has a test that runs it: whoever adds a file of a new kind is told here.
+//! Checks that a test exists for every golden file, so that no new kind of file is forgotten.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 

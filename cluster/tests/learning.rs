@@ -1,4 +1,5 @@
-//! The quick promises of bench/learning.toml, each a whole run with actors, replay and learner; `make learn` has the rest.
+//! The quick cases of bench/learning.toml, each a whole run with actors, replay and learner. `make learn` runs all
+//! cases.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
@@ -6,7 +7,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
 
-/// The mean return of the final evaluation of the case's first seed, and what it promises at least.
+/// Trains the first seed of a case. Returns the mean return of the final evaluation and the promised minimum.
 fn train(name: &str) -> (f64, f64) {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bench/learning.toml");
     let cases: toml::Table = fs_err::read_to_string(cases).unwrap().parse().unwrap();

@@ -1,4 +1,4 @@
-//! `--lockstep` takes the same training step as everything else, and refuses what it cannot do.
+//! `--lockstep` does the same training step as all other modes, and refuses settings that it does not support.
 
 mod small_run;
 

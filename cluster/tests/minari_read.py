@@ -1,4 +1,4 @@
-"""Opens a recorded dataset with the real `minari` library (bench/requirements-minari.txt) and prints what it sees as JSON.
+"""Opens a recorded dataset with the real `minari` library (bench/requirements-minari.txt) and prints it as JSON.
 
     MINARI_DATASETS_PATH=ROOT python minari_read.py DATASET_ID
 """

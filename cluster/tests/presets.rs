@@ -1,4 +1,4 @@
-//! Presets: each seed algorithm as it was and as it should be, by the table of SEED-SPEC §1.3.
+//! Presets: each seed algorithm in its original and its corrected form, as in the table of SEED-SPEC §1.3.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
@@ -18,7 +18,7 @@ fn setting(resolved: &Resolved, key: &str) -> Value {
     table[section][key].clone()
 }
 
-/// Equal, numbers as singles.
+/// Returns whether two values are equal. Floats are compared in single precision.
 fn same(ours: &Value, expected: &Value) -> bool {
     #[expect(clippy::cast_possible_truncation, reason = "settings are singles")]
     match (ours.as_float(), expected.as_float()) {
@@ -27,8 +27,8 @@ fn same(ours: &Value, expected: &Value) -> bool {
     }
 }
 
-/// Key, and its value in: velora-seed velora velora-discrete-seed velora-discrete tianshou-seed tianshou arlbench-seed
-/// arlbench lac-seed lac latc-seed latc. A dash where it means nothing.
+/// Each line is a key and its values in: velora-seed velora velora-discrete-seed velora-discrete tianshou-seed tianshou
+/// arlbench-seed arlbench lac-seed lac latc-seed latc. A dash means that the setting has no meaning in that preset.
 const TABLE: &str = r#"
 cluster.network                "liquid" "liquid" "liquid" "liquid" "mlp" "mlp" "mlp" "mlp" "mlp" "mlp" "mlp" "mlp"
 cluster.hidden                 - - - - [256,256] [256,256] [256,256] [256,256] [256,256] [256,256] [256,256] [256,256]
@@ -193,7 +193,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // More than a pipe holds is to come: whoever writes it finds that nobody reads.
+    // The output is longer than a pipe's buffer, so the program notices that the reader is gone.
     drop(sapex.stdout.take());
     let output = sapex.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -1,7 +1,7 @@
-//! The three roles as three kinds of real processes over TCP on loopback: they learn, survive the SIGKILL of an actor,
-//! refuse a stranger with other settings, and stop on SIGTERM. With TLS as without.
+//! The three roles as real processes over TCP on loopback. They learn, survive the SIGKILL of an actor, refuse a
+//! process with other settings, and stop on SIGTERM. One test does this with TLS.
 //!
-//! The binaries of the other crates must have been built: `cargo build --workspace --bins`, which `make test` does.
+//! The binaries of the other crates must be built first: `cargo build --workspace --bins`, which `make test` does.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// Longest wait for anything here.
+/// Longest wait in these tests.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 struct Process {
@@ -45,7 +45,7 @@ impl Process {
 }
 
 impl Drop for Process {
-    /// Nothing outlives a failed test.
+    /// Ends the process, so that it does not outlive a failed test.
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
@@ -73,7 +73,7 @@ impl Cluster {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("cluster.toml");
-        // The ports are free now; nobody else on this machine asks for these in between.
+        // The ports are free now. No other process on this machine is expected to take them before the servers do.
         let ports: Vec<u16> = {
             let listeners = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
             listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
@@ -135,7 +135,7 @@ fn processes_learn_survive_a_killed_actor_and_stop_on_sigterm() {
     let at_kill = cluster.updates();
     poll("updates after the kill", || (cluster.updates() >= at_kill + 1_000.0).then_some(()));
 
-    // A stranger with another setting is refused by name and ends; the others do not notice.
+    // An actor with another setting is refused, the refusal names the setting, and the actor ends. The others continue.
     let mut stranger = cluster.start(
         "stranger",
         "actor-node",
@@ -152,7 +152,7 @@ fn processes_learn_survive_a_killed_actor_and_stop_on_sigterm() {
         assert!(status.success(), "{} ended with {status}:\n{}", role.name, role.log());
     }
 
-    // The directory is as `sapex train` leaves it.
+    // The run directory has the same files as after `sapex train`.
     for kept in ["config.toml", "metrics.jsonl", "checkpoints", "best/policy.safetensors"] {
         assert!(cluster.path("run").join(kept).exists(), "{kept} is missing");
     }
@@ -164,7 +164,7 @@ fn processes_learn_survive_a_killed_actor_and_stop_on_sigterm() {
     }
     assert!(page.contains("axis-steps") && !page.contains("no evaluation yet"), "{page}");
 
-    // An untrained policy gets about -13 per episode of 20 steps; one that repeats its observation gets 0.
+    // An untrained policy gets about -13 per episode of 20 steps. A policy that repeats its observation gets 0.
     let eval =
         Command::new(env!("CARGO_BIN_EXE_sapex")).args(["eval", run, "--json"]).output().unwrap();
     assert!(eval.status.success(), "{}", String::from_utf8_lossy(&eval.stderr));
@@ -187,21 +187,21 @@ fn a_second_learner_is_refused_and_named_and_the_first_goes_on() {
     assert!(learner.wait().success(), "{}", learner.log());
 }
 
-/// Certificates of all roles, made by `sapex certs`.
+/// Makes certificates of all roles with `sapex certs` and returns its output.
 fn certs(dir: &Path) -> String {
     let made = Command::new(env!("CARGO_BIN_EXE_sapex")).arg("certs").arg(dir).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     String::from_utf8(made.stdout).unwrap()
 }
 
-/// The arguments that give a process the certificate of a role.
+/// Returns the arguments that give a process the certificate of a role.
 fn certified(dir: &Path, role: tls::Role) -> Vec<String> {
     let file = |(key, name)| format!("tls.{key}={}", dir.join(role.name()).join(name).display());
     let files = [("ca", "ca.crt"), ("cert", "tls.crt"), ("key", "tls.key")].map(file);
     files.into_iter().flat_map(|setting| ["--set".to_owned(), setting]).collect()
 }
 
-/// The answer of a replay server to a process that greets as a learner and has another role's certificate.
+/// Greets a replay server as a learner, with the certificate of another role, and returns the server's reply.
 fn greets_as_learner(cluster: &Cluster, dir: &Path, role: tls::Role) -> Reply {
     let layers = Layers {
         files: vec![cluster.config.clone()],
@@ -246,7 +246,7 @@ fn over_tls_the_roles_train_renew_their_certificates_and_refuse_all_others() {
     let mut actor = start("actor", "actor-node", tls::Role::ActorNode, &["--set", "actor.id=0"]);
     poll("the first updates", || (cluster.updates() >= 300.0).then_some(()));
 
-    // A certificate makes nobody what it does not say: neither at the start nor in the handshake.
+    // A process can only have the role in its certificate. This is checked at its start and in the handshake.
     let mut thief = start("thief", "learner", tls::Role::ActorNode, &in_run);
     assert_eq!(thief.wait().code(), Some(2), "{}", thief.log());
     let said = thief.log();
@@ -261,7 +261,7 @@ fn over_tls_the_roles_train_renew_their_certificates_and_refuse_all_others() {
     });
     assert!(of_server.contains("@127.0.0.1:"), "the peer is named: {of_server}");
 
-    // Without TLS there is no way in, and both sides say why.
+    // Without TLS, no connection is possible, and both sides log why.
     let plain = cluster.start("plain", "actor-node", &["--set", "actor.id=1"]);
     poll("the client's word", || {
         plain.log().contains("the other side speaks TLS, and [tls] is not set here").then_some(())
@@ -287,7 +287,7 @@ fn over_tls_the_roles_train_renew_their_certificates_and_refuse_all_others() {
     }
     let renewed_at = cluster.updates();
     poll("updates after that", || (cluster.updates() >= renewed_at + 500.0).then_some(()));
-    // Who comes anew shows a new certificate.
+    // A process that connects now presents a new certificate.
     let mut second = start("second", "actor-node", tls::Role::ActorNode, &["--set", "actor.id=2"]);
     poll("another actor", || second.log().contains("connected to replay server").then_some(()));
     for role in [&mut second, &mut actor, &mut learner, &mut replay] {
@@ -348,7 +348,7 @@ fn a_port_in_use_is_named() {
 fn servers_listen_where_endpoints_bind_says_and_not_where_others_reach_them() {
     let cluster = Cluster::new();
     let text = std::fs::read_to_string(&cluster.config).unwrap();
-    // Names that never resolve: whoever still looked them up to listen would not get far.
+    // These names never resolve. A server that looked them up in order to listen would not start.
     std::fs::write(&cluster.config, text.replace("tcp://127.0.0.1", "tcp://name.invalid")).unwrap();
     let (run, bind) = (cluster.path("run"), ["--set", "endpoints.bind=127.0.0.1"]);
     let learner = [&bind[..], &["--run-dir", run.to_str().unwrap()]].concat();
@@ -391,7 +391,7 @@ fn a_replay_server_takes_its_number_from_the_hosts_name() {
         Ok(0) => {
             poll("the server", || replay.log().contains("replay server listens").then_some(()));
         }
-        // There is one server only, or the host has no number: either way its name is told.
+        // There is only one server, or the host name has no number. In both cases the error names the host.
         _ => {
             assert_eq!(replay.wait().code(), Some(2), "{}", replay.log());
             assert!(replay.log().contains(&host), "{}", replay.log());

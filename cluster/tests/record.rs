@@ -1,7 +1,7 @@
 //! `sapex record` and `sapex eval --video` as a user runs them.
 //!
-//! What is recorded is read back by the trainer's own reader, and by the real `minari` where `SAPEX_MINARI_PYTHON` names a
-//! Python with it (`bench/requirements-minari.txt`).
+//! Recordings are read back by the trainer's own reader. If `SAPEX_MINARI_PYTHON` names a Python with the real `minari`
+//! library (`bench/requirements-minari.txt`), that library reads them too.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -26,17 +26,17 @@ fn text(output: &Output) -> String {
     format!("status {:?}\n{out}{err}", output.status.code())
 }
 
-/// A run that has hardly learnt.
+/// Trains a short run, whose policy has hardly learned, and returns its directory.
 fn run(dir: &Path, env: &str) -> PathBuf {
     run_with(dir, env, "python3")
 }
 
-/// Where the environments of the bridge's own tests are.
+/// Returns the directory of the Python environments that the bridge's own tests use.
 fn modules() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../actor-node/tests/bridge")
 }
 
-/// The same with an interpreter for environments that need one.
+/// Does the same with the given Python interpreter, for environments that need one.
 fn run_with(dir: &Path, env: &str, python: &str) -> PathBuf {
     let path = dir.join("run");
     let mut args = vec!["train", "--lockstep", "--env", env, "--run-dir", path.to_str().unwrap()];
@@ -57,7 +57,7 @@ fn run_with(dir: &Path, env: &str, python: &str) -> PathBuf {
     path
 }
 
-/// Says aloud that something could not be tested.
+/// Reports on stderr that something could not be tested.
 #[expect(
     clippy::explicit_write,
     reason = "past the capture of the harness: a test that did not run must be seen"
@@ -66,7 +66,7 @@ fn skipped(why: &str) {
     writeln!(std::io::stderr(), "SKIPPED: {why}").unwrap();
 }
 
-/// What the real library sees in the dataset `id` below `root`; `None` where it is not installed.
+/// Returns what the real library reads from the dataset `id` below `root`. `None` if the library is not available.
 fn library_reads(root: &Path, id: &str) -> Option<Value> {
     let Ok(python) = std::env::var("SAPEX_MINARI_PYTHON") else {
         skipped("SAPEX_MINARI_PYTHON names no Python with minari (bench/requirements-minari.txt)");
@@ -80,7 +80,7 @@ fn library_reads(root: &Path, id: &str) -> Option<Value> {
     Some(serde_json::from_slice(&output.stdout).unwrap())
 }
 
-/// Every number in a nested list.
+/// Returns all numbers in a nested list.
 fn numbers(value: &Value) -> Vec<f64> {
     match value {
         Value::Array(values) => values.iter().flat_map(numbers).collect(),
@@ -117,7 +117,7 @@ fn a_recorded_policy_is_read_by_the_trainer_and_by_the_library_with_the_returns_
         bytes.map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
     };
     assert_eq!(data.len(), 600);
-    // Episodes are cut off, not over: the value goes on behind the last step.
+    // Episodes are truncated, not terminated, so the value is bootstrapped after the last step.
     assert!((0..600).all(|row| field(row, "discount")[0] > 0.9));
 
     let eval = sapex(&["eval", run, "--episodes", "3", "--seed", "5", "--json"]).output().unwrap();
@@ -226,7 +226,7 @@ fn an_evaluation_is_filmed_and_what_cannot_be_filmed_is_refused_by_name() {
     }
     assert_eq!(delays, [5; 201], "one episode of 200 steps of 0.05 s");
 
-    // A program that keeps what it is given takes the place of ffmpeg.
+    // A fake ffmpeg, which stores its input, replaces the real one.
     let mp4 = dir.path().join("out.mp4");
     let refused = text(&eval(&mp4, ""));
     assert!(
@@ -286,7 +286,7 @@ fn environments_of_gymnasium_are_filmed_and_those_without_pictures_refused_on_on
         delays.push(frame.delay);
     }
     assert_eq!(delays.len(), 201, "one episode of 200 steps");
-    // Thirty a second, in whole hundredths.
+    // 30 frames per second. Delays are in whole hundredths of a second.
     assert_eq!(delays.into_iter().map(u32::from).sum::<u32>(), 670);
 
     let (output, gif) = film("gym:environments:Faulty-v0", "blind");
@@ -393,7 +393,7 @@ fn a_mujoco_task_is_filmed_where_there_is_opengl_and_else_says_what_to_install()
     let args = ["eval", path.to_str().unwrap(), "--episodes", "1", "--video"];
     let eval = || sapex(&[&args[..], &[gif.to_str().unwrap()]].concat());
 
-    // Files that are no libraries stand where the loader looks first.
+    // Files that are not libraries are placed where the loader looks first.
     for name in ["libEGL.so.1", "libEGL.so", "libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so"] {
         fs_err::write(dir.path().join(name), "").unwrap();
     }

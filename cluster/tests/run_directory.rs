@@ -1,4 +1,4 @@
-//! The run directory as the one truth about a run: resumed, refused, damaged, copied.
+//! The run directory is the only source of truth about a run: it is resumed, refused, damaged and copied here.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -17,7 +17,7 @@ fn text(output: &Output) -> String {
     format!("status {:?}\n{out}{err}", output.status.code())
 }
 
-/// A run of a second.
+/// Settings of a run that takes about a second.
 const SIZES: [&str; 9] = [
     "run.env_steps=300",
     "cluster.hidden=[16, 16]",
@@ -30,7 +30,7 @@ const SIZES: [&str; 9] = [
     "evaluator.final_episodes=2",
 ];
 
-/// Trains, on one thread.
+/// Trains on one thread.
 fn train(run: &Path, more: &[&str]) -> Output {
     let sizes: Vec<&str> = SIZES.iter().flat_map(|size| ["--set", size]).collect();
     let start = ["train", "--run-dir", run.to_str().unwrap(), "--env", "identity", "--lockstep"];
@@ -60,7 +60,7 @@ fn checkpoints(run: &Path) -> Vec<String> {
     names
 }
 
-/// Everything in a directory by name and content, but for the lock.
+/// Returns the names and contents of all files in a directory, except the lock file.
 fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
@@ -96,7 +96,7 @@ fn a_run_goes_on_with_its_own_settings_and_says_what_changed() {
     let keys: Vec<_> = changed.map(|record| record["key"].as_str().unwrap()).collect();
     assert_eq!(keys, ["learner.alpha_init", "learner.batch_size", "run.env_steps"]);
 
-    // A third start, after settings that were not given again, changes nothing.
+    // A third start, which does not repeat the earlier settings, keeps them.
     assert!(resume(&run, &["--set", "run.env_steps=1200"]).status.success());
     assert_eq!(settings(&run).config.learner, after.config.learner);
 }
@@ -170,7 +170,7 @@ fn where_the_newest_checkpoint_is_damaged_the_one_before_is_taken() {
     assert!(said.contains(&format!("{second} is damaged (")) && said.contains(&first), "{said}");
     assert!(checkpoints(&run).contains(&format!("damaged-1-{second}")), "{:?}", checkpoints(&run));
 
-    // None is whole: that is an error, and nothing is written over what there is.
+    // If no checkpoint is undamaged, the resume fails and overwrites nothing.
     for name in checkpoints(&run) {
         std::fs::remove_file(run.join("checkpoints").join(name).join("manifest.json")).unwrap();
     }

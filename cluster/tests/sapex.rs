@@ -18,7 +18,7 @@ fn text(output: &Output) -> String {
     format!("status {:?}\n{out}{err}", output.status.code())
 }
 
-/// The mean of `... mean deterministic return -142.3 ± ...`.
+/// Returns the mean in `... mean deterministic return -142.3 ± ...`.
 fn mean_return(text: &str) -> f64 {
     let after = text
         .split("mean deterministic return ")
@@ -27,7 +27,7 @@ fn mean_return(text: &str) -> f64 {
     after.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// Checksum of the newest weights.
+/// Returns the checksum of the newest weights.
 fn policy(run: &Path) -> u64 {
     let mut checkpoints: Vec<_> = std::fs::read_dir(run.join("checkpoints"))
         .unwrap()

@@ -1,4 +1,4 @@
-//! Scaled actors have no number of their own: each draws one, and no two living ones have the same.
+//! Actors without a configured number: each draws one, and no two living actors have the same number.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// Rows of each actor: it acts at random for so long, and then waits for a policy, which nobody publishes.
+/// Number of rows of each actor. It acts randomly for these steps, then waits for a policy, which no process publishes.
 const ROWS: u64 = 40;
 
 fn process() -> Process {
@@ -58,7 +58,7 @@ impl Server {
     }
 
     fn peers(&self) -> Peers {
-        // Nobody publishes there.
+        // No process publishes at this address.
         Peers { replay: vec![self.at.clone()], weights: "tcp://127.0.0.1:9".parse().unwrap() }
     }
 

@@ -1,4 +1,4 @@
-//! Configuration spaces: ARLBench's, as the library itself writes them, and what their values start.
+//! Configuration spaces: they equal ARLBench's, as the ConfigSpace library writes them, and their values start runs.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
@@ -11,7 +11,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// Every golden case of spaces: its kind and the whole document.
+/// Returns the kind and the whole document of every golden file of spaces.
 fn cases() -> Vec<(Kind, Value)> {
     let folder = std::env::var_os("SAPEX_GOLDENS_DIR").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/goldens"),
@@ -119,7 +119,7 @@ fn draws_lie_in_the_space_and_cover_it_evenly() {
         for parameter in &space.parameters {
             let values: Vec<&Value> =
                 draws.iter().filter_map(|values| values.get(&parameter.name)).collect();
-            // Of a uniform number in [0, 1] the mean of n draws is within 5 deviations of 1/2.
+            // The mean of n uniform numbers in [0, 1] must be within 5 standard deviations of 1/2.
             let share = |x: &Value| match &parameter.domain {
                 Domain::Float { lower, upper, log: true, .. } => {
                     (x.as_f64().unwrap() / lower).ln() / (upper / lower).ln()
@@ -284,7 +284,7 @@ fn every_draw_is_a_start_or_is_refused_by_name() {
     assert!(!output.status.success() && said.contains("expected arlbench"), "{said}");
 }
 
-/// Reads both documents of each pair and compares what the library makes of them.
+/// Python script that reads both documents of each pair with the library and compares the resulting spaces.
 const COMPARE: &str = r"
 import sys, json, warnings
 warnings.simplefilter('ignore')
@@ -315,7 +315,7 @@ print('equal', ConfigSpace.__version__)
 #[test]
 fn the_library_reads_our_documents_as_it_reads_its_own_and_takes_our_draws() {
     let Some(python) = std::env::var_os("SAPEX_CONFIGSPACE_PYTHON") else {
-        // Past the capture of the harness: a test that did not run must be seen.
+        // Bypass the output capture of the test harness: a skipped test must be visible.
         writeln!(
             std::io::stderr(),
             "SKIPPED: SAPEX_CONFIGSPACE_PYTHON names no Python with ConfigSpace (bench/requirements-configspace.txt)"

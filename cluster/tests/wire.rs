@@ -1,5 +1,5 @@
-//! Actor, replay server and learner over the in-memory transport: exactly-once under seeded loss and duplication, and
-//! exact sampling over several shards.
+//! Actor, replay server and learner over the in-memory transport: exactly-once inserts under seeded loss and
+//! duplication, and exact sampling over several shards.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -37,7 +37,7 @@ fn plan(seed: u64, loss: f64, duplication: f64) -> FaultPlan {
     FaultPlan { seeds: SeedTree::new(seed), delay, loss, duplication }
 }
 
-/// A row whose first observation is `number`; everything else is zero.
+/// Creates a row whose first observation element is `number`. All other bytes are zero.
 fn row(layout: &ItemLayout, number: f32) -> Vec<u8> {
     let mut row = vec![0; layout.row_bytes];
     let offset = layout.field("obs").unwrap().offset;
@@ -127,7 +127,7 @@ async fn every_row_is_inserted_exactly_once_under_loss_and_duplication() {
     }
 }
 
-/// All rows of a table: with equal priorities, a stratified sample of `len` items has each once.
+/// Returns all rows of a table. With equal priorities, a stratified sample of `len` items has each row once.
 fn all_rows(table: &mut Table) -> Vec<u8> {
     let mut block = SampleBlock::default();
     let mut rng = SeedTree::new(0).rng();
@@ -135,7 +135,7 @@ fn all_rows(table: &mut Table) -> Vec<u8> {
     block.rows
 }
 
-/// Draws batches through the sampler, giving priorities back once, and counts how often each row came.
+/// Draws batches through the sampler, sends priorities back for each batch, and counts how often each row is drawn.
 async fn frequencies(shards: usize, rows: usize, draws: usize) -> Vec<usize> {
     let shards_setting = format!("replay.shards={shards}");
     let process = Process::quiet(settings(&[
@@ -177,7 +177,7 @@ async fn frequencies(shards: usize, rows: usize, draws: usize) -> Vec<usize> {
         let batch = ready.recv().await.unwrap();
         let numbers: Vec<usize> =
             batch.columns().obs.chunks_exact(spec.obs_dim).map(|obs| obs[0] as usize).collect();
-        // Row n gets |td| = 1 + n; every row has been drawn long before the counting begins.
+        // Row n gets |td| = 1 + n. Every row has been drawn long before the counting begins.
         let td_abs: Vec<f32> = numbers.iter().map(|n| 1.0 + *n as f32).collect();
         priorities.send(Priorities { origins: batch.origins.clone(), td_abs }).await.unwrap();
         if draw >= 200 {
@@ -207,7 +207,7 @@ async fn four_shards_sample_as_one_does_in_proportion_to_priority() {
                 (count as f64 - expected).powi(2) / expected
             })
             .sum();
-        // 39 degrees of freedom: 72.1 is the 99.9% quantile. Stratified draws vary less than independent ones.
+        // With 39 degrees of freedom, 72.1 is the 99.9% quantile. Stratified draws vary less than independent ones.
         assert!(chi2 < 72.1, "{shards} shards: chi2 = {chi2:.1}, {counts:?}");
     }
 }

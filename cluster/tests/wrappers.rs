@@ -1,4 +1,4 @@
-//! Wrapped environments from the command line to a trained policy, and those that cannot be wrapped so.
+//! Wrapped environments, from the command line to a trained policy, and environments that do not fit a wrapper.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
@@ -118,7 +118,7 @@ fn the_returns_of_a_run_are_the_environments_own() {
         let last = records.into_iter().find(|record| record["kind"] == "final").unwrap();
         last["return_mean"].as_f64().unwrap()
     });
-    // A policy of 300 steps loses hundreds, a thousandth of that would be less than two.
+    // After 300 steps, a policy's return is minus several hundred. A thousandth of it would be above -2.
     assert!(scaled < -50.0 && plain < -50.0, "{scaled}, {plain}");
 }
 

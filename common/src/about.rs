@@ -1,33 +1,33 @@
-//! What a program is and where it runs: what `--version` prints, and what a run notes of its origin.
+//! Build and machine information: the text of `--version`, and the origin that a run records.
 
 use std::fmt;
 
-/// The arguments of the program, whose `--version` says what it was built from and for.
+/// Parses the program's arguments. `--version` prints `build`.
 pub fn parse<A: clap::Parser>(build: &Build) -> A {
     let matches = arguments::<A>(build).get_matches();
     A::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 pub(crate) fn arguments<A: clap::CommandFactory>(build: &Build) -> clap::Command {
-    // clap wants the text for the life of the program.
+    // clap requires a string with static lifetime.
     let version: &'static str = Box::leak(build.to_string().into_boxed_str());
     A::command().version(version)
 }
 
-/// What a program was built from and for. [`build!`](crate::build) makes it.
+/// Version, commit and optional features of a program. The macro [`build!`](crate::build) creates it.
 #[derive(Debug, Clone, Copy)]
 pub struct Build {
     /// Version of all crates.
     pub version: &'static str,
-    /// The commit, where whoever built it said so (`SAPEX_COMMIT`, as `make` does).
+    /// Commit that the program was built from. `None` if the build did not set `SAPEX_COMMIT`; `make` sets it.
     pub commit: Option<&'static str>,
-    /// Optional parts by name, and whether they are there.
+    /// Names of optional features, and whether the program was built with them.
     pub features: &'static [(&'static str, bool)],
 }
 
-/// The [`Build`] of the crate that calls it, with these of its features: `build!("torch", "mujoco")`.
+/// Creates the [`Build`] of the calling crate, with the given feature names: `build!("torch", "mujoco")`.
 ///
-/// A macro, so that commit and features are those of the program and not of this crate.
+/// It is a macro so that commit and features are those of the calling program and not of this crate.
 #[macro_export]
 macro_rules! build {
     ($($feature:literal),*) => {
@@ -40,13 +40,13 @@ macro_rules! build {
 }
 
 impl Build {
-    /// The commit, unless nobody said it or said nothing.
+    /// Returns the commit, or `None` if it is unset or empty.
     pub fn known_commit(&self) -> Option<&'static str> {
         self.commit.filter(|commit| !commit.is_empty())
     }
 }
 
-/// `0.1.0 (commit 1a2b3c4, x86_64-linux, needs x86-64-v1, torch yes, mujoco no)`.
+/// Formats as `0.1.0 (commit 1a2b3c4, x86_64-linux, needs x86-64-v1, torch yes, mujoco no)`.
 impl fmt::Display for Build {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let commit = self.known_commit().unwrap_or("unknown");
@@ -58,13 +58,13 @@ impl fmt::Display for Build {
     }
 }
 
-/// `x86_64-linux`.
+/// Returns architecture and operating system, such as `x86_64-linux`.
 pub fn platform() -> String {
     format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS)
 }
 
-/// The oldest kind of processor that the program runs on. The arithmetic's kernels choose better instructions by
-/// themselves where the machine has them.
+/// Returns the oldest processor level that the program runs on. The policy kernels select better instructions at run
+/// time if the machine has them.
 fn baseline() -> &'static str {
     if cfg!(not(target_arch = "x86_64")) {
         std::env::consts::ARCH
@@ -79,24 +79,24 @@ fn baseline() -> &'static str {
     }
 }
 
-/// The processor's name, where the system tells it.
+/// Returns the processor's model name, or `None` if `/proc/cpuinfo` does not name it.
 pub fn processor() -> Option<String> {
     let info = fs_err::read_to_string("/proc/cpuinfo").ok()?;
     let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     Some(name?.1.trim().to_owned())
 }
 
-/// The name of this host, as the system knows it.
+/// Returns the host name from `uname`.
 pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// Processors that this process may use.
+/// Returns the number of processors that this process may use.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// `AMD EPYC, 2 cores, x86_64-linux`.
+/// Returns a description of the machine, such as `AMD EPYC, 2 cores, x86_64-linux`.
 pub fn machine() -> String {
     let processor = processor().unwrap_or_else(|| "unknown processor".to_owned());
     let cores = cores();
@@ -104,17 +104,16 @@ pub fn machine() -> String {
     format!("{processor}, {cores}, {}", platform())
 }
 
-/// The command that started this process, as a shell would take it.
+/// Returns the command line that started this process, quoted for a shell. The program's folder is left out.
 pub fn command() -> String {
     let mut words = std::env::args_os();
     let program = words.next().unwrap_or_default();
-    // Where the program lay is no part of what was asked for.
     let program = std::path::Path::new(&program).file_name().unwrap_or_default().to_owned();
     let words = std::iter::once(program).chain(words);
     words.map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
 }
 
-/// In single quotes where a shell would not take it as it is.
+/// Returns the word as a shell argument: in single quotes if it contains characters that a shell interprets.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

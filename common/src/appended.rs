@@ -1,26 +1,26 @@
-//! [`Appended`]: a file that grows by whole records, whatever goes wrong while one is written.
+//! [`Appended`]: a file that contains whole records only, also after a failed write or a crash.
 
 use fs_err::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use tracing::warn;
 
-/// Bytes that are searched for a line's end at once.
+/// Number of bytes that are read at a time to find the end of the last line.
 const CHUNK: u64 = 64 << 10;
 
-/// A file that grows by whole records. One process appends to it.
+/// A file that grows by whole records. Only one process may append to it.
 #[derive(Debug)]
 pub struct Appended {
     file: File,
-    /// Bytes of whole records.
+    /// Total size of the whole records in bytes.
     length: u64,
 }
 
 impl Appended {
-    /// Opens the file, which is made if it is not there. All of what it holds counts as whole.
+    /// Opens the file, or creates it if it does not exist. Its present content counts as whole records.
     ///
     /// # Errors
-    /// The file system refuses; the message names the path.
+    /// Returns an error if the file cannot be opened or created. The message names the path.
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
@@ -28,10 +28,10 @@ impl Appended {
         Ok(Self { file, length })
     }
 
-    /// Opens a file whose records are lines. A last line without an end, of a process that was killed, is cut off.
+    /// Opens a file whose records are lines. Cuts off a last line without line end, left by a process that was killed.
     ///
     /// # Errors
-    /// As of [`Appended::open`].
+    /// Returns an error if the file cannot be opened, read or truncated. The message names the path.
     pub fn open_lines(path: &Path) -> io::Result<Self> {
         let mut lines = Self::open(path)?;
         let whole = lines.end_of_last_line()?;
@@ -39,39 +39,39 @@ impl Appended {
         Ok(lines)
     }
 
-    /// Bytes of whole records.
+    /// Returns the total size of the whole records in bytes.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Adds a record, or leaves the file as it was.
+    /// Appends a record. If that fails, the file keeps its previous content.
     ///
     /// # Errors
-    /// The file system refuses: a full disk, say.
+    /// Returns an error if the record cannot be written, for example because the disk is full.
     pub fn append(&mut self, record: &[u8]) -> io::Result<()> {
         self.file.seek(SeekFrom::Start(self.length))?;
         let written = self.file.write_all(record);
         match written {
             Ok(()) => self.length += record.len() as u64,
-            // Where even this fails, the next record is written over the torn one.
+            // If the truncation fails too, the next record overwrites the torn one.
             Err(_) => drop(self.file.set_len(self.length)),
         }
         written
     }
 
-    /// Keeps the first `length` bytes, which end a record.
+    /// Truncates the file to its first `length` bytes, which must end at the end of a record.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// Returns an error if the file cannot be truncated.
     pub fn cut(&mut self, length: u64) -> io::Result<()> {
         self.length = length;
         self.file.set_len(length)
     }
 
-    /// Waits until everything is on the disk.
+    /// Waits until all records are flushed to the disk.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// Returns an error if the flush fails.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
     }
@@ -92,8 +92,8 @@ impl Appended {
     }
 }
 
-/// Adds a record to a file that nothing depends on. Where that fails, the file ends with the record before, a warning
-/// says that `what` stopped, and `file` is `None` from then on.
+/// Appends a record to a file that nothing else depends on. If that fails, the file keeps its previous records, a
+/// warning reports that `what` stopped, and `file` becomes `None`.
 pub fn append_or_stop(file: &mut Option<Appended>, record: &[u8], what: &str) {
     let Some(open) = file else { return };
     if let Err(error) = open.append(record) {

@@ -1,23 +1,26 @@
-//! Directories and files that are there whole or not at all, whatever dies while they are written.
+//! Directories and files that are written completely or not at all, even if the writer or the machine crashes.
 //!
-//! A directory is filled beside its final name, under a name that begins with `.partial-`; every file and folder in it
-//! is flushed to the disk; only then it is renamed, and the rename is flushed, too. A writer that dies leaves its
-//! `.partial-` directory: the next writer removes it. So there is **one writer per parent directory** at a time.
+//! A directory is filled next to its final name, under a name that begins with `.partial-`. Every file and folder in it
+//! is flushed to the disk. Then the directory is renamed, and the rename is flushed too. A writer that crashes leaves
+//! its `.partial-` directory behind, and the next writer removes it. Therefore only **one writer per parent directory**
+//! may run at a time.
 
 use fs_err as fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Prefix of what is being written or removed; nobody may take it for a result.
+/// Name prefix of directories and files that are being written or removed. Readers must ignore them.
 const PARTIAL: &str = ".partial-";
 
-/// Makes the directory `target`: `write` fills the directory that it is given, and that becomes `target`. Parents that
-/// are missing are made, and leftovers of dead writers beside `target` are removed.
+/// Creates the directory `target`. `write` receives the path of a temporary directory and fills it; the directory is
+/// then renamed to `target`. Missing parents are created, and leftovers of crashed writers next to `target` are
+/// removed.
 ///
 /// # Errors
-/// `target` exists, the file system refuses (a full disk, say) or `write` fails: then `target` is as it was and nothing
-/// of the attempt is left. (Where only the very last flush fails, `target` is there, whole, but a power cut may undo it.)
-/// Errors of the file system name the step and the path.
+/// Returns an error if `target` exists, if the file system fails (for example because the disk is full), or if `write`
+/// fails. `target` is then unchanged and the temporary directory is removed. There is one exception: if only the last
+/// flush fails, `target` exists and is complete, but a power failure may undo it. File system errors name the step and
+/// the path.
 pub fn commit_dir<E: From<io::Error>>(
     target: &Path,
     write: impl FnOnce(&Path) -> Result<(), E>,
@@ -29,33 +32,34 @@ pub fn commit_dir<E: From<io::Error>>(
     fs::create_dir(&partial)?;
     let written = write(&partial).and_then(|()| Ok(publish(&partial, target, parent)?));
     if written.is_err() {
-        // The first error is the one to tell; what cannot be removed is removed by the next writer.
+        // Report the first error. The next writer removes what cannot be removed now.
         let _left = fs::remove_dir_all(&partial);
     }
     written
 }
 
-/// Makes or replaces the file `target`.
+/// Creates or replaces the file `target`.
 ///
 /// # Errors
-/// The file system refuses; `target` is as it was. The message names the step and the path.
+/// Returns an error if the file system fails. `target` then keeps its previous content, unless only the last flush
+/// failed. The message names the step and the path.
 pub fn commit_file(target: &Path, content: &[u8]) -> io::Result<()> {
     let partial = partial(target)?;
     let written = fs::write(&partial, content)
         .and_then(|()| sync(&partial))
         .and_then(|()| fs::rename(&partial, target));
     if written.is_err() {
-        // The first error is the one to tell.
+        // Report the first error.
         let _left = fs::remove_file(&partial);
     }
     written.and_then(|()| sync(parent(target)))
 }
 
-/// Removes the directory `target`: it is out of sight at once, then its files go. After a crash the next writer beside
-/// it removes what is left.
+/// Removes the directory `target`. It disappears from its final name immediately; then its files are deleted. After a
+/// crash the next writer in the same parent directory removes the rest.
 ///
 /// # Errors
-/// The file system refuses; the message names the step and the path.
+/// Returns an error if the file system fails. The message names the step and the path.
 pub fn remove_dir(target: &Path) -> io::Result<()> {
     let partial = partial(target)?;
     fs::rename(target, &partial)?;
@@ -64,7 +68,7 @@ pub fn remove_dir(target: &Path) -> io::Result<()> {
 
 fn publish(partial: &Path, target: &Path, parent: &Path) -> io::Result<()> {
     sync_tree(partial)?;
-    // A rename would replace an empty directory without a word.
+    // A rename would replace an empty directory without an error.
     if target.exists() {
         let message = format!("{} exists already and is not replaced", target.display());
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
@@ -73,7 +77,7 @@ fn publish(partial: &Path, target: &Path, parent: &Path) -> io::Result<()> {
     sync(parent)
 }
 
-/// Flushes everything in a directory, then the directory.
+/// Flushes all files and folders in a directory, then the directory itself.
 fn sync_tree(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -86,7 +90,8 @@ fn sync(path: &Path) -> io::Result<()> {
     fs::OpenOptions::new().read(true).open(path)?.sync_all()
 }
 
-/// Makes a directory whose name survives a crash: each new one is flushed into the one above.
+/// Creates a directory and its missing parents. Each new directory is flushed into its parent, so that it survives a
+/// crash.
 fn create_parents(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
@@ -101,14 +106,15 @@ fn remove_leftovers(parent: &Path) -> io::Result<()> {
     for entry in fs::read_dir(parent)? {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
-            // Somebody else's rubbish must not keep us from writing; what is in our way fails at `create_dir`.
+            // A leftover that cannot be removed must not stop this write. If it has the name that we need, `create_dir`
+            // fails.
             let _left = fs::remove_dir_all(entry.path());
         }
     }
     Ok(())
 }
 
-/// The directory above, which for a bare name is the current one.
+/// Returns the parent directory. For a bare name this is the current directory.
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -1,24 +1,24 @@
-//! What two or more Sapex processes share: the vocabulary, the wire, the policy and the run-time floor.
+//! Code that two or more Sapex processes share: common types, wire protocol, policy inference and runtime services.
 //!
-//! Nothing here links libtorch, opens a socket on import or keeps global state.
+//! Nothing here links libtorch, opens a socket before it is called, or keeps global state.
 //!
-//! - [`ids`]: newtypes for everything that is counted or named.
-//! - [`about`]: what a program is and where it runs.
-//! - [`config`]: one TOML, layered, every value with its origin.
+//! - [`ids`]: newtypes for counters and names.
+//! - [`about`]: build, version and machine information of a program.
+//! - [`config`]: settings from TOML files in layers; every value keeps its origin.
 //! - [`appended`]: files that grow by whole records.
-//! - [`durable`]: directories that are there whole or not at all.
+//! - [`durable`]: directories and files that are written completely or not at all.
 //! - [`limits`]: every bound of the system on one page.
-//! - [`run_dir`]: the directory of a run: its names, and who may train in it.
+//! - [`run_dir`]: the directory of a run: its file names, and the lock that allows one process to train in it.
 //! - [`recording`]: rows of actors in files, for offline training.
 //! - [`values`]: bounds on the numbers that a run learns from.
-//! - [`spec`]: what an environment looks like from outside, and the layout of a replay row.
-//! - [`policy`]: the policy's description, weights, pure-Rust inference and squashing maths.
-//! - [`transport`]: moving messages: ZeroMQ behind a guard, and an in-memory twin with seeded faults.
-//! - [`tls`]: who a process is, and whom it believes.
+//! - [`spec`]: shapes and bounds of an environment, and the layout of a replay row.
+//! - [`policy`]: the policy's description, weights, pure-Rust inference and squashing functions.
+//! - [`transport`]: message transport: ZeroMQ behind a guard, and an in-memory version with seeded faults.
+//! - [`tls`]: certificates of a process, and the peers that it accepts.
 //! - [`wire`]: the protocol: typed headers, raw rows, the handshake.
 //! - [`telemetry`]: logs, metrics and the admin port.
-//! - [`process`]: what every program does first and last.
-//! - [`runtime`]: shutdown, clock, seeds and backoff.
+//! - [`process`]: startup and shutdown code that all programs share.
+//! - [`runtime`]: shutdown, clock, random seeds and backoff.
 
 pub mod about;
 pub mod appended;

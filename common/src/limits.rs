@@ -1,82 +1,86 @@
-//! Every bound in one place. A reader can size the whole system from this page; the relations between the bounds are
-//! checked when it compiles.
+//! All bounds of the system in one place. A reader can estimate the size of the whole system from this page. The
+//! relations between the bounds are checked at compile time.
 
 use std::time::Duration;
 
-/// Largest ZeroMQ frame that any of our ports accepts.
+/// Largest ZeroMQ frame that our ports accept.
 pub const FRAME_BYTES_MAX: usize = 64 << 20;
-/// Most frames in one message: a header and its data frames.
+/// Maximum number of frames in one message: a header and its data frames.
 pub const MESSAGE_FRAMES_MAX: usize = 8;
-/// Largest message, all frames together.
+/// Largest message: the sum of its frames.
 pub const MESSAGE_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
 /// Largest typed header frame.
 pub const HEADER_BYTES_MAX: usize = 64 << 10;
-/// Longest text inside a header: reasons, names, addresses.
+/// Longest text inside a header, such as a reason, a name or an address.
 pub const TEXT_BYTES_MAX: usize = 4 << 10;
 
-/// Most rows in one insert batch.
+/// Maximum number of rows in one insert batch.
 pub const INSERT_ROWS_MAX: usize = 8_192;
-/// Most items in one sample reply or one priority update.
+/// Maximum number of items in one sample reply or one priority update.
 pub const SAMPLE_ITEMS_MAX: usize = 16_384;
-/// Largest replay row. Large observations (images) still fit: 84 * 84 * 4 bytes twice is 56 KiB.
+/// Largest replay row. Large image observations fit: two of 84 * 84 * 4 bytes are 56 KiB.
 pub const ROW_BYTES_MAX: usize = 1 << 20;
-/// Most rows of one shard: a slot is a `u32`.
+/// Maximum number of rows of one shard. A slot must fit a `u32`.
 pub const SHARD_ROWS_MAX: usize = 1 << 31;
-/// Most shards in one run.
+/// Maximum number of shards in one run.
 pub const SHARDS_MAX: usize = 1_024;
-/// Most parameters of a policy: its weights are one frame.
+/// Maximum number of parameters of a policy. Its weights must fit one frame.
 pub const POLICY_PARAMETERS_MAX: usize = FRAME_BYTES_MAX / 4;
-/// Numbers that actors draw which are given none (`actor.id = "auto"`): far above those that people give, and so many that
-/// ten thousand actors at once collide less than once in forty starts.
+/// Range from which an actor without a configured id (`actor.id = "auto"`) draws one. It lies far above the ids that
+/// users configure. It is large enough that ten thousand actors that start at the same time have a collision in less
+/// than one of forty starts.
 pub const ACTOR_IDS_DRAWN: std::ops::Range<u32> = 1 << 20..1 << 31;
-/// Most unacknowledged insert batches that a server ever grants to one actor.
+/// Maximum number of unacknowledged insert batches that a server grants to one actor.
 pub const INSERT_WINDOW_MAX: u32 = 64;
 
-/// A client of a replay server says something at least this often.
+/// Longest time between two messages of a client to its replay server.
 pub const CLIENT_HEARTBEAT: Duration = Duration::from_secs(1);
-/// A client that has said nothing for this long is gone: another process may take its place.
+/// Silence after which a client counts as gone. Another process may then take its place.
 pub const CLIENT_SILENT: Duration = Duration::from_secs(5);
-/// How long a process waits for a place that another one keeps before it gives up.
+/// Time that a process waits for a place that another process holds before it gives up.
 pub const PLACE_PATIENCE: Duration = Duration::from_secs(15);
-/// Most actors that one replay server ever knows.
+/// Maximum number of actors that one replay server keeps state for.
 pub const ACTORS_MAX: usize = 65_536;
 
-/// Connections that one guarded port holds at once.
+/// Maximum number of open connections of one guarded port.
 pub const CONNECTIONS_MAX: usize = 1_024;
-/// A connection that has not completed its ZMTP handshake (greeting and READY) by then is closed.
+/// Time within which a connection must complete its ZMTP handshake (greeting and READY). It is closed otherwise.
 pub const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
-/// Largest ZMTP command; zeromq's READY has 30 bytes, libzmq's about 50.
+/// Largest ZMTP command. The READY of zeromq has 30 bytes, that of libzmq about 50.
 pub const COMMAND_BYTES_MAX: usize = 512;
-/// Largest file of `[tls]`.
+/// Largest file named in `[tls]`.
 pub const TLS_FILE_BYTES_MAX: usize = 1 << 20;
-/// Time between two looks at the files of `[tls]`.
+/// Time between two checks of the files in `[tls]` for changes.
 pub const TLS_RELOAD_EVERY: Duration = Duration::from_secs(10);
-/// Encrypted bytes that a TLS connection reads ahead.
+/// Maximum number of encrypted bytes that a TLS connection reads ahead.
 pub const TLS_READ_BYTES: usize = 64 << 10;
-/// Bytes that a TLS connection has encrypted and not written yet.
+/// Maximum number of bytes that a TLS connection has encrypted and not written yet.
 pub const TLS_SEND_BYTES: usize = 256 << 10;
-/// Memory that TLS takes for one connection, at most: these two, and what rustls holds of a message that is not complete
-/// (64 KiB while it shakes hands, a record of 18 KiB encrypted and decrypted after that).
+/// Largest amount of memory that TLS uses for one connection: the two buffers above, and the incomplete message that
+/// rustls holds (64 KiB during the handshake; afterwards a record of 18 KiB, encrypted and decrypted).
 pub const TLS_CONNECTION_BYTES: usize = TLS_READ_BYTES + TLS_SEND_BYTES + (64 << 10);
-/// Messages that wait in one direction of a socket before the sender is held.
+/// Maximum number of messages that wait in one direction of a socket before the sender is blocked.
 pub const SOCKET_QUEUE_MESSAGES: usize = 64;
-/// Replies that wait for one peer before further ones are dropped: it asked far beyond its window, or does not read.
+/// Maximum number of replies that wait for one peer. Further ones are dropped: the peer asked far beyond its window, or
+/// does not read.
 pub const PEER_BACKLOG_MESSAGES: usize = 1_024;
-/// The same in bytes. One message always fits.
+/// The same limit in bytes. One message always fits.
 pub const PEER_BACKLOG_BYTES: usize = MESSAGE_BYTES_MAX;
-/// Replies that wait for all peers of a port together. Beyond it the peer for which the most waits is closed.
+/// Maximum number of replies that wait for all peers of a port together. Beyond this limit, the peer with the largest
+/// backlog is closed.
 pub const REPLIES_MAX: usize = 64 * PEER_BACKLOG_MESSAGES;
-/// The same in bytes.
+/// The same limit in bytes.
 pub const REPLIES_BYTES_MAX: usize = 4 * PEER_BACKLOG_BYTES;
-/// Time between two questions whether a peer is still there.
+/// Time between two pings to a peer.
 pub const PING_EVERY: Duration = Duration::from_secs(1);
-/// A peer that asks so itself and is not heard from for this long is gone.
+/// Silence after which a peer that sends pings itself counts as gone.
 pub const SILENT_AFTER: Duration = Duration::from_secs(5);
-/// A peer that takes nothing of what is sent to it for this long is given up.
+/// Time after which a peer that reads none of the data sent to it is disconnected.
 pub const STALLED_AFTER: Duration = Duration::from_secs(30);
-/// At a full port, a connection that was of no use for this long makes room for a newcomer.
+/// Time without a useful message after which a connection may be closed to make room for a new one, if the port is
+/// full.
 pub const USELESS_AFTER: Duration = Duration::from_secs(10);
-/// How long a closed endpoint may go on handing over what was sent before.
+/// Time that a closed endpoint may still deliver messages that were sent before.
 pub const LINGER: Duration = Duration::from_secs(1);
 /// First and longest wait between two attempts to connect.
 pub const RECONNECT_WAIT: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];

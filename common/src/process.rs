@@ -1,6 +1,8 @@
-//! What every program of Sapex does first and last: arguments, configuration, logs, the admin port, signals, the drain.
+//! Code that every program of Sapex runs first and last: arguments, configuration, logs, the admin port, signals, the
+//! drain.
 //!
-//! A `main` is then a table of contents: `Args::load` → [`Process::start`] → run the role → [`Process::finish`].
+//! A `main` therefore reads like a table of contents: `Args::load` → [`Process::start`] → run the role →
+//! [`Process::finish`].
 
 use crate::about::{self, Build};
 use crate::config::{self, ConfigError, Layers, Resolved};
@@ -17,17 +19,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing::{error, info};
 
-/// Exit status for what the user wrote: settings that are wrong, arguments that cannot be.
+/// Exit status if a setting or an argument is wrong.
 pub const EXIT_CONFIG: u8 = 2;
-/// Exit status for what was right and failed.
+/// Exit status of all other failures.
 pub const EXIT_FAILURE: u8 = 1;
 
-/// What the user wrote and cannot be done.
+/// An invalid request of the user; the text names the problem.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// [`EXIT_CONFIG`] where a setting or an argument is to blame, else [`EXIT_FAILURE`].
+/// Returns [`EXIT_CONFIG`] if a setting or an argument caused the error, else [`EXIT_FAILURE`].
 pub fn status(error: &anyhow::Error) -> u8 {
     let is_users = |error: &(dyn std::error::Error + 'static)| {
         error.is::<ConfigError>()
@@ -39,10 +41,10 @@ pub fn status(error: &anyhow::Error) -> u8 {
     if error.chain().any(is_users) { EXIT_CONFIG } else { EXIT_FAILURE }
 }
 
-/// Arguments of every program.
+/// Arguments that all programs share.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Args {
-    /// Start from these settings instead of the environment's tuned ones; `sapex presets` lists them.
+    /// Preset to start from, instead of the environment's tuned settings; `sapex presets` lists them.
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
     /// Settings, as TOML; keys are those of docs/configuration.md. May be repeated, later files win.
@@ -51,10 +53,10 @@ pub struct Args {
     /// One setting; may be repeated. Wins over the file and over SAPEX__SECTION__KEY.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
-    /// The directory of a run that goes on.
+    /// The directory of the run to resume.
     #[arg(skip)]
     pub run: Option<PathBuf>,
-    /// Options of their own, each with the assignment that it stands for; below --set.
+    /// A program's own options, each as (option, the assignment that it is short for). `--set` overrides them.
     #[arg(skip)]
     pub options: Vec<(&'static str, String)>,
     /// Show every setting with its origin, and stop.
@@ -63,10 +65,10 @@ pub struct Args {
 }
 
 impl Args {
-    /// Loads the configuration below these arguments and the environment.
+    /// Loads the configuration from these arguments, the environment variables and the program's own settings.
     ///
     /// # Errors
-    /// See [`config::load`].
+    /// Returns the errors of [`config::load`].
     pub fn load(
         &self,
         program: Vec<(String, toml::Value, &'static str)>,
@@ -83,45 +85,45 @@ impl Args {
     }
 }
 
-/// Why a process does not start.
+/// Reason why a process cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// See there.
+    /// The log cannot be started.
     #[error(transparent)]
     Logs(#[from] LogsError),
-    /// See there.
+    /// The signal handlers cannot be installed.
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// `telemetry.admin` cannot be bound.
     #[error("telemetry.admin")]
     Admin(#[from] BindError),
-    /// See there.
+    /// A metric cannot be registered.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
-    /// `telemetry.admin_token_file` cannot be.
+    /// `telemetry.admin_token_file` is missing or unreadable.
     #[error(transparent)]
     Token(#[from] ConfigError),
 }
 
-/// What every role gets: the settings, and the process-wide services. Cloning shares them.
+/// The settings and the process-wide services that every role receives. Clones share the services.
 #[derive(Debug, Clone)]
 pub struct Process {
-    /// The settings.
+    /// All settings, with their origins.
     pub resolved: Resolved,
-    /// Time.
+    /// Source of the current time.
     pub clock: Clock,
-    /// Root of all generators.
+    /// Root of all random number generators.
     pub seeds: SeedTree,
-    /// How it stops.
+    /// Shutdown signal of the process.
     pub shutdown: Shutdown,
     /// Metrics, readiness and status.
     pub admin: Admin,
-    /// Where the admin port is; `None` without one.
+    /// Address of the admin port. `None` if the process has none.
     pub admin_address: Option<SocketAddr>,
 }
 
 impl Process {
-    /// The services without logs, signals and ports: for tests and for roles inside another program.
+    /// Creates a process without logs, signals and ports, for tests and for roles inside another program.
     pub fn quiet(resolved: Resolved) -> Self {
         let seeds = SeedTree::new(resolved.config.run.seed);
         let (clock, shutdown) = (Clock::system(), Shutdown::new());
@@ -134,7 +136,8 @@ impl Process {
     /// Starts logs, signals and the admin port. Must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// Whatever of these does not start.
+    /// Returns an error if the log, the signal handlers, the metrics or the admin port cannot be started, or if the
+    /// secret for `POST /config` is missing.
     pub async fn start(
         program: &str,
         build: &Build,
@@ -146,10 +149,10 @@ impl Process {
         Self::serve(program, build, resolved).await
     }
 
-    /// As [`Process::start`], for a program that has started its own log.
+    /// Starts everything that [`Process::start`] starts except the log, for a program that has started its own log.
     ///
     /// # Errors
-    /// As there.
+    /// Returns the same errors as [`Process::start`], except those of the log.
     pub async fn serve(
         program: &str,
         build: &Build,
@@ -165,14 +168,15 @@ impl Process {
         let stopped = process.shutdown.clone();
         tokio::spawn(admin::serve(listener, process.admin.clone(), async move {
             let mut phases = stopped.phases();
-            // An error means that the process itself is gone.
+            // An error means that the shutdown handle was dropped because the process ends.
             let _ended =
                 phases.wait_for(|phase| *phase == crate::runtime::shutdown::Phase::Stopped).await;
         }));
         Ok(process)
     }
 
-    /// Whether `POST /config` asks strangers for a secret, and has one.
+    /// Checks that `POST /config` requires a secret if other machines can reach the admin port, and that its file is
+    /// readable.
     fn check_writes(&self) -> Result<(), ConfigError> {
         let is_reachable = self.admin_address.is_none_or(|address| !address.ip().is_loopback());
         let expected = match &self.admin.writes {
@@ -189,10 +193,10 @@ impl Process {
         Err(self.resolved.invalid("telemetry.admin_token_file", expected))
     }
 
-    /// Drains within `run.grace` and turns the role's result into an exit status: 0 after an orderly stop, [`status`] after
-    /// an error, 1 when something did not stop in time.
+    /// Drains within `run.grace` and turns the role's result into an exit status: 0 after an orderly stop, [`status`]
+    /// after an error, 1 if a task did not stop in time.
     pub async fn finish(self, result: anyhow::Result<()>) -> ExitCode {
-        // Before the drain: the watchdog may end the process while it waits.
+        // Log the error before the drain: the watchdog may end the process during the drain.
         let failed = result.err().map(|error| {
             error!("{error:#}");
             status(&error)
@@ -209,7 +213,7 @@ impl Process {
     }
 }
 
-/// The arguments of a role's program. `PROGRAM health` is answered here, and the process ends.
+/// Parses the arguments of a role's program. For `PROGRAM health` it runs that command and exits the process.
 pub fn parse<A: clap::Parser>(program: &str, build: &Build) -> A {
     let health = <Health as clap::Args>::augment_args(
         clap::Command::new("health").about("Ask this program's admin port whether it is well"),
@@ -227,7 +231,7 @@ pub fn parse<A: clap::Parser>(program: &str, build: &Build) -> A {
     parsed.unwrap_or_else(|error| error.exit())
 }
 
-/// The whole of `PROGRAM health`: the exit status.
+/// Runs `PROGRAM health` and returns the exit status.
 fn answer(program: &str, health: &Health) -> u8 {
     match health.ask() {
         Ok(()) => 0,
@@ -239,10 +243,10 @@ fn answer(program: &str, health: &Health) -> u8 {
     }
 }
 
-/// The whole of a role's `main` but the role: loads the settings, runs `role` on a tokio runtime, and exits.
+/// Implements the `main` of a role: loads the settings, runs `role` on a tokio runtime, and returns the exit status.
 ///
-/// Settings that are wrong end with status 2 and one line on standard error, before anything is touched; what fails later
-/// with status 1.
+/// Wrong settings end with status 2 and one line on standard error, before any file or socket is touched. Later
+/// failures have the exit status of [`status`].
 pub fn run<F, R>(program: &str, build: &Build, args: &Args, role: F) -> ExitCode
 where
     F: FnOnce(Process) -> R,
@@ -268,7 +272,7 @@ where
             Err(error) => refuse(program, &error.into()),
         }
     });
-    // The drain has waited for what is tracked; a blocking call that hangs keeps nobody.
+    // The drain has waited for all tracked tasks. A blocking call that hangs must not keep the process alive.
     runtime.shutdown_background();
     code
 }

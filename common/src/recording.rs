@@ -2,11 +2,12 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `layout.json` | [`Header`]: the environment, the settings that gave the rows their meaning, their fields |
-//! | `rows-N.bin` | the rows of actor N, `row_bytes` each by [`ItemLayout`], little-endian, in the order of completion |
+//! | `layout.json` | [`Header`]: environment, settings that give the rows their meaning, fields of a row |
+//! | `rows-N.bin` | rows of actor N in the order of completion, `row_bytes` each |
 //!
-//! Nothing in a recording is trusted: a layout that does not follow from its own settings, a file that is not a whole number
-//! of rows, and rows with values that no actor writes are refused, naming the file.
+//! Rows are little-endian and laid out by [`ItemLayout`]. A recording is untrusted input. It is refused, with the name
+//! of the file, if its layout does not follow from its own settings, if a file does not contain a whole number of rows,
+//! or if a row has a value that no actor writes.
 
 use crate::config::Cluster;
 use crate::ids::ActorId;
@@ -17,43 +18,43 @@ use serde::{Deserialize, Serialize};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-/// Name of the header's file.
+/// Name of the header file.
 pub const LAYOUT_FILE: &str = "layout.json";
-/// Counts changes of the table above.
+/// Version of the format in the table above. Every change of the format increases it.
 const FORMAT: u32 = 1;
-/// Longest sequence that a header may announce.
+/// Longest sequence that a header may specify, in steps.
 const SEQUENCE_MAX: usize = 1 << 16;
 
-/// Name of the file with an actor's rows.
+/// Returns the name of the file with an actor's rows.
 pub fn rows_file(actor: ActorId) -> String {
     format!("rows-{actor}.bin")
 }
 
-/// What the rows of a recording are.
+/// Description of the rows of a recording.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
-    /// 1.
+    /// Version of the format: 1.
     pub format: u32,
-    /// Where the rows come from.
+    /// Environment that the rows come from.
     pub env: EnvSpec,
-    /// Floats of policy state in a row, S.
+    /// S: number of floats of policy state in a row. 0 if the policy has no state.
     pub state_dim: usize,
-    /// `cluster.sequence_len`.
+    /// Setting `cluster.sequence_len`.
     pub sequence_len: usize,
-    /// `cluster.burn_in`.
+    /// Setting `cluster.burn_in`.
     pub burn_in: usize,
-    /// `cluster.cost_horizon`.
+    /// Setting `cluster.cost_horizon`.
     pub cost_horizon: usize,
-    /// `cluster.n_step`.
+    /// Setting `cluster.n_step`.
     pub n_step: usize,
-    /// `cluster.gamma`.
+    /// Setting `cluster.gamma`.
     pub gamma: f64,
-    /// `cluster.truncation_bootstrap`.
+    /// Setting `cluster.truncation_bootstrap`.
     pub truncation_bootstrap: bool,
-    /// Bytes of one row.
+    /// Size of one row in bytes.
     pub row_bytes: usize,
-    /// The row's fields, for readers in other languages; they follow from the rest.
+    /// The row's fields, for readers in other languages. They follow from the other members.
     pub fields: Vec<RecordedField>,
 }
 
@@ -68,79 +69,79 @@ pub struct RecordedField {
     pub offset: usize,
 }
 
-/// Why a recording cannot be written or must not be used.
+/// Reason why a recording cannot be written or used.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {
-    /// The file system refused; the message names the path.
+    /// The file system failed. The message names the path.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// No header that could be read.
+    /// The header is not valid JSON for a [`Header`].
     #[error("{path}: {source}")]
     Json {
-        /// The file.
+        /// Path of the header.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Error of the JSON parser.
         source: serde_json::Error,
     },
-    /// A header that contradicts itself.
+    /// The header contradicts itself.
     #[error("{path}: {what}")]
     Header {
-        /// The file.
+        /// Path of the header.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the contradiction.
         what: String,
     },
-    /// Rows of another environment, or by other settings.
+    /// The rows come from another environment, or were recorded with other settings.
     #[error("{path}: {key} is {recorded}, expected {expected}")]
     Differs {
-        /// The file.
+        /// Path of the header.
         path: PathBuf,
-        /// What differs.
+        /// Name of the setting that differs.
         key: String,
-        /// In the recording.
+        /// Value in the recording.
         recorded: String,
-        /// In this run.
+        /// Value in this run.
         expected: String,
     },
-    /// A folder with a header and nothing else.
+    /// The folder has a header but no rows.
     #[error("{path}: no rows, expected files named rows-N.bin")]
     Empty {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
     },
-    /// A file whose last row is not whole.
+    /// A file ends in the middle of a row.
     #[error(
         "{path}: {bytes} bytes are no whole number of rows of {row_bytes}; where its actor was killed while writing, cut it to {} bytes",
         bytes - bytes % *row_bytes as u64
     )]
     Torn {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its length.
+        /// Length of the file in bytes.
         bytes: u64,
-        /// Of one row.
+        /// Size of one row in bytes.
         row_bytes: usize,
     },
-    /// A number that no actor writes.
+    /// A row has a value that no actor writes.
     #[error("{path}: row {row}: {field}[{index}] is {value}, expected {expected}")]
     Value {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Counted from 0.
+        /// Index of the row in the file, counted from 0.
         row: u64,
         /// Name of the field.
         field: &'static str,
-        /// Element within the field.
+        /// Index of the element within the field.
         index: usize,
-        /// What was found.
+        /// Value in the recording.
         value: f32,
-        /// What would do.
+        /// Description of the valid values.
         expected: String,
     },
 }
 
 impl Header {
-    /// The header of rows by these settings.
+    /// Creates the header of rows that are recorded with these settings. `state_dim` is the size of the policy's state.
     pub fn new(env: &EnvSpec, cluster: &Cluster, state_dim: usize) -> Self {
         let layout = ItemLayout::of(env, state_dim, cluster.sequence_len, cluster.cost_horizon);
         Self {
@@ -161,7 +162,7 @@ impl Header {
     /// Reads and checks the header of the recording in `dir`.
     ///
     /// # Errors
-    /// It cannot be read, or contradicts itself.
+    /// Returns an error if the header cannot be read or contradicts itself.
     pub fn read(dir: &Path) -> Result<Self, RecordingError> {
         let path = dir.join(LAYOUT_FILE);
         let text = fs_err::read_to_string(&path)?;
@@ -171,7 +172,7 @@ impl Header {
         Ok(header)
     }
 
-    /// The layout of the rows.
+    /// Returns the layout of the rows.
     pub fn layout(&self) -> ItemLayout {
         ItemLayout::of(&self.env, self.state_dim, self.sequence_len, self.cost_horizon)
     }
@@ -210,8 +211,8 @@ impl Header {
         Ok(())
     }
 
-    /// The first setting in which `self` differs from `expected`, as (key, own value, expected value). Time limits are not
-    /// compared: only the environment itself knows its own.
+    /// Returns the first setting in which `self` differs from `expected`, as (key, own value, expected value). Time
+    /// limits are not compared, because only the environment knows its own.
     fn difference(&self, expected: &Self) -> Option<(String, String, String)> {
         let [own, other] = [self, expected].map(|header| {
             let mut header = header.clone();
@@ -228,7 +229,7 @@ impl Header {
     }
 }
 
-/// The members of a JSON object as (prefixed name, text).
+/// Returns the members of a JSON object as (prefixed name, value as text).
 fn flat(prefix: &str, object: &serde_json::Value) -> Vec<(String, String)> {
     let members = object.as_object().into_iter().flatten();
     members.map(|(key, value)| (format!("{prefix}{key}"), value.to_string())).collect()
@@ -244,12 +245,12 @@ fn recorded_fields(layout: &ItemLayout) -> Vec<RecordedField> {
     fields.collect()
 }
 
-/// An opened recording. Its rows stay on disk until they are asked for.
+/// An opened recording. Its rows stay on disk until they are read.
 #[derive(Debug)]
 pub struct Recording {
     header: Header,
     layout: ItemLayout,
-    /// Files and their rows, by name.
+    /// Paths of the row files and their number of rows, sorted by name.
     files: Vec<(PathBuf, u64)>,
 }
 
@@ -257,7 +258,8 @@ impl Recording {
     /// Opens the recording in `dir` and checks its header and the lengths of its files.
     ///
     /// # Errors
-    /// It cannot be read, contradicts itself, has no rows, or a file that is not a whole number of them.
+    /// Returns an error if the recording cannot be read, contradicts itself, has no rows, or has a file that does not
+    /// contain a whole number of rows.
     pub fn open(dir: &Path) -> Result<Self, RecordingError> {
         let header = Header::read(dir)?;
         let layout = header.layout();
@@ -282,34 +284,34 @@ impl Recording {
         Ok(Self { header, layout, files })
     }
 
-    /// Refuses a recording whose rows are not those of a run with the header `expected`.
+    /// Checks that the rows have the meaning that a run with the header `expected` gives them.
     ///
     /// # Errors
-    /// The first difference.
+    /// Returns the first difference as [`RecordingError::Differs`].
     pub fn expect(&self, expected: &Header) -> Result<(), RecordingError> {
         let folder = self.files[0].0.parent().unwrap_or(Path::new(""));
         expect(&self.header, expected, &folder.join(LAYOUT_FILE))
     }
 
-    /// What the rows are.
+    /// Returns the description of the rows.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// Their layout.
+    /// Returns the layout of the rows.
     pub fn layout(&self) -> &ItemLayout {
         &self.layout
     }
 
-    /// How many there are.
+    /// Returns the total number of rows.
     pub fn rows(&self) -> u64 {
         self.files.iter().map(|(_, rows)| rows).sum()
     }
 
-    /// All rows, file by file, as blocks `[up to rows_max, row_bytes]`, every value checked.
+    /// Returns all rows, file by file, as blocks of shape `[up to rows_max, row_bytes]`. Every value is checked.
     ///
     /// # Errors
-    /// A block is an error where its file cannot be read, or has a value that no actor writes.
+    /// A block is an error if its file cannot be read or has a value that no actor writes.
     ///
     /// # Panics
     /// If `rows_max` is 0.
@@ -336,7 +338,9 @@ impl Recording {
         })
     }
 
-    /// Every float is within its bound, discounts and masks lie in [0, 1], actions in [-1, 1] or among the choices.
+    /// Checks all floats of a block; `first` is the index of its first row. Discounts and masks must lie in [0, 1],
+    /// continuous actions in [-1, 1]; discrete actions must be the index of a choice. All other floats must be within
+    /// [`ROW_VALUE_MAX`].
     #[expect(clippy::cast_precision_loss, reason = "few choices")]
     fn check_rows(&self, path: &Path, first: u64, block: &[u8]) -> Result<(), RecordingError> {
         let choices = self.header.env.act_dim as f32;
@@ -368,10 +372,10 @@ impl Recording {
     }
 }
 
-/// Refuses a header that differs from the expected one.
+/// Checks that a header equals the expected one, except for the time limit.
 ///
 /// # Errors
-/// The first difference; `path` is where the header is.
+/// Returns the first difference as [`RecordingError::Differs`]; `path` is the path of the header.
 pub fn expect(header: &Header, expected: &Header, path: &Path) -> Result<(), RecordingError> {
     match header.difference(expected) {
         None => Ok(()),

@@ -1,43 +1,43 @@
-//! What an environment looks like from outside, and the layout of a replay row that follows from it.
+//! Shapes and bounds of an environment, and the layout of a replay row that follows from them.
 
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 
-/// What an action is.
+/// Kind of an environment's actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ActionKind {
-    /// A numbers within bounds.
+    /// A vector of A numbers within bounds.
     #[default]
     Continuous,
-    /// One of A choices.
+    /// The index of one of A choices.
     Discrete,
 }
 
-/// Shapes and bounds of an environment. Only `actor-node` steps environments; everybody else sees this.
+/// Shapes and bounds of an environment. Only `actor-node` steps environments; all other processes use this description.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EnvSpec {
-    /// The name it is registered under, such as `Pendulum-v1`.
+    /// Name of the environment, such as `Pendulum-v1`.
     pub id: String,
-    /// Numbers in one observation, all f32.
+    /// Number of f32 values in one observation.
     pub obs_dim: usize,
-    /// `Some([channels, height, width])` where an observation is an image of bytes 0 to 255; their product is `obs_dim`.
-    /// Environments and policies handle images as f32 of those values, rows store bytes.
+    /// `Some([channels, height, width])` if an observation is an image with values 0 to 255; their product is
+    /// `obs_dim`. Environments and policies handle images as f32; rows store the values as bytes.
     pub obs_image: Option<[usize; 3]>,
-    /// What an action is.
+    /// Kind of the actions.
     pub actions: ActionKind,
-    /// A: numbers in one action, or the number of discrete actions.
+    /// A: the length of a continuous action, or the number of discrete actions.
     pub act_dim: usize,
-    /// Lowest action per dimension in the environment's own units, shape (A); empty where actions are discrete.
+    /// Lowest action per dimension in the environment's own units, shape (A). Empty if actions are discrete.
     pub action_low: Vec<f32>,
-    /// Highest action per dimension, shape (A); where it equals the lowest one, the action is that value.
+    /// Highest action per dimension, shape (A). If it equals the lowest one, the action always has that value.
     pub action_high: Vec<f32>,
-    /// Steps after which an episode is truncated; `None` where the task has no time limit.
+    /// Number of steps after which an episode is truncated. `None` if the task has no time limit.
     pub episode_steps_max: Option<u32>,
 }
 
 impl EnvSpec {
-    /// Numbers that say one action: A, or 1, the index of a discrete one.
+    /// Returns the number of floats that a row stores per action: A, or 1 for the index of a discrete action.
     pub fn action_width(&self) -> usize {
         match self.actions {
             ActionKind::Continuous => self.act_dim,
@@ -45,14 +45,14 @@ impl EnvSpec {
         }
     }
 
-    /// Half the width of the action box, shape (A): `env_action = action * scale + bias` for an action in [-1, 1]. It is
-    /// finite for every pair of finite bounds, and 0 where they are equal.
+    /// Returns half the width of the action box, shape (A): `env_action = action * scale + bias` for a normalised
+    /// action in [-1, 1]. The result is finite for all finite bounds, and 0 if both bounds are equal.
     pub fn action_scale(&self) -> Vec<f32> {
         let bounds = self.action_low.iter().zip(&self.action_high);
         bounds.map(|(low, high)| high / 2.0 - low / 2.0).collect()
     }
 
-    /// Middle of the action box, shape (A).
+    /// Returns the middle of the action box, shape (A).
     pub fn action_bias(&self) -> Vec<f32> {
         self.action_low
             .iter()
@@ -61,24 +61,26 @@ impl EnvSpec {
             .collect()
     }
 
-    /// The same with the newest `frames` observations side by side, images channel by channel.
+    /// Returns the description of observations that concatenate the newest `frames` observations. Images are
+    /// concatenated along the channels.
     pub fn stacked(self, frames: usize) -> Self {
         let obs_image = self.obs_image.map(|[c, h, w]| [frames * c, h, w]);
         Self { obs_dim: frames * self.obs_dim, obs_image, ..self }
     }
 
-    /// The same with an image as a vector of its values.
+    /// Returns the description of observations in which an image is a plain vector of its values.
     pub fn flattened(self) -> Self {
         Self { obs_image: None, ..self }
     }
 
-    /// The same with actions from `low` to `high` in every dimension. Discrete ones have no bounds.
+    /// Returns the description of actions from `low` to `high` in every dimension. Discrete actions have no bounds.
     pub fn rescaled(self, low: f32, high: f32) -> Self {
         let width = self.action_low.len();
         Self { action_low: vec![low; width], action_high: vec![high; width], ..self }
     }
 
-    /// What is wrong with the bounds of dimension `index`: they must be finite, the lowest action not above the highest.
+    /// Describes the first dimension with invalid bounds; returns `None` if all are valid. Bounds must be finite, and
+    /// the lowest action must not be above the highest.
     pub fn wrong_bounds(low: &[f32], high: &[f32]) -> Option<String> {
         let is_box = |(low, high): (&f32, &f32)| low.is_finite() && high.is_finite() && low <= high;
         let index = low.iter().zip(high).position(|bounds| !is_box(bounds))?;
@@ -87,20 +89,20 @@ impl EnvSpec {
     }
 }
 
-/// The element type of a row's field; on the wire and in memory little-endian.
+/// Element type of a row's field. Elements are little-endian on the wire and in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
     /// 32-bit float.
     F32,
-    /// Byte, for images.
+    /// Byte, used for images.
     U8,
     /// 64-bit signed integer.
     I64,
 }
 
 impl Dtype {
-    /// Bytes of one element.
+    /// Returns the size of one element in bytes.
     pub fn size(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -119,17 +121,17 @@ pub struct Field {
     pub dtype: Dtype,
     /// Shape of one item's value; empty for a scalar.
     pub shape: Vec<usize>,
-    /// First byte within the row; a multiple of the element size.
+    /// Offset of the first byte within the row, a multiple of the element size.
     pub offset: usize,
 }
 
 impl Field {
-    /// Elements of one item's value.
+    /// Returns the number of elements in one item's value.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// Bytes of one item's value.
+    /// Returns the size of one item's value in bytes.
     pub fn bytes(&self) -> usize {
         self.elements() * self.dtype.size()
     }
@@ -137,55 +139,56 @@ impl Field {
 
 /// The fixed layout of a replay row. A batch of B items is one contiguous block `[B, row_bytes]`.
 ///
-/// Every process derives it from the same configuration; [`ItemLayout::hash`] is compared in the handshake.
+/// Every process derives it from the same configuration. The handshake compares [`ItemLayout::hash`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ItemLayout {
     /// Fields in the order in which they lie in the row.
     pub fields: Vec<Field>,
-    /// Bytes of one row, padded to a multiple of 8 so that rows in a block stay aligned.
+    /// Size of one row in bytes, padded to a multiple of 8 so that rows in a block stay aligned.
     pub row_bytes: usize,
 }
 
 impl ItemLayout {
-    /// The layout of a transition of a policy without state: [`ItemLayout::of`] a single step.
+    /// Returns the layout of a transition for a policy without state: [`ItemLayout::of`] for a single step, without
+    /// cost horizon.
     pub fn transition(spec: &EnvSpec) -> Self {
         Self::of(spec, 0, 1, 0)
     }
 
-    /// The layout of an item, from everything that decides about it: the environment, S = `state_dim` floats of policy
-    /// state, T = `sequence_len` steps, and N = `cost_horizon` steps over which costs are summed (0: they are not).
-    /// W is [`EnvSpec::action_width`]; observations are u8 where they are images, else f32.
+    /// Returns the layout of an item. It depends on the environment, on S = `state_dim` floats of policy state, on T =
+    /// `sequence_len` steps, and on N = `cost_horizon` steps over which costs are summed (0 if they are not summed). O
+    /// is [`EnvSpec::obs_dim`] and W is [`EnvSpec::action_width`]. Observations are u8 if they are images, else f32.
     ///
-    /// A transition, T = 1:
+    /// Fields of a transition, T = 1:
     ///
     /// | field | dtype | shape | meaning |
     /// |---|---|---|---|
     /// | `policy_version` | i64 | () | version of the policy that chose the first action |
     /// | `obs` | f32 or u8 | (O) | observation before the first action |
-    /// | `action` | f32 | (W) | first action, in normalised [-1, 1] units, or the index of a discrete one |
+    /// | `action` | f32 | (W) | first action: normalised to [-1, 1], or the index of a discrete action |
     /// | `reward` | f32 | () | n-step reward, sum of gamma^k r_k over the m steps of the window |
-    /// | `discount` | f32 | () | gamma^m * (1 - terminated): truncation bootstraps unless the run says otherwise |
-    /// | `next_obs` | f32 or u8 | (O) | observation after the last step of the window (the final one, not the reset one) |
-    /// | `state` | f32 | (S) | only where S > 0: the policy's state before `obs` |
-    /// | `next_state` | f32 | (S) | only where S > 0: the policy's state before `next_obs` |
-    /// | `horizon_cost` | f32 | () | only where N > 0: see below |
+    /// | `discount` | f32 | () | gamma^m * (1 - terminated); see `cluster.truncation_bootstrap` for truncations |
+    /// | `next_obs` | f32 or u8 | (O) | observation after the last step of the window, before any reset |
+    /// | `state` | f32 | (S) | only if S > 0: the policy's state before `obs` |
+    /// | `next_state` | f32 | (S) | only if S > 0: the policy's state before `next_obs` |
+    /// | `horizon_cost` | f32 | () | only if N > 0: see below |
     ///
-    /// A sequence, T > 1: steps of one episode in order. An episode is cut into windows of T that overlap by the run's
-    /// burn-in; what is missing in its last window is padded with zeros.
+    /// Fields of a sequence, T > 1. It holds consecutive steps of one episode. An episode is cut into windows of T
+    /// steps, which overlap by `cluster.burn_in` steps. The last window is padded with zeros.
     ///
     /// | field | dtype | shape | meaning |
     /// |---|---|---|---|
     /// | `policy_version` | i64 | () | version of the policy that chose the first action |
-    /// | `state` | f32 | (S) | only where S > 0: the policy's state before the first observation |
+    /// | `state` | f32 | (S) | only if S > 0: the policy's state before the first observation |
     /// | `obs` | f32 or u8 | (T+1, O) | observation before each step, and the one after the last real step |
-    /// | `action` | f32 | (T, W) | as above, per step |
-    /// | `reward` | f32 | (T) | of each step |
+    /// | `action` | f32 | (T, W) | action of each step, as in a transition |
+    /// | `reward` | f32 | (T) | reward of each step |
     /// | `discount` | f32 | (T) | gamma * (1 - terminated) of each step; 0 in the padding |
     /// | `valid` | f32 | (T) | 1 for real steps, 0 for the padding after the episode's end |
-    /// | `horizon_cost` | f32 | (T) | only where N > 0: see below, per step; 0 in the padding |
+    /// | `horizon_cost` | f32 | (T) | only if N > 0: see below; one per step, 0 in the padding |
     ///
-    /// `horizon_cost` of a step is the undiscounted sum of the environment's rewards over that step and the N - 1 after
-    /// it. An episode that ends earlier goes on with its last reward (SEED-SPEC §7.5).
+    /// `horizon_cost` of a step is the undiscounted sum of the environment's rewards over that step and the N - 1 steps
+    /// after it. If the episode ends earlier, its last reward is repeated (SEED-SPEC §7.5).
     pub fn of(spec: &EnvSpec, state_dim: usize, sequence_len: usize, cost_horizon: usize) -> Self {
         let (obs_dim, width, steps) = (spec.obs_dim, spec.action_width(), sequence_len);
         let pixel = if spec.obs_image.is_some() { Dtype::U8 } else { Dtype::F32 };
@@ -218,7 +221,7 @@ impl ItemLayout {
         Self::some(&fields)
     }
 
-    /// Packs the fields that are marked.
+    /// Packs the fields whose flag is true.
     fn some(fields: &[(bool, &'static str, Dtype, &[usize])]) -> Self {
         let marked = fields.iter().filter(|(present, ..)| *present);
         Self::new(&marked.map(|&(_, name, dtype, shape)| (name, dtype, shape)).collect::<Vec<_>>())
@@ -239,13 +242,13 @@ impl ItemLayout {
         Self { fields, row_bytes: end.next_multiple_of(8) }
     }
 
-    /// The field of that name.
+    /// Returns the field of that name, if the layout has it.
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|field| field.name == name)
     }
 
-    /// Digest of names, types, shapes, offsets and row size: the first 8 bytes, little-endian, of BLAKE3 over one
-    /// `name:dtype:shape@offset` line per field and a final `row_bytes` line.
+    /// Returns a digest of names, types, shapes, offsets and row size: the first 8 bytes, little-endian, of BLAKE3 over
+    /// one `name:dtype:shape@offset` line per field and a final line with the number of row bytes.
     pub fn hash(&self) -> u64 {
         let mut text = String::new();
         for field in &self.fields {
@@ -258,7 +261,7 @@ impl ItemLayout {
     }
 }
 
-/// The first 8 bytes, little-endian, of BLAKE3: the form in which hashes travel in handshakes.
+/// Returns the first 8 bytes of the BLAKE3 hash as a little-endian number. Handshakes carry hashes in this form.
 pub fn digest64(bytes: &[u8]) -> u64 {
     let mut head = [0; 8];
     head.copy_from_slice(&blake3::hash(bytes).as_bytes()[..8]);
@@ -338,7 +341,7 @@ mod tests {
         assert_eq!(ItemLayout::transition(&pendulum()).hash(), plain.hash());
     }
 
-    /// `name:dtype shape`, in order.
+    /// Returns `name:dtype` and shape of each field, in order.
     fn listed(layout: &ItemLayout) -> String {
         let field = |f: &Field| format!("{}:{:?}{:?}", f.name, f.dtype, f.shape);
         layout.fields.iter().map(field).collect::<Vec<_>>().join(" ")
@@ -367,7 +370,7 @@ mod tests {
         };
         let layout = ItemLayout::of(&spec, 0, 1, 0);
         assert!(listed(&layout).contains("obs:U8[9] action:F32[1]"));
-        // 8 + 9, aligned to 20, + 3 * 4, + 9, aligned to 48
+        // 8 + 9 = 17, aligned to 20; + 3 * 4 = 32; + 9 = 41, padded to 48
         assert_eq!(layout.row_bytes, 48);
     }
 

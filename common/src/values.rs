@@ -1,34 +1,35 @@
 //! Bounds on the numbers that a run learns from: observations, rewards, rows and |td|.
 //!
-//! A finite number can end learning as surely as NaN does. Adam's second moment holds squares of gradients in f32, so a
-//! gradient above 1.8e19 makes it infinite, and the parameters behind it never move again. A reward of [`VALUE_MAX`] at
-//! every step is a return of 1e8 where gamma is 0.99, and the gradient of its squared error by a weight of the first
-//! layer is 2 * 1e8 times an observation of 1e6: 2e14, whose square is ten orders of magnitude below f32's largest
-//! number. Where every number of a row is [`ROW_VALUE_MAX`] the square is 7e35: still a number.
+//! A finite number can stop learning just as NaN does. Adam's second moment holds squares of gradients in f32. A
+//! gradient above 1.8e19 makes it infinite, and the parameters that use it never change again. A reward of
+//! [`VALUE_MAX`] at every step gives a return of 1e8 if gamma is 0.99. The gradient of its squared error with respect
+//! to a weight of the first layer is 2 * 1e8 times an observation of 1e6: 2e14, whose square is ten orders of magnitude
+//! below the largest f32. If every number of a row is [`ROW_VALUE_MAX`], the square is 7e35, which f32 can still
+//! represent.
 
-/// Largest magnitude of an observation's number or of a step's reward, as it is trained on: after the wrappers.
+/// Largest magnitude of an observation's number or of a step's reward, after the wrappers.
 pub const VALUE_MAX: f32 = 1e6;
 
 /// Largest magnitude of a number in a replay row, which may be a sum over an n-step window of up to 64 steps.
 pub const ROW_VALUE_MAX: f32 = 64.0 * VALUE_MAX;
 
-/// Largest |td|: the return of rewards of [`VALUE_MAX`] where gamma is 0.99. A larger one means that training diverges;
-/// as a priority it would outweigh all other items, and lift every later one, for the rest of the run.
+/// Largest |td|: the return of rewards of [`VALUE_MAX`] if gamma is 0.99. A larger value means that training diverges.
+/// As a priority it would outweigh all other items and raise the priority of every later one, for the rest of the run.
 pub const TD_ABS_MAX: f32 = 1e8;
 
-/// Whether a reward or an observation's number, narrowed to f32, may be trained on. NaN and infinities may not.
+/// Returns whether a reward or an observation's number can be trained on as f32. NaN and infinities cannot.
 pub fn is_value(number: f64) -> bool {
     number.abs() <= f64::from(VALUE_MAX)
 }
 
-/// Whether this is a |td| at all: a number from 0 to [`TD_ABS_MAX`].
+/// Returns whether a number is a valid |td|: from 0 to [`TD_ABS_MAX`].
 pub fn is_td_abs(td_abs: f32) -> bool {
     (0.0..=TD_ABS_MAX).contains(&td_abs)
 }
 
-/// The position of the first of these numbers that is beyond `max` on either side, or NaN.
+/// Returns the position of the first number that is NaN or whose magnitude is above `max`.
 pub fn first_beyond(numbers: &[f32], max: f32) -> Option<usize> {
-    // Without a way out in the middle, which would keep it from looking at several numbers at once.
+    // The fold has no early exit, so the compiler can check several numbers per instruction.
     if numbers.iter().fold(true, |all, number| all & (number.abs() <= max)) {
         return None;
     }

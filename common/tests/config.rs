@@ -1,4 +1,4 @@
-//! Layers, origins and refusals of the configuration, as a user meets them.
+//! Layers, origins and error messages of the configuration, from a user's point of view.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -157,7 +157,7 @@ const DISCRETE: [&str; 5] = [
     "run.seed=0",
 ];
 
-/// (assignments beside the default, the key that is refused with its value, what is said of it)
+/// Assignments on top of the default, the key with its value that must be refused, and a part of the error message.
 type Refusal = (&'static [&'static str], &'static str, &'static str);
 
 const BAD_NETWORKS: &[Refusal] = &[

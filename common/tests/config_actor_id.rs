@@ -1,4 +1,4 @@
-//! `actor.id` is a number that a person gives, or "auto".
+//! `actor.id` is a number chosen by the user, or "auto".
 
 use common::config::{ActorNumber, ConfigError, Layers, Resolved, load};
 use common::limits::ACTOR_IDS_DRAWN;

@@ -1,4 +1,4 @@
-//! Settings that change while a learner trains: by request, by a watched file, and not at all.
+//! Changes of settings while a learner trains: by request, by a watched file, and refused ones.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
@@ -33,7 +33,7 @@ fn toml_and_json_change_the_same_and_say_what() {
     let dotted = r#"{"learner.tau": 0.01, "learner.lr_actor": 1e-3, "learner.alpha_auto": false}"#;
     for text in [toml, json, dotted] {
         let (after, changes) = before.changed(text, &Origin::Admin).unwrap();
-        // lr_actor is what it was.
+        // The new value of lr_actor equals the old one, so it is not listed.
         let expected = json!([
             {"key": "learner.alpha_auto", "old": true, "new": false},
             {"key": "learner.tau", "old": 0.005, "new": 0.01},
@@ -108,7 +108,7 @@ async fn a_change_counts_once_the_loop_has_taken_it_and_not_before() {
     change.reply.send(Err("not now".into())).unwrap();
     assert_eq!(refused.await.unwrap().unwrap_err().to_string(), "not now");
 
-    // The caller gives up, but the change is taken, and the next one is held against it.
+    // The caller gives up, but the change is still made, and the next change is compared with it.
     let asking = port.clone();
     let cancelled =
         tokio::spawn(async move { asking.apply("learner.tau = 0.02", &Origin::Admin).await });
@@ -141,7 +141,7 @@ async fn a_watched_file_is_applied_whenever_its_text_changes() {
         assert_eq!(change.resolved.config.learner.tau, tau);
         change.reply.send(Ok(())).unwrap();
     }
-    // What is refused is passed over, and what comes after it is not.
+    // A refused change is skipped, and a later valid one is applied.
     std::fs::write(&file, "learner.tau = 7").unwrap();
     tokio::time::sleep(std::time::Duration::from_secs(5)).await;
     assert!(changes.try_recv().is_err());

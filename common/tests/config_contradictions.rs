@@ -1,4 +1,5 @@
-//! Settings that cannot work together, or on this machine, are refused before a run begins, with both values and what fits.
+//! Settings that cannot work together, or on this machine, are refused before a run begins. The error names both values
+//! and what would work.
 
 use common::config::{Layers, Resolved, load};
 use common::runtime::memory::Memory;
@@ -8,7 +9,7 @@ fn with_set(assignments: &[&str]) -> Result<Resolved, String> {
     load(&Layers { set, ..Layers::default() }).map_err(|error| error.to_string())
 }
 
-/// Refused by `key`, with all of these words.
+/// Asserts that the settings are refused, and that the error begins with `key` and contains all texts of `said`.
 fn refused(assignments: &[&str], key: &str, said: &[&str]) {
     let text = with_set(assignments).map(|_| "accepted".to_owned()).unwrap_or_else(|text| text);
     assert!(text.starts_with(key), "{assignments:?}: {text}");
@@ -24,7 +25,7 @@ fn a_run_that_ends_before_its_first_update_is_refused() {
     refused(&few, key, &["must be at least 700", "replay.min_size = 700"]);
     with_set(&["run.env_steps=700", "replay.min_size=700"]).unwrap();
     with_set(&["run.env_steps=0"]).unwrap();
-    // Recorded data need no steps.
+    // A run on recorded data takes no environment steps.
     with_set(&["run.env_steps=10", "offline.dataset=d"]).unwrap();
 }
 
@@ -86,7 +87,7 @@ fn actors_that_would_stop_between_two_publications_are_refused() {
 fn a_replay_larger_than_memory_is_refused_with_what_fits() {
     let resolved = with_set(&["replay.capacity=100000000", "replay.shards=2"]).unwrap();
     let bound = |bytes| Some(Memory { bytes, source: "this machine's memory" });
-    // A row, 10 bytes for its priority and 4 for the number of its actor.
+    // Bytes of a row, plus 10 bytes for its priority and 4 for the number of its actor.
     let row = resolved.config.item_layout(&resolved.env_spec().unwrap()).row_bytes as u64 + 14;
     let text = resolved.replay_fits(2, bound(4 << 30)).unwrap_err().to_string();
     assert!(text.starts_with("replay.capacity = 100000000 (from --set): needs "), "{text}");

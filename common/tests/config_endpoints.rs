@@ -1,4 +1,4 @@
-//! Where the processes meet and where servers listen, as a user writes it.
+//! Settings for the addresses of processes and for the interfaces on which servers listen.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 

@@ -1,11 +1,12 @@
-//! The settings of a run that goes on: its own are the starting point, what cannot change is refused, the rest is listed.
+//! Settings of a resumed run: its own settings are the starting point, forbidden changes are refused, and other changes
+//! are listed.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
 use common::config::{FIXED_KEYS, Layers, Resolved, load};
 use std::path::Path;
 
-/// A directory with the settings of a run.
+/// Creates a run directory with these settings.
 fn run(assignments: &[&str]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let set = assignments.iter().map(ToString::to_string).collect();

@@ -1,4 +1,5 @@
-//! One name chooses the task: a process without environments knows the native ones, their wrappers included.
+//! One name selects the task: a process without environments knows the shapes of the native ones, including their
+//! wrappers.
 
 use common::config::{ConfigError, Layers, Resolved, load};
 use common::spec::ActionKind;

@@ -1,4 +1,4 @@
-//! `FrameGate` against streams it must pass, streams it must stop, and garbage, in every way of cutting them up.
+//! `FrameGate` against valid streams, invalid streams and garbage, cut into pieces in every way.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -55,7 +55,8 @@ fn message(frames: &[&[u8]]) -> Vec<u8> {
     (0..).zip(frames).flat_map(|(i, body)| frame(if i < last { MORE } else { 0 }, body)).collect()
 }
 
-/// Feeds a stream in pieces of these lengths, over and over, as the guard does. Returns what may be forwarded.
+/// Feeds a stream in pieces of these lengths, repeated in turn, as the guard does. Returns the bytes that may be
+/// forwarded, and the violation if there is one.
 fn feed(mut gate: FrameGate, stream: &[u8], pieces: &[usize]) -> (Vec<u8>, Option<Violation>) {
     let (mut forwarded, mut held, mut rest) = (Vec::new(), Vec::new(), stream);
     for piece in pieces.iter().cycle() {
@@ -270,8 +271,8 @@ proptest! {
     }
 }
 
-/// The slow and obvious reading of a stream behind an honest greeting: how many bytes may pass at most before the
-/// first offending frame (all of it if none offends), and whether one does.
+/// Straightforward reference implementation, for a stream that begins with a valid handshake. Returns how many bytes
+/// may pass at most before the first offending frame (all bytes if there is none), and whether there is one.
 fn reference(stream: &[u8]) -> (usize, bool) {
     let honest = handshake();
     if !stream.starts_with(&honest) {
@@ -318,7 +319,8 @@ fn reference(stream: &[u8]) -> (usize, bool) {
     }
 }
 
-/// Where a command of this size ends, unless what is there of it is no beginning of one that is known.
+/// Returns where a command of this size ends. `None` if the bytes that have arrived cannot be the beginning of a known
+/// command.
 fn command_end(size: u64, there: &[u8]) -> Option<usize> {
     let size = usize::try_from(size).ok().filter(|size| *size <= COMMAND_BYTES_MAX)?;
     let there = &there[..size.min(there.len())];
@@ -328,7 +330,7 @@ fn command_end(size: u64, there: &[u8]) -> Option<usize> {
     names.iter().any(known).then_some(size)
 }
 
-/// Frames with mostly sensible headers: pure garbage would rarely get past its first byte.
+/// Generates frames with mostly sensible headers: random bytes would rarely be valid past the first one.
 fn garbage() -> impl Strategy<Value = Vec<u8>> {
     let size = prop_oneof![8 => 0..300_u64, 1 => any::<u64>(), 1 => FRAME_BYTES_MAX as u64..];
     let piece = (0..4_u8, size, any::<u8>()).prop_map(|(flags, size, body)| {
@@ -356,7 +358,7 @@ proptest! {
         } else {
             prop_assert_eq!(forwarded.len(), honest);
         }
-        // Byte by byte, everything before the offending frame passes.
+        // If the stream is fed byte by byte, everything before the offending frame passes.
         prop_assert_eq!(feed(gate(), &stream, &[1]).0.len(), honest);
     }
 

@@ -1,4 +1,4 @@
-//! A guarded port against raw TCP peers: what they may do to it, and that honest peers do not notice.
+//! A guarded port against raw TCP peers: how it limits them, and that honest peers are not affected.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -57,10 +57,10 @@ async fn shake_hands_as(stream: &mut TcpStream, ready: &[u8]) {
     assert!(ready.starts_with(b"\x05READY"), "{ready:?}");
 }
 
-/// Waits until the other side has closed.
+/// Waits until the other side has closed the connection.
 async fn is_closed(stream: &mut TcpStream) {
     let mut rest = Vec::new();
-    // A reset closes as well as an end.
+    // A reset counts as closed, too.
     soon(stream.read_to_end(&mut rest)).await.ok();
 }
 
@@ -145,7 +145,7 @@ async fn who_does_not_finish_the_handshake_in_time_is_closed() {
     is_closed(&mut silent).await;
     is_closed(&mut half_done).await;
     until(transport.stats(), |stats| stats.guard_refused_timeout.get() == 2).await;
-    // The third is idle far beyond that time, and welcome.
+    // The third connection may be idle for longer than the handshake timeout.
     tokio::time::sleep(2 * handshake_timeout).await;
     done.write_all(&[0, 0]).await.unwrap();
     let mut router = router;
@@ -247,7 +247,7 @@ async fn a_subscriber_that_subscribes_without_end_is_closed() {
     let mut greedy = raw(&publisher.local).await;
     greedy.write_all(&greeting()).await.unwrap();
     greedy.write_all(READY_SUB).await.unwrap();
-    // The connection may close under the last of them.
+    // The connection may be closed before the last subscription is written.
     greedy.write_all(&[0, 2, 1, b'a'].repeat(1_000)).await.ok();
     is_closed(&mut greedy).await;
     until(transport.stats(), |stats| stats.guard_refused_subscriptions.get() == 1).await;
@@ -276,10 +276,10 @@ async fn a_subscriber_that_does_not_read_its_connection_misses_news_but_not_the_
     let policy = Bytes::from(vec![0; 4 << 20]);
     let news = |number: u8| Message::new(vec![Bytes::from(vec![number]), policy.clone()]);
     while transport.stats().dropped_outdated.get() == 0 {
-        // Until then the subscription may not have arrived.
+        // The subscription may not have arrived yet.
         soon(publisher.outgoing.send(news(0))).await.unwrap();
     }
-    // Together 600 MB: more than all buffers between the two, and than the publisher's backlog.
+    // 600 MB in total: more than all buffers between the two, and more than the publisher's backlog.
     for number in 1..=150 {
         soon(publisher.outgoing.send(news(number))).await.unwrap();
     }
@@ -288,7 +288,7 @@ async fn a_subscriber_that_does_not_read_its_connection_misses_news_but_not_the_
         seen.push(read_frame(&mut deaf).await[0]);
         assert_eq!(read_frame(&mut deaf).await.len(), policy.len());
     }
-    // How many get through depends on when the backlog was emptied; all of them would mean that nothing was dropped.
+    // The number of messages that arrive depends on when the backlog was emptied. If all arrived, none was dropped.
     assert!(seen.is_sorted() && seen.len() < 150, "{seen:?}");
 }
 
@@ -302,7 +302,7 @@ async fn a_socket_of_a_type_that_has_no_business_here_is_refused() {
     until(transport.stats(), |stats| stats.guard_refused_handshake.get() == 1).await;
 }
 
-/// A greeting of a peer that answers PING.
+/// Returns the greeting of a peer that answers PING.
 fn greeting_3_1() -> [u8; 64] {
     let mut greeting = greeting();
     greeting[11] = 1;
@@ -365,7 +365,7 @@ async fn subscriptions_are_prefixes_as_commands_and_as_messages() {
     }
 }
 
-/// Ten clients ask for 4 MiB as often as they may, and read nothing of it.
+/// Ten clients receive replies of 4 MiB up to their limit, and read none of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replies_that_nobody_reads_are_bounded_over_all_peers() {
     let transport = transport(GuardConfig::default());
@@ -384,7 +384,8 @@ async fn replies_that_nobody_reads_are_bounded_over_all_peers() {
     }
     until(transport.stats(), |stats| stats.guard_closed_memory.get() > 0).await;
     let mut honest = transport.connect_dealer(&router.local).unwrap();
-    // While the greediest is being closed there is no room yet, and a reply is dropped: clients ask again.
+    // Until the connection with the most waiting bytes is closed there is no room, and replies are dropped: clients
+    // retry.
     let asking = async {
         loop {
             honest.outgoing.send(Message::new(vec![Bytes::from_static(b"and I?")])).await.unwrap();

@@ -1,5 +1,5 @@
-//! A policy that acts allocates nothing once it has seen its largest batch. Alone in its binary, because it counts
-//! every allocation of the thread.
+//! A policy allocates nothing while it acts, once it has seen its largest batch. This test is alone in its binary,
+//! because it counts every allocation of the thread.
 #![expect(unsafe_code, reason = "a counting allocator implements an unsafe trait")]
 
 use common::policy::{

@@ -1,4 +1,5 @@
-//! Policies on every body: a batch is its rows, whatever their number, and a recurrent state is what a policy remembers.
+//! Policies with every body: the result of a row does not depend on the batch around it, and a recurrent state
+//! influences later results.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
@@ -58,7 +59,7 @@ fn bodies() -> Vec<Body> {
     bodies
 }
 
-/// Every body under every head that it can have.
+/// Returns every body with every head that it can have.
 fn architectures() -> Vec<PolicyArch> {
     let log_std = LogStd::Conditioned { min: -5.0, max: 2.0 };
     let heads = [
@@ -136,7 +137,7 @@ fn a_batch_gives_what_its_rows_give_one_by_one() {
         assert!(batch.iter().chain(&batch_state).all(|x| x.is_finite()), "{arch:?}: {batch:?}");
         if s > 0 {
             assert_ne!(batch_state, state, "{arch:?}: the state moves");
-            // What was seen before changes what is said now.
+            // The state influences the output.
             let (mut fresh, mut moved) = (vec![0.0; ROWS * s], batch_state);
             let mut features = |state: &mut [f32]| match arch.head {
                 Head::Gaussian { .. } => net.forward(&obs, state).mu.to_vec(),
@@ -177,7 +178,7 @@ fn drawn_indices_have_the_shares_of_the_softmax() {
     let obs = numbers(OBS_DIM, false, &mut rng);
     let logits = net.logits(&obs, &mut []).to_vec();
     let total: f32 = logits.iter().map(|logit| logit.exp()).sum();
-    // Uniform numbers on a grid: every action is drawn by its share of them.
+    // Uniform numbers on a grid: each action is drawn in proportion to its probability.
     let grid: u16 = 10_000;
     let mut drawn = [0.0; ACT_DIM];
     for i in 0..grid {

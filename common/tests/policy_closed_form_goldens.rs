@@ -1,4 +1,4 @@
-//! Closed-form continuous-time cells, sequences and wired networks against the original's numbers.
+//! Closed-form continuous-time cells, sequences and wired networks, compared with the original's numbers.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
@@ -45,7 +45,7 @@ fn cells_with_elapsed_time_are_the_originals() {
         let mut state = case.tensor_f32("/inputs/h0");
         for k in 0..case.count("/inputs/x") {
             let x = case.tensor_f32(&format!("/inputs/x/{k}"));
-            // A step of a policy has one elapsed time; the file gives every row its own.
+            // Our policy has one elapsed time per step, whereas the file has one per row.
             let elapsed = case.tensor_f32(&format!("/inputs/elapsed/{k}"));
             let mut out = Vec::new();
             for (row, (x, elapsed)) in x.chunks_exact(inputs).zip(elapsed).enumerate() {
@@ -64,7 +64,7 @@ fn sequences_with_memory_and_projection_are_the_originals() {
         let mixed = case.at("/config/mixed_memory").as_bool().unwrap();
         let (inputs, hidden) = (case.size("/config/input_size"), case.size("/config/units"));
         let projected = case.at("/config/proj_size").as_u64();
-        // The projection is the only thing after the body, as logits are.
+        // In the original the projection is the only layer after the body, as the logits are here.
         let project = |name: &str| rename(name).map(|name| name.replace("fc.", "logits."));
         let mut tensors = tensors(&case, "", &project);
         if projected.is_none() {
@@ -104,7 +104,7 @@ fn cells_on_a_wiring_are_the_originals() {
     }
 }
 
-/// Outputs (B, T, out) and the last state for x (B, T, I).
+/// Returns outputs (B, T, out) and the last state for inputs x (B, T, I).
 fn sequence(case: &Case, net: &mut PolicyNet, mut state: Vec<f32>) -> (Vec<f32>, Vec<f32>) {
     let x = case.tensor_f32("/inputs/x");
     let [rows, steps, inputs] = case.shape("/inputs/x")[..] else { panic!("{}", case.name) };

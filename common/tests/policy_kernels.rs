@@ -1,4 +1,4 @@
-//! Every instruction set's kernels against a naive f64 network, and batches against single rows.
+//! The kernels of every instruction set against a naive f64 network, and batches against single rows.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
@@ -11,7 +11,7 @@ use rand::SeedableRng as _;
 use rand_distr::{Distribution as _, StandardNormal};
 use rand_pcg::Pcg64;
 
-/// Odd widths: below, at and above whole lines and register tiles.
+/// Odd widths: below, at and above whole cache lines and register tiles.
 const SIZES: [(usize, &[usize], usize); 7] = [
     (1, &[1], 1),
     (3, &[64, 64], 1),
@@ -40,7 +40,7 @@ fn normals(rng: &mut Pcg64, count: usize) -> Vec<f32> {
     StandardNormal.sample_iter(rng).take(count).collect()
 }
 
-/// Weights whose layers keep the size of their inputs.
+/// Returns random weights, scaled so that a layer's outputs have about the size of its inputs.
 fn random_weights(arch: &PolicyArch, rng: &mut Pcg64) -> Vec<f32> {
     let mut weights = normals(rng, arch.tensor_layout().parameters);
     for entry in arch.tensor_layout().entries {
@@ -52,7 +52,7 @@ fn random_weights(arch: &PolicyArch, rng: &mut Pcg64) -> Vec<f32> {
     weights
 }
 
-/// `W x + b` by tensor names, in f64.
+/// Computes `W x + b` in f64, with the tensors of this name.
 fn naive_linear(arch: &PolicyArch, weights: &[f32], name: &str, x: &[f64]) -> Vec<f64> {
     let layout = arch.tensor_layout();
     let tensor = |part| &weights[layout.entry(&format!("{name}.{part}")).unwrap().range()];
@@ -63,7 +63,7 @@ fn naive_linear(arch: &PolicyArch, weights: &[f32], name: &str, x: &[f64]) -> Ve
     .collect()
 }
 
-/// mu and clamped log_std of one observation.
+/// Returns mu and the clamped log_std of one observation.
 fn naive_heads(arch: &PolicyArch, weights: &[f32], obs: &[f32]) -> (Vec<f64>, Vec<f64>) {
     let (mlp, (min, max)) = arch.as_mlp_gaussian().unwrap();
     let mut x: Vec<f64> = obs.iter().copied().map(f64::from).collect();

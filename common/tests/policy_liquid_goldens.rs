@@ -1,4 +1,4 @@
-//! Liquid policies over time, continuous and discrete, against the original's numbers.
+//! Liquid policies over time, continuous and discrete, compared with the original's numbers.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
@@ -76,7 +76,7 @@ fn continuous_liquid_policies_act_as_the_original() {
     }
 }
 
-/// First and second half of every row of (B, 2A).
+/// Returns the first and second half of every row of (B, 2A).
 fn halves(rows: &[f64], act_dim: usize) -> (Vec<f64>, Vec<f64>) {
     let rows = rows.chunks_exact(2 * act_dim).map(|row| row.split_at(act_dim));
     let (first, second): (Vec<_>, Vec<_>) = rows.unzip();
@@ -105,7 +105,7 @@ fn discrete_liquid_policies_act_as_the_original() {
             let rows = probs.chunks_exact(act_dim).zip(&drawn);
             let log_prob: Vec<f32> = rows.clone().map(|(p, a)| p[*a].ln()).collect();
             case.assert_close(&log_prob, &at("log_prob"), "log_prob");
-            // The middle of the drawn action's share.
+            // The uniform number in the middle of the drawn action's interval.
             let middle = |(p, a): (&[f32], &usize)| p[..*a].iter().sum::<f32>() + p[*a] / 2.0;
             let uniform: Vec<f32> = rows.map(middle).collect();
             let mut action = vec![0.0; drawn.len()];

@@ -1,4 +1,4 @@
-//! Feed-forward policies, their actions and how these become the environment's, against the originals' numbers.
+//! Feed-forward policies, their actions, and the mapping to environment units, compared with the originals' numbers.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
@@ -38,8 +38,8 @@ fn gaussian_heads_are_the_originals() {
     }
 }
 
-/// Our heads are single layers. Hidden layers of a head are those of another policy, which sees the features of the
-/// first.
+/// Computes heads with hidden layers. Our heads are single layers, so a head's hidden layers become a second policy
+/// whose observations are the features of the first.
 fn heads_with_layers_of_their_own(
     case: &Case,
     arch: &PolicyArch,
@@ -64,7 +64,7 @@ fn heads_with_layers_of_their_own(
             Some(if i == own.len() { format!("mu.{field}") } else { trunk })
         });
         if conditioned {
-            // Either head is asked for by itself, the layer of the other is a copy.
+            // Each head is computed separately; the other head's layer is a copy that is ignored.
             for field in ["weight", "bias"] {
                 tensors.insert(format!("log_std.{field}"), tensors[&format!("mu.{field}")].clone());
             }
@@ -161,7 +161,7 @@ fn env(low: Vec<f32>, high: Vec<f32>, obs_dim: usize) -> EnvSpec {
     }
 }
 
-/// Actions in [-1, 1] in the environment's units.
+/// Converts actions in [-1, 1] to the environment's units.
 fn to_env(spec: &EnvSpec, action: &[f32]) -> Vec<f32> {
     let (scale, bias) = (spec.action_scale(), spec.action_bias());
     let boxes = scale.iter().zip(&bias).cycle();
@@ -173,7 +173,7 @@ fn predictions_on_normalised_observations_are_the_originals() {
     for case in golden::cases("arlbench_predict") {
         for i in 0..case.count("/inputs/cases") {
             let at = |key: &str| format!("/inputs/cases/{i}/{key}");
-            // One infinite bound makes the whole side that of the unit box.
+            // If a bound of a side is infinite, all bounds of that side become those of the unit box.
             let side = |key: &str, unit: f32| -> Vec<f32> {
                 let bounds = 0..case.count(&at(key));
                 let infinite =
@@ -207,7 +207,7 @@ fn predictions_on_normalised_observations_are_the_originals() {
     }
 }
 
-/// Mean and standard deviation of rows (N, O) as the policy's buffers.
+/// Computes mean and standard deviation of rows (N, O), and stores them as the policy's normaliser buffers.
 #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "f32 buffers")]
 fn statistics(rows: &[f64], obs_dim: usize, tensors: &mut Tensors) {
     let count = (rows.len() / obs_dim) as f64;
@@ -228,7 +228,7 @@ fn actions_map_to_the_box_and_back_as_the_original_does() {
             let at = |key: &str| format!("/inputs/cases/{i}/{key}");
             let out = |key: &str| format!("/outputs/cases/{i}/{key}");
             let (low, high) = (case.tensor_f32(&at("low")), case.tensor_f32(&at("high")));
-            // Without scaling, actions are the environment's already: as for a box of [-1, 1].
+            // Without scaling, actions are already in environment units, which is the same as a box of [-1, 1].
             let scaled = case.at(&at("action_scaling")).as_bool().unwrap();
             let unit = vec![1.0; low.len()];
             let minus = vec![-1.0; low.len()];
@@ -241,7 +241,7 @@ fn actions_map_to_the_box_and_back_as_the_original_does() {
             let (scale, bias) = (spec.action_scale(), spec.action_bias());
             let boxes = scale.iter().zip(&bias).cycle();
             let env_action = case.tensor_f32(&at("env_action"));
-            // A dimension without width has one value, whatever the action: nothing leads back.
+            // A dimension of width 0 has a single value for all actions, so it has no inverse.
             let given = case.tensor(&out("inverse"));
             let (inverse, given): (Vec<f32>, Vec<f64>) = (env_action.iter().zip(boxes).zip(given))
                 .filter(|((_, (scale, _)), _)| **scale > 0.0)

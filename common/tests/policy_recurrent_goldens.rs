@@ -1,4 +1,4 @@
-//! LSTM policies over successive calls and windows against the original's numbers.
+//! LSTM policies over successive calls and windows, compared with the original's numbers.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 

@@ -1,4 +1,5 @@
-//! Snapshots on the wire and on disk: what goes out comes back, and what was changed on the way is refused by name.
+//! Snapshots in messages and on disk: they are read back unchanged, and a modified one is refused with an error that
+//! names the problem.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
@@ -27,7 +28,7 @@ fn snapshot() -> PolicySnapshot {
     PolicySnapshot::new(PolicyVersion(7), &arch(), weights).unwrap()
 }
 
-/// A file's tensors and metadata, to be changed and written back.
+/// Tensors and metadata of a file, to be modified and written back.
 struct Parts {
     tensors: Vec<(String, Vec<usize>, Vec<u8>)>,
     metadata: HashMap<String, String>,
@@ -52,7 +53,7 @@ impl Parts {
     }
 }
 
-/// Saves a snapshot, changes the file, and returns what loading it says.
+/// Saves a snapshot, modifies the file, and returns the error of loading it.
 fn load_error(change: impl FnOnce(&mut Parts)) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("policy.safetensors");
@@ -160,7 +161,7 @@ fn a_failed_save_keeps_the_old_file() {
     let error = snapshot().save(&path, &other).unwrap_err().to_string();
     assert!(error.contains("architecture hash"), "{error}");
 
-    // A folder where the partial file should go.
+    // A folder at the path of the partial file makes saving fail.
     fs_err::create_dir(folder.path().join("policy.safetensors.partial")).unwrap();
     let newer = PolicySnapshot { version: PolicyVersion(8), ..snapshot() };
     let error = newer.save(&path, &arch()).unwrap_err().to_string();
@@ -211,7 +212,7 @@ fn verify_names_what_differs() {
 
 #[test]
 fn checksums_do_not_change_between_releases() {
-    // 1.0, -2.0 and so on as little-endian bytes under BLAKE3: a value that other languages can reproduce.
+    // The digest is BLAKE3 over 1.0, -2.0 and so on as little-endian bytes, which other languages can reproduce.
     let arch = PolicyArch::mlp_gaussian((1, 1), &[1], Activation::Tanh, (-20.0, 2.0));
     let weights = [1.0, -2.0, 0.5, 3.0, -0.25, 8.0];
     let snapshot = PolicySnapshot::new(PolicyVersion(1), &arch, weights).unwrap();

@@ -1,4 +1,4 @@
-//! The squashed Gaussian's density: it integrates to one and stays finite where tanh has saturated.
+//! Density of the squashed Gaussian: it integrates to one and stays finite where tanh is saturated.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
@@ -8,7 +8,7 @@ mod golden;
 use common::config::TanhCorrection;
 use common::policy::squash::{Heads, log_prob_term};
 
-/// Simpson's rule over u of p(tanh u) * dtanh/du, which is the integral of the action's density over (-1, 1).
+/// Returns the integral of the action's density over (-1, 1), by Simpson's rule over u of p(tanh u) * dtanh/du.
 fn mass(mu: f32, log_std: f32) -> f64 {
     const STEPS: u16 = 4_000;
     let width = 20.0 / f64::from(STEPS);
@@ -102,7 +102,7 @@ fn every_form_of_the_correction_is_the_originals_far_into_saturation() {
             units = sides().map(|(low, high)| (high - low) / 2.0).collect();
             bias = sides().map(|(low, high)| f32::midpoint(*low, *high)).collect();
         } else if given("/params/action_scale") {
-            // This original's density is that of the action in the environment's units.
+            // This original computes the density of the action in environment units.
             scale = case.tensor_f32("/params/action_scale");
             units.clone_from(&scale);
             bias = case.tensor_f32("/params/action_bias");
@@ -134,7 +134,7 @@ fn every_form_of_the_correction_is_the_originals_far_into_saturation() {
                 assert!(error <= *tolerance, "{what} is {ours}, expected {}", expected[row]);
             }
         }
-        // What every form stands for, exact however saturated.
+        // All forms approximate this exact value; it must hold for any saturation.
         heads.log_prob(&noise, (TanhCorrection::Exact, &scale), &mut log_prob);
         let exact = case.tensor("/outputs/log_prob_exact_f64");
         for (row, (&ours, expected)) in log_prob.iter().zip(exact).enumerate() {

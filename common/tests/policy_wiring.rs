@@ -1,4 +1,4 @@
-//! Wirings: the rule on given draws, and what holds for every seed.
+//! Wirings: the rule applied to given draws, and properties that hold for every seed.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
@@ -85,7 +85,7 @@ fn recorded_draws_give_the_original_masks() {
     }
 }
 
-/// Every neuron has a synapse in and a synapse out.
+/// Asserts that every neuron has an incoming and an outgoing synapse.
 fn assert_connected(layers: &[Synapses; 3], what: &str) {
     for (l, layer) in layers.iter().enumerate() {
         for source in 0..layer.sources() {
@@ -118,7 +118,7 @@ fn every_neuron_of_either_wiring_is_reached_and_leads_on() {
 
 #[test]
 fn fan_outs_are_bounded_by_the_draws_and_for_auto_ncp_equal_to_them() {
-    // Wide inputs and many motor neurons: no neuron is forgotten, so that no repair adds to the draws.
+    // With wide inputs and many motor neurons every neuron is reached by the draws, so that no repair adds synapses.
     let widths = [200, 12, 8, 100];
     for seed in 0..20 {
         let layers = wiring::velora(widths, 0.5, &mut Pcg64::new(seed, 0));
@@ -135,21 +135,21 @@ fn fan_outs_are_bounded_by_the_draws_and_for_auto_ncp_equal_to_them() {
 
 #[test]
 fn a_forgotten_neuron_of_auto_ncp_gets_the_mean_fan_in() {
-    // One input reaches 10 of 20 inter neurons; the others get max(1 * 10 / 20, 1) synapses.
+    // The input reaches 10 of 20 inter neurons by its draws; the other 10 get max(1 * 10 / 20, 1) = 1 synapse each.
     let [first, ..] = wiring::auto_ncp([1, 20, 8, 2], 0.5, &mut Pcg64::new(3, 0));
     assert_eq!(first.fan_out(0), 20);
-    // Two motor neurons take 20 of 40 command neurons each; a forgotten one leads to 2 * 20 / 40.
+    // Each of the two motor neurons draws 20 of 40 command neurons; one that is not drawn gets 2 * 20 / 40 = 1 synapse.
     let [.., last] = wiring::auto_ncp([1, 60, 40, 2], 0.5, &mut Pcg64::new(3, 0));
     let total: usize = (0..40).map(|command| last.fan_out(command)).sum();
     let forgotten = total - 2 * 20;
     assert!((1..=20).contains(&forgotten), "{forgotten}");
-    // 80 motor neurons to 2 commands, one each: 40 on average for a command neuron that none of them chose.
+    // Each of 80 motor neurons draws one of 2 command neurons; one that is never drawn gets the mean, 40.
     let mut draws = AlwaysFirst;
     let [.., last] = wiring::auto_ncp([1, 3, 2, 80], 0.5, &mut draws);
     assert_eq!([last.fan_out(0), last.fan_out(1)], [80, 40]);
 }
 
-/// Draws the smallest numbers.
+/// Always draws the smallest numbers.
 struct AlwaysFirst;
 
 impl Draws for AlwaysFirst {
@@ -187,7 +187,7 @@ fn filling_writes_masks_of_zeros_and_ones_and_nothing_else() {
             }
             masks += 1;
             assert!(values.iter().all(|&m| m == 0.0 || m == 1.0), "{body:?}: {}", entry.name);
-            // Nearly every command neuron leads to both of so few motor neurons.
+            // With only two motor neurons, nearly every command neuron may lead to both, so their mask may be dense.
             let sparse = entry.name == "motor.mask" || values.contains(&0.0);
             assert!(sparse, "{body:?}: {} is dense", entry.name);
             let recurrent = match body {

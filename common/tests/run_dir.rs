@@ -1,4 +1,4 @@
-//! One process may train in a run directory, and a start that fails leaves nothing there.
+//! Only one process may train in a run directory, and a failed start leaves no files there.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 

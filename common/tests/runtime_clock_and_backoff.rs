@@ -1,4 +1,4 @@
-//! Time and waiting, as promised by `common::runtime::{clock, backoff}`.
+//! The guarantees of `common::runtime::{clock, backoff}` about time and waiting.
 
 use common::runtime::backoff::{Backoff, BackoffError};
 use common::runtime::clock::{Clock, VirtualTime};
@@ -74,7 +74,7 @@ proptest! {
         let backoff = Backoff::new(min, max, jitter).unwrap();
         let mut unjittered = min;
         for delay in backoff.delays(SeedTree::new(seed).rng()).take(80) {
-            // A nanosecond of room for the rounding of the product.
+            // Allows a nanosecond for rounding of the product.
             let shortest = unjittered.mul_f64(1.0 - jitter).saturating_sub(Duration::from_nanos(1));
             prop_assert!((shortest..=unjittered).contains(&delay), "{delay:?} of {unjittered:?}");
             unjittered = (unjittered * 2).min(max);

@@ -1,4 +1,4 @@
-//! The seed tree's numbers are pinned: a run directory of an older version must replay.
+//! The seed tree's numbers are fixed, because a run of an older version must be repeatable.
 
 use common::runtime::seed::{SavedRng, SavedRngError, SeedTree};
 use proptest::{prop_assert_eq, proptest};

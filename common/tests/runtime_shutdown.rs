@@ -1,4 +1,4 @@
-//! Stopping: reasons, phases, the drain, and real signals to a real process.
+//! Shutdown: reasons, phases, draining, and real signals to a real process.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader, Lines, Read as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-/// Long enough that only a hang reaches it.
+/// Time limit that only a hanging test reaches.
 const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
@@ -117,11 +117,11 @@ fn a_signal_repeated_within_a_second_is_one_signal() {
     assert_eq!(at(6_000), SignalAction::Exit(EXIT_INTERRUPTED));
 }
 
-/// Present in the environment of the child of the next test.
+/// Environment variable that is set in the child process of the next test.
 const CHILD: &str = "SAPEX_TEST_SIGNALS_CHILD";
 
-/// In the child: a process with one task that stops only after a second stop signal, or never; or one whose runtime
-/// is blocked for good.
+/// Runs in the child process: a process with one task that stops only after a second stop signal, or never; or a
+/// process whose runtime is blocked permanently.
 #[tokio::test]
 async fn signals_child() {
     let Ok(mode) = std::env::var(CHILD) else { return };
@@ -185,7 +185,7 @@ fn a_real_sigterm_is_answered_by_an_orderly_end() {
 fn a_real_second_sigint_ends_a_process_that_hangs_in_its_drain() {
     let mut process = Process::start("deaf");
     process.expect("listening");
-    // A burst is one signal, so it takes more than one of them.
+    // Signals in quick succession count as one, so the loop sends several.
     let status = loop {
         process.signal("INT");
         std::thread::sleep(Duration::from_millis(50));

@@ -1,4 +1,4 @@
-//! The admin port, seen by a client that only knows TCP.
+//! The admin port, used by a plain TCP client.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
@@ -26,7 +26,7 @@ const STEPS: MetricSpec = MetricSpec {
     labels: &[],
 };
 
-/// A server on a free port.
+/// An admin port on a free TCP port.
 struct Port {
     admin: Admin,
     address: SocketAddr,
@@ -35,7 +35,7 @@ struct Port {
 }
 
 impl Port {
-    /// One that takes `POST /config`.
+    /// Opens a port that accepts `POST /config`.
     async fn open() -> Self {
         Self::with(Admin { writes: Writes::Open, ..Admin::default() }).await
     }
@@ -52,12 +52,12 @@ impl Port {
         Self { admin, address, stop, server }
     }
 
-    /// Status line and headers, and the body, of the answer to these bytes.
+    /// Sends these bytes. Returns the head of the answer (status line and headers, in lower case) and its body.
     async fn send(&self, request: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
-        // Reads to the end: the server closes after one answer.
+        // The server closes the connection after one answer, so this ends.
         stream.read_to_end(&mut answer).await.unwrap();
         let answer = String::from_utf8(answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -68,7 +68,7 @@ impl Port {
         self.send(&format!("GET {path} HTTP/1.1\r\nHost: sapex\r\n\r\n")).await
     }
 
-    /// Status and body of the answer to these settings.
+    /// Posts these settings. Returns the status code and the body of the answer.
     async fn change(&self, headers: &str, body: &str) -> (String, String) {
         let length = body.len();
         let head =
@@ -230,7 +230,7 @@ async fn settings_change_only_for_whoever_knows_the_secret() {
         assert_eq!(port.change(wrong, "learner.tau = 0.01").await.0, "401", "{wrong}");
     }
     let right = "Authorization: Bearer 0123456789abcdef\r\n";
-    // Nothing trains here: whoever is let in is told so.
+    // This process does not train, so a client with the right secret gets 404.
     assert_eq!(port.change(right, "learner.tau = 0.01").await.0, "404");
     assert!(port.get("/metrics").await.0.starts_with("http/1.1 200 "), "reads stay open");
     std::fs::remove_file(&file).unwrap();
@@ -254,7 +254,7 @@ async fn a_port_that_strangers_reach_takes_no_writes_without_a_secret() {
     }
 }
 
-/// `PROGRAM health` against this address, with these arguments; off the runtime, which serves it.
+/// Runs `PROGRAM health` against this address, outside the runtime that serves it.
 async fn health(admin: &str, ready: bool) -> Result<(), HealthError> {
     let set = vec![format!("telemetry.admin={admin}")];
     let health = Health { args: Args { set, ..Args::default() }, ready };

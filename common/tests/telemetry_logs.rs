@@ -1,4 +1,4 @@
-//! What a log line looks like, whose filter wins, and that a panic is one line of the log.
+//! The format of log lines, the precedence of filters, and that a panic is one log line.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
@@ -8,7 +8,7 @@ use common::telemetry::logs::{Look, banner, choose_filter, log_panics, subscribe
 use log_page::Page;
 use serde_json::Value;
 
-/// What `body` logs on this thread.
+/// Returns what `body` logs on this thread.
 fn logged(look: Look, filter: &str, body: impl FnOnce()) -> String {
     let page = Page::default();
     let filter = choose_filter(None, filter).unwrap();

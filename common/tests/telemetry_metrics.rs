@@ -40,7 +40,7 @@ const LAG: MetricSpec = MetricSpec {
     ..STEPS
 };
 
-/// The problem that `change` brings into a good spec.
+/// Returns the error after `change` has broken a valid spec.
 fn problem(change: impl FnOnce(&mut MetricSpec)) -> String {
     let mut spec = STEPS;
     change(&mut spec);

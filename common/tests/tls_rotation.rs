@@ -1,4 +1,5 @@
-//! The files of `[tls]` change under running processes: nothing is lost, and a set that does not fit is kept out.
+//! The files of `[tls]` change while processes run: no message is lost, and files that do not fit each other are not
+//! used.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -54,7 +55,7 @@ fn a_set_that_is_torn_is_kept_out_until_it_is_whole() {
     assert_eq!(tls.reload(), Reloaded::Taken);
     assert_eq!(tls.reload(), Reloaded::Unchanged);
 
-    // A new CA alone does not believe what this process shows.
+    // If only the CA changes, it does not verify this process's own certificate.
     std::fs::write(&paths.ca, Ca::new("a CA").pem).unwrap();
     assert_eq!(tls.reload(), Reloaded::KeptOut);
     std::fs::remove_file(&paths.ca).unwrap();
@@ -62,7 +63,7 @@ fn a_set_that_is_torn_is_kept_out_until_it_is_whole() {
     std::fs::write(&paths.ca, &ca.pem).unwrap();
     assert_eq!(tls.reload(), Reloaded::Unchanged, "as it was taken");
 
-    // Nobody becomes something else while it runs.
+    // A process cannot change its role while it runs.
     ca.files(folder.path(), &[&ca], &leaf(REPLAY));
     assert_eq!(tls.reload(), Reloaded::KeptOut);
 }
@@ -71,7 +72,7 @@ fn a_set_that_is_torn_is_kept_out_until_it_is_whole() {
 async fn files_behind_links_are_followed_and_their_expiry_is_exported() {
     let folder = tempfile::tempdir().unwrap();
     let ca = Ca::new("a CA");
-    // As a volume of secrets swaps them: files are links into a folder that is a link itself.
+    // Kubernetes updates a secret volume this way: the files are links into a folder that is itself a link.
     for (name, until) in [("first", 30), ("second", 60)] {
         ca.files(&folder.path().join(name), &[&ca], &Leaf { valid: [-1, until], ..leaf(LEARNER) });
     }
@@ -104,7 +105,7 @@ async fn files_behind_links_are_followed_and_their_expiry_is_exported() {
     assert!((29.9..30.1).contains(&days), "{days}");
 }
 
-/// Answers every request with itself.
+/// Answers every request with its own content.
 async fn echo(mut router: Router) {
     while let Some((peer, request)) = router.incoming.recv().await {
         if router.outgoing.send((peer, request)).await.is_err() {
@@ -113,7 +114,8 @@ async fn echo(mut router: Router) {
     }
 }
 
-/// Sends numbered batches, a window of them unanswered, until told to stop. Returns how many came back, each once and in order.
+/// Sends numbered batches, at most 8 of them unanswered, until `stop` is cancelled. Returns how many were answered,
+/// each once and in order.
 async fn load_on(mut dealer: Dealer, progress: Arc<AtomicU64>, stop: CancellationToken) -> u64 {
     let (mut sent, mut answered) = (0_u64, 0_u64);
     let payload = Bytes::from(vec![7; 100_000]);
@@ -154,7 +156,8 @@ async fn certificates_and_their_ca_are_replaced_under_load_and_nothing_is_lost()
         soon("an answer to a new connection", dealer.incoming.recv()).await.unwrap();
     };
     let before: String = [old.pem.as_str(), new.pem.as_str()].concat();
-    // Both CAs are believed first; then certificates of the new one are shown; then the old one is forgotten.
+    // First both CAs are trusted, then the certificates are replaced by those of the new CA, then the old CA is
+    // removed.
     for (issuer, believed) in
         [(&old, before.as_str()), (&new, before.as_str()), (&new, new.pem.as_str())]
     {

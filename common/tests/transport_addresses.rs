@@ -1,4 +1,4 @@
-//! Addresses in all their forms, over real sockets: IPv6, names, all interfaces.
+//! All forms of addresses over real sockets: IPv6, host names, all interfaces.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -8,7 +8,7 @@ use common::transport::zmq::ZmqTransport;
 use common::transport::{Endpoint, Message, Transport};
 use std::time::Duration;
 
-/// Sends a request to `host` of a server that listens on `bind`, and its answer back.
+/// Sends a request to `host` on the port of a server that listens on `bind`, and checks the reply.
 async fn talk(bind: &str, host: &str) {
     let transport = ZmqTransport::new(SeedTree::new(1));
     let mut router = transport.bind_router(&bind.parse().unwrap()).await.unwrap();
@@ -24,7 +24,7 @@ async fn talk(bind: &str, host: &str) {
     assert_eq!(reply.frames[0], "ask");
 }
 
-/// Whether this machine has IPv6; where not, says that `test` is skipped.
+/// Returns whether this machine has IPv6. If not, prints that `test` is skipped.
 #[expect(clippy::print_stderr, reason = "a skipped test is told aloud")]
 fn has_ipv6(test: &str) -> bool {
     let has = std::net::TcpListener::bind("[::1]:0").is_ok();

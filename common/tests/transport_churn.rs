@@ -1,7 +1,7 @@
-//! Strangers that come and go by the thousand: a bound endpoint outlives them and goes on serving.
+//! Thousands of strangers connect and leave: a bound endpoint survives them and continues to serve.
 //!
-//! The endpoint has a runtime of its own, as in its process. If that runtime stands still, so do its timers: therefore
-//! the clients, and with them every deadline here, run in another one.
+//! The endpoint has a runtime of its own, as it does in its process. If that runtime hangs, its timers hang, too;
+//! therefore the clients and all time limits of the test run in another runtime.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -17,14 +17,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 
-/// How long anything may take before it counts as never. Nothing here is measured.
+/// Time limit after which a wait counts as failed. Nothing is measured here.
 const NEVER: Duration = Duration::from_secs(30);
-/// Connections open at the same time.
+/// Number of simultaneous connections.
 const AT_ONCE: usize = 24;
 const READY: &[u8] = b"\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER";
 const READY_SUB: &[u8] = b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB";
 
-/// The endpoint's own runtime. A runtime that stands still is left behind, so that the test can say so.
+/// The endpoint's own runtime. If it hangs it is leaked, so that the test can still report the failure.
 struct Apart(Option<Runtime>);
 
 impl Apart {
@@ -51,7 +51,7 @@ fn greeting() -> [u8; 64] {
     greeting
 }
 
-/// A connection from an address of its own: one address has not enough ports for all that are soon closed.
+/// Connects from one of many source addresses: a single one has too few ports for so many short connections.
 async fn raw(to: &Endpoint, number: usize) -> TcpStream {
     let Endpoint::Tcp { host, port } = to else { panic!("{to} is no tcp address") };
     let socket = TcpSocket::new_v4().unwrap();
@@ -61,11 +61,11 @@ async fn raw(to: &Endpoint, number: usize) -> TcpStream {
     tokio::time::timeout(NEVER, connecting).await.expect("the port accepts").unwrap()
 }
 
-/// Connects, sends `bytes` behind the greeting without waiting for an answer, reads a little, and leaves.
+/// Connects, sends the greeting and `bytes` without waiting for an answer, sometimes reads a little, and disconnects.
 async fn come_and_go(to: &Endpoint, number: usize, bytes: &[u8]) {
     let mut stream = raw(to, number).await;
     let all = [&greeting()[..], bytes].concat();
-    // The other side may refuse, and close first.
+    // The other side may refuse and close first.
     stream.write_all(&all).await.ok();
     let mut answer = [0; 64];
     if number.is_multiple_of(3) {
@@ -73,7 +73,7 @@ async fn come_and_go(to: &Endpoint, number: usize, bytes: &[u8]) {
     }
 }
 
-/// Runs `connections` of them, [`AT_ONCE`] at a time.
+/// Runs `connections` such clients, [`AT_ONCE`] at a time.
 async fn churn(to: &Endpoint, connections: usize, bytes: &'static [u8]) {
     let next = Arc::new(AtomicUsize::new(0));
     let mut clients = tokio::task::JoinSet::new();
@@ -94,7 +94,7 @@ async fn churn(to: &Endpoint, connections: usize, bytes: &'static [u8]) {
     }
 }
 
-/// Answers each request with as many replies as its last byte says, of 32 KiB each.
+/// Answers each request with as many replies of 32 KiB as its last byte says.
 async fn serve(mut router: Router) {
     let reply = Message::new(vec![Bytes::from(vec![1; 32 << 10])]);
     while let Some((peer, request)) = router.incoming.recv().await {
@@ -115,7 +115,7 @@ fn serving(apart: &Apart) -> Endpoint {
     })
 }
 
-/// A request by an honest dealer is answered.
+/// Asserts that a request of an honest dealer is answered.
 async fn is_answered(at: &Endpoint) {
     let transport = ZmqTransport::new(SeedTree::new(4));
     let mut dealer = transport.connect_dealer(at).unwrap();
@@ -129,7 +129,7 @@ fn requests_of_strangers_that_leave_at_once_do_not_stop_a_router() {
     let apart = Apart::new();
     let at = serving(&apart);
     Runtime::new().unwrap().block_on(async {
-        // Two frames, as a Sample has them, but no Hello before.
+        // A request of two frames, whose last byte asks for one reply.
         let request = [READY, b"\x01\x01\x02\x00\x01\x01"].concat().leak();
         for _ in 0..10 {
             churn(&at, 2_000, request).await;
@@ -147,7 +147,7 @@ fn strangers_that_never_read_and_then_leave_do_not_stop_a_router() {
             let mut deaf = Vec::new();
             for number in 0..AT_ONCE {
                 let mut stream = raw(&at, round * AT_ONCE + number).await;
-                // Together 8 MB of replies: more than the connection's buffers.
+                // 8 MB of replies in total: more than the connection's buffers.
                 let request = [&greeting()[..], READY, b"\x00\x01\xff"].concat();
                 stream.write_all(&request).await.unwrap();
                 deaf.push(stream);

@@ -1,4 +1,5 @@
-//! The contract of `common::transport`, held against ZeroMQ over guarded tcp, with TLS and without, ZeroMQ over ipc, and memory.
+//! The contract of `common::transport`, tested on ZeroMQ over guarded tcp with and without TLS, on ZeroMQ over ipc, and
+//! on memory.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -21,10 +22,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
-/// How long anything may take before it counts as never. Nothing here is measured.
+/// Time limit after which a wait counts as failed. Nothing is measured here.
 const NEVER: Duration = Duration::from_secs(30);
 
-/// One network and an address on it that is free.
+/// A network and a free address on it.
 struct Net {
     transport: Box<dyn Transport>,
     free: Endpoint,
@@ -36,7 +37,7 @@ fn tcp() -> Net {
     Net { transport, free: "tcp://127.0.0.1:0".parse().unwrap(), _folder: None }
 }
 
-/// One transport per role, which count together: each has the certificate that the other side asks for.
+/// One transport per role, each with the certificate that the other side requires. They share their counters.
 struct Roles {
     replay: ZmqTransport,
     learner: ZmqTransport,
@@ -143,7 +144,7 @@ async fn next<T>(queue: &mut mpsc::Receiver<T>) -> T {
     soon("a message", queue.recv()).await.expect("the endpoint is open")
 }
 
-/// Waits for what other tasks do in their own time.
+/// Waits until a condition holds that other tasks bring about.
 async fn until(what: &str, condition: impl Fn() -> bool) {
     let polling = async {
         while !condition() {
@@ -162,7 +163,7 @@ fn number(message: &Message) -> u32 {
     u32::from_le_bytes(message.frames[0].as_ref().try_into().unwrap())
 }
 
-/// Binds, also where a predecessor is about to leave.
+/// Binds an address. Retries while a previous endpoint is still closing.
 async fn bind_router(net: &Net, at: &Endpoint) -> Router {
     let binding = async {
         loop {
@@ -189,7 +190,7 @@ async fn bind_publisher(net: &Net, at: &Endpoint) -> Publisher {
     soon("the address is free", binding).await
 }
 
-/// Sends a request and answers it, so that both know each other.
+/// Sends a request and answers it, so that both sides are connected.
 async fn introduce(dealer: &mut Dealer, router: &mut Router) -> PeerId {
     dealer.outgoing.send(numbered(0, 0)).await.unwrap();
     let (peer, _) = next(&mut router.incoming).await;
@@ -198,7 +199,7 @@ async fn introduce(dealer: &mut Dealer, router: &mut Router) -> PeerId {
     peer
 }
 
-/// Sends requests until one is answered: those handed to a connection about to break are lost.
+/// Sends requests until one is answered: those handed to a connection that is about to break are lost.
 async fn introduce_again(dealer: &mut Dealer, router: &mut Router) -> PeerId {
     loop {
         dealer.outgoing.send(numbered(1, 0)).await.unwrap();
@@ -211,7 +212,7 @@ async fn introduce_again(dealer: &mut Dealer, router: &mut Router) -> PeerId {
     }
 }
 
-/// Publishes the message until the subscriber has it.
+/// Publishes the message until the subscriber has received it.
 async fn publish_until_seen(
     publisher: &Publisher,
     incoming: &mut mpsc::Receiver<Message>,
@@ -237,7 +238,7 @@ async fn requests_and_replies_keep_their_order_and_their_frames(net: Net) {
     for _ in 0..3 {
         dealers.push(net.transport.connect_dealer(&router.local).unwrap());
     }
-    // Short and long headers, empty frames, frames beyond every buffer.
+    // Short and long headers, empty frames, and frames larger than every buffer.
     let sizes = [0, 1, 255, 256, 70_000, 300_000, 2_000_000];
     let requests = move |dealer: u32| {
         (0..100).map(move |n| numbered(1_000 * dealer + n, sizes[n as usize % 7]))

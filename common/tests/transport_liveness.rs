@@ -1,11 +1,11 @@
-//! A network that breaks without a word, between namespaces of this machine: no end, no reset, only silence.
+//! A network that fails silently between namespaces of this machine: connections neither end nor are reset.
 //!
 //! ```text
 //! namespace client ── bridge in namespace middle ── namespace server
 //! ```
 //!
-//! The endpoints run in processes of their own, which are this test program with [`ROLE`] set. Making namespaces takes
-//! root and the program `ip`; without them the test is skipped, and says so.
+//! The endpoints run in processes of their own, which run this test program with [`ROLE`] set. Creating namespaces
+//! requires root and the program `ip`; without them the test is skipped and prints so.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -18,18 +18,18 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-/// Which side a process is.
+/// Environment variable that says which side a process is.
 const ROLE: &str = "SAPEX_TEST_LIVENESS_ROLE";
 const REQUESTS: &str = "tcp://10.77.0.2:5555";
 const NEWS: &str = "tcp://10.77.0.2:5556";
-/// How long the start may take.
+/// Time limit for the start.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Longer than a peer may be silent.
+/// Duration of an outage, longer than a peer may be silent.
 const OUTAGE: Duration = Duration::from_secs(8);
-/// docs/protocol.md promises this time from the return of the network on.
+/// Time limit for recovery after the network is back, as promised in docs/protocol.md.
 const RECOVERY: Duration = Duration::from_secs(10);
 
-/// A process of one side, if it was started as one. Otherwise it has nothing to show.
+/// Runs one side if this process was started as one. Otherwise does nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn side() {
     match std::env::var(ROLE).as_deref() {
@@ -61,7 +61,7 @@ async fn serve() {
     tokio::join!(publishing, answering);
 }
 
-/// Asks all the time, and says what comes: one line for an answer, one for news.
+/// Sends requests continuously, and prints one line for each answer and each publication.
 async fn ask() {
     let transport = ZmqTransport::new(SeedTree::new(2));
     let mut dealer = transport.connect_dealer(&REQUESTS.parse().unwrap()).unwrap();
@@ -70,7 +70,7 @@ async fn ask() {
     let mut out = std::io::stdout();
     loop {
         tokio::select! {
-            // Without an answer the queue fills up: then there is enough to send.
+            // If no answers come, the queue fills up, and further requests are dropped.
             _ = often.tick() => drop(dealer.outgoing.try_send(message(b"request"))),
             Some(_) = dealer.incoming.recv() => writeln!(out, "side: answer").unwrap(),
             Some(_) = subscriber.incoming.recv() => writeln!(out, "side: news").unwrap(),
@@ -79,7 +79,7 @@ async fn ask() {
     }
 }
 
-/// Three namespaces, which end with the test.
+/// Three network namespaces, which are removed on drop.
 struct Network {
     names: [String; 3],
 }
@@ -104,7 +104,8 @@ impl Network {
     /// Connects a namespace to the bridge, with the address that ends in `number`.
     fn plug_in(&self, name: &str, number: u8) -> Result<(), String> {
         let middle = &self.names[1];
-        // A machine that comes back has the hardware address that its neighbours know.
+        // The hardware address is fixed, so that a namespace that is created again has the address that its neighbours
+        // know.
         let card = format!("eth0 address 02:00:00:00:00:{number:02x}");
         ip(&format!("-n {name} link add {card} type veth peer port{number} netns {middle}"))?;
         ip(&format!("-n {middle} link set port{number} master br0 up"))?;
@@ -171,14 +172,14 @@ struct Side {
 }
 
 impl Side {
-    /// Waits for an answer and for news; what came before does not count.
+    /// Waits for an answer and for a publication. Lines printed before the call are discarded.
     fn hears_both(&self, within: Duration, when: &str) {
         while self.lines.try_recv().is_ok() {}
         let (mut answer, mut news) = (false, false);
         while !(answer && news) {
             let line = self.lines.recv_timeout(within);
             let line = line.unwrap_or_else(|_| panic!("{when}: answer {answer}, news {news}"));
-            // The first line may share its own with the test's name.
+            // The test harness may have printed the test's name at the start of the first line.
             answer |= line.contains("side: answer");
             news |= line.contains("side: news");
         }
@@ -214,7 +215,8 @@ fn a_network_that_returns_and_a_machine_that_vanished_are_found_again_within_ten
     network.mend();
     client.hears_both(RECOVERY, "after a cut");
 
-    // The machine loses its power: its connections are gone, and nobody says so. Another one gets its address.
+    // Simulates a power failure: the connections are gone and the peers are not notified. A new machine gets the same
+    // address.
     let [_, middle, name] = &network.names;
     ip(&format!("-n {middle} link del port2")).unwrap();
     server.kill();

@@ -1,4 +1,4 @@
-//! What only the memory transport can do: faults that follow from a seed, partitions, and virtual time.
+//! Features that only the memory transport has: faults that follow from a seed, partitions, and virtual time.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 const MS: Duration = Duration::from_millis(1);
-/// Longer than anything below takes; under paused time it costs nothing.
+/// Longer than everything below; under paused time it costs nothing.
 const QUIET: Duration = Duration::from_secs(10);
 
 fn replay() -> Endpoint {
@@ -44,7 +44,7 @@ async fn all<T>(incoming: &mut mpsc::Receiver<T>) -> Vec<T> {
     seen
 }
 
-/// What arrives of `count` requests, and after how long.
+/// Sends `count` requests. Returns which of them arrive, and after how long.
 async fn fate(seed: u64, count: u32) -> Vec<(u32, Duration)> {
     let transport = MemoryTransport::new(rough(seed));
     let (mut router, dealer) = pair(&transport).await;
@@ -53,7 +53,7 @@ async fn fate(seed: u64, count: u32) -> Vec<(u32, Duration)> {
         for n in 0..count {
             dealer.outgoing.send(numbered(n)).await.unwrap();
         }
-        // The dealer stays, or what it sent last could be late for the end of its link.
+        // Keep the dealer: dropping it would end its link, and the last messages could arrive too late.
         let _dealer = dealer;
         std::future::pending::<()>().await;
     });
@@ -79,7 +79,7 @@ async fn losses_and_duplicates_have_the_planned_share_and_order_is_kept() {
     assert!(numbers.is_sorted(), "order is kept, duplicates beside each other");
     let mut distinct = numbers.clone();
     distinct.dedup();
-    // Five standard deviations of a binomial share over 8,000 and over 6,000 draws.
+    // Tolerances are five standard deviations of a binomial share over 8,000 and over 6,000 draws.
     let arrived = distinct.len() as f64 / f64::from(count);
     assert!((arrived - 0.75).abs() < 0.025, "seed 3: {arrived} arrived");
     let doubled = (numbers.len() - distinct.len()) as f64 / distinct.len() as f64;
@@ -99,7 +99,7 @@ async fn a_message_takes_as_long_as_planned_and_delays_overlap() {
         let (_, message) = router.incoming.recv().await.unwrap();
         assert_eq!(number(&message), n);
         let took = start.elapsed();
-        // The timer counts in milliseconds and never wakes early.
+        // The timer has a resolution of a millisecond and never fires early.
         assert!((20 * MS..=32 * MS).contains(&took), "message {n} took {took:?}");
     }
 }

@@ -1,6 +1,7 @@
-//! Our endpoints and libzmq's, each way round: whoever speaks ZMTP 3.1 can take part.
+//! Our endpoints connected with those of libzmq, in both directions: every implementation of ZMTP 3.1 can take part.
 //!
-//! `SAPEX_ZMQ_PYTHON` names a Python with pyzmq; `make test-python` sets it. Without it the test is skipped, and says so.
+//! Uses the Python with pyzmq that `SAPEX_ZMQ_PYTHON` names; `make test-python` sets it. Without it the test is skipped
+//! and prints so.
 
 use bytes::Bytes;
 use common::runtime::seed::SeedTree;
@@ -12,8 +13,9 @@ use std::time::Duration;
 
 const NEVER: Duration = Duration::from_secs(60);
 
-/// Connects to a router and a publisher, binds both, and exchanges the same with each. Longer pauses than a silent peer
-/// is allowed: libzmq answers our PINGs, or we would close.
+/// Python program: connects to our router and publisher, binds its own router and publisher, and exchanges the same
+/// messages with each. It pauses for longer than a silent peer is allowed: without libzmq's answers to PING the
+/// connections would be closed.
 const SCRIPT: &str = r#"
 import sys, time, zmq
 router_at, publisher_at = sys.argv[1:]
@@ -104,7 +106,7 @@ async fn libzmq_understands_us_and_we_understand_libzmq() {
         for _ in 0..2 {
             dealer.outgoing.send(request.clone()).await.unwrap();
             assert_eq!(dealer.incoming.recv().await.unwrap(), request);
-            // Both have asked several times meanwhile whether the other is there.
+            // Both sides send PING several times during this pause.
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
     };

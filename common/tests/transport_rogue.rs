@@ -1,4 +1,5 @@
-//! Servers that lie about lengths or talk nonsense: the connecting sides close, count, and find the next honest one.
+//! Servers that announce false lengths or send nonsense: the connecting side closes, counts it, and connects to the
+//! next honest server.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -14,7 +15,7 @@ use tokio::net::TcpListener;
 const NEVER: Duration = Duration::from_secs(30);
 const ROUTER: &[u8] = b"\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06ROUTER";
 const PUB: &[u8] = b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03PUB";
-/// The header of a frame of 2^46 bytes.
+/// Header of a frame that announces 2^46 bytes.
 const GIANT: &[u8] = b"\x02\x00\x00\x40\x00\x00\x00\x00\x00";
 
 async fn soon<T>(future: impl Future<Output = T>) -> T {
@@ -33,7 +34,7 @@ async fn serve_once(listener: &TcpListener, bytes: &[u8]) {
     let (mut stream, _) = soon(listener.accept()).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     let mut rest = Vec::new();
-    // A reset closes as well as an end.
+    // A reset counts as closed, too.
     soon(stream.read_to_end(&mut rest)).await.ok();
 }
 
@@ -43,7 +44,7 @@ async fn rogue() -> (TcpListener, Endpoint) {
     (listener, at)
 }
 
-/// Waits until the counter of this name stands at 1.
+/// Waits until the counter of this name is 1.
 async fn counted(transport: &ZmqTransport, name: &'static str) {
     let counted = async {
         while !transport.stats().read().contains(&(name, 1)) {

@@ -1,4 +1,4 @@
-//! Mutual TLS on tcp: who gets in, who does not, and what both sides are told; files that change under running processes.
+//! Mutual TLS on tcp: who may connect, who is refused, and what both sides log.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -41,7 +41,7 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
-/// The page gets everything that this thread logs from now on.
+/// Captures on this page everything that this thread logs, until the guard is dropped.
 fn open(page: &Page) -> tracing::subscriber::DefaultGuard {
     let filter = choose_filter(None, "info").unwrap();
     tracing::subscriber::set_default(subscriber(page.clone(), Look::text(false), filter))
@@ -58,7 +58,7 @@ async fn says(page: &Page, what: &str) {
     }
 }
 
-/// A folder with certificates.
+/// A folder for the certificate files of several processes.
 struct Files {
     folder: TempDir,
     count: Mutex<usize>,
@@ -143,7 +143,7 @@ async fn an_ipc_endpoint_is_plain_also_where_tls_is_on() {
     assert_eq!(exchange(&mut dealer, &mut router).await, None);
 }
 
-/// One port, one client that is refused there, and what both are told.
+/// A server, a client that is refused there, and what both log.
 struct Case<'c> {
     name: &'static str,
     server: (&'c Ca, &'c [&'c Ca], Leaf<'static>, Role),
@@ -152,7 +152,8 @@ struct Case<'c> {
     client_says: &'static str,
 }
 
-/// A server's router where it is a replay server, else its publisher; and a client of that.
+/// Starts the case's server and client, and checks that both log the refusal. The server is a publisher for the role
+/// learner, otherwise a router.
 async fn refused(case: &Case<'_>) {
     let page = Page::default();
     let _open = open(&page);
@@ -184,7 +185,7 @@ async fn refused(case: &Case<'_>) {
 
 type Shown<'c> = (&'c Ca, &'c [&'c Ca], Leaf<'static>);
 
-/// An actor at a replay server.
+/// Returns a case with an actor as client of a replay server.
 fn actor_at_replay<'c>(
     name: &'static str,
     (ca, believed, leaf): Shown<'c>,
@@ -324,7 +325,7 @@ async fn a_process_without_tls_and_one_with_it_tell_each_other() {
     }
 }
 
-/// A client that is not ours.
+/// Connects as a plain TLS client, with or without a certificate.
 async fn raw(
     to: &Endpoint,
     ca: &Ca,
@@ -358,7 +359,7 @@ async fn who_shows_no_certificate_is_refused_before_a_frame_of_it_is_read() {
     let (files, ca) = (Files::new(), Ca::new("a CA"));
     let server = transport(&files.of(&ca, &[&ca], &leaf(REPLAY)), Role::ReplayServer);
     let router = server.bind_router(&loopback()).await.unwrap();
-    // With TLS 1.3 a client is done before the server has seen what it shows.
+    // In TLS 1.3 a client finishes its handshake before the server has checked the client's certificate.
     let mut stream = soon("a handshake", raw(&router.local, &ca, None)).await.unwrap();
     let error = soon("the alert", stream.read_u8()).await.unwrap_err();
     assert!(error.to_string().contains("CertificateRequired"), "{error}");
@@ -397,7 +398,7 @@ async fn who_does_not_finish_the_tls_handshake_in_time_is_closed() {
     let mut silent = TcpStream::connect((host.as_str(), *port)).await.unwrap();
     soon("the end", silent.read_to_end(&mut Vec::new())).await.ok();
     until(server.stats(), |stats| stats.guard_refused_tls.get() == 1).await;
-    // It has shaken hands, and then says nothing: that is the other handshake.
+    // This client completes the TLS handshake and then sends nothing, so that the ZMTP handshake times out.
     let certificate = ca.issue(&leaf(ACTOR));
     let mut stream = raw(&router.local, &ca, Some(certificate)).await.unwrap();
     soon("the end", stream.read_to_end(&mut Vec::new())).await.ok();

@@ -1,14 +1,15 @@
-//! The `[cluster]` settings as they travel: their texts and digests against checked-in ones (`testdata/wire/cluster.txt`), so
-//! that a client in another language can be held to the same. The page names every key.
+//! The `[cluster]` settings in their wire form: texts and digests are compared with checked-in ones
+//! (`testdata/wire/cluster.txt`), so that a client in another language can be tested against the same file.
+//! `docs/protocol.md` must name every key.
 //!
-//! After a deliberate change, `SAPEX_BLESS=1 cargo test -p common --test wire_cluster` rewrites the file.
+//! After an intended change, `SAPEX_BLESS=1 cargo test -p common --test wire_cluster` rewrites the file.
 
 use common::config::{Layers, load};
 use std::fmt::Write as _;
 
 #[test]
 fn settings_and_layout_are_the_golden_texts_and_digests() {
-    // A text with quotes, and numbers that f32 does not hold exactly.
+    // A text with quotes, and numbers that f32 cannot represent exactly.
     let set =
         ["cluster.env_params=['say=\"hi\"']", "cluster.action_noise=0.1", "cluster.gamma=1e-7"];
     let set = set.iter().map(ToString::to_string).collect();

@@ -1,7 +1,7 @@
 //! Every header of the protocol against checked-in bytes (`testdata/wire/v4.txt`, one `name hex` line each), so that
 //! another codec, or a client in another language, can be held to the same bytes. Damaged headers are refused.
 //!
-//! After a deliberate change (with a new `PROTOCOL_VERSION`), `SAPEX_BLESS=1 cargo test -p common --test wire_golden`
+//! After an intended change (with a new `PROTOCOL_VERSION`), `SAPEX_BLESS=1 cargo test -p common --test wire_golden`
 //! rewrites the file.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
@@ -133,7 +133,7 @@ fn message(bytes: &[u8]) -> Message {
     Message { frames: vec![Bytes::copy_from_slice(bytes)] }
 }
 
-/// Goal: truncated and over-long headers are refused, whole ones decode to what was encoded.
+/// Checks that truncated and over-long headers are refused, and that whole headers decode to the encoded values.
 fn survives_damage<H: Serialize + DeserializeOwned + PartialEq + Debug>(cases: &[(&str, H)]) {
     for (name, value) in cases {
         let bytes = header(value);

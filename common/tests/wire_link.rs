@@ -1,4 +1,4 @@
-//! A client's side of the conversation against a server that says what a test tells it to; time is an argument.
+//! `Link`, a client's side of a conversation, against a server whose answers the test chooses. Time is an argument.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -39,7 +39,7 @@ impl Pair {
         (peer, decode::<Request>(&message).unwrap().0)
     }
 
-    /// Greets at `now`, answers so, and reads the answer.
+    /// Greets at `now`, sends `answer` as the server, and reads it.
     async fn greeted(
         &mut self,
         now: Duration,

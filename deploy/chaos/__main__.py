@@ -1,7 +1,8 @@
-"""`make chaos`: does faults to a cluster of docker compose, one after the other, and prints what became of it.
+"""`make chaos`: injects faults into a docker compose cluster, one after the other, and reports the results.
 
-After each, every role must go on within a bound, and the accounts of rows must agree (accounts.py). Ends with 0 when both hold
-after every fault that this machine can do, with 1 otherwise, and with 3 where no cluster can be started.
+After each fault, every role must make progress again within a time limit, and the counts of rows must agree
+(accounts.py). Exit status 0 means that both held after every fault that this machine can inject. Status 1 means that
+one did not hold, and status 3 that no cluster could be started.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from cluster import ROLES, Cluster
 from faults import ALL, SHORT, Fault, Skipped
 
 UPDATES = "sapex_learner_done_updates_total"
-# Counters that rise while a role does its work.
+# Counters that rise while a role makes progress.
 PROGRESS = {
     "learner": [UPDATES],
     "replay-0": ["sapex_replay_inserted_items_total", "sapex_replay_sampled_items_total"],
@@ -23,12 +24,12 @@ PROGRESS = {
     "evaluator": ["sapex_evaluator_policy_versions"],
 }
 ACTORS = 4
-# Long enough for a connection that is silent to be given up, dialled anew and used.
+# Long enough for a silent connection to be closed, opened again and used.
 BOUND_SECONDS = 60.0
 
 
 def progressed(cluster: Cluster, since: float, bound: float) -> float:
-    """Waits until everything that counts has counted on, and returns how long after `since` that was."""
+    """Waits until all progress counters of every role have risen, and returns the seconds from `since` until then."""
     firsts: dict[tuple, float] = {}
     moved: dict[tuple, float] = {}
     expected = {role: ACTORS if role == "actor" else 1 for role in ROLES}
@@ -52,7 +53,7 @@ def progressed(cluster: Cluster, since: float, bound: float) -> float:
 
 
 class Table:
-    """Printed line by line."""
+    """Prints the table of results line by line."""
 
     WIDTHS = (8, 24, 12, 18)
 
@@ -61,7 +62,7 @@ class Table:
 
 
 def endure(cluster: Cluster, fault: Fault, before: Accounts, table: Table) -> tuple[bool, Accounts]:
-    """Does one fault, and prints its line. Returns whether all was well, and the accounts afterwards."""
+    """Injects one fault and prints its line. Returns whether all checks passed, and the row counts afterwards."""
     begun = time.monotonic()
     updates = cluster.total("learner", UPDATES)
     meanwhile = 0.0

@@ -1,13 +1,15 @@
-"""The accounts that must agree: rows that actors know to be stored, and rows that replay servers have stored.
+"""Compares two row counts: rows that the actors know to be stored, and rows that the replay servers have stored.
 
-A row is counted by a replay server when it is in the table (or refused for its values), and by an actor when that server's
-acknowledgement has arrived. So in a cluster where nothing moves both sums are equal, whatever was sent twice, delayed or cut off in
-between: fewer stored rows would mean that acknowledged ones were lost, more that some were stored twice.
+A replay server counts a row when it is in the table (or refused because of its values). An actor counts a row when the
+server's acknowledgement has arrived. If nothing is in flight, both sums are equal, no matter what was sent twice,
+delayed or cut off before. Fewer stored rows would mean that acknowledged rows were lost; more would mean that rows were
+stored twice.
 
-Counters of a process that dies are known up to the last time they were read. Where an actor dies, rows that it had acknowledged
-after that are missing on the left; where a replay server dies, rows that it had stored, on the right. The difference may then be as large
-as what moved in that moment. A replay server that is killed loses its table, acknowledged rows included: what is checked is
-that every other row is accounted for.
+The counters of a process that ends are known only up to their last read. If an actor ends, the rows that were
+acknowledged after that read are missing in the first sum. If a replay server ends, the rows that it stored after that
+read are missing in the second sum. The difference may then be as large as the number of rows in that short time. A
+killed replay server loses its table, including acknowledged rows. The check therefore shows only that all other rows
+are accounted for.
 """
 
 import time
@@ -17,17 +19,18 @@ from cluster import ACKNOWLEDGED, Cluster, run
 
 STORED = ["sapex_replay_inserted_items_total", "sapex_replay_refused_items_total"]
 SHARDS = ["replay-0", "replay-1"]
-# actor.window times actor.insert_rows, at each of the two shards.
+# actor.window times actor.insert_rows, for each of the two shards.
 IN_FLIGHT = 4 * 8 * 2
-# From the last read of a process to its end: a kill comes right after a read, a stop may come between two.
+# Longest time between the last read of a process's counters and its end. A kill comes right after a read; a stop may
+# come between two reads.
 UNSEEN_SECONDS = 0.5
-# Sums that stand still for so long have settled.
+# Time without change after which the sums count as settled.
 STILL_SECONDS = 1.0
 
 
 @dataclass
 class Accounts:
-    """Both sums at a moment at which nothing moved."""
+    """Both sums at a moment when no rows are in flight."""
 
     acknowledged: float
     stored: float
@@ -39,7 +42,8 @@ def read(cluster: Cluster) -> Accounts:
 
 
 def settle(cluster: Cluster, patience: float = 4.0) -> Accounts:
-    """Stops the learner for a moment: the limiter then holds every insert, and the sums stand still."""
+    """Pauses the learner until both sums stop changing, because the rate limiter then holds every insert. Returns the
+    sums."""
     learner = cluster.of("learner")
     run("docker", "pause", learner.id)
     try:
@@ -57,16 +61,18 @@ def settle(cluster: Cluster, patience: float = 4.0) -> Accounts:
 
 
 def judge(before: Accounts, after: Accounts, dead: set[str], peak: float) -> tuple[bool, str]:
-    """Whether both sums grew alike between two moments; `dead` are the services whose processes ended in between.
+    """Returns whether both sums grew by the same number of rows between two moments. `dead` are the services whose
+    processes ended in between.
 
-    `peak` is the most rows that were acknowledged in a second.
+    `peak` is the largest number of rows that were acknowledged within one second.
     """
     acknowledged = after.acknowledged - before.acknowledged
     stored = after.stored - before.stored
     unseen = IN_FLIGHT + peak * UNSEEN_SECONDS
-    # An actor that was killed leaves rows that were stored and not acknowledged, or not seen to be.
+    # A killed actor leaves rows that were stored but not acknowledged, or whose acknowledgement was not read.
     more = unseen if "actor" in dead else 0.0
-    # A replay server that was killed leaves rows that it stored unseen; what it had not acknowledged is sent again.
+    # A killed replay server leaves rows that were stored after the last read. Rows that it did not acknowledge are sent
+    # again.
     fewer = unseen if dead & set(SHARDS) else 0.0
     more += IN_FLIGHT if dead & set(SHARDS) else 0.0
     difference = stored - acknowledged

@@ -1,4 +1,4 @@
-"""The compose cluster that faults are done to: its containers, and what they say of themselves."""
+"""The compose cluster that the faults are injected into: its containers and their metrics."""
 
 import json
 import os
@@ -23,7 +23,7 @@ LINE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
 
 
 def run(*command: str, **options) -> str:
-    """Runs a command and returns its output; its words are in the error."""
+    """Runs a command and returns its output. On failure, the error contains the output."""
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, **options)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
@@ -31,7 +31,7 @@ def run(*command: str, **options) -> str:
 
 
 def compose_command() -> list[str]:
-    """The compose that is here: docker's own, or docker-compose."""
+    """Returns the compose command of this machine: docker's plugin or docker-compose."""
     for command in (["docker", "compose"], ["docker-compose"], [str(ROOT / ".deploy-venv/bin/docker-compose")]):
         if shutil.which(command[0]) and subprocess.run([*command, "version"], capture_output=True).returncode == 0:
             return command
@@ -46,7 +46,7 @@ def free_port() -> int:
 
 @dataclass
 class Container:
-    """One container, as the engine saw it last."""
+    """One container, with its state at the last query of the engine."""
 
     id: str
     name: str
@@ -58,7 +58,7 @@ class Container:
 
 @dataclass
 class Life:
-    """The counts of one life of one process, as far as they were seen."""
+    """The metrics of one process from its start to its end, as of their last read."""
 
     service: str
     seen_at: float
@@ -69,13 +69,14 @@ class Life:
 
 
 def parse(text: str) -> dict[str, float]:
-    """The samples of a page in Prometheus' text format."""
+    """Parses a page in Prometheus' text format into samples by series."""
     found = (LINE.match(line) for line in text.splitlines() if not line.startswith("#"))
     return {f"{m[1]}{{{m[2]}}}" if m[2] else m[1]: float(m[3]) for m in found if m}
 
 
 class Cluster:
-    """A project of compose. A thread reads every /metrics a few times a second, so that counters of the dead are known."""
+    """A compose project. A thread reads the metrics of every container a few times a second, so that the counters of
+    processes that have ended are known."""
 
     def __init__(self, project: str) -> None:
         self.project = project
@@ -85,7 +86,8 @@ class Cluster:
         self.lock = threading.Lock()
         self.stopping = threading.Event()
         self.asked: set[str] = set()
-        # The rows that actors had acknowledged, and when; and most of them in a second since somebody asked.
+        # Pairs of time and acknowledged rows of all actors over the last second, and the most rows within a second
+        # since `take_peak`.
         self.track: list[tuple[float, float]] = []
         self.peak = 0.0
         self.pool = ThreadPoolExecutor(32)
@@ -95,7 +97,7 @@ class Cluster:
             self.environment[port] = str(free_port())
 
     def do(self, *command: str) -> str:
-        """A compose command."""
+        """Runs a compose command."""
         files = [word for file in FILES for word in ("--file", file)]
         return run(*self.compose, *files, *command, env=self.environment)
 
@@ -114,7 +116,7 @@ class Cluster:
         self.do("down", "--volumes")
 
     def refresh(self) -> list[Container]:
-        """Asks the engine for the containers."""
+        """Updates the list of containers from the engine."""
         ids = run("docker", "ps", "--all", "--quiet", "--no-trunc", "--filter", f"label=com.docker.compose.project={self.project}").split()
         found = []
         for told in json.loads(run("docker", "inspect", *ids)) if ids else []:
@@ -128,11 +130,11 @@ class Cluster:
         return found
 
     def of(self, service: str) -> Container:
-        """The first container of a service."""
+        """Returns the first container of a service, by name."""
         return min((c for c in self.refresh() if c.service == service), key=lambda c: c.name)
 
     def watch(self) -> None:
-        """Reads what everybody counts until told to stop."""
+        """Reads the metrics of all containers until told to stop."""
         asked = 0.0
         while not self.stopping.is_set():
             begun = time.monotonic()
@@ -141,7 +143,7 @@ class Cluster:
                     self.refresh()
                     asked = begun
                 except RuntimeError:
-                    pass  # a container that vanished between two questions: they are asked again
+                    pass  # a container vanished between the two queries; the next round repeats them
             for container in self.containers:
                 if container.service in ROLES and container.is_running and container.id not in self.asked:
                     self.asked.add(container.id)
@@ -152,14 +154,14 @@ class Cluster:
             self.stopping.wait(max(0.0, SCRAPE_EVERY - (time.monotonic() - begun)))
 
     def watch_one(self, container: Container) -> None:
-        """Reads one, which may take its time without holding the others up."""
+        """Reads the metrics of one container, in a thread of its own, so that a slow one does not delay the others."""
         try:
             self.look(container)
         finally:
             self.asked.discard(container.id)
 
     def look(self, container: Container) -> bool:
-        """Reads one container's metrics, and says whether it answered."""
+        """Reads the metrics of one container and returns whether it answered."""
         page = self.page(container)
         if page is None:
             return False
@@ -173,7 +175,7 @@ class Cluster:
         return True
 
     def look_at(self, services: list[str]) -> bool:
-        """Reads all containers of some services now, and says whether all answered."""
+        """Reads the metrics of all containers of the given services now, and returns whether all answered."""
         asked = [container for container in self.containers if container.service in services]
         return all(self.pool.map(self.look, asked))
 
@@ -186,16 +188,16 @@ class Cluster:
             return None
 
     def take_peak(self) -> float:
-        """The most rows in a second since this was asked last."""
+        """Returns the largest number of rows acknowledged within a second since the last call."""
         peak, self.peak = self.peak, 0.0
         return peak
 
     def fresh(self, since: float) -> list[Life]:
-        """The lives that have been seen after `since`."""
+        """Returns the metrics of all processes that were read after `since`."""
         with self.lock:
             return [Life(life.service, life.seen_at, life.values) for life in self.lives.values() if life.seen_at > since]
 
     def total(self, service: str, metric: str) -> float:
-        """A counter of a service over all lives of all its containers."""
+        """Returns a counter of a service, summed over all its processes, including those that have ended."""
         with self.lock:
             return sum(life.sum(metric) for life in self.lives.values() if life.service == service)

@@ -1,4 +1,4 @@
-"""Faults of the cluster. Each is a context: to enter it does the fault, to leave it undoes the fault."""
+"""Faults for the cluster. Each is a context manager: entering it injects the fault, leaving it undoes the fault."""
 
 import os
 import subprocess
@@ -10,24 +10,24 @@ from pathlib import Path
 
 from cluster import SERVICES, Cluster, run
 
-# Above the five seconds after which a silent connection is given up.
+# Above the five seconds after which a silent connection is closed.
 OUTAGE = 10.0
 SLOW = 15.0
 
 
 class Skipped(Exception):
-    """This machine cannot do it."""
+    """This machine cannot inject the fault."""
 
 
 @dataclass
 class Fault:
-    """One fault, and the services whose processes end by it."""
+    """One fault, and the services whose processes end because of it."""
 
     kind: str
     target: str
     do: Callable[[Cluster], AbstractContextManager]
     dead: set[str] = field(default_factory=set)
-    # Whether the learner must go on while it lasts.
+    # Whether the learner must make progress during the fault.
     goes_on: bool = False
 
 
@@ -37,21 +37,22 @@ def need_root(what: str) -> None:
 
 
 def inside(pid: int, *command: str) -> str:
-    """Runs a command of this machine in a container's network."""
+    """Runs a command of this machine in a container's network namespace. Needs root."""
     need_root("a fault in a container's network")
     return run("nsenter", "--target", str(pid), "--net", *command)
 
 
 @contextmanager
 def killed(cluster: Cluster, service: str) -> Iterator[None]:
-    """SIGKILL from outside the engine, as the kernel's out-of-memory killer would: the restart policy brings it back."""
+    """Sends SIGKILL from outside the engine, like the kernel's out-of-memory killer. The restart policy restarts the
+    container."""
     container = cluster.of(service)
     if os.geteuid() == 0 and Path(f"/proc/{container.pid}").exists():
         cluster.look(container)
         os.kill(container.pid, 9)
         yield
     else:
-        # The engine does not restart what it was asked to kill.
+        # The engine does not restart a container that it was asked to kill.
         cluster.look(container)
         run("docker", "kill", container.id)
         yield
@@ -71,7 +72,7 @@ def paused(cluster: Cluster, service: str) -> Iterator[None]:
 
 @contextmanager
 def unlinked(cluster: Cluster, one: str, other: str) -> Iterator[None]:
-    """Nothing gets from one container to the other any more; all their other links stay."""
+    """Blocks all packets from one container to the other. All other connections of both stay open."""
     here, there = cluster.of(one), cluster.of(other)
     inside(here.pid, "ip", "route", "add", "blackhole", f"{there.address}/32")
     try:
@@ -83,7 +84,7 @@ def unlinked(cluster: Cluster, one: str, other: str) -> Iterator[None]:
 
 @contextmanager
 def disconnected(cluster: Cluster, service: str) -> Iterator[None]:
-    """A container without a network, which comes back, under another address where the engine gives it one."""
+    """Disconnects a container from the network and connects it again, possibly with another address."""
     container, network = cluster.of(service), f"{cluster.project}_default"
     run("docker", "network", "disconnect", network, container.id)
     try:
@@ -95,9 +96,9 @@ def disconnected(cluster: Cluster, service: str) -> Iterator[None]:
 
 @contextmanager
 def slowed(cluster: Cluster, service: str) -> Iterator[None]:
-    """A container's outgoing packets are delayed or, where the kernel cannot delay, held to a rate."""
+    """Delays a container's outgoing packets, or limits their rate if the kernel cannot delay them."""
     container = cluster.of(service)
-    # "default via 172.18.0.1 dev eth0": a container that was unplugged has another number.
+    # "default via 172.18.0.1 dev eth0": the device number changes after a container was unplugged.
     device = inside(container.pid, "ip", "route", "show", "default").split()[4]
     ways = [
         ["netem", "delay", "50ms", "20ms"],
@@ -120,7 +121,7 @@ def slowed(cluster: Cluster, service: str) -> Iterator[None]:
 
 @contextmanager
 def filled(cluster: Cluster) -> Iterator[None]:
-    """The volume of checkpoints is full until one could not be written. Afterwards one is."""
+    """Fills the volume of the checkpoints until writing one fails. Afterwards a checkpoint must succeed."""
     need_root("filling a volume")
     mounted = Path(run("docker", "volume", "inspect", "--format", "{{.Mountpoint}}", f"{cluster.project}_runs").strip())
     failed = "sapex_learner_failed_checkpoints_total"
@@ -152,7 +153,8 @@ def wait_until(holds: Callable[[], bool], seconds: float, what: str) -> None:
 
 @contextmanager
 def rolled(cluster: Cluster, service: str) -> Iterator[None]:
-    """Every container of a service is stopped in order and made anew, as an upgrade does. A replay server keeps its rows."""
+    """Stops every container of a service in order and creates it again, as an upgrade does. A replay server must keep
+    its rows."""
     table = "sapex_replay_table_items"
 
     def rows(since: float) -> float:
@@ -170,7 +172,7 @@ def kill(service: str) -> Fault:
 
 
 def pause(service: str) -> Fault:
-    # A paused shard is left out, and a paused actor is one of several.
+    # The learner does without a paused shard, and a paused actor is one of several.
     return Fault("pause", service, lambda cluster: paused(cluster, service), goes_on=service in ("actor", "evaluator", "prometheus"))
 
 

@@ -1,4 +1,4 @@
-"""Writes Grafana's dashboards into grafana/dashboards. Run it after a change in boards/."""
+"""Writes the Grafana dashboards to grafana/dashboards. Run it after a change in boards/."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ BOARDS = {"overview": overview.BOARD, "learner": learner.BOARD, "actors": actors
 
 
 def written() -> dict[Path, str]:
-    """The files and what belongs into them."""
+    """Returns the files and their contents."""
     return {FOLDER / f"{name}.json": json.dumps(board, indent=2) + "\n" for name, board in BOARDS.items()}
 
 

@@ -1,6 +1,6 @@
-"""A small cluster on this machine under a real Prometheus, and what Grafana would ask that Prometheus.
+"""A small cluster on this machine with a real Prometheus, and the queries that Grafana would send to it.
 
-All ports are on 127.0.0.1, all processes end with their `with` block.
+All ports are on 127.0.0.1. All processes end with their `with` block.
 """
 
 import json
@@ -20,7 +20,7 @@ SCRAPE = 1
 
 
 def free_ports(count):
-    """Ports that are free now."""
+    """Returns ports that are free at the moment."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:
@@ -29,7 +29,7 @@ def free_ports(count):
 
 
 class Processes:
-    """Named processes with a log each; none outlives the `with` block."""
+    """Named processes, each with its own log. None of them outlives the `with` block."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -45,12 +45,12 @@ class Processes:
             self.end(name)
 
     def start(self, name, *command):
-        """Starts one, again where it ran before."""
+        """Starts a process, or starts it again under the same name."""
         with self.log(name).open("a") as log:
             self.running[name] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder)
 
     def end(self, name, how=signal.SIGTERM):
-        """Ends one, by SIGKILL where it takes longer than 15 s."""
+        """Stops a process. SIGKILL follows if it takes longer than 15 s."""
         process = self.running.pop(name)
         process.send_signal(how)
         try:
@@ -60,11 +60,11 @@ class Processes:
             process.wait()
 
     def log(self, name):
-        """Where it writes."""
+        """Returns the path of a process's log."""
         return self.folder / f"{name}.log"
 
     def ended(self):
-        """The processes that should still run and do not, each with the end of its log."""
+        """Returns the processes that have ended without `end`, each with the end of its log."""
         gone = [name for name, process in self.running.items() if process.poll() is not None]
         return "\n".join(f"{name}:\n{self.log(name).read_text()[-2000:]}" for name in gone)
 
@@ -106,7 +106,7 @@ episodes = 10
                 {"job_name": job, "static_configs": [{"targets": targets}]} for job, targets in jobs.items()
             ],
         }
-        # JSON is YAML, too.
+        # JSON is valid YAML.
         (folder / "prometheus.yml").write_text(json.dumps(configuration))
         self.prometheus = Prometheus(f"http://127.0.0.1:{web}")
         self.prometheus_command = [
@@ -123,7 +123,7 @@ episodes = 10
         return self
 
     def role(self, name):
-        """Starts one role, again where it ran before."""
+        """Starts the process of a role, or starts it again."""
         role, _, number = name.partition("-")
         run = ["--run-dir", self.folder / "run"]
         program, *further = {
@@ -137,13 +137,13 @@ episodes = 10
 
 
 class Prometheus:
-    """What is asked of one over HTTP."""
+    """HTTP client of a Prometheus server."""
 
     def __init__(self, address):
         self.address = address
 
     def get(self, path, **arguments):
-        """The `data` of an answer; fails with what Prometheus says is wrong."""
+        """Returns the `data` of an answer. On failure, the error contains Prometheus' message."""
         query = urllib.parse.urlencode(arguments, doseq=True)
         try:
             with urllib.request.urlopen(f"{self.address}/api/v1/{path}?{query}", timeout=10) as answer:
@@ -152,30 +152,30 @@ class Prometheus:
             raise ValueError(f"{arguments}: {error.read().decode()}") from error
 
     def is_up(self):
-        """Whether it answers."""
+        """Returns whether the server answers."""
         try:
             return bool(self.get("status/buildinfo"))
         except OSError:
             return False
 
     def now(self, expr):
-        """Labels and value of each series that has a number now."""
+        """Returns labels and value of each series that has a value now and is not NaN."""
         found = [(each["metric"], float(each["value"][1])) for each in self.get("query", query=expr)["result"]]
         return [(labels, value) for labels, value in found if not math.isnan(value)]
 
     def over(self, expr, start, end, step):
-        """Labels and (time, value) pairs of each series between two times."""
+        """Returns labels and (time, value) pairs of each series between two times."""
         answer = self.get("query_range", query=expr, start=start, end=end, step=step)["result"]
         return [(each["metric"], [(at, float(value)) for at, value in each["values"]]) for each in answer]
 
 
 def escaped(value):
-    """As Grafana's Prometheus data source writes a value into a regular expression."""
+    """Escapes a value for a regular expression, as Grafana's Prometheus data source does."""
     return re.sub(r"[$^*{}\[\]'+?.()|]", r"\\\\\g<0>", value.replace("\\", "\\\\\\\\"))
 
 
 class Asked:
-    """A dashboard's questions, with its variables at "All" and the time range that is shown."""
+    """The queries of a dashboard, with its variables set to "All" and for the displayed time range."""
 
     def __init__(self, board, prometheus, seconds):
         self.board = board
@@ -193,7 +193,7 @@ class Asked:
                 self.values[variable["name"]] = found
 
     def put_in(self, text):
-        """The text with all variables replaced; one that is not defined is an error."""
+        """Returns the text with all variables replaced. An undefined variable is an error."""
 
         def value(match):
             name = match[1] or match[2]
@@ -205,14 +205,14 @@ class Asked:
         return re.sub(r"\$(\w+)|\$\{(\w+)\}", value, text)
 
     def queries(self):
-        """Panel, target and expression of each question."""
+        """Yields panel, target and expression of each query."""
         for panel in self.board["panels"]:
             for target in panel.get("targets", []):
                 yield panel, target, self.put_in(target["expr"])
 
 
 def until(what, ready, seconds, processes):
-    """Waits for `ready` to return something true; a process that ended meanwhile is an error."""
+    """Waits until `ready` returns a true value, and returns it. Fails if a process ends in the meantime."""
     began = time.monotonic()
     while not (result := ready()):
         assert not processes.ended(), processes.ended()

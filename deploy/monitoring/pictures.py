@@ -1,9 +1,9 @@
-"""Draws the dashboards from the data of a real run, each along its own layout, into docs/monitoring/.
+"""Draws pictures of the dashboards into docs/monitoring/, with the data of a real run and the layout of the dashboards.
 
     python3 deploy/monitoring/pictures.py target/release
 
-It trains for some minutes on this machine, kills an actor and a replay server on the way, and starts them again.
-The pictures are not Grafana's: they show which panels there are, where they are, and what healthy data looks like.
+It trains for a few minutes on this machine. Meanwhile it kills an actor and a replay server and starts them again.
+The pictures are not made by Grafana. They show the panels, their places, and healthy data.
 """
 
 import argparse
@@ -48,7 +48,7 @@ INK, PALE = "#24292e", "#d8dade"
 
 
 def scaled(value, base, steps):
-    """A number with three figures and the largest step that it reaches."""
+    """Formats a number with three digits and the largest prefix that it reaches."""
     at = 0
     while abs(value) >= base and at < len(steps) - 1:
         value, at = value / base, at + 1
@@ -56,7 +56,7 @@ def scaled(value, base, steps):
 
 
 def time_span(value):
-    """Seconds in the unit that suits them."""
+    """Formats a time in seconds with a suitable unit."""
     for length, name in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"), (1e-6, "µs")):
         if abs(value) >= length:
             return f"{value / length:.3g} {name}"
@@ -73,18 +73,18 @@ UNITS = {
 
 
 def legend(target, labels):
-    """The target's legend with the labels of a series."""
+    """Returns the legend of a series: the target's legend format with the series' labels."""
     return re.sub(r"\{\{(\w+)\}\}", lambda match: labels.get(match[1], ""), target["legendFormat"]).strip()
 
 
 def colour_of(panel, value):
-    """The colour of the last threshold that a value reaches."""
+    """Returns the colour of the last threshold that a value reaches."""
     steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
     return NAMED[[step["color"] for step in steps if step["value"] is None or value >= step["value"]][-1]]
 
 
 def draw_stat(axes, panel, series):
-    """Large numbers, one per series."""
+    """Draws one large number per series."""
     axes.axis("off")
     unit = UNITS[panel["fieldConfig"]["defaults"]["unit"]]
     for at, (_, points) in enumerate(series):
@@ -96,7 +96,7 @@ def draw_stat(axes, panel, series):
 
 
 def draw_timeline(axes, panel, series, step):
-    """A bar per series, coloured by its state."""
+    """Draws a bar per series, coloured by the value at each time."""
     for at, (_, points) in enumerate(series):
         for when, value in points:
             axes.barh(at, step, left=when, height=0.7, color=colour_of(panel, value), linewidth=0)
@@ -105,7 +105,7 @@ def draw_timeline(axes, panel, series, step):
 
 
 def ticks(low, high, unit, count):
-    """About `count` round numbers; round is what people count this unit in."""
+    """Returns about `count` round numbers, in steps that suit the unit."""
     wanted = (high - low) / count
     if unit == "s":
         rounds = [factor * 10.0**power for power in range(-6, 1) for factor in (1, 2, 5)]
@@ -120,7 +120,7 @@ def ticks(low, high, unit, count):
 
 
 def with_gaps(points, step):
-    """Times and values, with no number where one or more are missing."""
+    """Returns times and values, with a NaN in each gap."""
     times, values = [], []
     for at, value in points:
         if times and at - times[-1] > 1.5 * step:
@@ -132,7 +132,7 @@ def with_gaps(points, step):
 
 
 def draw_lines(axes, panel, series, step):
-    """A line per series, and below what each is."""
+    """Draws a line per series, and the legend below the chart."""
     defaults = panel["fieldConfig"]["defaults"]
     for at, (name, points) in enumerate(series):
         axes.plot(*with_gaps(points, step), linewidth=1.2, color=COLOURS[at % len(COLOURS)], label=name)
@@ -158,17 +158,17 @@ def draw_lines(axes, panel, series, step):
 
 
 def legend_columns(series):
-    """Two where there are many lines to name."""
+    """Returns the number of columns of the legend: two if there are more than three lines."""
     return 2 if len(series) > 3 else 1
 
 
 def clock(at, _):
-    """A time of day."""
+    """Formats a time as the time of day."""
     return datetime.fromtimestamp(at, timezone.utc).strftime("%H:%M:%S" if at % 60 else "%H:%M")
 
 
 def draw_panel(figure, panel, series, span, step):
-    """One panel at its place in the grid."""
+    """Draws one panel at its place in the grid."""
     place = panel["gridPos"]
     across, down = figure.get_size_inches()
     left, top = place["x"] * COLUMN, place["y"] * LINE
@@ -210,7 +210,7 @@ def draw_panel(figure, panel, series, span, step):
 
 
 def draw(board, prometheus, start, end, path):
-    """One dashboard, with the data between two times."""
+    """Draws one dashboard with the data between two times."""
     asked = Asked(board, prometheus, end - start)
     step = max(1, math.ceil((end - start) / 300))
     found = {panel["id"]: [] for panel in board["panels"]}
@@ -231,13 +231,14 @@ def draw(board, prometheus, start, end, path):
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=100)
     plt.close(figure)
-    # Few colours make a small file.
+    # A small palette makes a small file.
     Image.open(drawn).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
     print(path)
 
 
 def trained(cluster, seconds):
-    """Trains, kills an actor for a moment and a replay server until its alert fires; returns when it began and ended."""
+    """Trains. Meanwhile it kills an actor for a short time and a replay server until its alert fires. Returns the start
+    and end time."""
     until(lambda: "Prometheus", cluster.prometheus.is_up, 30, cluster)
     start = time.time()
     for name, before, down in (("actor-1", 60, 20), ("replay-1", 40, 140)):
@@ -251,7 +252,7 @@ def trained(cluster, seconds):
 
 
 def main():
-    """Trains, then draws."""
+    """Trains, then draws all dashboards."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("programs", type=Path, help="the folder with learner, actor-node and replay-server")
     arguments.add_argument("--seconds", type=int, default=360, help="how long it trains")

@@ -1,4 +1,4 @@
-"""Fixtures that all tests of the deployments share."""
+"""Fixtures and helpers for all tests of the deployments."""
 
 import subprocess
 from pathlib import Path
@@ -11,12 +11,12 @@ TOOLS = ROOT / ".deploy-tools"
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The repository."""
+    """The folder of the repository."""
     return ROOT
 
 
 def debian_tool(package: str, path: str) -> Path:
-    """The file `path` of a Debian package; skips the test, aloud, where the package cannot be fetched."""
+    """Returns the file `path` of a Debian package. Skips the test with a message if the package cannot be fetched."""
     fetched = subprocess.run([ROOT / "deploy/tools.sh", package], capture_output=True, text=True)
     if fetched.returncode == 3:
         pytest.skip(f"SKIPPED: {package}: {fetched.stderr.strip()}")

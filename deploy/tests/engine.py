@@ -1,4 +1,4 @@
-"""The Docker engine, the images and the compose commands that tests of deployments run on."""
+"""The Docker engine, images and compose commands that the tests of the deployments use."""
 
 import functools
 import json
@@ -13,24 +13,24 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ["sapex", "learner", "actor-node", "replay-server", "prometheus"]
 PROGRAMS = ["sapex", "learner", "actor-node", "replay-server"]
-# Of their own, so that tests leave the images of whoever works here alone.
+# A separate tag, so that the tests do not replace the user's images.
 TAG = "test"
 
 
 def run(*command: str | Path, **options) -> subprocess.CompletedProcess:
-    """Runs a command and returns what it said; its words are in the failure."""
+    """Runs a command and returns its result. On failure, the assertion message contains its output."""
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, **options)
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}"
     return done
 
 
 def inspect(what: str) -> dict:
-    """The answer of `docker inspect` about a container or an image."""
+    """Returns the output of `docker inspect` for a container or an image."""
     return json.loads(run("docker", "inspect", what).stdout)[0]
 
 
 def need_engine() -> None:
-    """Skips the test, aloud, where no Docker engine answers."""
+    """Skips the test with a message if no Docker engine answers."""
     try:
         answered = subprocess.run(["docker", "info"], capture_output=True, text=True, timeout=60)
         reason = answered.stderr.strip()
@@ -42,10 +42,10 @@ def need_engine() -> None:
 
 
 def binaries() -> Path:
-    """The folder of the programs: SAPEX_BINARIES, else what was built last.
+    """Returns the folder of the programs: SAPEX_BINARIES, or the newest complete build.
 
-    A release build takes as long as all these tests together. `make test` has just built the programs in the dev profile, whose
-    kernels are optimised like the release's, so those do; where nothing is built, that profile is.
+    A release build takes as long as all these tests together. `make test` has built the programs in the dev profile,
+    whose kernels are optimised as in a release, so these are good enough. If no build exists, the dev profile is built.
     """
     if given := os.environ.get("SAPEX_BINARIES"):
         return Path(given)
@@ -61,7 +61,7 @@ def binaries() -> Path:
 
 @functools.cache
 def make_images() -> str:
-    """Builds all images from programs that are there, and returns what the command printed."""
+    """Builds all images from existing programs and returns the output of the command."""
     need_engine()
     environment = os.environ | {"BINARIES": str(binaries()), "SAPEX_TAG": TAG}
     done = subprocess.run([ROOT / "deploy/images.sh", *IMAGES], capture_output=True, text=True, env=environment)
@@ -73,7 +73,7 @@ def make_images() -> str:
 
 
 def compose_commands() -> dict[str, Path]:
-    """Every docker-compose that is here, by its major version."""
+    """Returns the installed docker-compose commands by major version."""
     there = {"5": Path(sys.executable).parent / "docker-compose"}
     if old := shutil.which("docker-compose"):
         version = subprocess.run([old, "version", "--short"], capture_output=True, text=True).stdout.strip()

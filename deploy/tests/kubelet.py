@@ -1,5 +1,6 @@
-"""Runs pods by `docker run`, with what a kubelet takes from their templates: command, environment, mounts, user, read-only root,
-capabilities, limits, names, probes, and the order and time in which containers stop."""
+"""Runs pods with `docker run`. It applies the parts of a pod template that a kubelet applies: command, environment,
+mounts, user, read-only root, capabilities, limits, names, probes, and the order and deadline for stopping
+containers."""
 
 import os
 import subprocess
@@ -22,17 +23,17 @@ def docker(*arguments, check=True):
 
 
 def size(quantity):
-    """Bytes of a quantity such as 64Mi."""
+    """Returns the number of bytes of a quantity such as 64Mi."""
     return int(quantity[:-2]) * UNITS[quantity[-2:]]
 
 
 def cores(quantity):
-    """Cores of a quantity such as 500m."""
+    """Returns the number of cores of a quantity such as 500m."""
     return int(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
 
 
 def get(url, timeout):
-    """Status and body; the kubelet takes 200 to 399 for success."""
+    """Returns the HTTP status and the body. A failed connection has status 0. The kubelet accepts 200 to 399."""
     try:
         with urllib.request.urlopen(url, timeout=timeout) as answer:
             return answer.status, answer.read().decode()
@@ -44,14 +45,14 @@ def get(url, timeout):
 
 @dataclass
 class Container:
-    """One container that runs, and what its probes have found."""
+    """A running container and the results of its probes."""
 
     pod: "Pod"
     spec: dict
     id: str
     started: bool = False
     ready: bool = False
-    # Why the kubelet would have killed it.
+    # The reason why a kubelet would have killed the container.
     condemned: str = ""
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -69,16 +70,17 @@ class Container:
         return 200 <= status < 400
 
     def exposition(self):
-        """The metrics as Prometheus would read them."""
+        """Returns the metrics page, as Prometheus would read it."""
         return get(self.url("/metrics"), 5)[1]
 
     def metrics(self):
-        """Samples by name; of several series the last one."""
+        """Returns the samples by metric name. If a metric has several series, the last one counts."""
         lines = (line.rsplit(" ", 1) for line in self.exposition().splitlines() if line.startswith("sapex_"))
         return {series.split("{")[0]: float(value) for series, value in lines}
 
     def watch(self):
-        """Probes until the container is asked to stop: startup first, then liveness and readiness, each in its own rhythm."""
+        """Runs the probes until the container is stopped: the startup probe first, then liveness and readiness with
+        their own periods."""
         startup = self.spec["startupProbe"]
         for _ in range(startup["failureThreshold"]):
             if self.probe("startupProbe"):
@@ -114,14 +116,15 @@ class Container:
 
 
 class Pod:
-    """The containers of one pod: they share an address and volumes."""
+    """The containers of one pod. They share an address and volumes."""
 
     def __init__(self, node, workload, name, aliases):
         self.node, self.workload, self.name, self.aliases = node, workload, name, aliases
         self.containers, self.address = [], ""
 
     def start(self):
-        """Starts the sidecars one after the other, each once the one before has passed its startup probe, and then the rest."""
+        """Starts the sidecars in order, then the other containers. Each waits until the startup probes of the ones
+        before passed."""
         for spec in self.workload.containers:
             for before in self.containers:
                 while not before.started:
@@ -173,7 +176,8 @@ class Pod:
         return ["--mount", ",".join([f"type=bind,source={source},target={target}", *mode])]
 
     def stop(self):
-        """Asks the main containers to stop and then the sidecars, all within one grace period. Exit statuses by name."""
+        """Stops the main containers, then the sidecars, within one grace period. Returns the exit statuses by container
+        name."""
         deadline = time.monotonic() + self.workload.pod["terminationGracePeriodSeconds"]
         sidecars = len(self.workload.pod.get("initContainers", []))
         statuses = {}
@@ -192,10 +196,10 @@ class Pod:
 
 
 class Node:
-    """A network with names, volumes, and the pods on it. Leaves nothing behind."""
+    """A network with host names, volumes, and the pods on it. Removes everything at the end."""
 
     def __init__(self, objects, folder: Path, tag: str, secrets: dict[str, Path]):
-        # Images are those of the templates, with this tag. Each secret is a folder of files.
+        # The images are those of the templates, with the tag `tag`. Each secret is a folder of files.
         self.objects, self.folder, self.tag, self.secrets = objects, folder, tag, secrets
         self.network = f"sapex-k8s-{os.getpid()}"
         self.pods = []
@@ -207,7 +211,7 @@ class Node:
     def __exit__(self, *_):
         for container in [each for pod in self.pods for each in pod.containers]:
             container.stopping.set()
-        # By name: a container that could not start has no place in the list.
+        # Find containers by name: a container that could not start is not in the list.
         if left := docker("ps", "--all", "--quiet", "--filter", f"name=^/{self.network}-").split():
             docker("rm", "--force", *left, check=False)
         docker("network", "rm", self.network, check=False)
@@ -230,7 +234,7 @@ class Node:
         return folder
 
     def claim(self, name, group):
-        """A volume, which the kubelet hands to the group fsGroup."""
+        """Creates a volume that belongs to the group fsGroup, as the kubelet does."""
         folder = self.folder / "claims" / name
         folder.mkdir(parents=True, exist_ok=True)
         os.chown(folder, 0, group)
@@ -238,7 +242,7 @@ class Node:
         return folder
 
     def pods_of(self, workload):
-        """Its pods, not started. Names that Services give them are aliases."""
+        """Yields the workload's pods, not started. The names that its Service would give them are network aliases."""
         hosts = workload.hosts or [f"{workload.component}-{index}" for index in range(workload.spec["replicas"])]
         for host in hosts:
             domain = f"{workload.service}.{k8s.NAMESPACE}.svc.cluster.local"

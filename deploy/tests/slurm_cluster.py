@@ -1,7 +1,7 @@
-"""A small Slurm cluster: a controller and three nodes, each with a name and an address of its own.
+"""A small Slurm cluster: a controller and three nodes, each with its own name and address.
 
-It lives in namespaces (mount, network, host name, processes) below one process. When that ends, the kernel ends and removes
-everything in them: daemons, jobs, links, mounts.
+It runs in namespaces (mount, network, host name, processes) below one process. When that process ends, the kernel
+removes everything in them: daemons, jobs, network links and mounts.
 """
 
 import os
@@ -12,8 +12,7 @@ from pathlib import Path
 
 NODES = ("n1", "n2", "n3")
 NETWORK = "10.77.0"
-# Heterogeneous jobs are started by the backfill scheduler alone. A job that is queued again waits until its old credentials
-# have expired.
+# Only the backfill scheduler starts heterogeneous jobs. A requeued job waits until its old credentials have expired.
 SETTINGS = """
 ClusterName=sapex
 SlurmctldHost=head
@@ -44,7 +43,7 @@ SlurmdParameters=config_overrides
 NodeName={nodes} CPUs=32 RealMemory=64000
 PartitionName=all Nodes=ALL Default=YES State=UP
 """
-# The first process of the namespaces: it makes the network and then collects the processes that others leave behind.
+# The first process in the namespaces. It creates the network and then reaps orphaned processes.
 FIRST = """
 set -e
 mount -t tmpfs none /run
@@ -72,7 +71,7 @@ NAMESPACES = ("--mount", "--net", "--uts", "--pid")
 
 
 def missing_rights() -> str | None:
-    """Why this machine cannot have namespaces with a network of their own; `None` if it can."""
+    """Returns the reason why this machine cannot create network namespaces. `None` if it can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     tried = subprocess.run(
@@ -84,11 +83,11 @@ def missing_rights() -> str | None:
 
 
 class Cluster:
-    """Runs until `close`. `tools` is where Debian's packages are unpacked."""
+    """A running Slurm cluster, until `close`. `tools` is the folder with the unpacked Debian packages."""
 
     def __init__(self, folder: Path, tools: Path):
         self.folder = folder
-        # The first process inside, as the machine numbers it.
+        # Process id, outside the namespaces, of the first process inside.
         self.target = ""
         libraries = next(tools.glob("usr/lib/*/slurm-wlm")).parent
         self.environment = {
@@ -129,7 +128,7 @@ class Cluster:
         until(lambda: self.run("sinfo", "--noheader", "--format=%t").split() == ["idle"], 20, "all nodes are idle")
 
     def run(self, *command: str, cwd: Path | None = None, **environment: str) -> str:
-        """The output of a command on the controller."""
+        """Runs a command on the controller and returns its output."""
         enter = ["nsenter", "--target", self.target, *NAMESPACES, f"--wd={cwd or self.folder}"]
         done = subprocess.run(
             [*enter, *command], env={**self.environment, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -138,13 +137,13 @@ class Cluster:
         return done.stdout
 
     def states(self, job: str) -> set[str]:
-        """Of the job's components."""
+        """Returns the states of the job's components."""
         shown = self.run("scontrol", "--oneliner", "show", "job", job)
         return {word.removeprefix("JobState=") for word in shown.split() if word.startswith("JobState=")}
 
     def starts_again(self, job: str) -> None:
-        """Waits until a queued job runs. Backfill looks at its queue again only once something has changed, so the first node
-        becomes the last choice, again and again."""
+        """Waits until a queued job runs. Backfill looks at its queue again only after a change, so this repeatedly
+        changes the weight of the first node, which makes it the last choice."""
 
         def is_so():
             self.run("scontrol", "update", f"NodeName={NODES[0]}", "Weight=2")
@@ -154,13 +153,13 @@ class Cluster:
         until(is_so, 40, f"job {job} starts again")
 
     def get(self, address: str, path: str) -> str:
-        """The answer of an admin port, asked from the controller."""
+        """Sends a GET request to an admin port from the controller and returns the answer."""
         host, port = address.split(":")
         ask = f"exec 3<>/dev/tcp/{host}/{port} && printf 'GET {path} HTTP/1.1\\r\\nHost: {host}\\r\\nConnection: close\\r\\n\\r\\n' >&3 && cat <&3"
         return self.run("timeout", "5", "bash", "-c", ask)
 
     def running(self, folder: str) -> list[str]:
-        """Command lines of the processes that run a program of this folder."""
+        """Returns the command lines of the processes that run a program of this folder."""
         shown = self.run("sh", "-c", "for of in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$of; echo; done")
         return [line for line in shown.splitlines() if line.startswith(folder)]
 
@@ -172,7 +171,7 @@ class Cluster:
 
 
 def until(is_so, seconds: float, what: str) -> None:
-    """Waits until `is_so()`; fails after `seconds`."""
+    """Waits until `is_so()` returns true. Fails after `seconds`."""
     end = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < end, f"not within {seconds} s: {what}"

@@ -1,4 +1,4 @@
-"""`make chaos`: its accounts, and a short version of it."""
+"""Tests of `make chaos`: its row counts, and a short run."""
 
 import os
 import subprocess
@@ -21,10 +21,10 @@ BEFORE = Accounts(acknowledged=1000, stored=1000)
         (499, set(), False),  # an acknowledged row was lost
         (501, set(), False),  # a row was stored twice
         (501, {"learner"}, False),
-        # Rows in flight when an actor dies are stored and not acknowledged, but no acknowledged one may be missing.
+        # Rows in flight when an actor ends are stored but not acknowledged. No acknowledged row may be missing.
         (500 + IN_FLIGHT, {"actor"}, True),
         (499, {"actor"}, False),
-        # What a dead shard stored last was not seen; more than that is too much.
+        # The last rows of an ended shard were not counted. A larger difference is an error.
         (500 - IN_FLIGHT, {"replay-0"}, True),
         (500 - IN_FLIGHT - 51, {"replay-0"}, False),
         (500 + IN_FLIGHT + 1, {"replay-0"}, False),

@@ -1,4 +1,4 @@
-"""docker-compose.yml."""
+"""Tests of docker-compose.yml without an engine."""
 
 import subprocess
 
@@ -11,7 +11,7 @@ PROFILES = ["gpu", "tls", "grafana"]
 
 
 def old_compose() -> str:
-    """The Compose that was written in Python, version 1; skips the test, aloud, where it is not installed."""
+    """Returns the version of the Compose written in Python. Skips the test with a message if it is not installed."""
     if "1" not in compose_commands():
         pytest.skip("SKIPPED: docker-compose 1.29 is not installed")
     return "1"
@@ -21,7 +21,7 @@ def config(version: str, *options: str) -> dict:
     command = [compose_commands()[version], *options, "config"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    # A warning would say that something is ignored, or that a variable has no value.
+    # A warning would mean that something is ignored or that a variable has no value.
     assert done.stderr == ""
     return yaml.safe_load(done.stdout)
 
@@ -34,7 +34,7 @@ def test_both_generations_of_compose_accept_the_file(version, profiles):
     services = config(version, *[word for name in profiles for word in ("--profile", name)])["services"]
     expected = {"learner", "replay-0", "replay-1", "actor", "evaluator", "prometheus"}
     expected |= {name for profile, name in [("gpu", "learner-gpu"), ("tls", "certs"), ("grafana", "grafana")] if profile in profiles}
-    # The old one prints what no profile asks for as well.
+    # Version 1 also prints the services of profiles that were not requested.
     assert expected == set(services) if version == "5" else expected <= set(services)
 
 
@@ -56,7 +56,7 @@ def everything() -> dict:
 
 def test_no_service_has_rights_that_it_does_not_need():
     for name, service in everything().items():
-        # Grafana's files belong to its own user.
+        # Grafana's files belong to Grafana's own user.
         assert service["user"] == ("472:0" if name == "grafana" else "65532:65532"), name
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name

@@ -1,4 +1,4 @@
-"""The compose cluster, up: it trains, everybody is watched, it grows, and it goes on after `down` and `up`."""
+"""Tests of the running compose cluster: training, monitoring, scaling, and resuming after `down` and `up`."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import pytest
 from engine import ROOT, TAG, compose_commands, inspect, make_images, run
 
 PROJECT = f"sapex-test-{os.getpid()}"
-# Pendulum-v1 is solved before all tests are through.
+# Without endless.yml, Pendulum-v1 would be solved before the tests end.
 FILES = ["--file", "docker-compose.yml", "--file", "deploy/compose/endless.yml"]
 ACTORS_MANY = 16
 
@@ -27,7 +27,7 @@ def free_port() -> int:
 
 
 def wait_for(what: str, ask, seconds: float = 60):
-    """Asks until the answer is true, and returns it."""
+    """Calls `ask` until its answer is true, and returns the answer."""
     deadline = time.monotonic() + seconds
     while not (answer := ask()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
@@ -36,7 +36,7 @@ def wait_for(what: str, ask, seconds: float = 60):
 
 
 class Up:
-    """A cluster of its own project, on ports of its own."""
+    """A cluster with its own project name and its own ports."""
 
     def __init__(self) -> None:
         self.prometheus = free_port()
@@ -67,7 +67,7 @@ class Up:
             return {}
 
     def targets(self) -> dict[str, list[str]]:
-        """The health of every target, by job."""
+        """Returns the health of every target, by job."""
         found: dict[str, list[str]] = {}
         for target in self.ask("targets").get("activeTargets", []):
             found.setdefault(target["labels"]["job"], []).append(target["health"])
@@ -78,7 +78,7 @@ class Up:
         return float(result[0]["value"][1]) if result else 0.0
 
     def returns(self) -> list[float]:
-        """The evaluator's mean returns, evaluation by evaluation."""
+        """Returns the mean return of each evaluation, in order."""
         return [float(mean) for mean in re.findall(r" mean=(\S+)", self.logs("evaluator"))]
 
 
@@ -90,7 +90,7 @@ def up():
         cluster.compose("5", "up", "--detach")
         yield cluster
     finally:
-        # Version 1 makes the volumes of all profiles, and version 5 removes those of the profiles that it is told.
+        # Version 1 creates the volumes of all profiles; version 5 removes only those of the profiles in the command.
         cluster.compose("5", "--profile", "*", "down", "--volumes")
 
 
@@ -103,7 +103,7 @@ def wait_for_targets(up: Up, actors: int) -> None:
 def test_training_starts_and_the_return_rises(up):
     wait_for("an update", lambda: up.value("sum(sapex_learner_done_updates_total)") > 0)
     wait_for("ten evaluations", lambda: len(up.returns()) >= 10, 90)
-    # An untrained policy has about -1200.
+    # An untrained policy has a return of about -1200.
     first = sum(up.returns()[:3]) / 3
     wait_for(f"a return far above {first}", lambda: max(up.returns()) > first + 300, 120)
     wait_for("the return in Prometheus", lambda: up.value("max(sapex_evaluator_return)") < 0)
@@ -120,7 +120,7 @@ def test_every_container_runs_without_rights(up):
         told = inspect(container)
         host = told["HostConfig"]
         assert host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and not host["CapAdd"], told["Name"]
-        # The kernel's own word.
+        # Check the kernel's view of the process.
         status = Path(f"/proc/{told['State']['Pid']}/status")
         if status.exists():
             assert re.search(r"^Uid:\s+65532\s+65532\s", status.read_text(), re.MULTILINE), told["Name"]
@@ -158,7 +158,7 @@ def test_grafana_shows_the_dashboards(up):
 
 def test_down_and_up_goes_on_from_the_newest_checkpoint(up):
     before = max(up.returns())
-    # Whichever generation of compose: the names of volumes are the same.
+    # All versions of compose use the same names of volumes, so any version can follow.
     version = "1" if "1" in compose_commands() else "5"
     up.compose("5", "down")
     assert up.containers() == []
@@ -185,6 +185,6 @@ def test_with_certificates_it_trains_over_mutual_tls(up):
     wait_for_targets(up, 4)
     secured = 'count(count by (job, instance) (sapex_tls_certificate_expiry_seconds{file="cert"}))'
     wait_for("eight processes with certificates", lambda: up.value(secured) == 8)
-    # Again: the CA is there and renews them.
+    # A second time: the CA exists, and the certificates are renewed.
     up.compose("5", *tls, "--profile", "tls", "run", "--rm", "certs")
     wait_for("updates over TLS", lambda: up.value("sum(rate(sapex_learner_done_updates_total[30s]))") > 0)

@@ -1,4 +1,4 @@
-"""The Dockerfile and its images."""
+"""Tests of the Dockerfile and its images."""
 
 import os
 import re
@@ -75,7 +75,8 @@ def test_images_find_mujoco_and_its_models():
 
 
 def test_the_image_for_gpus_can_be_put_together(tmp_path):
-    """Its libraries are 5 GB and need a GPU, so a file stands for the program and nothing is run."""
+    """The libraries of this image are 5 GB and need a GPU. So a file takes the place of the program, and nothing is
+    run."""
     said = make_images()
     program = tmp_path / "learner-cuda/usr/local/bin/learner"
     program.parent.mkdir(parents=True)

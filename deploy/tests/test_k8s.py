@@ -1,4 +1,4 @@
-"""The manifests hold together and agree with the code. No API server takes part."""
+"""The manifests are consistent and agree with the code. The tests need no API server."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from cloudcoil.models.prometheus_operator import v1 as prometheus
 
 import k8s
 
-# From the first one that starts sidecars by default to the newest that kubernetes-validate knows.
+# From the first version that starts sidecars by default to the newest that kubernetes-validate knows.
 VERSIONS = ("1.29", "1.31", "1.33", "1.35", "1.37")
 CUSTOM = {
     ("cert-manager.io/v1", "Certificate"): cert_manager.Certificate,
@@ -23,7 +23,7 @@ CUSTOM = {
     ("monitoring.coreos.com/v1", "PodMonitor"): prometheus.PodMonitor,
     ("monitoring.coreos.com/v1", "PrometheusRule"): prometheus.PrometheusRule,
 }
-# The fields of jobset.x-k8s.io/v1alpha2 that are in use; Jobs inside are checked as Jobs.
+# The fields of jobset.x-k8s.io/v1alpha2 that the manifests use. The jobs inside are checked as Jobs.
 JOB_SET_FIELDS = {
     "spec": {"network", "successPolicy", "failurePolicy", "replicatedJobs"},
     "network": {"enableDNSHostnames", "publishNotReadyAddresses"},
@@ -47,7 +47,7 @@ def containers(objects):
 
 
 def limit(name):
-    """A constant of common/src/limits.rs."""
+    """Returns a constant of common/src/limits.rs."""
     (value,) = re.findall(rf"pub const {name}: usize = ([\d_]+);", read("common/src/limits.rs"))
     return int(value.replace("_", ""))
 
@@ -83,7 +83,7 @@ def test_custom_resources_have_no_unknown_field(objects):
         if each["apiVersion"] in native:
             continue
         model = CUSTOM[each["apiVersion"], each["kind"]]
-        # The models drop what they do not know.
+        # The models drop unknown fields.
         assert model.model_validate(each).model_dump(by_alias=True, exclude_unset=True) == each
     for job_set in k8s.of_kind(objects, "JobSet"):
         spec = job_set["spec"]
@@ -142,7 +142,7 @@ def test_the_namespace_enforces_that():
 def test_every_container_has_limits(objects):
     for _, container in containers(objects):
         resources = container["resources"]
-        # What is over the request when the node is short of memory is killed first.
+        # When a node runs short of memory, pods above their request are killed first.
         assert resources["limits"]["memory"] == resources["requests"]["memory"], container["name"]
         assert "cpu" in resources["requests"], container["name"]
 
@@ -197,7 +197,7 @@ def test_pods_may_take_their_grace(objects):
     default = tomllib.loads(read("config/default.toml"))["run"]["grace"]
     grace = seconds(k8s.settings(objects)["run"].get("grace", default))
     for workload in k8s.workloads(objects):
-        # Sidecars end after the container beside them.
+        # Sidecars stop after the main container.
         in_turn = 1 + len(workload.pod.get("initContainers", []))
         assert workload.pod["terminationGracePeriodSeconds"] > in_turn * grace, workload.component
 
@@ -217,7 +217,7 @@ def test_images_are_ours(objects):
 
 
 def options(program):
-    """The long options that a program declares."""
+    """Returns the long options that a program declares."""
     found = {"config", "set", "preset", "print-config"}
     for crate in (f"{program}/src/main.rs", "common/src/process.rs"):
         for name in re.findall(r"#\[arg\([^\]]*long[^\]]*\)\]\n\s+(?:pub )?(\w+):", read(crate)):
@@ -320,7 +320,7 @@ def test_actors_are_the_first_to_go(objects):
             assert "globalDefault" not in classes[name]
 
 
-# Who may talk to whom.
+# Network policies.
 
 PROMETHEUS = {"app.kubernetes.io/name": "prometheus"}
 STRANGER = {"app": "stranger"}
@@ -336,7 +336,7 @@ def peer_matches(peer, namespace, labels):
 
 
 def passes(policies, direction, own, peer, port):
-    """Whether the policies let a pod with labels `own` take (Ingress) or make (Egress) a connection of `peer`."""
+    """Returns whether policies allow a connection of `peer` to (Ingress) or from (Egress) pods with labels `own`."""
     about = [each["spec"] for each in policies if k8s.selects(each["spec"]["podSelector"], own)]
     about = [each for each in about if direction in each["policyTypes"]]
     key, side = ("ingress", "from") if direction == "Ingress" else ("egress", "to")
@@ -348,7 +348,7 @@ def passes(policies, direction, own, peer, port):
 
 
 def connects(objects, source, target, port):
-    """Source and target are (namespace, labels); policies bind only the pods of our namespace."""
+    """Returns whether source can connect to target, each (namespace, labels). Policies bind only our namespace."""
     policies = k8s.of_kind(objects, "NetworkPolicy")
     leaves = source[0] != k8s.NAMESPACE or passes(policies, "Egress", source[1], target, port)
     return leaves and (target[0] != k8s.NAMESPACE or passes(policies, "Ingress", target[1], source, port))
@@ -365,7 +365,7 @@ def test_only_roles_reach_ports(objects):
         "false prometheus": ("elsewhere", PROMETHEUS),
     }
     allowed = {("actor", "learner", 5600), ("actor", "replay", 5601), ("learner", "replay", 5601)}
-    # The evaluator, by the name of its own pod.
+    # The evaluator uses the name of its own pod.
     allowed |= {("learner", "learner", 5600)}
     if any(each["metadata"]["name"] == "prometheus" for each in k8s.of_kind(objects, "NetworkPolicy")):
         allowed |= {("prometheus", target, port) for target in pods for port in (9100, 9101)}
@@ -405,7 +405,7 @@ def test_grafana_gets_every_dashboard():
     assert given == {path.name: path.read_text() for path in folder.glob("*.json")}
     for each in maps:
         assert each["metadata"]["labels"]["grafana_dashboard"] == "1"
-        # kubectl apply keeps a copy in an annotation.
+        # kubectl apply keeps a copy of the object in an annotation, which has a size limit.
         assert len(json.dumps(json.dumps(each))) < 256 << 10
 
 
@@ -416,7 +416,7 @@ def test_autoscaling_follows_the_rule_of_this_run():
     (rule,) = k8s.named(objects, "PrometheusRule", "sapex-autoscale")["spec"]["groups"][0]["rules"]
     run = k8s.settings(objects)["run"]["name"]
     assert trigger["metadata"]["query"] == f'{rule["record"]}{{run="{run}"}}'
-    # Replicas become ready replicas * value / threshold.
+    # The new number of replicas is the ready replicas * value / threshold.
     assert (trigger["metricType"], trigger["metadata"]["threshold"]) == ("Value", "1")
     assert trigger["metadata"]["ignoreNullValues"] == "false"
     target = scaled["spec"]["scaleTargetRef"]
@@ -434,7 +434,7 @@ def test_a_port_holds_all_actors_there_can_be():
     surge = k8s.named(objects, "Deployment", "actor")["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
     surge = int(surge.removesuffix("%")) / 100
     actors = math.ceil(scaled["spec"]["maxReplicaCount"] * (1 + surge))
-    # The learner is a client of every replay server, the evaluator one of the learner.
+    # Each server has one more client: the learner at a replay server, the evaluator at the learner.
     assert actors + 1 < limit("CONNECTIONS_MAX")
 
 

@@ -1,4 +1,4 @@
-"""The chart renders what kustomize does, object by object."""
+"""The Helm chart renders the same objects as kustomize."""
 
 import difflib
 import json
@@ -20,7 +20,7 @@ def render(values):
 
 
 def ordered(value):
-    """The same with lists of named things sorted: their order means nothing."""
+    """Returns a copy with all lists of named items sorted, because their order has no meaning."""
     if isinstance(value, dict):
         return {key: ordered(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -81,7 +81,7 @@ def test_unknown_values_are_refused():
 
 def test_the_linter_is_content():
     linted = helm.lint(str(CHART))
-    # 1 is a remark (there is no icon), 2 a warning, 3 an error.
+    # Severity 1 is a remark (the chart has no icon), 2 a warning, 3 an error.
     assert linted["total_charts_linted"] == 1
     assert not [each for each in linted["messages"] if each["severity"] > 1]
 

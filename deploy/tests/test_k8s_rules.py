@@ -1,7 +1,7 @@
 """The Prometheus Operator gets the same rules as every other Prometheus.
 
-kustomize reads no file outside of its folder, so the rules are copied for it. SAPEX_WRITE_DOCS=1 writes the copies anew. The chart
-has a link to the rules, and equals what kustomize renders.
+kustomize cannot read files outside its folder, so it has copies of the rules. SAPEX_WRITE_DOCS=1 writes the copies
+again. The Helm chart has a link to the rules, and a test compares the chart with kustomize.
 """
 
 import os
@@ -21,7 +21,7 @@ COPIES = {
 
 
 class Dumper(yaml.SafeDumper):
-    """Expressions of several lines stay so."""
+    """Keeps expressions of several lines as blocks."""
 
 
 def text(dumper, value):

@@ -1,4 +1,5 @@
-"""Every pod of the dev overlay runs: it starts, becomes ready, learns, and stops, with and without TLS. There is no API server."""
+"""Every pod of the dev overlay starts, becomes ready, learns and stops, with and without TLS. There is no API
+server."""
 
 import os
 import re
@@ -10,14 +11,14 @@ import k8s
 import kubelet
 from engine import TAG, binaries, make_images, run
 
-# Pendulum-v1: a random policy has about -1200, a good one -150.
+# Mean return of Pendulum-v1: about -1200 for a random policy, about -150 for a good one.
 LEARNT = -400
 PATIENCE_S = 300
 
 
 @pytest.fixture
 def tag():
-    """The tag of the images that tests make; skips, aloud, where there is no engine to run them."""
+    """Returns the tag of the test images. Skips the test with a message without root or without an engine."""
     if os.geteuid() != 0:
         pytest.skip("SKIPPED: volumes are handed to a group, which needs root")
     make_images()
@@ -34,7 +35,7 @@ def wait_until(what, condition, seconds=PATIENCE_S):
 
 @pytest.fixture
 def certificates(tmp_path):
-    """Certificates as cert-manager would put them into the secrets."""
+    """Returns certificates by secret, as cert-manager would issue them."""
     folder = tmp_path / "certificates"
     run(binaries() / "sapex", "certs", folder)
     roles = {"learner-tls": "learner", "replay-tls": "replay-server", "actor-tls": "actor-node"}
@@ -50,15 +51,15 @@ def test_the_dev_overlay_runs_with_tls(tag, tmp_path, certificates):
 
 
 def shards_of(replay):
-    """The shards of a replay server that have taken rows."""
+    """Returns the shards of a replay server that have stored rows."""
     series = re.findall(r'^sapex_replay_inserted_items_total\{(.*)\} [1-9]', replay.exposition(), re.MULTILINE)
     return sorted(re.search(r'shard="(\d+)"', labels)[1] for labels in series)
 
 
 def runs(objects, folder, tag, secrets):
-    """Starts every pod of these objects; they become ready, learn, and stop."""
+    """Starts every pod of these objects, waits until they are ready and have learnt, and stops them."""
     with kubelet.Node(objects, folder, tag, secrets) as node:
-        # Actors first: whoever waits for a name that is not there yet must go on once it is.
+        # Start the actors first: processes must tolerate names that do not resolve yet.
         order = sorted(k8s.workloads(objects), key=lambda each: ("actor", "learner", "replay").index(each.component))
         pods = {workload.component: list(node.pods_of(workload)) for workload in order}
         for pod in node.pods:
@@ -83,7 +84,7 @@ def runs(objects, folder, tag, secrets):
             for each in containers.values():
                 each.expect_alive()
             seen = containers["learner-0/evaluator"].metrics()
-            # Until the first evaluation the gauges say 0.
+            # The gauges are 0 until the first evaluation.
             if seen.get("sapex_evaluator_policy_versions") and returns[-1:] != [seen["sapex_evaluator_return"]]:
                 returns.append(seen["sapex_evaluator_return"])
             return returns and returns[-1] > LEARNT
@@ -91,7 +92,7 @@ def runs(objects, folder, tag, secrets):
         wait_until("all containers are ready", all_ready)
         wait_until("the return rises", has_learnt)
         print(f"evaluations: {[round(each) for each in returns]}")
-        # Rows go to every server, and each knows its own number.
+        # Every server receives rows and exports its own shard number.
         shards = [shards_of(each) for name, each in containers.items() if name.startswith("replay")]
         assert sorted(shards) == [["0"], ["1"]]
         for component in ("actor", "learner", "replay"):

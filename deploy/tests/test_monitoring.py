@@ -1,4 +1,4 @@
-"""Rules, alerts and dashboards: that they are well formed, and name what there is."""
+"""Rules, alerts and dashboards are well formed and name only existing metrics and labels."""
 
 import itertools
 import json
@@ -23,7 +23,7 @@ RULE_TESTS = sorted((MONITORING / "tests").glob("*.yml"))
 
 
 def rules(kind: str) -> list[dict]:
-    """All rules of a kind, "alert" or "record"."""
+    """Returns all rules of a kind, "alert" or "record"."""
     groups = [group for path in RULE_FILES for group in yaml.safe_load(path.read_text())["groups"]]
     return [rule for group in groups for rule in group["rules"] if kind in rule]
 
@@ -34,7 +34,7 @@ ALERT_TESTS = yaml.safe_load((MONITORING / "tests/alerts.yml").read_text())["tes
 
 @pytest.fixture(scope="session")
 def promtool():
-    """Runs promtool; what it says is in the failure."""
+    """Returns a function that runs promtool. On failure, the assertion message contains its output."""
     binary = debian_tool("prometheus", "usr/bin/promtool")
 
     def run(*arguments):
@@ -82,14 +82,14 @@ def test_each_alert_says_how_bad_it_is_and_what_to_do():
         assert f"`{name}`" in page, f"docs/monitoring.md does not explain {name}"
 
 
-# Prometheus' own metrics and labels: a query may name them beside those of docs/metrics.md.
+# Prometheus' own metrics and labels, which queries may use in addition to those of docs/metrics.md.
 PROMETHEUS_METRICS = {"up": set(), "ALERTS": {"alertname", "alertstate", "severity", "run"}}
 PROMETHEUS_LABELS = {"job", "instance", "run"}
 KEYWORDS = {"and", "or", "unless", "bool", "by", "without", "on", "ignoring", "group_left", "group_right", "offset"}
 
 
 def known_metrics() -> dict[str, set[str]]:
-    """Name and labels of every series that a program may export or a rule records."""
+    """Returns the names and labels of all series that a program may export or a rule records."""
     known = dict(PROMETHEUS_METRICS)
     for line in (ROOT / "docs/metrics.md").read_text().splitlines():
         cells = [cell.strip() for cell in line.split("|")]
@@ -104,12 +104,12 @@ def known_metrics() -> dict[str, set[str]]:
 
 
 def labels_by(expr: str) -> set[str]:
-    """The labels that aggregations keep or vectors are matched by."""
+    """Returns the labels that aggregations keep or that vectors are matched by."""
     return set(re.findall(r"\w+", " ".join(re.findall(r"\b(?:by|on|without|ignoring) ?\(([^)]*)\)", expr))))
 
 
 def named_in(expr: str) -> tuple[set[str], set[str]]:
-    """The metrics and labels that an expression names."""
+    """Returns the metrics and the labels that an expression names."""
     labels = labels_by(expr) | set(re.findall(r"(\w+) ?(?:=~|!=|!~|=) ?\"", expr))
     bare = re.sub(r"\b(?:by|on|without|ignoring|group_left|group_right) ?\([^)]*\)|\"[^\"]*\"|\[[^\]]*\]", " ", expr)
     bare = re.sub(r"\{[^}]*\}", " ", bare)
@@ -118,7 +118,7 @@ def named_in(expr: str) -> tuple[set[str], set[str]]:
 
 
 def dashboard_expressions():
-    """Name of the dashboard, title of the panel, expression."""
+    """Yields pairs of dashboard and panel (or variable), and expression."""
     for name, board in dashboards.BOARDS.items():
         for panel in board["panels"]:
             for target in panel.get("targets", []):
@@ -132,7 +132,7 @@ def dashboard_expressions():
 
 
 def every_expression():
-    """Of dashboards, alerts and recording rules."""
+    """Yields the expressions of dashboards, alerts and recording rules, each with its origin."""
     yield from dashboard_expressions()
     yield from (
         (rule.get("alert") or rule["record"], rule["expr"]) for kind in ("alert", "record") for rule in rules(kind)
@@ -184,7 +184,7 @@ def test_every_variable_is_defined_before_it_is_used(name):
 
 
 def test_promtool_parses_every_expression_of_the_dashboards(promtool, tmp_path):
-    """As rules: promtool parses nothing else without a server."""
+    """The expressions are checked as rules, because promtool parses nothing else without a server."""
     values = {"__rate_interval": "20s", "__range": "1800s", "run": "a", "instance": "b"}
     expressions = [re.sub(r"\$(\w+)", lambda match: values[match[1]], expr) for _, expr in dashboard_expressions()]
     records = [{"record": f"expression:{at}", "expr": expr} for at, expr in enumerate(expressions)]
@@ -229,12 +229,12 @@ def test_grafana_finds_its_data_source_and_its_dashboards():
     assert provider["type"] == "file" and provider["options"]["path"] == "/etc/grafana/dashboards"
 
 
-# Expressions without data in a healthy cluster without TLS.
+# Expressions that have no data in a healthy cluster without TLS.
 QUIET = {"ALERTS", "sapex_tls_certificate_expiry_seconds"}
 
 
 def programs() -> Path:
-    """Where the newest programs are; skips, aloud, where none were built."""
+    """Returns the folder of the newest programs. Skips the test with a message if there are none."""
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     folders = [Path(os.environ["SAPEX_BIN"])] if "SAPEX_BIN" in os.environ else [target / "release", target / "debug"]
     names = ["learner", "actor-node", "replay-server"]
@@ -246,7 +246,7 @@ def programs() -> Path:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """Trains under a real Prometheus."""
+    """A cluster that trains, with a real Prometheus."""
     prometheus = debian_tool("prometheus", "usr/bin/prometheus")
     with live.Cluster(programs(), prometheus, tmp_path_factory.mktemp("cluster")) as cluster:
         live.until(lambda: "Prometheus", cluster.prometheus.is_up, 30, cluster)
@@ -254,7 +254,7 @@ def cluster(tmp_path_factory):
 
 
 def without_bounds(expr: str) -> str:
-    """An alert's expression without its comparisons, so that it is there when nothing is wrong."""
+    """Returns an alert's expression without its comparisons, so that it has data even if nothing is wrong."""
     name = r"[a-z]\w+"
     return re.sub(rf" (?:[<>]=?|[=!]=) (?:[\d.]+(?: \* \d+)?|{name})", "", expr)
 
@@ -266,11 +266,12 @@ def test_an_alert_without_its_bounds():
 
 
 def test_a_real_cluster_has_data_for_every_expression(cluster):
-    """Asked again until each has had data once: some need an evaluation, a checkpoint or two scrapes first."""
+    """Repeats the queries until each has had data once. Some need an evaluation, a checkpoint or two scrapes first."""
     boards = {name: json.loads((dashboards.FOLDER / f"{name}.json").read_text()) for name in dashboards.BOARDS}
 
     def still_empty(waiting):
-        """The expressions without data so far. Variables are asked anew: processes appear one after the other."""
+        """Returns the expressions without data so far. Variables are queried each time, because processes appear one by
+        one."""
         asked = {name: live.Asked(board, cluster.prometheus, 60) for name, board in boards.items()}
         for where in list(waiting):
             board, expr = waiting[where]

@@ -1,4 +1,4 @@
-"""Every room of deploy/ is in the table of its README, and the other way round."""
+"""Every folder of deploy/ is listed in the table of its README."""
 
 import re
 

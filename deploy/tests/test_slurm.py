@@ -1,4 +1,4 @@
-"""`deploy/slurm/sapex.sbatch` under a real Slurm: it trains, is queued again twice, and goes on to its end."""
+"""`deploy/slurm/sapex.sbatch` under a real Slurm: the job trains, is requeued twice, and completes."""
 
 import json
 import os
@@ -50,7 +50,7 @@ episodes = 1
 
 
 def programs() -> Path:
-    """Where the programs are; skips the test where they are not built."""
+    """Returns the folder of the programs. Skips the test if they are not built."""
     named = os.environ.get("SAPEX_BIN")
     for folder in [Path(named)] if named else [ROOT / "target/release", ROOT / "target/debug"]:
         if all((folder / name).exists() for name in ("sapex", "learner", "actor-node", "replay-server")):
@@ -72,7 +72,7 @@ def slurm(tmp_path_factory):
 
 
 class Job:
-    """A submitted job and what it leaves in its folder. It has no end until `ends_at`."""
+    """A submitted job and the files in its folder. It runs without an end until `ends_at` is called."""
 
     def __init__(self, slurm: Cluster, folder: Path, *arguments: str, **environment: str):
         self.slurm = slurm
@@ -86,7 +86,7 @@ class Job:
         self.id = slurm.run(*submitted, cwd=folder, **environment).strip()
 
     def ends_at(self, updates: int) -> None:
-        """From its next start on."""
+        """Sets the number of updates at which the job ends, from its next start on."""
         (self.folder / "settings.toml").write_text(SETTINGS.format(updates_max=updates))
 
     def log(self) -> str:
@@ -102,35 +102,35 @@ class Job:
         return max((record["updates"] for record in self.records("train")), default=0)
 
     def saved(self) -> int:
-        """Updates in the newest checkpoint."""
+        """Returns the number of updates in the newest checkpoint."""
         return max(int(path.name.removeprefix("update-")) for path in self.run.glob("checkpoints/update-*"))
 
     def targets(self) -> list[str]:
-        """Admin ports of all programs."""
+        """Returns the admin addresses of all programs."""
         listed = [json.loads(path.read_text()) for path in self.folder.glob("targets/*.json")]
         return [target for entries in listed for entry in entries for target in entry["targets"]]
 
     def everything(self) -> str:
-        """All logs, for a test that fails."""
+        """Returns the ends of all logs, for the message of a failed test."""
         logs = [*self.folder.glob("*.log"), *self.folder.glob("logs/*")]
         return "\n".join(f"== {path.name}\n{path.read_text()[-2000:]}" for path in logs)
 
     def reaches(self, state: str, seconds: float) -> None:
-        """Waits until the whole job is in this state."""
+        """Waits until all components of the job are in this state."""
         end = time.monotonic() + seconds
         while self.slurm.states(self.id) != {state}:
             assert time.monotonic() < end, f"job {self.id} is not {state} but {self.slurm.states(self.id)}\n{self.everything()}"
             time.sleep(0.2)
 
     def trains(self, start: int, updates: int) -> None:
-        """Waits until the job has started for the `start`th time and the learner has done `updates`."""
+        """Waits until the job has started `start` times and the learner has done `updates` updates."""
         end = time.monotonic() + 60
         while len(self.records("start")) < start or self.updates() < updates:
             assert time.monotonic() < end and "FAILED" not in self.slurm.states(self.id), self.everything()
             time.sleep(0.2)
 
     def queued_again(self) -> int:
-        """Updates that the stopped learner has saved."""
+        """Waits until the job is pending again, and returns the number of updates that the learner saved."""
         self.reaches("PENDING", 40)
         return self.saved()
 
@@ -152,11 +152,11 @@ def test_it_trains_and_goes_on_after_it_was_queued_again(slurm, tmp_path):
     job.trains(2, saved + 500)
     assert job.records("start")[1]["updates"] == saved
 
-    # The node where the learner was is chosen last now.
+    # The node that ran the learner is now the last choice.
     first, second = re.findall(r"start \d .*learner on (\w+)", job.log())
     assert first != second
 
-    # As Slurm does it before the end of the time limit.
+    # Slurm sends this signal before the time limit ends.
     slurm.run("scancel", "--batch", "--signal=TERM", job.id)
     saved = job.queued_again()
     assert "asks to be queued again" in job.log()

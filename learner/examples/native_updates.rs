@@ -1,8 +1,9 @@
 //! Updates per second of the native backend: `cargo run --release -p learner --example native_updates`.
 //!
-//! Three shapes (HalfCheetah with 2x256 networks, Pendulum and CartPole, whose actions are discrete, with 2x64), one
-//! and two threads, a fixed random batch; the best of several stretches, because other programs share the machine. Where
-//! they take the cores away, compare the time that the calling thread had a core per update (Linux only).
+//! The example measures three shapes (HalfCheetah with 2x256 networks; Pendulum and CartPole, which has discrete
+//! actions, with 2x64), with one and two threads, on a fixed random batch. It reports the best of several stretches,
+//! because other programs share the machine. If they take the cores away, compare the time per update in which the
+//! calling thread had a core (Linux only).
 
 #![expect(
     clippy::disallowed_methods,
@@ -55,11 +56,11 @@ fn discrete(config: TrainerConfig) -> TrainerConfig {
 struct Stretch {
     /// Updates per second.
     rate: f64,
-    /// Microseconds per update in which the calling thread had a core; NaN where the system does not say.
+    /// Microseconds per update in which the calling thread had a core. NaN if the system does not report it.
     core: f64,
 }
 
-/// Nanoseconds in which this thread had a core.
+/// Returns the time in nanoseconds in which this thread had a core.
 fn on_core() -> f64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(f64::NAN)

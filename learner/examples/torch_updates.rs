@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tch::nn::Module as _;
 use tch::{Device, Kind, Tensor, nn};
 
-/// Each measurement is the best of this many, because other programs only ever make it slower.
+/// Number of repeats of each measurement. The best one counts, because other programs can only make it slower.
 const REPEATS: usize = 5;
 
 struct Shapes {
@@ -121,7 +121,7 @@ fn config(shapes: &Shapes) -> TrainerConfig {
     }
 }
 
-/// What a policy costs in the ordinary way: `nn::seq`, no gradients, one observation.
+/// Returns the latency of a policy built with tch's standard layers: `nn::seq`, no gradients, one observation.
 fn plain_latency() -> Duration {
     let store = nn::VarStore::new(Device::Cpu);
     let path = store.root();

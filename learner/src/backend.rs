@@ -1,4 +1,4 @@
-//! Which backend does the arithmetic: what `learner.backend` and `learner.device` lead to, and why.
+//! Choice of the learner backend from `learner.backend` and `learner.device`, with the reason for the choice.
 
 use crate::native::NativeTrainer;
 use crate::trainer::{
@@ -8,23 +8,24 @@ use common::config::{self, BackendKind, Config, ConfigError, Resolved};
 use common::spec::{ActionKind, EnvSpec};
 use tracing::info;
 
-/// Updates with fewer multiplications than this run on one thread: they take 100 µs, and when the second thread's core
-/// is busy with an actor, waiting for it costs more than it brings (2x64, batch 128, on two cores: 10,000 updates/s
-/// with both cores free, 1,800 with one of them busy; one thread does 5,600 either way).
+/// Number of multiplications per update from which a second thread is used. Smaller updates take about 100 µs. If the
+/// second thread's core is busy with an actor, waiting for that thread costs more than it gains. Measured with 2x64,
+/// batch 128, on two cores: 10,000 updates/s with both cores free, 1,800 with one of them busy. One thread does 5,600
+/// either way.
 const TEAM_WORK_MIN: usize = 50_000_000;
 
-/// Why there is no backend.
+/// Reasons why no backend can be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BackendError {
-    /// The settings ask for what this program or machine does not have.
+    /// The settings need something that this program or machine does not have.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The backend refused its state.
+    /// The backend refused its initial state.
     #[error(transparent)]
     Trainer(#[from] TrainerError),
 }
 
-/// The mathematics' settings for an environment of these shapes.
+/// Returns the trainer's configuration for an environment of these shapes.
 pub fn trainer_config(config: &Config, spec: &EnvSpec) -> TrainerConfig {
     let learner = &config.learner;
     let discrete = spec.actions == ActionKind::Discrete;
@@ -84,10 +85,11 @@ pub fn trainer_config(config: &Config, spec: &EnvSpec) -> TrainerConfig {
     }
 }
 
-/// Whether the native backend is to do the arithmetic, else torch, and why.
+/// Returns whether the native backend does the arithmetic (otherwise torch does), and the reason.
 ///
 /// # Errors
-/// The settings ask for what a backend cannot do, for torch in a program without it, or for a device that is not there.
+/// Returns an error if the settings ask for something that the chosen backend cannot do, for torch in a program built
+/// without it, or for a device that does not exist.
 pub fn choose(resolved: &Resolved, sac: &TrainerConfig) -> Result<(bool, String), ConfigError> {
     let learner = &resolved.config.learner;
     let served = NativeTrainer::serves(sac);
@@ -123,10 +125,11 @@ pub fn choose(resolved: &Resolved, sac: &TrainerConfig) -> Result<(bool, String)
     Ok((native, why))
 }
 
-/// Builds the trainer that the settings ask for, from a state (fresh or from a checkpoint), and logs which and why.
+/// Builds the trainer that the settings ask for, from a state (fresh or from a checkpoint). Logs the backend and the
+/// reason for its choice.
 ///
 /// # Errors
-/// As of [`choose`], a device that is not there, a state of other shapes.
+/// Returns an error if [`choose`] fails, the device does not exist, or the state has other shapes.
 pub fn build(
     resolved: &Resolved,
     sac: TrainerConfig,
@@ -138,7 +141,7 @@ pub fn build(
     let threads = match learner.threads {
         0 if native && work(&sac) >= TEAM_WORK_MIN => cores.min(2),
         0 if native => 1,
-        // libtorch's threads spin while they wait: they must not take the last core from the actors.
+        // libtorch's threads spin while they wait, so they must not take the last core from the actors.
         0 => cores.saturating_sub(1).clamp(1, 4),
         threads => threads,
     };
@@ -151,7 +154,8 @@ pub fn build(
     Ok(trainer)
 }
 
-/// Multiplications of one update, roughly: the actor's and both critics' forward and backward passes.
+/// Returns the approximate number of multiplications of one update: forward and backward passes of the actor and both
+/// critics.
 fn work(sac: &TrainerConfig) -> usize {
     let actor = sac.policy.tensor_layout().parameters;
     let critic = sac.critic.tensor_layout().parameters;

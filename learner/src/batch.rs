@@ -1,25 +1,25 @@
-//! [`ReadyBatch`]: sampled rows taken apart into columns, with importance weights, in one contiguous block.
+//! [`ReadyBatch`]: sampled rows split into columns, with importance weights, in one contiguous block.
 
 use crate::trainer::Batch;
 use common::spec::{Dtype, Field, ItemLayout};
 use std::ops::Range;
 
-/// What is sampled from one shard, as it came over the wire.
+/// Sampled items of one shard, as received over the wire.
 #[derive(Debug, Clone)]
 pub struct Part {
-    /// Shard over all servers.
+    /// Index of the shard among all shards of all servers.
     pub shard: usize,
-    /// `[count]`, opaque; returned with the new priorities.
+    /// `[count]`, opaque keys. They are sent back with the new priorities.
     pub keys: Vec<u64>,
-    /// `[count]`, p_i / M_s at the moment of sampling.
+    /// `[count]`, probability p_i / M_s at the moment of sampling.
     pub probabilities: Vec<f64>,
     /// `[count, row_bytes]`
     pub rows: bytes::Bytes,
-    /// `[count]`, who inserted each; see `ActorId::UNKNOWN`.
+    /// `[count]`, id of the actor that inserted each item; see `ActorId::UNKNOWN`.
     pub actors: Vec<u32>,
 }
 
-/// The columns of a batch, in the order in which they lie in its block.
+/// Names of the columns of a batch, in the order in which they are stored in its block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Name {
     Obs,
@@ -33,18 +33,18 @@ enum Name {
     HorizonCost,
 }
 
-/// One column: where its numbers lie in a row.
+/// Position of one column's numbers within a row.
 #[derive(Debug, Clone)]
 struct Column {
     name: Name,
     dtype: Dtype,
-    /// First byte in the row.
+    /// Offset of the first byte in the row.
     offset: usize,
     /// Numbers per item.
     elements: usize,
 }
 
-/// Where the columns of a row lie, worked out once from the layout.
+/// Positions of all columns within a row, computed once from the layout.
 #[derive(Debug, Clone)]
 pub struct Columns {
     row_bytes: usize,
@@ -53,7 +53,7 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// The columns of a layout of [`ItemLayout::of`].
+    /// Returns the columns of a layout made by [`ItemLayout::of`].
     pub fn new(layout: &ItemLayout) -> Self {
         let column = |name, field: &str| {
             layout.field(field).map(|field| Column {
@@ -66,7 +66,7 @@ impl Columns {
         let mut obs = column(Name::Obs, "obs").expect("every layout has observations");
         let mut next_obs = column(Name::NextObs, "next_obs");
         if next_obs.is_none() {
-            // A sequence keeps T + 1 observations; the next ones are the same numbers, one step on.
+            // A sequence stores T + 1 observations. The next observations are the same numbers, shifted by one step.
             let steps = layout.field("reward").map_or(1, Field::elements);
             let obs_dim = obs.elements / (steps + 1);
             obs.elements = steps * obs_dim;
@@ -92,32 +92,33 @@ impl Columns {
         }
     }
 
-    /// Bytes of one row.
+    /// Number of bytes of one row.
     pub fn row_bytes(&self) -> usize {
         self.row_bytes
     }
 }
 
-/// B items in columns. One allocation: each column (B, ...) follows the one before, the weights (B) are the last, so that a
-/// GPU needs one copy.
+/// B items as columns, in one allocation so that a GPU needs only one copy. The columns (B, ...) follow one another;
+/// the weights (B) come last.
 #[derive(Debug, Clone)]
 pub struct ReadyBatch {
     block: Vec<f32>,
     ranges: Vec<(Name, Range<usize>)>,
     size: usize,
-    /// Shard and keys of consecutive items, in the order of the rows. Fewer than B where the last rows are recorded ones,
-    /// whose priorities nobody keeps.
+    /// Shard and keys of consecutive items, in the order of the rows. There are fewer than B keys if the last rows are
+    /// recorded ones, because no shard keeps priorities for those.
     pub origins: Vec<(usize, Vec<u64>)>,
-    /// Who inserted each item, as many as there are keys in `origins`.
+    /// Id of the actor that inserted each item, in the order of the keys in `origins`.
     pub actors: Vec<u32>,
-    /// Mean of the policy versions that made the items; `None` where all are recorded ones, made by some other run.
+    /// Mean of the policy versions that made the items. `None` if all items are recorded ones, made by another run.
     pub version_mean: Option<f64>,
-    /// Σw² form of the effective sample size over B: 1 where all weights are equal.
+    /// Effective sample size (Σw)² / Σw², divided by B: 1 if all weights are equal.
     pub weight_ess_ratio: f64,
 }
 
 impl ReadyBatch {
-    /// Takes rows apart. `weights` (B) belong to the rows of `parts`, then of `recorded` (whole rows), in order.
+    /// Splits rows into columns. `weights` (B) belong to the rows of `parts`, then to the rows of `recorded` (whole
+    /// rows), in order.
     pub fn new(columns: &Columns, parts: Vec<Part>, recorded: &[u8], weights: &[f32]) -> Self {
         let size = weights.len();
         let (mut ranges, mut end) = (Vec::with_capacity(columns.columns.len()), 0);
@@ -151,12 +152,12 @@ impl ReadyBatch {
         Self { block, ranges, size, origins, actors, version_mean, weight_ess_ratio }
     }
 
-    /// B.
+    /// Batch size B.
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// The columns as the trainer takes them.
+    /// Returns the columns in the form that the trainer takes.
     pub fn columns(&self) -> Batch<'_> {
         let mut batch =
             Batch { weight: &self.block[self.block.len() - self.size..], ..Batch::default() };
@@ -192,9 +193,9 @@ fn read_f32(bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-/// Importance weights w_i = (N · P_i)^−β / max w, with P_i the probability that was really used (DESIGN §5).
+/// Returns the importance weights w_i = (N · P_i)^−β / max w, with P_i the probability that was really used.
 ///
-/// `N` cancels in the normalisation, so it is not asked for.
+/// `N` cancels in the normalisation, so it is not a parameter.
 pub fn importance_weights(probabilities: impl Iterator<Item = f64>, beta: f64) -> Vec<f32> {
     let raw: Vec<f64> = probabilities.map(|p| p.powf(-beta)).collect();
     let max = raw.iter().copied().fold(f64::MIN_POSITIVE, f64::max);

@@ -1,13 +1,13 @@
-//! Checkpoints: the complete state of a run's learning, in one directory, whole or not at all.
+//! Checkpoints: the complete state of a run's learning, in one directory that is written completely or not at all.
 //!
 //! `checkpoints/update-000000020000/`:
 //!
 //! | file | content |
 //! |---|---|
-//! | `state.safetensors` | every tensor of [`TrainState`], F32 unless said otherwise, named below |
-//! | `policy.safetensors` | what acts, as [`PolicySnapshot`]: for `sapex eval` and `sapex export` |
+//! | `state.safetensors` | every tensor of [`TrainState`], F32 unless stated otherwise, named below |
+//! | `policy.safetensors` | the policy for acting, as [`PolicySnapshot`]: for `sapex eval` and `sapex export` |
 //! | `config.toml` | the run's resolved settings |
-//! | `manifest.json` | format, time, counts, generators, networks, the BLAKE3 digest of each other file, and its own |
+//! | `manifest.json` | format, time, counts, generators, networks, BLAKE3 digests of the other files and of itself |
 //!
 //! | tensor | shape |
 //! |---|---|
@@ -16,12 +16,13 @@
 //! | `log_alpha`, `log_lambda` | (1) |
 //! | `normaliser.{count,mean,summed_variance}`, in F64 | (1), (O), (O) |
 //!
-//! Adam's moments stand beside each trained tensor, as `actor.adam_m.NAME` or `log_alpha.adam_m`, and with `adam_v`. What
-//! an algorithm does not have is not there, and neither is what `learner.checkpoint_contents` leaves out.
+//! Adam's moments are stored next to each trained tensor, as `actor.adam_m.NAME` or `log_alpha.adam_m`, and with
+//! `adam_v`. Tensors that the algorithm does not have are absent. So are those that `learner.checkpoint_contents`
+//! leaves out.
 //!
-//! Both backends share it: they know only [`TrainState`], and every bit of a number is kept. Loading trusts nothing:
-//! digests first, then every name, type and shape against the configuration, then every value. Step sizes and the like
-//! are not compared: a run may be resumed with others.
+//! Both backends share this format: they know only [`TrainState`], and every bit of a number is kept. Loading verifies
+//! everything: first the digests, then every name, type and shape against the configuration, then every value. Step
+//! sizes and similar settings are not compared, because a run may be resumed with others.
 
 mod manifest;
 mod tensors;
@@ -40,30 +41,30 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Version of everything in this file's tables.
+/// Version of the format that this module's tables describe.
 pub const FORMAT: u32 = 2;
 
 const PREFIX: &str = "update-";
 const STATE: &str = "state.safetensors";
 const MANIFEST: &str = "manifest.json";
 
-/// What is kept.
+/// Content of a checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
-    /// Parameters, moments, targets, temperature, number of updates.
+    /// Parameters, Adam's moments, targets, temperature and number of updates.
     pub state: TrainState,
-    /// Publications so far.
+    /// Number of publications so far.
     pub policy_version: PolicyVersion,
-    /// Counts that somebody wants to continue.
+    /// Counters that continue after a resume, by name.
     pub counters: BTreeMap<String, u64>,
-    /// Generators at their exact position.
+    /// Random number generators at their exact position, by name.
     pub generators: BTreeMap<String, SavedRng>,
-    /// The newest `actor_loss`, `critic_loss` and `alpha_loss`, for whoever reads the manifest.
+    /// The newest `actor_loss`, `critic_loss` and `alpha_loss`, for readers of the manifest.
     pub losses: BTreeMap<String, f64>,
 }
 
 impl Checkpoint {
-    /// That of a run that begins with this state.
+    /// Creates the checkpoint of a run that begins with this state.
     pub fn fresh(state: TrainState) -> Self {
         let policy_version = PolicyVersion(0);
         let (counters, generators, losses) = Default::default();
@@ -71,7 +72,7 @@ impl Checkpoint {
     }
 }
 
-/// [`Checkpoint::losses`] of these statistics.
+/// Returns [`Checkpoint::losses`] for these statistics.
 pub fn losses(stats: &UpdateStats) -> BTreeMap<String, f64> {
     let losses = [
         ("actor_loss", stats.actor_loss),
@@ -81,14 +82,14 @@ pub fn losses(stats: &UpdateStats) -> BTreeMap<String, f64> {
     losses.map(|(entry, loss)| (entry.to_owned(), loss)).into()
 }
 
-/// What a checkpoint holds beside the policy: everything, or the entries (SEED-SPEC §6.12) whose names hold one of the
-/// given words.
+/// Contents that a checkpoint may be restricted to, in addition to the policy: everything, or the entries (SEED-SPEC
+/// §6.12) whose names contain one of the given words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Contents(Vec<String>);
 
 impl Contents {
-    /// As `learner.checkpoint_contents` says.
+    /// Creates the contents from the words in `learner.checkpoint_contents`.
     pub fn new(words: &[String]) -> Self {
         Self(words.to_vec())
     }
@@ -108,54 +109,54 @@ impl Default for Contents {
     }
 }
 
-/// Why a checkpoint cannot be written, or must not be used.
+/// Reasons why a checkpoint cannot be written, or must not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// The file system refused; the message names the path.
+    /// The file system returned an error. The message names the path.
     #[error("checkpoint: {0}")]
     Io(#[from] io::Error),
-    /// The policy's file.
+    /// The policy's file could not be written.
     #[error("checkpoint: {0}")]
     Policy(#[from] SnapshotFileError),
-    /// A state that must not be written, because it could not be read.
+    /// The state must not be written, because it could not be loaded again.
     #[error("checkpoint not written: {what} is {found}, expected {expected}")]
     State {
-        /// A vector of the state, or `tensor[index]`.
+        /// Name of a vector of the state, or `tensor[index]`.
         what: String,
-        /// Its length or value.
+        /// Length or value that was found.
         found: String,
-        /// By the configuration.
+        /// Length or value that the configuration requires.
         expected: String,
     },
-    /// Not a file of this format, or a damaged one.
+    /// The file does not have this format, or is damaged.
     #[error("{path}: {message}")]
     Corrupt {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// Description of the damage.
         message: String,
     },
-    /// A checkpoint of other networks or another format.
+    /// The checkpoint has other networks or another format.
     #[error("{path} does not fit the configuration: {what} is {found}, expected {expected}")]
     Foreign {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The tensor or field that differs.
+        /// Tensor or field that differs.
         what: String,
-        /// In the file.
+        /// Value in the file.
         found: String,
-        /// By the configuration.
+        /// Value that the configuration requires.
         expected: String,
     },
 }
 
-/// Writes a checkpoint into `dir` and returns its directory. One of the same state that is there is kept. Only one
-/// writer may use `dir` at a time: it removes the leftovers of others.
+/// Writes a checkpoint into `dir` and returns its directory. If a checkpoint of the same state exists already, it is
+/// kept. Only one writer may use `dir` at a time, because it removes unfinished directories of others.
 ///
 /// # Errors
-/// The disk is full, the directory cannot be written, or a different or damaged checkpoint has the same number of
-/// updates: nothing of it is left, and what is there is untouched. A state that is not finite everywhere, or not of the
-/// configured lengths, is never written.
+/// Returns an error if the disk is full, the directory cannot be written, or a different or damaged checkpoint has the
+/// same number of updates. Then nothing of the new checkpoint remains, and existing files are unchanged. A state that
+/// is not finite everywhere, or that does not have the configured lengths, is never written.
 pub fn save(
     dir: &Path,
     checkpoint: &Checkpoint,
@@ -183,7 +184,8 @@ pub fn save(
         fs::write(at.join(STATE), &tensors)?;
         policy.save(&at.join(POLICY), &sac.policy)?;
         fs::write(at.join(CONFIG), config_toml)?;
-        // What was asked for, not what can be read back: a disk that lies is found out when it is read.
+        // State and settings: digests of the bytes that were to be written, not of bytes read back. If the disk stored
+        // something else, loading detects it.
         let digests = [
             (STATE, digest(&tensors)),
             (POLICY, digest(&fs::read(at.join(POLICY))?)),
@@ -211,7 +213,8 @@ pub fn save(
 /// Reads a checkpoint that must fit `sac`.
 ///
 /// # Errors
-/// A file that is missing, damaged or foreign, named with what was found and what was expected.
+/// Returns an error if a file is missing, damaged or foreign. The message names the file, the value found and the value
+/// expected.
 pub fn load(path: &Path, sac: &TrainerConfig) -> Result<Checkpoint, CheckpointError> {
     let (manifest, tensors) = read_whole(path)?;
     manifest.is_complete(&path.join(MANIFEST))?;
@@ -221,7 +224,8 @@ pub fn load(path: &Path, sac: &TrainerConfig) -> Result<Checkpoint, CheckpointEr
     Ok(Checkpoint { state, policy_version, counters, generators, losses })
 }
 
-/// The manifest, and the content of [`STATE`]. Every file is there and as it was written.
+/// Reads the manifest and the content of [`STATE`]. Checks that every file exists and is unchanged since it was
+/// written.
 fn read_whole(path: &Path) -> Result<(Manifest, Vec<u8>), CheckpointError> {
     let manifest = Manifest::parse(&path.join(MANIFEST), &fs::read(path.join(MANIFEST))?)?;
     let read = |name: &str| -> Result<Vec<u8>, CheckpointError> {
@@ -235,19 +239,20 @@ fn read_whole(path: &Path) -> Result<(Manifest, Vec<u8>), CheckpointError> {
     Ok((manifest, tensors))
 }
 
-/// The result of [`newest_whole`].
+/// Result of [`newest_whole`].
 #[derive(Debug, Default)]
 pub struct Found {
-    /// The newest checkpoint whose files are all as they were written; `None` where there is no checkpoint.
+    /// The newest checkpoint whose files are all undamaged. `None` if there is no checkpoint.
     pub whole: Option<PathBuf>,
-    /// Newer ones that are damaged, newest first, with what is wrong with them.
+    /// Newer checkpoints that are damaged, newest first, each with the error found.
     pub damaged: Vec<(PathBuf, CheckpointError)>,
 }
 
-/// The newest checkpoint in `dir` that is not damaged.
+/// Finds the newest checkpoint in `dir` that is not damaged.
 ///
 /// # Errors
-/// There are checkpoints and all are damaged; the newest is of another format; the directory cannot be read.
+/// Returns an error if there are checkpoints and all are damaged, if the newest undamaged one has another format, or if
+/// the directory cannot be read.
 pub fn newest_whole(dir: &Path) -> Result<Found, CheckpointError> {
     let mut found = Found::default();
     for path in all(dir)?.into_values().rev() {
@@ -272,10 +277,10 @@ pub fn newest_whole(dir: &Path) -> Result<Found, CheckpointError> {
     }
 }
 
-/// Renames a damaged checkpoint, so that nobody takes it for one.
+/// Renames a damaged checkpoint so that it is no longer found as a checkpoint. Returns the new path.
 ///
 /// # Errors
-/// The directory cannot be written.
+/// Returns an error if the directory cannot be written.
 pub fn set_aside(path: &Path) -> Result<PathBuf, CheckpointError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let free = (1..).map(|n| path.with_file_name(format!("damaged-{n}-{name}")));
@@ -284,18 +289,18 @@ pub fn set_aside(path: &Path) -> Result<PathBuf, CheckpointError> {
     Ok(aside)
 }
 
-/// The checkpoint with the most updates in `dir`; `None` where there is none.
+/// Returns the checkpoint with the most updates in `dir`, damaged or not. `None` if there is none.
 ///
 /// # Errors
-/// The directory cannot be read.
+/// Returns an error if the directory cannot be read.
 pub fn newest(dir: &Path) -> Result<Option<PathBuf>, CheckpointError> {
     Ok(all(dir)?.pop_last().map(|(_, path)| path))
 }
 
-/// Updates of the newest checkpoint in `dir`; 0 where there is none.
+/// Returns the number of updates of the newest checkpoint in `dir`. 0 if there is none.
 ///
 /// # Errors
-/// The directory cannot be read.
+/// Returns an error if the directory cannot be read.
 pub fn updates(dir: &Path) -> Result<u64, CheckpointError> {
     Ok(all(dir)?.pop_last().map_or(0, |(updates, _)| updates))
 }
@@ -303,14 +308,14 @@ pub fn updates(dir: &Path) -> Result<u64, CheckpointError> {
 /// Removes all but the newest `keep` checkpoints.
 ///
 /// # Errors
-/// One cannot be removed.
+/// Returns an error if a checkpoint cannot be removed.
 pub fn prune(dir: &Path, keep: usize) -> Result<(), CheckpointError> {
     let found = all(dir)?;
     let old = found.len().saturating_sub(keep);
     Ok(found.values().take(old).try_for_each(|path| remove_dir(path))?)
 }
 
-/// Checkpoints by rising number of updates.
+/// Returns all checkpoints in `dir`, in ascending order of updates.
 fn all(dir: &Path) -> Result<BTreeMap<u64, PathBuf>, CheckpointError> {
     let mut found = BTreeMap::new();
     if !dir.exists() {

@@ -1,4 +1,5 @@
-//! [`Counts`]: how far a run is, over all of its starts: the one axis of every record, kept in every checkpoint.
+//! [`Counts`]: progress of a run, summed over all of its starts. It is the common axis of all records, and part of
+//! every checkpoint.
 
 use common::runtime::clock::Clock;
 use std::collections::BTreeMap;
@@ -6,58 +7,59 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-/// Names in a checkpoint.
+/// Names of the counters in a checkpoint. `SHARD` is followed by the shard's index.
 const ENV_STEPS: &str = "env_steps";
 const EPISODES: &str = "episodes";
 const INSERTS: &str = "inserts";
 const SHARD: &str = "inserts.shard";
 const TIME_MS: &str = "time_ms";
 
-/// The environment steps that a checkpoint counted.
+/// Returns the number of environment steps in a checkpoint's counters. 0 if there is none.
 pub fn env_steps(counters: &BTreeMap<String, u64>) -> u64 {
     counters.get(ENV_STEPS).copied().unwrap_or(0)
 }
 
-/// Totals of a run, those of earlier starts included. Clones are the same counts.
+/// Totals of a run, earlier starts included. Clones share the same counts.
 #[derive(Debug, Clone)]
 pub struct Counts(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     clock: Clock,
-    /// When this start began, by the clock.
+    /// Clock time at which this start began.
     began: Duration,
     env_steps: AtomicU64,
     episodes: AtomicU64,
     updates: AtomicU64,
     inserts: AtomicU64,
-    /// Each shard's own count of inserts, as it last said it.
+    /// Number of inserts that each shard reported last.
     shards: Mutex<Vec<u64>>,
-    /// Environment steps that stand for a row, where no actor of this process says its own; 0 where they do.
+    /// Environment steps that one inserted row stands for. 0 if the actors of this process report their steps
+    /// themselves.
     steps_per_row: AtomicU64,
     /// Milliseconds of training in earlier starts.
     earlier_ms: AtomicU64,
-    /// When training ended, by the clock.
+    /// Clock time at which training ended.
     ended: OnceLock<Duration>,
 }
 
-/// [`Counts`] at one moment.
+/// Values of [`Counts`] at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Position {
-    /// Steps of all actors' environments.
+    /// Environment steps of all actors.
     pub env_steps: u64,
-    /// Training episodes that ended.
+    /// Number of training episodes that ended.
     pub episodes: u64,
-    /// Updates done.
+    /// Number of updates done.
     pub updates: u64,
-    /// Rows that entered the replay tables.
+    /// Number of rows that entered the replay tables.
     pub inserts: u64,
     /// Time spent training.
     pub time: Duration,
 }
 
 impl Counts {
-    /// Zeros; time runs from now on.
+    /// Creates counts of zero. The training time starts now.
     pub fn new(clock: &Clock) -> Self {
         Self(Arc::new(Inner {
             clock: clock.clone(),
@@ -73,8 +75,8 @@ impl Counts {
         }))
     }
 
-    /// Goes on from what a checkpoint kept: its counters and its updates. One of a version that kept no counters gives
-    /// zeros.
+    /// Continues from a checkpoint's counters and its number of updates. Counters that an older checkpoint does not
+    /// have start at 0.
     pub fn resume(&self, counters: &BTreeMap<String, u64>, updates: u64) {
         let kept = |name| counters.get(name).copied().unwrap_or(0);
         self.0.env_steps.store(kept(ENV_STEPS), Ordering::Relaxed);
@@ -86,7 +88,7 @@ impl Counts {
         *self.shards() = (0..).map_while(shard).collect();
     }
 
-    /// The counters that a checkpoint keeps; the updates are in its state.
+    /// Returns the counters that a checkpoint stores. The number of updates is not among them: it is part of the state.
     pub fn counters(&self) -> BTreeMap<String, u64> {
         let Position { env_steps, episodes, inserts, time, .. } = self.now();
         let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -98,7 +100,7 @@ impl Counts {
         counters.into_iter().chain(shards).collect()
     }
 
-    /// The totals.
+    /// Returns the totals at this moment.
     pub fn now(&self) -> Position {
         let Inner { clock, began, episodes, updates, inserts, earlier_ms, ended, .. } = &*self.0;
         let now = ended.get().copied().unwrap_or_else(|| clock.now());
@@ -112,36 +114,37 @@ impl Counts {
         }
     }
 
-    /// Training has ended: time stands still, so that what follows does not count as training.
+    /// Stops the training time, so that the work after training does not count as training.
     pub fn end(&self) {
-        // A second end changes nothing.
+        // A second call changes nothing.
         let _first = self.0.ended.set(self.0.clock.now());
     }
 
-    /// Environment steps alone, for loops that ask after every update.
+    /// Returns the environment steps only, for loops that need them after every update.
     pub fn env_steps(&self) -> u64 {
         self.0.env_steps.load(Ordering::Relaxed)
     }
 
-    /// From now on environment steps are counted by the rows that enter the tables, `steps` for each: the actors are other
-    /// processes. Exact for transitions; for sequences an upper bound, because an episode's last one may be shorter.
+    /// Counts environment steps by inserted rows from now on, `steps` per row, because the actors are other processes.
+    /// The count is exact for transitions. For sequences it is an upper bound, because an episode's last sequence may
+    /// be shorter.
     pub fn count_steps_by_rows(&self, steps: u64) {
         self.0.steps_per_row.store(steps, Ordering::Relaxed);
     }
 
-    /// The actors' totals.
+    /// Stores the actors' totals.
     pub fn acted(&self, env_steps: u64, episodes: u64) {
         self.0.env_steps.store(env_steps, Ordering::Relaxed);
         self.0.episodes.store(episodes, Ordering::Relaxed);
     }
 
-    /// The trainer's total.
+    /// Stores the trainer's total.
     pub fn updated(&self, updates: u64) {
         self.0.updates.store(updates, Ordering::Relaxed);
     }
 
-    /// A shard says how many rows have entered its table since that was new. One that says less than before has a new
-    /// table.
+    /// Stores the number of rows that have entered a shard's table since the table was created. If the number is
+    /// smaller than before, the shard has a new table.
     pub fn shard_holds(&self, shard: usize, inserts: u64) {
         let mut shards = self.shards();
         if shards.len() <= shard {
@@ -188,7 +191,7 @@ mod tests {
         kept.insert(TIME_MS.into(), 2_500);
         let later = Counts::new(&Clock::system());
         later.resume(&kept, 40);
-        // The first shard went on meanwhile, the second one's table is new.
+        // The first shard continued in the meantime. The second one has a new table.
         later.shard_holds(0, 345);
         later.shard_holds(1, 5);
         let Position { env_steps, episodes, updates, inserts, time } = later.now();

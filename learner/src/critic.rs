@@ -1,4 +1,4 @@
-//! [`CriticArch`]: what a critic looks like and how its weights are laid out.
+//! [`CriticArch`]: architecture of a critic and layout of its weights.
 
 pub use common::config::Join;
 use common::policy::arch::{Activation, Body, Mlp};
@@ -6,7 +6,7 @@ use common::policy::body::push_linear;
 use common::policy::layout::TensorLayout;
 use serde::{Deserialize, Serialize};
 
-/// What a critic says.
+/// Output of a critic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CriticKind {
@@ -18,30 +18,30 @@ pub enum CriticKind {
     Lyapunov,
 }
 
-/// A critic network.
+/// Architecture of a critic network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CriticArch {
-    /// O.
+    /// Number of observation elements O.
     pub obs_dim: usize,
-    /// A.
+    /// Number of action elements A, or number of discrete actions.
     pub act_dim: usize,
-    /// From the input to features.
+    /// Layers from the input to the features.
     pub body: Body,
-    /// What it says.
+    /// Output of the critic.
     pub kind: CriticKind,
-    /// What lies between an action that joins late and the value.
+    /// Layer between an action that joins late and the value.
     pub join: Join,
 }
 
 impl CriticArch {
-    /// A scalar Q on a perceptron.
+    /// Creates a critic with a scalar Q value on a perceptron.
     pub fn mlp(obs_dim: usize, act_dim: usize, hidden: &[usize], activation: Activation) -> Self {
         let mlp = Mlp { hidden: hidden.to_vec(), activation, layer_norm: false, last: None };
         let body = Body::Mlp(mlp);
         Self { obs_dim, act_dim, body, kind: CriticKind::Q, join: Join::Hidden }
     }
 
-    /// The perceptron, where the critic is one of one activation, without layer normalisation.
+    /// Returns the perceptron if the critic is one with a single activation and without layer normalisation.
     pub fn as_mlp(&self) -> Option<&Mlp> {
         match &self.body {
             Body::Mlp(mlp) if !mlp.layer_norm && mlp.last.is_none() => Some(mlp),
@@ -49,24 +49,24 @@ impl CriticArch {
         }
     }
 
-    /// Whether the action joins the features of the observation after the body instead of entering it: images and
-    /// sequences.
+    /// Returns whether the action is concatenated with the features of the observation after the body, instead of
+    /// entering the body. This is the case for images and sequences.
     pub fn action_joins_late(&self) -> bool {
         self.kind == CriticKind::Q && matches!(self.body, Body::Cnn { .. } | Body::Lstm { .. })
     }
 
-    /// Whether there is a layer `join`.
+    /// Returns whether the network has the layer `join`.
     pub fn has_join(&self) -> bool {
         self.action_joins_late() && self.join == Join::Hidden
     }
 
-    /// Numbers that enter the body: observation, and action unless it joins late or is discrete.
+    /// Returns the number of inputs of the body: the observation, and the action unless it joins late or is discrete.
     pub fn inputs(&self) -> usize {
         let with_action = self.kind != CriticKind::VectorQ && !self.action_joins_late();
         self.obs_dim + if with_action { self.act_dim } else { 0 }
     }
 
-    /// Numbers that leave the network.
+    /// Returns the number of outputs of the network.
     pub fn outputs(&self) -> usize {
         match self.kind {
             CriticKind::Q | CriticKind::Lyapunov => 1,
@@ -74,10 +74,14 @@ impl CriticArch {
         }
     }
 
-    /// Tensors in checkpoint order. A perceptron's are `layers.{i}.{weight,bias}`, the output layer the last of them
-    /// (none for [`CriticKind::Lyapunov`]), with layer norm also `layers.{i}.norm.{weight,bias}`. Others have their
-    /// body's ([`Body::push_tensors`]), then, unless the body is its own head, `join.{weight,bias}` (as wide as the features)
-    /// where [`Join::Hidden`] has something to join, and `q.{weight,bias}`; then the buffers.
+    /// Returns the tensors in checkpoint order.
+    ///
+    /// A perceptron has `layers.{i}.{weight,bias}`. The output layer is the last of them ([`CriticKind::Lyapunov`] has
+    /// none). With layer normalisation there are also `layers.{i}.norm.{weight,bias}`.
+    ///
+    /// Other networks have the tensors of their body ([`Body::push_tensors`]). If the body is not its own head,
+    /// `q.{weight,bias}` follows, preceded by `join.{weight,bias}` (as wide as the features) if an action joins late
+    /// and the join is [`Join::Hidden`]. The buffers come last.
     pub fn tensor_layout(&self) -> TensorLayout {
         let mut layout = TensorLayout::default();
         if let Body::Mlp(mlp) = &self.body {

@@ -1,22 +1,22 @@
-//! [`Exchange`]: what passes between the training loop and whoever makes its batches.
+//! [`Exchange`]: the channels between the training loop and the task that makes its batches.
 
 use crate::batch::ReadyBatch;
 use tokio::sync::mpsc;
 
-/// The channel ends that the training loop holds are the others of these.
+/// Channel ends of the task that makes batches. The training loop holds the opposite ends.
 #[derive(Debug)]
 pub struct Exchange {
-    /// Ready batches; its bound is the prefetch depth.
+    /// Ready batches. The capacity of the channel is the prefetch depth.
     pub batches: mpsc::Sender<ReadyBatch>,
-    /// Priorities to carry back.
+    /// Priorities to send to the replay servers.
     pub priorities: mpsc::Receiver<Priorities>,
 }
 
-/// New |td| for a batch's items.
+/// New |td| of a batch's items.
 #[derive(Debug)]
 pub struct Priorities {
-    /// As in [`ReadyBatch::origins`].
+    /// Shard and keys of consecutive items, as in [`ReadyBatch::origins`].
     pub origins: Vec<(usize, Vec<u64>)>,
-    /// (B), in the same order.
+    /// |td| of each item (B), in the same order.
     pub td_abs: Vec<f32>,
 }

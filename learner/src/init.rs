@@ -1,4 +1,4 @@
-//! Fresh parameters: one rule per tensor, by its name and the scheme that `learner.init` names.
+//! Initial parameters: one rule per tensor, chosen by the tensor's name and by the scheme in `learner.init`.
 
 use crate::trainer::{Algorithm, Group, Init, Normaliser, TrainState, TrainerConfig};
 use common::policy::arch::Body;
@@ -8,8 +8,8 @@ use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
 use rand_pcg::Pcg64;
 
-/// The state before the first update. Every critic is drawn by itself: identical twins would learn the same error
-/// (SEED-SPEC §10 row 5). Targets start as copies.
+/// Returns the state before the first update. Every critic is drawn separately, because identical critics would learn
+/// the same error (SEED-SPEC §10 row 5). Targets start as copies of the critics.
 pub fn train_state(config: &TrainerConfig, rng: &mut Pcg64) -> TrainState {
     let mut networks = 0;
     let mut draw = |layout: &TensorLayout, body: &Body, rng: &mut Pcg64| {
@@ -42,13 +42,14 @@ pub fn train_state(config: &TrainerConfig, rng: &mut Pcg64) -> TrainState {
     }
 }
 
-/// Parameters with moments at zero.
+/// Returns a group with these parameters and with Adam's moments at zero.
 pub fn group(params: Vec<f32>) -> Group {
     let zeros = vec![0.0; params.len()];
     Group { adam_m: zeros.clone(), adam_v: zeros, params }
 }
 
-/// Draws every trainable tensor of a layout. Masks stay zero, the statistics of observations are those of nothing.
+/// Draws every trainable tensor of a layout. Masks stay zero. Observation statistics start as if no observation was
+/// seen (mean 0, deviation 1).
 fn fresh(layout: &TensorLayout, init: Init, rng: &mut Pcg64) -> Vec<f32> {
     let mut params = vec![0.0; layout.parameters];
     for entry in &layout.entries {
@@ -67,18 +68,18 @@ fn fresh(layout: &TensorLayout, init: Init, rng: &mut Pcg64) -> Vec<f32> {
     params
 }
 
-/// How one tensor is drawn.
+/// Rule by which one tensor is drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Rule {
     Fill(f32),
     /// U(-bound, bound)
     Uniform(f32),
-    /// N(0, deviation^2), drawn again beyond `cut` deviations.
+    /// N(0, deviation^2). A value beyond `cut` deviations is drawn again.
     Normal {
         deviation: f32,
         cut: f32,
     },
-    /// Orthonormal rows or columns, whichever are fewer, times the gain.
+    /// Orthonormal rows or columns (whichever are fewer), multiplied by the gain.
     Orthogonal(f32),
 }
 
@@ -90,7 +91,8 @@ impl Rule {
             _ if !entry.trainable => return Self::Fill(0.0),
             "weight" if layer.ends_with(".norm") => return Self::Fill(1.0),
             "bias" if layer.ends_with(".norm") => return Self::Fill(0.0),
-            // A spread of its own starts at 1; a time constant at 0 (SEED-SPEC §3.14, §5.1).
+            // A `log_std` that is a parameter of its own starts at 0, so the deviation starts at 1. A time constant
+            // starts at 0 (SEED-SPEC §3.14, §5.1).
             "log_std" | "w_tau" => return Self::Fill(0.0),
             _ => {}
         }
@@ -117,7 +119,8 @@ impl Rule {
         }
     }
 
-    /// What PyTorch's own modules draw, and the closed-form cells that come with their own rule (SEED-SPEC §3.14).
+    /// Returns the rule of PyTorch's own modules, or of the closed-form cells, which have their own rule (SEED-SPEC
+    /// §3.14).
     fn pytorch(entry: &TensorEntry, layout: &TensorLayout, layer: &str) -> Self {
         let (outputs, inputs) = fans(entry);
         if let Some("weight_ih" | "weight_hh" | "bias_ih" | "bias_hh") =
@@ -134,7 +137,7 @@ impl Rule {
             ("lstm.input", _) => Self::Uniform((6.0 / (inputs + outputs)).sqrt()),
             (_, 2) if cell => Self::Uniform((6.0 / (inputs + outputs)).sqrt()),
             _ => {
-                // A bias takes its `in` from the weight of the same layer.
+                // A bias takes its number of inputs from the weight of the same layer.
                 let weight = layout.entry(&format!("{layer}.weight")).unwrap_or(entry);
                 Self::Uniform(1.0 / fans(weight).1.sqrt())
             }
@@ -142,15 +145,16 @@ impl Rule {
     }
 }
 
-/// Numbers that leave and enter a weight (out, in, ..).
+/// Returns the numbers of outputs and inputs of a weight with shape (out, in, ..).
 #[expect(clippy::cast_precision_loss, reason = "widths are far below 2^24")]
 fn fans(entry: &TensorEntry) -> (f32, f32) {
     let inputs: usize = entry.shape[1..].iter().product();
     (entry.shape[0] as f32, inputs as f32)
 }
 
-/// Gain of orthogonal weights: sqrt 2 below an activation, 0.01 for the policy's heads so that it starts near uniform, 1
-/// for the critic's (SEED-SPEC §6.6), and 1 for the layers of wired and recurrent networks (§3.5).
+/// Returns the gain of orthogonal weights: sqrt 2 for a layer that is followed by an activation, 0.01 for the policy's
+/// heads so that the policy starts near uniform, 1 for the critic's head (SEED-SPEC §6.6), and 1 for the layers of
+/// wired and recurrent networks (§3.5).
 fn gain(layer: &str, layout: &TensorLayout) -> f32 {
     if matches!(layer, "mu" | "log_std" | "logits" | "action") {
         return 0.01;
@@ -158,7 +162,7 @@ fn gain(layer: &str, layout: &TensorLayout) -> f32 {
     const STACKS: [&str; 6] = ["trunk", "layers", "conv", "encoder", "decoder", "perturbation"];
     let Some((stack, i)) = layer.rsplit_once('.') else { return 1.0 };
     let hidden = STACKS.contains(&stack);
-    // The last of these has no activation; a trunk's, a convolution's and an encoder's have one throughout.
+    // The last layer of these stacks has no activation. In a trunk, a convolution and an encoder, all layers have one.
     let next = i.parse::<usize>().map_or_else(|_| String::new(), |i| format!("{stack}.{}", i + 1));
     let ends = matches!(stack, "layers" | "decoder" | "perturbation");
     let last = ends && layout.entry(&format!("{next}.weight")).is_none();
@@ -174,7 +178,8 @@ fn normal_within(cut: f32, rng: &mut Pcg64) -> f32 {
     }
 }
 
-/// Rows (of a tall matrix: columns) that are orthonormal, by Gram and Schmidt on normal draws, twice for rounding.
+/// Fills `values` with orthonormal rows (columns if the matrix is tall), by Gram-Schmidt on normal draws. The
+/// orthogonalisation runs twice, against rounding errors.
 fn orthogonal(values: &mut [f32], rows: usize, gain: f32, rng: &mut Pcg64) {
     let columns = values.len() / rows;
     let (count, length) = (rows.min(columns), rows.max(columns));

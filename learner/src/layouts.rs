@@ -1,7 +1,6 @@
-//! Where each trained tensor lies: the layouts of every group of a [`TrainState`], and the policy that is published
-//! from it.
+//! Tensor layouts of every group of a [`TrainState`], and the composition of the published policy from them.
 //!
-//! What an algorithm does not have has an empty layout.
+//! A group that the algorithm does not have has an empty layout.
 
 use crate::trainer::{Algorithm, TargetActor, TrainState, TrainerConfig};
 use common::policy::arch::{Body, Mlp};
@@ -9,8 +8,8 @@ use common::policy::body::push_linear;
 use common::policy::layout::TensorLayout;
 
 impl TrainerConfig {
-    /// Of [`TrainState::actor`]: the published policy's own layout; for BCQ `perturbation.{i}.{weight,bias}` and the
-    /// buffers alone.
+    /// Returns the layout of [`TrainState::actor`]. It equals the layout of the published policy. For BCQ it has only
+    /// `perturbation.{i}.{weight,bias}` and the buffers.
     pub fn actor_layout(&self) -> TensorLayout {
         let published = self.policy.tensor_layout();
         if !self.is_bcq() {
@@ -27,19 +26,19 @@ impl TrainerConfig {
         layout
     }
 
-    /// Of [`TrainState::target_actor`].
+    /// Returns the layout of [`TrainState::target_actor`].
     pub fn target_actor_layout(&self) -> TensorLayout {
         if self.keeps_target_actor() { self.actor_layout() } else { TensorLayout::default() }
     }
 
-    /// Whether there is a Polyak copy of the policy: always for BCQ, for the others where [`TargetActor::Copy`] asks
-    /// for it.
+    /// Returns whether the state has a Polyak copy of the policy: always for BCQ, for the other algorithms if
+    /// [`TargetActor::Copy`] is set.
     pub fn keeps_target_actor(&self) -> bool {
         self.is_bcq() || self.target_actor == TargetActor::Copy
     }
 
-    /// Of [`TrainState::vae`]: BCQ's `encoder.{i}`, whose last layer has its activation too, `mean`, `log_std` and
-    /// `decoder.{i}`, output layer included; each `.{weight,bias}`.
+    /// Returns the layout of [`TrainState::vae`]: BCQ's `encoder.{i}`, `mean`, `log_std` and `decoder.{i}`, each with
+    /// `.{weight,bias}`. The encoder's last layer has an activation too. The decoder's layers include the output layer.
     pub fn vae_layout(&self) -> TensorLayout {
         let mut layout = TensorLayout::default();
         let Some(Auto { encoder, decoder, latent }) = self.auto_encoder() else { return layout };
@@ -52,31 +51,31 @@ impl TrainerConfig {
         layout
     }
 
-    /// Of [`TrainState::log_alpha`]: one element, where there is a temperature.
+    /// Returns the layout of [`TrainState::log_alpha`]: one element if there is a temperature.
     pub fn log_alpha_layout(&self) -> TensorLayout {
         scalar("log_alpha", self.has_temperature())
     }
 
-    /// Whether entropy is part of what is maximised: for all but BCQ. The temperature may still be a fixed one.
+    /// Returns whether the objective includes entropy: for all algorithms but BCQ. The temperature may still be fixed.
     pub fn has_temperature(&self) -> bool {
         !self.is_bcq()
     }
 
-    /// Of [`TrainState::log_lambda`]: one element for LAC.
+    /// Returns the layout of [`TrainState::log_lambda`]: one element for LAC.
     pub fn log_lambda_layout(&self) -> TensorLayout {
         scalar("log_lambda", matches!(self.algorithm, Algorithm::Lac(_)))
     }
 
-    /// What actors act with, by `policy.tensor_layout()`: the trained policy; for BCQ its auto-encoder's decoder, its
-    /// perturbation network and its first critic.
+    /// Returns the parameters that actors act with, laid out as `policy.tensor_layout()`. They are the trained policy.
+    /// For BCQ they are the decoder of the auto-encoder, the perturbation network and the first critic.
     ///
     /// # Panics
-    /// If the state is not of this configuration.
+    /// Panics if the state does not belong to this configuration.
     pub fn published_policy(&self, state: &TrainState) -> Vec<f32> {
         self.compose_policy(&state.actor.params, &state.vae.params, &state.critics.params)
     }
 
-    /// The same from the three vectors that it takes.
+    /// Composes the published policy from the parameters of the actor, the auto-encoder and the critics.
     pub(crate) fn compose_policy(&self, actor: &[f32], vae: &[f32], critics: &[f32]) -> Vec<f32> {
         if !self.is_bcq() {
             return actor.to_vec();
@@ -84,7 +83,7 @@ impl TrainerConfig {
         let parts = [
             (self.actor_layout(), actor),
             (self.vae_layout(), vae),
-            (self.critic.tensor_layout(), critics), // the first of them
+            (self.critic.tensor_layout(), critics), // layout of the first critic
         ];
         let published = self.policy.tensor_layout();
         let mut policy = Vec::with_capacity(published.parameters);
@@ -116,11 +115,11 @@ impl TrainerConfig {
 
 /// Shape of an auto-encoder of actions.
 struct Auto {
-    /// From observation and action to features.
+    /// Layers from observation and action to features.
     encoder: Mlp,
-    /// From observation and latent to an action; its output layer follows.
+    /// Layers from observation and latent towards an action. The output layer follows.
     decoder: Mlp,
-    /// Numbers of the latent.
+    /// Number of elements of the latent.
     latent: usize,
 }
 
@@ -132,7 +131,7 @@ fn scalar(name: &str, present: bool) -> TensorLayout {
     layout
 }
 
-/// `{name}.{i}`; the last width.
+/// Adds linear layers `{name}.{i}` and returns the last width.
 fn push_layers(layout: &mut TensorLayout, name: &str, widths: &[usize], input: usize) -> usize {
     widths.iter().enumerate().fold(input, |width, (i, &next)| {
         push_linear(layout, &format!("{name}.{i}"), next, width);

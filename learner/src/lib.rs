@@ -1,29 +1,29 @@
 //! The learner: samples prioritized batches, updates, sends priorities back and broadcasts weights.
 //!
-//! The arithmetic:
-//! - [`trainer`]: the seam between the training loop and the backends.
-//! - [`layouts`]: where each trained tensor lies, and the policy that is published.
-//! - [`init`]: fresh parameters; [`normaliser`]: statistics of observations.
+//! Arithmetic:
+//! - [`trainer`]: the interface between the training loop and the backends.
+//! - [`layouts`]: the layout of every trained tensor, and the policy that is published.
+//! - [`init`]: initial parameters; [`normaliser`]: statistics of observations.
 //! - [`native`]: the backend in plain Rust, for CPUs.
 //! - `torch`: the backend on libtorch (feature `torch`).
-//! - [`backend`]: which of them runs, and why.
+//! - [`backend`]: the choice between them.
 //!
-//! The plumbing:
+//! Data flow:
 //! - [`batch`]: sampled rows as columns, with importance weights.
-//! - [`sampler`]: fetches batches ahead and carries priorities back.
-//! - [`offline`]: recorded rows, in its place or beside it.
-//! - [`exchange`]: between either of them and the training loop.
-//! - [`updates`]: one training step; [`training_loop`]: step after step.
-//! - [`counts`]: how far the run is.
+//! - [`sampler`]: fetches batches ahead and sends priorities back.
+//! - [`offline`]: recorded rows, instead of sampled ones or mixed with them.
+//! - [`exchange`]: the channels between these two and the training loop.
+//! - [`updates`]: one training step; [`training_loop`]: repeated steps.
+//! - [`counts`]: progress of the run.
 //! - [`publisher`]: broadcasts the newest weights.
-//! - [`service`]: all of it put together.
+//! - [`service`]: starts and connects all parts.
 //!
-//! What stays:
-//! - [`checkpoint`]: the complete state, whole or not at all.
-//! - [`resume`]: what learning starts from.
-//! - [`progress`]: the newest numbers.
+//! Records:
+//! - [`checkpoint`]: the complete state, written completely or not at all.
+//! - [`resume`]: the state from which learning starts.
+//! - [`progress`]: the newest numbers of training.
 //! - [`stats`]: means over updates; [`run_log`]: metrics.jsonl and TensorBoard events.
-//! - [`metrics`]: what is exported.
+//! - [`metrics`]: the exported metrics.
 
 pub mod backend;
 pub mod batch;

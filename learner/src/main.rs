@@ -1,4 +1,4 @@
-//! `learner`: the learner of a run.
+//! The `learner` program: the learner of a run as a process of its own.
 
 use clap::Parser;
 use common::about::Build;
@@ -27,17 +27,17 @@ const BUILD: Build = common::build!("torch");
 struct Cli {
     #[command(flatten)]
     args: Args,
-    /// Where checkpoints, metrics and the resolved settings are kept.
+    /// Directory for checkpoints, metrics and the resolved settings.
     #[arg(long, value_name = "DIR")]
     run_dir: PathBuf,
-    /// Continue the run in --run-dir from its newest checkpoint; begin it where there is none.
+    /// Continue the run in --run-dir from its newest checkpoint. If there is no run, start a new one.
     #[arg(long)]
     resume: bool,
 }
 
 fn main() -> ExitCode {
     let mut cli: Cli = process::parse("learner", &BUILD);
-    // The run's own settings, where there is one: a restart policy passes --resume always.
+    // Use the run's own settings if a run exists: a restart policy always passes --resume.
     let goes_on = cli.resume && RunDir::at(&cli.run_dir).holds_run();
     cli.args.run = goes_on.then(|| cli.run_dir.clone());
     process::run("learner", &BUILD, &cli.args, |process| learn(process, cli.run_dir, cli.resume))
@@ -54,7 +54,7 @@ async fn learn(process: Process, run_dir: PathBuf, resume: bool) -> anyhow::Resu
         weights: resolved.listens_at(&resolved.weights_endpoint()?),
         run_dir,
     };
-    // Asked again: settings and claim are not taken at the same moment.
+    // Check again: the settings and the claim on the directory are not taken at the same moment.
     let goes_on = resume && RunDir::at(&places.run_dir).holds_run();
     let claim = if goes_on { Claim::old_run } else { Claim::new_run };
     let claim = Arc::new(claim(&places.run_dir)?);

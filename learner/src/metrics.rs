@@ -1,4 +1,4 @@
-//! The learner's metrics: names, meanings, and small recorders for its parts.
+//! The learner's metrics: names, meanings, and a small recorder for each part of the learner.
 
 use crate::progress::Progress;
 use common::telemetry::metric_spec::{MetricKind, MetricSpec};
@@ -6,7 +6,7 @@ use common::telemetry::metrics::{Metrics, MetricsError};
 use prometheus::{Counter, Gauge, IntCounter};
 use std::time::Duration;
 
-/// Everything the learner exports.
+/// All metrics that the learner exports.
 pub const METRICS: &[MetricSpec] = &[
     UPDATES,
     REFUSED,
@@ -144,7 +144,7 @@ const CHECKPOINT_FAILED: MetricSpec = counter(
     "Above 0: see the log for the path and the reason; training goes on.",
 );
 
-/// Of the training loop.
+/// Metrics of the training loop.
 #[derive(Debug, Clone)]
 pub struct TrainingMetrics {
     updates: IntCounter,
@@ -160,44 +160,44 @@ pub struct TrainingMetrics {
     dropped: IntCounter,
 }
 
-/// Of the sampler.
+/// Metrics of the sampler.
 #[derive(Debug, Clone)]
 pub struct SamplerMetrics {
     held: IntCounter,
     dropped: IntCounter,
 }
 
-/// Of the publisher.
+/// Metrics of the publisher.
 #[derive(Debug, Clone)]
 pub struct PublisherMetrics {
     published: IntCounter,
     bytes: IntCounter,
 }
 
-/// Of the checkpoint writer.
+/// Metrics of the checkpoint writer.
 #[derive(Debug, Clone)]
 pub struct CheckpointMetrics {
     written_at: Gauge,
     failed: IntCounter,
 }
 
-/// The recorders of all parts.
+/// Recorders of all parts.
 #[derive(Debug, Clone)]
 pub struct Recorders {
-    /// Of the training loop.
+    /// Recorder of the training loop.
     pub training: TrainingMetrics,
-    /// Of the sampler.
+    /// Recorder of the sampler.
     pub sampler: SamplerMetrics,
-    /// Of the publisher.
+    /// Recorder of the publisher.
     pub publisher: PublisherMetrics,
-    /// Of the checkpoint writer.
+    /// Recorder of the checkpoint writer.
     pub checkpoint: CheckpointMetrics,
 }
 
-/// Registers everything.
+/// Registers all metrics.
 ///
 /// # Errors
-/// A name that is registered otherwise already.
+/// Returns an error if a name is already registered with another description.
 pub fn register(metrics: &Metrics) -> Result<Recorders, MetricsError> {
     let dropped = metrics.counter(&DROPPED)?;
     let training = TrainingMetrics {
@@ -228,12 +228,12 @@ pub fn register(metrics: &Metrics) -> Result<Recorders, MetricsError> {
 }
 
 impl TrainingMetrics {
-    /// Updates done by this process.
+    /// Returns the number of updates done by this process.
     pub(crate) fn updates(&self) -> u64 {
         self.updates.get()
     }
 
-    /// One more update, done or refused; `refused` since the start.
+    /// Counts one more update, done or refused. `refused` is the number of refused updates since the start.
     pub(crate) fn updated(&self, refused: u64) {
         let new = refused.saturating_sub(self.refused.get());
         self.refused.inc_by(new);

@@ -1,10 +1,10 @@
-//! [`NoiseBuffers`]: the random numbers of an update, drawn in a fixed order so that a run replays.
+//! [`NoiseBuffers`]: the random numbers of an update, drawn in a fixed order so that a run can be repeated exactly.
 
 use crate::trainer::{Noise, NoiseSizes};
 use rand_distr::{Distribution, StandardNormal};
 use rand_pcg::Pcg64;
 
-/// Room for the random numbers of one update.
+/// Buffers for the random numbers of one update.
 #[derive(Debug, Clone)]
 pub struct NoiseBuffers {
     next_action: Vec<f32>,
@@ -13,7 +13,7 @@ pub struct NoiseBuffers {
 }
 
 impl NoiseBuffers {
-    /// Room for as many as the trainer asks for.
+    /// Creates buffers of the sizes that the trainer needs.
     pub fn new(sizes: NoiseSizes) -> Self {
         let NoiseSizes { next_action, action, extra } = sizes;
         Self {
@@ -23,7 +23,7 @@ impl NoiseBuffers {
         }
     }
 
-    /// Fresh standard normals: for the next action, the action, then the extra ones.
+    /// Draws new standard normals: first for the next action, then for the action, then the extra ones.
     pub fn draw(&mut self, rng: &mut Pcg64) -> Noise<'_> {
         for part in [&mut self.next_action, &mut self.action, &mut self.extra] {
             fill_normal(part, rng);
@@ -32,7 +32,7 @@ impl NoiseBuffers {
     }
 }
 
-/// Standard normals in the order of the slice.
+/// Fills a slice with standard normals, in its order.
 pub fn fill_normal(out: &mut [f32], rng: &mut Pcg64) {
     out.iter_mut().for_each(|value| *value = StandardNormal.sample(rng));
 }

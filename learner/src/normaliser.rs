@@ -1,26 +1,26 @@
 //! [`Normaliser`]: running statistics of observations.
 
-/// Bounds of the standard deviation, so that a constant number divides by something.
+/// Bounds of the standard deviation. The lower one prevents division by zero if an observation element is constant.
 const STD_BOUNDS: (f64, f64) = (1e-6, 1e6);
 
-/// Running statistics of observations (Welford, in batches; SEED-SPEC §6.7), each (O).
+/// Running statistics of observations (Welford's algorithm in batches; SEED-SPEC §6.7). Vectors have shape (O).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Normaliser {
-    /// Observations seen.
+    /// Number of observations seen.
     pub count: f64,
-    /// Their mean.
+    /// Mean of the observations.
     pub mean: Vec<f64>,
     /// Sum of squared deviations from the mean.
     pub summed_variance: Vec<f64>,
 }
 
 impl Normaliser {
-    /// No observation seen, of `width` numbers each.
+    /// Creates statistics of no observation, for observations of `width` numbers.
     pub fn new(width: usize) -> Self {
         Self { count: 0.0, mean: vec![0.0; width], summed_variance: vec![0.0; width] }
     }
 
-    /// Takes in rows of observations (N, O).
+    /// Adds rows of observations (N, O) to the statistics.
     ///
     /// `count' = count + N`, `mean' = mean + sum(x - mean) / count'`,
     /// `summed_variance' = summed_variance + sum((x - mean) (x - mean'))`.
@@ -51,7 +51,7 @@ impl Normaliser {
         self.mean = moved;
     }
 
-    /// Standard deviations, (O); 1 where nothing has been seen.
+    /// Returns the standard deviations, shape (O). 1 if no observation was seen.
     pub fn std(&self) -> Vec<f64> {
         let std = |summed: &f64| {
             if self.count == 0.0 {

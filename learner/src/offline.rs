@@ -1,9 +1,9 @@
 //! Training on recorded data: [`OfflineData`], the rows of a dataset, and [`OfflineSource`], which draws from them.
 //!
-//! A dataset is a folder: one of the Python library Minari in its HDF5 or Arrow layout (`minari`), whose episodes become
-//! transitions (`transitions`), or a recording of our own actors ([`common::recording`]), whose rows are taken as they
-//! are. Everything in it is checked against the run's settings when it is opened; the rows are then held once, in one
-//! block.
+//! A dataset is a directory of one of two kinds. The Python library Minari writes an HDF5 or Arrow layout (`minari`),
+//! whose episodes become transitions (`transitions`). Our own actors write recordings ([`common::recording`]), whose
+//! rows are used unchanged. Opening a dataset checks all of its content against the run's settings. The rows are then
+//! kept in memory once, in one block.
 
 mod minari;
 mod transitions;
@@ -18,75 +18,75 @@ use rand_pcg::Pcg64;
 use std::path::{Path, PathBuf};
 use tracing::info;
 
-/// Rows of a recording that are read at a time.
+/// Number of rows of a recording that are read at a time.
 const BLOCK_ROWS: usize = 4096;
 
-/// Why a dataset must not be used. The messages go behind the configuration's key and the folder.
+/// Reasons why a dataset must not be used. Each message is printed after the configuration key and the directory.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
-    /// The file system refused; the message names the path.
+    /// The file system returned an error. The message names the path.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// A recording of actors that cannot be used.
+    /// The recording of actors cannot be used.
     #[error(transparent)]
     Recording(#[from] RecordingError),
-    /// No dataset there.
+    /// The directory has no dataset.
     #[error(
         "must be a folder with {}, a Minari dataset, or with {LAYOUT_FILE}, a recording of actors",
         minari::METADATA
     )]
     Unknown,
-    /// The description of a Minari dataset is no JSON of the expected form.
+    /// The description of a Minari dataset is not JSON of the expected form.
     #[error("{path}: {source}")]
     Json {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Error of the JSON reader.
         source: serde_json::Error,
     },
-    /// A file is no HDF5, or something is missing in it.
+    /// A file is not HDF5, or something is missing in it.
     #[error("{path}: {place}: {source}")]
     Hdf5 {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The group or dataset within it.
+        /// Group or dataset within the file.
         place: String,
-        /// What the reader said.
+        /// Error of the HDF5 reader.
         source: Box<hdf5_pure::Error>,
     },
-    /// A file is no Arrow IPC, or something is missing in it.
+    /// A file is not Arrow IPC, or something is missing in it.
     #[error("{path}: {place}: {source}")]
     Arrow {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The part of it, or the column.
+        /// Part of the file, or the column.
         place: String,
-        /// What the reader said.
+        /// Error of the Arrow reader.
         source: Box<arrow_schema::ArrowError>,
     },
-    /// Something else than this run needs.
+    /// The dataset has something other than this run needs.
     #[error("{path}: {what} is {found}, expected {expected}")]
     Differs {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// A setting, or a field of an episode.
+        /// Setting, or field of an episode.
         what: String,
-        /// In the file.
+        /// Value in the file.
         found: String,
-        /// What would do.
+        /// Value that this run needs.
         expected: String,
     },
-    /// More rows than this machine can hold.
+    /// The dataset has more rows than this machine can hold in memory.
     #[error("{rows} rows of {row_bytes} bytes do not fit into memory")]
     Memory {
-        /// How many the dataset announces.
+        /// Number of rows that the dataset's description gives.
         rows: u64,
-        /// Of one.
+        /// Size of one row.
         row_bytes: usize,
     },
 }
 
-/// The rows of a dataset, in the layout of the run that reads it.
+/// Rows of a dataset, in the layout of the run that reads it.
 pub struct OfflineData {
     columns: Columns,
     /// `[rows, row_bytes]`
@@ -103,7 +103,7 @@ impl OfflineData {
     /// Reads the dataset in `dir` into rows of [`Config::item_layout`].
     ///
     /// # Errors
-    /// It cannot be read, or is not one of this environment and these settings.
+    /// Returns an error if the dataset cannot be read, or if it belongs to another environment or other settings.
     pub fn read(dir: &Path, spec: &EnvSpec, config: &Config) -> Result<Self, DatasetError> {
         let layout = config.item_layout(spec);
         let rows = match Kind::of(dir)? {
@@ -120,10 +120,10 @@ impl OfflineData {
         Ok(Self { columns: Columns::new(&layout), rows })
     }
 
-    /// What [`read`](Self::read) says of the dataset's description, without its rows.
+    /// Checks the dataset's description as [`read`](Self::read) does, without reading the rows.
     ///
     /// # Errors
-    /// As there.
+    /// Returns an error if the description cannot be read, or if it belongs to another environment or other settings.
     pub fn check(dir: &Path, spec: &EnvSpec, config: &Config) -> Result<(), DatasetError> {
         match Kind::of(dir)? {
             Kind::Recording => recording(dir, spec, config).map(drop),
@@ -131,27 +131,27 @@ impl OfflineData {
         }
     }
 
-    /// How many rows there are; at least one.
+    /// Returns the number of rows, at least one.
     pub fn len(&self) -> usize {
         self.rows.len() / self.columns.row_bytes()
     }
 
-    /// Never: a dataset without rows is refused.
+    /// Returns whether there are no rows. Always false, because a dataset without rows is refused.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// Row `index`, `[row_bytes]`.
+    /// Returns row `index`, `[row_bytes]`.
     ///
     /// # Panics
-    /// If there is no such row.
+    /// Panics if there is no such row.
     pub fn row(&self, index: usize) -> &[u8] {
         let bytes = self.columns.row_bytes();
         &self.rows[index * bytes..][..bytes]
     }
 }
 
-/// What a folder holds.
+/// Kind of a dataset's directory.
 enum Kind {
     Recording,
     Minari,
@@ -169,7 +169,7 @@ impl Kind {
     }
 }
 
-/// The recording in `dir`, whose settings are the run's.
+/// Opens the recording in `dir` and checks that it was made with the run's settings.
 fn recording(dir: &Path, spec: &EnvSpec, config: &Config) -> Result<Recording, DatasetError> {
     let recording = Recording::open(dir)?;
     let state_dim = config.item_layout(spec).field("state").map_or(0, Field::elements);
@@ -177,7 +177,7 @@ fn recording(dir: &Path, spec: &EnvSpec, config: &Config) -> Result<Recording, D
     Ok(recording)
 }
 
-/// Room for that many rows, and no more: the count comes from a file, and is not to bring the process down.
+/// Reserves memory for exactly that many rows. The count comes from a file, so a wrong one must not abort the process.
 fn reserve(rows: u64, row_bytes: usize) -> Result<Vec<u8>, DatasetError> {
     let mut block = Vec::new();
     let bytes = usize::try_from(rows).ok().and_then(|rows| rows.checked_mul(row_bytes));
@@ -187,7 +187,7 @@ fn reserve(rows: u64, row_bytes: usize) -> Result<Vec<u8>, DatasetError> {
     Ok(block)
 }
 
-/// How many of a batch's items are recorded ones: the same number in every batch.
+/// Returns the number of recorded items in a batch. It is the same for every batch.
 pub fn recorded_items(batch_size: usize, share: f32) -> usize {
     #[expect(
         clippy::cast_precision_loss,
@@ -200,7 +200,7 @@ pub fn recorded_items(batch_size: usize, share: f32) -> usize {
 }
 
 /// Draws recorded rows, uniformly with replacement: whole batches for a run without actors, or a fixed share of each
-/// batch of a run with actors. Nobody keeps priorities for them.
+/// batch for a run with actors. Recorded rows have no priorities.
 #[derive(Debug)]
 pub struct OfflineSource {
     data: OfflineData,
@@ -209,11 +209,11 @@ pub struct OfflineSource {
 }
 
 impl OfflineSource {
-    /// Whether `[offline]` can be served, as far as can be said without reading the rows.
+    /// Checks the settings in `[offline]`, as far as possible without reading the rows.
     ///
     /// # Errors
-    /// The dataset's description does not suit the settings, or its share is less than one item of a batch, or all of them
-    /// beside actors.
+    /// Returns an error if the dataset's description does not fit the settings. Also if the share is less than one item
+    /// of a batch, or the whole batch in a run with actors.
     pub fn check(resolved: &Resolved, spec: &EnvSpec) -> Result<(), ConfigError> {
         let config = &resolved.config;
         if config.offline.dataset.is_empty() {
@@ -233,10 +233,10 @@ impl OfflineSource {
             .map_err(|error| resolved.invalid("offline.dataset", error.to_string()))
     }
 
-    /// The source that `[offline]` asks for, if any.
+    /// Opens the source that `[offline]` asks for. `None` if there is no dataset.
     ///
     /// # Errors
-    /// As of [`check`](Self::check), or the rows cannot be used.
+    /// Returns an error if [`check`](Self::check) fails, or if the rows cannot be used.
     pub fn open(
         resolved: &Resolved,
         spec: &EnvSpec,
@@ -255,17 +255,17 @@ impl OfflineSource {
         Ok(Some(Self::new(data, items, rng)))
     }
 
-    /// Draws `items` rows for each batch.
+    /// Creates a source that draws `items` rows for each batch.
     pub fn new(data: OfflineData, items: usize, rng: Pcg64) -> Self {
         Self { data, items, rng }
     }
 
-    /// Recorded items in each batch.
+    /// Returns the number of recorded items in each batch.
     pub fn items(&self) -> usize {
         self.items
     }
 
-    /// The recorded rows of the next batch, `[items, row_bytes]`.
+    /// Draws the recorded rows of the next batch, `[items, row_bytes]`.
     pub fn draw(&mut self) -> Vec<u8> {
         let mut rows = Vec::with_capacity(self.items * self.data.columns.row_bytes());
         for _ in 0..self.items {
@@ -275,14 +275,14 @@ impl OfflineSource {
         rows
     }
 
-    /// A batch of recorded items alone; all weigh 1.
+    /// Draws a batch of recorded items only. All importance weights are 1.
     pub fn batch(&mut self) -> ReadyBatch {
         let rows = self.draw();
         ReadyBatch::new(&self.data.columns, Vec::new(), &rows, &vec![1.0; self.items])
     }
 
-    /// Serves batches of recorded items alone until `exchange.batches` is closed by the training loop: takes the place of
-    /// a [`Sampler`](crate::sampler::Sampler) in a run without actors. Priorities are discarded.
+    /// Serves batches of recorded items only, until the training loop closes `exchange.batches`. It replaces the
+    /// [`Sampler`](crate::sampler::Sampler) in a run without actors. New priorities are discarded.
     pub async fn run(mut self, mut exchange: Exchange) {
         loop {
             tokio::select! {

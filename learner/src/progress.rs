@@ -1,25 +1,25 @@
-//! [`Progress`]: the newest numbers of training, for logs, metrics and whoever watches.
+//! [`Progress`]: the newest numbers of training, for logs, metrics and observers.
 
 use crate::trainer::UpdateStats;
 use common::ids::PolicyVersion;
 
-/// What others may read while it trains.
+/// Numbers that other tasks may read during training.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Progress {
-    /// Updates done, those of earlier runs included.
+    /// Number of updates done, including those of earlier starts.
     pub updates: u64,
-    /// Publications so far.
+    /// Number of publications so far.
     pub version: PolicyVersion,
-    /// Newest means.
+    /// Newest means over updates.
     pub stats: UpdateStats,
-    /// Versions between the newest weights and those that made the sampled items, on average over the window.
+    /// Versions between the newest weights and those that made the sampled items, averaged over the window.
     pub item_age_versions: f64,
-    /// Effective sample size of the importance weights over the batch size, on average over the window.
+    /// Effective sample size of the importance weights divided by the batch size, averaged over the window.
     pub weight_ess_ratio: f64,
-    /// Share of the time that was spent waiting for batches since the last log line.
+    /// Share of the time since the last log line that was spent waiting for batches.
     pub wait_ratio: f64,
     /// Updates per second since the last log line.
     pub updates_per_second: f64,
-    /// Updates that were refused because they diverged, since the start.
+    /// Number of updates refused since the start because they diverged.
     pub refused: u64,
 }

@@ -1,5 +1,5 @@
-//! [`Publisher`]: broadcasts the newest weights. Publishing never blocks the update: the training loop leaves weights in
-//! a slot, newest wins, and this task takes them from there.
+//! [`Publisher`]: broadcasts the newest weights. Publishing never blocks an update: the training loop writes weights to
+//! a slot, where newer ones replace older ones, and this task reads the slot.
 
 use crate::metrics::PublisherMetrics;
 use common::ids::PolicyVersion;
@@ -12,15 +12,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// The newest weights are repeated this often, for late joiners.
+/// Period with which the newest weights are repeated, for subscribers that join late.
 const REPEAT_EVERY: Duration = Duration::from_secs(1);
 
-/// Weights as the training loop leaves them.
+/// Weights as the training loop writes them to the slot.
 #[derive(Debug, Clone)]
 pub struct Publication {
-    /// Publications so far.
+    /// Number of publications so far.
     pub version: PolicyVersion,
-    /// By `PolicyArch::tensor_layout`.
+    /// Weights, laid out as `PolicyArch::tensor_layout`.
     pub weights: Arc<[f32]>,
     /// How far the run is.
     pub run: RunPosition,
@@ -29,22 +29,22 @@ pub struct Publication {
 /// The broadcasting task.
 #[derive(Debug)]
 pub struct Publisher {
-    /// Where messages go.
+    /// Socket for the messages.
     pub socket: transport::Publisher,
-    /// What the weights mean.
+    /// Architecture of the policy whose weights are sent.
     pub arch: PolicyArch,
-    /// `Cluster::hash`.
+    /// Hash of the `[cluster]` settings; see `Cluster::hash`.
     pub cluster_hash: u64,
     /// Counters.
     pub metrics: PublisherMetrics,
 }
 
 impl Publisher {
-    /// Broadcasts every change of the slot, and the newest once a second, until the slot's sender is gone; what was
-    /// left there last is still sent.
+    /// Broadcasts every new value of the slot, and the newest one once a second, until the slot's sender is dropped.
+    /// The last value is still sent.
     ///
     /// # Errors
-    /// Weights that are not finite or do not fit the architecture: the learner must not go on.
+    /// Returns an error if weights are not finite or do not fit the architecture. The learner must stop then.
     pub async fn run(
         self,
         mut slot: watch::Receiver<Option<Publication>>,

@@ -1,5 +1,5 @@
-//! [`Start`]: what learning starts from: fresh parameters, or the newest whole checkpoint of a run, under settings that may
-//! have changed since.
+//! [`Start`]: the state from which learning starts: fresh parameters, or the newest undamaged checkpoint of a run. The
+//! settings may have changed since that checkpoint.
 
 use crate::backend;
 use crate::checkpoint::{self, Checkpoint, CheckpointError};
@@ -13,21 +13,21 @@ use common::spec::EnvSpec;
 use std::path::PathBuf;
 use tracing::info;
 
-/// Learning starts from this.
+/// Start of learning.
 #[derive(Debug)]
 pub struct Start {
-    /// The state.
+    /// State to start from.
     pub checkpoint: Checkpoint,
-    /// Where it was read; `None` for fresh parameters.
+    /// Path of the checkpoint that was read. `None` for fresh parameters.
     pub from: Option<PathBuf>,
-    /// Newer checkpoints that are damaged, with what is wrong with them.
+    /// Newer checkpoints that are damaged, each with the error found.
     pub damaged: Vec<(PathBuf, CheckpointError)>,
-    /// The settings that are others than before.
+    /// Settings that differ from the run's previous start.
     pub changes: Vec<Change>,
 }
 
 impl Start {
-    /// A run that begins.
+    /// Creates the start of a new run.
     pub fn fresh(resolved: &Resolved, spec: &EnvSpec) -> Self {
         let config = backend::trainer_config(&resolved.config, spec);
         let seeds = SeedTree::new(resolved.config.run.seed).role("learner");
@@ -36,10 +36,12 @@ impl Start {
         Self { checkpoint: Checkpoint::fresh(state), from: None, damaged, changes }
     }
 
-    /// A run that goes on with these settings. One that ended before its first checkpoint begins again. Writes nothing.
+    /// Reads the start of a run that continues with these settings. A run that ended before its first checkpoint starts
+    /// from fresh parameters again. Writes nothing.
     ///
     /// # Errors
-    /// Settings that cannot change differ from the run's; no checkpoint is whole, or the newest whole one does not fit.
+    /// Returns an error if settings that cannot change differ from the run's. Also if all checkpoints are damaged, or
+    /// the newest undamaged one does not fit.
     pub fn resume(run: &RunDir, resolved: &Resolved, spec: &EnvSpec) -> anyhow::Result<Self> {
         let changes = resolved.changes_of_run(run.path())?;
         let config = backend::trainer_config(&resolved.config, spec);
@@ -52,10 +54,11 @@ impl Start {
         Ok(Self { checkpoint, from: Some(path), damaged: found.damaged, changes })
     }
 
-    /// Sets damaged checkpoints aside, so that training may write theirs anew, and notes in the run's log what changed.
+    /// Renames damaged checkpoints, so that training can write them again, and records the changed settings in the
+    /// run's log.
     ///
     /// # Errors
-    /// A damaged checkpoint cannot be renamed.
+    /// Returns an error if a damaged checkpoint cannot be renamed.
     pub fn begin(&self, log: &RunLog) -> Result<(), CheckpointError> {
         for (path, _) in &self.damaged {
             checkpoint::set_aside(path)?;
@@ -69,7 +72,7 @@ impl Start {
         Ok(())
     }
 
-    /// Notes for a person, a line each: damage and changes.
+    /// Returns notes for the user, one line each, about damaged checkpoints and changed settings.
     pub fn notes(&self) -> Vec<String> {
         let damaged = self.damaged.iter().map(|(path, error)| {
             let before = self.from.as_deref().unwrap_or(path).display();
@@ -83,7 +86,7 @@ impl Start {
     }
 }
 
-/// Starting values that were set anew take effect: the multipliers begin there again, with moments of zero.
+/// Applies changed initial values: the temperature and LAC's multiplier restart from them, with Adam's moments at zero.
 fn apply(changes: &[Change], config: &Config, state: &mut TrainState) {
     let starts = [
         ("learner.alpha_init", &mut state.log_alpha, config.learner.alpha_init),

@@ -1,12 +1,12 @@
-//! [`RunLog`]: what a run writes down while it trains: `metrics.jsonl` and TensorBoard events, side by side.
+//! [`RunLog`]: the records that a run writes during training, to `metrics.jsonl` and to TensorBoard events.
 //!
-//! One JSON object per line: `kind`, then where the run is ([`Counts`]): `time_s` of training, `env_steps`, `updates`, all
-//! three over every start of the run; `unix_time_s`; then flat numbers. A number that is not finite is `null`. TensorBoard's
-//! step is `env_steps`, and `updates` where nobody acts. A record reaches the operating system whole before the call returns,
-//! so that a killed process loses none.
+//! Each line is one JSON object with `kind`, the position of the run ([`Counts`]), `unix_time_s` and flat numbers. The
+//! position is `time_s` of training, `env_steps` and `updates`, all three over every start of the run. A number that is
+//! not finite is `null`. The step in TensorBoard is `env_steps`, or `updates` if the run has no environment steps. A
+//! whole record reaches the operating system before the call returns, so a killed process loses no record.
 //!
-//! A write that fails is logged once and counted, and never stops training: both files are cut back to their last whole
-//! record, and go on with the first record that can be written again.
+//! A failed write is logged once and counted, and never stops training. Both files are cut back to their last whole
+//! record. They continue with the first record that can be written again.
 
 use crate::counts::{Counts, Position};
 use crate::progress::Progress;
@@ -26,29 +26,29 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 use tracing::{error, warn};
 
-/// Why a log cannot be opened or read, or was not written to the end.
+/// Reasons why a log cannot be opened or read, or is incomplete.
 #[derive(Debug, thiserror::Error)]
 pub enum RunLogError {
-    /// The file system refused; the message names the path.
+    /// The file system returned an error. The message names the path.
     #[error("run log: {0}")]
     Io(#[from] io::Error),
-    /// Writing failed at times; the process's log says when and why.
+    /// Some writes failed. The log of the process has the times and reasons.
     #[error("run log: {0} records are missing")]
     Missing(u64),
-    /// Not a record.
+    /// A line is not a record.
     #[error("{path}, line {number}: {error}")]
     Line {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Counted from 1.
+        /// Number of the line, counted from 1.
         number: usize,
-        /// What the JSON reader said.
+        /// Error of the JSON reader.
         error: serde_json::Error,
     },
 }
 
-/// Fields that the log has itself, in records of any kind that environments add to. What an environment says under such a
-/// name is called `info.NAME`.
+/// Names of the log's own fields, in those kinds of records to which environments add numbers. If an environment
+/// reports a number under one of these names, the field is called `info.NAME`.
 pub const OWN_FIELDS: &[&str] = &[
     "kind",
     "time_s",
@@ -71,10 +71,10 @@ pub const OWN_FIELDS: &[&str] = &[
     "cut_off",
 ];
 
-/// An environment's numbers about its episodes, by name.
+/// Numbers that an environment reports about its episodes, by name.
 pub type Terms = BTreeMap<String, f64>;
 
-/// One line.
+/// One line of the log.
 pub type Record = Map<String, Value>;
 
 /// The log of a run. Clones write to the same files.
@@ -87,17 +87,17 @@ struct Files {
     events: EventFile,
     clock: Clock,
     counts: Counts,
-    /// Records that did not get into both files.
+    /// Number of records that were not written to both files.
     missing: u64,
-    /// Whether the newest record is one of them.
+    /// Whether the newest record was not written to both files.
     failing: bool,
 }
 
 impl RunLog {
-    /// Opens the log of a run directory. A log that is there is continued; its last line is cut off if it is torn.
+    /// Opens the log of a run directory. An existing log is continued. Its last line is removed if it is incomplete.
     ///
     /// # Errors
-    /// The files cannot be written.
+    /// Returns an error if the files cannot be written.
     pub fn open(run_dir: &Path, clock: &Clock) -> Result<Self, RunLogError> {
         fs::create_dir_all(run_dir)?;
         let metrics = Appended::open_lines(&run_dir.join(METRICS))?;
@@ -107,7 +107,7 @@ impl RunLog {
         Ok(Self(Arc::new(Mutex::new(files))))
     }
 
-    /// How far the run is: what every record says.
+    /// Returns the position of the run, which is part of every record.
     pub fn counts(&self) -> Counts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).counts.clone()
     }
@@ -117,7 +117,7 @@ impl RunLog {
         self.record_with(kind, fields, &Terms::new());
     }
 
-    /// Writes one record with what the environment says.
+    /// Writes one record with the numbers that the environment reports.
     pub fn record_with(&self, kind: &str, fields: &[(&'static str, f64)], terms: &Terms) {
         let own = fields.iter().map(|(name, value)| ((*name).to_owned(), *value));
         let terms = terms.iter().map(|(name, value)| {
@@ -130,7 +130,7 @@ impl RunLog {
         files.count(&written);
     }
 
-    /// Means over a window of updates.
+    /// Records the means over a window of updates.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     pub fn train(&self, progress: &Progress) {
         let Progress { version, stats, item_age_versions, weight_ess_ratio, .. } = progress;
@@ -149,7 +149,7 @@ impl RunLog {
             ("updates_per_second", *updates_per_second),
             ("weight_ess_ratio", *weight_ess_ratio),
         ];
-        // Only Lyapunov and batch-constrained learning have the first two, and hardly any run the third.
+        // Only LAC and BCQ have the first two. The third is 0 in almost every run.
         let special = [
             ("lambda", stats.lambda),
             ("extra_loss", stats.extra_loss),
@@ -159,7 +159,7 @@ impl RunLog {
         self.record("train", &fields);
     }
 
-    /// An update that was refused, with the item that is most likely to blame.
+    /// Records a refused update, with the item that most likely caused it.
     #[expect(
         clippy::cast_precision_loss,
         reason = "a key below 2^53 was overwritten less than two million times"
@@ -179,7 +179,7 @@ impl RunLog {
         self.record("refused", &fields);
     }
 
-    /// Settings that changed while training.
+    /// Records settings that changed during training.
     pub fn changed(&self, changes: &[Change]) {
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for Change { key, old, new } in changes {
@@ -193,7 +193,7 @@ impl RunLog {
         }
     }
 
-    /// Where the run comes from: the command, what the program was built from, the machine. Once per start.
+    /// Records the origin of the run: the command, the program's version and the machine. Called once per start.
     pub fn started(&self, build: &Build) {
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let at = UNIX_EPOCH + files.clock.unix_time();
@@ -210,20 +210,20 @@ impl RunLog {
         files.count(&written);
     }
 
-    /// A deterministic evaluation.
+    /// Records a deterministic evaluation.
     pub fn eval(&self, fields: &[(&'static str, f64)], terms: &Terms) {
         self.record_with("eval", fields, terms);
     }
 
-    /// The actors together.
+    /// Records statistics over all actors.
     pub fn actors(&self, fields: &[(&'static str, f64)], terms: &Terms) {
         self.record_with("actors", fields, terms);
     }
 
-    /// Flushes everything to the disk.
+    /// Flushes both files to the disk.
     ///
     /// # Errors
-    /// The disk fails, or records are missing from before.
+    /// Returns an error if the disk fails, or if earlier records are missing.
     pub fn flush(&self) -> Result<(), RunLogError> {
         let files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if files.missing > 0 {
@@ -243,7 +243,7 @@ impl Files {
         metrics.and(events)
     }
 
-    /// Counts a record that was not written, and says so once.
+    /// Counts a record that was not written. Logs only the first failure of a series.
     fn count(&mut self, written: &io::Result<()>) {
         let failed_before = std::mem::replace(&mut self.failing, written.is_err());
         self.missing += u64::from(written.is_err());
@@ -256,7 +256,7 @@ impl Files {
         }
     }
 
-    /// What every record starts with.
+    /// Creates a record with the fields that all records begin with.
     fn begin(&self, kind: &str) -> Record {
         let Position { time, env_steps, updates, .. } = self.counts.now();
         let mut record = Record::new();
@@ -284,24 +284,24 @@ fn line(record: Record) -> Vec<u8> {
     line.into()
 }
 
-/// The whole lines: everything up to the last line feed.
+/// Returns the complete lines: everything up to the last line feed.
 fn whole(bytes: &[u8]) -> &[u8] {
     let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
     &bytes[..end]
 }
 
-/// The records of a run; a torn last line is passed over.
+/// Reads the records of a run. An incomplete last line is ignored.
 ///
 /// # Errors
-/// The file cannot be read, or a line that is not the last is no JSON object.
+/// Returns an error if the file cannot be read, or if a line other than the last is not a JSON object.
 pub fn read(run_dir: &Path) -> Result<Vec<Record>, RunLogError> {
     read_file(&run_dir.join(METRICS))
 }
 
-/// The records in a file; a torn last line is passed over.
+/// Reads the records in a file. An incomplete last line is ignored.
 ///
 /// # Errors
-/// As of [`read`].
+/// Returns an error if the file cannot be read, or if a line other than the last is not a JSON object.
 pub fn read_file(path: &Path) -> Result<Vec<Record>, RunLogError> {
     let bytes = fs::read(path)?;
     let lines = whole(&bytes).split_inclusive(|byte| *byte == b'\n');

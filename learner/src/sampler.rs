@@ -1,9 +1,10 @@
-//! [`Sampler`]: fetches batches ahead from all shards and carries priorities back.
+//! [`Sampler`]: fetches batches ahead from all shards and sends priorities back.
 //!
-//! A *draw* is one batch: shard counts ~ Multinomial(B, q) with q_s = M_s / ΣM from the newest masses that the replies
-//! carried, one request per shard (also for a count of zero, so that every shard's limiter accounts its share), and the
-//! parts put together when all are there. The weights use the probability that was really used, q_s · p_i / M_s. A shard
-//! that goes silent is left out of new draws until it answers again; draws that wait for it are dropped.
+//! A *draw* is one batch in preparation. The numbers of items per shard follow Multinomial(B, q), with q_s = M_s / ΣM
+//! from the newest masses in the replies. Each shard gets one request, also for a count of zero, so that every shard's
+//! limiter accounts for its share. The parts are combined when all have arrived. The importance weights use the
+//! probability that was really used, q_s · p_i / M_s. A shard that does not answer is left out of new draws until it
+//! answers again. Draws that wait for it are dropped.
 
 use crate::batch::{Columns, Part, ReadyBatch, importance_weights};
 use crate::counts::Counts;
@@ -29,11 +30,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-/// How long a shard's limiter may hold a sample back before it answers `NotSampled` and is asked again. Below
-/// `link::DOWN_AFTER`, so that a server that holds back is not taken for one that is down.
+/// How long a shard's limiter may hold a sample back before the shard answers `NotSampled` and the request is repeated.
+/// It is below `link::DOWN_AFTER`, so that a server that holds samples back is not taken for a stopped one.
 const HOLD: Duration = Duration::from_millis(1_000);
 
-/// Fetches from every replay server.
+/// Fetches batches from all replay servers.
 #[derive(Debug)]
 pub struct Sampler {
     links: Vec<Link>,
@@ -41,13 +42,13 @@ pub struct Sampler {
     shards_per_server: usize,
     hello: Hello,
     batch_size: usize,
-    /// Exponent of the importance weights; changes while training.
+    /// Exponent of the importance weights. It may change during training.
     beta: watch::Receiver<f64>,
     in_flight_max: usize,
     columns: Columns,
-    /// Where a share of each batch comes from, if any does; `batch_size` is what the shards give.
+    /// Source of the recorded items of each batch, if there are any. `batch_size` counts the shards' items only.
     recorded: Option<OfflineSource>,
-    /// Where rows that entered the tables are counted.
+    /// Counts of the rows that entered the tables.
     counts: Option<Counts>,
     draws: VecDeque<Draw>,
     next_request: u64,
@@ -68,7 +69,7 @@ struct Draw {
     request: u64,
     /// q_s of the shards drawn from, 0 for the others.
     chances: Vec<f64>,
-    /// Per shard: what was asked for and has not come.
+    /// Per shard: the number of items of its outstanding request. `None` if no request is outstanding.
     missing: Vec<Option<usize>>,
     share: f64,
     asked_at: Duration,
@@ -76,7 +77,7 @@ struct Draw {
 }
 
 impl Sampler {
-    /// A sampler over fresh links, one per entry of `endpoints.replay`, in order.
+    /// Creates a sampler over fresh links, one per entry of `endpoints.replay`, in the same order.
     pub fn new(
         links: Vec<Link>,
         config: &Config,
@@ -108,7 +109,7 @@ impl Sampler {
         }
     }
 
-    /// Fills a fixed share of each batch with recorded items, where there are any.
+    /// Fills a fixed share of each batch with recorded items, if `recorded` is given.
     #[must_use]
     pub fn with_recorded(mut self, recorded: Option<OfflineSource>) -> Self {
         self.batch_size -= recorded.as_ref().map_or(0, OfflineSource::items);
@@ -116,17 +117,17 @@ impl Sampler {
         self
     }
 
-    /// Counts the rows that enter the tables while it fetches.
+    /// Reports the numbers of rows in the tables to `counts`.
     #[must_use]
     pub fn counted_by(mut self, counts: Counts) -> Self {
         self.counts = Some(counts);
         self
     }
 
-    /// Fetches until `exchange.batches` is closed by the training loop.
+    /// Fetches batches until the training loop closes `exchange.batches`.
     ///
     /// # Errors
-    /// A server refuses this process for good.
+    /// Returns an error if a server refuses this process permanently.
     pub async fn run(mut self, mut exchange: Exchange) -> Result<(), Rejected> {
         let mut tick = tokio::time::interval(HELLO_EVERY / 2);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -156,7 +157,8 @@ impl Sampler {
         }
     }
 
-    /// Greets where that is due, notices shards that went silent, and asks again for parts that got lost.
+    /// Sends greetings that are due, marks silent servers' shards as down, and repeats requests whose replies were
+    /// lost.
     fn attend(&mut self) {
         let now = self.clock.now();
         self.ask_again(now);
@@ -175,7 +177,8 @@ impl Sampler {
         }
     }
 
-    /// A shard answers within [`HOLD`]; a part that is missing after twice that was lost on the way.
+    /// Repeats lost requests. A shard answers within [`HOLD`], so a part that is missing after twice that time was
+    /// lost.
     fn ask_again(&mut self, now: Duration) {
         let mut lost = Vec::new();
         for draw in
@@ -198,7 +201,7 @@ impl Sampler {
         server * self.shards_per_server..(server + 1) * self.shards_per_server
     }
 
-    /// Starts a draw; `false` while no shard is up, or a request could not be handed over.
+    /// Starts a draw. Returns `false` if no shard is up, or if a request could not be sent.
     fn draw(&mut self) -> bool {
         let mass: f64 =
             self.shards.iter().filter(|shard| shard.up).map(|shard| shard.state.mass).sum();
@@ -241,7 +244,7 @@ impl Sampler {
             asked_at,
             parts: Vec::new(),
         });
-        // What the transport does not take now is asked again when the shard is found silent.
+        // A request that the transport does not take now is repeated by `ask_again`.
         asked
             .into_iter()
             .fold(true, |handed, (shard, count)| self.ask(request, shard, count, share) && handed)
@@ -300,7 +303,7 @@ impl Sampler {
                 self.see(shard, state);
                 debug!(shard, inserts_missing, "the rate limiter holds samples back");
                 self.metrics.held_back();
-                // An answer that comes before the limiter's time is over is no reason to ask again at once.
+                // A reply that comes before the limiter's time is over is no reason to repeat the request immediately.
                 if let Some(draw) = self.draws.iter_mut().find(|draw| draw.request == request)
                     && let Some(count) = draw.missing[shard]
                     && now.saturating_sub(draw.asked_at) >= HOLD / 2
@@ -315,7 +318,7 @@ impl Sampler {
         Ok(())
     }
 
-    /// Takes a shard's newest numbers.
+    /// Stores a shard's newest numbers.
     fn see(&mut self, shard: usize, state: ShardState) {
         self.shards[shard].state = state;
         if let Some(counts) = &self.counts {
@@ -337,7 +340,7 @@ impl Sampler {
         Ok(Part { shard, keys, probabilities, rows: data[2].clone(), actors })
     }
 
-    /// Files a part with its draw; one that nobody waits for (a duplicate, a dropped draw) is passed over.
+    /// Adds a part to its draw. A part that no draw waits for (a duplicate, or of a dropped draw) is ignored.
     fn fill(&mut self, request: u64, part: Part) {
         let Some(draw) = self.draws.iter_mut().find(|draw| draw.request == request) else { return };
         if draw.missing[part.shard] == Some(part.keys.len()) {
@@ -346,8 +349,8 @@ impl Sampler {
         }
     }
 
-    /// Draws that have all their parts, as batches. Parts are put in the order of shards, so that the batch does not
-    /// depend on which reply came first.
+    /// Returns the draws whose parts have all arrived, as batches. Parts are sorted by shard, so that the batch does
+    /// not depend on the order of the replies.
     fn completed(&mut self) -> Vec<ReadyBatch> {
         let mut batches = Vec::new();
         while let Some(at) =
@@ -388,7 +391,7 @@ impl Sampler {
     }
 }
 
-/// The next message from any link.
+/// Returns the next message from any link, with the index of its server.
 async fn receive(links: &mut [Link]) -> (usize, Option<Message>) {
     std::future::poll_fn(|context| {
         for (server, link) in links.iter_mut().enumerate() {
@@ -401,7 +404,7 @@ async fn receive(links: &mut [Link]) -> (usize, Option<Message>) {
     .await
 }
 
-/// Counts of `n` draws over `chances` (summing to 1), by conditional binomials.
+/// Distributes `n` draws over `chances` (which sum to 1), by conditional binomials.
 fn multinomial(n: usize, chances: &[f64], rng: &mut Pcg64) -> Vec<usize> {
     let (mut left, mut chance_left) = (n as u64, 1.0);
     let last = chances.iter().rposition(|chance| *chance > 0.0);
@@ -442,7 +445,7 @@ mod tests {
             sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
         }
         assert_eq!(sums[1], 0);
-        // Standard error of each share is below 0.0012 with 200,000 draws; five of them are allowed.
+        // The standard error of each share is below 0.0012 with 200,000 draws. The test allows five standard errors.
         for (sum, chance) in sums.iter().zip(chances) {
             let share = *sum as f64 / 200_000.0;
             assert!((share - chance).abs() < 0.006, "share {share}, expected {chance}");

@@ -1,31 +1,31 @@
-//! Step sizes over time: constant, linear or exponential, by update or by epoch (SEED-SPEC §§4.9, 7.7).
+//! Step sizes over time: constant, linear or exponential, changing per update or per epoch (SEED-SPEC §§4.9, 7.7).
 
 use crate::trainer::StepSizes;
 use common::config::{Config, LrSchedule};
 
-/// How one optimiser's step size changes. In f64: the differences are far below an f32's digits.
+/// Schedule of one optimiser's step size. In f64, because the differences between steps are too small for f32.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
-    /// How it falls.
+    /// Form of the decay.
     pub kind: LrSchedule,
-    /// At the start.
+    /// Step size of the first update.
     pub initial: f64,
-    /// At the end, and never below: a linear schedule that goes on stays there instead of going negative.
+    /// Final step size, and lower bound: after its end, a linear schedule stays there instead of becoming negative.
     pub last: f64,
-    /// Steps of the schedule from the first rate to the last one, both counted; at least 1. May be fractional.
+    /// Number of schedule steps from the first rate to the last one, including both. At least 1. May be fractional.
     pub steps: f64,
-    /// Updates of one step: 1, or an epoch's.
+    /// Number of updates per schedule step: 1, or the updates of an epoch.
     pub updates_per_step: u64,
 }
 
 impl Schedule {
-    /// The rate that never changes.
+    /// Creates a schedule whose rate never changes.
     pub fn constant(rate: f64) -> Self {
         let kind = LrSchedule::Constant;
         Self { kind, initial: rate, last: rate, steps: 1.0, updates_per_step: 1 }
     }
 
-    /// The rate of the next update after so many.
+    /// Returns the rate of the next update after `updates` updates.
     pub fn rate(&self, updates: u64) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53 updates")]
         let k = (updates / self.updates_per_step) as f64;
@@ -39,7 +39,7 @@ impl Schedule {
     }
 }
 
-/// Every optimiser's schedule.
+/// Schedules of all optimisers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepSchedules {
     actor: Schedule,
@@ -50,7 +50,7 @@ pub struct StepSchedules {
 }
 
 impl StepSchedules {
-    /// As configured: the optimisers share the law, each has rates of its own.
+    /// Creates the configured schedules. The optimisers share the form of the decay, and each has its own rates.
     pub fn new(config: &Config) -> Self {
         let (learner, lac, bcq) = (&config.learner, &config.lac, &config.bcq);
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53 updates")]
@@ -73,7 +73,7 @@ impl StepSchedules {
         }
     }
 
-    /// The step sizes of the next update after so many.
+    /// Returns the step sizes of the next update after `updates` updates.
     pub fn at(&self, updates: u64) -> StepSizes {
         #[expect(clippy::cast_possible_truncation, reason = "step sizes are f32")]
         let rate = |schedule: &Schedule| schedule.rate(updates) as f32;

@@ -1,5 +1,5 @@
-//! [`Learner`]: the learner as a function of its sockets and a reason to stop: sampler, training loop, publisher and
-//! checkpoint writer, put together.
+//! [`Learner`]: the learner as a function of its sockets and a stop signal. It starts and connects sampler, training
+//! loop, publisher and checkpoint writer.
 
 use crate::backend::{self, BackendError};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Contents};
@@ -32,13 +32,13 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
 
-/// Updates' worth of priorities that may wait for the network.
+/// Capacity of the queue of priorities, in updates.
 const PRIORITIES_QUEUE: usize = 32;
 
-/// Why a learner does not start, or ends early.
+/// Reasons why a learner does not start, or ends early.
 #[derive(Debug, thiserror::Error)]
 pub enum LearnerError {
-    /// No backend for these settings.
+    /// There is no backend for these settings.
     #[error(transparent)]
     Backend(#[from] BackendError),
     /// A checkpoint cannot be read, or the last one cannot be written.
@@ -47,19 +47,19 @@ pub enum LearnerError {
     /// The run's log cannot be opened.
     #[error(transparent)]
     Log(#[from] RunLogError),
-    /// A metric is registered otherwise already.
+    /// A metric is already registered with another description.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
-    /// A socket cannot be made.
+    /// A socket cannot be created.
     #[error(transparent)]
     Transport(#[from] TransportError),
-    /// Somebody publishes there already.
+    /// Another process already publishes at that address.
     #[error("{0}; endpoints.weights has one learner, is another one running?")]
     WeightsTaken(TransportError),
-    /// A replay server will not have us.
+    /// A replay server refuses this process.
     #[error(transparent)]
     Rejected(#[from] Rejected),
-    /// The process is asked to stop while the name in endpoints.weights does not resolve yet: nothing has begun.
+    /// The process was asked to stop while the name in `endpoints.weights` did not resolve yet. Nothing had started.
     #[error("stopped before it could listen at endpoints.weights")]
     Stopped,
     /// Training cannot begin.
@@ -68,41 +68,41 @@ pub enum LearnerError {
     /// Training failed.
     #[error(transparent)]
     Training(#[from] TrainingError),
-    /// The weights left the finite range.
+    /// The weights are no longer finite.
     #[error("publish weights: {0}")]
     Publish(#[from] SnapshotError),
-    /// The operating system gives no thread.
+    /// The operating system refused to start a thread.
     #[error("start the {thread} thread: {source}")]
     Thread {
-        /// Which thread.
+        /// Name of the thread.
         thread: &'static str,
-        /// What it said.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// A thread or task panicked; the log has the details.
+    /// A thread or task panicked. The log has the details.
     #[error("the {0} panicked")]
     Panicked(&'static str),
 }
 
-/// Where a learner's peers are, and where it keeps its run.
+/// Addresses of a learner's peers, and its run directory.
 #[derive(Debug, Clone)]
 pub struct Places {
-    /// Replay servers, in order.
+    /// Replay servers, in the order of their shards.
     pub replay: Vec<Endpoint>,
-    /// Where weights are published.
+    /// Address at which weights are published.
     pub weights: Endpoint,
     /// The run directory.
     pub run_dir: PathBuf,
 }
 
 impl Places {
-    /// Where checkpoints go.
+    /// Returns the directory of the checkpoints.
     pub fn checkpoints(&self) -> PathBuf {
         RunDir::at(&self.run_dir).checkpoints()
     }
 }
 
-/// A learner that is built and not yet connected.
+/// A learner that is created but not yet connected.
 #[derive(Debug)]
 pub struct Learner {
     process: Process,
@@ -116,7 +116,7 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// A learner that goes on from `start`, which fits the process's settings.
+    /// Creates a learner that continues from `start`, which must fit the process's settings.
     pub fn new(
         process: Process,
         spec: EnvSpec,
@@ -130,23 +130,23 @@ impl Learner {
         Self { process, spec, sac, places, start, log, progress, is_alone: false }
     }
 
-    /// This learner in a process of its own. Nobody else ends the run: it counts environment steps by the rows of the replay,
-    /// ends at `run.env_steps`, and obeys `run.when_done`.
+    /// Marks this learner as a process of its own. No other part ends the run, so it counts environment steps by
+    /// inserted rows, ends at `run.env_steps`, and obeys `run.when_done`.
     pub fn alone(self) -> Self {
         Self { is_alone: true, ..self }
     }
 
-    /// The newest numbers, while it trains.
+    /// Returns a receiver of the newest numbers during training.
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
     }
 
-    /// Trains until the process is asked to stop or `learner.updates_max` is reached, for one that is [alone](Self::alone)
-    /// also until `run.env_steps`; writes the last checkpoint and returns it with its path.
+    /// Trains until the process is asked to stop or `learner.updates_max` is reached. A learner that is
+    /// [alone](Self::alone) also ends at `run.env_steps`. Writes the last checkpoint and returns it with its path.
     ///
     /// # Errors
-    /// Whatever makes going on pointless. What was trained until then is written first; of an update that diverged, the
-    /// state before it.
+    /// Returns an error after any failure that prevents further training. The state trained until then is written
+    /// first. After an update that diverged, it is the state before that update.
     pub async fn run(
         self,
         transport: &dyn Transport,
@@ -167,8 +167,8 @@ impl Learner {
             .and_then(Result::ok)
             .ok_or(LearnerError::Panicked("training thread"));
         drop(watch);
-        // The training loop has dropped its ends: the others finish by themselves. The publisher goes on for as long as there
-        // are weights to serve.
+        // The training loop has dropped its channel ends, so the other tasks finish by themselves. The publisher runs
+        // as long as `weights` exists.
         let sampled = sampling.await.map_err(|_| LearnerError::Panicked("sampler"));
         let Trained { checkpoint, error } = trained?;
         let saved = tokio::task::spawn_blocking(move || {
@@ -195,7 +195,7 @@ impl Learner {
         Ok((checkpoint, path))
     }
 
-    /// Connects and starts every part.
+    /// Connects to the peers and starts all parts.
     async fn start(
         self,
         transport: &dyn Transport,
@@ -208,7 +208,7 @@ impl Learner {
         info!(weights = %socket.local, "learner publishes");
         let (resolved, counts) = (&process.resolved, log.counts());
         if is_alone {
-            // Windows of sequences overlap by their burn-in.
+            // Consecutive sequences overlap by their burn-in.
             let Cluster { sequence_len, burn_in, .. } = config.cluster;
             counts.count_steps_by_rows((sequence_len - burn_in) as u64);
         }
@@ -294,7 +294,7 @@ fn no_thread(thread: &'static str) -> impl FnOnce(std::io::Error) -> LearnerErro
 
 type Sampling = tokio::task::JoinHandle<Result<(), Rejected>>;
 
-/// Batches from the replay servers.
+/// Starts the task that fetches batches from the replay servers.
 fn spawn_sampler(shutdown: &Shutdown, sampler: Sampler, exchange: Exchange) -> Sampling {
     let stop = shutdown.clone();
     shutdown.spawn("sampler", async move {
@@ -305,7 +305,7 @@ fn spawn_sampler(shutdown: &Shutdown, sampler: Sampler, exchange: Exchange) -> S
     })
 }
 
-/// Batches of recorded items alone.
+/// Starts the task that draws batches of recorded items only.
 fn spawn_recorded(shutdown: &Shutdown, source: OfflineSource, exchange: Exchange) -> Sampling {
     let stop = shutdown.clone();
     shutdown.spawn("recorded batches", async move {
@@ -316,7 +316,7 @@ fn spawn_recorded(shutdown: &Shutdown, source: OfflineSource, exchange: Exchange
     })
 }
 
-/// Applies `learner.watch` whenever it changes, until the process stops.
+/// Applies the file `learner.watch` whenever it changes, until the process stops.
 fn follow_file(process: &Process, watch: &str) {
     if watch.is_empty() {
         return;
@@ -331,7 +331,8 @@ fn follow_file(process: &Process, watch: &str) {
     }));
 }
 
-/// Weights that cannot be published end the run: nobody could act on them.
+/// Starts the publisher. If publishing fails, the process stops: without weights, no actor could act on what is
+/// learned.
 fn spawn_publisher(
     shutdown: &Shutdown,
     publisher: Publisher,
@@ -347,14 +348,14 @@ fn spawn_publisher(
     })
 }
 
-/// What runs beside the training thread.
+/// Tasks and threads that run in parallel with the training thread.
 struct Tasks {
     sampling: Sampling,
     publishing: tokio::task::JoinHandle<Result<(), SnapshotError>>,
     writing: JoinHandle<()>,
     writer: Writer,
     watch: ProgressWatch,
-    /// Keeps the publisher going.
+    /// Keeps the publisher running.
     weights: watch::Sender<Option<Publication>>,
 }
 
@@ -365,7 +366,7 @@ fn connect(transport: &dyn Transport, replay: &[Endpoint]) -> Result<Vec<Link>, 
         .collect()
 }
 
-/// Writes checkpoints beside the training thread.
+/// Writes checkpoints on a thread of its own, in parallel with training.
 #[derive(Debug, Clone)]
 struct Writer {
     dir: PathBuf,
@@ -379,8 +380,8 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes what comes until the sender is gone. A failure loses nothing that is there: it is logged, counted, and the
-    /// next one is tried.
+    /// Writes the received checkpoints until the sender is dropped. A failure is logged and counted, existing
+    /// checkpoints remain, and the next checkpoint is tried.
     fn run(&self, jobs: &std_mpsc::Receiver<Checkpoint>) {
         for checkpoint in jobs {
             if let Err(error) = self.save(&checkpoint) {

@@ -1,11 +1,11 @@
-//! [`UpdateStats`]: what updates say about learning, as means.
+//! [`UpdateStats`]: statistics of updates, as means.
 
 use serde::{Deserialize, Serialize};
 
 /// Means over the updates since the statistics were last taken.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct UpdateStats {
-    /// Updates that these means are over.
+    /// Number of updates in these means.
     pub updates: u64,
     /// factor * mean(w * (Q1 - y)^2)
     pub critic1_loss: f64,
@@ -13,7 +13,7 @@ pub struct UpdateStats {
     pub critic2_loss: f64,
     /// mean(alpha * log_prob - min Q)
     pub actor_loss: f64,
-    /// The temperature's loss, in its configured form; 0 where the temperature is fixed
+    /// Loss of the temperature in its configured form. 0 if the temperature is fixed.
     pub alpha_loss: f64,
     /// Temperature used by the updates.
     pub alpha: f64,
@@ -21,14 +21,14 @@ pub struct UpdateStats {
     pub entropy: f64,
     /// mean(min Q(s, a~))
     pub q_mean: f64,
-    /// LAC: the multiplier used by the updates.
+    /// LAC: multiplier used by the updates.
     pub lambda: f64,
-    /// LAC: the multiplier's loss. BCQ: the auto-encoder's.
+    /// LAC: loss of the multiplier. BCQ: loss of the auto-encoder.
     pub extra_loss: f64,
 }
 
 impl UpdateStats {
-    /// Means over these updates and `other`'s together.
+    /// Merges `other` into these statistics, so that the means are over both sets of updates.
     pub fn merge(&mut self, other: &Self) {
         let updates = self.updates + other.updates;
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53 updates")]

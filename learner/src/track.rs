@@ -1,9 +1,10 @@
-//! [`Tracker`]: statistics of every single update, for those who study learning itself (`run.track_metrics`; SEED-SPEC
+//! [`Tracker`]: statistics of every single update, for studies of learning itself (`run.track_metrics`; SEED-SPEC
 //! §6.11).
 //!
-//! One line of `track_metrics.jsonl` per update: the losses, |td| of every item, and the mean norm and the variance of the
-//! actor's and the critics' gradients. Gradients are read off Adam's first moments before and after the update,
-//! g = (m' - β1 m) / (1 - β1), so that no backend needs to know about it; the copies make an update about twice as slow.
+//! It writes one line of `track_metrics.jsonl` per update: the losses, |td| of every item, and the norm and the
+//! variance of the actor's and the critics' gradients. Gradients are computed from Adam's first moments before and
+//! after the update, g = (m' - β1 m) / (1 - β1), so that the backends need no code for it. The copies of the moments
+//! make an update about twice as slow.
 
 use crate::trainer::{TrainState, Trainer, TrainerConfig, UpdateStats};
 use common::run_dir::TRACK_METRICS;
@@ -12,21 +13,21 @@ use serde::Serialize;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 
-/// One update.
+/// Record of one update.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
-    /// Counted from 1.
+    /// Number of the update, counted from 1.
     update: u64,
     actor_loss: f64,
     critic_loss: f64,
     alpha_loss: f64,
-    /// (B), by `learner.priority_rule`
+    /// |td| of each item (B), by `learner.priority_rule`.
     td_error: &'a [f32],
     actor_grads: Gradient,
     critic_grads: Gradient,
 }
 
-/// What is kept of a gradient.
+/// Summary of a gradient.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Gradient {
     /// Euclidean norm.
@@ -35,7 +36,7 @@ pub struct Gradient {
     pub variance: f64,
 }
 
-/// The writer of the file.
+/// Writer of `track_metrics.jsonl`.
 #[derive(Debug)]
 pub struct Tracker {
     file: BufWriter<File>,
@@ -45,10 +46,10 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// Appends to the file of a run directory; `state` is the trainer's before the next update.
+    /// Opens the file in a run directory for appending. `state` is the trainer's state before the next update.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn open(run_dir: &Path, config: &TrainerConfig, state: TrainState) -> io::Result<Self> {
         let path = run_dir.join(TRACK_METRICS);
         let file = OpenOptions::new().create(true).append(true).open(path)?;
@@ -57,10 +58,10 @@ impl Tracker {
         Ok(Self { file: BufWriter::new(file), beta1, actor_m, critics_m })
     }
 
-    /// Writes the update that the trainer has just done, and takes its statistics.
+    /// Writes a line for the update that the trainer has just done. Takes the trainer's statistics and returns them.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn updated(
         &mut self,
         trainer: &mut dyn Trainer,
@@ -82,16 +83,16 @@ impl Tracker {
         Ok(stats)
     }
 
-    /// Hands everything to the operating system.
+    /// Passes all buffered lines to the operating system.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
 }
 
-/// Norm and variance of the gradient between two first moments of Adam.
+/// Computes norm and variance of the gradient from Adam's first moments before and after an update.
 fn gradient(beta1: f32, before: &[f32], after: &[f32]) -> Gradient {
     let beta1 = f64::from(beta1);
     let each = |(before, after): (&f32, &f32)| {

@@ -1,7 +1,8 @@
-//! [`Trainer`]: the seam between the training loop and the backends that do the arithmetic.
+//! [`Trainer`]: the interface between the training loop and the backends that do the arithmetic.
 //!
-//! Two backends stand behind it, `native` (plain Rust, CPU) and `torch` (tch, feature `torch`). They hold the same
-//! [`TrainState`], give the same numbers, and each is the other's oracle. Letters: B batch, O observation, A action.
+//! There are two backends: `native` (plain Rust, CPU) and `torch` (tch, feature `torch`). They hold the same
+//! [`TrainState`] and compute the same numbers. Tests compare each one with the other. Letters: B batch, O observation,
+//! A action.
 
 pub use crate::critic::{CriticArch, CriticKind};
 pub use crate::normaliser::Normaliser;
@@ -12,93 +13,94 @@ pub use common::config::{
 };
 use common::policy::arch::{Activation, Body, Head, Mlp, PolicyArch};
 
-/// The learning rule, with the settings that only it has.
+/// Learning rule, with the settings that no other rule has.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Algorithm {
     /// Soft actor-critic for continuous actions.
     Sac,
     /// Soft actor-critic for discrete actions.
     DiscreteSac(DiscreteLoss),
-    /// Lyapunov actor-critic; LATC with two critics.
+    /// Lyapunov actor-critic. With two critics it is LATC.
     Lac(Lac),
     /// Batch-constrained Q-learning.
     Bcq(Bcq),
 }
 
-/// Everything that fixes the mathematics; the backends read it and nothing else.
+/// All settings of the mathematics. The backends read nothing else.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainerConfig {
-    /// The learning rule.
+    /// Learning rule.
     pub algorithm: Algorithm,
-    /// The policy network.
+    /// Policy network.
     pub policy: PolicyArch,
-    /// Each critic.
+    /// Network of each critic.
     pub critic: CriticArch,
-    /// How many.
+    /// Number of critics.
     pub critics: usize,
-    /// How they become one value.
+    /// Reduction of the critics' values to one value.
     pub critic_reduce: Reduce,
-    /// How fresh parameters are drawn.
+    /// Initialisation scheme of the parameters.
     pub init: Init,
     /// Factor of the mean squared error in each critic's loss.
     pub critic_loss_factor: f32,
-    /// Units of the actions that the critics see: one choice for stored, target and policy actions alike
+    /// Units of the actions that the critics receive. The same units apply to stored, target and policy actions
     /// (SEED-SPEC §10 row 4).
     pub critic_action_units: ActionUnits,
-    /// Units in which log-probabilities are densities: `Env` subtracts the sum of ln(scale).
+    /// Units of the actions whose density the log-probabilities give. With `Env`, the sum of ln(scale) is subtracted.
     pub log_prob_units: ActionUnits,
-    /// Slope of tanh in log-densities.
+    /// Form of the derivative of tanh in log-densities.
     pub tanh_correction: TanhCorrection,
     /// Form of the temperature's loss.
     pub alpha_loss: AlphaLoss,
-    /// `env_action = action * scale + bias`, shape (A); used by [`ActionUnits::Env`] only.
+    /// Scale of `env_action = action * scale + bias`, shape (A). Used by [`ActionUnits::Env`] only.
     pub action_scale: Vec<f32>,
-    /// See `action_scale`.
+    /// Bias of the same formula, shape (A).
     pub action_bias: Vec<f32>,
-    /// B.
+    /// Batch size B.
     pub batch_size: usize,
-    /// T: steps of one item; 1 for transitions.
+    /// Number of steps T of one item. 1 for transitions.
     pub sequence_len: usize,
-    /// The first of them, which only warm up the state.
+    /// Number of steps at the start of a sequence that only warm up the recurrent state.
     pub burn_in: usize,
-    /// Which state belongs to which observation of a transition.
+    /// Assignment of recurrent states to the two observations of a transition.
     pub stored_state: StoredState,
-    /// Adam's step sizes; updates are given theirs, see [`TrainerConfig::step_sizes`].
+    /// Adam's step size for the actor. Each update receives its step sizes separately, see
+    /// [`TrainerConfig::step_sizes`].
     pub lr_actor: f32,
-    /// For the critics.
+    /// Adam's step size for the critics.
     pub lr_critic: f32,
-    /// For `log_alpha`; unused where the temperature is fixed.
+    /// Adam's step size for `log_alpha`. Unused if the temperature is fixed.
     pub lr_alpha: f32,
     /// Adam's epsilon.
     pub adam_eps: f32,
-    /// Adam's decay rates of the first and the second moment.
+    /// Adam's decay rates of the first and second moments.
     pub adam_betas: (f32, f32),
     /// Polyak rate: `target <- tau * critic + (1 - tau) * target`.
     pub tau: f32,
-    /// Updates between two steps of the targets.
+    /// Number of updates between two steps of the target networks.
     pub target_updates: u64,
-    /// Which policy acts in the target.
+    /// Policy that chooses the target's next action.
     pub target_actor: TargetActor,
-    /// `Some(target entropy)` tunes the temperature; `None` keeps it.
+    /// Target entropy in nats, to which the temperature is tuned. `None` keeps the temperature fixed.
     pub target_entropy: Option<f32>,
     /// Temperature at the start.
     pub alpha_init: f32,
-    /// Largest temperature while it is tuned.
+    /// Upper bound of the temperature while it is tuned.
     pub alpha_max: f32,
-    /// Importance weights in the actor's loss as well.
+    /// Whether the actor's loss uses the importance weights too.
     pub weights_in_actor_loss: bool,
-    /// What [`Trainer::pop_td_abs`] gives.
+    /// Form of the |td| that [`Trainer::pop_td_abs`] returns.
     pub priority_rule: PriorityRule,
-    /// The statistics of observations no longer change.
+    /// Whether the observation statistics stay as they are.
     pub normaliser_frozen: bool,
 }
 
 impl TrainerConfig {
-    /// Corrected continuous SAC with two perceptron critics of the given widths and the defaults of
+    /// Returns corrected continuous SAC with two perceptron critics of the given widths and the defaults of
     /// `config/default.toml`.
     ///
     /// # Panics
-    /// If the policy is not on a perceptron.
+    /// Panics if the policy is not a squashed Gaussian on a perceptron.
     pub fn sac(policy: PolicyArch, critic_hidden: &[usize], batch_size: usize) -> Self {
         let (mlp, _) = policy.as_mlp_gaussian().expect("a squashed Gaussian on a perceptron");
         let critic = CriticArch::mlp(policy.obs_dim, policy.act_dim, critic_hidden, mlp.activation);
@@ -139,7 +141,7 @@ impl TrainerConfig {
         }
     }
 
-    /// The step sizes where no schedule moves them.
+    /// Returns the configured step sizes, without any schedule.
     pub fn step_sizes(&self) -> StepSizes {
         let (lambda, vae) = match &self.algorithm {
             Algorithm::Lac(lac) => (lac.lr_lambda, 0.0),
@@ -155,11 +157,11 @@ impl TrainerConfig {
         }
     }
 
-    /// Whether another configuration trains the same networks by the same rule on batches of the same shapes, so that a
-    /// running trainer may take it.
+    /// Checks that `other` trains the same networks by the same rule on batches of the same shapes, so that a running
+    /// trainer may switch to it.
     ///
     /// # Errors
-    /// What differs.
+    /// Returns an error that names the difference.
     pub fn same_networks(&self, other: &Self) -> Result<(), String> {
         let rules = [
             (
@@ -181,27 +183,27 @@ impl TrainerConfig {
             .map_or(Ok(()), |(_, what)| Err(format!("{what} {change}")))
     }
 
-    /// The policy's perceptron and the clamp of its `log_std`.
+    /// Returns the policy's perceptron and the bounds of its `log_std`.
     ///
     /// # Panics
-    /// If the policy is not a plain squashed Gaussian on a perceptron; see [`TrainerConfig::plain_sac`].
+    /// Panics if the policy is not a plain squashed Gaussian on a perceptron; see [`TrainerConfig::plain_sac`].
     pub fn plain_policy(&self) -> (&Mlp, (f32, f32)) {
         self.policy.as_mlp_gaussian().expect("plain_sac was asked first")
     }
 
-    /// The activation of the critics' perceptrons.
+    /// Returns the activation of the critics' perceptrons.
     ///
     /// # Panics
-    /// If the critics are no perceptrons; see [`TrainerConfig::plain_sac`].
+    /// Panics if the critics are not perceptrons; see [`TrainerConfig::plain_sac`].
     pub fn plain_critic_activation(&self) -> Activation {
         self.critic.as_mlp().expect("plain_sac was asked first").activation
     }
 
-    /// Whether this is continuous SAC on perceptrons in the form that both hand-written backends train: every switch
-    /// that they know as it may be, every other one at its corrected default.
+    /// Checks that this is continuous SAC on perceptrons in the form that both hand-written backends train. Settings
+    /// that these backends implement may have any value. All others must have their corrected default.
     ///
     /// # Errors
-    /// The first setting that asks for more, in words.
+    /// Returns an error that names the first setting that does not fit.
     pub fn plain_sac(&self) -> Result<(), String> {
         self.native_sac()?;
         let known = |mlp: &Mlp| matches!(mlp.activation, Activation::Relu | Activation::Tanh);
@@ -217,10 +219,11 @@ impl TrainerConfig {
         ])
     }
 
-    /// The same for the native backend, which knows more activations.
+    /// Checks that this is continuous SAC in the form that the native backend trains. It has more activations than
+    /// [`TrainerConfig::plain_sac`] allows.
     ///
     /// # Errors
-    /// As [`TrainerConfig::plain_sac`].
+    /// Returns an error that names the first setting that does not fit.
     pub fn native_sac(&self) -> Result<(), String> {
         first_broken(&[
             (self.algorithm == Algorithm::Sac, "the algorithm is not continuous sac"),
@@ -233,10 +236,10 @@ impl TrainerConfig {
         self.plain_critics(CriticKind::Q)
     }
 
-    /// Whether this is discrete SAC on perceptrons in the form that the native backend trains.
+    /// Checks that this is discrete SAC on perceptrons in the form that the native backend trains.
     ///
     /// # Errors
-    /// As [`TrainerConfig::plain_sac`].
+    /// Returns an error that names the first setting that does not fit.
     pub fn plain_discrete_sac(&self) -> Result<(), String> {
         let expected = Algorithm::DiscreteSac(DiscreteLoss::Expected);
         let perceptron = match (&self.policy.body, &self.policy.head, self.policy.obs_clip) {
@@ -250,7 +253,7 @@ impl TrainerConfig {
         self.plain_critics(CriticKind::VectorQ)
     }
 
-    /// What both kinds of SAC ask of everything but the policy.
+    /// Checks the conditions of both kinds of SAC on all settings but the policy.
     fn plain_critics(&self, kind: CriticKind) -> Result<(), String> {
         first_broken(&[
             (
@@ -269,7 +272,7 @@ impl TrainerConfig {
     }
 }
 
-/// Whether the native backend has this perceptron's activation: its slope follows from its value.
+/// Returns whether the native backend has this perceptron's activation, whose derivative follows from its output.
 fn native_activation(mlp: &Mlp) -> bool {
     mlp.last.is_none()
         && matches!(
@@ -278,54 +281,55 @@ fn native_activation(mlp: &Mlp) -> bool {
         )
 }
 
-/// The description of the first rule that does not hold.
+/// Returns the description of the first rule that does not hold as an error.
 fn first_broken(rules: &[(bool, &str)]) -> Result<(), String> {
     rules.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, why)| Err((*why).to_owned()))
 }
 
-/// One batch, borrowed, row-major. Rewards are n-step sums and discounts are gamma^m * (1 - terminated).
-///
-/// T is [`TrainerConfig::sequence_len`], 1 for transitions; S is the policy's state, 0 for feed-forward ones.
+/// One batch, borrowed, row-major. T is [`TrainerConfig::sequence_len`], 1 for transitions. S is the size of the
+/// policy's recurrent state, 0 for feed-forward policies.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Batch<'a> {
-    /// (B, T, O)
+    /// Observations (B, T, O).
     pub obs: &'a [f32],
-    /// (B, T, A), normalised [-1, 1]; (B, T), the index, for discrete actions
+    /// Actions (B, T, A), normalised to [-1, 1]. For discrete actions (B, T), the indices.
     pub action: &'a [f32],
-    /// (B, T)
+    /// N-step sums of rewards (B, T).
     pub reward: &'a [f32],
-    /// (B, T)
+    /// Discounts gamma^m * (1 - terminated), (B, T).
     pub discount: &'a [f32],
-    /// (B, T, O)
+    /// Next observations (B, T, O).
     pub next_obs: &'a [f32],
-    /// (B, S), state of the policy before the first observation
+    /// State of the policy before the first observation (B, S).
     pub state: &'a [f32],
-    /// (B, S), state before the first next observation; for transitions only, empty for T > 1
+    /// State of the policy before the first next observation (B, S). For transitions only; empty if T > 1.
     pub next_state: &'a [f32],
-    /// (B, T), 1 for steps that happened, 0 for padding after an episode's end; empty for T = 1
+    /// 1 for steps that happened, 0 for padding after an episode's end, (B, T). Empty if T = 1.
     pub valid: &'a [f32],
-    /// (B, T), each step's sum of rewards over a finite horizon, where `cluster.cost_horizon` is set; empty otherwise
+    /// Each step's sum of rewards over a finite horizon (B, T). Empty unless `cluster.cost_horizon` is set.
     pub horizon_cost: &'a [f32],
-    /// (B), importance weights, the largest 1
+    /// Importance weights (B), of which the largest is 1.
     pub weight: &'a [f32],
 }
 
-/// Random numbers of one update, drawn by the caller from its seeded generator: the update itself is a pure function of
-/// (state, batch, noise, step sizes). Standard normals; [`Trainer::noise_sizes`] says how many of each.
+/// Random numbers of one update: standard normals that the caller draws from its seeded generator. This makes the
+/// update a pure function of (state, batch, noise, step sizes). [`Trainer::noise_sizes`] returns the length of each
+/// slice.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Noise<'a> {
-    /// (B, A), for the target's next action; BCQ: (B, samples, latent), for as many next actions
+    /// Noise of the target's next action, (B, A). BCQ: (B, samples, latent), for several next actions.
     pub next_action: &'a [f32],
-    /// (B, A), for the actor loss's action; BCQ: (B, latent)
+    /// Noise of the action in the actor's loss, (B, A). BCQ: (B, latent).
     pub action: &'a [f32],
-    /// LAC: (B, A), for the decrease condition's next action. BCQ: (B, latent), for the auto-encoder's latent.
+    /// LAC: noise of the next action in the decrease condition, (B, A). BCQ: noise of the auto-encoder's latent, (B,
+    /// latent).
     pub extra: &'a [f32],
 }
 
-/// Parameters of one optimiser group with Adam's moments, all of one length, laid out as [`TrainerConfig`] says.
+/// Parameters of one optimiser group and their Adam moments. The three vectors have the same length and layout.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Group {
-    /// Current values.
+    /// Current values of the parameters.
     pub params: Vec<f32>,
     /// First moment.
     pub adam_m: Vec<f32>,
@@ -333,65 +337,67 @@ pub struct Group {
     pub adam_v: Vec<f32>,
 }
 
-/// The complete state of the mathematics: what a checkpoint holds and the backends exchange. What an algorithm does not
-/// have is empty.
+/// Complete state of the mathematics, which a checkpoint stores and the backends exchange. Parts that the algorithm
+/// does not have are empty.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TrainState {
-    /// By [`TrainerConfig::actor_layout`], buffers included (their moments stay 0). BCQ: the perturbation network.
+    /// Actor, laid out as [`TrainerConfig::actor_layout`], including buffers (whose moments stay 0). BCQ: perturbation
+    /// network.
     pub actor: Group,
-    /// Polyak copy of `actor.params`, where the algorithm keeps one.
+    /// Polyak copy of `actor.params`, if the algorithm has one.
     pub target_actor: Vec<f32>,
-    /// The critics one after another, each by [`CriticArch::tensor_layout`].
+    /// All critics in order, each laid out as [`CriticArch::tensor_layout`].
     pub critics: Group,
-    /// Targets of the critics, laid out as `critics.params`.
+    /// Target networks of the critics, laid out as `critics.params`.
     pub targets: Vec<f32>,
-    /// BCQ's auto-encoder, by [`TrainerConfig::vae_layout`].
+    /// BCQ's auto-encoder, laid out as [`TrainerConfig::vae_layout`].
     pub vae: Group,
-    /// One element each.
+    /// Logarithm of the temperature: one element per vector.
     pub log_alpha: Group,
-    /// LAC's multiplier, one element each.
+    /// Logarithm of LAC's multiplier: one element per vector.
     pub log_lambda: Group,
-    /// Statistics of observations, where they are normalised.
+    /// Statistics of observations. `None` if observations are not normalised.
     pub normaliser: Option<Normaliser>,
-    /// Updates done; Adam's step count.
+    /// Number of updates done, which is Adam's step count.
     pub updates: u64,
 }
 
-/// Adam's step sizes of one update, which schedules move. The default moves nothing.
+/// Adam's step sizes of one update, which schedules may change. With the default, all zeros, no parameter changes.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct StepSizes {
-    /// Of the policy; BCQ: of the perturbation network.
+    /// Step size of the policy. BCQ: of the perturbation network.
     pub actor: f32,
-    /// Of the critics.
+    /// Step size of the critics.
     pub critic: f32,
-    /// Of `log_alpha`.
+    /// Step size of `log_alpha`.
     pub alpha: f32,
-    /// Of `log_lambda`, where there is one.
+    /// Step size of `log_lambda`. 0 if there is none.
     pub lambda: f32,
-    /// Of BCQ's auto-encoder.
+    /// Step size of BCQ's auto-encoder. 0 if there is none.
     pub vae: f32,
 }
 
 /// Lengths of the slices of [`Noise`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NoiseSizes {
-    /// Of `next_action`.
+    /// Length of `next_action`.
     pub next_action: usize,
-    /// Of `action`.
+    /// Length of `action`.
     pub action: usize,
-    /// Of `extra`.
+    /// Length of `extra`.
     pub extra: usize,
 }
 
-/// A backend. Not shared between threads: one training loop owns it.
+/// A backend. It is not shared between threads: one training loop owns it.
 pub trait Trainer {
-    /// One SAC update (docs/algorithm.md): critics, actor, temperature, targets, in that order. The new state depends on
-    /// the state, the batch, the noise and the step sizes alone. An update that would make a loss, a parameter or a moment
-    /// infinite or no number is refused: the state stays as it was before it. On a GPU this only enqueues; nothing here
-    /// waits for the device.
+    /// Does one update (docs/algorithm.md): critics, actor, temperature and targets, in that order. The new state
+    /// depends only on the state, the batch, the noise and the step sizes. If the update would make a loss, a parameter
+    /// or a moment infinite or NaN, it is refused: the state stays as it was before. On a GPU the update is only
+    /// enqueued, without waiting for the device.
     ///
     /// # Errors
-    /// A batch whose slices do not have the configured shapes; a device failure. The state is unchanged by the former.
+    /// Returns an error if the batch's slices do not have the configured shapes (the state is unchanged then), or if
+    /// the device fails.
     fn update(
         &mut self,
         batch: &Batch<'_>,
@@ -399,72 +405,73 @@ pub trait Trainer {
         sizes: &StepSizes,
     ) -> Result<(), TrainerError>;
 
-    /// Writes the mean over the two critics of |Q - y|, from before the step, of the oldest update not yet asked for,
-    /// shape (B); waits for the device if it must. Asked once per update, at most [`Trainer::pipeline_depth`] late.
+    /// Writes |td| of the oldest update whose |td| was not read yet to `out`, shape (B). It is by
+    /// `learner.priority_rule`, with the critics before their step. Waits for the device if necessary. Must be called
+    /// once per update, at most [`Trainer::pipeline_depth`] updates late.
     ///
     /// # Errors
-    /// [`TrainerError::NotFinite`]: that update was refused; `out` is written all the same. No update is outstanding, `out`
-    /// is not (B) long, or the device failed.
+    /// Returns [`TrainerError::NotFinite`] if that update was refused; `out` is written nevertheless. Also returns an
+    /// error if no update is outstanding, if `out` does not have length B, or if the device failed.
     fn pop_td_abs(&mut self, out: &mut [f32]) -> Result<(), TrainerError>;
 
-    /// How many random numbers an update takes.
+    /// Returns the number of random numbers that an update needs.
     fn noise_sizes(&self) -> NoiseSizes;
 
-    /// Takes other rates and switches from the next update on: everything but the networks, the algorithm
-    /// and the shapes. No |td| may be outstanding.
+    /// Changes rates and switches from the next update on: everything but the networks, the algorithm and the shapes.
+    /// No |td| may be outstanding.
     ///
     /// # Errors
-    /// The settings need another network or another backend; nothing is changed then.
+    /// Returns an error if the settings need another network or another backend. Nothing is changed then.
     fn reconfigure(&mut self, config: &TrainerConfig) -> Result<(), TrainerError>;
 
-    /// How many updates may be outstanding before [`Trainer::pop_td_abs`] must be called: 1 on a CPU.
+    /// Returns how many updates may be outstanding before [`Trainer::pop_td_abs`] must be called. 1 on a CPU.
     fn pipeline_depth(&self) -> usize;
 
-    /// Means since the last call, and resets them. Waits for the device.
+    /// Returns the means since the last call and resets them. Waits for the device.
     fn take_stats(&mut self) -> UpdateStats;
 
-    /// Copies the actor's parameters out, by [`PolicyArch::tensor_layout`].
+    /// Copies the parameters of the published policy to `out`, laid out as [`PolicyArch::tensor_layout`].
     fn actor_params(&self, out: &mut [f32]);
 
-    /// A host copy of everything.
+    /// Returns a copy of the complete state in host memory.
     fn state(&self) -> TrainState;
 
-    /// Replaces everything.
+    /// Replaces the complete state.
     ///
     /// # Errors
-    /// A state whose lengths do not fit the configuration; nothing is changed then.
+    /// Returns an error if the lengths in the state do not fit the configuration. Nothing is changed then.
     fn load(&mut self, state: &TrainState) -> Result<(), TrainerError>;
 
-    /// `native` or `torch cpu` or `torch cuda:0`, for logs.
+    /// Returns the name of the backend for logs: `native`, `torch cpu` or `torch cuda:0`.
     fn describe(&self) -> String;
 }
 
-/// Why a backend refused.
+/// Reasons why a backend refuses.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainerError {
-    /// A tensor from outside has the wrong length.
+    /// A slice from the caller has the wrong length.
     #[error("{what} has {got} elements, expected {expected}")]
     Shape {
-        /// Which tensor.
+        /// Name of the slice.
         what: &'static str,
         /// Its length.
         got: usize,
-        /// What the configuration asks for.
+        /// Length that the configuration requires.
         expected: usize,
     },
-    /// The update would have made a loss, a parameter or a moment infinite or no number. The state is as it was before it,
-    /// and the update does not count.
+    /// The update would have made a loss, a parameter or a moment infinite or NaN. The state is as it was before, and
+    /// the update does not count.
     #[error("a loss, a parameter or a moment is not finite")]
     NotFinite,
-    /// Settings that this backend cannot train with.
+    /// The backend cannot train with these settings.
     #[error("{0}")]
     Unsupported(String),
     /// The device or its library failed.
     #[error("{device}: {message}")]
     Device {
-        /// As in the configuration, such as `cuda:0`.
+        /// Device as in the configuration, for example `cuda:0`.
         device: String,
-        /// What it said.
+        /// Error of the device or its library.
         message: String,
     },
 }

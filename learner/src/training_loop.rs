@@ -1,7 +1,7 @@
 //! [`TrainingLoop`]: prefetch → update → priorities back → publish → checkpoint, on one thread.
 //!
-//! It waits for nothing but batches. Weights go to a slot, priorities and checkpoints to bounded queues, and every
-//! stretch of time spent waiting is counted. A step itself is in [`Updates`].
+//! The only queue on which it waits is the queue of batches. Weights go to a slot, priorities and checkpoints go to
+//! bounded queues. The time spent waiting for batches is counted. [`Updates`] does the step itself.
 
 use crate::batch::ReadyBatch;
 use crate::checkpoint::Checkpoint;
@@ -18,56 +18,56 @@ use common::runtime::shutdown::StopToken;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-/// The loop's other ends.
+/// Channel ends of the training loop.
 #[derive(Debug)]
 pub struct Ports {
-    /// Ready batches.
+    /// Receiver of ready batches.
     pub batches: mpsc::Receiver<ReadyBatch>,
-    /// Priorities on their way back.
+    /// Sender of new priorities.
     pub priorities: mpsc::Sender<Priorities>,
-    /// The slot of the newest weights.
+    /// Slot of the newest weights.
     pub weights: watch::Sender<Option<Publication>>,
-    /// Changed settings, one at a time.
+    /// Receiver of changed settings.
     pub changes: mpsc::Receiver<ConfigChange>,
     /// Exponent of the importance weights, for the sampler.
     pub importance_beta: watch::Sender<f64>,
-    /// Checkpoints on their way to the disk.
+    /// Sender of checkpoints to write.
     pub checkpoints: std::sync::mpsc::SyncSender<Checkpoint>,
 }
 
-/// Steps for as long as there are batches.
+/// Does training steps as long as there are batches.
 #[derive(Debug)]
 pub struct TrainingLoop {
-    /// The steps.
+    /// Training step.
     pub updates: Updates,
-    /// Time.
+    /// Clock.
     pub clock: Clock,
-    /// Ends the loop early.
+    /// Token that ends the loop early.
     pub stop: StopToken,
-    /// Environment steps after which it ends; 0 for no limit.
+    /// Number of environment steps after which the loop ends. 0 for no limit.
     pub steps_max: u64,
-    /// Where lines of metrics go.
+    /// Log of the run.
     pub log: RunLog,
-    /// Where the settings are kept that a resume starts from.
+    /// Run directory, whose settings are the ones that a resume starts from.
     pub run: RunDir,
-    /// Newest numbers for others.
+    /// Newest numbers for observers.
     pub progress: watch::Sender<Progress>,
-    /// Counters.
+    /// Metrics of the training loop.
     pub metrics: TrainingMetrics,
 }
 
-/// How training ended.
+/// Result of training.
 #[derive(Debug)]
 pub struct Trained {
-    /// The last state; `None` where the backend failed and there is none.
+    /// Last state. `None` if the backend failed and there is no valid state.
     pub checkpoint: Option<Checkpoint>,
-    /// Why it ended without being asked to.
+    /// Error that ended training. `None` if it ended as planned.
     pub error: Option<TrainingError>,
 }
 
 impl TrainingLoop {
-    /// Trains until the batches end, the stop token says so, or `learner.updates_max` or the last step is reached. The last state is there
-    /// after an update that diverged as well: it is the one before it.
+    /// Trains until the batches end, the stop token is set, or `learner.updates_max` or `steps_max` is reached. If an
+    /// update diverged, the last state is the one before it.
     pub fn run(mut self, mut ports: Ports) -> Trained {
         let error = self.train(&mut ports).err();
         self.log_refused();
@@ -124,7 +124,7 @@ impl TrainingLoop {
         }
     }
 
-    /// Takes other settings between two updates, or says why not. No |td| is outstanding.
+    /// Changes settings between two updates, or replies with the reason why not. No |td| is outstanding.
     fn change(&mut self, change: ConfigChange, ports: &Ports) {
         let ConfigChange { resolved, changes, reply } = change;
         let taken = self.updates.change(&resolved);
@@ -138,7 +138,7 @@ impl TrainingLoop {
                 info!(key, %old, %new, updates = self.updates.done(), "setting changed");
             }
         }
-        // Whoever asked may have gone; the change stands.
+        // The requester may have gone. The change remains valid.
         drop(reply.send(taken));
     }
 
@@ -157,8 +157,8 @@ impl TrainingLoop {
     }
 }
 
-/// Hands priorities over. A full queue means that the network side is far behind: old priorities are worth less than a
-/// waiting GPU.
+/// Returns a function that queues priorities and drops them if the queue is full. A full queue means that the network
+/// is far behind, and then old priorities are worth less than the time of a waiting GPU.
 fn send<'a>(
     sender: &'a mpsc::Sender<Priorities>,
     metrics: &'a TrainingMetrics,

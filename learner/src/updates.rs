@@ -1,5 +1,5 @@
-//! [`Updates`]: one training step, for the training loop and for `--lockstep` alike: noise, step sizes, update, |td|,
-//! divergence, statistics, and what is due after it.
+//! [`Updates`]: one training step, used by the training loop and by `--lockstep`. It covers noise, step sizes, update,
+//! |td|, divergence and statistics, and returns the work that is due after the step.
 
 use crate::backend::{self, BackendError};
 use crate::batch::ReadyBatch;
@@ -27,15 +27,15 @@ use tracing::{error, warn};
 /// Name of the noise generator in a checkpoint.
 pub const NOISE: &str = "noise";
 
-/// Why training ended without being asked to.
+/// Errors that end training early.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainingError {
     /// The backend failed.
     #[error("update {update} failed: {source}")]
     Trainer {
-        /// Counted from 1.
+        /// Number of the update, counted from 1.
         update: u64,
-        /// What it said.
+        /// Error of the backend.
         source: TrainerError,
     },
     /// The statistics of every update cannot be written.
@@ -47,25 +47,27 @@ pub enum TrainingError {
          learner.lr_critic; learner.on_divergence=\"skip\" goes on without such updates"
     )]
     Diverged {
-        /// Counted from 1.
+        /// Number of the update, counted from 1.
         update: u64,
-        /// The item that is most likely to blame.
+        /// Item that most likely caused the divergence.
         item: Suspect,
     },
 }
 
-/// The item of a refused update with the largest |td|, or the first whose |td| is no finite number.
+/// Item that most likely made an update diverge: the first one whose |td| is not finite, otherwise the one with the
+/// largest
+/// |td|.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Suspect {
     /// Index in the batch.
     pub index: usize,
-    /// Its shard and key in the replay tables; `None` for a recorded item.
+    /// Shard and key of the item in the replay tables. `None` for a recorded item.
     pub origin: Option<(usize, u64)>,
-    /// Who inserted it, where a replay server knows.
+    /// Actor that inserted the item. `None` if no replay server knows it.
     pub actor: Option<ActorId>,
-    /// Of its first step.
+    /// Reward of the item's first step.
     pub reward: f32,
-    /// By `learner.priority_rule`.
+    /// |td| of the item, by `learner.priority_rule`.
     pub td_abs: f32,
 }
 
@@ -86,18 +88,18 @@ impl fmt::Display for Suspect {
     }
 }
 
-/// The work that is due after an update.
+/// Work that is due after an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Due {
-    /// New weights (`learner.publish_updates`).
+    /// Whether to publish new weights (`learner.publish_updates`).
     pub publish: bool,
-    /// A log line (`learner.log_updates`).
+    /// Whether to write a log line (`learner.log_updates`).
     pub report: bool,
-    /// A checkpoint (`learner.checkpoint_updates`).
+    /// Whether to write a checkpoint (`learner.checkpoint_updates`).
     pub checkpoint: bool,
 }
 
-/// Sums between two log lines.
+/// Sums since the last log line.
 #[derive(Debug, Default)]
 struct Window {
     began: Duration,
@@ -109,7 +111,7 @@ struct Window {
     stats: UpdateStats,
 }
 
-/// The owner of the trainer.
+/// State of the training steps: the trainer, its noise, its settings and the statistics since the last report.
 pub struct Updates {
     trainer: Box<dyn Trainer + Send>,
     noise: Pcg64,
@@ -117,21 +119,21 @@ pub struct Updates {
     steps: StepSchedules,
     config: config::Learner,
     spec: EnvSpec,
-    /// Length of the actor's weights.
+    /// Number of parameters of the published policy.
     parameters: usize,
     tracker: Option<Tracker>,
     counts: Counts,
     version: PolicyVersion,
     done: u64,
     refused: u64,
-    /// Refused updates that nobody has asked for, with the item that is most likely to blame.
+    /// Refused updates that were not read yet, each with the item that most likely caused it.
     blamed: Vec<(u64, Suspect)>,
-    /// Batches whose |td| has not been asked for, oldest first.
+    /// Batches whose |td| was not read yet, oldest first.
     pending: VecDeque<ReadyBatch>,
     td_abs: Vec<f32>,
     window: Window,
     losses: BTreeMap<String, f64>,
-    /// Whether the temperature was at its bound when it was last reported.
+    /// Whether the temperature was at its upper bound at the last report.
     at_alpha_max: bool,
 }
 
@@ -141,22 +143,23 @@ impl fmt::Debug for Updates {
     }
 }
 
-/// Why [`Updates`] cannot begin.
+/// Reasons why [`Updates`] cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum BeginError {
-    /// No backend for these settings.
+    /// There is no backend for these settings.
     #[error(transparent)]
     Backend(#[from] BackendError),
-    /// The statistics of every update cannot be written.
+    /// The file of `run.track_metrics` cannot be written.
     #[error("run.track_metrics: {0}")]
     Track(#[from] std::io::Error),
 }
 
 impl Updates {
-    /// Goes on from `start`, or begins there. `seeds` are the learner's.
+    /// Creates the steps of a run that begins or continues at `start`. `seeds` are the learner's.
     ///
     /// # Errors
-    /// No backend for these settings; `run.track_metrics`, and the run directory cannot be written.
+    /// Returns an error if there is no backend for these settings, or if `run.track_metrics` is set and the run
+    /// directory cannot be written.
     pub fn new(
         resolved: &Resolved,
         spec: &EnvSpec,
@@ -194,32 +197,32 @@ impl Updates {
         })
     }
 
-    /// Updates done, those of earlier starts included.
+    /// Returns the number of updates done, including those of earlier starts.
     pub fn done(&self) -> u64 {
         self.done
     }
 
-    /// Updates refused since the start, see `learner.on_divergence`.
+    /// Returns the number of updates refused since this start, see `learner.on_divergence`.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// The updates refused since this was last asked, each with the item that is most likely to blame.
+    /// Returns the updates refused since the last call, each with the item that most likely caused it.
     pub fn take_refused(&mut self) -> Vec<(u64, Suspect)> {
         std::mem::take(&mut self.blamed)
     }
 
-    /// Publications so far.
+    /// Returns the number of publications so far.
     pub fn version(&self) -> PolicyVersion {
         self.version
     }
 
-    /// Environment steps of the run so far.
+    /// Returns the environment steps of the run so far.
     pub fn env_steps(&self) -> u64 {
         self.counts.env_steps()
     }
 
-    /// Whether `learner.updates_max` is reached.
+    /// Returns whether `learner.updates_max` is reached.
     pub fn are_enough(&self) -> bool {
         self.config.updates_max > 0 && self.done >= self.config.updates_max
     }
@@ -229,10 +232,12 @@ impl Updates {
         self.window.waited += time;
     }
 
-    /// One update on `batch`. New priorities, of this update or on a GPU of an earlier one, go to `priorities`.
+    /// Does one update on `batch` and passes new priorities to `priorities`. They are of this update, or on a GPU of
+    /// the previous one.
     ///
     /// # Errors
-    /// The backend failed, the update diverged, or its statistics cannot be written.
+    /// Returns an error if the backend failed, the statistics cannot be written, or an update diverged while
+    /// `learner.on_divergence` is "stop".
     pub fn step(
         &mut self,
         batch: ReadyBatch,
@@ -270,10 +275,10 @@ impl Updates {
         })
     }
 
-    /// Waits for every update that is under way.
+    /// Waits for all updates that are in flight and passes their priorities to `priorities`.
     ///
     /// # Errors
-    /// As [`Updates::step`].
+    /// Returns the same errors as [`Updates::step`].
     pub fn settle(&mut self, priorities: &mut dyn FnMut(Priorities)) -> Result<(), TrainingError> {
         while !self.pending.is_empty() {
             self.return_priorities(priorities)?;
@@ -285,7 +290,8 @@ impl Updates {
         }
     }
 
-    /// Asks for the |td| of the oldest pending update, and deals with one that was refused.
+    /// Reads the |td| of the oldest pending update and passes them on as priorities. Handles the update if it was
+    /// refused.
     fn return_priorities(
         &mut self,
         priorities: &mut dyn FnMut(Priorities),
@@ -303,7 +309,8 @@ impl Updates {
                     return Err(TrainingError::Diverged { update, item });
                 }
                 error!(update, %item, refused = self.refused, "update refused: it diverged");
-                // Drawn again at once, the item would be refused at once. The others keep an order among themselves.
+                // The suspected item, and items whose |td| is not finite, get 0 so that they are unlikely to be drawn
+                // again: the next update with them would be refused too. The other items keep their |td|.
                 let blamed = item.index;
                 for (index, td) in self.td_abs.iter_mut().enumerate() {
                     *td = if td.is_finite() && index != blamed { *td } else { 0.0 };
@@ -315,7 +322,7 @@ impl Updates {
         Ok(())
     }
 
-    /// The newest weights as the next version. Waits for the device.
+    /// Returns the newest weights as the next version. Waits for the device.
     pub fn publish(&mut self) -> Publication {
         let mut weights = vec![0.0_f32; self.parameters];
         self.trainer.actor_params(&mut weights);
@@ -324,7 +331,7 @@ impl Updates {
         Publication { version: self.version, weights: weights.into(), run }
     }
 
-    /// The numbers since the last report; `None` where there was no update.
+    /// Returns the numbers since the last report. `None` if there was no update.
     pub fn report(&mut self) -> Option<Progress> {
         if self.window.updates == 0 {
             return None;
@@ -353,7 +360,7 @@ impl Updates {
         })
     }
 
-    /// Warns when the temperature comes to its bound: it says that its target is out of reach.
+    /// Warns when the temperature reaches its upper bound, because then the target entropy is out of reach.
     fn watch_temperature(&mut self, alpha: f64) {
         let bound = f64::from(self.config.alpha_max);
         let is_there = self.config.alpha_auto && alpha >= 0.999 * bound;
@@ -367,10 +374,10 @@ impl Updates {
         self.at_alpha_max = is_there;
     }
 
-    /// Takes other settings between two updates. No |td| may be outstanding: see [`Updates::settle`].
+    /// Applies changed settings between two updates. No |td| may be outstanding: call [`Updates::settle`] first.
     ///
     /// # Errors
-    /// Why not, in words; nothing is changed then.
+    /// Returns the reason if the settings cannot be applied. Nothing is changed then.
     pub fn change(&mut self, resolved: &Resolved) -> Result<(), String> {
         let config = backend::trainer_config(&resolved.config, &self.spec);
         self.trainer.reconfigure(&config).map_err(|error| error.to_string())?;
@@ -379,12 +386,13 @@ impl Updates {
         Ok(())
     }
 
-    /// The settings that hold now.
+    /// Returns the settings now in use.
     pub fn config(&self) -> &config::Learner {
         &self.config
     }
 
-    /// Everything that the run's learning is. `others` are generators beside the noise's.
+    /// Returns a checkpoint of the learning so far. `others` are random number generators in addition to the noise
+    /// generator.
     pub fn checkpoint(&self, others: &[(&str, &Pcg64)]) -> Checkpoint {
         let generators = others.iter().copied().chain([(NOISE, &self.noise)]);
         Checkpoint {
@@ -399,11 +407,11 @@ impl Updates {
     }
 }
 
-/// The item that is most likely to blame for an update that was refused.
+/// Finds the item that most likely caused the divergence of a refused update.
 fn suspect(batch: &ReadyBatch, td_abs: &[f32]) -> Suspect {
     let badness = |td: f32| if td.is_finite() { td } else { f32::INFINITY };
     let worst = (0..td_abs.len()).max_by(|&a, &b| {
-        // The first of equals: `max_by` takes the last.
+        // Among equal items, the first one is chosen. Without this, `max_by` returns the last one.
         badness(td_abs[a]).total_cmp(&badness(td_abs[b])).then(b.cmp(&a))
     });
     let index = worst.unwrap_or(0);

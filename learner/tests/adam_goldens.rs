@@ -1,5 +1,5 @@
-//! Adam's step against recorded ones, every file of the kind, with gradients as small as epsilon: it stands outside the
-//! root, and both moments are corrected for their start at zero.
+//! Adam's step compared with every golden file of its kind, with gradients as small as epsilon. The files require
+//! epsilon outside the root and bias correction of both moments.
 
 #![expect(clippy::unwrap_used, reason = "a golden file that does not read is a failed test")]
 
@@ -16,7 +16,7 @@ use golden::{assert_near, floats, numbers, of_kind};
 use serde_json::Value;
 use trainer::Group;
 
-/// Where the loops find it.
+/// `elementwise` is included by path and expects `Group` in this module.
 mod trainer {
     pub(crate) use learner::trainer::Group;
 }
@@ -74,7 +74,7 @@ fn the_autograd_backend_steps_like_the_recorded_adam() {
         layout.push("p", &[gradient.len()]);
         let params = Params::new(&layout, 1, (Kind::Float, Device::Cpu));
         params.load(group);
-        // A loss whose gradient is the given one.
+        // A loss whose gradient equals the given one.
         let loss = (params.trained()[0].get("p") * Tensor::from_slice(gradient)).sum(Kind::Float);
         let (lr, eps) = (f64::from(lr), f64::from(eps));
         params.descend(&loss, &Adam { lr, betas: (0.9, 0.999), eps, step });
@@ -82,7 +82,7 @@ fn the_autograd_backend_steps_like_the_recorded_adam() {
     });
 }
 
-/// What enters the moments are a tenth and a thousandth, not what is left of 1 after a beta was rounded to an f32.
+/// The moments take 0.1 and 0.001 of the gradient, not 1 minus a decay rate that was rounded to f32.
 #[test]
 fn the_native_moments_take_exact_shares_of_the_gradient() {
     let next = stepped(1.0).0;
@@ -97,7 +97,7 @@ fn a_step_says_whether_what_it_makes_is_finite() {
     }
 }
 
-/// A parameter at 0 after one step along a gradient, and whether that is finite.
+/// Returns a parameter that started at 0 after one step along a gradient, and whether the result is finite.
 fn stepped(gradient: f32) -> (Group, bool) {
     let zero = || vec![0.0];
     let mut next = Group { params: zero(), adam_m: zero(), adam_v: zero() };

@@ -1,4 +1,4 @@
-//! What a checkpoint's files promise: every bit is kept, every damage shows, what is foreign is named.
+//! Checkpoint files keep every bit. Any damage is detected, and files that do not fit are refused with the difference.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -20,10 +20,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Of all random numbers here.
+/// Seed of all random numbers in this file.
 const SEED: u128 = 20_261_121;
 
-/// Different widths everywhere, and everything there that a Lyapunov actor-critic may have.
+/// Returns a configuration with different widths everywhere, and with everything that a Lyapunov actor-critic may have.
 fn config() -> TrainerConfig {
     configured::trainer(
         "latc",
@@ -36,7 +36,7 @@ fn config() -> TrainerConfig {
     )
 }
 
-/// Every flat vector of a state with its name.
+/// Returns every flat vector of a state with its name.
 fn vectors(state: &mut TrainState) -> Vec<(&'static str, &mut Vec<f32>)> {
     let TrainState { actor, target_actor, critics, targets, vae, log_alpha, log_lambda, .. } =
         state;
@@ -61,7 +61,7 @@ fn bits(state: &TrainState) -> Vec<Vec<u32>> {
     vectors.iter().map(|(_, values)| values.iter().map(|value| value.to_bits()).collect()).collect()
 }
 
-/// Any finite bits: subnormal, huge and negative zero among them.
+/// Returns a finite number with random bits, including subnormal, huge and negative zero numbers.
 fn any_finite(rng: &mut Pcg64) -> f32 {
     loop {
         let value = match rng.random_range(0..8) {
@@ -135,7 +135,7 @@ fn one_changed_bit_anywhere_or_a_missing_end_is_refused_by_file() {
     for name in names(&path) {
         let file = path.join(&name);
         let whole = std::fs::read(&file).unwrap();
-        // Every byte of the manifest, which has to notice by itself; of the others about a hundred.
+        // Every byte of the manifest, which has to detect its own damage. About a hundred bytes of each other file.
         let step = if name == "manifest.json" { 1 } else { whole.len() / 100 + 1 };
         for at in (0..whole.len()).step_by(step) {
             let mut damaged = whole.clone();
@@ -244,7 +244,7 @@ fn what_was_not_selected_is_not_there_and_resuming_says_so() {
 
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
-/// Rewrites the tensors and signs for them, as the module's documentation says.
+/// Rewrites the tensors and updates the digests as the module's documentation describes.
 fn forge(path: &Path, change: impl FnOnce(&mut Tensors)) {
     let file = path.join("state.safetensors");
     let old = std::fs::read(&file).unwrap();
@@ -273,7 +273,7 @@ fn forge(path: &Path, change: impl FnOnce(&mut Tensors)) {
 
 #[test]
 fn a_well_signed_file_is_still_checked_tensor_by_tensor() {
-    let name = "critic2.adam_v.layers.1.bias"; // (6), by `critic_hidden`
+    let name = "critic2.adam_v.layers.1.bias"; // shape (6), from `critic_hidden`
     let swapped = |tensors: &mut Tensors, shape: &[usize], dtype, data: Vec<u8>| {
         tensors.insert(name.to_owned(), (dtype, shape.to_vec(), data));
     };
@@ -365,7 +365,7 @@ fn newest_goes_by_the_number_and_pruning_leaves_strangers_alone() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(newest(&dir.path().join("none")).unwrap(), None);
     assert_eq!(newest(dir.path()).unwrap(), None);
-    let long = 1_000_000_000_000; // one digit more than the names are padded to
+    let long = 1_000_000_000_000; // one digit more than the padded width of the names
     for updates in [long, 9, 100] {
         saved(dir.path(), &checkpoint(updates));
     }

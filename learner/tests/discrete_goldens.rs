@@ -1,8 +1,9 @@
-//! Updates of discrete SAC on the native backend against every golden file of the kinds `discrete_sac_update_corrected`
-//! (an independent reference in float64) and `tianshou_discrete_sac_update` (the original in f32; the same equations).
+//! Updates of discrete SAC on the native backend, compared with every golden file of the kinds
+//! `discrete_sac_update_corrected` (an independent reference in float64) and `tianshou_discrete_sac_update` (the
+//! original in f32, with the same equations).
 //!
-//! Tolerances are those that the files state for f32: `loss`, `grad` and `params`, all 1e-5, which is also the folder's
-//! default. The `f64` tolerance of the reference is for programs that compute in f64.
+//! The tolerances are those that the files state for f32: `loss`, `grad` and `params`, all 1e-5, which is also the
+//! folder's default. The reference's `f64` tolerance is for programs that compute in f64.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -49,7 +50,7 @@ fn updates_follow_tianshou() {
                 check(&Case { name: &name, file: &file, actor: &actor, critic: &critic }, threads);
             }
         } else {
-            // Two activations in one network are for the torch backend, whose tests compare this file.
+            // Only the torch backend supports two activations in one network. Its tests compare this file.
             let mut trained =
                 Case { name: &name, file: &file, actor: &actor, critic: &critic }.config();
             let CriticArch { body: Body::Mlp(mlp), .. } = &mut trained.critic else {
@@ -62,14 +63,14 @@ fn updates_follow_tianshou() {
     }
 }
 
-/// A network of the file: its hidden widths, and what its linear layers are called there.
+/// A network of the file: its hidden widths, and the names of its linear layers.
 struct Net {
     widths: Vec<usize>,
     layers: Vec<String>,
 }
 
 impl Net {
-    /// The tensors of this network in a map of the file, one after another: our layout, too.
+    /// Returns the tensors of this network in a map of the file, in the order of the file and of our layout.
     fn tensors<'a>(&self, role: &str, from: &'a Value) -> Vec<(String, &'a Value)> {
         let names = self
             .layers
@@ -141,8 +142,8 @@ impl Case<'_> {
         self.file["tolerance"][key].as_f64().unwrap()
     }
 
-    /// Compares actor, critics, temperature and, where there are any, targets with a map of the file, whose every
-    /// tensor must be among them.
+    /// Compares actor, critics, temperature and, if they are given, targets with a map of the file. Every tensor of the
+    /// map must be compared.
     fn compare(&self, what: &str, tolerance: f64, expected: &Value, got: [&[f32]; 4]) {
         let [actor, critics, targets, log_alpha] = got;
         let mut compared = 0;
@@ -173,7 +174,8 @@ impl Case<'_> {
         );
     }
 
-    /// Mean |Q − y| of each row, by the file's parameters from before the update and its targets.
+    /// Returns the mean |Q − y| of each row, computed from the file's parameters before the update and the file's
+    /// targets.
     fn td_abs(&self, params: &Value, obs: &[f32], action: &[f32], target: &[f64]) -> Vec<f64> {
         let widths = [
             &[size(&self.file["config"]["obs_dim"])],
@@ -243,7 +245,7 @@ fn check(case: &Case<'_>, threads: usize) {
             assert_near(&what("priority"), &td_abs, &numbers(td), case.tolerance("loss"));
         }
         let after = trainer.state();
-        // The files' alpha is the one after the step; the statistics report the one that the update used.
+        // The files contain alpha after the step. The statistics report alpha as used by the update.
         let alpha = f64::from(after.log_alpha.params[0].exp());
         let stats = trainer.take_stats();
         let entropy = expected.get("entropy").map(numbers);
@@ -281,8 +283,8 @@ fn check(case: &Case<'_>, threads: usize) {
     }
 }
 
-/// g = (m_k − β1 m_{k−1}) / (1 − β1). The division magnifies rounding tenfold, to about 1e-6 of a gradient of order
-/// one: below the files' tolerance, which therefore stays.
+/// Recovers g = (m_k − β1 m_{k−1}) / (1 − β1). The division magnifies rounding tenfold, to about 1e-6 for a gradient of
+/// order one. This is below the file's tolerance, so it is used unchanged.
 fn gradient(before: &Group, after: &Group) -> Vec<f32> {
     let pairs = before.adam_m.iter().zip(&after.adam_m);
     pairs.map(|(b, a)| ((f64::from(*a) - 0.9 * f64::from(*b)) / 0.1) as f32).collect()

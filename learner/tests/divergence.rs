@@ -1,4 +1,4 @@
-//! An update whose numbers would not be finite is refused: the state stays as it was before it, in every backend.
+//! Every backend refuses an update whose numbers would not be finite. The state stays as it was before the update.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -12,7 +12,7 @@ use native_configs::{discrete, draw};
 
 type Spoil = fn(&mut Drawn);
 
-/// One number among a batch's that no update can be made of.
+/// Changes of one number in a batch that make an update impossible.
 const SPOILS: [(&str, Spoil); 6] = [
     ("a reward of 1e21", |batch| batch.reward[3] = 1e21),
     ("a reward of 3e38", |batch| batch.reward[3] = 3e38),
@@ -31,9 +31,9 @@ fn update(
     trainer.pop_td_abs(&mut vec![0.0; config.batch_size])
 }
 
-/// `trainer` and `twin` are alike; only the first is shown the spoilt batches.
+/// Asserts that `trainer` refuses the spoilt batches and then continues like `twin`, which does not receive them.
 fn refuses(config: &TrainerConfig, mut trainer: Box<dyn Trainer>, mut twin: Box<dyn Trainer>) {
-    // Clipping makes a finite number of an infinite next observation.
+    // Clipping makes an infinite next observation finite.
     let clips = config.policy.obs_clip.is_some();
     let spoils = SPOILS.into_iter().filter(|(what, _)| !clips || !what.contains("next"));
     for (k, (what, spoil)) in (0..).zip(spoils) {

@@ -1,4 +1,4 @@
-//! Fresh parameters: every scheme draws what it says, network by network.
+//! Initial parameters: every scheme draws from its specified distribution, for each network.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -29,7 +29,7 @@ fn deviation(values: &[f32]) -> f32 {
     (values.iter().map(|value| value * value).sum::<f32>() / values.len() as f32).sqrt()
 }
 
-/// Fills a uniform distribution's range: not beyond the bound, and near it somewhere.
+/// Asserts that the values fill the range of a uniform distribution: none beyond the bound, and some near it.
 fn assert_uniform(what: &str, values: &[f32], bound: f32) {
     let (largest, bound) = (largest(values), bound * (1.0 + 1e-6));
     assert!(largest <= bound, "{what}: {largest} beyond {bound}");
@@ -84,7 +84,7 @@ fn orthogonal_weights_are_orthogonal_with_their_gains() {
     );
 }
 
-/// Rows, or columns where they are fewer, have the length `gain` and right angles between them.
+/// Asserts that the rows, or the columns if there are fewer, have length `gain` and are orthogonal.
 fn assert_orthogonal(matrix: &[f32], columns: usize, gain: f32) {
     let rows = matrix.len() / columns;
     let row = |i: usize| matrix[i * columns..][..columns].to_vec();

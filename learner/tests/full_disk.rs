@@ -1,7 +1,8 @@
-//! A disk that is really full: what is there stays whole, what fails says so, and when there is space again it goes on.
+//! Behaviour on a full disk: existing files stay whole, failures are reported, and writing continues when there is
+//! space again.
 //!
-//! Each test runs itself once more in a namespace of its own, where it may mount a file system of 512 KiB. Where the
-//! machine forbids that, the test says so and proves nothing.
+//! Each test runs itself once more in its own namespace, in which it may mount a file system of 512 KiB. If the machine
+//! forbids mounting, the test reports this and tests nothing.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -17,11 +18,11 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Where the inner run finds its disk.
+/// Environment variable with the path of the small disk, for the inner run.
 const DISK: &str = "SMALL_DISK";
 const MOUNT: &str = "mount -t tmpfs -o size=512k small \"$SMALL_DISK\"";
 
-/// Runs `body` on an empty disk of 512 KiB; `test` is the name of the calling test.
+/// Runs `body` on an empty disk of 512 KiB. `test` is the name of the calling test.
 fn on_a_small_disk(test: &str, body: impl FnOnce(&Path)) {
     if let Some(disk) = std::env::var_os(DISK) {
         return body(Path::new(&disk));
@@ -35,7 +36,7 @@ fn on_a_small_disk(test: &str, body: impl FnOnce(&Path)) {
     };
     let allowed = in_namespace(MOUNT).stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !allowed.is_ok_and(|status| status.success()) {
-        // Past the test harness, which keeps what passing tests print to itself.
+        // Written to stderr directly, because the test harness hides the output of passing tests.
         let told =
             writeln!(std::io::stderr(), "SKIPPED {test}: mounting a small disk is forbidden");
         return told.unwrap();
@@ -85,7 +86,8 @@ fn a_log_that_met_a_full_disk_goes_on_with_whole_records() {
         let log = RunLog::open(disk, &Clock::system()).unwrap();
         let record = |k: u32| log.record("eval", &[("k", k.into()), ("return_mean", 0.125)]);
         record(0);
-        // All but the part of a page that the files have begun: the disk fills up within a record.
+        // Fills the disk, except for the rest of the page that the files have begun. So the disk becomes full within a
+        // record.
         let ballast = disk.join("ballast");
         let mut file = fs_err::File::create(&ballast).unwrap();
         std::io::copy(&mut std::io::repeat(0), &mut file).unwrap_err();

@@ -1,5 +1,5 @@
-//! Batch-constrained Q-learning against the original's and the independent reference's numbers, every file of every
-//! kind: its networks, its updates, and how the published policy acts.
+//! Batch-constrained Q-learning compared with the original's and the independent reference's numbers, for every file of
+//! every kind: its networks, its updates, and the actions of the published policy.
 
 #![cfg(feature = "torch")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
@@ -41,7 +41,7 @@ fn mlp(hidden: &[usize]) -> Mlp {
     Mlp { hidden: hidden.to_vec(), activation: Activation::Relu, layer_norm: false, last: None }
 }
 
-/// Widths of every network, and how many actions are drawn.
+/// Widths of every network, and numbers of drawn actions.
 struct Shape {
     obs_dim: usize,
     act_dim: usize,
@@ -50,7 +50,7 @@ struct Shape {
     decoder: Vec<usize>,
     perturbation: Vec<usize>,
     critic: Vec<usize>,
-    /// Actions drawn in targets, and when acting.
+    /// Number of actions drawn in targets, and when acting.
     samples: [usize; 2],
     bound: f32,
     phi: f32,
@@ -64,7 +64,7 @@ fn rename(golden: &str) -> Option<String> {
 }
 
 impl Shape {
-    /// What the file says of it; what it does not say is small.
+    /// Reads the shape from the file. Missing values get small defaults.
     fn of(file: &Value) -> Self {
         let given = &file["config"];
         let widths = |key: &str| given[key].as_array().map_or(vec![4], |_| sizes(&given[key]));
@@ -119,7 +119,7 @@ impl Shape {
     }
 }
 
-/// The file's networks and numbers.
+/// Returns the configuration with the file's networks and numbers.
 fn config(file: &Value) -> TrainerConfig {
     let given = &file["config"];
     let number = |key: &str| given[key].as_f64().unwrap() as f32;
@@ -221,7 +221,7 @@ fn the_originals_updates_and_acts_are_ours_with_its_switches() {
         let expected = &file["outputs"]["act"];
         let mut action = vec![0.0; numbers(expected).len()];
         policy.sample(&obs, &mut [], &noise, &mut action);
-        // After three updates: what the parameters may be off by.
+        // After three updates the parameters may differ by this tolerance, and so may the actions.
         assert_near(&name, &action, &numbers(expected), tolerance(&file, "params"));
     }
 }
@@ -238,7 +238,7 @@ fn corrected_updates_follow_the_reference_in_both_precisions() {
     }
 }
 
-/// Networks of unlike widths; every vector of theirs has a length of its own.
+/// Returns a configuration in which all widths, and the lengths of all flat vectors, differ.
 fn drawn(bound: f32, obs_clip: Option<f32>) -> TrainerConfig {
     let shape = Shape {
         obs_dim: OBS,
@@ -268,7 +268,7 @@ fn the_published_policy_acts_as_the_trained_networks() {
         let rng = &mut Pcg64::seed_from_u64(SEED);
         let mut start = train_state(&config, rng);
         if draws == saturated {
-            // What is drawn lies at the bound, and what moves it moves it outwards.
+            // Drawn actions lie at the bound, and the perturbation moves them outwards.
             let (decoder, moves) = (config.vae_layout(), config.actor_layout());
             start.vae.params[decoder.entry("decoder.1.bias").unwrap().range()].fill(5.0);
             start.actor.params[moves.entry("perturbation.2.bias").unwrap().range()].fill(2.0);
@@ -293,7 +293,7 @@ fn the_published_policy_acts_as_the_trained_networks() {
     }
 }
 
-/// Draws, perturbs and chooses by the first critic, network by network: (rows, A).
+/// Draws actions, perturbs them and chooses the best by the first critic, network by network. Returns (rows, A).
 fn torch_acts(
     config: &TrainerConfig,
     state: &TrainState,

@@ -1,4 +1,4 @@
-//! Wired and closed-form bodies, step by step and over windows, against the originals' numbers.
+//! Wired and closed-form bodies, step by step and over windows, compared with the originals' numbers.
 
 #![cfg(feature = "torch")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
@@ -304,7 +304,7 @@ fn closed_form_cells_on_a_wiring_are_the_originals() {
     }
 }
 
-/// Outputs (B, T, out), the last hidden state, mean(output²) and its gradients.
+/// Compares the outputs (B, T, out), the last hidden state, the loss mean(output²) and its gradients.
 fn check_sequence(
     name: &str,
     file: &Value,

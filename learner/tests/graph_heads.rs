@@ -1,4 +1,4 @@
-//! Policies' heads, densities, perceptron and recurrent critics against the originals' numbers.
+//! Policy heads, densities, perceptron critics and recurrent critics, compared with the originals' numbers.
 
 #![cfg(feature = "torch")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
@@ -25,7 +25,7 @@ fn mlp(hidden: &[usize], activation: Activation) -> Mlp {
     Mlp { hidden: hidden.to_vec(), activation, layer_norm: false, last: None }
 }
 
-/// A Gaussian policy as the file's configuration says, on the given body.
+/// Returns a Gaussian policy with the file's settings on the given body.
 fn gaussian_policy(config: &Value, body: Body) -> PolicyArch {
     let unbounded = config["unbounded"].as_bool().unwrap();
     let max_action = config["max_action_effective"].as_f64().or(config["max_action"].as_f64());
@@ -53,7 +53,7 @@ fn gaussian_heads_of_every_kind_are_the_originals() {
         let layers = mlp(&sizes(&config["hidden"]), activation(&config["activation"]));
         let head_hidden = sizes(&config["head_hidden"]);
         let arch = gaussian_policy(config, Body::Mlp(layers.clone()));
-        // Layers of a head's own: `{head}.{i}`, the last of them the head itself.
+        // Layers of a head with hidden layers become `{head}_own.{i}`; the last one becomes `{head}`.
         let split = |golden: &str| {
             let head = golden.split_once(".model.").filter(|_| !golden.starts_with("preprocess"));
             let (head, rest) = head?;
@@ -94,7 +94,8 @@ fn gaussian_heads_of_every_kind_are_the_originals() {
     }
 }
 
-/// Layers after the first network: `last.model.{2i}` goes on as `{trunk}.{first + i}`, the last of them as `last`.
+/// Renames layers after the first network: `last.model.{2i}` becomes `{trunk}.{first + i}`, and the last one becomes
+/// `last`.
 fn going_on(golden: &str, names: Names<'_>, first: usize, hidden: usize) -> Option<String> {
     let Some((k, field)) = golden.strip_prefix("last.model.").and_then(|g| g.split_once('.'))
     else {
@@ -143,7 +144,7 @@ fn critics_are_the_originals_wherever_the_action_joins() {
             body: Body::Mlp(layers.clone()),
             ..CriticArch::mlp(
                 size(&config["obs_dim"]),
-                // A critic on observations alone has an action without numbers.
+                // A critic on observations alone has an action of width 0.
                 file["inputs"]["act"].as_object().map_or(0, |_| size(&config["act_dim"])),
                 &[1],
                 layers.activation,
@@ -233,7 +234,7 @@ fn a_recurrent_critic_is_the_original_with_gradients_through_the_window() {
         assert_complete(&name, &leaves, &arch.tensor_layout());
         let w = network(&leaves);
         let obs = tensor(&file["inputs"]["obs"], F32);
-        // A critic on observations alone has an action without numbers.
+        // A critic on observations alone has an action of width 0.
         let act = match &file["inputs"]["act"] {
             Value::Null => zeros(obs.size()[0], 0),
             act => tensor(act, F32),

@@ -1,5 +1,5 @@
-//! The Lyapunov actor-critic against the original's and the independent reference's numbers, every file of every kind;
-//! and what its switches promise.
+//! The Lyapunov actor-critic compared with the original's and the independent reference's numbers, for every file of
+//! every kind; and tests of its switches.
 
 #![cfg(feature = "torch")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
@@ -36,7 +36,7 @@ use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use update::{Case, Columns, renamed};
 
-/// The file's networks and numbers, with the original's switches.
+/// Returns the configuration with the file's networks, numbers and switches.
 fn config(file: &Value) -> TrainerConfig {
     let given = &file["config"];
     let number = |key: &str| given[key].as_f64().unwrap() as f32;
@@ -117,7 +117,7 @@ const CRITIC: Names<'_> = Names { trunk: "layers", last: "none" };
 fn actors_and_lyapunov_critics_are_the_originals() {
     for (name, file) in of_kind("slc_actor_critic") {
         let mut with_batch = file.clone();
-        // What only updates have.
+        // Settings that only update files contain.
         for (key, value) in [("batch", 1), ("n_critics", 2)] {
             with_batch["config"][key] = value.into();
         }
@@ -131,7 +131,7 @@ fn actors_and_lyapunov_critics_are_the_originals() {
     }
 }
 
-/// Sampled and deterministic actions with their densities, and gradients through both.
+/// Compares sampled and deterministic actions with their densities, and the gradients through both.
 fn densities(name: &str, file: &Value, config: &TrainerConfig) {
     let (forward, log) = (tolerance(file, "forward"), tolerance(file, "log_prob"));
     let rename = |golden: &str| renamed(golden, POLICY);
@@ -167,7 +167,7 @@ fn densities(name: &str, file: &Value, config: &TrainerConfig) {
     assert_gradients(name, &loss, &leaves, expected, &rename, tolerance(file, "grad"));
 }
 
-/// Values of both critics, and the first one's gradients by its weights and by the action.
+/// Compares the values of both critics, and the gradients of the first one with respect to its weights and the action.
 fn lyapunov(name: &str, file: &Value, arch: &CriticArch) {
     let rename = |golden: &str| renamed(golden, CRITIC);
     let grad = tolerance(file, "grad");
@@ -196,7 +196,7 @@ fn lyapunov(name: &str, file: &Value, arch: &CriticArch) {
     }
 }
 
-/// The corrected rule on drawn networks with so many critics.
+/// Returns the corrected rule with small networks and `critics` critics.
 fn drawn(policy: Body, critics: usize) -> TrainerConfig {
     let lac = Lac {
         alpha3: 0.2,
@@ -227,7 +227,7 @@ fn with(config: &TrainerConfig, change: impl FnOnce(&mut Lac)) -> TrainerConfig 
     config
 }
 
-/// The state after the step.
+/// Returns the state after the step.
 fn after(config: &TrainerConfig, start: &TrainState, step: &Step) -> TrainState {
     let mut trainer = graph(config, start, "cpu");
     step.take(&mut trainer);
@@ -271,7 +271,7 @@ fn the_multiplier_does_not_wind_up_unless_it_is_told_to() {
         let config = with(&config, |lac| lac.lambda_clamp = clamp);
         let mut trainer = graph(&config, &start, "cpu");
         let mut step = Step::draw(&config, trainer.noise_sizes(), rng);
-        step.reward.fill(100.0); // nothing falls
+        step.reward.fill(100.0); // constant costs: the decrease condition is never met
         for _ in 0..3 {
             step.take(&mut trainer);
             let stats = trainer.take_stats();
@@ -315,7 +315,7 @@ fn a_policy_with_a_memory_and_a_finite_horizon_resumes_with_the_same_next_update
     assert_eq!(step.take(&mut resumed), step.take(&mut trainer), "seed {SEED}");
     assert_eq!(resumed.state(), trainer.state(), "seed {SEED}");
     assert!(trainer.state().actor.params.iter().all(|value| value.is_finite()));
-    // What the burn-in costs is nobody's target.
+    // Costs in the burn-in are not part of any target.
     let mut other = step.clone();
     for item in other.horizon_cost.chunks_mut(4) {
         item[0] += 1000.0;

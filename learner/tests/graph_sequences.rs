@@ -1,4 +1,4 @@
-//! Windows with stored states and burn-in are what their single transitions are.
+//! Windows with stored states and burn-in give the same results as their single transitions.
 
 #![cfg(feature = "torch")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
@@ -31,7 +31,7 @@ fn a_window_of_a_feed_forward_policy_is_its_transitions() {
     assert_same_parameters(&a.state(), &b.state(), 1e-6);
 }
 
-/// Keeps step `t` of every item of a column with `width` numbers a step.
+/// Returns step `t` of every item of a column with `width` numbers per step.
 fn only(column: &[f32], steps: usize, width: usize, t: usize) -> Vec<f32> {
     column.chunks(steps * width).flat_map(|item| &item[t * width..][..width]).copied().collect()
 }

@@ -1,5 +1,5 @@
-//! The autograd trainer behind its seam: the other backends are its oracle where they serve, its own smaller steps are
-//! where they do not.
+//! The autograd trainer through the `Trainer` interface. The hand-written backend is the reference for configurations
+//! that it supports. Other tests compare the trainer with itself or with expected properties.
 
 #![cfg(feature = "torch")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
@@ -23,7 +23,7 @@ use rand::SeedableRng as _;
 use rand_pcg::Pcg64;
 use std::io::Write as _;
 
-/// Every body that a policy may have, each in a small size.
+/// Returns every body that a policy may have, each in a small size.
 fn bodies() -> Vec<Body> {
     let conv = |filters, kernel| Conv { filters, kernel, stride: 1 };
     vec![
@@ -50,7 +50,7 @@ fn bodies() -> Vec<Body> {
     ]
 }
 
-/// Whether critics may have it.
+/// Returns whether critics may have this body.
 fn for_critics(body: &Body) -> bool {
     !matches!(body, Body::Cfc { .. } | Body::WiredCfc { .. })
 }
@@ -174,7 +174,7 @@ fn sampled_discrete_losses_give_the_policy_no_entropy_gradient_and_expected_ones
         config.target_entropy = None;
         let rng = &mut Pcg64::seed_from_u64(SEED);
         let mut start = state(&config, rng);
-        start.critics.params.fill(0.0); // what is left of the policy's loss is its entropy
+        start.critics.params.fill(0.0); // the policy's loss is then its entropy only
         let mut trainer = graph(&config, &start, "cpu");
         let mut entropies = Vec::new();
         for _ in 0..200 {

@@ -1,5 +1,5 @@
-//! Updates of soft actor-critic against the originals' and the independent reference's numbers, every file of every kind:
-//! losses, priorities, gradients and parameters.
+//! Updates of soft actor-critic compared with the originals' and the independent reference's numbers, for every file of
+//! every kind: losses, priorities, gradients and parameters.
 
 #![cfg(feature = "torch")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
@@ -23,10 +23,11 @@ use serde_json::Value;
 use tch::Kind;
 use update::{Case, Columns};
 
-/// All quantities of the corrected cases, computed in f64.
+/// Tolerances of the corrected cases computed in f64.
 const EXACT: [(&str, f64); 3] = [("loss", 1e-10), ("grad", 1e-10), ("params", 1e-10)];
 
-/// A perceptron policy with a Gaussian head and two such critics; numbers that every file has.
+/// Returns the configuration of a perceptron policy with a Gaussian head and two perceptron critics, with the numbers
+/// that every file contains.
 fn gaussian(config: &Value, actor: &[usize], critic: &[usize], batch: usize) -> TrainerConfig {
     let number = |key: &str| config[key].as_f64().map(|number| number as f32);
     let dims = (size(&config["obs_dim"]), size(&config["act_dim"]));
@@ -43,7 +44,7 @@ fn gaussian(config: &Value, actor: &[usize], critic: &[usize], batch: usize) -> 
     }
 }
 
-/// The same for discrete actions.
+/// Returns the same configuration for discrete actions.
 fn categorical(config: &Value, actor: &[usize], critic: &[usize]) -> TrainerConfig {
     let act_dim = size(&config["num_actions"]);
     let mut with_dims = config.clone();
@@ -55,7 +56,7 @@ fn categorical(config: &Value, actor: &[usize], critic: &[usize]) -> TrainerConf
     base
 }
 
-/// gamma (1 - done)
+/// Returns gamma (1 - done) for each row.
 fn discount(file: &Value, done: &Value) -> Vec<f64> {
     let gamma = file["config"]["gamma"].as_f64().unwrap();
     numbers(done).iter().map(|done| gamma * (1.0 - done)).collect()
@@ -110,7 +111,7 @@ fn corrected_discrete_updates_follow_the_reference() {
     }
 }
 
-/// In f32 with the file's tolerances, and in f64 with the reference's.
+/// Runs `check` in f32 with the file's tolerances, and in f64 with the reference's.
 fn both_kinds(check: impl Fn(Kind, Option<[(&'static str, f64); 3]>)) {
     check(Kind::Float, None);
     check(Kind::Double, Some(EXACT));
@@ -171,7 +172,8 @@ fn tianshou_discrete_updates_are_the_originals() {
     }
 }
 
-/// Widths of the trunk and of the head of both networks; the layers of a head go on counting.
+/// Checks a Tianshou file. `actor` and `critic` are the widths of trunk and head. The layers of a head are numbered
+/// after those of the trunk.
 fn tianshou(
     name: &str,
     file: &Value,
@@ -200,7 +202,7 @@ fn arlbench_updates_are_the_originals() {
             critic_loss_factor: 0.5,
             alpha_loss: AlphaLoss::Exp,
             weights_in_actor_loss: true,
-            tau: 0.0, // these calls do not move targets
+            tau: 0.0, // in these calls the targets do not change
             ..gaussian(given, &hidden, &hidden, size(&given["batch"]))
         };
         let columns = |k: usize| {
@@ -221,7 +223,7 @@ fn arlbench_updates_are_the_originals() {
     }
 }
 
-/// A liquid policy and two wired critics.
+/// Returns a configuration with a liquid policy and two wired critics.
 fn wired(given: &Value, head: Head, kind: CriticKind) -> TrainerConfig {
     let one = |keys: [&str; 2]| {
         size(keys.map(|key| &given[key]).into_iter().find(|v| v.is_u64()).unwrap())
@@ -254,7 +256,7 @@ fn wired(given: &Value, head: Head, kind: CriticKind) -> TrainerConfig {
     }
 }
 
-/// The liquid policy's Gaussian, in the environment's units.
+/// Returns the configuration of a liquid policy with a Gaussian head, in the environment's units.
 fn velora(file: &Value) -> TrainerConfig {
     let given = &file["config"];
     let bound = |key: &str| given[key].as_f64().unwrap() as f32;
@@ -276,7 +278,7 @@ fn velora_seed<'a>(file: &'a Value, k: usize) -> Columns<'a> {
         reward: &batch["rewards"],
         discount: discount(file, &batch["dones"]),
         next_obs: &batch["next_states"],
-        // The later state is used for both; the earlier one must not matter.
+        // The later state is used for both, so the earlier one must not affect the result.
         states: Some([&Value::Null, &batch["hidden"]]),
         weight: &Value::Null,
         horizon_cost: None,

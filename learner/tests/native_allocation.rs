@@ -1,4 +1,5 @@
-//! An update allocates nothing, on any of its threads. Alone in its program, because it counts every allocation.
+//! An update allocates nothing on any of its threads. This test has its own program, because it counts every
+//! allocation.
 
 #![expect(unsafe_code, reason = "an allocator that counts")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
@@ -17,16 +18,16 @@ struct Counting;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: `System` does the work; `realloc` and `alloc_zeroed` are the trait's, which call `alloc`.
+// SAFETY: `System` does the work. `realloc` and `alloc_zeroed` are the trait's defaults, which call `alloc`.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's contract is ours.
+        // SAFETY: by the caller's contract, which is the same.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller's contract is ours; `alloc` took the block from `System`.
+        // SAFETY: by the caller's contract, which is the same; `alloc` took the block from `System`.
         unsafe { System.dealloc(block, layout) }
     }
 }
@@ -54,10 +55,10 @@ fn check(config: &TrainerConfig, threads: usize) {
         trainer.actor_params(&mut actor);
         trainer.take_stats();
     };
-    // What a thread, or the detection of the processor, sets up once.
+    // The first round includes the one-time set-up of threads and of the processor detection.
     round();
     assert!(ALLOCATIONS.load(Ordering::Relaxed) > 0, "the allocator counts");
-    // The test harness's own thread allocates now and then. What an update allocates is in every stretch.
+    // The test harness's own thread allocates occasionally. Allocations of an update would occur in every repetition.
     let quietest = (0..10)
         .map(|_| {
             let before = ALLOCATIONS.load(Ordering::Relaxed);

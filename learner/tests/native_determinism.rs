@@ -1,5 +1,5 @@
-//! An update is a function of state, batch and noise: bit by bit the same in every run, on any number of threads, and
-//! after the state went through a copy. What does not fit is refused and changes nothing.
+//! An update is a function of state, batch and noise. It is the same bit by bit in every run, on any number of threads,
+//! and after the state was copied. A batch or state that does not fit is refused and changes nothing.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -25,7 +25,7 @@ fn of(config: &TrainerConfig, drawn: &Drawn, threads: usize) -> NativeTrainer {
     NativeTrainer::new(config.clone(), drawn.state.clone(), threads).unwrap()
 }
 
-/// The bits of everything that came out of [`UPDATES`] updates.
+/// Returns the bits of all results of [`UPDATES`] updates.
 fn outcome(trainer: &mut NativeTrainer, drawn: &Drawn) -> (Vec<u32>, UpdateStats) {
     let mut td_abs = vec![0.0; config().batch_size];
     let mut bits = Vec::new();
@@ -74,7 +74,7 @@ fn a_copied_state_continues_like_the_original() {
     }
 }
 
-/// Losses are means, and halves add up exactly; a batch of one leaves one half of the rows empty.
+/// Losses are means, and the halves of the batch add up exactly. In a batch of one row, one half is empty.
 #[test]
 fn a_row_that_is_there_twice_counts_as_one() {
     for config in [config(), discrete(config())] {

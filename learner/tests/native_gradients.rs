@@ -1,5 +1,5 @@
-//! The backward pass, written by hand, against central differences of the losses in float64: every activation,
-//! environment units, a clamped log-std; and discrete actions. (Most golden files have ReLU networks only.)
+//! The hand-written backward pass compared with central differences of the losses in float64, for every activation,
+//! environment units, a clamped log-std and discrete actions. (Most golden files have only ReLU networks.)
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -16,22 +16,23 @@ const SEED: u128 = 8;
 const OBS: usize = 4;
 const ACT: usize = 2;
 const ROWS: usize = 15;
-/// Discrete actions, in the tests of those.
+/// Number of discrete actions.
 const ACTIONS: usize = 4;
 const ACTOR_WIDTHS: [usize; 4] = [OBS, 9, 5, 2 * ACT];
 const CRITIC_WIDTHS: [usize; 4] = [OBS + ACT, 8, 6, 1];
 const LOGITS_WIDTHS: [usize; 4] = [OBS, 9, 5, ACTIONS];
 const VALUES_WIDTHS: [usize; 4] = [OBS, 8, 6, ACTIONS];
-/// Narrow enough to clamp some rows of a fresh policy, on both sides.
+/// Bounds of the log-std, narrow enough to clamp some rows of a fresh policy on both sides.
 const LOG_STD: [f64; 2] = [0.03, 0.3];
 const SCALE: [f64; ACT] = [2.0, 0.5];
 const BIAS: [f64; ACT] = [-1.0, 0.25];
 const LOSS_FACTOR: f64 = 0.5;
 
-/// Of a gradient that is of order 0.1: f32 sums of a few dozen terms, tenfold from recovering it from Adam's moment.
+/// Tolerance for gradients of order 0.1: the rounding of f32 sums of a few dozen terms, times ten for recovering the
+/// gradient from Adam's moment.
 const TOLERANCE: f64 = 2e-6;
 
-/// All that the native backend knows.
+/// All activations that the native backend supports.
 const ACTIVATIONS: [Activation; 4] =
     [Activation::Tanh, Activation::Elu, Activation::LeakyRelu, Activation::Relu];
 
@@ -48,7 +49,7 @@ fn critic_gradients_are_the_slopes_of_the_critic_losses() {
 fn policy_gradients_are_the_slopes_of_the_actor_loss() {
     for activation in ACTIVATIONS {
         let case = Case::draw(activation);
-        // The actor's loss is taken with the critics that have just stepped.
+        // The actor's loss uses the critics after their step.
         let after = case.update();
         let critics = twins(&after.critics.params);
         case.assert_actor_gradients(&after, |params| case.actor_loss(params, &critics));
@@ -74,7 +75,7 @@ fn discrete_policy_gradients_are_the_slopes_of_the_actor_loss() {
     }
 }
 
-/// The first update and its losses.
+/// An update and its losses in float64.
 struct Case {
     drawn: Drawn,
     config: TrainerConfig,
@@ -117,7 +118,8 @@ impl Case {
         assert_gradient(&format!("{:?}, actor", self.activation), &slopes, &after.actor.adam_m);
     }
 
-    /// The draw reaches every branch: rows for either critic, log-stds below, inside and above the clamp.
+    /// Asserts that the random draw covers every branch: rows for either critic, log-stds below, inside and above the
+    /// clamp.
     fn assert_telling(&self) {
         let actor = wide(&self.drawn.state.actor.params);
         let [low, high] = LOG_STD;
@@ -140,7 +142,7 @@ impl Case {
         assert!((1..ROWS).contains(&first.count()), "seed {SEED}: one critic is always the lower");
     }
 
-    /// The state after the first update, by the backend.
+    /// Returns the state after one update by the backend.
     fn update(&self) -> TrainState {
         let mut trainer =
             NativeTrainer::new(self.config.clone(), self.drawn.state.clone(), 2).unwrap();
@@ -149,7 +151,7 @@ impl Case {
         trainer.state()
     }
 
-    /// y, (B)
+    /// Returns the targets y, (B).
     fn targets(&self) -> Vec<f64> {
         let (actor, targets) =
             (wide(&self.drawn.state.actor.params), twins(&self.drawn.state.targets));
@@ -186,7 +188,7 @@ impl Case {
         rows.sum::<f64>() / ROWS as f64
     }
 
-    /// Probabilities and their logarithms by the textbook.
+    /// Returns the probabilities and their logarithms, computed directly from the definition of softmax.
     fn probabilities(&self, params: &[f64], obs: &[f64]) -> Vec<(f64, f64)> {
         let masses = self.forward(params, &LOGITS_WIDTHS, obs);
         let masses: Vec<f64> = masses.into_iter().map(f64::exp).collect();
@@ -198,7 +200,7 @@ impl Case {
         critics.each_ref().map(|critic| self.forward(critic, &VALUES_WIDTHS, obs))
     }
 
-    /// sum_a p_a (alpha ln p_a - min Q_a)
+    /// Returns sum_a p_a (alpha ln p_a - min Q_a).
     fn surplus(&self, actor: &[f64], critics: &[Vec<f64>; 2], obs: &[f64]) -> f64 {
         let alpha = f64::from(self.drawn.state.log_alpha.params[0]).exp();
         let [q1, q2] = self.discrete_values(critics, obs);
@@ -232,7 +234,7 @@ impl Case {
         rows.sum::<f64>() / ROWS as f64
     }
 
-    /// A network on one row; per layer the weights (out, in), then the biases (out).
+    /// Evaluates a network for one row. `params` holds for each layer the weights (out, in), then the biases (out).
     fn forward(&self, params: &[f64], widths: &[usize], x: &[f64]) -> Vec<f64> {
         let (mut x, mut rest) = (x.to_vec(), params);
         for (i, pair) in widths.windows(2).enumerate() {
@@ -249,8 +251,8 @@ impl Case {
         x
     }
 
-    /// A normalised action and its log-probability in the environment's units, by the textbook: the Gaussian's density
-    /// over the slope of `scale · tanh`.
+    /// Returns a normalised action and its log-probability in the environment's units, from the definition: the
+    /// Gaussian's density divided by the slope of `scale · tanh`.
     fn sample(&self, params: &[f64], obs: &[f64], noise: &[f64]) -> (Vec<f64>, f64) {
         let heads = self.forward(params, &ACTOR_WIDTHS, obs);
         let (mut action, mut log_prob) = (Vec::new(), 0.0);
@@ -265,7 +267,7 @@ impl Case {
         (action, log_prob)
     }
 
-    /// Q of a normalised action; the critic sees the environment's units.
+    /// Returns Q of a normalised action, converted to the environment's units for the critic.
     fn value(&self, params: &[f64], obs: &[f64], action: &[f64]) -> f64 {
         let env = (0..ACT).map(|j| action[j] * SCALE[j] + BIAS[j]);
         let input: Vec<f64> = obs.iter().copied().chain(env).collect();
@@ -315,7 +317,7 @@ fn row_of(values: &[f32], width: usize, row: usize) -> Vec<f64> {
     wide(&values[row * width..(row + 1) * width])
 }
 
-/// Central differences of `loss` in every parameter.
+/// Returns the central differences of `loss` with respect to every parameter.
 fn slopes(params: &[f64], loss: impl Fn(&[f64]) -> f64) -> Vec<f64> {
     const STEP: f64 = 1e-5;
     let slope = |i: usize| {
@@ -329,7 +331,7 @@ fn slopes(params: &[f64], loss: impl Fn(&[f64]) -> f64) -> Vec<f64> {
     (0..params.len()).map(slope).collect()
 }
 
-/// Adam's first moment after the first step is a tenth of the gradient.
+/// Compares gradients. Adam's first moment after the first step is a tenth of the gradient.
 fn assert_gradient(what: &str, slopes: &[f64], moment: &[f32]) {
     assert_eq!(slopes.len(), moment.len());
     for (i, (slope, moment)) in slopes.iter().zip(moment).enumerate() {

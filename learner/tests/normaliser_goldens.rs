@@ -1,4 +1,5 @@
-//! Running statistics of observations, and what acting makes of them, against the originals' numbers.
+//! Running statistics of observations, and the normalised observations of a policy, compared with the originals'
+//! numbers.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
@@ -14,7 +15,7 @@ fn size(value: &Value) -> usize {
     usize::try_from(value.as_u64().unwrap()).unwrap()
 }
 
-/// |got - expected| <= tolerance * max(1, |expected|) in f64.
+/// Asserts |got - expected| <= tolerance * max(1, |expected|) for each element, in f64.
 fn assert_f64(what: &str, got: &[f64], expected: &Value, tolerance: f64) {
     let expected = numbers(expected);
     assert_eq!(got.len(), expected.len(), "{what}: length");
@@ -41,7 +42,7 @@ fn moments_merge_batch_by_batch_as_the_original_does() {
             assert_f64(&what, &statistics.mean, &expected["mean"], tolerance);
             assert_f64(&what, &var, &expected["var"], tolerance);
             assert_eq!(statistics.count, expected["count"].as_f64().unwrap(), "{what}");
-            // The original adds to the variance where we bound the deviation from below.
+            // The original adds an epsilon to the variance. We limit the deviation from below instead.
             let normalise = |(i, x): (usize, f64)| {
                 let o = i % width;
                 ((x - statistics.mean[o]) / (var[o] + eps).sqrt()).clamp(-clip, clip)
@@ -77,7 +78,7 @@ fn observations_are_normalised_for_acting_as_by_the_original() {
     }
 }
 
-/// What reaches the layers of a policy: logits that are x again, as relu(x) - relu(-x).
+/// Returns the observations that reach the layers of a policy. Its logits are relu(x) - relu(-x), which equals x.
 fn seen_by_a_policy(statistics: &Normaliser, clip: f32, obs: &[f32]) -> Vec<f32> {
     let width = statistics.mean.len();
     let (activation, hidden) = (Activation::Relu, vec![2 * width]);

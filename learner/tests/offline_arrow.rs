@@ -1,4 +1,4 @@
-//! Minari's Arrow layout: the same rows as of the HDF5 layout, and everything else refused by file and column.
+//! Minari's Arrow layout gives the same rows as the HDF5 layout. Invalid files are refused with file and column.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -22,17 +22,17 @@ use std::sync::Arc;
 
 type Columns = Vec<(&'static str, ArrayRef)>;
 
-/// What no field may have: what stands in the rows of padding must not matter.
+/// Value of the padding rows. It is invalid in every field, because padding must not affect the result.
 const PADDING: f64 = f64::NAN;
 
-/// Lists of that width, of one element type.
+/// Returns an array of lists of length `width`.
 fn lists(width: usize, items: ArrayRef) -> ArrayRef {
     let item = Arc::new(Field::new("item", items.data_type().clone(), true));
     let width = i32::try_from(width).unwrap();
     Arc::new(FixedSizeListArray::new(item, width, items, None))
 }
 
-/// The columns of an episode, padded to n+1 rows.
+/// Returns the columns of an episode, padded to n+1 rows.
 fn columns(episode: &[offline_made::Field]) -> Columns {
     let column = |(name, shape, values): &offline_made::Field| {
         let (mut values, width) = (values.clone(), shape.get(1).map_or(1, |&w| w as usize));
@@ -52,7 +52,7 @@ fn columns(episode: &[offline_made::Field]) -> Columns {
     episode.iter().map(column).collect()
 }
 
-/// A dataset in the Arrow layout, which a test may spoil.
+/// A dataset in the Arrow layout, which a test may make invalid.
 struct Stored {
     metadata: Value,
     episodes: Vec<Columns>,
@@ -129,7 +129,7 @@ fn numbers_of_other_types_and_columns_beside_are_taken() {
 #[test]
 fn episodes_are_read_in_the_order_of_their_numbers() {
     let mut stored = Stored::new();
-    // As text, 10 comes before 2.
+    // In text order, 10 comes before 2.
     let (first, second) = (stored.episodes[0].clone(), stored.episodes[1].clone());
     stored.episodes = std::iter::repeat_n(first, 10).chain([second]).collect();
     stored.metadata["total_episodes"] = json!(11);
@@ -271,7 +271,7 @@ fn folders_and_files_that_are_not_what_they_should_be_are_named() {
 
 #[test]
 fn damaged_files_are_refused_and_never_bring_the_process_down() {
-    // One of the real library, with columns beside those that are read.
+    // A file written by the real library, with additional columns that are not read.
     let checked_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/minari_arrow");
     let whole = fs_err::read(file(&checked_in, 2)).unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -287,7 +287,7 @@ fn damaged_files_are_refused_and_never_bring_the_process_down() {
     };
     assert_eq!(read(&whole).unwrap().len(), 1, "undamaged");
     let mut refused = 0;
-    // The highest byte of a length makes it negative or far too large.
+    // Changes to the highest byte of a length make the length negative or far too large.
     for at in 0..whole.len() {
         for bits in [0xff, 0x80] {
             let mut damaged = whole.clone();

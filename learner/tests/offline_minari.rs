@@ -1,7 +1,8 @@
-//! Minari datasets become the rows that actors would have written, and nothing else is taken for one.
+//! Minari datasets give the same rows as actors would have written. Other data is refused.
 //!
-//! `testdata/minari` and `testdata/minari_arrow` were written by the real library; where `SAPEX_MINARI_PYTHON` names a Python with it
-//! (`bench/requirements-minari.txt`), it writes more of them. Refusals are shown on small files that are made here.
+//! `testdata/minari` and `testdata/minari_arrow` were written by the real library. If `SAPEX_MINARI_PYTHON` names a
+//! Python with this library (`bench/requirements-minari.txt`), the tests let it write more datasets. Refusals are
+//! tested on small files that the tests generate.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -18,10 +19,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// (steps, terminated) of the episodes of `minari_dataset.py`.
+/// Steps and termination of the episodes of `minari_dataset.py`.
 const EPISODES: [(usize, bool); 3] = [(5, true), (3, false), (1, true)];
 
-/// The same episodes in the HDF5 and in the Arrow layout.
+/// Datasets with the same episodes in the HDF5 and in the Arrow layout.
 const LAYOUTS: [&str; 2] = ["minari", "minari_arrow"];
 
 fn checked_in(name: &str) -> PathBuf {
@@ -33,7 +34,8 @@ fn obs(episode: usize, step: usize) -> Vec<f32> {
     (0..3).map(|d| (100 * episode + step) as f32 + d as f32 / 8.0).collect()
 }
 
-/// The rows that must come of the closed form of `minari_dataset.py`, as (obs, action, reward, discount, next obs).
+/// Returns the expected rows, from the closed form of `minari_dataset.py`, as (obs, action, reward, discount, next
+/// obs).
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "small numbers")]
 fn expected(n_step: usize, gamma: f64, cut_ends: bool, is_discrete: bool) -> Vec<[Vec<f32>; 5]> {
     let mut rows = Vec::new();
@@ -44,7 +46,7 @@ fn expected(n_step: usize, gamma: f64, cut_ends: bool, is_discrete: bool) -> Vec
             let sum: f64 = (0..window).map(|k| gamma.powi(k as i32) * reward(k)).sum();
             let stops = step + window == steps && (terminated || cut_ends);
             let discount = if stops { 0.0 } else { gamma.powi(window as i32) };
-            // The bounds are [-2, 2] and [0, 1]: normalised, both are ((e + t + d) mod 5) / 2 - 1.
+            // The bounds are [-2, 2] and [0, 1]. Normalised, both are ((e + t + d) mod 5) / 2 - 1.
             let action = match is_discrete {
                 true => vec![((episode + step) % 3) as f32],
                 false => (0..2).map(|d| ((episode + step + d) % 5) as f32 / 2.0 - 1.0).collect(),
@@ -61,7 +63,7 @@ fn expected(n_step: usize, gamma: f64, cut_ends: bool, is_discrete: bool) -> Vec
     rows
 }
 
-/// The numbers of an f32 field of a row.
+/// Returns the numbers of an f32 field of a row.
 fn field(layout: &ItemLayout, row: &[u8], name: &str) -> Vec<f32> {
     let field = layout.field(name).unwrap();
     let bytes = row[field.offset..][..field.bytes()].chunks_exact(4);
@@ -114,14 +116,14 @@ fn costs_are_summed_over_the_horizon_and_go_on_with_the_last_one() {
     let data = OfflineData::read(&checked_in("minari"), &spec(), &config).unwrap();
     let layout = config.item_layout(&spec());
     let sums: Vec<_> = (0..5).map(|row| field(&layout, data.row(row), "horizon_cost")[0]).collect();
-    // Rewards 0, -1/4, -1/2, -3/4, -1, -1, ...
+    // The rewards are 0, -1/4, -1/2, -3/4, -1, -1, ...
     assert_eq!(sums, [-1.5, -2.5, -3.25, -3.75, -4.0]);
 }
 
 #[test]
 fn every_dataset_that_the_installed_library_writes_is_read_or_refused_by_name() {
     let Ok(python) = std::env::var("SAPEX_MINARI_PYTHON") else {
-        // Past the capture of the harness: a test that did not run must be seen.
+        // Written to stderr directly, because the harness hides output and a skipped test must be visible.
         writeln!(
             std::io::stderr(),
             "SKIPPED: SAPEX_MINARI_PYTHON names no Python with minari (bench/requirements-minari.txt)"
@@ -165,7 +167,7 @@ fn choices() -> EnvSpec {
     }
 }
 
-/// What reading it for that environment says.
+/// Returns the error message of reading the dataset for that environment.
 fn refusal_of(made: &Made, spec: &EnvSpec, set: &[&str]) -> String {
     let dir = tempfile::tempdir().unwrap();
     made.write(dir.path());
@@ -278,7 +280,7 @@ fn a_discrete_action_that_is_no_choice_is_refused() {
     }
 }
 
-/// A box as wide as f32 and, beside it, one without width.
+/// The first action's bounds are as wide as f32, and the second action's bounds have no width.
 #[test]
 fn actions_of_degenerate_boxes_are_normalised_or_refused_by_their_index() {
     let max = f32::MAX;
@@ -313,7 +315,7 @@ fn damaged_files_are_refused_and_never_bring_the_process_down() {
     let whole = fs_err::read(&path).unwrap();
     let config = config(&[]).config;
     let mut refused = 0;
-    // Every 97th byte of the structures at the front, then cuts.
+    // Every 97th byte of the structures at the front of the file, then truncated files.
     for at in (0..9000).step_by(97) {
         let mut damaged = whole.clone();
         damaged[at] ^= 0xff;

@@ -1,4 +1,4 @@
-//! Recorded rows in batches: drawn uniformly, in a share that is the same in every batch, and without priorities.
+//! Batches of recorded rows: drawn uniformly, the same number for every batch, and without priorities.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -16,7 +16,7 @@ use rand_pcg::Pcg64;
 use std::path::Path;
 use tokio::sync::mpsc;
 
-/// A transition whose reward is `number`, by policy version 7.
+/// Returns a transition with reward `number`, made by policy version 7.
 fn row(layout: &ItemLayout, number: f32) -> Vec<u8> {
     let mut row = vec![0; layout.row_bytes];
     row[..8].copy_from_slice(&7_i64.to_le_bytes());
@@ -27,7 +27,7 @@ fn row(layout: &ItemLayout, number: f32) -> Vec<u8> {
     row
 }
 
-/// A recording by two actors whose rows have the rewards 0 to `rows` - 1.
+/// Writes a recording by two actors, whose rows have the rewards 0 to `rows` - 1.
 #[expect(clippy::cast_precision_loss, reason = "small numbers")]
 fn record(dir: &Path, config: &Config, rows: usize) {
     let header = Header::new(&spec(), &config.cluster, 0);
@@ -52,7 +52,7 @@ fn source(rows: usize, items: usize, seed: u128) -> OfflineSource {
 fn rows_of_a_recording_are_taken_as_they_are() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(&[]).config;
-    // More than are read at a time.
+    // More rows than are read in one chunk.
     record(dir.path(), &config, 9001);
     let data = OfflineData::read(dir.path(), &spec(), &config).unwrap();
     let layout = config.item_layout(&spec());
@@ -135,7 +135,7 @@ fn every_row_is_drawn_as_often_as_any_other_and_the_seed_decides_which() {
         batch.columns().reward.iter().for_each(|&number| counts[number as usize] += 1);
     }
     assert_ne!(source(rows, size, seed + 1).draw(), source(rows, size, seed).draw());
-    // χ² with 19 degrees of freedom exceeds 43.8 once in a thousand seeds.
+    // χ² with 19 degrees of freedom exceeds 43.8 for one in a thousand seeds.
     let expected = f64::from(u32::try_from(batches * size / rows).unwrap());
     let chi: f64 = counts.iter().map(|&n| (f64::from(n) - expected).powi(2) / expected).sum();
     assert!(chi < 43.8, "seed {seed}: χ² {chi}, counts {counts:?}");

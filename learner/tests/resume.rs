@@ -1,4 +1,4 @@
-//! A run that is resumed goes on as if it had not been interrupted.
+//! A resumed run continues as if it had not been interrupted.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -21,7 +21,7 @@ fn config() -> TrainerConfig {
     TrainerConfig { lr_actor: 1e-3, lr_critic: 1e-3, ..TrainerConfig::sac(policy, &[8; 2], 16) }
 }
 
-/// One update with noise from `noise` on a batch that depends on `seed` alone.
+/// Does one update with noise from `noise`, on a batch that depends on `seed` only.
 fn update(trainer: &mut dyn Trainer, noise: &mut Pcg64, seed: u64) {
     let mut rng = Pcg64::new(seed.into(), 3);
     let normal = |n: usize, rng: &mut Pcg64| {

@@ -1,5 +1,5 @@
-//! Updates of continuous SAC against the independent float64 reference: every golden file of kind `sac_update_corrected`,
-//! on every backend.
+//! Updates of continuous SAC on every backend, compared with the independent float64 reference: every golden file of
+//! kind `sac_update_corrected`.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -49,7 +49,7 @@ fn check(name: &str, file: &Value, make: &Factory) {
         let mut columns = ["obs", "act", "nstep_reward", "discount", "obs_next", "is_weight"]
             .map(|key| floats(&batch[key]));
         if config.critic_action_units == ActionUnits::Env {
-            // The files store what the critic sees; our rows hold normalised actions.
+            // The files store actions in the critics' units. Our rows hold normalised actions.
             let units = config.action_scale.iter().zip(&config.action_bias).cycle();
             columns[1]
                 .iter_mut()
@@ -81,7 +81,7 @@ fn check(name: &str, file: &Value, make: &Factory) {
             assert_near(&what(key), &[got as f32], &numbers(&expected[key]), tolerance("loss"));
         }
         let after = trainer.state();
-        // The files' alpha is the one after the step; the statistics report the one that the update used.
+        // The files contain alpha after the step. The statistics report alpha as used by the update.
         let alpha = after.log_alpha.params[0].exp();
         assert_near(&what("alpha"), &[alpha], &numbers(&expected["alpha"]), tolerance("loss"));
         tensors.compare(
@@ -90,8 +90,8 @@ fn check(name: &str, file: &Value, make: &Factory) {
             tolerance("params"),
             &Values::params(&after),
         );
-        // g = (m_k − β1 m_{k−1}) / (1 − β1). The division magnifies rounding tenfold, to about 1e-6 of a gradient of
-        // order one: below the file's tolerance, which therefore stays.
+        // g = (m_k − β1 m_{k−1}) / (1 − β1). The division magnifies rounding tenfold, to about 1e-6 for a gradient of
+        // order one. This is below the file's tolerance, so it is used unchanged.
         tensors.compare(
             &what("grads"),
             &expected["grads"],
@@ -146,7 +146,7 @@ fn config(config: &Value) -> TrainerConfig {
     }
 }
 
-/// Where each tensor of the golden files lies in our flat vectors: (golden name, which vector, range).
+/// Position of each tensor of the golden files in our flat vectors: (golden name, vector, range).
 struct Tensors(Vec<(String, Vector, std::ops::Range<usize>)>);
 
 #[derive(Clone, Copy, PartialEq)]
@@ -157,7 +157,7 @@ enum Vector {
     LogAlpha,
 }
 
-/// One value per parameter, vector by vector.
+/// One value per parameter, in the vectors of the state.
 struct Values {
     actor: Vec<f32>,
     critics: Vec<f32>,
@@ -228,7 +228,8 @@ impl Tensors {
         }
     }
 
-    /// Compares every tensor that the file has; it must have all of a group or none (targets have no gradients).
+    /// Compares every tensor that the file contains. A vector of `got` may be empty (targets have no gradients);
+    /// otherwise the file must contain all of its tensors.
     fn compare(&self, what: &str, expected: &Value, tolerance: f64, got: &Values) {
         let mut compared = 0;
         for (name, vector, range) in &self.0 {

@@ -1,4 +1,4 @@
-//! Step sizes over time against the originals' tables, every file of both kinds.
+//! Step sizes over time compared with the originals' tables, for every file of both kinds.
 
 #![expect(clippy::unwrap_used, reason = "a golden file that does not read is a failed test")]
 
@@ -18,7 +18,7 @@ fn whole(value: &Value) -> u64 {
     value.as_u64().unwrap()
 }
 
-/// A table's schedule: each step is so many updates long.
+/// Returns the schedule of a table. Each of its steps is `updates_per_step` updates long.
 fn decay(table: &Value, steps: f64, updates_per_step: u64) -> Schedule {
     let kind = match table["type"].as_str().unwrap() {
         "constant" => LrSchedule::Constant,
@@ -30,7 +30,7 @@ fn decay(table: &Value, steps: f64, updates_per_step: u64) -> Schedule {
     Schedule { kind, initial, last, steps, updates_per_step }
 }
 
-/// |got - given| <= tolerance |given|: the rates are far below 1.
+/// Asserts |got - given| <= tolerance |given|. The error is relative, because the rates are far below 1.
 fn assert_relative(told: &str, got: f64, given: f64, tolerance: f64) {
     assert!((got - given).abs() <= tolerance * given.abs(), "{told}: {got:e}, expected {given:e}");
     compared();
@@ -43,7 +43,7 @@ fn rates_after_every_step_are_those_of_the_tables() {
         let tables = file["inputs"]["tables"].as_array().unwrap();
         assert!(!tables.is_empty());
         for (i, table) in tables.iter().enumerate() {
-            // An epoch is some updates long, and its rate holds throughout.
+            // An epoch is several updates long, with one rate for all of them.
             let updates_per_step = if table["reference"] == "epoch" { 7 } else { 1 };
             let schedule = decay(table, number(&table["steps"]), updates_per_step);
             let rates = numbers(&file["outputs"]["tables"][i]);
@@ -58,7 +58,7 @@ fn rates_after_every_step_are_those_of_the_tables() {
     }
 }
 
-/// The estimate over environment steps: the first rate until updates begin, the last one at the run's end.
+/// An estimate over environment steps: the initial rate until updates begin, the final rate at the run's end.
 #[test]
 fn estimates_over_environment_steps_follow_the_same_laws() {
     for (name, file) in of_kind("slc_lr_decay") {
@@ -80,7 +80,7 @@ fn estimates_over_environment_steps_follow_the_same_laws() {
     }
 }
 
-/// The original goes on below 0; ours stays there.
+/// The original's rate becomes negative; ours stays at 0.
 #[test]
 fn linear_rates_fall_to_zero_with_the_originals_and_stay_there() {
     for (name, file) in of_kind("tianshou_linear_lr") {

@@ -1,4 +1,4 @@
-//! A temperature whose target no policy reaches rises to its bound and stays there, on every backend.
+//! On every backend, a temperature whose target entropy no policy reaches rises to its bound and stays there.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 

@@ -1,6 +1,6 @@
-//! The two backends are each other's oracle: same state, batches and noise, same parameters.
+//! The two backends check each other: the same state, batches and noise give the same parameters.
 //!
-//! Each test runs on the CPU and, where there is one, on a CUDA device.
+//! Each test runs on the CPU and, if there is one, on a CUDA device.
 
 #![cfg(feature = "torch")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
@@ -17,7 +17,8 @@ use rand_distr::{Distribution as _, StandardNormal};
 use rand_pcg::Pcg64;
 use std::io::Write as _;
 
-/// Of the parameters after [`UPDATES`]: f32 rounding, carried through Adam's division by the gradient's own size.
+/// Tolerance of the parameters after [`UPDATES`] updates: f32 rounding, amplified by Adam's division by the gradient's
+/// magnitude.
 const TOLERANCE: f32 = 1e-4;
 const UPDATES: usize = 100;
 const SEED: u64 = 20;
@@ -48,7 +49,7 @@ fn config(units: ActionUnits, activation: Activation) -> TrainerConfig {
     }
 }
 
-/// A batch and its noise, owned.
+/// A batch and its noise, with owned data.
 struct Step {
     columns: [Vec<f32>; 6],
     noise: [Vec<f32>; 2],
@@ -74,7 +75,7 @@ impl Step {
         }
     }
 
-    /// Updates, and returns |td|.
+    /// Does one update and returns |td|.
     fn take(&self, trainer: &mut dyn Trainer) -> Vec<f32> {
         let [obs, action, reward, discount, next_obs, weight] =
             self.columns.each_ref().map(Vec::as_slice);

@@ -1,5 +1,5 @@
-//! The training step deals with an update that was refused: it says which item is to blame, keeps the state before it, and
-//! ends or goes on as `learner.on_divergence` says.
+//! Handling of a refused update by the training step: it names the suspect item, keeps the state from before the
+//! update, and ends or continues according to `learner.on_divergence`.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -40,7 +40,7 @@ fn updates(resolved: &Resolved) -> (Updates, Counts) {
     (Updates::new(resolved, &spec, &start, counts.clone(), &seeds, dir).unwrap(), counts)
 }
 
-/// Two shards' items, one of which has this reward.
+/// Returns a batch of items from two shards. `outlier` is the index and the reward of one of them.
 fn batch(resolved: &Resolved, outlier: Option<(usize, f32)>) -> ReadyBatch {
     let layout: ItemLayout = resolved.config.item_layout(&resolved.env_spec().unwrap());
     let mut rows = vec![0_u8; BATCH * layout.row_bytes];
@@ -63,7 +63,7 @@ fn batch(resolved: &Resolved, outlier: Option<(usize, f32)>) -> ReadyBatch {
         keys: (0..4).map(|key| 100 * shard as u64 + key).collect(),
         probabilities: vec![0.1; 4],
         rows,
-        // Rows of the first shard were saved by an earlier start.
+        // Rows of the first shard were restored from an earlier run of the server, so their actors are unknown.
         actors: vec![if shard == 0 { ActorId::UNKNOWN.0 } else { 7 }; 4],
     };
     let parts = vec![part(0, rows.slice(..half)), part(1, rows.slice(half..))];

@@ -1,5 +1,6 @@
-//! How fast one table is on one core, without threads and sockets: `cargo run --release -p replay-server --example
-//! table_speed`. Rows of 168 bytes, a million of them, batches of 256; and the sum tree beside a binary one.
+//! Measures the speed of one table on one core, without threads and sockets, and of the sum tree next to a binary tree.
+//! The table holds a million rows of 168 bytes; batches have 256 items. Run it with
+//! `cargo run --release -p replay-server --example table_speed`.
 
 #![expect(clippy::print_stdout, reason = "a program that prints a table")]
 #![expect(clippy::disallowed_methods, reason = "it measures wall time")]
@@ -69,7 +70,7 @@ fn main() {
     trees();
 }
 
-/// The sum tree by itself, one operation at a time and in batches, and the usual binary tree.
+/// Measures the sum tree alone, with single operations and in batches, and an ordinary binary tree.
 fn trees() {
     let mut rng = Pcg64::seed_from_u64(2);
     let mut wide = SumTree::new(ROWS);
@@ -103,7 +104,8 @@ fn trees() {
     });
 }
 
-/// The textbook rival: root at 1, children of i at 2i and 2i + 1, sums recomputed along the path.
+/// The textbook binary sum tree for comparison: the root is at 1, the children of i at 2i and 2i + 1, and sums are
+/// recomputed along the path.
 struct Binary {
     sums: Vec<f64>,
     leaves: usize,
@@ -140,7 +142,7 @@ impl Binary {
 fn config() -> TableConfig {
     let prioritized = PrioritizedConfig { alpha: 0.6, epsilon: 1e-6, draws: Draws::Stratified };
     TableConfig {
-        // 168 bytes, about HalfCheetah's transition.
+        // 168 bytes, about the size of a HalfCheetah transition.
         layout: ItemLayout::new(&[
             ("policy_version", Dtype::I64, &[]),
             ("numbers", Dtype::F32, &[40]),
@@ -157,7 +159,7 @@ fn config() -> TableConfig {
     }
 }
 
-/// Runs `work` once and prints how many of its `operations` went through per second.
+/// Runs `work` once and prints how many `operations` per second it performed.
 fn report(what: &str, operations: usize, work: impl FnOnce()) {
     let start = Instant::now();
     work();
@@ -165,7 +167,7 @@ fn report(what: &str, operations: usize, work: impl FnOnce()) {
     println!("{what:<44} {:>12.2} M/s", operations as f64 / seconds / 1e6);
 }
 
-/// Resident memory of this process, from `/proc`; 0 where there is none.
+/// Returns the resident memory of this process in bytes, from `/proc`; 0 on systems without it.
 fn resident_bytes() -> usize {
     let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();

@@ -1,24 +1,25 @@
-//! [`Index`]: which of a run's replay servers this one is. Orchestrators that number their hosts need no option per host.
+//! [`Index`]: the position of this server among a run's replay servers. It can come from the host's name, so that an
+//! orchestrator that numbers its hosts needs no option per host.
 
 use common::about;
 use common::process::Usage;
 use std::fmt;
 use std::str::FromStr;
 
-/// `--index`.
+/// Value of the option `--index`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Index {
-    /// As given.
+    /// The given number.
     Number(usize),
-    /// By the name of the host.
+    /// The number at the end of the host's name.
     Auto,
 }
 
 impl Index {
-    /// The number.
+    /// Returns the number.
     ///
     /// # Errors
-    /// It is to come from the host's name, which has none.
+    /// Returns an error if the number is to come from the host's name and the name does not end in one.
     pub fn number(self) -> Result<usize, Usage> {
         match self {
             Self::Number(number) => Ok(number),
@@ -27,7 +28,7 @@ impl Index {
     }
 }
 
-/// The number at the end of a host's name, without its domain.
+/// Returns the number at the end of a host's name, ignoring its domain.
 fn of_host(name: &str) -> Result<usize, Usage> {
     let host = name.split('.').next().unwrap_or_default();
     let digits = &host[host.trim_end_matches(|c: char| c.is_ascii_digit()).len()..];

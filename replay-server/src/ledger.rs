@@ -1,34 +1,35 @@
-//! Which batch of which actor comes next: what makes inserts exactly-once.
+//! [`Ledger`]: the number of the next expected batch of each actor, which makes inserts exactly-once.
 //!
-//! Per actor two numbers: the highest batch that arrived (parked or inserted) and the highest that is in the table. An
-//! actor counts 1, 2, 3 … per shard and keeps each batch until it is acknowledged, so that order is all there is to
-//! check. An actor's new incarnation replaces the old one.
+//! The ledger keeps two numbers per actor: the highest batch that has arrived (parked or inserted), and the highest
+//! batch in the table. An actor numbers its batches 1, 2, 3 … per shard and keeps each batch until it is acknowledged,
+//! so that only the order has to be checked. A new incarnation of an actor replaces the old one.
 
 use common::ids::{ActorId, BatchSequence, Incarnation};
 use std::collections::{HashMap, VecDeque};
 
-/// What to do with a batch.
+/// Decision about a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arrival {
-    /// It is the next one; it now counts as arrived.
+    /// The batch is the next one, and now counts as arrived.
     Next,
-    /// It is in the table already, as are all up to this one: acknowledge again.
+    /// The table already contains the batch, and all batches up to this number: acknowledge again.
     Inserted(BatchSequence),
-    /// It has arrived and waits for the limiter: nothing to do.
+    /// The batch has arrived and waits for the rate limiter: do nothing.
     Waiting,
-    /// An earlier one is missing, or the window is exceeded: the actor will resend.
+    /// An earlier batch is missing, or the window is exceeded: the actor will resend.
     Gap {
-        /// The next one.
+        /// Number of the expected batch.
         expected: BatchSequence,
     },
-    /// The actor has not greeted since this table was made.
+    /// The actor has not greeted since this table was created.
     Unknown,
 }
 
-/// Former lives of an actor that are remembered, so that their late messages are not taken for a new life.
+/// Number of former incarnations remembered per actor, so that their late messages are not mistaken for a new
+/// incarnation.
 const PAST_LIVES_MAX: usize = 16;
 
-/// Deliveries by actor. One entry per actor, however often it restarts.
+/// State of the deliveries of each actor. There is one entry per actor, no matter how often it restarts.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     entries: HashMap<ActorId, Entry>,
@@ -43,8 +44,8 @@ struct Entry {
 }
 
 impl Ledger {
-    /// Starts counting at `oldest` for a new incarnation. A repeated greeting (even an old one, delivered late) changes
-    /// nothing for an incarnation that is known.
+    /// Starts counting at `oldest` for a new incarnation. A greeting of a known incarnation changes nothing, even if it
+    /// arrives late.
     pub(crate) fn greet(
         &mut self,
         actor: ActorId,
@@ -64,7 +65,7 @@ impl Ledger {
         self.entries.insert(actor, Entry { incarnation, arrived: before, inserted: before, past });
     }
 
-    /// Decides about a batch.
+    /// Decides what to do with a batch.
     pub(crate) fn arrive(
         &mut self,
         actor: ActorId,
@@ -88,7 +89,7 @@ impl Ledger {
         Arrival::Next
     }
 
-    /// A parked batch is in the table now.
+    /// Records that a parked batch is now in the table.
     pub(crate) fn inserted(
         &mut self,
         actor: ActorId,

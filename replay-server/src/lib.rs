@@ -1,19 +1,19 @@
-//! The replay server: sharded, prioritized tables behind a socket.
+//! The replay server: sharded prioritized tables, served over a socket.
 //!
 //! The table, one thread per shard:
-//! - [`table`]: rows, priorities, selector and limiter as one single-threaded thing.
-//! - [`storage`]: where rows live, and what a row must fulfil to get there.
-//! - [`selector`]: which items a sample gets, and with which probability.
-//! - [`sum_tree`]: weights by index, their sum, and the index under a share of it.
-//! - [`rate_limiter`]: keeps samples and inserts in proportion, and explains who waits for what.
+//! - [`table`]: rows, priorities, selector and limiter combined, single-threaded.
+//! - [`storage`]: the memory for rows, and the check that a row must pass.
+//! - [`selector`]: the choice of items for a sample, and their probabilities.
+//! - [`sum_tree`]: weights by index, their sum, and the search for an index by prefix sum.
+//! - [`rate_limiter`]: keeps samples and inserts in proportion, and reports which side waits and for what.
 //!
-//! Around it:
-//! - [`shard`]: the thread that owns a table, and what waits there for the limiter.
-//! - [`server`]: the network side: decodes, checks, hands on.
-//! - [`service`]: both put together.
+//! The server around the tables:
+//! - [`shard`]: the thread that owns a table, and the requests that wait there for the limiter.
+//! - [`server`]: the network side: decodes and checks requests, and forwards them to shards.
+//! - [`service`]: combines network side and shards.
 //! - [`saved`]: tables on disk, between two starts.
-//! - [`index`]: which of a run's replay servers this one is.
-//! - [`metrics`]: what is exported.
+//! - [`index`]: the position of this server among a run's replay servers.
+//! - [`metrics`]: the exported metrics.
 
 pub mod index;
 mod ledger;

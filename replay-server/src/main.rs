@@ -22,11 +22,11 @@ const BUILD: Build = common::build!();
 struct Cli {
     #[command(flatten)]
     args: Args,
-    /// Which entry of endpoints.replay this server is, from 0; auto: the number at the end of the host's name, such as 3 on
-    /// replay-3.
+    /// Number of this server's entry in endpoints.replay, from 0; auto: the number at the end of the host's name, such
+    /// as 3 on replay-3.
     #[arg(long, value_name = "N|auto", default_value = "0")]
     index: Index,
-    /// Where its rows are kept between two starts (run.save_replay): the learner's directory, say.
+    /// Directory that keeps this server's rows between two starts (run.save_replay), for example the learner's.
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
 }

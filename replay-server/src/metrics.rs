@@ -26,7 +26,7 @@ const fn shard_gauge(
     MetricSpec { name, kind: MetricKind::Gauge, unit, help, when_bad, labels: SHARD }
 }
 
-/// Everything the replay server exports.
+/// The metrics of the replay server.
 pub const METRICS: &[MetricSpec] = &[
     INSERTED,
     SAMPLED,
@@ -158,7 +158,7 @@ const QUARANTINED: MetricSpec = MetricSpec {
     )
 };
 
-/// Of one shard.
+/// Metrics of one shard.
 #[derive(Debug, Clone)]
 pub struct ShardMetrics {
     inserted: IntCounter,
@@ -176,7 +176,7 @@ pub struct ShardMetrics {
     wait_sample: Counter,
 }
 
-/// Of the network side.
+/// Metrics of the network side.
 #[derive(Debug, Clone)]
 pub struct ServerMetrics {
     inbox_full: IntCounter,
@@ -188,7 +188,7 @@ impl ShardMetrics {
     /// Registers the series of one shard.
     ///
     /// # Errors
-    /// A name that is registered otherwise already.
+    /// Returns an error if a name is already registered with another declaration.
     pub fn new(metrics: &Metrics, shard: usize) -> Result<Self, MetricsError> {
         let label = shard.to_string();
         let counter = |spec| Ok(metrics.counters(spec)?.with_label_values(&[&label]));
@@ -217,7 +217,7 @@ impl ShardMetrics {
         self.priorities_refused.inc_by(outcome.td_abs_refused as u64);
     }
 
-    /// Rows of a batch that the table did not take at all.
+    /// Counts the rows of a batch that was refused as a whole.
     pub(crate) fn rows_refused(&self, rows: usize) {
         self.refused.inc_by(rows as u64);
     }
@@ -253,16 +253,16 @@ impl ShardMetrics {
     }
 }
 
-/// Brings a counter up to a total that somebody else adds up.
+/// Raises a counter to a total that is summed elsewhere.
 fn raise(counter: &Counter, total: f64) {
     counter.inc_by((total - counter.get()).max(0.0));
 }
 
 impl ServerMetrics {
-    /// Registers the network side's series.
+    /// Registers the series of the network side.
     ///
     /// # Errors
-    /// A name that is registered otherwise already.
+    /// Returns an error if a name is already registered with another declaration.
     pub fn new(metrics: &Metrics) -> Result<Self, MetricsError> {
         Ok(Self {
             inbox_full: metrics.counter(&INBOX_FULL)?,

@@ -1,128 +1,133 @@
 //! [`RateLimiter`]: holds inserters or samplers back so that each item is sampled a given number of times on average.
 //!
-//! The rule is Reverb's, counted in rows. With `diff = inserts * samples_per_insert - samples` and its target
-//! `min_size * samples_per_insert`:
+//! The rule is the one of Reverb, counted in rows. Let `diff = inserts * samples_per_insert - samples` and
+//! `target = min_size * samples_per_insert`:
 //!
-//! - an insert of n rows goes ahead while `inserts + n <= min_size`, or if afterwards `diff <= target + error_buffer`;
-//! - a sample of n rows goes ahead once `inserts >= min_size`, if afterwards `diff >= target - error_buffer`.
+//! - an insert of n rows is allowed while `inserts + n <= min_size`, or if afterwards `diff <= target + error_buffer`;
+//! - a sample of n rows is allowed once `inserts >= min_size`, if afterwards `diff >= target - error_buffer`.
 //!
-//! **Samples are accounted in shares.** A batch of B rows drawn over S tables counts B / S rows at each of them,
-//! whatever each delivered. The rows themselves follow priority mass: counted by delivery, a table with little mass
-//! would fill its buffer and hold its inserters, while one with much mass would starve the sampler, and each would wait
-//! for the other. Counted by share, all tables of a run are held to the same ratio.
+//! **Samples are accounted in shares.** A batch of B rows drawn over S tables counts B / S rows at each table, no
+//! matter how many rows each table delivered. The rows themselves are drawn in proportion to priority mass. If
+//! delivered rows were counted, a table with little mass would fill its buffer and hold its inserters back, while a
+//! table with much mass would block the sampler, and each side would wait for the other. Counted by share, all tables
+//! of a run have the same ratio.
 //!
-//! **Settings that deadlock are refused.** Both sides wait at once exactly if `diff - target` can lie above
-//! `error_buffer - insert_rows * samples_per_insert` and below `sample_share - error_buffer`; and while the table
-//! fills, where nothing can be sampled yet, if the batch that crosses `min_size` may overshoot the buffer. Hence
-//! [`RateLimiterConfig::error_buffer_min`].
+//! **Settings that deadlock are refused.** Both sides can wait for each other exactly if `diff - target` can be above
+//! `error_buffer - insert_rows * samples_per_insert` (inserts wait) and below `sample_share - error_buffer` (samples
+//! wait). In addition, nothing can be sampled while the table fills; an insert would then wait forever if the batch
+//! that crosses `min_size` could exceed the buffer. [`RateLimiterConfig::error_buffer_min`] follows from both
+//! conditions.
 //!
-//! Nothing here sleeps or reads a clock. When a peer is gone the other side waits, and [`RateLimiter::explain`] says
-//! so. Single-threaded.
+//! The limiter never sleeps and never reads a clock. When a peer is gone the other side waits, and
+//! [`RateLimiter::explain`] reports it. Single-threaded.
 
 use common::limits;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Comparisons forgive this many rows, so that rounding cannot close the gap in which exactly one side may go on. Sums
-/// up to 10^12 rows are good to 2 * 10^-4.
+/// Tolerance of the comparisons, in rows. It ensures that rounding cannot make both sides wait. Sums up to 10^12 rows
+/// are accurate to 2 * 10^-4.
 const SLACK_ROWS: f64 = 1e-3;
-/// The buffer chosen for `error_buffer = 0`, over the smallest that works: lets both sides run without lockstep.
+/// Ratio of the automatic buffer (`error_buffer = 0`) to the smallest one that works. It lets both sides run without
+/// lockstep.
 const AUTO_BUFFER_FACTOR: f64 = 2.0;
 
-/// The smallest share of a sample that has rows at all: one row over as many shards as there can be.
+/// Smallest allowed share of a sample: one row divided by the maximum number of shards.
 const SHARE_MIN: f64 = 1.0 / limits::SHARDS_MAX as f64;
 
-/// Settings of one table. All counts are this table's own: of a run's setting for S tables together, the S-th part.
+/// Settings of the limiter of one table. All counts are those of this table: 1 / S of the run's setting if the run has
+/// S tables.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RateLimiterConfig {
-    /// Rows before the first sample.
+    /// Number of rows that must be inserted before the first sample.
     pub min_size: u64,
-    /// Samples per inserted row; 0 for no limit but `min_size`.
+    /// Samples per inserted row; 0 means that only `min_size` limits.
     pub samples_per_insert: f64,
-    /// How far samples may run ahead or behind, in samples; 0 chooses twice the smallest value that cannot deadlock.
+    /// How far samples may be ahead of or behind the ratio, in samples; 0 means twice the smallest value that cannot
+    /// deadlock.
     pub error_buffer: f64,
-    /// Most rows of one insert.
+    /// Maximum number of rows of one insert.
     pub insert_rows: usize,
-    /// Largest share of one sample: B / S, with the smallest S that the run is to survive. B is always safe.
+    /// Largest share of one sample: B / S, with the smallest S with which the run must still work. B is always safe.
     pub sample_share: f64,
 }
 
 impl RateLimiterConfig {
-    /// The smallest `error_buffer` that cannot deadlock (see the module's text), in samples.
+    /// Returns the smallest `error_buffer` that cannot deadlock (see the module documentation), in samples.
     pub fn error_buffer_min(&self) -> f64 {
         let insert = self.insert_rows as f64 * self.samples_per_insert;
         f64::midpoint(insert, self.sample_share).max(insert - self.samples_per_insert)
     }
 }
 
-/// Settings that would deadlock, or make no sense.
+/// Error for settings that would deadlock or are invalid.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum RateLimiterError {
-    /// Too small for the other settings.
+    /// The value is too small for the other settings.
     #[error(
         "{key} = {value} is too small: {because}, so the smallest value that works is {smallest}"
     )]
     TooSmall {
-        /// The configuration key.
+        /// Configuration key.
         key: &'static str,
-        /// Its value.
+        /// Value of the key.
         value: f64,
         /// The smallest value that works with the other settings.
         smallest: f64,
-        /// The settings that ask for it.
+        /// The settings that require it.
         because: String,
     },
-    /// Not a finite number, or negative.
+    /// The value is not a finite number, or it is negative.
     #[error("{key} = {value} must be a finite number of at least {smallest}")]
     NotANumber {
-        /// The configuration key, or the name of a restored counter.
+        /// Configuration key, or the name of a restored counter.
         key: &'static str,
-        /// Its value.
+        /// Value of the key.
         value: f64,
-        /// The smallest value that works.
+        /// The smallest value that is allowed.
         smallest: f64,
     },
 }
 
-/// A side that may not go ahead now.
+/// Error: one side must wait.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum Limited {
-    /// Inserters are ahead.
+    /// Inserts are too far ahead.
     #[error("inserting {rows} rows waits for {samples_needed} more samples")]
     Insert {
         /// Rows of the refused insert.
         rows: usize,
-        /// Samples that have to be taken first.
+        /// Samples that must be taken first.
         samples_needed: f64,
     },
-    /// Samplers are ahead, or the table is still filling.
+    /// Samples are too far ahead, or the table is still filling.
     #[error("a sample of {share} rows waits for {inserts_needed} more inserts")]
     Sample {
-        /// Share of the refused sample, rows.
+        /// Share of the refused sample, in rows.
         share: f64,
-        /// Rows that have to be inserted first.
+        /// Rows that must be inserted first.
         inserts_needed: u64,
     },
 }
 
-/// What a checkpoint keeps of a limiter.
+/// Counters of a limiter that a checkpoint contains.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct RateLimiterCounters {
     /// Rows inserted.
     pub inserts: u64,
-    /// Rows sampled, in shares.
+    /// Sum of row shares sampled.
     pub samples: f64,
-    /// Time inserters were held, over all waits that ended.
+    /// Time for which inserts were held back, over all waits that have ended.
     pub insert_waited: Duration,
-    /// Time samplers were held, over all waits that ended.
+    /// Time for which samples were held back, over all waits that have ended.
     pub sample_waited: Duration,
 }
 
-/// Who waits.
+/// The side that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Blocked {
-    /// Both sides go on, or nobody tried.
+    /// No side waits.
     Nobody,
     /// Inserters wait for samples.
     Inserters,
@@ -130,34 +135,34 @@ pub enum Blocked {
     Samplers,
 }
 
-/// A limiter's account of itself, for `/status` and metrics. Times in seconds.
+/// State of a limiter, for `/status` and metrics. Times are in seconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Explanation {
-    /// Who waits now.
+    /// The side that waits now.
     pub blocked: Blocked,
-    /// Since when, on the caller's clock.
+    /// Start of the present wait, on the caller's clock.
     pub blocked_since_s: Option<f64>,
-    /// Rows that have to be inserted before the waiting sample goes ahead.
+    /// Rows that must be inserted before the waiting sample is allowed.
     pub inserts_needed: u64,
-    /// Samples that have to be taken before the waiting insert goes ahead.
+    /// Samples that must be taken before the waiting insert is allowed.
     pub samples_needed: f64,
     /// Rows inserted.
     pub inserts: u64,
-    /// Rows sampled, in shares.
+    /// Sum of row shares sampled.
     pub samples: f64,
-    /// Rows before the first sample.
+    /// Number of rows that must be inserted before the first sample.
     pub min_size: u64,
-    /// The ratio asked for; 0 for no limit.
+    /// The configured ratio; 0 means no limit.
     pub samples_per_insert: f64,
-    /// The buffer in force, in samples; 0 where there is no limit.
+    /// The buffer in use, in samples; 0 if there is no limit.
     pub error_buffer: f64,
-    /// Time inserters were held so far, the present wait included.
+    /// Time for which inserts were held back so far, including the present wait.
     pub insert_waited_s: f64,
-    /// Time samplers were held so far, the present wait included.
+    /// Time for which samples were held back so far, including the present wait.
     pub sample_waited_s: f64,
 }
 
-/// The first refused attempt of one side since it last went ahead.
+/// A wait of one side. It begins with the first refused attempt after the last allowed one.
 #[derive(Debug, Clone, Copy)]
 struct Wait<T> {
     since: Duration,
@@ -174,7 +179,7 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// A limiter for a table of `capacity` rows. Refuses settings under which both sides could wait for ever.
+    /// Creates a limiter for a table of `capacity` rows. Refuses settings with which both sides could wait forever.
     pub fn new(mut config: RateLimiterConfig, capacity: usize) -> Result<Self, RateLimiterError> {
         check_sizes(&config, capacity)?;
         if is_limiting(&config) {
@@ -194,30 +199,31 @@ impl RateLimiter {
         Ok(Self { config, counters, insert_wait: None, sample_wait: None })
     }
 
-    /// The settings in force; `error_buffer` is the chosen one where 0 was given.
+    /// Returns the settings in use. If `error_buffer` was given as 0, it contains the chosen value.
     pub fn config(&self) -> &RateLimiterConfig {
         &self.config
     }
 
-    /// Counters for a checkpoint.
+    /// Returns the counters for a checkpoint.
     pub fn counters(&self) -> RateLimiterCounters {
         self.counters
     }
 
-    /// Takes counters from a checkpoint. Any values are safe, also from other settings: one side is ahead and waits.
+    /// Restores counters from a checkpoint. All valid values are safe, even from other settings: then one side is
+    /// ahead and waits.
     pub fn restore(&mut self, counters: RateLimiterCounters) -> Result<(), RateLimiterError> {
         check_number("samples", counters.samples, 0.0)?;
         self.counters = counters;
         Ok(())
     }
 
-    /// Whether an insert of `rows` may go ahead.
+    /// Returns whether an insert of `rows` is allowed now.
     pub fn can_insert(&self, rows: usize) -> bool {
         let fills = self.counters.inserts + rows as u64 <= self.config.min_size;
         !is_limiting(&self.config) || fills || self.samples_needed(rows) <= SLACK_ROWS
     }
 
-    /// Whether a sample may go ahead of which this table's share is `share` rows.
+    /// Returns whether a sample is allowed now whose share at this table is `share` rows.
     pub fn can_sample(&self, share: f64) -> bool {
         let filled = self.counters.inserts >= self.config.min_size;
         let behind = is_limiting(&self.config)
@@ -225,7 +231,7 @@ impl RateLimiter {
         filled && !behind
     }
 
-    /// Asks to insert `rows`; a refusal starts the clock of the inserters' wait, a consent ends it.
+    /// Requests an insert of `rows`. A refusal starts the wait of the inserters, a permission ends it.
     pub fn admit_insert(&mut self, rows: usize, now: Duration) -> Result<(), Limited> {
         if !self.can_insert(rows) {
             self.insert_wait.get_or_insert(Wait { since: now, amount: rows }).amount = rows;
@@ -237,7 +243,7 @@ impl RateLimiter {
         Ok(())
     }
 
-    /// Asks to sample; a refusal starts the clock of the samplers' wait, a consent ends it.
+    /// Requests a sample. A refusal starts the wait of the samplers, a permission ends it.
     pub fn admit_sample(&mut self, share: f64, now: Duration) -> Result<(), Limited> {
         if !self.can_sample(share) {
             self.sample_wait.get_or_insert(Wait { since: now, amount: share }).amount = share;
@@ -249,17 +255,18 @@ impl RateLimiter {
         Ok(())
     }
 
-    /// Counts rows that were inserted after [`RateLimiter::admit_insert`] agreed to at least as many.
+    /// Counts inserted rows. [`RateLimiter::admit_insert`] must have allowed at least as many.
     pub fn count_inserts(&mut self, rows: usize) {
         self.counters.inserts += rows as u64;
     }
 
-    /// Counts a sample that was taken after [`RateLimiter::admit_sample`] agreed to it.
+    /// Counts a sample that was taken after [`RateLimiter::admit_sample`] allowed it.
     pub fn count_sample(&mut self, share: f64) {
         self.counters.samples += share;
     }
 
-    /// Who waits, since when and for what. A side that was refused but could go ahead now is not waiting for the other.
+    /// Reports which side waits, since when and for what. A side that was refused but would be allowed now does not
+    /// count as waiting.
     pub fn explain(&self, now: Duration) -> Explanation {
         let insert_wait = self.insert_wait.filter(|wait| !self.can_insert(wait.amount));
         let sample_wait = self.sample_wait.filter(|wait| !self.can_sample(wait.amount));
@@ -290,30 +297,30 @@ impl RateLimiter {
         }
     }
 
-    /// How far `diff` is above its target, in samples.
+    /// Returns how far `diff` is above its target, in samples.
     fn surplus(&self) -> f64 {
         let inserts_beyond = self.counters.inserts as f64 - self.config.min_size as f64;
         inserts_beyond * self.config.samples_per_insert - self.counters.samples
     }
 
-    /// Samples to take before `rows` fit into the buffer; not above 0 where they fit.
+    /// Returns the number of samples that must be taken before `rows` fit into the buffer; at most 0 if they fit now.
     fn samples_needed(&self, rows: usize) -> f64 {
         self.surplus() + rows as f64 * self.config.samples_per_insert - self.config.error_buffer
     }
 
-    /// Rows to insert before `share` can be sampled.
+    /// Returns the number of rows that must be inserted before `share` can be sampled.
     fn inserts_needed(&self, share: f64) -> u64 {
         let to_fill = self.config.min_size.saturating_sub(self.counters.inserts);
         if !is_limiting(&self.config) {
             return to_fill;
         }
         let behind = share - self.surplus() - self.config.error_buffer - SLACK_ROWS;
-        // A float to integer cast saturates: below 0 it gives 0.
+        // A cast from float to integer saturates: negative numbers become 0.
         to_fill.max((behind / self.config.samples_per_insert).ceil() as u64)
     }
 }
 
-/// Whether there is any limit but `min_size`.
+/// Returns whether there is a limit in addition to `min_size`.
 fn is_limiting(config: &RateLimiterConfig) -> bool {
     config.samples_per_insert > 0.0
 }
@@ -337,7 +344,7 @@ fn check_sizes(config: &RateLimiterConfig, capacity: usize) -> Result<(), RateLi
     })
 }
 
-/// Refuses what is NaN, infinite or negative; `smallest` only informs.
+/// Returns an error if the value is NaN, infinite or negative. `smallest` is used only for the message.
 fn check_number(key: &'static str, value: f64, smallest: f64) -> Result<(), RateLimiterError> {
     let is_number = (0.0..f64::INFINITY).contains(&value);
     is_number.then_some(()).ok_or(RateLimiterError::NotANumber { key, value, smallest })

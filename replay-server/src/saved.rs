@@ -1,14 +1,15 @@
-//! Tables on disk (`run.save_replay`): written when a server stops, taken back when it starts again.
+//! Tables on disk (`run.save_replay`): saved when a server stops, loaded when it starts again.
 //!
-//! `replay/server-N/save-M/`, of which the highest M is the newest; there whole or not at all:
+//! Tables are saved in `replay/server-N/save-M/`; the highest M is the newest. A folder is either complete or does not
+//! exist:
 //!
 //! | file | content |
 //! |---|---|
 //! | `manifest.json` | `Manifest`: layout, selector, counts and digests |
-//! | `shard-S.rows` | rows, the oldest first, as they lie in memory |
-//! | `shard-S.priorities` | p of each, little-endian f64 |
+//! | `shard-S.rows` | rows, oldest first, in their memory format |
+//! | `shard-S.priorities` | priority p of each row, little-endian f64 |
 //!
-//! Files are trusted no more than messages are: sizes and digests come first, then every value.
+//! Files are trusted no more than messages are: sizes and digests are checked first, then every value.
 
 use crate::rate_limiter::{RateLimiterCounters, RateLimiterError};
 use crate::table::{PutBackError, Table};
@@ -23,45 +24,45 @@ use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use tracing::info;
 
-/// Version of everything in this file's table.
+/// Version of the format above.
 const FORMAT: u32 = 1;
 const MANIFEST: &str = "manifest.json";
 const PREFIX: &str = "save-";
-/// Bytes that are read at once.
+/// Buffer size for reads and writes, in bytes.
 const CHUNK: usize = 1 << 20;
 
-/// Why tables cannot be saved or taken back.
+/// Reason why tables cannot be saved or loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum SavedError {
-    /// The file system refused; the message names the path.
+    /// The file system returned an error, which names the path.
     #[error("saved replay: {0}")]
     Io(#[from] io::Error),
-    /// Not what was written.
+    /// A file differs from what was written.
     #[error(
         "saved replay: {path} is damaged: {what}; remove the folder to start with an empty replay"
     )]
     Damaged {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong with it.
         what: String,
     },
-    /// Rows of other settings.
+    /// The tables were written with other settings.
     #[error(
         "saved replay: {path} was written with {key} = {found}, now it is {expected}: set it back, or remove the folder to \
          start with an empty replay"
     )]
     Foreign {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
-        /// The setting.
+        /// The setting that differs.
         key: &'static str,
-        /// Then.
+        /// Value in the saved folder.
         found: String,
-        /// Now.
+        /// Value now.
         expected: String,
     },
-    /// Counters that no limiter takes.
+    /// The counters of the rate limiter are invalid.
     #[error("saved replay: {0}")]
     Limiter(#[from] RateLimiterError),
 }
@@ -72,7 +73,7 @@ struct Manifest {
     format: u32,
     /// Digest of the row layout.
     layout: u64,
-    /// How priorities are made of |td|: they mean nothing under another rule.
+    /// The rule that turns |td| into a priority. Priorities are meaningless under another rule.
     selector: String,
     shards: Vec<ShardManifest>,
 }
@@ -86,21 +87,21 @@ struct ShardManifest {
     digests: BTreeMap<String, String>,
 }
 
-/// Where the tables of a server are saved, and of what kind they are.
+/// Location and kind of a server's saved tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedReplay {
-    /// The server's folder.
+    /// Path of the server's folder.
     pub folder: PathBuf,
     /// Digest of the row layout.
     pub layout: u64,
-    /// The selector's settings.
+    /// Description of the selector and its settings.
     pub selector: String,
-    /// Tables.
+    /// Number of tables.
     pub shards: usize,
 }
 
 impl SavedReplay {
-    /// The saved replay of server number `index` of a run; `None` where the settings do not ask for it.
+    /// Returns the saved replay of server number `index` of a run. `None` if the settings do not ask for it.
     pub fn of_run(run: &RunDir, index: usize, config: &Config, spec: &EnvSpec) -> Option<Self> {
         let Replay { selector, priority_alpha, priority_epsilon, shards, .. } = &config.replay;
         let selector = match selector {
@@ -118,10 +119,10 @@ impl SavedReplay {
         })
     }
 
-    /// Writes the tables beside those that are there, which go when these are whole.
+    /// Writes the tables to a new folder, then removes the older ones.
     ///
     /// # Errors
-    /// The file system refuses; what was there is untouched.
+    /// Returns an error if the file system refuses. Older folders are untouched then.
     pub fn save(&self, tables: &[Table]) -> Result<(), SavedError> {
         let old = saves(&self.folder)?;
         let number = old.last_key_value().map_or(1, |(number, _)| number + 1);
@@ -139,19 +140,19 @@ impl SavedReplay {
         Ok(old.values().try_for_each(|path| remove_dir(path))?)
     }
 
-    /// Rows that were saved; 0 where nothing was. Only the manifest is read.
+    /// Returns the number of saved rows; 0 if nothing was saved. Reads only the manifest.
     ///
     /// # Errors
-    /// It is damaged, or tells of rows of another layout, priorities of another rule, or another number of shards.
+    /// Returns an error if the manifest is damaged, or if it names another row layout, selector or number of shards.
     pub fn rows(&self) -> Result<u64, SavedError> {
         let found = self.newest()?;
         Ok(found.map_or(0, |(_, manifest)| manifest.shards.iter().map(|shard| shard.rows).sum()))
     }
 
-    /// Puts what was saved into the tables, which are empty, and returns how many rows that were.
+    /// Loads the saved rows into the tables, which must be empty, and returns their number.
     ///
     /// # Errors
-    /// As of [`SavedReplay::rows`]; also damage of any other file.
+    /// Returns the errors of [`SavedReplay::rows`], and an error if another file is damaged.
     pub fn load(&self, tables: &mut [Table]) -> Result<u64, SavedError> {
         let Some((path, manifest)) = self.newest()? else { return Ok(0) };
         for (shard, (table, said)) in tables.iter_mut().zip(&manifest.shards).enumerate() {
@@ -162,7 +163,7 @@ impl SavedReplay {
         Ok(rows)
     }
 
-    /// The newest folder and its manifest, which fits.
+    /// Returns the newest folder and its manifest, after checking that the manifest fits the settings.
     fn newest(&self) -> Result<Option<(PathBuf, Manifest)>, SavedError> {
         let Some((_, path)) = saves(&self.folder)?.pop_last() else { return Ok(None) };
         let at = path.join(MANIFEST);
@@ -206,7 +207,7 @@ fn write(at: &Path, shard: usize, table: &Table) -> io::Result<ShardManifest> {
     })
 }
 
-/// A file that is digested as it is written.
+/// A file whose digest is computed while it is written.
 struct Digested {
     file: BufWriter<File>,
     hasher: blake3::Hasher,
@@ -277,7 +278,7 @@ fn digest(path: &Path) -> io::Result<String> {
     }
 }
 
-/// Saved tables by rising number.
+/// Returns the saved folders by number.
 fn saves(folder: &Path) -> io::Result<BTreeMap<u64, PathBuf>> {
     let mut found = BTreeMap::new();
     if !folder.exists() {

@@ -1,4 +1,5 @@
-//! The network side of a replay server: decodes, checks, and hands work to the shards. It never touches a table.
+//! The network side of a replay server: decodes and checks requests, and forwards them to the shards. It never touches
+//! a table.
 
 use crate::metrics::ServerMetrics;
 use crate::sessions::{Admission, Client, Place, Sessions};
@@ -20,52 +21,52 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
-/// Longest time that a sample may ask to be held back.
+/// Longest time for which a sample may be held back.
 const SAMPLE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
-/// One shard as the network side sees it.
+/// Access of the network side to one shard.
 #[derive(Debug, Clone)]
 pub struct ShardDoor {
-    /// Where commands go. Bounded: what does not fit is dropped and counted, clients resend.
+    /// Queue of commands. It is bounded: a command that does not fit is dropped and counted, and the client resends.
     pub inbox: Sender<Command>,
-    /// What the shard last published.
+    /// State that the shard last published.
     pub published: Arc<Published>,
 }
 
-/// What the network side needs besides its socket.
+/// State of the network side, apart from its socket.
 #[derive(Debug)]
 pub struct Front {
-    /// Clients must agree to these terms.
+    /// Settings with which clients must agree.
     pub terms: Terms,
     /// Insert batches that an actor may have unacknowledged per shard.
     pub window: u32,
-    /// In order of their numbers.
+    /// The shards, in order of their numbers.
     pub shards: Vec<ShardDoor>,
-    /// Time.
+    /// Source of time.
     pub clock: Clock,
-    /// Counters.
+    /// Metrics of the network side.
     pub metrics: ServerMetrics,
 }
 
-/// Between two looks at those who are quarantined.
+/// Interval between two counts of quarantined connections.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// One run of [`Front::serve`] remembers this.
+/// Sessions and log limits of one call of [`Front::serve`].
 #[derive(Default)]
 struct Memory {
     sessions: Sessions,
     log: LogLimit<PeerId>,
 }
 
-/// Why a request is not carried out.
+/// Reason why a request is not carried out.
 enum Trouble {
-    /// Answer with this.
+    /// Answer with this refusal.
     Refuse(Refusal),
-    /// A greeting that cannot be accepted: answer, count, and in the end quarantine.
+    /// The greeting is not acceptable: answer with this refusal and count it towards quarantine.
     Unwelcome(Refusal),
-    /// The bytes are wrong: answer, count, and in the end quarantine.
+    /// The bytes are malformed: answer with the reason and count it towards quarantine.
     Malformed(String),
-    /// A queue is full: say nothing, the client will ask again.
+    /// A queue is full: do not answer, the client will retry.
     Busy,
 }
 
@@ -76,7 +77,7 @@ impl From<WireError> for Trouble {
 }
 
 impl Front {
-    /// Serves requests until `stop` completes or the socket is gone.
+    /// Serves requests until `stop` completes or the socket is closed.
     pub async fn serve(&self, router: &mut Router, stop: impl Future<Output = ()>) {
         let mut memory = Memory::default();
         let mut look = tokio::time::interval(LOOK_EVERY);
@@ -199,7 +200,7 @@ impl Front {
         Ok((data[0].clone(), td_abs))
     }
 
-    /// A number of a request that the shards were not built for is refused before it reaches one.
+    /// Refuses a number that is larger than the shards were built for.
     fn within_terms(what: &str, got: f64, key: &str, most: usize) -> Result<(), Trouble> {
         #[expect(clippy::cast_precision_loss, reason = "settings are far below 2^53")]
         if got <= most as f64 {
@@ -216,7 +217,8 @@ impl Front {
         let is_news =
             memory.sessions.greet(peer, client, self.clock.now()).map_err(Trouble::Refuse)?;
         if let Role::Actor { id, incarnation, oldest_unacknowledged, .. } = &hello.role {
-            // An actor that meets this server for the first time does not know how many shards there are.
+            // An actor that has not met this server before does not know its number of shards, so the list may be
+            // short.
             let oldest = |number: usize| {
                 oldest_unacknowledged.get(number).copied().unwrap_or(BatchSequence(1))
             };
@@ -287,7 +289,7 @@ impl Front {
     }
 }
 
-/// Where there is TLS, nobody greets as what its certificate does not say.
+/// Checks that the client's certificate, if it has one, permits the place that it greets for.
 fn check_certificate(peer: &PeerId, place: Place) -> Result<(), Trouble> {
     match peer.role() {
         Some(role) if role != place.certified() => {
@@ -299,7 +301,7 @@ fn check_certificate(peer: &PeerId, place: Place) -> Result<(), Trouble> {
     }
 }
 
-/// Only actors insert.
+/// Returns the client's actor id and incarnation. Fails for the learner, because only actors insert.
 fn an_actor(client: Client) -> Result<(ActorId, Incarnation), Trouble> {
     match client.place {
         Place::Actor(id) => Ok((id, client.incarnation)),
@@ -307,7 +309,7 @@ fn an_actor(client: Client) -> Result<(ActorId, Incarnation), Trouble> {
     }
 }
 
-/// Only the learner samples and updates priorities.
+/// Fails for an actor, because only the learner samples and updates priorities.
 fn a_learner(client: Client, request: &str) -> Result<(), Trouble> {
     match client.place {
         Place::Learner => Ok(()),

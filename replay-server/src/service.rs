@@ -1,4 +1,4 @@
-//! [`ReplayServer`]: a replay server as a function of a socket and a reason to stop.
+//! [`ReplayServer`]: a replay server as a function of a socket and a stop signal.
 
 use crate::metrics::{ServerMetrics, ShardMetrics};
 use crate::rate_limiter::RateLimiterConfig;
@@ -20,32 +20,32 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::info;
 
-/// Commands that wait for one shard. Clients bound what they have outstanding, so this is rarely reached.
+/// Maximum number of commands waiting for one shard. Clients limit their outstanding requests, so it is rarely reached.
 const INBOX_COMMANDS: usize = 1_024;
 
-/// Why a replay server does not start or stop well.
+/// Reason why a replay server cannot start, or fails while it stops.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    /// Settings that no table accepts.
+    /// A table does not accept the settings.
     #[error(transparent)]
     Table(#[from] TableError),
-    /// A metric is registered otherwise already.
+    /// A metric is already registered with another declaration.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
-    /// Rows cannot be saved.
+    /// Rows cannot be saved or loaded.
     #[error(transparent)]
     Saved(#[from] SavedError),
-    /// The operating system gives no thread.
+    /// The operating system cannot start a thread.
     #[error("start shard {shard}: {source}")]
     Thread {
-        /// Which shard.
+        /// Number of the shard.
         shard: usize,
-        /// What it said.
+        /// The operating system's error.
         source: std::io::Error,
     },
 }
 
-/// The settings of one shard's table. Row counts of the configuration are over all shards of the run.
+/// Returns the settings of one shard's table. Row counts in the configuration are totals over all shards of the run.
 #[expect(clippy::cast_precision_loss, reason = "row counts are far below 2^53")]
 pub fn table_config(config: &Config, layout: &ItemLayout) -> TableConfig {
     let (replay, shards) = (&config.replay, config.shards_total());
@@ -62,7 +62,7 @@ pub fn table_config(config: &Config, layout: &ItemLayout) -> TableConfig {
         samples_per_insert: replay.samples_per_insert,
         error_buffer: replay.error_buffer / shards as f64,
         insert_rows: config.actor.insert_rows,
-        // Whole batches: the run is to survive until a single shard is left.
+        // Use whole batches, so that the run can continue with a single remaining shard.
         sample_share: config.learner.batch_size as f64,
     };
     TableConfig { layout: layout.clone(), capacity: config.shard_capacity(), selector, limiter }
@@ -75,15 +75,15 @@ pub struct ReplayServer {
     layout: ItemLayout,
     tables: Vec<Table>,
     first_shard: usize,
-    /// None where rows go with the process.
+    /// Where rows are saved; `None` if they are lost when the process ends.
     saved: Option<SavedReplay>,
 }
 
 impl ReplayServer {
-    /// Builds the tables of the server whose first shard is number `first_shard` of the run.
+    /// Builds the tables of a server. `first_shard` is the number of its first shard within the run.
     ///
     /// # Errors
-    /// Settings that no table accepts: a limiter that would deadlock, for one.
+    /// Returns an error if a table does not accept the settings, for example because the limiter would deadlock.
     pub fn new(process: Process, spec: &EnvSpec, first_shard: usize) -> Result<Self, ReplayError> {
         let layout = process.resolved.config.item_layout(spec);
         let config = table_config(&process.resolved.config, &layout);
@@ -92,10 +92,10 @@ impl ReplayServer {
         Ok(Self { process, layout, tables, first_shard, saved: None })
     }
 
-    /// The same server, which takes back the rows that were saved there, and saves its own when it stops.
+    /// Loads the rows that were saved there, and saves the rows of this server when it stops.
     ///
     /// # Errors
-    /// The saved rows are damaged, or of other settings.
+    /// Returns an error if the saved rows are damaged, or were written with other settings.
     pub fn kept_in(mut self, saved: Option<SavedReplay>) -> Result<Self, SavedError> {
         if let Some(saved) = &saved {
             saved.load(&mut self.tables)?;
@@ -104,10 +104,10 @@ impl ReplayServer {
         Ok(self)
     }
 
-    /// Serves until `stop` completes, and returns the tables.
+    /// Serves until `stop` completes, and then returns the tables.
     ///
     /// # Errors
-    /// A shard's thread does not start, or rows cannot be saved.
+    /// Returns an error if a shard's thread cannot be started, or rows cannot be saved.
     pub async fn run(
         self,
         mut router: Router,
@@ -157,7 +157,7 @@ impl ReplayServer {
     }
 }
 
-/// Rows must come in; who holds them back, the shards' limiters know.
+/// Watches that rows are stored. If they are not, the limiters of the shards tell the reason.
 fn rows_stored(doors: &[ShardDoor]) -> Goes {
     let published: Vec<_> = doors.iter().map(|door| Arc::clone(&door.published)).collect();
     let shards = published.clone();
@@ -203,7 +203,7 @@ fn replies(router: &Router) -> mpsc::Sender<(PeerId, Message)> {
     router.outgoing.clone()
 }
 
-/// Saves the tables where the settings ask for it.
+/// Saves the tables if the settings ask for it.
 async fn save(saved: Option<SavedReplay>, tables: Vec<Table>) -> Result<Vec<Table>, ReplayError> {
     let Some(saved) = saved else { return Ok(tables) };
     let saving = tokio::task::spawn_blocking(move || saved.save(&tables).map(|()| tables));
@@ -211,7 +211,8 @@ async fn save(saved: Option<SavedReplay>, tables: Vec<Table>) -> Result<Vec<Tabl
     Ok(saved?)
 }
 
-/// Stops the threads without blocking the runtime: they may be waiting to hand a reply to the socket, which still runs.
+/// Stops the threads without blocking the runtime: a thread may be waiting to send a reply to the socket, which is
+/// still running.
 async fn join(
     doors: &[ShardDoor],
     threads: Vec<std::thread::JoinHandle<Table>>,
@@ -221,7 +222,7 @@ async fn join(
     let doors = doors.to_vec();
     let joined = tokio::task::spawn_blocking(move || {
         for door in &doors {
-            // A full inbox is emptied by its thread; a gone one has stopped.
+            // If the inbox is full, its thread empties it. If it is closed, the thread has already ended.
             let _gone = door.inbox.send(Command::Stop);
         }
         threads.into_iter().filter_map(|thread| thread.join().ok()).collect()

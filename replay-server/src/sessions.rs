@@ -1,8 +1,8 @@
-//! The network side knows of its clients which place each connection has, and how often it broke the protocol.
+//! [`Sessions`]: for each connection its client's place, and how often it broke the protocol.
 //!
-//! A *place* is what can be there only once: each actor id, and the learner. The process that has it keeps it while it is
-//! heard of; one that has been silent for [`CLIENT_SILENT`] loses it to whoever asks next, and is told so when it comes
-//! back.
+//! A *place* is a role that only one process may have at a time: each actor id, and the learner. A process keeps its
+//! place as long as it sends messages. After [`CLIENT_SILENT`] of silence, the next process that asks gets the place,
+//! and the former one is refused as superseded when it returns.
 
 use common::ids::{ActorId, Incarnation};
 use common::limits::{ACTORS_MAX, CLIENT_SILENT};
@@ -14,16 +14,16 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
-/// Wrong messages and refused greetings after which a connection is not listened to.
+/// Number of wrong messages and refused greetings after which a connection is quarantined.
 pub(crate) const OFFENCES_MAX: u32 = 8;
-/// For how long.
+/// Duration of a quarantine.
 pub(crate) const QUARANTINE: Duration = Duration::from_secs(60);
-/// Connections remembered. Beyond it the one heard from least recently is forgotten: it is asked to greet again.
+/// Maximum number of remembered connections. Beyond it, the one silent for longest is forgotten and must greet again.
 const SESSIONS_MAX: usize = 4_096;
-/// Former holders of a place that are remembered, to be told so.
+/// Number of former holders remembered per place, so that they can be refused as superseded.
 const PAST_MAX: usize = 16;
 
-/// All connections, and who has which place.
+/// All connections, and the holder of each place.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     by_peer: HashMap<PeerId, Session>,
@@ -34,7 +34,7 @@ pub(crate) struct Sessions {
 struct Session {
     client: Option<Client>,
     offences: u32,
-    /// A quarantine was answered once: from then on there is silence.
+    /// Whether the quarantine was reported to the client. It is reported once; later messages get no answer.
     is_told: bool,
     heard: Duration,
 }
@@ -46,7 +46,7 @@ struct Holder {
     past: VecDeque<Incarnation>,
 }
 
-/// A place can be held only once.
+/// An identity that only one process may have at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Place {
     Actor(ActorId),
@@ -54,7 +54,7 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    /// The role that the certificate of its holder must name.
+    /// Returns the role that the certificate of its holder must name.
     pub(crate) fn certified(self) -> tls::Role {
         match self {
             Self::Actor(_) => tls::Role::ActorNode,
@@ -72,7 +72,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// A greeted client.
+/// A client that has greeted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Client {
     pub(crate) place: Place,
@@ -88,22 +88,22 @@ impl From<&Role> for Client {
     }
 }
 
-/// The fate of a message before it is read.
+/// What happens to a message before it is decoded.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// It is read.
+    /// The message is decoded.
     Heard,
-    /// It is not, and the connection is told.
+    /// The message is dropped, and the answer says that the connection is quarantined.
     Told,
-    /// It is not, and the connection knows.
+    /// The message is dropped without an answer.
     Ignored,
 }
 
 impl Sessions {
-    /// The client behind a connection, which still has its place.
+    /// Returns the client of a connection, if it still has its place.
     ///
     /// # Errors
-    /// It has not greeted, or another process has its place now.
+    /// Returns an error if it has not greeted, or if another process has its place now.
     pub(crate) fn client(&mut self, peer: &PeerId, now: Duration) -> Result<Client, Refusal> {
         let session = self.by_peer.get_mut(peer).ok_or(Refusal::NotGreeted)?;
         session.heard = now;
@@ -116,11 +116,11 @@ impl Sessions {
         Ok(client)
     }
 
-    /// A connection has greeted with settings that fit: gives it its place, if that is free or its own. `true` where
-    /// this is news.
+    /// Handles a greeting whose settings fit: gives the client its place if that is free or already its own. Returns
+    /// true if the connection had not greeted as this client before.
     ///
     /// # Errors
-    /// Another process has the place.
+    /// Returns an error if another process has the place.
     pub(crate) fn greet(
         &mut self,
         peer: &PeerId,
@@ -154,7 +154,7 @@ impl Sessions {
         Ok(self.session(peer, now).client.replace(client) != Some(client))
     }
 
-    /// Whether a connection is listened to.
+    /// Returns whether a message of this connection may be decoded.
     pub(crate) fn admit(&mut self, peer: &PeerId, now: Duration) -> Admission {
         let Some(session) = self.by_peer.get_mut(peer) else { return Admission::Heard };
         if !session.is_quarantined() {
@@ -171,14 +171,14 @@ impl Sessions {
         }
     }
 
-    /// Counts a wrong message; `true` when this one led to quarantine.
+    /// Counts a wrong message. Returns true if it is the one that leads to quarantine.
     pub(crate) fn offence(&mut self, peer: &PeerId, now: Duration) -> bool {
         let session = self.session(peer, now);
         session.offences += 1;
         session.offences == OFFENCES_MAX
     }
 
-    /// Connections that are quarantined at `now`; those whose time is over are forgotten.
+    /// Returns the number of connections in quarantine at `now`, and forgets those whose quarantine has ended.
     pub(crate) fn quarantined(&mut self, now: Duration) -> usize {
         self.by_peer.retain(|_, session| {
             !session.is_quarantined() || now.saturating_sub(session.heard) < QUARANTINE
@@ -199,7 +199,8 @@ impl Sessions {
 }
 
 impl Session {
-    /// From its last offence on; nothing that it says meanwhile is heard.
+    /// Returns whether the connection is in quarantine. `heard` is then the time of its last offence, because later
+    /// messages are not read.
     fn is_quarantined(&self) -> bool {
         self.offences >= OFFENCES_MAX
     }

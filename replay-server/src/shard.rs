@@ -1,8 +1,8 @@
-//! A shard: one thread that owns one [`Table`]. Everything else sends it [`Command`]s and reads its published state.
+//! A shard: one thread that owns one [`Table`]. Other threads send it [`Command`]s and read its published state.
 //!
-//! The rate limiter may hold an insert or a sample back: it is *parked*, in order of arrival, and served as soon as the
-//! other side has moved. A parked insert is not acknowledged (that is the back-pressure), a parked sample is answered
-//! `NotSampled` when its time is over.
+//! The rate limiter may hold an insert or a sample back. It is then *parked* in order of arrival, and served as soon as
+//! the other side has moved. A parked insert is not acknowledged, which is the back-pressure on actors. A parked sample
+//! is answered with `NotSampled` when its deadline has passed.
 
 use crate::ledger::{Arrival, Ledger};
 use crate::metrics::ShardMetrics;
@@ -23,25 +23,25 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-/// Commands handled before parked work is looked at again.
+/// Maximum number of commands handled before parked work is checked again.
 const COMMANDS_PER_TURN: usize = 64;
-/// Longest sleep: how old published state may be while nothing happens.
+/// Longest sleep, and therefore the maximum age of published state in an idle shard.
 const IDLE: Duration = Duration::from_millis(100);
-/// How often the effective sample size is computed: O(rows).
+/// Interval between computations of the effective sample size, which costs O(rows).
 const ESS_EVERY: Duration = Duration::from_secs(5);
-/// Samples that may be parked; the oldest is answered `NotSampled` beyond that.
+/// Maximum number of parked samples; beyond it the oldest is answered with `NotSampled`.
 const PARKED_SAMPLES_MAX: usize = 1_024;
 
-/// What a shard is asked to do. Frames are already checked against their headers.
+/// A request to a shard. Its frames are already checked against their headers.
 #[derive(Debug)]
 pub enum Command {
-    /// An actor has greeted: from where to count its batches, if this incarnation is new.
+    /// An actor has greeted. If this incarnation is new, its batches are counted from the given number.
     Greet {
-        /// Who greeted.
+        /// The actor.
         actor: ActorId,
-        /// Which life of it.
+        /// Incarnation of the actor.
         incarnation: Incarnation,
-        /// Where it stands.
+        /// Number of the oldest batch that is not acknowledged.
         oldest_unacknowledged: BatchSequence,
     },
     /// See `Request::Insert`.
@@ -50,58 +50,58 @@ pub enum Command {
     Sample(Sample),
     /// See `Request::UpdatePriorities`.
     UpdatePriorities {
-        /// `[count]`
+        /// Item keys, shape `[count]`.
         keys: Vec<u64>,
-        /// `[count]`
+        /// |td| of each item, shape `[count]`.
         td_abs: Vec<f32>,
     },
-    /// Return the table.
+    /// Ends the thread, which returns the table.
     Stop,
 }
 
 /// One batch of rows.
 #[derive(Debug)]
 pub struct Insert {
-    /// Who is answered.
+    /// The connection that receives the answer.
     pub peer: PeerId,
-    /// Whose batch it is.
+    /// The actor that sent the batch.
     pub actor: ActorId,
-    /// Which life of the actor.
+    /// Incarnation of the actor.
     pub incarnation: Incarnation,
-    /// Its number.
+    /// Number of the batch.
     pub sequence: BatchSequence,
-    /// `[rows, row_bytes]`
+    /// Rows, shape `[rows, row_bytes]`.
     pub rows: Bytes,
-    /// `[rows]`
+    /// |td| of each row, shape `[rows]`; `None` if not given.
     pub td_abs: Option<Vec<f32>>,
 }
 
 /// One request for items.
 #[derive(Debug)]
 pub struct Sample {
-    /// Who is answered.
+    /// The connection that receives the answer.
     pub peer: PeerId,
-    /// Repeated in the answer.
+    /// Number of the request, repeated in the answer.
     pub request: u64,
-    /// Items.
+    /// Number of items.
     pub count: usize,
-    /// What the limiter accounts.
+    /// Share that the rate limiter accounts, in rows.
     pub share: f64,
-    /// When the answer is due.
+    /// Time at which the answer is due.
     pub deadline: Duration,
 }
 
-/// What the network side reads of a shard, a moment old at most.
+/// State of a shard for the network side. It is at most a moment old.
 #[derive(Debug, Default)]
 pub struct Published(Mutex<(ShardState, serde_json::Value)>);
 
 impl Published {
-    /// Items, mass and inserts.
+    /// Returns items, mass and inserts.
     pub fn state(&self) -> ShardState {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// The shard's part of `/status`.
+    /// Returns the shard's part of `/status`.
     pub fn status(&self) -> serde_json::Value {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
     }
@@ -114,42 +114,42 @@ impl Published {
 /// The owner of one table. Built by the server, consumed by [`Shard::run`] on its own thread.
 #[derive(Debug)]
 pub struct Shard {
-    /// Its number within the server.
+    /// Number of the shard within the server.
     pub number: u16,
     /// Rows, priorities and limiter.
     pub table: Table,
     /// Bytes of one row.
     pub row_bytes: usize,
-    /// When the effective sample size is computed next.
+    /// Time at which the effective sample size is computed next.
     pub ess_due: Duration,
-    /// Draws samples.
+    /// Generator for drawing samples.
     pub rng: Pcg64,
-    /// Time.
+    /// Source of time.
     pub clock: Clock,
-    /// Insert batches that an actor may have unacknowledged.
+    /// Number of insert batches that an actor may have unacknowledged.
     pub window: u32,
     /// Commands from the network side.
     pub inbox: Receiver<Command>,
     /// Replies to the network side.
     pub replies: mpsc::Sender<(PeerId, Message)>,
-    /// Where state is published.
+    /// Destination of the published state.
     pub published: Arc<Published>,
     /// Counters and gauges.
     pub metrics: ShardMetrics,
 }
 
-/// What waits for the limiter, and what every actor has delivered.
+/// Requests that wait for the limiter, and the deliveries of every actor.
 #[derive(Debug, Default)]
 struct Desk {
     inserts: VecDeque<Insert>,
     samples: VecDeque<Sample>,
     ledger: Ledger,
-    /// `None` is the learner.
+    /// Log limits by actor; `None` is the learner.
     log: LogLimit<Option<ActorId>>,
 }
 
 impl Shard {
-    /// Serves commands until [`Command::Stop`] or until every sender is gone, and returns the table.
+    /// Serves commands until [`Command::Stop`] or until all senders are dropped, and returns the table.
     pub fn run(mut self) -> Table {
         let mut desk = Desk::default();
         let mut published_at = self.clock.now();
@@ -194,7 +194,7 @@ impl Shard {
         }
     }
 
-    /// Admits a batch by its number: the next one is parked, an old one acknowledged again, others are passed over.
+    /// Handles a batch by its number: parks the next one, acknowledges an old one again, and ignores others.
     fn receive(&mut self, insert: Insert, desk: &mut Desk) {
         let Insert { actor, incarnation, sequence, .. } = insert;
         match desk.ledger.arrive(actor, incarnation, sequence, self.window) {
@@ -215,7 +215,8 @@ impl Shard {
         }
     }
 
-    /// Serves parked work as far as the limiter allows, both sides in turn: each may free the other.
+    /// Serves parked work as far as the limiter allows. Inserts and samples alternate, because each may allow the
+    /// other.
     fn progress(&mut self, desk: &mut Desk) {
         loop {
             let inserted = self.insert_parked(desk);
@@ -326,7 +327,8 @@ impl Shard {
         self.reply(sample.peer.clone(), encode(&header, []));
     }
 
-    /// The credit shrinks to one batch while others are parked, so that held-back rows stay few and fresh.
+    /// Acknowledges a batch. The credit is a single batch while others are parked, so that held-back rows stay few and
+    /// fresh.
     fn acknowledge(&self, peer: &PeerId, sequence: BatchSequence, refused: usize, parked: usize) {
         let header = Reply::Inserted {
             shard: self.number,
@@ -337,7 +339,8 @@ impl Shard {
         self.reply(peer.clone(), encode(&header, []));
     }
 
-    /// The transport never waits for a single peer, so this waits for the network side's own pace at most.
+    /// Sends a reply. The transport never waits for a single peer, so this waits at most for the network side as a
+    /// whole.
     fn reply(&self, peer: PeerId, message: Message) {
         if self.replies.blocking_send((peer, message)).is_err() {
             debug!("reply dropped: the network side has stopped");
@@ -350,7 +353,8 @@ impl Shard {
     }
 
     fn publish(&mut self, now: Duration) {
-        // The effective sample size walks all priorities: once in a while is enough for a gauge.
+        // The effective sample size needs a pass over all priorities; for a gauge it is enough to compute it now and
+        // then.
         if now >= self.ess_due {
             self.ess_due = now + ESS_EVERY;
             self.metrics.effective_sample_size(self.table.effective_sample_size());

@@ -1,15 +1,16 @@
-//! [`SumTree`]: non-negative weights by index, their sum, and the index under a given share of that sum.
+//! [`SumTree`]: non-negative weights by index, their sum, and the search for an index by prefix sum.
 //!
-//! Flat, iterative, `f64`, single-threaded. Eight children make one node, which is one cache line: a million leaves are
-//! seven levels, so an update or a search touches seven lines. Every change recomputes the sums above it from their
-//! children instead of adding differences, so rounding errors never accumulate: the tree is at any time bit-equal to
-//! one built afresh from its leaves (`docs/adr/0003-wide-sum-tree.md` has the alternatives and the measurements).
+//! Flat, iterative, `f64`, single-threaded. Eight children form one node, which is one cache line. A million leaves
+//! need seven levels, so that an update or a search touches seven cache lines. Every change recomputes the sums above
+//! it from their children instead of adding differences. Therefore rounding errors never accumulate, and the tree is
+//! always bit-equal to one built anew from its leaves (`docs/adr/0003-wide-sum-tree.md` has the alternatives and the
+//! measurements).
 
-/// Children of one node: eight `f64` fill a cache line of 64 bytes.
+/// Number of children of a node: eight `f64` fill a cache line of 64 bytes.
 const FAN_OUT: usize = 8;
 /// log2 of [`FAN_OUT`].
 const FAN_OUT_BITS: usize = 3;
-/// What a node is aligned to, so that it never straddles two cache lines.
+/// Alignment of a node, so that it never straddles two cache lines.
 const CACHE_LINE_BYTES: usize = 64;
 
 /// A node: the sums of its eight children, or eight leaves.
@@ -18,21 +19,21 @@ type Node = [f64; FAN_OUT];
 /// Weights by index with O(log8 n) update and search. Memory: 64/7, about 9.2, bytes per leaf.
 #[derive(Debug)]
 pub struct SumTree {
-    /// All nodes, one level after the other, leaves first, behind `skew` unused numbers. Allocated zeroed, so that
-    /// leaves that were never written cost no memory.
+    /// All nodes, level after level, leaves first, preceded by `skew` unused numbers. Allocated zeroed, so that leaves
+    /// that were never written use no memory.
     values: Vec<f64>,
-    /// Numbers to skip at the front to reach a cache-line boundary.
+    /// Number of values to skip at the front to reach a cache-line boundary.
     skew: usize,
     /// Index of the first node of each level, leaves first, and the end of the last level.
     level_starts: Vec<usize>,
-    /// Leaves.
+    /// Number of leaves.
     len: usize,
     /// Sum of all leaves.
     total: f64,
 }
 
 impl SumTree {
-    /// A tree of `len` leaves, all zero.
+    /// Creates a tree of `len` leaves, all zero.
     pub fn new(len: usize) -> Self {
         let mut level_starts = vec![0];
         let mut width = len.div_ceil(FAN_OUT).max(1);
@@ -48,28 +49,28 @@ impl SumTree {
         Self { values, skew, level_starts, len, total: 0.0 }
     }
 
-    /// Leaves.
+    /// Returns the number of leaves.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are no leaves at all.
+    /// Returns whether there are no leaves.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Sum of all leaves.
+    /// Returns the sum of all leaves.
     pub fn total(&self) -> f64 {
         self.total
     }
 
-    /// The leaf's value. Panics when `leaf` is out of range.
+    /// Returns the value of a leaf. Panics if `leaf` is out of range.
     pub fn get(&self, leaf: usize) -> f64 {
         assert!(leaf < self.len, "leaf {leaf} of {}", self.len);
         self.nodes()[leaf / FAN_OUT][leaf % FAN_OUT]
     }
 
-    /// Sets one leaf. Panics when `leaf` is out of range or `value` is not a finite number of at least 0.
+    /// Sets one leaf. Panics if `leaf` is out of range or `value` is not a finite number of at least 0.
     pub fn set(&mut self, leaf: usize, value: f64) {
         self.write_leaf(leaf, value);
         for level in 1..self.levels() {
@@ -78,11 +79,11 @@ impl SumTree {
         self.refresh_total();
     }
 
-    /// Sets many leaves in order, so that of two values for one leaf the last stays. Panics as [`SumTree::set`] does.
+    /// Sets many leaves in order; if a leaf occurs twice, the last value stays. Panics as [`SumTree::set`] does.
     ///
-    /// Goes level by level, which lets the processor work on many nodes at once, and recomputes a level as a whole
-    /// where it has no more entries than there are leaves to set: 256 scattered leaves of a million cost about four
-    /// node sums each, not seven.
+    /// It proceeds level by level, so that the processor can work on many nodes in parallel. A level is recomputed as a
+    /// whole if it has no more entries than there are leaves to set. As a result, 256 scattered leaves of a million
+    /// cost about four node sums each instead of seven.
     pub fn set_many(&mut self, leaves: &[(u32, f64)]) {
         for &(leaf, value) in leaves {
             self.write_leaf(leaf as usize, value);
@@ -105,10 +106,10 @@ impl SumTree {
         self.refresh_total();
     }
 
-    /// The smallest leaf whose inclusive prefix sum exceeds `mass`; `None` when the total is 0.
+    /// Returns the smallest leaf whose inclusive prefix sum exceeds `mass`; `None` if the total is 0.
     ///
-    /// Exact where the sums are, else up to the rounding of a few additions per level. A leaf of 0 is never returned,
-    /// whatever the rounding. `mass` is clamped to `[0, total)`.
+    /// The result is exact if the sums are exact, otherwise accurate up to the rounding of a few additions per level. A
+    /// leaf of 0 is never returned, regardless of rounding. `mass` is clamped to `[0, total)`.
     pub fn find(&self, mass: f64) -> Option<usize> {
         let mut mass = self.clamp_mass(mass)?;
         let mut index = 0;
@@ -120,10 +121,10 @@ impl SumTree {
         Some(index)
     }
 
-    /// [`SumTree::find`] for each of `masses`, which serve as scratch; `found` is replaced. Finds nothing when the
-    /// total is 0.
+    /// Performs [`SumTree::find`] for each of `masses`, and replaces `found` by the results. `masses` is used as
+    /// scratch. Finds nothing if the total is 0.
     ///
-    /// All searches go down one level before any goes down the next, so that their cache misses overlap.
+    /// All searches descend one level before any descends to the next, so that their cache misses overlap.
     pub fn find_many(&self, masses: &mut [f64], found: &mut Vec<u32>) {
         found.clear();
         for mass in masses.iter_mut() {
@@ -141,7 +142,7 @@ impl SumTree {
         }
     }
 
-    /// Sum of the squares of the leaves before `end`. O(end): a fraction of a millisecond for a million.
+    /// Returns the sum of the squares of the leaves before `end`. O(end): a fraction of a millisecond for a million.
     pub fn sum_of_squares(&self, end: usize) -> f64 {
         let (whole, rest) = self.nodes().as_flattened()[..end].as_chunks::<FAN_OUT>();
         let mut sums = [0.0; FAN_OUT];
@@ -181,14 +182,15 @@ impl SumTree {
         self.total = sum(&self.nodes()[top]);
     }
 
-    /// `mass` within `[0, total)`, NaN as 0; `None` when that is empty.
+    /// Clamps `mass` to `[0, total)`, and NaN to 0. Returns `None` if that range is empty.
     fn clamp_mass(&self, mass: f64) -> Option<f64> {
         (self.total > 0.0).then(|| mass.max(0.0).min(self.total.next_down()))
     }
 }
 
-/// Inclusive prefix sums in three additions' time. They never decrease, and a step up means that the child is above 0:
-/// each adds to its left neighbour's terms inside the same brackets, and rounding keeps order.
+/// Returns inclusive prefix sums, with a dependency chain of only three additions. They never decrease, and an increase
+/// means that the child is above 0: each sum adds the child to the terms of its left neighbour inside the same
+/// parentheses, and rounding preserves order.
 fn prefix_sums(c: &Node) -> Node {
     let (c01, c45, c67) = (c[0] + c[1], c[4] + c[5], c[6] + c[7]);
     let c0123 = c01 + (c[2] + c[3]);
@@ -204,20 +206,23 @@ fn prefix_sums(c: &Node) -> Node {
     ]
 }
 
-/// The sum of a node: the very number that [`prefix_sums`] ends with, bit by bit, or searches could run off the end.
+/// Returns the sum of a node. It is bit-equal to the last of the [`prefix_sums`]; otherwise a search could run off the
+/// end.
 fn sum(c: &Node) -> f64 {
     prefix_sums(c)[FAN_OUT - 1]
 }
 
-/// The child under `mass`, and what of `mass` is left inside it. With `0 <= mass < sum(node)` the child is above 0 and
-/// the rest is again in `[0, child)`: the subtraction may round up to the child's sum and is held just below it.
+/// Returns the child whose prefix sum first exceeds `mass`, and the rest of `mass` inside that child. If
+/// `0 <= mass < sum(node)`, the child is above 0 and the rest is in `[0, child)`: the subtraction may round up to the
+/// child's value, and is then reduced to just below it.
 ///
-/// Counts instead of branching, since where a draw falls cannot be predicted.
+/// It counts instead of branching, because the result is random and a branch could not be predicted.
 fn descend(node: &Node, mass: f64) -> (usize, f64) {
     let sums = prefix_sums(node);
     let before = [0.0, sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6]];
     let child = before[1..].iter().filter(|&&sum| sum <= mass).count();
-    // The next smaller number: `f64::next_down` would first ask for signs and NaN, which a child above 0 has not.
+    // The next smaller number. `f64::next_down` would also test the sign and NaN, which is unnecessary for a child
+    // above 0.
     let below = f64::from_bits(node[child].to_bits() - 1);
     (child, (mass - before[child]).min(below))
 }

@@ -1,7 +1,7 @@
-//! [`Table`]: rows, their priorities and the limiter as one thing that can be inserted into and sampled from.
+//! [`Table`]: rows, their priorities and the rate limiter, with insert and sample operations.
 //!
-//! Single-threaded: the thread that owns a shard owns its table. Nothing here sleeps, reads a clock or draws from a
-//! generator of its own. Bytes that arrive are checked here, before anything is changed.
+//! Single-threaded: the thread that owns a shard owns its table. A table never sleeps, never reads a clock, and has no
+//! generator of its own. Incoming bytes are checked here, before anything is changed.
 
 use crate::rate_limiter::{Explanation, Limited, RateLimiter, RateLimiterConfig};
 use crate::rate_limiter::{RateLimiterCounters, RateLimiterError};
@@ -15,172 +15,173 @@ use rand_pcg::Pcg64;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// [`TableStats::refusals`] counts a |td| that is no number from 0 to [`common::values::TD_ABS_MAX`] under this name.
+/// Name under which [`TableStats::refusals`] counts |td| values that are not in 0 to [`common::values::TD_ABS_MAX`].
 pub const REFUSED_TD_ABS: &str = "td_abs";
 
-/// What a table is built from.
+/// Settings of a table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TableConfig {
-    /// Layout of its rows.
+    /// Layout of the rows.
     pub layout: ItemLayout,
-    /// Rows it holds at most.
+    /// Maximum number of rows.
     pub capacity: usize,
-    /// How items are chosen.
+    /// Method of choosing items.
     pub selector: SelectorConfig,
-    /// How inserts and samples are kept in proportion.
+    /// Settings that keep inserts and samples in proportion.
     pub limiter: RateLimiterConfig,
 }
 
-/// Why a table cannot be built.
+/// Reason why a table cannot be built.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum TableError {
-    /// The row size is 0 or above its bound.
+    /// The row size is 0 or too large.
     #[error("rows of {row_bytes} bytes: expected 1 to {max}", max = limits::ROW_BYTES_MAX)]
     RowBytes {
         /// Bytes of one row of the layout.
         row_bytes: usize,
     },
-    /// The capacity is above its bound.
+    /// The capacity is too large.
     #[error("replay.capacity = {capacity} is above the {max} rows of one shard", max = limits::SHARD_ROWS_MAX)]
     Capacity {
-        /// Rows asked for.
+        /// Requested number of rows.
         capacity: usize,
     },
-    /// The limiter refuses its settings.
+    /// The limiter refuses the settings.
     #[error(transparent)]
     RateLimiter(#[from] RateLimiterError),
-    /// The selector refuses its settings.
+    /// The selector refuses the settings.
     #[error(transparent)]
     Selector(#[from] SelectorError),
 }
 
-/// Why an insert did not happen; the table is as it was.
+/// Reason why an insert failed; the table is unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum InsertError {
-    /// Not a whole number of rows.
+    /// The bytes are not a whole number of rows.
     #[error("{bytes} bytes are not a whole number of rows of {row_bytes} bytes")]
     RowBytes {
-        /// Bytes given.
+        /// Number of bytes given.
         bytes: usize,
         /// Bytes of one row.
         row_bytes: usize,
     },
-    /// More rows than the limiter was built for: such a batch could wait for ever.
+    /// More rows than the limiter was built for; such a batch could wait forever.
     #[error("{rows} rows in one insert, at most {max} are agreed")]
     Rows {
-        /// Rows given.
+        /// Number of rows given.
         rows: usize,
         /// The smaller of `actor.insert_rows` and [`limits::INSERT_ROWS_MAX`].
         max: usize,
     },
-    /// Not one |td| for each row.
+    /// The number of |td| differs from the number of rows.
     #[error("{td_abs} values of |td| for {rows} rows")]
     TdAbs {
-        /// Values given.
+        /// Number of values given.
         td_abs: usize,
-        /// Rows given.
+        /// Number of rows given.
         rows: usize,
     },
-    /// The limiter holds inserts now: try again after samples were taken.
+    /// The limiter holds inserts back: try again after samples were taken.
     #[error(transparent)]
     Limited(#[from] Limited),
 }
 
-/// Why a sample was not taken; the table is as it was.
+/// Reason why a sample failed; the table is unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum SampleError {
-    /// More items than one reply may carry.
+    /// More items than one reply may contain.
     #[error("{count} items in one sample, at most {max} are allowed", max = limits::SAMPLE_ITEMS_MAX)]
     Count {
-        /// Items asked for.
+        /// Requested number of items.
         count: usize,
     },
-    /// A share that is no number of at least 0, or above what the limiter was built for: it could wait for ever.
+    /// The share is not a number of at least 0, or is larger than the limiter was built for; such a sample could wait
+    /// forever.
     #[error("a share of {share} rows, expected 0 to {max}")]
     Share {
         /// Share given.
         share: f64,
-        /// Largest share agreed.
+        /// Largest allowed share.
         max: f64,
     },
-    /// There is no item: the counters were restored, the rows were not.
+    /// The table is empty although the limiter allows samples: its counters were restored, the rows were not.
     #[error("the table is empty")]
     Empty,
-    /// The limiter holds samples now: try again after rows were inserted.
+    /// The limiter holds samples back: try again after rows were inserted.
     #[error(transparent)]
     Limited(#[from] Limited),
 }
 
-/// Why a saved item cannot be put back; the table is as it was.
+/// Reason why a saved item cannot be restored; the table is unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum PutBackError {
-    /// A number that no row may hold.
+    /// The row holds a number that is not allowed.
     #[error("{0}")]
     Value(BadValue),
-    /// No priority that an item can have.
+    /// The priority is not one that an item can have.
     #[error("its priority is {0}")]
     Priority(f64),
 }
 
-/// What became of the rows of one insert.
+/// Result of an insert.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Inserted {
-    /// Rows in the table now.
+    /// Number of rows inserted.
     pub inserted: usize,
-    /// Rows with a number in an f32 field that no row may hold: dropped.
+    /// Number of rows dropped because an f32 field holds a number that is not allowed.
     pub refused: usize,
-    /// The first such number.
+    /// The first of these numbers.
     pub bad_value: Option<BadValue>,
-    /// Rows, inserted, whose |td| was out of its range: they entered at the maximum priority.
+    /// Number of inserted rows whose |td| was out of range: they got the maximum priority.
     pub td_abs_refused: usize,
 }
 
-/// What became of the values of one priority update; the three add up to the keys given.
+/// Result of a priority update; the three numbers add up to the number of keys given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PriorityUpdate {
-    /// Taken. Of several for one item the last stays; all count.
+    /// Number of values applied. If several are for one item, the last stays and all are counted.
     pub applied: usize,
-    /// For items that were overwritten since, or never were.
+    /// Number of values for items that were overwritten, or never existed.
     pub stale: usize,
-    /// NaN, negative, or above [`common::values::TD_ABS_MAX`].
+    /// Number of values that were NaN, negative, or above [`common::values::TD_ABS_MAX`].
     pub refused: usize,
 }
 
-/// A sample. Its buffers are kept from call to call, so that a caller who reuses one allocates nothing.
+/// A sample of B items. Its buffers are kept between calls, so that a caller who reuses it allocates nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SampleBlock {
-    /// [`ItemKey`] in wire form per item, shape (B).
+    /// [`ItemKey`] of each item in wire form, shape (B).
     pub keys: Vec<u64>,
-    /// p_i / M of this table at the moment of sampling per item, shape (B).
+    /// p_i / M of each item in this table at the moment of sampling, shape (B).
     pub probabilities: Vec<f64>,
     /// Rows, shape `[B, row_bytes]`, contiguous.
     pub rows: Vec<u8>,
-    /// Number of the actor that inserted each item, shape (B); that of [`ActorId::UNKNOWN`] where it is not known.
+    /// Number of the actor that inserted each item, shape (B); the number of [`ActorId::UNKNOWN`] if it is not known.
     pub actors: Vec<u32>,
 }
 
-/// A table in numbers. Counts are since the table was built, but for `inserts` and `samples`, which are restorable.
+/// Statistics of a table. Counts begin when the table is built, except `inserts` and `samples`, which can be restored.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct TableStats {
-    /// Rows held.
+    /// Number of rows held.
     pub len: usize,
-    /// Rows it holds at most.
+    /// Maximum number of rows.
     pub capacity: usize,
     /// Sum of priorities.
     pub mass: f64,
-    /// The priority that a new item without a |td| gets.
+    /// Priority that a new item without |td| gets.
     pub max_priority: f64,
-    /// Rows inserted.
+    /// Number of rows inserted.
     pub inserts: u64,
-    /// Rows sampled, in shares: the limiter's count.
+    /// Sum of row shares sampled, as the limiter counts them.
     pub samples: f64,
-    /// Rows that really left.
+    /// Number of rows really sampled.
     pub rows_sampled: u64,
-    /// Priorities taken.
+    /// Number of priorities applied.
     pub priorities_applied: u64,
-    /// Priorities for items that were overwritten before they came.
+    /// Number of priorities for items that had been overwritten.
     pub priorities_stale: u64,
-    /// Rows refused by the name of the field that was bad, and values of |td| under [`REFUSED_TD_ABS`].
+    /// Number of refused rows by the name of the bad field, and of refused |td| values under [`REFUSED_TD_ABS`].
     pub refusals: BTreeMap<&'static str, u64>,
 }
 
@@ -189,7 +190,7 @@ pub struct TableStats {
 pub struct Table {
     row_bytes: usize,
     ring: Ring,
-    /// Who inserted what is in each slot, shape (capacity).
+    /// Number of the actor that inserted the row in each slot, shape (capacity).
     actors: Vec<u32>,
     values: ValueCheck,
     selector: Selector,
@@ -203,8 +204,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// An empty table. Its memory is reserved now and becomes resident as rows come: `row_bytes` and, prioritized, 13.2
-    /// bytes per row.
+    /// Creates an empty table. Its memory is reserved now and becomes resident as rows arrive: per row `row_bytes` and,
+    /// if prioritized, 13.2 bytes.
     pub fn new(config: &TableConfig) -> Result<Self, TableError> {
         let TableConfig { layout, capacity, selector, limiter } = config;
         let (row_bytes, capacity) = (layout.row_bytes, *capacity);
@@ -231,15 +232,15 @@ impl Table {
         })
     }
 
-    /// Whether an insert of `rows` would go ahead now.
+    /// Returns whether an insert of `rows` is allowed now.
     pub fn can_insert(&self, rows: usize) -> bool {
         self.limiter.can_insert(rows)
     }
 
-    /// [`Table::insert_of`] nobody that is known.
+    /// Calls [`Table::insert_of`] for an unknown actor.
     ///
     /// # Errors
-    /// As there.
+    /// Returns the errors of [`Table::insert_of`].
     pub fn insert(
         &mut self,
         rows: &[u8],
@@ -249,13 +250,14 @@ impl Table {
         self.insert_of(ActorId::UNKNOWN, rows, td_abs, now)
     }
 
-    /// Inserts an actor's rows, the oldest making room; each with its |td| where `td_abs`, shape (rows), is given.
+    /// Inserts the rows of an actor, overwriting the oldest. `td_abs`, shape (rows), has the |td| of each row, if
+    /// known.
     ///
-    /// A row with NaN, or a number beyond [`common::values::ROW_VALUE_MAX`], in an f32 field is refused and counted by the field's name; the others go in.
-    /// O(row bytes + log8 capacity) per row.
+    /// A row with NaN, or a number beyond [`common::values::ROW_VALUE_MAX`], in an f32 field is refused and counted
+    /// under the field's name; the others are inserted. O(row bytes + log8 capacity) per row.
     ///
     /// # Errors
-    /// The batch is not what was agreed, or the limiter holds it back: the table is as it was.
+    /// Returns an error if sizes do not fit or the limiter holds the batch back; the table is unchanged then.
     pub fn insert_of(
         &mut self,
         actor: ActorId,
@@ -284,15 +286,15 @@ impl Table {
         Ok(result)
     }
 
-    /// Whether a sample would go ahead now of which this table's share is `share` rows.
+    /// Returns whether a sample is allowed now whose share at this table is `share` rows.
     pub fn can_sample(&self, share: f64) -> bool {
         self.limiter.can_sample(share) && !self.ring.is_empty()
     }
 
-    /// Replaces `out` by `count` items drawn with replacement.
+    /// Replaces the contents of `out` by `count` items drawn with replacement.
     ///
-    /// `share` is what the limiter accounts: rows of the whole batch over the tables that it is drawn from, whatever
-    /// falls to this one. `count` may be 0. O(log8 capacity + row bytes) per item.
+    /// `share` is the number of rows that the limiter accounts: the rows of the whole batch divided by the number of
+    /// tables, regardless of `count`. `count` may be 0. O(log8 capacity + row bytes) per item.
     pub fn sample(
         &mut self,
         count: usize,
@@ -325,7 +327,7 @@ impl Table {
         Ok(())
     }
 
-    /// New |td| for items by key, both of shape (n). Panics when the lengths differ: the caller checks the message.
+    /// Sets the |td| of items by key, both of shape (n). Panics if the lengths differ: the caller checks the message.
     pub fn update_priorities(&mut self, keys: &[u64], td_abs: &[f32]) -> PriorityUpdate {
         assert_eq!(keys.len(), td_abs.len(), "one |td| for each key");
         let ring = &self.ring;
@@ -344,42 +346,42 @@ impl Table {
         PriorityUpdate { applied, stale, refused }
     }
 
-    /// p of an item; `None` when it is no longer there.
+    /// Returns p of an item; `None` if it was overwritten.
     pub fn priority(&self, key: ItemKey) -> Option<f64> {
         self.ring.holds(key).then(|| self.selector.priority(key.slot))
     }
 
-    /// M: the sum of priorities, this table's weight when a sample is spread over several.
+    /// Returns M, the sum of priorities: the weight of this table when a sample is spread over several tables.
     pub fn mass(&self) -> f64 {
         self.selector.mass()
     }
 
-    /// Rows held.
+    /// Returns the number of rows held.
     pub fn len(&self) -> usize {
         self.ring.len()
     }
 
-    /// Whether there is no row.
+    /// Returns whether there is no row.
     pub fn is_empty(&self) -> bool {
         self.ring.is_empty()
     }
 
-    /// Bytes of one row.
+    /// Returns the number of bytes of one row.
     pub fn row_bytes(&self) -> usize {
         self.row_bytes
     }
 
-    /// Every row with its priority, the oldest first.
+    /// Returns every row with its priority, oldest first.
     pub fn items(&self) -> impl Iterator<Item = (&[u8], f64)> {
         let item = |slot| (self.ring.row(slot), self.selector.priority(slot));
         self.ring.slots().map(item)
     }
 
-    /// Appends an item that [`Table::items`] gave; the oldest makes room. The limiter is not asked and counts nothing.
-    /// `row` has [`Table::row_bytes`].
+    /// Appends an item from [`Table::items`], overwriting the oldest if the table is full. The limiter is neither asked
+    /// nor changed. `row` must have [`Table::row_bytes`] bytes.
     ///
     /// # Errors
-    /// A value that no item of a table has.
+    /// Returns an error if a value is not one that an item can have.
     pub fn put_back(&mut self, row: &[u8], priority: f64) -> Result<(), PutBackError> {
         if let Some(bad) = self.values.bad_value(row) {
             return Err(PutBackError::Value(bad));
@@ -394,12 +396,13 @@ impl Table {
         Ok(())
     }
 
-    /// The largest priority ever stored, of items that are gone as well; smaller ones than that of an item are passed over.
+    /// Restores the largest priority ever stored, which may be of an overwritten item. A value below the present
+    /// maximum is ignored.
     pub fn restore_max_priority(&mut self, max_priority: f64) {
         self.selector.restore_max_priority(max_priority);
     }
 
-    /// Counts and sums. O(1), but for the few reasons of refusal.
+    /// Returns counts and sums. O(1), apart from the few reasons of refusal.
     pub fn stats(&self) -> TableStats {
         let RateLimiterCounters { inserts, samples, .. } = self.limiter.counters();
         TableStats {
@@ -416,25 +419,26 @@ impl Table {
         }
     }
 
-    /// (sum p)^2 / sum p^2: how many equally likely items would be as diverse.
+    /// Returns (sum p)^2 / sum p^2: the number of equally likely items with the same diversity.
     ///
-    /// Apart from [`Table::stats`] because it is O(len), a fraction of a millisecond for a million rows: for a scrape,
-    /// not for every reply. Summed afresh each time; a running sum of squares would drift as priorities shrink.
+    /// Separate from [`Table::stats`] because it is O(len), a fraction of a millisecond for a million rows: often
+    /// enough for a scrape, too slow for every reply. It is summed anew each time, because a running sum of squares
+    /// would drift as priorities shrink.
     pub fn effective_sample_size(&self) -> f64 {
         self.selector.effective_sample_size(self.ring.len())
     }
 
-    /// Who waits, since when and for what.
+    /// Reports which side waits, since when and for what.
     pub fn explain(&self, now: Duration) -> Explanation {
         self.limiter.explain(now)
     }
 
-    /// What a checkpoint keeps of the limiter.
+    /// Returns the limiter's counters for a checkpoint.
     pub fn limiter_counters(&self) -> RateLimiterCounters {
         self.limiter.counters()
     }
 
-    /// Takes the limiter's counters from a checkpoint.
+    /// Restores the limiter's counters from a checkpoint.
     pub fn restore_limiter(
         &mut self,
         counters: RateLimiterCounters,
@@ -458,7 +462,7 @@ impl Table {
         }
     }
 
-    /// Appends a run of good rows; returns how many of their |td| were refused.
+    /// Appends a run of valid rows. Returns how many of their |td| were refused.
     fn append(
         &mut self,
         actor: ActorId,

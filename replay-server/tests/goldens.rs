@@ -1,10 +1,10 @@
-//! The replay goldens (`testdata/goldens`, or the folder in `SAPEX_GOLDENS_DIR`), as far as they state behaviour that
-//! is ours too: stored priorities, totals, the priority of new items, importance weights, and searches.
+//! The replay goldens (`testdata/goldens`, or the folder in `SAPEX_GOLDENS_DIR`), to the extent that our behaviour is
+//! the same: stored priorities, totals, the priority of new items, importance weights, and searches.
 //!
-//! Searches are compared except on the very edge between two leaves: there Tianshou's tree answers with the leaf that
-//! ends (and, for a mass of 0, with leaf 0 even if it weighs nothing), flashbax's and ours with the one that begins;
-//! and flashbax's edges are `f32` sums. Its inner nodes carry the drift of `f32` differences: only the total is
-//! compared. The file with flashbax's wrap-around defect is left out.
+//! Searches are compared except exactly at the boundary between two leaves. There Tianshou's tree returns the leaf that
+//! ends (and, for a mass of 0, leaf 0 even if its weight is 0), while flashbax's and ours return the leaf that begins;
+//! moreover, flashbax's boundaries are `f32` sums. flashbax's inner nodes drift because they add `f32` differences, so
+//! that only the total is compared. The file with flashbax's wrap-around defect is left out.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
@@ -18,7 +18,7 @@ use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// All cases of a kind but those that keep a defect of the original.
+/// Returns all cases of a kind, except those that reproduce a defect of the original.
 fn cases_of_kind(kind: &str) -> Vec<Value> {
     let folder = std::env::var_os("SAPEX_GOLDENS_DIR").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../testdata/goldens"),
@@ -57,7 +57,7 @@ fn assert_close(ours: &[f64], given: &[f64], tolerance: f64) {
     }
 }
 
-/// A prioritized table of one-number rows, without a limit.
+/// Creates a prioritized table of rows with one number each, without rate limit.
 fn table(capacity: usize, alpha: f64, epsilon: f64) -> Table {
     let selector =
         SelectorConfig::Prioritized(PrioritizedConfig { alpha, epsilon, draws: Draws::Stratified });
@@ -72,7 +72,7 @@ fn table(capacity: usize, alpha: f64, epsilon: f64) -> Table {
     Table::new(&TableConfig { layout, capacity, selector, limiter }).unwrap()
 }
 
-/// A table and the key of the item in each slot.
+/// A table, and the key of the item in each slot.
 struct Keyed {
     table: Table,
     capacity: usize,
@@ -105,7 +105,7 @@ impl Keyed {
         assert_eq!(self.table.update_priorities(&keys, td_abs).applied, keys.len());
     }
 
-    /// p by slot, 0 where there is no item.
+    /// Returns p by slot; 0 for an empty slot.
     fn leaves(&self) -> Vec<f64> {
         self.keys
             .iter()
@@ -113,7 +113,7 @@ impl Keyed {
             .collect()
     }
 
-    /// w_i = (N P_i)^-beta / max over the batch, with P_i = p_i / M.
+    /// Returns w_i = (N P_i)^-beta / max over the batch, with P_i = p_i / M.
     fn weights(&self, slots: &[u32], beta: f64) -> Vec<f64> {
         let leaves = self.leaves();
         let items = self.table.len() as f64;
@@ -130,12 +130,12 @@ fn tree_of(leaves: &[f64]) -> SumTree {
     tree
 }
 
-/// Compares searches, except for masses within `edge` (relative to the total) of an edge between leaves; returns how
+/// Compares searches, except for masses within `edge` (relative to the total) of a boundary between leaves. Returns how
 /// many were compared.
 fn assert_finds(leaves: &[f64], masses: &[f64], given: &[u32], edge: f64) -> usize {
     let tree = tree_of(leaves);
     if tree.total() == 0.0 {
-        // The originals answer with some leaf of a tree without mass; ours says that there is none.
+        // For a tree without mass the originals return some leaf, whereas ours returns `None`.
         assert_eq!(tree.find(0.0), None);
         return 1;
     }
@@ -183,7 +183,8 @@ fn tianshou_priorities_weights_and_searches_are_ours() {
                         numbers(&op["uniforms"]).iter().map(|u| u * ours.table.mass()).collect();
                     let slots = indices(&given["indices"]);
                     compared += assert_finds(&ours.leaves(), &masses, &slots, 1e-12);
-                    // Without the norm the original mixes p with raw priorities: a scale that is not ours.
+                    // Without `weight_norm` the original mixes p with raw priorities, which gives a scale that ours
+                    // does not have.
                     if config["weight_norm"] == true && ours.table.mass() > 0.0 {
                         assert_close(
                             &ours.weights(&slots, beta),

@@ -1,5 +1,6 @@
-//! A client in another language, written from `docs/protocol.md` alone, against a server over TCP. Where
-//! `SAPEX_ZMQ_PYTHON` names a Python with the packages of `bench/requirements-zmq.txt`; `make test-python` does.
+//! Runs a Python client that was written from `docs/protocol.md` alone against a server over TCP. `SAPEX_ZMQ_PYTHON`
+//! names a Python with the packages of `bench/requirements-zmq.txt`; `make test-python` sets it. Without it the test is
+//! skipped.
 
 use common::config::{Layers, load};
 use common::process::Process;
@@ -23,7 +24,7 @@ async fn a_client_with_another_library_speaks_from_the_page_alone() {
         "replay.selector=\"uniform\"",
         "learner.batch_size=8",
         "actor.insert_rows=6",
-        // A text in single quotes, and a float that 32 bits do not hold.
+        // A text in single quotes, and a float that 32 bits cannot represent.
         "cluster.env_params=['say=\"hi\"']",
         "cluster.action_noise=0.1",
         "cluster.gamma=1e-7",

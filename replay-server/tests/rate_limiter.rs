@@ -1,5 +1,5 @@
-//! The rate limiter's promises: the rule itself, no deadlock under accepted settings, refusals that name what would
-//! work, and an account of who waits.
+//! Guarantees of the rate limiter: the rule itself, no deadlock under accepted settings, errors that name values that
+//! would work, and a report of which side waits.
 
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -39,7 +39,7 @@ fn sample(limiter: &mut RateLimiter, share: f64) {
     limiter.count_sample(share);
 }
 
-/// Settings of all sizes, with the smallest buffer that is accepted times a factor of at least 1.
+/// Generates settings of all sizes. The buffer is the smallest accepted one times a factor of at least 1.
 fn accepted() -> impl Strategy<Value = RateLimiterConfig> {
     (
         1_u64..500,
@@ -72,7 +72,8 @@ proptest! {
                 limiter.can_insert(config.insert_rows) || limiter.can_sample(config.sample_share),
                 "both wait at {:?}", limiter.counters(),
             );
-            // Mostly full batches, pushed as far as one side can get: that is where the other may be cut off.
+            // Mostly full batches, continued as long as one side is allowed, because this brings the other side closest
+            // to a deadlock.
             let (mut rows, mut share) = (config.insert_rows, config.sample_share);
             if rng.random_bool(0.3) {
                 rows = rng.random_range(1..=rows);
@@ -123,9 +124,9 @@ proptest! {
 
 #[test]
 fn the_smallest_buffer_is_the_smallest_a_tighter_rule_would_deadlock() {
-    // Half of one batch of each side: 8 * 10 inserted samples and 64 drawn ones.
+    // Half of one batch of each side: 8 * 10 samples from one insert, and 64 samples of one batch.
     assert_eq!(config().error_buffer_min(), 72.0);
-    // The batch that crosses min_size decides: 9 of 10 rows may lie beyond, worth 900 samples.
+    // The batch that crosses min_size decides: 9 of its 10 rows may be above it, which are worth 900 samples.
     let steep = RateLimiterConfig { samples_per_insert: 100.0, ..config() };
     assert_eq!(steep.error_buffer_min(), 900.0);
 }
@@ -138,7 +139,7 @@ fn inserts_and_samples_stop_exactly_at_the_buffer() {
     }
     assert!(!limiter.can_sample(1.0), "the table is still filling");
     insert(&mut limiter, 10);
-    // diff is at its target now: 200 samples either way.
+    // diff is at its target now: 200 samples of room in both directions.
     assert!(limiter.can_sample(200.0) && !limiter.can_sample(201.0));
     assert!(limiter.can_insert(25) && !limiter.can_insert(26));
     sample(&mut limiter, 64.0);

@@ -1,4 +1,4 @@
-//! Each role may do its own work, and each place is held once: raw clients against a server.
+//! Each role may send only its own requests, and each place has only one holder: raw clients against a server.
 
 mod served;
 
@@ -168,7 +168,7 @@ async fn a_refusal_names_what_differs_and_no_other_setting() {
 async fn a_client_of_another_version_is_told_the_versions_although_its_hello_has_another_form() {
     let server = Server::start().await;
     let mut client = server.client();
-    // Hello of version 1: a learner had no fields then.
+    // Hello of version 1, in which the role Learner had no fields.
     let old = [&[0, 0, 0, 0][..], &[1, 0], &[1, 0, 0, 0], &[0; 32]].concat();
     client.send(Message { frames: vec![Bytes::from(old)] }).await;
     assert_eq!(refusal(client.reply().await), Refusal::Protocol { server: common::wire::PROTOCOL_VERSION, client: 1 });

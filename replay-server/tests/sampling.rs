@@ -1,5 +1,5 @@
-//! The distribution of samples, by chi-square tests with fixed seeds: items come in proportion to their priorities,
-//! from one table and from several that are drawn from in proportion to their masses.
+//! Distribution of samples, by chi-square tests with fixed seeds: items are drawn in proportion to their priorities,
+//! from one table and from several tables that are drawn from in proportion to their masses.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
@@ -15,7 +15,7 @@ use std::time::Duration;
 const BATCH: usize = 256;
 const ROUNDS: usize = 2_000;
 
-/// A table whose items, one per |td|, are numbered from `first_id` in their row.
+/// Creates a table with one item per |td|. Each row holds the item's number, counted from `first_id`.
 fn table(selector: SelectorConfig, td_abs: &[f32], first_id: usize) -> Table {
     let limiter = RateLimiterConfig {
         min_size: 1,
@@ -36,7 +36,7 @@ fn prioritized(alpha: f64, draws: Draws) -> SelectorConfig {
     SelectorConfig::Prioritized(PrioritizedConfig { alpha, epsilon: 1e-3, draws })
 }
 
-/// |td| over two orders of magnitude.
+/// Returns |td| values that span two orders of magnitude.
 fn errors(count: usize, seed: u64) -> Vec<f32> {
     let mut rng = Pcg64::seed_from_u64(seed);
     (0..count).map(|_| 10_f32.powf(rng.random_range(-1.0..1.0))).collect()
@@ -55,7 +55,7 @@ fn chi_square(counts: &[u64], probabilities: &[f64]) -> f64 {
     counts.iter().zip(probabilities).map(term).sum()
 }
 
-/// The value that a chi-square variable exceeds once in a thousand (Wilson and Hilferty's approximation).
+/// Returns the value that a chi-square variable exceeds with probability 0.001 (Wilson and Hilferty's approximation).
 fn chi_square_limit(categories: usize) -> f64 {
     let degrees = (categories - 1) as f64;
     let spread = 2.0 / (9.0 * degrees);
@@ -66,7 +66,7 @@ fn ids(block: &SampleBlock) -> impl Iterator<Item = usize> {
     block.rows.as_chunks().0.iter().map(|row| usize::from_le_bytes(*row))
 }
 
-/// Samples again and again; returns how often each item came, having checked each reported probability.
+/// Samples repeatedly and checks each reported probability. Returns how often each item was drawn.
 fn draw(table: &mut Table, probabilities: &[f64], seed: u64) -> Vec<u64> {
     let mut rng = Pcg64::seed_from_u64(seed);
     let mut block = SampleBlock::default();
@@ -91,7 +91,7 @@ fn independent_draws_follow_the_priorities() {
         let mut table = table(prioritized(alpha, Draws::Independent), &td_abs, 0);
         let statistic = chi_square(&draw(&mut table, &probabilities, 2), &probabilities);
         assert!(statistic < chi_square_limit(500), "alpha {alpha}: {statistic}");
-        // Independent draws scatter as much as they should, too.
+        // Independent draws must also scatter enough.
         assert!(statistic > 400.0, "alpha {alpha}: {statistic}");
     }
 }
@@ -123,7 +123,7 @@ fn uniform_draws_are_uniform() {
     assert!(400.0 < statistic && statistic < chi_square_limit(500), "{statistic}");
 }
 
-/// How many of `draws` fall to each mass: the multinomial draw that a learner makes over its shards.
+/// Returns how many of `draws` fall to each mass: the multinomial draw that a learner makes over its shards.
 fn multinomial(draws: usize, masses: &[f64], rng: &mut Pcg64) -> Vec<usize> {
     let mut counts = vec![0; masses.len()];
     let total: f64 = masses.iter().sum();
@@ -144,7 +144,7 @@ fn four_shards_give_the_distribution_of_one() {
     let td_abs = errors(500, 8);
     for draws in [Draws::Stratified, Draws::Independent] {
         let probabilities = expected_probabilities(&td_abs, 0.6);
-        // Sizes from a tenth to more than half of all items.
+        // Shards with a tenth to more than half of all items.
         let bounds = [0, 50, 120, 220, 500];
         let mut shards: Vec<Table> = bounds
             .windows(2)

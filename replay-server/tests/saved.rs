@@ -1,4 +1,4 @@
-//! Tables that are saved and taken back: the same rows at the same priorities, or a refusal that says why.
+//! Saved and loaded tables: the same rows with the same priorities, or an error that names the reason.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
@@ -57,7 +57,7 @@ fn what_was_saved_comes_back_to_the_bit_and_draws_the_same() {
         let place = place(&dir.path().join(round.to_string()), 2);
         let mut saved = [filled(capacity, rows, prioritized), table(capacity, prioritized)];
         assert_eq!((place.rows().unwrap(), place.load(&mut saved).unwrap()), (0, 0));
-        // Twice: the second replaces the first.
+        // The second save replaces the first.
         place.save(&[table(capacity, prioritized), table(capacity, prioritized)]).unwrap();
         place.save(&saved).unwrap();
         assert_eq!(std::fs::read_dir(&place.folder).unwrap().count(), 1);
@@ -74,7 +74,8 @@ fn what_was_saved_comes_back_to_the_bit_and_draws_the_same() {
             block.rows
         };
         if rows <= 16 {
-            // Behind the wrap slots differ, and with them which draw finds which row.
+            // Once the ring has wrapped around, rows are in other slots after loading, so that the same draws select
+            // other rows.
             assert_eq!(draw(&mut read[0]), draw(&mut saved[0]));
         }
     }

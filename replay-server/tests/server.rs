@@ -105,7 +105,7 @@ async fn a_server_that_stores_nothing_is_not_ready_and_says_why_until_rows_come(
     let reply = actor.ask(&insert(1, 1), [server.rows(1)]).await;
     assert!(matches!(reply, Reply::Inserted { .. }), "{reply:?}");
     while reasons().contains_key("rows") {
-        // A shard publishes its state by this clock.
+        // A shard uses this clock to decide when to publish its state.
         time.advance(Duration::from_millis(100));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -139,7 +139,8 @@ async fn a_held_back_sample_says_what_is_missing_and_held_back_inserts_wait_for_
     for sequence in 1..=4 {
         actor.send(encode(&insert(sequence, 4), [Bytes::from(vec![0; 4 * row_bytes])])).await;
     }
-    // One sample per row is allowed, twelve ahead (the automatic buffer): not all sixteen rows fit before a sample.
+    // Allowed are one sample per row and twelve ahead (the automatic buffer), so that not all sixteen rows fit before a
+    // sample.
     while let Ok(Some(message)) =
         tokio::time::timeout(Duration::from_millis(300), actor.0.incoming.recv()).await
     {

@@ -1,9 +1,9 @@
-//! The sum tree against a plain vector: same leaves, same total, same answers, whatever is written in which order.
+//! The sum tree against a plain vector: the same leaves, total and search results, for any writes in any order.
 
 use proptest::prelude::*;
 use replay_server::sum_tree::SumTree;
 
-/// The definition: the smallest index whose inclusive prefix sum exceeds `mass`.
+/// Returns, by definition, the smallest index whose inclusive prefix sum exceeds `mass`.
 fn find_by_definition(leaves: &[f64], mass: f64) -> Option<usize> {
     let mut sum = 0.0;
     leaves.iter().position(|leaf| {
@@ -18,7 +18,7 @@ fn tree_of(leaves: &[f64]) -> SumTree {
     tree
 }
 
-/// A size and writes of whole numbers, whose sums are exact, many of them 0.
+/// Generates a size, and writes of integers, many of them 0, whose sums are exact.
 fn whole_writes() -> impl Strategy<Value = (usize, Vec<Vec<(u32, f64)>>)> {
     (1_usize..700).prop_flat_map(|len| {
         let value = prop_oneof![Just(0.0), (0_u32..1000).prop_map(f64::from)];
@@ -27,7 +27,7 @@ fn whole_writes() -> impl Strategy<Value = (usize, Vec<Vec<(u32, f64)>>)> {
     })
 }
 
-/// Leaves from 0 over the smallest to huge, so that sums lose most of the small ones' bits.
+/// Generates leaves from 0 over the smallest number to huge ones, so that sums lose most bits of the small ones.
 fn wild_leaves() -> impl Strategy<Value = Vec<f64>> {
     let leaf = prop_oneof![
         3 => Just(0.0),
@@ -56,7 +56,7 @@ proptest! {
             prop_assert!((0..len).all(|leaf| tree.get(leaf) == model[leaf]));
             let total: f64 = model.iter().sum();
             prop_assert_eq!(tree.total(), total);
-            // Whole masses lie on the edges between leaves, where the rule about ties shows.
+            // Integer masses lie on the boundaries between leaves, where the rule about ties matters.
             let masses: Vec<f64> =
                 queries.iter().flat_map(|query| [query * total, (query * total).floor()]).collect();
             let expected: Vec<_> =

@@ -1,5 +1,5 @@
-//! What a table promises: rows come back under their keys, bad numbers never get in and are counted, and a call that
-//! fails leaves everything as it was.
+//! Guarantees of a table: rows are returned under their keys, bad numbers are never stored and are counted, and a
+//! failed call leaves everything unchanged.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
@@ -56,7 +56,7 @@ fn table(capacity: usize) -> Table {
     Table::new(&config(capacity)).unwrap()
 }
 
-/// A row that carries its number in its version and in an observation.
+/// Returns a row that holds its number as policy version and as observation.
 fn row(number: u32) -> Vec<u8> {
     let layout = layout();
     let mut row = vec![0; layout.row_bytes];
@@ -89,7 +89,7 @@ fn sample(table: &mut Table, count: usize, seed: u64) -> SampleBlock {
     block
 }
 
-/// Rows to insert, and |td| for items picked among all that ever were.
+/// Generates a number of rows to insert, and |td| values for items chosen among all that ever existed.
 fn step() -> impl Strategy<Value = (usize, Vec<(u16, f32)>)> {
     (0_usize..24, prop::collection::vec((any::<u16>(), 0.0_f32..9.0), 0..24))
 }
@@ -102,7 +102,7 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let mut table = table(capacity);
-        // Oldest first: key, row number. Priorities by key. Keys that were overwritten.
+        // The model: rows held, oldest first, as key and row number; their priorities by key; all keys ever given.
         let mut held: VecDeque<(ItemKey, u32)> = VecDeque::new();
         let mut priorities = HashMap::new();
         let mut all_keys = Vec::new();
@@ -272,7 +272,7 @@ fn the_limiter_holds_inserts_and_samples_and_every_sample_counts_its_share() {
     let held = table.insert(&rows(6..8), None, Duration::ZERO).unwrap_err();
     assert_eq!(held, InsertError::Limited(Limited::Insert { rows: 2, samples_needed: 2.0 }));
     assert_eq!(table.len(), 6);
-    // No row falls to this table, but its share is accounted all the same.
+    // This table delivers no row, but its share is still accounted.
     table.sample(0, 4.0, &mut rng, &mut block, Duration::ZERO).unwrap();
     assert!(block.keys.is_empty() && block.probabilities.is_empty() && block.rows.is_empty());
     let stats = table.stats();

@@ -1,11 +1,12 @@
-//! `docs/configuration.md`, made from `config/default.toml`: every key is explained once, where its default stands.
+//! Generates `docs/configuration.md` from `config/default.toml`, so that every key is explained once, next to its
+//! default.
 
 use anyhow::{Context as _, Result, bail};
 use fs_err as fs;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// Where the page lies.
+/// Path of the page.
 pub(crate) const PAGE: &str = "docs/configuration.md";
 
 const HEAD: &str = "# Configuration
@@ -52,7 +53,7 @@ struct Section {
     entries: Vec<Entry>,
 }
 
-/// Keys in a row, (name, value), and the comment above them.
+/// Consecutive keys, as (name, value), and the comment above them.
 #[derive(Debug, Default)]
 struct Entry {
     keys: Vec<(String, String)>,
@@ -62,16 +63,16 @@ struct Entry {
 /// Writes the page.
 ///
 /// # Errors
-/// A default without an explanation; files that cannot be read or written.
+/// Returns an error if a default has no comment, or a file cannot be read or written.
 pub(crate) fn write(root: &Path) -> Result<()> {
     fs::write(root.join(PAGE), configuration(root)?)?;
     Ok(())
 }
 
-/// The page as it should be.
+/// Returns the text of the page.
 ///
 /// # Errors
-/// As [`write()`].
+/// Returns an error as [`write()`] does.
 pub(crate) fn configuration(root: &Path) -> Result<String> {
     let default = fs::read_to_string(root.join("config/default.toml"))?;
     let sections = parse(&default).context("config/default.toml")?;
@@ -122,7 +123,7 @@ fn tuned(root: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Reads the plain form that our settings files have: comments, sections, one key per line.
+/// Parses the subset of TOML that our settings files use: comments, sections, one key per line.
 fn parse(text: &str) -> Result<Vec<Section>> {
     let mut sections: Vec<Section> = Vec::new();
     let (mut comment, mut after_key) = (Vec::new(), false);

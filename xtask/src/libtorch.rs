@@ -1,15 +1,15 @@
-//! Fetches libtorch from PyPI: one place, no account, and the same bytes as everybody's `pip install torch`.
+//! Fetches libtorch from PyPI: a single source that needs no account, with the same bytes as `pip install torch`.
 //!
-//! The wheel is a CUDA build. Its CPU half works without a GPU, but its `libtorch_cpu.so` wants two small CUDA
-//! libraries at load time (`libcudart.so.13`, `libcupti.so.13`), and its `libtorch.so` wants all of CUDA. So the CPU
-//! folder holds the CPU libraries, those two, and a linker script in the place of `libtorch.so`: 0.5 GB instead of 4.
+//! The wheel is a CUDA build. Its CPU part works without a GPU, but `libtorch_cpu.so` needs two small CUDA libraries at
+//! load time (`libcudart.so.13`, `libcupti.so.13`), and `libtorch.so` needs all of CUDA. Therefore the CPU folder holds
+//! the CPU libraries, these two, and a linker script in place of `libtorch.so`: 0.5 GB instead of 4.
 //!
 //! | folder | `lib/` | `include/` |
 //! |---|---|---|
-//! | `.libtorch` | `libtorch_cpu.so libc10.so libgomp.so.1`, the two of CUDA, `libtorch.so` (a script) | headers |
-//! | `.libtorch-cuda` | link to `torch/lib`; what it loads lies in `nvidia/*/lib`, where its own rpath looks | link |
+//! | `.libtorch` | `libtorch_cpu.so libc10.so libgomp.so.1`, two CUDA libraries, `libtorch.so` (a script) | headers |
+//! | `.libtorch-cuda` | link to `torch/lib`; its dependencies are in `nvidia/*/lib`, to which its rpath points | link |
 //!
-//! A folder is built beside its final name and renamed, so one that exists is complete.
+//! A folder is built under a temporary name and then renamed, so that an existing folder is complete.
 
 use crate::wheels::{download, python_with_pip, remove_if_present, say, unpack, wheels_in};
 use anyhow::{Result, ensure};
@@ -18,20 +18,20 @@ use std::env::consts::{ARCH, OS};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-/// What `tch` is pinned to.
+/// Version that `tch` requires.
 const TORCH_VERSION: &str = "2.11.0";
 
-/// Which libtorch.
+/// Variant of libtorch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Build {
-    /// For any x86-64 Linux machine.
+    /// Runs on any x86-64 Linux machine.
     Cpu,
-    /// For a machine with an NVIDIA driver.
+    /// Needs a machine with an NVIDIA driver.
     Cuda,
 }
 
 impl Build {
-    /// From the command line's switch.
+    /// Returns the variant for the switch `--cuda`.
     pub(crate) fn new(cuda: bool) -> Self {
         if cuda { Self::Cuda } else { Self::Cpu }
     }
@@ -63,7 +63,8 @@ impl Build {
         }
     }
 
-    /// What else pip must bring, picked from the wheel's own `Requires-Dist` lines so that versions are stated once.
+    /// Returns the other packages that pip must download, taken from the wheel's `Requires-Dist` lines so that versions
+    /// are stated only once.
     fn requirements(self, metadata: &str) -> Vec<String> {
         let requires = metadata.lines().filter_map(|line| line.strip_prefix("Requires-Dist: "));
         let unmarked = requires.map(|line| line.split(';').next().unwrap_or(line).trim());
@@ -80,11 +81,11 @@ impl Build {
     }
 }
 
-/// Puts libtorch into the workspace, unless it is there or the user has one.
+/// Installs libtorch in the workspace, unless it exists already or the user has one.
 ///
 /// # Errors
-/// No Linux on x86-64, no Python 3.10 with pip, no network, no space. Nothing is left behind, but by a kill a
-/// `*.partial`, which nothing reads and the next call removes.
+/// Returns an error without Linux on x86-64, Python 3.10 with pip, network or disk space. Partial files are removed. If
+/// the process is killed, a `*.partial` folder remains, which is never used and which the next call removes.
 pub(crate) fn fetch(root: &Path, build: Build) -> Result<()> {
     let folder = root.join(build.folder());
     if let Some(own) = users_libtorch(root) {
@@ -101,7 +102,7 @@ pub(crate) fn fetch(root: &Path, build: Build) -> Result<()> {
         let partial = root.join(format!("{}.partial", build.folder()));
         remove_if_present(&partial)?;
         if let Err(error) = assemble(&partial, build) {
-            remove_if_present(&partial)?; // up to gigabytes that no later call could go on with
+            remove_if_present(&partial)?; // up to gigabytes that no later call could use
             return Err(error);
         }
         remove_if_present(&folder)?;
@@ -114,7 +115,7 @@ pub(crate) fn fetch(root: &Path, build: Build) -> Result<()> {
     Ok(())
 }
 
-/// `LIBTORCH`, where it is not one of the two folders that this program fills: cargo itself sets it to the first.
+/// Returns `LIBTORCH` unless it is one of the two folders that this program fills: cargo itself sets it to the first.
 fn users_libtorch(root: &Path) -> Option<PathBuf> {
     let set = PathBuf::from(std::env::var_os("LIBTORCH")?);
     let ours = [Build::Cpu, Build::Cuda].map(|build| root.join(build.folder()));
@@ -125,7 +126,7 @@ fn users_libtorch(root: &Path) -> Option<PathBuf> {
 fn assemble(partial: &Path, build: Build) -> Result<()> {
     let wheels = partial.join("wheels");
     fs::create_dir_all(&wheels)?;
-    // The folder hides itself from git under whatever name it is found.
+    // Git ignores the folder's content, whatever the folder is called.
     fs::write(partial.join(".gitignore"), "*\n")?;
 
     let python = python_with_pip(partial, "set LIBTORCH")?;
@@ -135,7 +136,7 @@ fn assemble(partial: &Path, build: Build) -> Result<()> {
     let members: Vec<_> = build.members().iter().copied().chain([info.as_str()]).collect();
     for wheel in wheels_in(&wheels)? {
         unpack(&python, &wheel, partial, &members)?;
-        fs::remove_file(wheel)?; // half a gigabyte, not needed beside its content
+        fs::remove_file(wheel)?; // half a gigabyte, not needed after unpacking
     }
 
     let requirements = build.requirements(&fs::read_to_string(partial.join(&info))?);
@@ -160,7 +161,7 @@ fn assemble(partial: &Path, build: Build) -> Result<()> {
     Ok(())
 }
 
-/// Brings the unpacked CPU pieces into the shape of a libtorch folder.
+/// Moves the unpacked CPU files into the layout of a libtorch folder.
 fn lay_out_cpu(partial: &Path) -> Result<()> {
     fs::rename(partial.join("torch/lib"), partial.join("lib"))?;
     fs::rename(partial.join("torch/include"), partial.join("include"))?;

@@ -1,4 +1,4 @@
-//! `cargo xtask <chore>`: what the repository needs done to it that is not compiling.
+//! `cargo xtask <chore>`: repository tasks other than compiling.
 
 mod docs;
 mod libtorch;
@@ -40,7 +40,7 @@ enum Chore {
 
 #[expect(clippy::print_stderr, reason = "a command-line front door")]
 fn main() -> ExitCode {
-    // Where cargo runs it, not where it was built: checkouts may share a target folder.
+    // Use the path at run time, not at build time: checkouts may share a target folder.
     let package = std::env::var_os("CARGO_MANIFEST_DIR");
     let package = package.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     let own = Path::new(&package).parent().expect("xtask lies in the workspace");

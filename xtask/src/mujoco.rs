@@ -1,13 +1,14 @@
-//! Fetches MuJoCo from PyPI: the same library that `pip install mujoco` brings, so that trajectories are equal to the
-//! last digit, and the task models from the Gymnasium wheel. Both wheels are held to digests; neither is run.
+//! Fetches MuJoCo and its task models from PyPI. The library is the one of `pip install mujoco`, so that trajectories
+//! are equal to the last digit. The models come from the Gymnasium wheel. Both wheels are checked against digests, and
+//! none of their code is run.
 //!
-//! | in `.mujoco` | what |
+//! | in `.mujoco` | content |
 //! |---|---|
 //! | `lib/libmujoco.so.3.17.0` | the library, and `libmujoco.so`, the link that linkers look for |
 //! | `models/*.xml` | Gymnasium's models |
-//! | `version` | what is in here |
+//! | `version` | the versions installed |
 //!
-//! The folder is built beside its final name and renamed, so one that exists is complete.
+//! The folder is built under a temporary name and then renamed, so that an existing folder is complete.
 
 use crate::wheels::{download, python_with_pip, remove_if_present, say, unpack, wheels_in};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -16,13 +17,15 @@ use std::env::consts::{ARCH, OS};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-/// What `mujoco-rs` is pinned to, and the Gymnasium whose tasks `actor-node/src/env/mujoco` follows.
+/// The MuJoCo version that `mujoco-rs` requires, and the Gymnasium version whose tasks `actor-node/src/env/mujoco`
+/// reproduces.
 const VERSION: &str = "mujoco 3.17.0, gymnasium 1.4.0";
 const FOLDER: &str = ".mujoco";
 const LIBRARY: &str = "libmujoco.so.3.17.0";
 const MODELS: &str = "gymnasium/envs/mujoco/assets/";
 
-/// The wheels with their digests, as pip's requirements. One build of the library for one Python: none runs it.
+/// The wheels with their digests, as pip requirements. The wheel for any Python version would do, because Python does
+/// not run it.
 const WHEELS: &str = "\
 mujoco==3.17.0 --hash=sha256:d66928d86a2d1b601bbaa4dc11db50214d17d5301bb8afd84721313b67ff0874
 gymnasium==1.4.0 --hash=sha256:1cb947c59e7c72d8eabb2c2274c00cd20948e69f8452a9ef4092223be24fdf0e
@@ -38,11 +41,12 @@ const PLATFORM: [&str; 8] = [
     "cp311",
 ];
 
-/// Puts MuJoCo into the workspace, unless it is there.
+/// Installs MuJoCo in the workspace, unless it exists already.
 ///
 /// # Errors
-/// No Linux on x86-64, no Python with pip, no network, other bytes than expected. Nothing is left behind, but by a kill
-/// a `.mujoco.partial`, which nothing reads and the next call removes.
+/// Returns an error without Linux on x86-64, Python with pip or network, or if a digest differs. Partial files are
+/// removed. If the process is killed, a `.mujoco.partial` folder remains, which is never used and which the next call
+/// removes.
 pub(crate) fn fetch(root: &Path) -> Result<()> {
     let folder = root.join(FOLDER);
     if !fs::read_to_string(folder.join("version")).is_ok_and(|version| version.trim() == VERSION) {
@@ -68,7 +72,7 @@ pub(crate) fn fetch(root: &Path) -> Result<()> {
 fn assemble(partial: &Path) -> Result<()> {
     let wheels = partial.join("wheels");
     fs::create_dir_all(&wheels)?;
-    // The folder hides itself from git under whatever name it is found.
+    // Git ignores the folder's content, whatever the folder is called.
     fs::write(partial.join(".gitignore"), "*\n")?;
     let requirements = partial.join("requirements.txt");
     fs::write(&requirements, WHEELS)?;
@@ -91,7 +95,7 @@ fn assemble(partial: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Brings the unpacked pieces to where builds and runs look for them.
+/// Moves the unpacked files to the paths that builds and runs expect.
 fn lay_out(unpacked: &Path, folder: &Path) -> Result<()> {
     let lib = folder.join("lib");
     fs::create_dir_all(&lib)?;

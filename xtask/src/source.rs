@@ -1,18 +1,19 @@
-//! Rust source as the tidy rules see it: what is code, what is text, what is a test.
+//! Rust source as the tidy rules see it: separates code, string literals and tests.
 
 use std::ops::Range;
 
-/// A source file with its comments and literals told apart from its code.
+/// A source file in which comments and literals are separated from code.
 #[derive(Debug)]
 pub(crate) struct Source {
-    /// As long as the file; comments and the insides of literals are spaces, so that offsets and lines stay.
+    /// The code. It is as long as the file: comments and the insides of literals are replaced by spaces, so that
+    /// offsets and lines stay the same.
     pub(crate) code: String,
-    /// The insides of string literals, as offsets into the file.
+    /// The insides of string literals, as byte ranges of the file.
     pub(crate) strings: Vec<Range<usize>>,
 }
 
 impl Source {
-    /// Reads a file that compiles; one that does not may be misread, never refused.
+    /// Parses a file that compiles. A file that does not compile may be misread, but causes no error.
     pub(crate) fn new(text: &str) -> Self {
         let mut source = Self { code: String::with_capacity(text.len()), strings: Vec::new() };
         while let Some(rest) = text.get(source.code.len()..).filter(|rest| !rest.is_empty()) {
@@ -21,7 +22,7 @@ impl Source {
         source
     }
 
-    /// The code without items under `#[cfg(test)]`, which become spaces.
+    /// Returns the code with items under `#[cfg(test)]` replaced by spaces.
     pub(crate) fn shipped(&self) -> String {
         let mut shipped = self.code.clone();
         while let Some(at) = shipped.find("#[cfg(test)]") {
@@ -57,12 +58,12 @@ impl Source {
     }
 }
 
-/// Spaces for everything but line ends, byte for byte.
+/// Replaces every byte by a space, except line ends.
 fn blank(text: &str) -> String {
     text.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect()
 }
 
-/// Bytes of the (nested) block comment that `text` begins with.
+/// Returns the length in bytes of the (nested) block comment at the start of `text`.
 fn block_comment(text: &str) -> usize {
     let (mut depth, mut at) = (0_usize, 0);
     while at < text.len() {
@@ -80,7 +81,8 @@ fn block_comment(text: &str) -> usize {
     at.min(text.len())
 }
 
-/// The inside of the string literal that `text` begins with: plain, byte, C or raw.
+/// Returns the byte range inside the string literal at the start of `text`: plain, byte, C or raw. `None` if there is
+/// none.
 fn string(text: &str) -> Option<Range<usize>> {
     let prefix = text.find(|c: char| !matches!(c, 'b' | 'c' | 'r')).filter(|&at| at <= 2)?;
     let hashes = text[prefix..].bytes().take_while(|&byte| byte == b'#').count();
@@ -102,7 +104,7 @@ fn string(text: &str) -> Option<Range<usize>> {
     Some(start..start + end.unwrap_or(text.len() - start))
 }
 
-/// Bytes of the character literal that `text` begins with; `None` for a lifetime.
+/// Returns the length in bytes of the character literal at the start of `text`; `None` for a lifetime.
 fn char_literal(text: &str) -> Option<usize> {
     let inside = text.strip_prefix('\'')?;
     let first = inside.chars().next()?;
@@ -111,7 +113,8 @@ fn char_literal(text: &str) -> Option<usize> {
     (first == '\\' || end == 0).then_some(1 + from + end + 1)
 }
 
-/// Bytes up to the brace, bracket or parenthesis that closes the one `code` begins with.
+/// Returns the number of bytes up to and including the brace, bracket or parenthesis that closes the one at the start
+/// of `code`.
 pub(crate) fn closing(code: &str) -> usize {
     let mut depth = 0_usize;
     for (at, byte) in code.bytes().enumerate() {
@@ -127,7 +130,7 @@ pub(crate) fn closing(code: &str) -> usize {
     code.len()
 }
 
-/// 1-based line of an offset.
+/// Returns the 1-based line number of an offset.
 pub(crate) fn line(text: &str, at: usize) -> usize {
     1 + text[..at].matches('\n').count()
 }

@@ -1,4 +1,4 @@
-//! Wheels from PyPI: downloaded with pip, unpacked with Python's own zip, nothing of them run.
+//! Wheels from PyPI: downloaded with pip and unpacked with Python's zip module; none of their code is run.
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use fs_err as fs;
@@ -6,21 +6,22 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Unpacks the members of a wheel (argument 1) that begin with one of the prefixes (3..) into a folder (2).
+/// Python program that unpacks a wheel (argument 1) into a folder (argument 2): the members that begin with one of the
+/// prefixes (arguments 3 and up).
 const UNPACK: &str = "
 import sys, zipfile
 wheel = zipfile.ZipFile(sys.argv[1])
 wheel.extractall(sys.argv[2], [n for n in wheel.namelist() if n.startswith(tuple(sys.argv[3:]))])
 ";
 
-/// Times that a download is tried where it breaks off: half a gigabyte over somebody's network.
+/// Number of attempts for a download that is interrupted: half a gigabyte over an unreliable network.
 const DOWNLOAD_TRIES: usize = 3;
 
-/// A Python that has pip: the system's, or that of a virtual environment made for the purpose below `partial`.
-/// `instead` is what a user without Python can do.
+/// Returns a Python that has pip: the system's, or one in a virtual environment that is created below `partial`.
+/// `instead` is advice for a user without Python.
 ///
 /// # Errors
-/// There is none.
+/// Returns an error if there is none.
 pub(crate) fn python_with_pip(partial: &Path, instead: &str) -> Result<PathBuf> {
     let system = PathBuf::from("python3");
     let probe = |python: &Path| quiet(Command::new(python).args(["-m", "pip", "--version"]));
@@ -37,16 +38,17 @@ pub(crate) fn python_with_pip(partial: &Path, instead: &str) -> Result<PathBuf> 
     bail!("python3 has neither pip nor venv: install python3-pip or python3-venv, or {instead}")
 }
 
-/// Runs a command for its exit status only.
+/// Runs a command without output, and returns whether it succeeded.
 fn quiet(command: &mut Command) -> std::io::Result<bool> {
     Ok(command.stdout(Stdio::null()).stderr(Stdio::null()).status()?.success())
 }
 
-/// `pip download` into `wheels`, its progress shown; wheels only, because nothing here may run a stranger's setup.py.
-/// pip's parts lie in `wheels` too, not in a `/tmp` that may be small, and no second copy is left in its cache.
+/// Runs `pip download` into `wheels`, with its progress shown. Only wheels are allowed, so that no setup.py of a
+/// stranger is run. pip's temporary files are also in `wheels`, because `/tmp` may be small, and its cache is off, so
+/// that no second copy remains.
 ///
 /// # Errors
-/// pip's own reason.
+/// Returns the reason that pip reports.
 pub(crate) fn download<S: AsRef<OsStr>>(python: &Path, wheels: &Path, what: &[S]) -> Result<()> {
     let mut command = Command::new(python);
     command.args(["-m", "pip", "download", "--no-cache-dir", "--only-binary=:all:", "--dest"]);
@@ -71,23 +73,23 @@ pub(crate) fn download<S: AsRef<OsStr>>(python: &Path, wheels: &Path, what: &[S]
 /// Unpacks the members of `wheel` that begin with one of `members` into a folder.
 ///
 /// # Errors
-/// Python's own reason.
+/// Returns the reason that Python reports.
 pub(crate) fn unpack(python: &Path, wheel: &Path, into: &Path, members: &[&str]) -> Result<()> {
     let mut command = Command::new(python);
     command.args(["-c", UNPACK]).arg(wheel).arg(into).args(members);
     run(&mut command).with_context(|| format!("could not unpack {}", wheel.display()))
 }
 
-/// pip's heading over the traceback of what it did not foresee: a connection that broke off, a full disk.
+/// Heading that pip prints above the traceback of an unexpected error, such as a broken connection or a full disk.
 const PIP_CRASHED: &str = "ERROR: Exception:";
 
-/// pip ended with a traceback, of which this is the last line. What it foresees would only happen again, as would a
-/// full disk.
+/// Error: pip ended with a traceback, of which this is the last line. A retry may help, unlike for errors that pip
+/// expects and for a full disk.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Crashed(String);
 
-/// Runs a command; what Python and pip name as the cause on stderr becomes the error.
+/// Runs a command. On failure the cause that Python or pip prints to stderr becomes the error.
 fn run(command: &mut Command) -> Result<()> {
     let output =
         command.stdout(Stdio::inherit()).stderr(Stdio::piped()).spawn()?.wait_with_output()?;
@@ -98,7 +100,7 @@ fn run(command: &mut Command) -> Result<()> {
     Err(cause(&stderr).unwrap_or_else(|| anyhow!("{}", output.status)))
 }
 
-/// The cause among what was said on stderr. pip ends with hints about itself, which are none.
+/// Returns the cause from the text on stderr. Hints about pip itself at the end are skipped.
 fn cause(stderr: &str) -> Option<anyhow::Error> {
     let mut lines = stderr.lines().map(str::trim).filter(|line| {
         !line.is_empty() && !line.starts_with("[notice]") && !line.starts_with("WARNING:")
@@ -111,10 +113,10 @@ fn cause(stderr: &str) -> Option<anyhow::Error> {
     })
 }
 
-/// The wheels in a folder.
+/// Returns the wheels in a folder.
 ///
 /// # Errors
-/// It cannot be read.
+/// Returns an error if the folder cannot be read.
 pub(crate) fn wheels_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut wheels = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -124,10 +126,10 @@ pub(crate) fn wheels_in(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(wheels)
 }
 
-/// Removes a folder, if it is there.
+/// Removes a folder if it exists.
 ///
 /// # Errors
-/// It is there and stays.
+/// Returns an error if it exists and cannot be removed.
 pub(crate) fn remove_if_present(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
@@ -135,7 +137,7 @@ pub(crate) fn remove_if_present(path: &Path) -> Result<()> {
     }
 }
 
-/// Tells the user.
+/// Prints a line for the user.
 #[expect(clippy::print_stdout, reason = "a command-line front door")]
 pub(crate) fn say(line: &str) {
     println!("{line}");

@@ -1,4 +1,4 @@
-//! [`Canvas`]: a white picture to draw on, in coordinates of the environment: x to the right, y up.
+//! [`Canvas`]: a white picture to draw on, in the environment's coordinates: x to the right, y up.
 
 use super::Frame;
 use tiny_skia::{
@@ -7,32 +7,32 @@ use tiny_skia::{
 
 /// Half the angle between an arrow's barbs, in radians.
 const BARB_ANGLE: f64 = 0.5;
-/// Steps in which an arc of a whole turn is drawn.
+/// Number of line segments per full circle of an arc.
 const ARC_STEPS: f64 = 60.0;
 
-/// A colour.
+/// An RGB colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Colour(pub u8, pub u8, pub u8);
 
 impl Colour {
-    /// Lines.
+    /// Colour of lines.
     pub const BLACK: Self = Self(0x20, 0x24, 0x28);
-    /// Ground, tracks and axes.
+    /// Colour of ground, tracks and axes.
     pub const GREY: Self = Self(0xa0, 0xa6, 0xac);
-    /// Things that only move along.
+    /// Colour of passive parts.
     pub const SAND: Self = Self(0xca, 0x98, 0x65);
-    /// What the task is about.
+    /// Colour of the part that the task is about.
     pub const RED: Self = Self(0xcc, 0x4d, 0x4d);
-    /// What the policy does.
+    /// Colour of the policy's actions.
     pub const BLUE: Self = Self(0x2b, 0x6c, 0xb0);
-    /// Goals.
+    /// Colour of goals.
     pub const GREEN: Self = Self(0x2f, 0x9e, 0x5b);
 }
 
-/// Positions, in the environment's units.
+/// A position (x, y) in the environment's units.
 pub type Point = (f64, f64);
 
-/// A picture in the making.
+/// A picture that is being drawn.
 #[derive(Debug)]
 pub struct Canvas {
     pixels: Pixmap,
@@ -40,11 +40,11 @@ pub struct Canvas {
 }
 
 impl Canvas {
-    /// A white picture of `width` by `height` pixels that shows x from `left` on and y from `bottom` on, `unit` pixels
-    /// for each unit of either.
+    /// Creates a white picture of `width` by `height` pixels. Its lower left corner is at (`left`, `bottom`), and each
+    /// unit of x or y is `unit` pixels long.
     ///
     /// # Panics
-    /// If it has no pixels.
+    /// Panics if `width` or `height` is 0.
     #[expect(clippy::cast_precision_loss, reason = "a few hundred pixels")]
     pub fn new((width, height): (u32, u32), (left, bottom): Point, unit: f64) -> Self {
         let mut pixels = Pixmap::new(width, height).expect("a picture has pixels");
@@ -55,21 +55,21 @@ impl Canvas {
         Self { pixels, view }
     }
 
-    /// A filled polygon.
+    /// Draws a filled polygon.
     pub fn polygon(&mut self, points: &[Point], colour: Colour) {
         if let Some(path) = path(points, true) {
             self.fill(&path, colour);
         }
     }
 
-    /// A filled disc.
+    /// Draws a filled disc.
     pub fn disc(&mut self, (x, y): Point, radius: f64, colour: Colour) {
         if let Some(path) = PathBuilder::from_circle(single(x), single(y), single(radius)) {
             self.fill(&path, colour);
         }
     }
 
-    /// A line through points, with round ends, `width` units wide.
+    /// Draws a line through `points`, with round ends, `width` units wide.
     pub fn line(&mut self, points: &[Point], width: f64, colour: Colour) {
         let Some(path) = path(points, false) else { return };
         let stroke = Stroke {
@@ -81,7 +81,7 @@ impl Canvas {
         self.pixels.stroke_path(&path, &paint(colour), &stroke, self.view, None);
     }
 
-    /// An arrow from one point to another, `width` units wide; nothing where it has no length.
+    /// Draws an arrow from one point to another, `width` units wide. Draws nothing if it has no length.
     pub fn arrow(&mut self, from: Point, to: Point, width: f64, colour: Colour) {
         let direction = (to.1 - from.1).atan2(to.0 - from.0);
         if from != to {
@@ -91,7 +91,7 @@ impl Canvas {
         }
     }
 
-    /// An arrow along a circle, from the angle `from` over `turn` radians, counter-clockwise where that is positive.
+    /// Draws an arrow along a circle, from the angle `from` over `turn` radians; positive is counter-clockwise.
     pub fn arc_arrow(
         &mut self,
         centre: Point,
@@ -115,7 +115,7 @@ impl Canvas {
         self.barbs(at(steps), ahead, (radius * turn.abs(), width), colour);
     }
 
-    /// The point of an arrow, smaller for a short one.
+    /// Draws the head of an arrow, which is smaller for a short arrow.
     fn barbs(
         &mut self,
         (x, y): Point,
@@ -135,10 +135,10 @@ impl Canvas {
         self.pixels.fill_path(path, &paint(colour), FillRule::Winding, self.view, None);
     }
 
-    /// The picture, shown for `seconds`.
+    /// Converts the picture to a frame that is shown for `seconds`.
     pub fn into_frame(self, seconds: f64) -> Frame {
         let (width, height) = (self.pixels.width(), self.pixels.height());
-        // Opaque everywhere: what is premultiplied by an alpha of 1 is the colour itself.
+        // All pixels are opaque, so premultiplied values are the colours themselves.
         let rgb = self.pixels.data().chunks_exact(4).flat_map(|rgba| [rgba[0], rgba[1], rgba[2]]);
         Frame { width, height, rgb: rgb.collect(), seconds }
     }

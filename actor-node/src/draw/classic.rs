@@ -1,25 +1,27 @@
-//! Drawings of the classic control tasks and of the Oscillator. Lengths are the tasks' own; what the policy does is blue.
+//! Drawings of the classic control tasks and of the Oscillator. Lengths are in the tasks' own units. The policy's
+//! action is drawn in blue.
 
 use super::Frame;
 use super::canvas::{Canvas, Colour, Point};
 use std::f64::consts::{FRAC_PI_2, PI};
 
-/// Where an environment has no time step of its own.
+/// Frame time of environments that have no time step of their own, in seconds.
 const SECONDS: f64 = 1.0 / 30.0;
 
-/// Turns `point` by `angle`, counter-clockwise, and moves it by `by`.
+/// Rotates `point` counter-clockwise by `angle`, then moves it by `by`.
 fn placed((x, y): Point, angle: f64, by: Point) -> Point {
     let (sin, cos) = angle.sin_cos();
     (by.0 + x * cos - y * sin, by.1 + x * sin + y * cos)
 }
 
-/// The corners of a rectangle around (0, 0) that is then placed.
+/// Returns the corners of a rectangle around (0, 0), rotated by `angle` and moved by `by`.
 fn rectangle(half_width: f64, half_height: f64, angle: f64, by: Point) -> [Point; 4] {
     let (w, h) = (half_width, half_height);
     [(-w, -h), (w, -h), (w, h), (-w, h)].map(|corner| placed(corner, angle, by))
 }
 
-/// A pendulum at `theta`, 0 upright and growing counter-clockwise, under a torque given as a share of the largest.
+/// Draws a pendulum at angle `theta`, which is 0 upright and grows counter-clockwise. `torque` is a fraction of the
+/// largest torque.
 pub(crate) fn pendulum(theta: f64, torque: f64, seconds: f64) -> Frame {
     let mut canvas = Canvas::new((400, 400), (-1.4, -1.4), 400.0 / 2.8);
     let tip = placed((0.0, 1.0), theta, (0.0, 0.0));
@@ -29,14 +31,14 @@ pub(crate) fn pendulum(theta: f64, torque: f64, seconds: f64) -> Frame {
     canvas.into_frame(seconds)
 }
 
-/// A cart at `x` within ±`x_max` with a pole at `theta`, 0 upright and growing clockwise, pushed with a share of the
-/// largest force.
+/// Draws a cart at `x` within ±`x_max`, with a pole at angle `theta`, which is 0 upright and grows clockwise. `push` is
+/// a fraction of the largest force.
 pub(crate) fn cart_pole(x: f64, theta: f64, push: f64, x_max: f64, seconds: f64) -> Frame {
     let half_width = 1.1 * x_max;
     let (width, height) = (600, if x_max > 5.0 { 150 } else { 300 });
     let unit = f64::from(width) / (2.0 * half_width);
     let thin = 2.0 / unit;
-    // In a wide view the cart and its pole would hardly be seen: they are drawn larger than they are.
+    // In a wide view the cart and its pole would be too small, so they are drawn larger than they are.
     let size = (x_max / 4.0).max(1.0);
     let mut canvas = Canvas::new((width, height), (-half_width, -0.2 * half_width), unit);
     canvas.line(&[(-half_width, 0.0), (half_width, 0.0)], thin, Colour::GREY);
@@ -52,8 +54,8 @@ pub(crate) fn cart_pole(x: f64, theta: f64, push: f64, x_max: f64, seconds: f64)
     canvas.into_frame(seconds)
 }
 
-/// Two links that hang at `theta1`, the second at `theta2` from it, both growing counter-clockwise, a torque of −1, 0 or
-/// 1 on the elbow, and the line that the tip is to reach.
+/// Draws two links and the line that the tip must reach. The first link is at angle `theta1` from hanging down, the
+/// second at `theta2` from the first; both grow counter-clockwise. `torque` on the elbow is −1, 0 or 1.
 pub(crate) fn acrobot(theta1: f64, theta2: f64, torque: f64, seconds: f64) -> Frame {
     let mut canvas = Canvas::new((400, 400), (-2.3, -2.3), 400.0 / 4.6);
     canvas.line(&[(-2.3, 1.0), (2.3, 1.0)], 0.02, Colour::GREEN);
@@ -67,12 +69,12 @@ pub(crate) fn acrobot(theta1: f64, theta2: f64, torque: f64, seconds: f64) -> Fr
     canvas.into_frame(seconds)
 }
 
-/// The height of MountainCar's track.
+/// Returns the height of MountainCar's track.
 fn track(x: f64) -> f64 {
     (3.0 * x).sin() * 0.45 + 0.55
 }
 
-/// A car at `x` on its track from −1.2 to 0.6, pushed with a share of the largest force, and the flag at `goal`.
+/// Draws a car at `x` on its track from −1.2 to 0.6, and the flag at `goal`. `push` is a fraction of the largest force.
 pub(crate) fn mountain_car(x: f64, push: f64, goal: f64) -> Frame {
     const LEFT: f64 = -1.2;
     const RIGHT: f64 = 0.6;
@@ -97,11 +99,12 @@ pub(crate) fn mountain_car(x: f64, push: f64, goal: f64) -> Frame {
     canvas.into_frame(SECONDS)
 }
 
-/// The Oscillator's protein over time, one number per step up to now, beside the wave that it is to follow over all `steps`.
+/// Draws the Oscillator's protein over time, one number per step so far, together with the reference wave over all
+/// `steps`.
 #[expect(clippy::cast_precision_loss, reason = "a few hundred steps")]
 pub(crate) fn oscillator(protein: &[f64], reference: impl Fn(f64) -> f64, steps: u32) -> Frame {
     const TOP: f64 = 30.0;
-    // 1.5 pixels for a step, 10 for a unit of concentration.
+    // 1.5 pixels per step, 10 per unit of concentration.
     const STEP: f64 = 0.15;
     let mut canvas = Canvas::new((640, 340), (-2.0, -2.0), 10.0);
     let right = STEP * f64::from(steps);

@@ -1,8 +1,8 @@
 //! Pictures of environments, for videos of evaluations.
 //!
-//! - [`Frame`]: what [`Env::render`](crate::env::Env::render) returns, whoever made it.
-//! - [`Canvas`]: lines and shapes in the environment's own coordinates, on a CPU.
-//! - `classic`: the drawings of the environments that are simple enough to be drawn here.
+//! - [`Frame`]: a picture, as returned by [`Env::render`](crate::env::Env::render).
+//! - [`Canvas`]: draws lines and shapes in the environment's own coordinates, on a CPU.
+//! - `classic`: drawings of the environments that are simple enough for a canvas.
 
 mod canvas;
 pub(crate) mod classic;
@@ -12,18 +12,19 @@ pub use canvas::{Canvas, Colour, Point};
 /// One picture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Frame {
-    /// Columns.
+    /// Width in pixels.
     pub width: u32,
-    /// Rows.
+    /// Height in pixels.
     pub height: u32,
-    /// (height, width, 3), red, green and blue, the top row first.
+    /// Red, green and blue of each pixel, shape (height, width, 3), top row first.
     pub rgb: Vec<u8>,
-    /// How long it is shown: the environment's time step where it has one.
+    /// Time for which the picture is shown, in seconds. It is the environment's time step if it has one.
     pub seconds: f64,
 }
 
 impl Frame {
-    /// One grey value 0 to 255 for each pixel of an image (height, width), each drawn as a square of `scale` pixels.
+    /// Creates a frame from an image (height, width) of grey values 0 to 255. Each value becomes a square of `scale` by
+    /// `scale` pixels.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

@@ -1,9 +1,13 @@
-//! Acrobot-v1, as Gymnasium 1.x steps it: swing the tip of a two-link arm above a line by torque on its elbow.
+//! Acrobot-v1, with the dynamics of Gymnasium 1.x: swing the tip of a two-link arm above a line by torque on its elbow.
 //!
-//! State (θ1, θ2, θ1', θ2'), both angles 0 hanging down; links of mass 1, length 1, centre 1/2, moment 1. One
-//! Runge–Kutta step of 0.2 s under a torque of −1, 0 or 1, then angles wrapped to [−π, π], speeds clipped to 4π and 9π.
-//! Terminated where −cos θ1 − cos(θ1 + θ2) > 1, with reward 0; −1 for every other step. Observation
-//! (cos θ1, sin θ1, cos θ2, sin θ2, θ1', θ2'). 500 steps, start U(±0.1).
+//! - State: (θ1, θ2, θ1', θ2'). Both angles are 0 when the arm hangs down. Links have mass 1, length 1, centre 1/2 and
+//!   moment of inertia 1.
+//! - Step: one Runge–Kutta step of 0.2 s under a torque of −1, 0 or 1. Then angles are wrapped to `[−π, π]`, and speeds
+//!   are clipped to 4π and 9π.
+//! - Termination: −cos θ1 − cos(θ1 + θ2) > 1.
+//! - Reward: −1 per step, and 0 for the step that terminates.
+//! - Observation: (cos θ1, sin θ1, cos θ2, sin θ2, θ1', θ2').
+//! - Episode: at most 500 steps, start U(±0.1).
 
 use super::{
     Env, EnvError, Params, StateAccess, StepOutcome, check_index, check_params, discrete, uniform,
@@ -14,11 +18,11 @@ use common::spec::EnvSpec;
 use rand_pcg::Pcg64;
 use std::f64::consts::PI;
 
-/// Its name.
+/// Name of the environment.
 pub const NAME: &str = "Acrobot-v1";
 
 const GRAVITY: f64 = 9.8;
-/// Distance from a joint to its link's centre of mass; lengths, masses and moments of inertia are all 1.
+/// Distance from a joint to its link's centre of mass. All lengths, masses and moments of inertia are 1.
 const CENTRE: f64 = 0.5;
 const TIME_STEP: f64 = 0.2;
 const SPEED_MAX: [f64; 2] = [4.0 * PI, 9.0 * PI];
@@ -29,7 +33,7 @@ const TORQUES: [f64; 3] = [-1.0, 0.0, 1.0];
 pub struct Acrobot {
     spec: EnvSpec,
     state: [f64; 4],
-    /// Of the last step, to be drawn.
+    /// Torque of the last step, for drawing.
     torque: f64,
     rng: Pcg64,
 }
@@ -40,7 +44,7 @@ pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
 }
 
 impl Acrobot {
-    /// An arm that hangs still until it is reset.
+    /// Creates an arm that hangs still. It must be reset before its first step.
     pub fn new() -> Self {
         let spec = discrete(NAME, 6, TORQUES.len(), 500);
         Self { spec, state: [0.0; 4], torque: 0.0, rng: Pcg64::new(0, 0) }
@@ -59,7 +63,7 @@ impl Default for Acrobot {
     }
 }
 
-/// d(state)/dt (Sutton & Barto's form of the equations of motion).
+/// Returns d(state)/dt, from Sutton & Barto's form of the equations of motion.
 fn derivative([theta1, theta2, speed1, speed2]: [f64; 4], torque: f64) -> [f64; 4] {
     let (sin2, cos2) = theta2.sin_cos();
     let elbow = CENTRE * CENTRE + 1.0;
@@ -85,7 +89,7 @@ fn runge_kutta(y: [f64; 4], torque: f64) -> [f64; 4] {
     std::array::from_fn(|i| y[i] + TIME_STEP / 6.0 * (k1[i] + 2.0 * k2[i] + 2.0 * k3[i] + k4[i]))
 }
 
-/// Turns the angle by whole circles into [−π, π].
+/// Wraps an angle to `[−π, π]` by adding full turns.
 fn wrap(mut angle: f64) -> f64 {
     while angle > PI {
         angle -= 2.0 * PI;

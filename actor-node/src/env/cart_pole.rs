@@ -1,13 +1,15 @@
-//! A pole on a cart: CartPole-v1 as Gymnasium 1.x steps it, and CartPoleCost-v1, whose reward is a cost (SEED-SPEC §11.1).
+//! A pole on a cart: CartPole-v1 with the dynamics of Gymnasium 1.x, and CartPoleCost-v1, whose reward is a cost
+//! (SEED-SPEC §11.1).
 //!
-//! State (x, x', θ, θ'), θ = 0 upright; cart 1.0, pole 0.1, half its length l = 0.5, M = 1.1, g = 9.8. Explicit Euler
-//! steps of 0.02 s under a force F, each from the old values:
-//! tmp = (F + m l θ'² sin θ) / M, θ'' = (g sin θ − cos θ · tmp) / (l (4/3 − m cos² θ / M)), x'' = tmp − m l θ'' cos θ / M.
-//! The observation is the state.
-//!
-//! - CartPole-v1: F = −10 or 10, reward 1 per step, terminated outside |x| ≤ 2.4, |θ| ≤ 12°, 500 steps, start U(±0.05).
-//! - CartPoleCost-v1: F in [−20, 20], cost (x/10)² + 20 (θ/20°)², terminated at a cost of 100 outside |x| ≤ 10, |θ| ≤ 20°,
-//!   250 steps, start x U(±5), the others U(±0.2).
+//! - State, which is also the observation: (x, x', θ, θ'), with θ = 0 upright. The cart has mass 1.0, the pole has mass
+//!   m = 0.1 and half-length l = 0.5. The total mass is M = 1.1, and g = 9.8.
+//! - Step: explicit Euler step of 0.02 s under a force F, with all terms from the old values:
+//!   tmp = (F + m l θ'² sin θ) / M, θ'' = (g sin θ − cos θ · tmp) / (l (4/3 − m cos² θ / M)),
+//!   x'' = tmp − m l θ'' cos θ / M.
+//! - CartPole-v1: F is −10 or 10, and the reward is 1 per step. Terminates outside |x| ≤ 2.4 or |θ| ≤ 12°. At most 500
+//!   steps, start U(±0.05).
+//! - CartPoleCost-v1: F is in `[−20, 20]`, and the cost is (x/10)² + 20 (θ/20°)². Terminates outside |x| ≤ 10 or
+//!   |θ| ≤ 20°; the cost of that step is 100. At most 250 steps, start x U(±5), other values U(±0.2).
 
 use super::{
     Env, EnvError, Params, StateAccess, StepOutcome, check_action, check_index, check_params,
@@ -17,9 +19,9 @@ use crate::draw::{Frame, classic};
 use common::spec::EnvSpec;
 use rand_pcg::Pcg64;
 
-/// Name of the discrete one.
+/// Name of the environment with discrete actions.
 pub const NAME: &str = "CartPole-v1";
-/// Name of the continuous one with costs.
+/// Name of the environment with continuous actions and costs.
 pub const COST_NAME: &str = "CartPoleCost-v1";
 
 const GRAVITY: f64 = 9.8;
@@ -49,7 +51,7 @@ pub struct CartPole {
     task: Task,
     spec: EnvSpec,
     state: [f64; 4],
-    /// Of the last step, to be drawn.
+    /// Force of the last step, for drawing.
     force: f64,
     rng: Pcg64,
 }
@@ -65,12 +67,12 @@ pub(super) fn make_cost(params: &Params) -> Result<Box<dyn Env>, EnvError> {
 }
 
 impl CartPole {
-    /// CartPole-v1: stands still until it is reset.
+    /// Creates CartPole-v1. It must be reset before its first step.
     pub fn new() -> Self {
         Self::of(Task::Balance, discrete(NAME, 4, 2, 500))
     }
 
-    /// CartPoleCost-v1.
+    /// Creates CartPoleCost-v1. It must be reset before its first step.
     pub fn with_costs() -> Self {
         let force = [COST_FORCE_MAX];
         Self::of(Task::Cost, continuous(COST_NAME, 4, &force.map(|f| -f), &force, 250))
@@ -173,7 +175,7 @@ mod tests {
         let mut obs = [0.0; 4];
         env.set_state(&[2.0, 50.0, 0.1, 0.0]);
         let outcome = env.step(&[0.0], &mut obs).unwrap();
-        // x = 3 after the step, the angle has not moved yet.
+        // After the step x is 3, and the angle is unchanged.
         let expected = 0.09 + 20.0 * (0.1 / COST_ANGLE_MAX).powi(2);
         assert!((outcome.reward - expected).abs() < 1e-12 && !outcome.terminated);
         env.set_state(&[0.0, 0.0, 0.349, 1.0]);

@@ -1,13 +1,13 @@
-//! `faulty`: an environment that fails on schedule, for tests of everything that must survive it.
+//! `faulty`: an environment that fails on schedule, for tests of code that must tolerate failures.
 
 use super::{Env, EnvError, Params, StepOutcome, check_action, check_params, continuous};
 use common::spec::EnvSpec;
 use std::time::Duration;
 
-/// Its name.
+/// Name of the environment.
 pub const NAME: &str = "faulty";
 
-/// What goes wrong, and the parameter that says at which step of an episode (counted from 1).
+/// Parameters that schedule a fault. The value is the step of an episode, counted from 1.
 const FAULTS: &[&str] = &[
     "panic_at",
     "nan_obs_at",
@@ -17,11 +17,11 @@ const FAULTS: &[&str] = &[
     "error_at",
     "hang_at",
 ];
-/// Parameter: the number that takes the place of an observation or a reward where it is too large.
+/// Parameter: value of an observation or reward that is too large.
 const BIG: &str = "big";
-/// Parameter: how long a hang lasts, in milliseconds.
+/// Parameter: duration of a hang in milliseconds.
 const HANG_MS: &str = "hang_ms";
-/// Parameter: 1 where nothing goes wrong in an episode with an even seed.
+/// Parameter: if 1, no faults happen in episodes with an even seed.
 const SPARE_EVEN_SEEDS: &str = "spare_even_seeds";
 const EPISODE_STEPS: u32 = 50;
 
@@ -36,7 +36,7 @@ struct Faulty {
     steps: u64,
 }
 
-/// Without parameters it is a plain environment that counts its steps.
+/// Creates the environment. Without parameters it never fails and counts its steps.
 pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
     let known = FAULTS.iter().copied().chain([HANG_MS, BIG, SPARE_EVEN_SEEDS]);
     let known: Vec<&str> = known.collect();

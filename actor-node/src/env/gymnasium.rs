@@ -1,6 +1,7 @@
-//! Names that Gymnasium registers itself, so that one of them is answered with `gym:NAME` where it is none of ours.
+//! Environment names that Gymnasium registers itself. If the user gives one that Sapex lacks, the error message
+//! suggests `gym:NAME`.
 
-/// Each with its newest version.
+/// Names, each with its newest version.
 const NAMES: &[(&str, u8)] = &[
     ("Acrobot", 1),
     ("Ant", 5),
@@ -31,10 +32,10 @@ const NAMES: &[(&str, u8)] = &[
     ("Walker2d", 5),
 ];
 
-/// Folders of names that come with Gymnasium or are registered by what it names in its documentation.
+/// Namespaces of environments that come with Gymnasium, or with packages that its documentation names.
 const FOLDERS: &[&str] = &["ALE", "phys2d", "tabular"];
 
-/// `gym:NAME` where Gymnasium knows an environment of this name, in this version or a newer one.
+/// Returns `gym:NAME` if Gymnasium knows an environment of this name, in this or a newer version.
 pub(super) fn suggestion(name: &str) -> Option<String> {
     let known = match (name.split_once('/'), name.rsplit_once("-v")) {
         (Some((folder, _)), _) => FOLDERS.contains(&folder),

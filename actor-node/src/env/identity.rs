@@ -1,12 +1,13 @@
-//! `identity`: a learning test that takes seconds. The observation is a target in [-1, 1]^2, the reward
-//! −|action − target|², the next target does not depend on the action. A policy that repeats its observation gets 0.
+//! `identity`: an environment that is learned in seconds, for tests. The observation is a target in `[-1, 1]^2`, the
+//! reward is −|action − target|². The next target does not depend on the action. A policy that repeats its observation
+//! gets a return of 0.
 
 use super::{Env, EnvError, Params, StepOutcome, check_action, check_params, continuous};
 use common::spec::EnvSpec;
 use rand::RngExt;
 use rand_pcg::Pcg64;
 
-/// Its name.
+/// Name of the environment.
 pub const NAME: &str = "identity";
 
 const DIM: usize = 2;

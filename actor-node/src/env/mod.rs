@@ -1,7 +1,8 @@
-//! Environments: what actors step. Nobody else does; everybody else sees [`EnvSpec`].
+//! Environments, which only actors and evaluators step. All other processes only use their shapes ([`EnvSpec`]).
 //!
-//! An environment works in its own action units, clips actions to its bounds as Gymnasium's do, and reports `terminated`
-//! and `truncated` apart. [`make`] knows them by name and wraps the time limit around those that have one.
+//! An environment works in its own action units, clips actions to its bounds as Gymnasium's do, and reports
+//! `terminated` and `truncated` separately. [`make`] creates an environment by name, and wraps a time limit around it
+//! if it has one.
 
 pub mod acrobot;
 pub mod bridge;
@@ -26,88 +27,89 @@ use std::collections::BTreeMap;
 pub use origin::{Origin, Terms};
 pub use wrappers::{Purpose, Setup, TimeLimit};
 
-/// What one step gave, beside the observation.
+/// Result of one step, without the observation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepOutcome {
     /// Reward of the step.
     pub reward: f64,
-    /// The task is over: nothing comes after, no bootstrapping.
+    /// Whether the task is over. No reward follows, and targets do not bootstrap.
     pub terminated: bool,
-    /// The episode is cut off, by a time limit for one: bootstrapping goes on.
+    /// Whether the episode is cut off, for example by a time limit. Targets still bootstrap.
     pub truncated: bool,
 }
 
-/// Why an environment cannot be made or stepped.
+/// Reason why an environment cannot be created or stepped.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum EnvError {
-    /// No environment of that name.
+    /// No environment has this name.
     #[error("unknown environment {name}{}; `sapex envs` lists them", nearest.as_ref().map(|n| format!(", did you mean {n}?")).unwrap_or_default())]
     Unknown {
-        /// As asked.
+        /// The requested name.
         name: String,
-        /// Up to three that are like it, the most similar one first: `A or B`.
+        /// Up to three similar names, the most similar one first, such as `A or B`.
         nearest: Option<String>,
     },
-    /// The environment exists, and is not in this program.
+    /// The environment exists, but this program was built without it.
     #[error("{name} needs {needs}, which this program was built without: run `{run}`")]
     NotBuilt {
-        /// Which environment.
+        /// Name of the environment.
         name: &'static str,
-        /// What is missing.
+        /// Missing library.
         needs: &'static str,
-        /// What brings it.
+        /// Command that provides the library.
         run: &'static str,
     },
-    /// A parameter that the environment does not have, or cannot use.
+    /// A parameter that the environment does not have, or a value that it cannot use.
     #[error("{env}: parameter {key} = {value}: {expected}")]
     Parameter {
-        /// Which environment.
+        /// Name of the environment.
         env: &'static str,
-        /// Which parameter.
+        /// Name of the parameter.
         key: String,
-        /// As given.
+        /// The given value.
         value: String,
-        /// What would do.
+        /// Description of valid values.
         expected: String,
     },
     /// A wrapper that does not fit the environment.
     #[error("wrapper {wrapper} needs {needs}; {env} has {has}")]
     Wrapper {
-        /// As in the configuration.
+        /// Name of the wrapper in the configuration.
         wrapper: &'static str,
-        /// What it is made for.
+        /// Property of an environment that the wrapper needs.
         needs: &'static str,
-        /// Which environment.
+        /// Name of the environment.
         env: String,
-        /// What it has instead.
+        /// Property of this environment instead.
         has: String,
     },
-    /// An action that is no number.
+    /// An action that is NaN.
     #[error("action {dimension} is {value}, expected a number")]
     Action {
-        /// Which dimension.
+        /// Index of the dimension.
         dimension: usize,
-        /// As given.
+        /// The given value.
         value: f32,
     },
-    /// A discrete action that is none of the choices.
+    /// A discrete action that is not one of the choices.
     #[error("action is {value}, expected a whole number from 0 to {}", choices - 1)]
     Index {
-        /// As given.
+        /// The given value.
         value: f32,
-        /// How many there are.
+        /// Number of choices.
         choices: usize,
     },
     /// The environment failed.
     #[error("{0}")]
     Failed(String),
-    /// The environment, in another process, did not answer in time.
+    /// The environment, which runs in another process, did not answer in time.
     #[error("{0}")]
     Hung(String),
 }
 
 impl EnvError {
-    /// Whether the name, a parameter or a wrapper cannot be, rather than an environment that failed.
+    /// Returns whether the user must correct a name, a parameter, a wrapper or the build. Otherwise the environment
+    /// itself failed.
     pub fn is_users(&self) -> bool {
         matches!(
             self,
@@ -119,71 +121,73 @@ impl EnvError {
     }
 }
 
-/// One environment. `reset` before the first `step`, and after an episode's end.
+/// One environment. `reset` must be called before the first `step` and after an episode's end.
 pub trait Env: Send {
-    /// Shapes and bounds.
+    /// Returns the shapes and bounds.
     fn spec(&self) -> &EnvSpec;
 
-    /// Starts an episode and writes its first observation, shape (O). The same seed gives the same start; without one
-    /// the environment goes on with its own generator.
+    /// Starts an episode and writes its first observation, shape (O). The same seed leads to the same start state.
+    /// Without a seed, the environment continues with its own random number generator.
     ///
     /// # Errors
-    /// The environment failed.
+    /// Returns an error if the environment failed.
     fn reset(&mut self, seed: Option<u64>, obs: &mut [f32]) -> Result<(), EnvError>;
 
-    /// Applies `action`, in the environment's units, shape (A), or the index of a discrete one, shape (1), and writes the next observation, shape (O): at an
-    /// episode's end the final one.
+    /// Applies `action` and writes the next observation, shape (O), which is the final one at an episode's end. A
+    /// continuous action is in the environment's units, shape (A); a discrete action is an index, shape (1).
     ///
     /// # Errors
-    /// An action that is no number or no choice; the environment failed.
+    /// Returns an error if the action is NaN or not one of the choices, or if the environment failed.
     fn step(&mut self, action: &[f32], obs: &mut [f32]) -> Result<StepOutcome, EnvError>;
 
-    /// What the environment looks like now; `None` where it has no picture. A wrapper passes it on.
+    /// Draws the current state; `None` if the environment has no pictures. A wrapper passes this call on.
     ///
     /// # Errors
-    /// It has pictures, and none can be made.
+    /// Returns an error if the environment has pictures but cannot draw one.
     fn render(&mut self) -> Result<Option<Frame>, EnvError> {
         Ok(None)
     }
 
-    /// The environment's own library says this about it, for recordings. A wrapper passes on all that stays true.
+    /// Returns the description of the environment by its own library, for recordings. A wrapper passes on everything
+    /// that remains true.
     fn origin(&self) -> Origin {
         Origin::default()
     }
 
-    /// Named numbers that the environment has said about the episode since its last reset. A wrapper passes them on.
+    /// Returns named numbers that the environment has reported about the episode since its last reset. A wrapper passes
+    /// this call on.
     ///
     /// # Errors
-    /// The environment, in another process, is gone.
+    /// Returns an error if the environment's process is gone.
     fn terms(&mut self) -> Result<Terms, EnvError> {
         Ok(Terms::new())
     }
 
-    /// The environment's own reward of the step before, whose outcome says `reward`: another number only where a wrapper
-    /// changes what a policy learns from. Returns are sums of these.
+    /// Returns the environment's own reward of the last step, whose outcome has the reward `reward`. The two differ
+    /// only if a wrapper changes the rewards that a policy learns from. Returns of episodes are sums of own rewards.
     fn own_reward(&self, reward: f64) -> f64 {
         reward
     }
 
-    /// Announces that the next call is `step` with this very action. Environments that are stepped in another process
-    /// take the steps announced for all lanes in one go; the others need no announcement. A wrapper that passes actions
-    /// on unchanged passes this on as well.
+    /// Announces that the next call is `step` with exactly this action. Environments in another process execute the
+    /// announced steps of all lanes together; other environments ignore the announcement. A wrapper that does not
+    /// change actions passes this call on.
     fn stage(&mut self, _action: &[f32]) {}
 }
 
-/// An environment whose inner state can be looked at and put, for comparison with recorded trajectories.
+/// An environment whose internal state can be read and set, for comparison with recorded trajectories.
 pub trait StateAccess: Env {
-    /// The state, in the order that the environment's description gives.
+    /// Returns the state, in the order given in the description of the environment.
     fn state(&self) -> Vec<f64>;
 
-    /// Goes on from `state`, which must be as long as that of [`StateAccess::state`].
+    /// Continues from `state`, which must have the length of [`StateAccess::state`].
     fn set_state(&mut self, state: &[f64]);
 }
 
 /// Environment parameters by name.
 pub type Params = BTreeMap<String, String>;
 
-/// Parameters from settings of the form `key=value`; what has another form is passed over, the configuration refuses it.
+/// Parses settings of the form `key=value`. Ignores other forms, because the configuration check refuses them.
 pub fn params(settings: &[String]) -> Params {
     let pairs = settings.iter().filter_map(|text| text.split_once('='));
     pairs.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned())).collect()
@@ -253,27 +257,27 @@ fn entries() -> impl Iterator<Item = &'static Entry> {
     ENVIRONMENTS.iter().chain(mujoco::ENVIRONMENTS)
 }
 
-/// Names of all environments with a few words on each.
+/// Returns the names of all environments, each with a short description.
 pub fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
     entries().map(|entry| (entry.name, entry.about))
 }
 
-/// What brings an environment of that name that this program was built without.
+/// Returns the command that provides the named environment, if this program was built without it; otherwise `None`.
 pub fn missing(name: &str) -> Option<&'static str> {
     let is_missing =
         cfg!(not(feature = "mujoco")) && mujoco::ENVIRONMENTS.iter().any(|it| it.name == name);
     is_missing.then_some("make mujoco")
 }
 
-/// Makes an environment, its time limit included; for one with wrappers see [`Setup::make`].
+/// Creates an environment with its time limit. [`Setup::make`] creates one with wrappers.
 ///
 /// # Errors
-/// No such environment, or a parameter that it cannot use.
+/// Returns an error if there is no environment of this name, or if it cannot use a parameter.
 pub fn make(name: &str, params: &Params) -> Result<Box<dyn Env>, EnvError> {
     Setup::from(params.clone()).make(name, Purpose::Training)
 }
 
-/// An environment without its time limit.
+/// Creates an environment without its time limit.
 fn unlimited(name: &str, params: &Params) -> Result<Box<dyn Env>, EnvError> {
     if bridge::is_bridged(name) {
         return bridge::Group::start(name, params, 1)?.lane(0);
@@ -286,15 +290,15 @@ fn unlimited(name: &str, params: &Params) -> Result<Box<dyn Env>, EnvError> {
     (entry.make)(params)
 }
 
-/// The user should write this for `MODULE:ID` and `FILE.py:ID`.
+/// Returns the name `gym:MODULE:ID` that is correct for `MODULE:ID` or `FILE.py:ID`.
 fn of_module(name: &str) -> Option<String> {
     let (module, id) = name.split_once(':')?;
     let module = module.rsplit('/').next()?.trim_end_matches(".py");
     Some(format!("gym:{module}:{id}"))
 }
 
-/// Up to three names that may have been meant, Gymnasium's own first, then those that are like this one, the most similar
-/// one first: `A or B`.
+/// Returns up to three names that the user may have meant, such as `A or B`. Gymnasium's own name comes first, then
+/// similar names, the most similar one first.
 fn nearest(name: &str) -> Option<String> {
     let likeness =
         |entry: &Entry| strsim::jaro_winkler(&name.to_lowercase(), &entry.name.to_lowercase());
@@ -306,7 +310,7 @@ fn nearest(name: &str) -> Option<String> {
     (!names.is_empty()).then(|| names.join(" or "))
 }
 
-/// Refuses actions that are no numbers.
+/// Refuses actions that are NaN.
 pub(crate) fn check_action(action: &[f32]) -> Result<(), EnvError> {
     match action.iter().position(|value| value.is_nan()) {
         Some(dimension) => Err(EnvError::Action { dimension, value: action[dimension] }),
@@ -314,7 +318,7 @@ pub(crate) fn check_action(action: &[f32]) -> Result<(), EnvError> {
     }
 }
 
-/// The choice that a discrete action names; refuses what is not whole or out of range.
+/// Returns the choice that a discrete action names. Refuses a number that is not whole or is out of range.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -327,7 +331,7 @@ pub(crate) fn check_index(action: &[f32], choices: usize) -> Result<usize, EnvEr
     if is_choice { Ok(value as usize) } else { Err(EnvError::Index { value, choices }) }
 }
 
-/// Of an environment with vectors as observations and numbers as actions.
+/// Returns the spec of an environment with vector observations and continuous actions.
 #[expect(clippy::cast_possible_truncation, reason = "bounds are exact in f32")]
 fn continuous(id: &str, obs_dim: usize, low: &[f64], high: &[f64], steps_max: u32) -> EnvSpec {
     let bounds = |bounds: &[f64]| bounds.iter().map(|&bound| bound as f32).collect();
@@ -343,7 +347,7 @@ fn continuous(id: &str, obs_dim: usize, low: &[f64], high: &[f64], steps_max: u3
     }
 }
 
-/// Of an environment with vectors as observations and choices as actions.
+/// Returns the spec of an environment with vector observations and discrete actions.
 fn discrete(id: &str, obs_dim: usize, choices: usize, steps_max: u32) -> EnvSpec {
     let actions = ActionKind::Discrete;
     EnvSpec { actions, act_dim: choices, ..continuous(id, obs_dim, &[], &[], steps_max) }
@@ -353,7 +357,7 @@ fn uniform(rng: &mut Pcg64, low: f64, high: f64) -> f64 {
     rng.random_range(low..high)
 }
 
-/// Observations are f32, states f64.
+/// Writes a state of f64 to an observation of f32.
 #[expect(clippy::cast_possible_truncation, reason = "observations are f32")]
 fn write_obs(obs: &mut [f32], values: &[f64]) {
     for (obs, value) in obs.iter_mut().zip(values) {
@@ -361,7 +365,7 @@ fn write_obs(obs: &mut [f32], values: &[f64]) {
     }
 }
 
-/// Refuses parameters of an environment that has none but `known`.
+/// Refuses parameters other than `known`.
 pub(crate) fn check_params(
     env: &'static str,
     params: &Params,
@@ -431,7 +435,7 @@ mod tests {
 
     #[test]
     fn every_picture_is_whole_moves_with_the_state_and_is_seen_through_a_time_limit() {
-        // Those of MuJoCo's are in tests/mujoco_render.rs.
+        // MuJoCo's pictures are tested in `tests/mujoco_render.rs`.
         for Entry { name, .. } in ENVIRONMENTS {
             if [identity::NAME, faulty::NAME].contains(name) {
                 assert_eq!(make(name, &Params::new()).unwrap().render(), Ok(None));

@@ -1,11 +1,13 @@
-//! MountainCar-v0 and MountainCarContinuous-v0, as Gymnasium 1.x steps them: a weak car gains speed in a valley.
+//! MountainCar-v0 and MountainCarContinuous-v0, with the dynamics of Gymnasium 1.x: a weak car gains speed in a valley.
 //!
-//! State (position, velocity), also the observation. v' = clip(v + push − 0.0025 cos(3x), ±0.07),
-//! x' = clip(x + v', −1.2, 0.6); the left wall stops the car. Start x in U(−0.6, −0.4), at rest.
-//!
-//! - MountainCar-v0: push −0.001, 0 or 0.001; reward −1; terminated at x ≥ 0.5; 200 steps.
-//! - MountainCarContinuous-v0: push 0.0015 · clip(a, ±1); reward −0.1 a² of the action as given, and 100 at the goal;
-//!   terminated at x ≥ 0.45; 999 steps. Its state is kept in f32 between steps, as there.
+//! - State, which is also the observation: (position, velocity).
+//! - Step: v' = clip(v + push − 0.0025 cos(3x), ±0.07), x' = clip(x + v', −1.2, 0.6). The left wall stops the car.
+//! - Start: at rest, with x from U(−0.6, −0.4).
+//! - MountainCar-v0: the push is −0.001, 0 or 0.001, and the reward is −1 per step. Terminates at x ≥ 0.5 with v ≥ 0.
+//!   At most 200 steps.
+//! - MountainCarContinuous-v0: the push is 0.0015 · clip(a, ±1). The reward is −0.1 a² of the unclipped action, plus
+//!   100 at the goal. Terminates at x ≥ 0.45 with v ≥ 0. At most 999 steps. The state is rounded to f32 after each
+//!   step, as in Gymnasium.
 
 use super::{
     Env, EnvError, Params, StateAccess, StepOutcome, check_action, check_index, check_params,
@@ -15,9 +17,9 @@ use crate::draw::{Frame, classic};
 use common::spec::EnvSpec;
 use rand_pcg::Pcg64;
 
-/// Name of the discrete one.
+/// Name of the environment with discrete actions.
 pub const NAME: &str = "MountainCar-v0";
-/// Name of the continuous one.
+/// Name of the environment with continuous actions.
 pub const CONTINUOUS_NAME: &str = "MountainCarContinuous-v0";
 
 const SPEED_MAX: f64 = 0.07;
@@ -36,7 +38,7 @@ pub struct MountainCar {
     spec: EnvSpec,
     /// Position and velocity.
     state: [f64; 2],
-    /// Of the last step, to be drawn.
+    /// Push of the last step, for drawing.
     push: f64,
     rng: Pcg64,
 }
@@ -52,12 +54,12 @@ pub(super) fn make_continuous(params: &Params) -> Result<Box<dyn Env>, EnvError>
 }
 
 impl MountainCar {
-    /// MountainCar-v0: stands in the valley until it is reset.
+    /// Creates MountainCar-v0. It must be reset before its first step.
     pub fn discrete() -> Self {
         Self::of(false, discrete(NAME, 2, 3, 200))
     }
 
-    /// MountainCarContinuous-v0.
+    /// Creates MountainCarContinuous-v0. It must be reset before its first step.
     pub fn continuous() -> Self {
         Self::of(true, continuous(CONTINUOUS_NAME, 2, &[-1.0], &[1.0], 999))
     }

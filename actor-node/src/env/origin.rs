@@ -1,26 +1,28 @@
-//! An environment says more than learning needs: the [`Terms`] of an episode, and its [`Origin`].
+//! Information of an environment that learning does not need: the [`Terms`] of an episode, and the [`Origin`] of the
+//! environment.
 
 use std::collections::BTreeMap;
 
-/// An environment's numbers about an episode beside its rewards, by name: whether it was a success, the parts of the reward.
-/// `docs/env-protocol.md` says how these numbers follow from those of the steps.
+/// An environment's numbers about an episode in addition to its rewards, by name, such as success or the parts of the
+/// reward. `docs/env-protocol.md` specifies how these numbers are computed from the numbers of the steps.
 pub type Terms = BTreeMap<String, f64>;
 
-/// The library of an environment says this about it, beside its [`EnvSpec`](common::spec::EnvSpec).
+/// Description of an environment by its own library, in addition to its [`EnvSpec`](common::spec::EnvSpec).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Origin {
     /// Number of the first discrete action.
     pub action_start: i64,
-    /// Lowest numbers of an observation, shape (O), None where there is no bound; empty where that is not known.
+    /// Lower bounds of an observation, shape (O). `None` means no bound; an empty list means that bounds are unknown.
     pub obs_low: Vec<Option<f32>>,
-    /// Highest numbers of an observation, likewise.
+    /// Upper bounds of an observation, in the same form.
     pub obs_high: Vec<Option<f32>>,
-    /// How Gymnasium makes the environment: the JSON of its `EnvSpec`.
+    /// Gymnasium's description of the environment: the JSON of its `EnvSpec`.
     pub env_spec: Option<String>,
 }
 
 impl Origin {
-    /// For one that is seen or stepped otherwise than its library makes it.
+    /// Returns the origin of an environment whose observations or steps a wrapper has changed. Only `action_start`
+    /// remains valid.
     #[must_use]
     pub fn changed(self) -> Self {
         Self { action_start: self.action_start, ..Self::default() }

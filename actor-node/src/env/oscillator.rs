@@ -1,9 +1,12 @@
-//! Oscillator-v1: steer a ring of three genes so that a protein follows a wave; the reward is a cost (SEED-SPEC §11.1).
+//! Oscillator-v1: control a ring of three genes so that a protein follows a wave. The reward is a cost
+//! (SEED-SPEC §11.1).
 //!
-//! State m1..3 (messengers) and p1..3 (proteins), actions u in [0, 1]³. One explicit Euler step of 1 from old values,
-//! then max(0, ·): m_i += −0.16 m_i + 1.6 / (1 + p_j²) + 5 u_i with j = 3, 1, 2; p_i += −0.06 p_i + 0.16 m_i.
-//! Reference r(t) = 8 + 7 sin(2πt / 200), cost (p1 − r)² at the new t; terminated above 100. Observation
-//! (m1..3, p1..3, r, p1 − r). 400 steps, start U(0, 5).
+//! - State: m1..3 (messengers) and p1..3 (proteins). Actions are u in `[0, 1]³`.
+//! - Step: explicit Euler step of 1 from the old values, then max(0, ·):
+//!   m_i += −0.16 m_i + 1.6 / (1 + p_j²) + 5 u_i with j = 3, 1, 2; p_i += −0.06 p_i + 0.16 m_i.
+//! - Cost: (p1 − r)² at the new t, with the reference r(t) = 8 + 7 sin(2πt / 200). Terminates when it exceeds 100.
+//! - Observation: (m1..3, p1..3, r, p1 − r).
+//! - Episode: at most 400 steps, start U(0, 5).
 
 use super::{
     Env, EnvError, Params, StepOutcome, check_action, check_params, continuous, uniform, write_obs,
@@ -13,7 +16,7 @@ use common::spec::EnvSpec;
 use rand_pcg::Pcg64;
 use std::f64::consts::PI;
 
-/// Its name.
+/// Name of the environment.
 pub const NAME: &str = "Oscillator-v1";
 
 const STEPS: u32 = 400;
@@ -25,7 +28,7 @@ struct Oscillator {
     messengers: [f64; 3],
     proteins: [f64; 3],
     time: f64,
-    /// The first protein after each step of the episode, to be drawn.
+    /// The first protein at the start and after each step of the episode, for drawing.
     past: Vec<f64>,
     rng: Pcg64,
 }
@@ -35,7 +38,7 @@ pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
     Ok(Box::new(Oscillator::new()))
 }
 
-/// What the first protein is to follow.
+/// Returns the reference value of the first protein.
 fn reference(time: f64) -> f64 {
     8.0 + 7.0 * (2.0 * PI * time / 200.0).sin()
 }

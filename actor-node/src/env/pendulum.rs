@@ -1,11 +1,14 @@
-//! Pendulum-v1, as Gymnasium 1.x steps it: swing a pendulum up and hold it there.
+//! Pendulum-v1, with the dynamics of Gymnasium 1.x: swing a pendulum up and hold it there.
 //!
-//! State (theta, theta_dot), theta = 0 upright. One step of 0.05 s with torque u in [-2, 2], semi-implicit Euler:
-//! theta_dot' = clip(theta_dot + (3g / 2l · sin theta + 3 / (m l²) · u) · dt, ±8), theta' = theta + theta_dot' · dt.
-//! Reward −(θ² + 0.1 · theta_dot² + 0.001 · u²) of the state *before* the step, θ normalised to [−π, π). Observation
-//! (cos theta, sin theta, theta_dot). 200 steps, never terminated.
+//! - State: (theta, theta_dot), with theta = 0 upright.
+//! - Step: semi-implicit Euler step of 0.05 s with a torque u in `[-2, 2]`:
+//!   theta_dot' = clip(theta_dot + (3g / 2l · sin theta + 3 / (m l²) · u) · dt, ±8), theta' = theta + theta_dot' · dt.
+//! - Reward: −(θ² + 0.1 · theta_dot² + 0.001 · u²) of the state *before* the step, with θ normalised to [−π, π).
+//! - Observation: (cos theta, sin theta, theta_dot).
+//! - Episode: 200 steps, never terminated.
 //!
-//! PendulumNoVelocity-v1 is the same without the observation's third number: only who remembers can tell the speed.
+//! PendulumNoVelocity-v1 is the same without the observation's third number, so only a policy with memory can infer the
+//! speed.
 
 use super::{
     Env, EnvError, Params, StateAccess, StepOutcome, check_action, check_params, continuous,
@@ -16,9 +19,9 @@ use common::spec::EnvSpec;
 use rand_pcg::Pcg64;
 use std::f64::consts::PI;
 
-/// Its name.
+/// Name of the environment.
 pub const NAME: &str = "Pendulum-v1";
-/// Its name without the velocity.
+/// Name of the environment without the velocity.
 pub const NO_VELOCITY_NAME: &str = "PendulumNoVelocity-v1";
 
 const SPEED_MAX: f64 = 8.0;
@@ -36,17 +39,17 @@ pub struct Pendulum {
     gravity: f64,
     theta: f64,
     theta_dot: f64,
-    /// Of the last step, to be drawn.
+    /// Torque of the last step, for drawing.
     torque: f64,
     rng: Pcg64,
 }
 
-/// Parameter `g`: gravity in m/s², 10 by default.
+/// Creates Pendulum-v1. Its parameter `g` is gravity in m/s², 10 by default.
 pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
     Ok(Box::new(Pendulum::new(gravity(NAME, params)?)))
 }
 
-/// Parameter `g`, as for [`make`].
+/// Creates PendulumNoVelocity-v1, with the same parameter `g` as for [`make`].
 pub(super) fn make_no_velocity(params: &Params) -> Result<Box<dyn Env>, EnvError> {
     Ok(Box::new(Pendulum::without_velocity(gravity(NO_VELOCITY_NAME, params)?)))
 }
@@ -63,12 +66,12 @@ fn gravity(env: &'static str, params: &Params) -> Result<f64, EnvError> {
 }
 
 impl Pendulum {
-    /// A pendulum that hangs still until it is reset.
+    /// Creates a pendulum that hangs still. It must be reset before its first step.
     pub fn new(gravity: f64) -> Self {
         Self::observed_as(NAME, 3, gravity)
     }
 
-    /// The same with the observation (cos theta, sin theta).
+    /// Creates a pendulum whose observation is (cos theta, sin theta). It must be reset before its first step.
     pub fn without_velocity(gravity: f64) -> Self {
         Self::observed_as(NO_VELOCITY_NAME, 2, gravity)
     }

@@ -1,9 +1,11 @@
-//! PixelCatch-v1: catch falling dots with a paddle, seen as an image; learns in a minute, for convolutional policies.
+//! PixelCatch-v1: catch falling dots with a paddle, from an image observation. For convolutional policies, which learn
+//! it in a minute.
 //!
-//! The observation is one channel of 16 by 16 bytes: the dot (2 by 2 pixels) and the paddle (4 pixels wide in the lowest
-//! row) are 255, all else is 0. The action in [−1, 1] moves the paddle by up to 3 columns per step; the dot falls 2
-//! rows. Every eighth step it is down: reward 1 where the paddle is under the whole dot, −1 where it is not, and the
-//! next dot starts in a random column. 10 dots, then the episode is truncated: the picture does not tell how many are left.
+//! The observation is one channel of 16 by 16 bytes. The dot (2 by 2 pixels) and the paddle (4 pixels wide, in the
+//! lowest row) are 255, all other pixels are 0. The action in `[−1, 1]` moves the paddle by up to 3 columns per step;
+//! the dot falls 2 rows. In every eighth step the dot reaches the ground. The reward is then 1 if the paddle is under
+//! the whole dot, and −1 otherwise, and the next dot starts in a random column. The episode is truncated after 10 dots.
+//! The picture does not show how many dots are left.
 
 use super::{Env, EnvError, Params, StepOutcome, check_action, check_params, continuous, uniform};
 use crate::draw::Frame;
@@ -11,30 +13,30 @@ use common::spec::EnvSpec;
 use rand::RngExt;
 use rand_pcg::Pcg64;
 
-/// Its name.
+/// Name of the environment.
 pub const NAME: &str = "PixelCatch-v1";
 
 const SIDE: usize = 16;
 const DOT: usize = 2;
 const PADDLE: usize = 4;
 const PADDLE_SPEED: f64 = 3.0;
-/// Steps from the top to the paddle.
+/// Number of steps in which a dot falls to the ground.
 const FALL_STEPS: usize = SIDE / DOT;
 const DROPS: u32 = 10;
 const WHITE: f32 = 255.0;
-/// A drawing has this many pixels for one of the image, a side.
+/// Side length of the square that a picture has for each pixel of the image, in pixels.
 const ZOOM: usize = 16;
-/// How long a step is shown.
+/// Display time of a step, in seconds.
 const SECONDS: f64 = 0.1;
 
 #[derive(Debug)]
 struct PixelCatch {
     spec: EnvSpec,
-    /// Left column of the paddle; drawn at the nearest whole one.
+    /// Left column of the paddle. It is drawn at the nearest whole column.
     paddle: f64,
     /// Left column of the dot.
     column: usize,
-    /// Steps that the dot has fallen.
+    /// Number of steps for which the dot has fallen.
     fallen: usize,
     rng: Pcg64,
 }
@@ -48,7 +50,7 @@ pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
     Ok(Box::new(PixelCatch { spec, paddle: 0.0, column: 0, fallen: 0, rng: Pcg64::new(0, 0) }))
 }
 
-/// Columns at which a thing of this width can start.
+/// Returns the largest left column of an object of this width.
 #[expect(clippy::cast_precision_loss, reason = "16 columns")]
 fn columns(width: usize) -> f64 {
     (SIDE - width) as f64
@@ -122,7 +124,7 @@ impl Env for PixelCatch {
 mod tests {
     use super::*;
 
-    /// Where the dot and the paddle start, read off the image.
+    /// Reads the left columns of the dot and of the paddle from the image.
     fn see(obs: &[f32]) -> (usize, usize) {
         let (dot, paddle) = obs.split_at((SIDE - 1) * SIDE);
         let white = |pixels: &[f32]| pixels.iter().position(|&pixel| pixel == WHITE);

@@ -1,4 +1,4 @@
-"""Environments that the tests of the bridge ask Gymnasium for: faults on schedule, and spaces of every kind."""
+"""Environments for tests of the bridge: faults on schedule, and spaces of every kind."""
 
 import os
 import time
@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 
 class Faulty(gymnasium.Env):
-    """Counts its steps; what goes wrong, and at which step of an episode, are keyword arguments."""
+    """Counts its steps. Each keyword argument names a fault and the step of an episode at which it happens."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
     action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
@@ -53,7 +53,7 @@ class Faulty(gymnasium.Env):
 
 
 def numbered(space):
-    """A member of `space` that shows where each number ends up."""
+    """Returns a member of `space` with distinct numbers, which show their positions in the block."""
     if isinstance(space, spaces.Dict):
         return {key: numbered(part) for key, part in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
@@ -97,21 +97,21 @@ ACTIONS = {
 
 
 def flat(action):
-    """The numbers of an action."""
+    """Returns the numbers of an action."""
     if isinstance(action, dict):
         action = np.concatenate([action[key] for key in sorted(action)])
     return np.asarray(action, np.float64).ravel()
 
 
 class Spaces(gymnasium.Env):
-    """Observations that are numbered; the reward is the action read as digits."""
+    """Returns numbered observations. The reward encodes the numbers of the action as digits."""
 
     def __init__(self, observation="box", action="box"):
         self.observation_space, self.action_space = OBSERVATIONS[observation], ACTIONS[action]
         self.observation = observation
 
     def observe(self):
-        """As arrays may be that are not quite what their space says."""
+        """Returns the observation; for some kinds as an array whose strides or dtype differ from its space."""
         obs = numbered(self.observation_space)
         if self.observation == "strided":
             return np.repeat(obs, 2)[::2]
@@ -128,7 +128,7 @@ class Spaces(gymnasium.Env):
 
 
 class Keeper(gymnasium.Env):
-    """Keeps its actions; observes the first one again and again."""
+    """Keeps its actions; each observation is the first action of the episode."""
 
     observation_space = box(-1, 1, (1,))
     action_space = box(-1, 1, (1,))
@@ -143,7 +143,7 @@ class Keeper(gymnasium.Env):
 
 
 class Painted(gymnasium.Env):
-    """A picture of 3 rows and 2 columns whose green is the row, and whose red is the step."""
+    """Draws pictures of 3 rows and 2 columns. Green is the row, and red is the step."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
     observation_space = box(-9, 9, (1,))
@@ -167,7 +167,7 @@ class Painted(gymnasium.Env):
             return np.zeros((3, 2), np.uint8)
         if self.kind == "floats":
             return np.zeros((3, 2, 3))
-        # Of columns, as many an environment has it: not contiguous.
+        # Built by columns and transposed, as in many environments, so the array is not contiguous.
         columns = np.zeros((2, 3, 3), np.uint8)
         columns[:, :, 0] = self.steps
         columns[:, :, 1] = np.arange(3)

@@ -1,4 +1,4 @@
-//! The Python worker. Its tests need an interpreter with `bench/requirements-gymnasium.txt`.
+//! Tests of the Python worker. They need an interpreter with `bench/requirements-gymnasium.txt`.
 
 use crate::with;
 use actor_node::env::bridge::{self, PYTHON};
@@ -18,7 +18,7 @@ const KEEPER: &str = "gym:tests.bridge.environments:Keeper-v0";
 const PAINTED: &str = "gym:tests.bridge.environments:Painted-v0";
 const SPACES: &str = "gym:tests.bridge.environments:Spaces-v0";
 
-/// The interpreter, unless there is none.
+/// Returns the interpreter, or `None` if none is configured.
 pub(crate) fn python() -> Option<String> {
     let python = std::env::var("SAPEX_GYMNASIUM_PYTHON").ok();
     if python.is_none() {
@@ -27,7 +27,7 @@ pub(crate) fn python() -> Option<String> {
     python
 }
 
-/// Parameters, and the interpreter.
+/// Returns a setup with these parameters and the interpreter.
 pub(crate) fn setup(python: &str, pairs: &[(&str, &str)]) -> Setup {
     let mut setup = with(pairs);
     setup.params.insert(PYTHON.into(), python.into());
@@ -88,14 +88,14 @@ fn gymnasium_cart_poles_and_ours_are_the_same() {
         ours.reset(Some(0), &mut own).unwrap();
         ours.set_state(&obs.map(f64::from));
         loop {
-            // Follows the pole for longer episodes, with some noise.
+            // Follows the pole, with some random actions, so that episodes are long.
             let follows = f32::from(obs[2] + 0.5 * obs[3] > 0.0);
             let action = if rng.random_bool(0.1) { 1.0 - follows } else { follows };
             let step = theirs.step(&[action], &mut obs).unwrap();
             let expected = ours.step(&[action], &mut own).unwrap();
             steps += 1;
             assert_eq!((step.reward, step.terminated), (expected.reward, expected.terminated));
-            // The state that was put was rounded to f32; an unstable system makes more of that.
+            // The state was rounded to f32 when it was set, and the unstable system amplifies the difference.
             for (theirs, ours) in obs.iter().zip(own) {
                 assert!((theirs - ours).abs() <= 1e-3, "step {steps}: {obs:?}, ours {own:?}");
             }
@@ -119,7 +119,7 @@ fn gymnasium_environments_that_raise_or_return_nonsense_lose_their_own_episode_a
         ("nan_obs_at", Fault::NotFinite, "observation 1 is NaN, expected a number within ±1e6"),
         ("nan_reward_at", Fault::NotFinite, "reward is NaN, expected a number within ±1e6"),
     ] {
-        // Lanes with a negative action are spared.
+        // Lanes with a negative action do not fail.
         let setup = setup(&python, &[(fault, "3"), ("only_above", "0")]);
         let (mut lanes, mut turn) = start(FAULTY, &setup, 2);
         for step in 1..=7 {
@@ -207,14 +207,14 @@ fn gymnasium_observation_spaces_become_vectors_and_images() {
         ("wide", None, row(&[0, 1, 2])),
         ("grid", None, row(&[0, 1, 2, 3])),
         ("choice", None, row(&[0, 1, 0])),
-        // Keys in order: the choice comes first.
+        // Keys are in alphabetical order, so the choice is first.
         ("dict", None, row(&[0, 1, 0, 1])),
         ("tuple", None, row(&[0, 1, 0, 1])),
-        // (2, 4, 2), channels last: 16 numbers, of which every second belongs to the first channel.
+        // Shape (2, 4, 2), channels last: every second of the 16 numbers belongs to the first channel.
         ("rgb", Some([2, 2, 4]), row(&[0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15])),
         ("stack", Some([2, 3, 4]), (0..24_u8).map(f32::from).collect()),
         ("grey", Some([1, 2, 3]), row(&[0, 1, 2, 3, 4, 5])),
-        // Large enough that the blocks are shared.
+        // Large enough for blocks in shared memory.
         ("screen", Some([4, 96, 97]), screen.collect()),
     ] {
         let (mut lanes, mut turn) = start(SPACES, &setup(&python, &[("observation", space)]), 2);
@@ -229,11 +229,12 @@ fn gymnasium_observation_spaces_become_vectors_and_images() {
 #[test]
 fn gymnasium_action_spaces_are_served() {
     let Some(python) = python() else { return };
-    // The environment asserts that its space contains the action, and returns its numbers as digits.
+    // The environment asserts that its space contains the action, and encodes the action's numbers as digits of the
+    // reward.
     for (space, low, high, action, reward) in [
         ("box", vec![-1.0], vec![1.0], vec![0.5], 0.5),
         ("box", vec![-1.0], vec![1.0], vec![7.0], 1.0),
-        // Its bounds are f64, 0.1 is no number of f32.
+        // The bounds are f64, and 0.1 has no exact f32.
         ("double", vec![-0.1, -3.0], vec![0.1, 3.0], vec![0.1, -3.0], 0.1 - 30.0),
         ("dict", vec![0.0, 0.0, -1.0], vec![2.0, 2.0, 1.0], vec![2.0, 1.0, -1.0], -88.0),
         ("widest", vec![-f32::MAX], vec![f32::MAX], vec![f32::MAX], f64::from(f32::MAX)),
@@ -376,7 +377,7 @@ fn gymnasium_that_is_missing_is_refused_with_what_to_install() {
         "{error}"
     );
     let Some(python) = python() else { return };
-    // Without its site-packages it has no Gymnasium.
+    // With `-S`, Python has no site-packages and therefore no Gymnasium.
     let folder = tempfile::tempdir().unwrap();
     let bare = folder.path().join("python");
     fs_err::write(&bare, format!("#!/bin/sh\nexec '{python}' -S \"$@\"\n")).unwrap();

@@ -1,4 +1,5 @@
-//! Servers at an address: the one of `docs/env-protocol.md`, which needs nothing but Python, and liars.
+//! Servers at an address: the server of `docs/env-protocol.md`, which needs only Python, and servers that break the
+//! protocol.
 
 use crate::with;
 use actor_node::draw::Frame;
@@ -11,11 +12,11 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command};
 
-/// The documented server, listening.
+/// The server of the documentation, running.
 struct Documented(Child);
 
 impl Documented {
-    /// None where there is no Python.
+    /// Starts the server; `None` if there is no Python.
     fn start(folder: &Path, address: &str) -> Option<Self> {
         let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/env-protocol.md");
         let page = fs_err::read_to_string(page).unwrap();
@@ -39,7 +40,7 @@ impl Drop for Documented {
     }
 }
 
-/// Steps the documented server's line through its limit.
+/// Steps the documented server's environment beyond its time limit, checks each step, and returns all observations.
 fn walk(name: &str) -> Vec<f32> {
     let (mut lanes, mut turn) = Lanes::new(name, &with(&[]), 3, SeedTree::new(1)).unwrap();
     assert_eq!(lanes.spec().id, name);
@@ -73,12 +74,12 @@ fn the_documented_server_is_stepped_over_a_socket_and_over_tcp() {
     assert_eq!(walk(&format!("tcp:127.0.0.1:{free}")), seen, "the same, by the same seeds");
 }
 
-/// One connection of a server that says what it is told: `SPEC` and `READY`, then these bytes for each batch or picture.
+/// Serves one connection with given bytes: `SPEC` and `READY`, then one of `answers` for each batch or picture.
 fn liar(listener: &UnixListener, spec: &str, answers: &[Vec<u8>]) {
     let (mut stream, _) = listener.accept().unwrap();
     receive(&mut stream, 1);
     stream.write_all(&message(2, spec.as_bytes())).unwrap();
-    // What is refused here closes the connection.
+    // A client that refuses the spec closes the connection.
     if !try_receive(&mut stream, &[3]) {
         return;
     }
@@ -89,7 +90,7 @@ fn liar(listener: &UnixListener, spec: &str, answers: &[Vec<u8>]) {
         }
         stream.write_all(answer).unwrap();
     }
-    // Says nothing more, until it is left.
+    // Sends nothing more until the client disconnects.
     try_receive(&mut stream, &[5, 9]);
     try_receive(&mut stream, &[5, 9]);
 }
@@ -118,7 +119,7 @@ fn try_receive(stream: &mut UnixStream, expected: &[u32]) -> bool {
 const SPEC: &str = r#"{"protocol": 1, "obs_dim": 1, "obs_image": null, "actions": "discrete",
     "act_dim": 2, "episode_steps_max": null}"#;
 
-/// A result for two lanes: outcomes, rewards 1 and 2, observations 3 and 4.
+/// Returns a result for two lanes: the outcomes, rewards 1 and 2, observations 3 and 4.
 fn result(outcomes: [u8; 2]) -> Vec<u8> {
     let rewards = [1.0_f64.to_le_bytes(), 2.0_f64.to_le_bytes()].concat();
     let obs = [3.0_f32.to_le_bytes(), 4.0_f32.to_le_bytes()].concat();
@@ -134,7 +135,7 @@ fn two_lanes_are_one_batch_and_a_failed_one_is_rebuilt_alone() {
     let answers = [
         result([0, 0]),
         result([0, 0]),
-        // The batch of both lanes, answered at once.
+        // The batch of both lanes, answered in one message.
         result([1, 2]),
         result([0, 0]),
         result([0, 0]),
@@ -182,7 +183,8 @@ fn servers_that_break_the_protocol_are_refused() {
     }
 }
 
-/// A server of one lane that is asked for a picture, its answers after the first reset; what `look` makes of it.
+/// Runs `look` on an environment with pictures, whose server has one lane and sends `answers` after the first reset.
+/// Returns the result of `look`.
 fn filmed<T>(spec: &str, answers: Vec<Vec<u8>>, look: impl FnOnce(&mut dyn Env) -> T) -> T {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
@@ -199,7 +201,7 @@ fn filmed<T>(spec: &str, answers: Vec<Vec<u8>>, look: impl FnOnce(&mut dyn Env) 
     seen
 }
 
-/// A result for one lane, all of whose numbers are zero but for the reward.
+/// Returns a result for one lane in which all numbers except the reward are zero.
 fn one(reward: f64) -> Vec<u8> {
     message(6, &[&[0; 8][..], &reward.to_le_bytes(), &[0; 8]].concat())
 }
@@ -249,7 +251,7 @@ fn pictures_that_are_not_as_announced_cost_the_connection() {
              at most 67108864 of these"
         )
     };
-    // Only the beginning of what is too large: nothing more of it is read.
+    // Only the beginning of a picture that is too large. The client must not read more of it.
     let mut vast = picture(8192, 8192, 0.0, 0);
     vast[4..8].copy_from_slice(&(16 + 3 * 8192 * 8192_u32).to_le_bytes());
     let most = u32::MAX;

@@ -1,4 +1,7 @@
-"""Environments of people who did nothing wrong, or little: shared arrays, odd rewards, older forms, slow ends."""
+"""Environments that are valid but unusual, or have small defects.
+
+They share arrays, return odd rewards, use older APIs or close slowly.
+"""
 
 import functools
 import os
@@ -17,7 +20,7 @@ def box(low, high, shape, dtype=FLOAT):
 
 
 class Plain(gymnasium.Env):
-    """Counts its steps; the others change one thing."""
+    """Counts its steps. Each other class changes one property."""
 
     observation_space = box(-99, 99, (2,))
     action_space = box(-1, 1, (1,))
@@ -42,7 +45,7 @@ NEXT = iter(range(1000))
 
 
 class InPlace(Plain):
-    """All instances of a process return the same array, changed in place; each writes its own number into it."""
+    """All instances of a process return the same array, changed in place. Each writes its own number to it."""
 
     def __init__(self, kind="vector"):
         self.kind, self.number = kind, next(NEXT) % 3
@@ -94,7 +97,7 @@ class Rewards(Plain):
 
 
 class Old(Plain):
-    """Forms from before gym 0.26."""
+    """Uses the API of gym before 0.26."""
 
     def __init__(self, kind):
         self.kind = kind
@@ -115,14 +118,14 @@ class Old(Plain):
 
 
 class Several:
-    """Of several agents: no environment of Gymnasium's."""
+    """An environment of several agents, which is not a Gymnasium environment."""
 
     def __init__(self):
         self.agents = ["a", "b"]
 
 
 class Pick(Plain):
-    """Uses its discrete action as NumPy's integers may be used; the reward is the choice."""
+    """Requires its discrete action to be a NumPy integer of the space's type. The reward is the choice."""
 
     def __init__(self, start=5, dtype="int64"):
         self.action_space = spaces.Discrete(3, start=start, dtype=np.dtype(dtype).type)
@@ -134,7 +137,7 @@ class Pick(Plain):
 
 
 class Bounded(Plain):
-    """Has a limit that its own code puts around it."""
+    """Has a time limit that its own code adds."""
 
     episode_steps = 1000
 
@@ -144,7 +147,7 @@ def bounded(steps=5):
 
 
 class Simulator(Plain):
-    """Starts a process of its own, and writes down what happens."""
+    """Starts a process of its own, and logs its events."""
 
     def __init__(self, log, close_seconds=0.0, hang_at=0):
         self.log, self.close_seconds, self.hang_at = log, close_seconds, hang_at
@@ -169,7 +172,7 @@ class Simulator(Plain):
 
 
 class Reach(Plain):
-    """Says in its info whether it has arrived, and what its reward is made of."""
+    """Reports in its info whether it has arrived, and the parts of its reward."""
 
     action_space = box(-1, 1, (1,))
 

@@ -1,4 +1,5 @@
-//! Environments of people who did nothing wrong, or little: what `unlucky.py` has, each a kind of failure that was seen.
+//! Tests of unusual but valid environments, and of environments with small defects. Each one in `unlucky.py` reproduces
+//! a failure that was observed.
 
 use crate::gymnasium::{python, setup, start};
 use actor_node::env::bridge::CLOSE_MS;
@@ -9,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// Name of an environment of `unlucky.py`.
+/// Returns the name of an environment of `unlucky.py`.
 fn unlucky(name: &str) -> String {
     format!("gym:tests.bridge.unlucky:{name}-v0")
 }
@@ -34,7 +35,7 @@ fn gymnasium_lanes_that_share_one_observation_array_are_not_mixed() {
     }
 }
 
-/// What the first step gives, over plain vectors (shape (2)) and otherwise.
+/// Returns the reward of an environment's first step, or its error.
 fn first_step(name: &str, setup: &Setup) -> Result<f64, EnvError> {
     let mut env = setup.make(name, Purpose::Training)?;
     let mut obs = vec![0.0; env.spec().obs_dim];
@@ -130,7 +131,7 @@ fn gymnasium_discrete_actions_are_numpys_integers_from_the_spaces_start_on() {
     }
 }
 
-/// Steps until an episode ends.
+/// Returns the number of steps until an episode ends.
 fn length(env: &mut dyn Env) -> u32 {
     let mut obs = vec![0.0; env.spec().obs_dim];
     env.reset(Some(1), &mut obs).unwrap();
@@ -164,7 +165,7 @@ fn gymnasium_time_limits_are_replaced_by_the_wrapper_wherever_they_are() {
 #[test]
 fn gymnasium_environments_say_in_numbers_what_happened_in_an_episode() {
     let Some(python) = python() else { return };
-    // The second and third episodes begin without memories of the ones before.
+    // Without wrappers, then with wrappers. The second and third episodes must not contain terms of earlier ones.
     for wraps in [vec![], vec![Wrap::ActionRepeat { times: 1 }, Wrap::FrameStack { frames: 2 }]] {
         let setup = Setup { wraps, ..setup(&python, &[]) };
         let (mut lanes, mut turn) = start(&unlucky("Reach"), &setup, 2);
@@ -185,7 +186,7 @@ fn gymnasium_environments_say_in_numbers_what_happened_in_an_episode() {
                 assert_eq!(terms, expected, "step {step}");
             }
         }
-        // Cut off before its end, by a wrapper that the environment does not know of.
+        // A wrapper that the environment does not know cuts the episode off early.
         let wraps = vec![Wrap::TimeLimit { steps: 3 }];
         let (mut lanes, mut turn) = start(&unlucky("Reach"), &Setup { wraps, ..setup }, 1);
         (0..3).for_each(|_| lanes.step(&[0.0], &mut turn).unwrap());
@@ -194,25 +195,25 @@ fn gymnasium_environments_say_in_numbers_what_happened_in_an_episode() {
     }
 }
 
-/// What an environment with a simulator of its own has written down.
+/// Returns the lines that an environment with its own simulator process has logged.
 fn noted(log: &Path) -> Vec<String> {
     fs_err::read_to_string(log).unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
-/// Waits until that was noted.
+/// Waits until a line that starts with `text` is logged.
 fn wait_for(log: &Path, text: &str) {
     while !noted(log).iter().any(|line| line.starts_with(text)) {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// Waits until the worker and its simulator have ended. A test that waits for ever has failed.
+/// Waits until the worker and its simulator have ended. If they never end, the test hangs, which counts as a failure.
 fn wait_for_end(log: &Path) {
     let made = noted(log).into_iter().find(|line| line.starts_with("made ")).unwrap();
     for pid in made.split_whitespace().skip(1) {
         let runs = || {
             let status = fs_err::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            // One that nobody has waited for yet has ended.
+            // A zombie, which has not been reaped yet, has ended.
             status
                 .rsplit(") ")
                 .next()
@@ -246,7 +247,7 @@ fn gymnasium_environments_have_their_time_to_close_and_leave_no_process_behind()
     }
 }
 
-/// Not a test of its own: what is killed in the test below.
+/// Program that the test below kills. It is not a test of its own.
 #[test]
 fn gymnasium_program_that_is_killed() {
     let Ok(log) = std::env::var("SAPEX_TEST_KILLED_LOG") else { return };
@@ -260,7 +261,7 @@ fn gymnasium_program_that_is_killed() {
     }
 }
 
-/// Runs the program above.
+/// Starts the program above.
 fn program(log: &Path, hang_at: &str) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "unlucky::gymnasium_program_that_is_killed"]);

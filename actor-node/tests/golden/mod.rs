@@ -1,23 +1,24 @@
 //! Reads golden cases: JSON files of named tensors with tolerances (their README describes the format).
 //!
-//! They are taken from `testdata/goldens` and its folder `env`, or from the folders that `SAPEX_GOLDENS_DIR` and
-//! `SAPEX_ENV_GOLDENS_DIR` name.
+//! The files are in `testdata/goldens` and its folder `env`, or in the folders given by `SAPEX_GOLDENS_DIR` and
+//! `SAPEX_ENV_GOLDENS_DIR`.
 
 use serde_json::Value;
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
-/// One file.
+/// One golden file.
 #[derive(Debug)]
 pub(crate) struct Case {
-    /// Its file name, for messages.
+    /// File name, for messages.
     pub(crate) name: String,
     json: Value,
-    /// How many numbers were compared.
+    /// Number of compared values.
     compared: Cell<usize>,
 }
 
-/// Every case of one kind, by file name. At least one: a test that compares nothing must not pass.
+/// Returns all cases of one kind, sorted by file name. Panics if there are none, because a test that compares nothing
+/// must not pass.
 pub(crate) fn cases(kind: &str) -> Vec<Case> {
     let named = |variable| std::env::var_os(variable).map(PathBuf::from);
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/goldens");
@@ -44,7 +45,7 @@ pub(crate) fn cases(kind: &str) -> Vec<Case> {
 }
 
 impl Drop for Case {
-    /// A file that nothing was compared with is a test that only looks like one.
+    /// Fails if nothing was compared with the file, because such a test checks nothing.
     fn drop(&mut self) {
         if !std::thread::panicking() {
             assert!(self.compared.get() > 0, "{}: nothing was compared", self.name);
@@ -53,17 +54,17 @@ impl Drop for Case {
 }
 
 impl Case {
-    /// Notes a comparison that was made otherwise than by the functions below.
+    /// Counts a comparison that was made without the functions below.
     pub(crate) fn compared(&self) {
         self.compared.set(self.compared.get() + 1);
     }
 
-    /// The part under a JSON pointer such as `/config/obs_dim`.
+    /// Returns the value at a JSON pointer such as `/config/obs_dim`.
     pub(crate) fn at(&self, pointer: &str) -> &Value {
         self.json.pointer(pointer).unwrap_or_else(|| panic!("{}: nothing at {pointer}", self.name))
     }
 
-    /// Holds `ours` against `given`: |ours - given| <= tolerance * max(1, |given|).
+    /// Asserts |ours − given| ≤ tolerance · max(1, |given|) for each pair of values.
     pub(crate) fn assert_near(&self, told: &str, ours: &[f64], given: &[f64], tolerance: &str) {
         let tolerance = self.at(&format!("/tolerance/{tolerance}")).as_f64().unwrap();
         assert_eq!(ours.len(), given.len(), "{}: {told}", self.name);
@@ -76,7 +77,7 @@ impl Case {
     }
 }
 
-/// Numbers of a tensor `{shape, dtype, data}`, or of a plain list of any depth.
+/// Returns the numbers of a tensor `{shape, dtype, data}`, or of a nested list.
 pub(crate) fn numbers(value: &Value) -> Vec<f64> {
     match value {
         Value::Object(tensor) => numbers(&tensor["data"]),

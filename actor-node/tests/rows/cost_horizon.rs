@@ -1,4 +1,4 @@
-//! Costs summed over a finite horizon: against the recorded buffers of the original, and against a naive version.
+//! Costs summed over a finite horizon, compared with recorded buffers of the original and with a naive version.
 
 use crate::golden::{self, numbers};
 use crate::lane::{Fact, assemble, cluster, facts, parts};
@@ -11,8 +11,9 @@ fn costs(facts: &[Fact], horizon: usize) -> Vec<(usize, f64)> {
     rows.iter().map(|row| (row.first_step(), row.get("horizon_cost")[0].into())).collect()
 }
 
-/// The original fills slots when an episode ends, and leaves those of a running one as they were; ours holds such rows
-/// back. So each snapshot is compared where its last write is of an ended episode.
+/// The original fills slots when an episode ends and leaves the slots of a running episode unchanged. Sapex holds such
+/// rows back. Each snapshot is therefore compared only in slots whose last write belongs to an
+/// ended episode.
 #[test]
 fn sums_equal_those_of_the_recorded_buffers() {
     for case in golden::cases("slc_finite_horizon_buffer") {
@@ -54,7 +55,8 @@ fn check_snapshot(case: &golden::Case, index: usize, input: &Value, snapshot: &V
     }
 }
 
-/// The cost of each step of `steps` and the horizon − 1 after it, the last one repeated.
+/// Returns for each step of `steps` the sum of its cost and the next horizon − 1 costs. After the end, the last cost is
+/// repeated.
 fn naive(facts: &[Fact], steps: std::ops::Range<usize>, horizon: usize) -> Vec<f32> {
     let last = steps.end - 1;
     steps.map(|i| (i..i + horizon).map(|k| facts[k.min(last)].reward).sum::<f64>() as f32).collect()
@@ -72,7 +74,7 @@ proptest! {
             let expected = if has_ended {
                 naive(&facts, steps.clone(), horizon)
             } else {
-                // Of an episode that runs, or was discarded, those that were complete by then.
+                // If the episode is running or was discarded, only the rows that were complete by then.
                 let known = steps.len().saturating_sub(horizon.max(n) - 1);
                 naive(&facts, steps.clone(), horizon)[..known].to_vec()
             };

@@ -1,5 +1,5 @@
-//! A lane made up for tests: step i has the observation (i, −i), its successor is (i + 0.5, …), its action i / 1000, its
-//! state before and after it (i, i + 0.25). So every number in a row says which step it came from.
+//! A synthetic lane: step i has the observation (i, −i), its successor is (i + 0.5, …), its action is i / 1000, and the
+//! policy state before and after it is (i, i + 0.25). Every number in a row therefore identifies its step.
 
 use actor_node::rows::Assembler;
 use actor_node::step::Step;
@@ -9,7 +9,7 @@ use common::spec::{ActionKind, EnvSpec, ItemLayout};
 use proptest::prelude::*;
 use std::ops::Range;
 
-/// What happens in one step.
+/// Outcome of one step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fact {
     pub(crate) reward: f64,
@@ -24,7 +24,7 @@ impl Fact {
     }
 }
 
-/// Up to 200 steps of episodes of all lengths, some discarded.
+/// Generates up to 200 steps, in episodes of all lengths, some of which are discarded.
 pub(crate) fn facts() -> impl Strategy<Value = Vec<Fact>> {
     let fact = (-1.0..1.0_f64, 0..100_u8).prop_map(|(reward, fate)| Fact {
         reward,
@@ -35,7 +35,8 @@ pub(crate) fn facts() -> impl Strategy<Value = Vec<Fact>> {
     prop::collection::vec(fact, 0..200)
 }
 
-/// The steps of each episode, in order, and whether it ended by itself; of a discarded one those before the fault.
+/// Returns the steps of each episode, in order, and whether it ended normally. Of a discarded episode, only the steps
+/// before the fault are included.
 pub(crate) fn parts(facts: &[Fact]) -> Vec<(Range<usize>, bool)> {
     let (mut parts, mut start) = (Vec::new(), 0);
     for (i, fact) in facts.iter().enumerate() {
@@ -49,7 +50,7 @@ pub(crate) fn parts(facts: &[Fact]) -> Vec<(Range<usize>, bool)> {
     parts
 }
 
-/// Two numbers per observation, one per action.
+/// Returns a spec with two numbers per observation and one per action.
 fn spec() -> EnvSpec {
     EnvSpec {
         id: "test".into(),
@@ -63,7 +64,7 @@ fn spec() -> EnvSpec {
     }
 }
 
-/// The settings that decide about rows, beside the defaults.
+/// Returns the default settings with a change of those that determine the rows.
 pub(crate) fn cluster(change: impl FnOnce(&mut Cluster)) -> Cluster {
     let mut cluster =
         config::load(&Layers::default()).expect("the defaults are valid").config.cluster;
@@ -71,7 +72,7 @@ pub(crate) fn cluster(change: impl FnOnce(&mut Cluster)) -> Cluster {
     cluster
 }
 
-/// The layout of its rows with `state_dim` (0 or 1) floats of policy state.
+/// Returns the layout of the lane's rows, with `state_dim` (0 or 1) floats of policy state.
 fn layout(cluster: &Cluster, state_dim: usize) -> ItemLayout {
     ItemLayout::of(&spec(), state_dim, cluster.sequence_len, cluster.cost_horizon)
 }
@@ -114,14 +115,14 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// The numbers of a field.
+    /// Returns the numbers of a field.
     pub(crate) fn get(&self, name: &str) -> Vec<f32> {
         let field = self.layout.field(name).unwrap_or_else(|| panic!("no field {name}"));
         let bytes = &self.bytes[field.offset..][..field.bytes()];
         bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
     }
 
-    /// The version that made it: in these lanes the number of its first step.
+    /// Returns the policy version of the row, which in these lanes is the number of its first step.
     pub(crate) fn first_step(&self) -> usize {
         let bytes = self.bytes[..8].try_into().expect("8 bytes");
         usize::try_from(i64::from_le_bytes(bytes)).expect("steps are not negative")

@@ -1,5 +1,5 @@
-//! Steps into replay rows: transitions, sequences and costs over a horizon, each against a naive version over random
-//! episodes, and against recorded numbers where there are some.
+//! Conversion of steps to replay rows: transitions, sequences and costs over a horizon. Each is compared with a naive
+//! version over random episodes, and with recorded numbers if there are any.
 
 #![expect(clippy::unwrap_used, reason = "a golden file that does not read is a failed test")]
 

@@ -1,11 +1,11 @@
-//! n-step rows against a naive version over random episodes, and against returns recorded from Tianshou.
+//! n-step rows compared with a naive version over random episodes, and with returns recorded from Tianshou.
 
 use crate::golden::{self, Case, numbers};
 use crate::lane::{Fact, Row, assemble, cluster, facts};
 use proptest::prelude::*;
 use serde_json::Value;
 
-/// (obs, action, reward, discount, next_obs, state, next_state) of one row.
+/// Returns (obs, action, reward, discount, next_obs, state, next_state) of one row.
 fn read(row: &Row) -> Vec<f32> {
     let names = ["obs", "action", "reward", "discount", "next_obs", "state", "next_state"];
     names.iter().flat_map(|name| row.get(name)).collect()
@@ -18,8 +18,8 @@ fn rows(facts: &[Fact], n: usize, gamma: f64, bootstrap: bool) -> Vec<Row> {
     assemble(facts, &cluster, 1)
 }
 
-/// Every start t, looked at on its own: the window ends after n steps or with the episode; a window that a discarded
-/// step or the end of the data cuts is no row.
+/// Computes the window of every start t separately. A window ends after n steps or with the episode. A window that is
+/// cut by a discarded step or by the end of the data gives no row.
 fn naive(facts: &[Fact], n: usize, gamma: f64, bootstrap: bool) -> Vec<Vec<f32>> {
     let mut rows = Vec::new();
     for t in 0..facts.len() {
@@ -62,7 +62,7 @@ proptest! {
         let rows = rows(&facts, n, gamma, bootstrap);
         let naive = naive(&facts, n, gamma, bootstrap);
         prop_assert_eq!(rows.iter().map(read).collect::<Vec<_>>(), naive);
-        // Every step starts one row, whose version is the step's.
+        // Every step starts one row, which carries the step's version.
         prop_assert!(rows.iter().all(|row| row.get("obs")[0] == row.first_step() as f32));
     }
 }
@@ -82,9 +82,9 @@ fn one_step_rows_are_exact() {
     assert_eq!(rewards, [1.5, -2.0, 3.0]);
 }
 
-/// Returns recorded from Tianshou: ring buffers by slot, one equal slice per environment. G = reward + discount · Q(last
-/// slot of the window). The original bootstraps an unfinished episode from its last written slot, which is a truncation
-/// there to us.
+/// Returns recorded from Tianshou: ring buffers by slot, one equal slice per environment. G = reward + discount ·
+/// Q(last slot of the window). The original bootstraps an unfinished episode from its last written slot. Here that is a
+/// truncation at this slot.
 #[test]
 fn returns_equal_those_of_the_recorded_ring_buffers() {
     for file in golden::cases("nstep_return") {
@@ -114,7 +114,7 @@ fn check_ring(file: &Case, index: usize, case: &Value, expected: &[f64]) {
     for env in 0..envs {
         let (start, last) = (env * slice, last[env] as usize);
         let written = written_by(env);
-        // Oldest first: the slot after the last written one, where the ring is full.
+        // Oldest first. If the ring is full, that is the slot after the last written one.
         let slots: Vec<usize> = (0..written)
             .map(|i| start + (last - start + 1 + slice - written + i) % slice)
             .collect();

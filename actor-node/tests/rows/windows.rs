@@ -1,4 +1,4 @@
-//! Sequences against a naive version over random episodes, and what they promise: no step is lost, none is counted twice.
+//! Sequences compared with a naive version over random episodes. Checks also that no step is lost or counted twice.
 
 use crate::lane::{Fact, Row, assemble, cluster, facts, parts};
 use proptest::prelude::*;
@@ -11,7 +11,7 @@ fn sequences(facts: &[Fact], len: usize, burn_in: usize, gamma: f64, state_dim: 
     assemble(facts, &cluster, state_dim)
 }
 
-/// One expected window, field by field.
+/// Returns one expected window, field by field.
 fn window(facts: &[Fact], steps: std::ops::Range<usize>, len: usize, gamma: f64) -> Vec<Vec<f32>> {
     let padded = |mut numbers: Vec<f32>, to: usize| {
         numbers.resize(to, 0.0);
@@ -31,8 +31,8 @@ fn window(facts: &[Fact], steps: std::ops::Range<usize>, len: usize, gamma: f64)
     ]
 }
 
-/// Episode by episode: windows at 0, T − b, 2 (T − b), ... for as long as there is a step behind the overlap. Of the
-/// running episode only whole windows.
+/// Returns the expected windows, episode by episode. Windows start at 0, T − b, 2 (T − b), ... as long as there is a
+/// step after the overlap. Of a running episode only full windows are included.
 fn naive(facts: &[Fact], len: usize, burn_in: usize, gamma: f64) -> Vec<Vec<Vec<f32>>> {
     let mut rows = Vec::new();
     for (steps, has_ended) in parts(facts) {
@@ -83,7 +83,7 @@ proptest! {
         for (steps, has_ended) in parts(&facts) {
             for (k, step) in steps.enumerate() {
                 let (warm, counted) = seen.get(&step).copied().unwrap_or_default();
-                // An episode's first steps only warm up its first window: nothing comes before them.
+                // An episode's first steps only warm up its first window, because no steps precede them.
                 let expected = u32::from(k >= burn_in);
                 if has_ended {
                     prop_assert_eq!(counted, expected, "step {} of its episode", k);

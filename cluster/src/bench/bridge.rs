@@ -1,4 +1,4 @@
-//! What a batch of environments in a Python worker costs beyond the time that they take themselves.
+//! Measures the cost of a batch of environments in a Python worker, without the time of the environments themselves.
 
 use crate::bench::peers::{PeerFigure, Peers};
 use crate::bench::table::{Bar, Row};
@@ -9,17 +9,19 @@ use actor_node::lanes::Lanes;
 use common::runtime::clock::Clock;
 use common::runtime::seed::SeedTree;
 
-/// Environments that do nothing; `bench/peers/still.py` is imported from the repository's folder.
+/// Environment whose steps do nothing. It is defined in `bench/peers/still.py`, which Python imports relative to the
+/// repository's folder.
 const STILL: &str = "gym:bench.peers.still:Still-v0";
 const VENV: &str = "sac";
 const BATCHES: usize = 20_000;
-/// Gymnasium's own ways to step several as one, with how many batches are enough: in the same process, and in one of each
-/// environment's own.
+/// Gymnasium's own vector environments as peers, each with its number of measured batches. `sync` steps all
+/// environments in one process; `async` uses one process per environment.
 const VECTORS: [(&str, usize); 2] = [("sync", 5_000), ("async", 500)];
-/// Microseconds of a batch.
+/// Limit for the cost of a batch, in microseconds.
 const BAR: f64 = 15.0;
 
-/// Without the peers' Python, or outside of the repository's folder, there are no rows, and it is said why.
+/// Measures our bridge and both vector environments. If the peers' Python is missing, or the program runs outside the
+/// repository's folder, there are no rows and the reason is printed.
 pub(super) fn measure(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for lanes in [1, 8, 64] {
@@ -54,7 +56,7 @@ pub(super) fn measure(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> 
     Ok(rows)
 }
 
-/// The median batch.
+/// Returns the median time per batch in microseconds.
 fn batch_micros(clock: &Clock, peers: &Peers, lanes: usize) -> anyhow::Result<f64> {
     let python = peers.python(VENV).display().to_string();
     let setup = Setup::from(Params::from([(PYTHON.to_owned(), python)]));

@@ -1,5 +1,5 @@
-//! Environments: steps per second, with actions drawn beforehand and with a policy that acts, beside the peers that step the
-//! same tasks.
+//! Environment steps per second, with random actions drawn in advance and with an acting policy, compared with peers
+//! that step the same tasks.
 
 mod system;
 
@@ -26,17 +26,17 @@ use std::sync::Barrier;
 const HALF_CHEETAH: &str = "HalfCheetah-v5";
 const PENDULUM: &str = "Pendulum-v1";
 const SECONDS: f64 = 4.0;
-/// Batches of random actions drawn beforehand.
+/// Number of batches of random actions that are drawn in advance.
 const DRAWN: usize = 64;
-/// Lanes that act together: enough for the policy to work on them as one batch, few enough for their simulators to stay in
-/// the core's cache.
+/// Number of lanes of an acting actor: enough for efficient batches of the policy, few enough for their simulators to
+/// fit into the core's cache.
 const LANES: usize = 8;
-/// Lanes of a thread without a policy, for which one is fastest.
+/// Number of lanes per thread without a policy. One is fastest.
 const BARE_LANES: usize = 1;
-/// Steps per second of one core that acts.
+/// Limit for the steps per second of one core that acts.
 const ACTING_BAR: f64 = 30_000.0;
 
-/// EnvPool's settings that are tried, `[--envs, --batch]`, as multiples of the threads.
+/// EnvPool's settings that are measured, `[--envs, --batch]`, as multiples of the number of threads.
 const ENVPOOL: [[usize; 2]; 4] = [[8, 8], [8, 4], [16, 8], [64, 16]];
 
 pub(super) fn measure(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> {
@@ -78,7 +78,7 @@ fn half_cheetah(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// What to run where this program was built without MuJoCo.
+/// Returns the error that names the command to build with MuJoCo, or `None` if this program was built with it.
 fn needs_mujoco() -> anyhow::Result<Option<EnvError>> {
     match env::make(HALF_CHEETAH, &Params::new()) {
         Ok(_) => Ok(None),
@@ -87,7 +87,7 @@ fn needs_mujoco() -> anyhow::Result<Option<EnvError>> {
     }
 }
 
-/// The fastest of EnvPool's settings.
+/// Returns the figure of EnvPool's fastest setting.
 fn envpool(peers: &Peers, threads: usize) -> Result<PeerFigure, String> {
     let figures = ENVPOOL.map(|[envs, batch]| {
         let [envs, batch, threads] =
@@ -100,7 +100,7 @@ fn envpool(peers: &Peers, threads: usize) -> Result<PeerFigure, String> {
     Ok(fastest.expect("there are several settings"))
 }
 
-/// One environment in a loop, as `peers/gymnasium_steps.py` has it.
+/// Returns the steps per second of one environment in a loop, as in `peers/gymnasium_steps.py`.
 fn one_environment(clock: &Clock, name: &str) -> anyhow::Result<f64> {
     let mut env = env::make(name, &Params::new())?;
     let spec = env.spec().clone();
@@ -122,7 +122,7 @@ fn one_environment(clock: &Clock, name: &str) -> anyhow::Result<f64> {
     Ok(rounds * actions.len() as f64)
 }
 
-/// Lanes on each of `threads` threads, random actions.
+/// Returns the total steps per second of `threads` threads, each with its own lanes and random actions.
 fn threads_of_lanes(clock: &Clock, threads: usize) -> anyhow::Result<f64> {
     let start = Barrier::new(threads);
     std::thread::scope(|scope| {
@@ -139,7 +139,7 @@ fn threads_of_lanes(clock: &Clock, threads: usize) -> anyhow::Result<f64> {
 fn lanes(clock: &Clock, seeds: &SeedTree, start: &Barrier) -> anyhow::Result<f64> {
     let built =
         Lanes::new(HALF_CHEETAH, &Setup::from(Params::new()), BARE_LANES, seeds.role("lanes"));
-    // Whoever fails does not keep the others waiting.
+    // Wait before a failed construction is reported; otherwise the other threads would wait forever.
     start.wait();
     let (mut lanes, mut turn) = built?;
     let (width, mut rng) = (BARE_LANES * lanes.spec().action_width(), seeds.role("actions").rng());
@@ -154,7 +154,7 @@ fn lanes(clock: &Clock, seeds: &SeedTree, start: &Barrier) -> anyhow::Result<f64
     Ok(rounds * (DRAWN * BARE_LANES) as f64)
 }
 
-/// An actor driven by hand on this thread; its rows are made and thrown away.
+/// Returns the steps per second of an actor that is driven directly on this thread. Its rows are assembled and dropped.
 fn acting(clock: &Clock) -> anyhow::Result<f64> {
     let resolved = settings(&[format!("actor.lanes={LANES}")])?;
     let weights = fresh_policy(&resolved)?;
@@ -170,14 +170,14 @@ fn acting(clock: &Clock) -> anyhow::Result<f64> {
     Ok(turns * LANES as f64)
 }
 
-/// HalfCheetah-v5 with the default settings but for `set`, acting from the first step on.
+/// Returns the default settings for HalfCheetah-v5, overridden by `set`. The policy acts from the first step.
 fn settings(set: &[String]) -> anyhow::Result<Resolved> {
     let mut all = vec![format!("cluster.env={HALF_CHEETAH:?}"), "actor.warmup_steps=0".to_owned()];
     all.extend_from_slice(set);
     Ok(load(&Layers { set: all, ..Layers::default() })?)
 }
 
-/// Weights as they are before the first update.
+/// Returns the policy's initial weights.
 fn fresh_policy(resolved: &Resolved) -> anyhow::Result<Vec<f32>> {
     let sac = trainer_config(&resolved.config, &resolved.env_spec()?);
     let state = train_state(&sac, &mut SeedTree::new(1).rng());

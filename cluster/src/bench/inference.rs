@@ -1,4 +1,4 @@
-//! One policy evaluation: 17 → 256 → 256 → 12, batch 1, as an actor runs it.
+//! Time of one policy evaluation (17 → 256 → 256 → 12, batch 1), as an actor runs it.
 
 use super::peers::{PeerFigure, Peers};
 use super::rate;

@@ -1,4 +1,4 @@
-//! Resident memory of a full shard, and of an actor's process.
+//! Resident memory of a full shard and of an actor process.
 
 use super::peers::{PeerFigure, Peers};
 use super::table::{Bar, Row};
@@ -63,7 +63,8 @@ fn shard_bytes_per_row() -> anyhow::Result<f64> {
     Ok(grown * 1024.0 / ROWS as f64)
 }
 
-/// The actor's process alone, with its networks loaded and waiting for a replay server that is not there.
+/// Returns the resident memory, in MB of 1024 KiB, of an actor process that has loaded its networks and waits for a
+/// replay server that does not exist.
 fn actor_megabytes() -> anyhow::Result<f64> {
     let program = std::env::current_exe()?.with_file_name("actor-node");
     anyhow::ensure!(program.exists(), "{} is not built", program.display());

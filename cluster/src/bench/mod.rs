@@ -1,10 +1,10 @@
-//! `sapex bench`: this machine in figures, each beside its peer in the same run. What counts is the ratio.
+//! `sapex bench`: measures this machine, and the peers in the same run. The important number is the ratio to the peer.
 //!
-//! - `peers`: the Python scripts of `bench/peers`, one at a time, nothing else running.
-//! - `replay`: inserts and samples through real TCP sockets with the guard on.
-//! - `updates`, `inference`: the learner's and the actor's arithmetic.
-//! - `env`: steps of environments, alone and with a policy that acts; `bridge`: what one in Python costs beside its own time.
-//! - `pendulum`: the whole system against the clock; `memory`: what a shard and an actor hold.
+//! - `peers`: runs the Python scripts of `bench/peers`, one at a time, with nothing else running.
+//! - `replay`: inserts and samples over real TCP sockets with the guard enabled.
+//! - `updates`, `inference`: the learner's updates and the actor's policy evaluation.
+//! - `env`: steps of environments, with and without an acting policy. `bridge`: the overhead of environments in Python.
+//! - `pendulum`: the time until the whole system solves Pendulum-v1. `memory`: the memory of a shard and of an actor.
 
 mod bridge;
 mod env;
@@ -26,7 +26,7 @@ use peers::Peers;
 use serde::Serialize;
 use table::{Grid, Row};
 
-/// Everything of one run, as written to the JSON file.
+/// All results of one run, as written to the JSON file.
 #[derive(Debug, Serialize)]
 struct Results {
     unix_time_s: u64,
@@ -35,13 +35,13 @@ struct Results {
     load_before: String,
     version: String,
     rows: Vec<Row>,
-    /// Of whole actors; none without MuJoCo.
+    /// Steps per second of whole actors. `None` without MuJoCo, or if `--only` excludes `env`.
     steps: Option<Grid>,
 }
 
 type Figure = fn(&Clock, &Peers) -> anyhow::Result<Vec<Row>>;
 
-/// What is measured, in this order, by the names of `--only`.
+/// The measurements, in this order, with the names that `--only` selects.
 const FIGURES: [(&str, Figure); 8] = [
     ("memory", memory::measure),
     ("replay", replay::measure),
@@ -53,10 +53,11 @@ const FIGURES: [(&str, Figure); 8] = [
     ("torch", updates::measure_torch),
 ];
 
-/// Measures, prints a table and writes the JSON.
+/// Runs the measurements, prints a table and writes the JSON file.
 ///
 /// # Errors
-/// `--only` names none, one of our own measurements fails, or the file cannot be written. A peer that fails is a row that says so.
+/// Returns an error if `--only` matches no name, one of our own measurements fails, or the file cannot be written. A
+/// failed peer is not an error; its row contains the reason.
 pub fn run(bench: &Bench) -> anyhow::Result<()> {
     let is_wanted = |name: &str| bench.only.as_deref().is_none_or(|only| name.contains(only));
     if !FIGURES.iter().any(|(name, _)| is_wanted(name)) {
@@ -97,7 +98,7 @@ pub fn run(bench: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Calls `work` until `seconds` have passed (after a fifth of that, uncounted) and returns its calls per second.
+/// Returns the calls of `work` per second, measured over `seconds` seconds after a warm-up of a fifth of that time.
 fn rate(
     clock: &Clock,
     seconds: f64,

@@ -1,13 +1,13 @@
-//! Runs the peers' scripts: one JSON line each, see bench/README.md.
+//! Runs the scripts of the peers. Each prints its figure as one JSON line, see bench/README.md.
 
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Where the virtual environments are, unless SAPEX_BENCH_VENV says otherwise.
+/// Folder of the peers' virtual environments, unless the variable SAPEX_BENCH_VENV is set.
 const VENV: &str = ".bench-venv";
 
-/// A peer's figure.
+/// A figure that a peer measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct PeerFigure {
     pub(super) peer: String,
@@ -15,7 +15,7 @@ pub(super) struct PeerFigure {
     pub(super) figure: f64,
 }
 
-/// The scripts, if they were asked for.
+/// Runner of the peers' scripts.
 #[derive(Debug)]
 pub(super) struct Peers {
     scripts: Option<PathBuf>,
@@ -23,19 +23,19 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    /// Scripts of `bench` (the repository's folder); `None` runs no peers.
+    /// Creates a runner for the scripts in the folder `bench` of the repository. `None` runs no peers.
     pub(super) fn new(bench: Option<&Path>) -> Self {
         let venv =
             std::env::var_os("SAPEX_BENCH_VENV").map_or_else(|| PathBuf::from(VENV), PathBuf::from);
         Self { scripts: bench.map(|bench| bench.join("peers")), venv }
     }
 
-    /// The interpreter of a virtual environment.
+    /// Returns the Python interpreter of a virtual environment.
     pub(super) fn python(&self, venv: &str) -> PathBuf {
         self.venv.join(venv).join("bin/python")
     }
 
-    /// Runs one script and waits for it; nothing else should run meanwhile.
+    /// Runs one script and returns its figure. Nothing else should run at the same time.
     pub(super) fn run(
         &self,
         venv: &str,

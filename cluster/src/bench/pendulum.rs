@@ -1,5 +1,5 @@
-//! Pendulum-v1 from nothing to a mean deterministic return of at least −200 over 20 episodes: the whole program, from
-//! its start to its exit, final evaluation and report included.
+//! Time to solve Pendulum-v1, which means a mean deterministic return of at least −200 over 20 episodes. The whole
+//! program is timed, from start to exit, including the final evaluation and the report.
 
 use super::peers::{PeerFigure, Peers};
 use super::table::{Bar, Row};
@@ -34,7 +34,7 @@ pub(super) fn measure(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> 
     ])
 }
 
-/// Seconds of one run that reached the target.
+/// Runs one training and returns its time in seconds. Fails if the run does not reach the target.
 fn ours(clock: &Clock, seed: &str) -> anyhow::Result<f64> {
     let dir = tempfile::tempdir()?;
     let run = dir.path().join("run");

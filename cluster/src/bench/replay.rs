@@ -1,4 +1,4 @@
-//! One client against one shard, through real ZeroMQ sockets over TCP on loopback with the guard on: 168-byte rows.
+//! One client and one shard, over real ZeroMQ sockets (TCP on loopback) with the guard enabled, with rows of 168 bytes.
 
 use super::peers::Peers;
 use super::table::{Bar, Row};
@@ -26,7 +26,7 @@ const REQUESTS: usize = 8;
 const FILL: usize = 200_000;
 const SECONDS: f64 = 4.0;
 
-/// Inserts, samples, and samples with their priorities coming back.
+/// Measures inserts, samples, and samples whose priorities are sent back.
 pub(super) fn measure(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -137,7 +137,8 @@ impl Client {
         Ok((reply, data.to_vec()))
     }
 
-    /// Rows per second, acknowledged, with at most [`WINDOW`] batches on their way; at least [`FILL`] rows stay.
+    /// Returns the acknowledged rows per second, with at most [`WINDOW`] batches in flight. Leaves at least [`FILL`]
+    /// rows in the table.
     async fn insert(&mut self, clock: &Clock) -> anyhow::Result<f64> {
         let block = Bytes::from(vec![0; INSERT_ROWS * ROW_BYTES]);
         let (mut acknowledged, mut counted, mut began) = (0_u64, 0_u64, None);
@@ -153,7 +154,7 @@ impl Client {
                 acknowledged = sequence.0;
             }
             let now = clock.now();
-            // The first rows fill fresh pages: what is counted begins once the table is there.
+            // The first rows are written to fresh memory pages, so counting begins after them.
             if began.is_none() && acknowledged * INSERT_ROWS as u64 >= FILL as u64 {
                 (began, counted) = (Some(now), acknowledged);
             }
@@ -172,7 +173,7 @@ impl Client {
         }
     }
 
-    /// Samples per second with [`REQUESTS`] batches on their way.
+    /// Returns the sampled items per second, with [`REQUESTS`] batches in flight.
     async fn sample(&mut self, clock: &Clock, priorities: bool) -> anyhow::Result<f64> {
         for request in 0..REQUESTS {
             self.ask(request as u64).await?;

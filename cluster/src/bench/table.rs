@@ -1,36 +1,37 @@
-//! Rows of figures, and how they are shown.
+//! The rows of the results and their tables.
 
 use super::peers::PeerFigure;
 use serde::Serialize;
 use std::fmt::Write as _;
 
-/// One figure beside its peer.
+/// One figure and the figure of a peer.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Row {
-    /// What was measured.
+    /// Description of the measurement.
     pub(super) name: String,
     /// Our figure.
     pub(super) ours: f64,
-    /// Of both figures.
+    /// Unit of both figures.
     pub(super) unit: &'static str,
-    /// The peer's, or why there is none.
+    /// The peer's figure, or the reason why there is none.
     pub(super) peer: Result<PeerFigure, String>,
-    /// The bar: for rates, ours over theirs at least; for times and sizes, ours over theirs at most.
+    /// Required ratio of our figure to the peer's: a minimum for rates, a maximum for times and sizes. `None` if
+    /// nothing is required.
     pub(super) bar: Option<Bar>,
 }
 
-/// What a ratio is held against.
+/// Requirement on a ratio.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Bar {
-    /// More is better.
+    /// Minimum, for figures of which more is better.
     AtLeast(f64),
-    /// Less is better.
+    /// Maximum, for figures of which less is better.
     AtMost(f64),
 }
 
 impl Row {
-    /// Ours over the peer's.
+    /// Returns our figure divided by the peer's, if there is one.
     fn ratio(&self) -> Option<f64> {
         self.peer.as_ref().ok().map(|peer| self.ours / peer.figure)
     }
@@ -45,20 +46,20 @@ impl Row {
     }
 }
 
-/// Figures of ours over two settings.
+/// Our figures for all combinations of two settings.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Grid {
-    /// What was measured, with its unit.
+    /// Description of the measurement, with its unit.
     pub(super) name: String,
-    /// What the rows' labels are.
+    /// Heading of the column that holds the rows' labels.
     pub(super) corner: &'static str,
     pub(super) columns: Vec<String>,
-    /// Label and a figure per column.
+    /// Each row's label, and one figure per column.
     pub(super) rows: Vec<(String, Vec<f64>)>,
 }
 
 impl Grid {
-    /// A Markdown table below its name.
+    /// Formats the name and a Markdown table.
     pub(super) fn render(&self) -> String {
         let Self { name, corner, columns, rows } = self;
         let mut text = format!("{name}\n\n| {corner} | {} |\n", columns.join(" | "));
@@ -71,7 +72,7 @@ impl Grid {
     }
 }
 
-/// A Markdown table, which reads well as text too.
+/// Formats the rows as a Markdown table, which is also legible as plain text.
 pub(super) fn render(rows: &[Row]) -> String {
     let mut table = "| what | ours | peer | ratio | bar |\n|---|--:|--:|--:|---|\n".to_owned();
     for row in rows {

@@ -1,4 +1,4 @@
-//! SAC updates per second: a fixed random batch, priorities read back every time.
+//! SAC updates per second on a fixed random batch. The priorities are read back after each update.
 
 use super::peers::Peers;
 use super::rate;
@@ -14,13 +14,13 @@ use learner::trainer::{Batch, Noise, TrainState, Trainer, TrainerConfig};
 
 const SECONDS: f64 = 4.0;
 
-/// The two shapes of the bars: (name, O, A, hidden width, B).
+/// The two problem sizes: name, observation size, action size, hidden width, batch size.
 const SHAPES: [(&str, usize, usize, usize, usize); 2] = [
     ("HalfCheetah shapes, 2×256, batch 256", 17, 6, 256, 256),
     ("Pendulum shapes, 2×64, batch 128", 3, 1, 64, 128),
 ];
 
-/// The native backend with two threads, beside both peers.
+/// Measures the native backend with two threads, compared with both peers.
 pub(super) fn measure(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (shape, bars) in SHAPES.into_iter().zip([(4.0, Some(2.0)), (12.0, None)]) {
@@ -39,7 +39,7 @@ pub(super) fn measure(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> 
     Ok(rows)
 }
 
-/// The torch backend with two threads, beside Stable-Baselines3.
+/// Measures the torch backend with two threads, compared with Stable-Baselines3.
 pub(super) fn measure_torch(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (shape, bar) in SHAPES.into_iter().zip([Some(Bar::AtLeast(1.5)), None]) {

@@ -1,17 +1,18 @@
-//! One step of every [`Body`] as operations: what `common::policy::infer` computes, in the same order.
+//! One inference step of every [`Body`] as graph operations. They compute the same as `common::policy::infer`, in the
+//! same order.
 
 use super::graph::{Constant, Graph, Map, Op, Value, Zip};
 use common::policy::arch::{Activation, BackboneActivation, Body, CfcMode, Conv, Mlp};
 use common::policy::body::NcpNeurons;
 use common::policy::layout::TensorLayout;
 
-/// Of a cell without layers before its heads.
+/// Backbone of a cell that has no layers before its heads.
 const NO_BACKBONE: (usize, BackboneActivation) = (0, BackboneActivation::LecunTanh);
 
-/// Added to the variance by layer normalisation.
+/// Number that layer normalisation adds to the variance.
 const LAYER_NORM_EPSILON: f32 = 1e-5;
 
-/// A graph under construction, and the weights that it takes its constants from.
+/// A graph under construction, and the weights that its constants are taken from.
 #[derive(Debug)]
 pub(super) struct Builder<'a> {
     pub(super) graph: Graph,
@@ -20,25 +21,26 @@ pub(super) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// An empty graph. `weights` are laid out by `layout`.
+    /// Creates an empty graph. `layout` is the layout of `weights`.
     pub(super) fn new(layout: TensorLayout, weights: &'a [f32]) -> Self {
         Self { graph: Graph::default(), layout, weights }
     }
 
-    /// The tensor of that name.
+    /// Adds the tensor of that name as a constant.
     pub(super) fn weight(&mut self, name: &str) -> Value {
         let constant = self.constant(name);
         self.graph.push(Op::Constant(constant), &[])
     }
 
-    /// `x W' + b` with `{name}.weight` and `{name}.bias`.
+    /// Adds `x W' + b` with the tensors `{name}.weight` and `{name}.bias`.
     pub(super) fn linear(&mut self, name: &str, x: Value) -> Value {
         let weight = self.weight(&format!("{name}.weight"));
         let bias = self.weight(&format!("{name}.bias"));
         self.graph.push(Op::Linear, &[x, weight, bias])
     }
 
-    /// As [`Builder::linear`] with masked weights; the mask is multiplied in here and does not travel.
+    /// Adds a linear layer with masked weights, like [`Builder::linear`]. The weights are multiplied by the mask here,
+    /// so the file does not contain the mask.
     fn sparse(&mut self, name: &str, mask: &str, x: Value) -> Value {
         let mut weight = self.constant(&format!("{name}.weight"));
         for (weight, mask) in weight.values.iter_mut().zip(self.constant(mask).values) {
@@ -58,7 +60,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The body on x (N, O) and, where it has one, the state (N, S): features or outputs, and the next state.
+    /// Adds the body for an input x (N, O) and, if the body is recurrent, a state (N, S). Returns the features or
+    /// outputs, and the next state.
     pub(super) fn body(
         &mut self,
         body: &Body,
@@ -117,7 +120,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The hidden layers `{prefix}.{i}`.
+    /// Adds the hidden layers `{prefix}.{i}`.
     pub(super) fn mlp(&mut self, prefix: &str, mlp: &Mlp, mut x: Value) -> Value {
         for (i, &width) in mlp.hidden.iter().enumerate() {
             let name = format!("{prefix}.{i}");
@@ -133,7 +136,7 @@ impl<'a> Builder<'a> {
         x
     }
 
-    /// As [`Builder::mlp`] without normalisation, and the output layer after it.
+    /// Adds the hidden layers like [`Builder::mlp`], but without layer normalisation, followed by the output layer.
     pub(super) fn mlp_with_output(&mut self, prefix: &str, mlp: &Mlp, mut x: Value) -> Value {
         for i in 0..mlp.hidden.len() {
             x = self.linear(&format!("{prefix}.{i}"), x);
@@ -156,7 +159,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// x (1 + erf(x / sqrt 2)) / 2
+    /// Adds x (1 + erf(x / sqrt 2)) / 2.
     fn gelu(&mut self, x: Value) -> Value {
         let [root, one, half] =
             [std::f32::consts::FRAC_1_SQRT_2, 1.0, 0.5].map(|number| self.graph.scalar(number));
@@ -167,14 +170,15 @@ impl<'a> Builder<'a> {
         self.graph.zip(Zip::Mul, x, y)
     }
 
-    /// x tanh(softplus(x))
+    /// Adds x tanh(softplus(x)).
     fn mish(&mut self, x: Value) -> Value {
         let y = self.graph.map(Map::Softplus, x);
         let y = self.graph.map(Map::Tanh, y);
         self.graph.zip(Zip::Mul, x, y)
     }
 
-    /// Bytes of an image (N, C*H*W) to what leaves the last convolution.
+    /// Adds the convolutions. The input holds the bytes of an image (N, C*H*W); the result is the output of the last
+    /// convolution.
     fn convolve(
         &mut self,
         image: [usize; 3],
@@ -194,7 +198,8 @@ impl<'a> Builder<'a> {
         x
     }
 
-    /// Stacked layers, gates i, f, g, o; the state is every layer's hidden, then every layer's cell.
+    /// Adds stacked LSTM layers with the gates i, f, g, o. The state holds the hidden state of every layer, then the
+    /// cell state of every layer.
     fn lstm(&mut self, layers: usize, hidden: usize, mut x: Value, state: Value) -> (Value, Value) {
         let (mut hs, mut cs) = (Vec::new(), Vec::new());
         for l in 0..layers {
@@ -219,13 +224,13 @@ impl<'a> Builder<'a> {
         (x, self.graph.concat(&hs))
     }
 
-    /// The n-th gate of `width` columns.
+    /// Returns the n-th gate: `width` columns of `gates`, with the activation `map`.
     fn gate(&mut self, gates: Value, n: usize, width: usize, map: Map) -> Value {
         let gate = self.graph.columns(gates, n * width, width);
         self.graph.map(map, gate)
     }
 
-    /// `c' = forget c + input candidate`, `h' = output tanh(c')`.
+    /// Updates an LSTM cell: `c' = forget c + input candidate`, `h' = output tanh(c')`. Returns h' and c'.
     fn remember(
         &mut self,
         c: Value,
@@ -238,7 +243,7 @@ impl<'a> Builder<'a> {
         (self.graph.zip(Zip::Mul, output, squashed), c)
     }
 
-    /// Velora's cell (SEED-SPEC §3.6): x (N, inter) and h (N, H) to y (N, H) and h' (N, H).
+    /// Adds Velora's cell (SEED-SPEC §3.6): maps x (N, inter) and h (N, H) to y (N, H) and h' (N, H).
     fn liquid_cell(&mut self, x: Value, h: Value) -> (Value, Value) {
         let z = self.graph.concat(&[x, h]);
         let [to_g, to_h, g, h, proj] =
@@ -250,8 +255,8 @@ impl<'a> Builder<'a> {
         (self.graph.zip(Zip::Add, proj, h), h)
     }
 
-    /// The closed-form cell of SEED-SPEC §3.14 on [x; h] after one unit of time, tensors behind `prefix`; a mask
-    /// `{prefix}mask`, where there is a prefix, multiplies the two candidate heads only.
+    /// Adds the closed-form cell of SEED-SPEC §3.14 on [x; h], one unit of time later. Its tensors have names that
+    /// start with `prefix`. With a prefix, the tensor `{prefix}mask` masks the two candidate heads only.
     fn cfc_cell(
         &mut self,
         prefix: &str,
@@ -303,7 +308,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// 1.7159 tanh(0.666 x)
+    /// Adds 1.7159 tanh(0.666 x).
     fn lecun_tanh(&mut self, x: Value) -> Value {
         let [inner, outer] = [0.666, 1.7159].map(|value| self.graph.scalar(value));
         let x = self.graph.zip(Zip::Mul, x, inner);
@@ -311,7 +316,8 @@ impl<'a> Builder<'a> {
         self.graph.zip(Zip::Mul, x, outer)
     }
 
-    /// The LSTM cell in front of a closed-form cell: gates candidate, input, forget (+1), output (SEED-SPEC §3.14).
+    /// Adds the LSTM cell in front of a closed-form cell, with the gates candidate, input, forget (+1) and output
+    /// (SEED-SPEC §3.14).
     fn mixed_memory_cell(&mut self, hidden: usize, x: Value, state: Value) -> (Value, Value) {
         let h = self.graph.columns(state, 0, hidden);
         let c = self.graph.columns(state, hidden, hidden);

@@ -1,218 +1,219 @@
-//! [`Graph`]: a policy as a list of operations, which every file format writes in its own words.
+//! [`Graph`]: a policy as a list of operations, which each file format encodes in its own notation.
 //!
-//! The operations are those that ONNX and TorchScript both have. Rows are the first dimension of every value that is no
-//! constant; their number is nowhere in a graph, so that one file serves any batch.
+//! All operations exist in both ONNX and TorchScript. The first dimension of every value is the batch (the rows),
+//! except for constants. The number of rows is not part of a graph, so one file serves any batch size.
 
-/// A node's result, by its index among [`Graph::nodes`].
+/// The result of a node, identified by its index in [`Graph::nodes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Value(usize);
 
 impl Value {
-    /// Its node's place in [`Graph::nodes`].
+    /// Returns the index of the node in [`Graph::nodes`].
     pub fn index(self) -> usize {
         self.0
     }
 }
 
-/// Numbers that travel in the file.
+/// A constant tensor, stored in the file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Constant {
-    /// A checkpoint's name of a tensor, such as `trunk.0.weight`, or `constant.N`.
+    /// Name of a tensor in a checkpoint, such as `trunk.0.weight`, or `constant.N`.
     pub name: String,
-    /// Shape.
+    /// Shape of the tensor.
     pub shape: Vec<usize>,
     /// Elements, row-major.
     pub values: Vec<f32>,
 }
 
-/// What a node does with its arguments. Letters: N rows, W columns.
+/// Operation of a node. In the shapes, N is the number of rows and W the number of columns.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
-    /// (N, width), given by the caller.
+    /// Input (N, width) from the caller.
     Input {
-        /// The caller's name for it.
+        /// Name under which the caller passes the input.
         name: &'static str,
-        /// Columns.
+        /// Number of columns.
         width: usize,
     },
-    /// The same for every row.
+    /// A constant, the same for every row.
     Constant(Constant),
-    /// `x W' + b` of x (N, in), W (out, in), b (out).
+    /// `x W' + b` with x (N, in), W (out, in) and b (out).
     Linear,
-    /// Convolution without padding of x (N, C, H, W), weight (F, C, k, k), bias (F).
+    /// Convolution without padding of x (N, C, H, W) with weight (F, C, k, k) and bias (F).
     Conv {
-        /// Step of the kernel.
+        /// Stride of the kernel, in both directions.
         stride: usize,
     },
-    /// Normalisation over the last dimension, of as many numbers as given, with scale (W) and shift (W).
+    /// Layer normalisation over the last dimension, of size W, with scale (W) and shift (W).
     LayerNorm {
-        /// W.
+        /// Size W of the last dimension.
         width: usize,
-        /// Added to the variance.
+        /// Number that is added to the variance.
         epsilon: f32,
     },
-    /// Element by element.
+    /// A function of one number, applied to each element.
     Map(Map),
-    /// Element by element of two, the smaller one repeated.
+    /// A function of two numbers, applied to each pair of elements. The smaller argument is broadcast.
     Zip(Zip),
     /// Probabilities from logits (N, W).
     Softmax,
-    /// Held within bounds.
+    /// Clamps each element to a range.
     Clamp {
-        /// Lower.
+        /// Lower bound.
         min: f32,
-        /// Upper.
+        /// Upper bound.
         max: f32,
     },
-    /// So many columns from `start` on.
+    /// A range of columns.
     Columns {
-        /// First one.
+        /// First column.
         start: usize,
-        /// How many.
+        /// Number of columns.
         width: usize,
     },
-    /// All arguments' columns, one after the other.
+    /// Concatenates the columns of all arguments.
     Concat,
-    /// (N', dims) of the same numbers, with as many rows as that takes.
+    /// Reshapes to (N', dims), where N' follows from the number of elements.
     Reshape {
         /// Dimensions after the first.
         dims: Vec<usize>,
     },
-    /// Every row so often: (N, W) to (N * times, W), repetitions next to each other.
+    /// Repeats every row: (N, W) becomes (N * times, W), with the copies of a row next to each other.
     RepeatRows {
-        /// How often.
+        /// Number of copies of each row.
         times: usize,
-        /// W.
+        /// Number W of columns.
         width: usize,
     },
-    /// The index of each row's largest number, the first of equals: (N, W) to (N), 64-bit integers.
+    /// Index of the largest element of each row, the first one if several are equal: (N, W) becomes (N), 64-bit
+    /// integers.
     ArgMax,
-    /// From x (N, K, W) what is at each row's index (N): (N, W).
+    /// Selects one entry per row: from x (N, K, W) and an index per row (N), the result is (N, W).
     Pick {
-        /// W.
+        /// Number W of columns.
         width: usize,
     },
 }
 
-/// Functions of one number.
+/// Function of one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Map {
-    /// max(x, 0)
+    /// `max(x, 0)`
     Relu,
-    /// tanh x
+    /// `tanh x`
     Tanh,
-    /// 1 / (1 + exp(-x))
+    /// `1 / (1 + exp(-x))`
     Sigmoid,
-    /// x where x > 0, else exp(x) - 1
+    /// `x` if x > 0, else `exp(x) - 1`.
     Elu,
-    /// x where x > 0, else 0.01 x
+    /// `x` if x > 0, else `0.01 x`.
     LeakyRelu,
-    /// ln(1 + exp(x))
+    /// `ln(1 + exp(x))`
     Softplus,
-    /// The error function of x.
+    /// Error function of x.
     Erf,
-    /// exp x
+    /// `exp x`
     Exp,
-    /// |x|
+    /// `|x|`
     Abs,
-    /// -x
+    /// `-x`
     Neg,
-    /// -1, 0 or 1
+    /// Sign of x: -1, 0 or 1.
     Sign,
 }
 
-/// Functions of two numbers.
+/// Function of two numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Zip {
-    /// a + b
+    /// `a + b`
     Add,
-    /// a - b
+    /// `a - b`
     Sub,
-    /// a * b
+    /// `a * b`
     Mul,
-    /// a / b
+    /// `a / b`
     Div,
 }
 
-/// An operation and what it works on.
+/// An operation and its arguments.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
-    /// What is done.
+    /// The operation.
     pub op: Op,
-    /// With which results, all of them earlier nodes'.
+    /// Arguments: results of earlier nodes.
     pub args: Vec<Value>,
 }
 
-/// A result that the caller gets.
+/// A result that is returned to the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
-    /// The caller's name for it.
+    /// Name under which the caller receives the output.
     pub name: &'static str,
-    /// The result.
+    /// The returned result.
     pub value: Value,
-    /// Columns; `None` for one integer per row, (N).
+    /// Number of columns. `None` for one integer per row, shape (N).
     pub width: Option<usize>,
 }
 
-/// Operations in an order in which they can be done.
+/// A computation: nodes in an order in which they can be executed.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Graph {
-    /// All of them.
+    /// All nodes.
     pub nodes: Vec<Node>,
-    /// What comes out, in order.
+    /// Outputs, in order.
     pub outputs: Vec<Output>,
 }
 
 impl Graph {
-    /// Appends an operation.
+    /// Appends a node and returns its result.
     pub fn push(&mut self, op: Op, args: &[Value]) -> Value {
         self.nodes.push(Node { op, args: args.to_vec() });
         Value(self.nodes.len() - 1)
     }
 
-    /// Appends an argument of the caller's.
+    /// Appends an input (N, width) from the caller.
     pub fn input(&mut self, name: &'static str, width: usize) -> Value {
         self.push(Op::Input { name, width }, &[])
     }
 
-    /// Appends numbers without a name of their own.
+    /// Appends a constant tensor with the name `constant.N`, where N is the index of the node.
     pub fn constant(&mut self, shape: &[usize], values: Vec<f32>) -> Value {
         let name = format!("constant.{}", self.nodes.len());
         self.push(Op::Constant(Constant { name, shape: shape.to_vec(), values }), &[])
     }
 
-    /// Appends a named vector.
+    /// Appends a constant vector with a name.
     pub fn named(&mut self, name: &str, values: &[f32]) -> Value {
         let (name, shape, values) = (name.to_owned(), vec![values.len()], values.to_vec());
         self.push(Op::Constant(Constant { name, shape, values }), &[])
     }
 
-    /// One number, to be combined with any shape.
+    /// Appends a constant number, which broadcasts to any shape.
     pub fn scalar(&mut self, value: f32) -> Value {
         self.constant(&[1], vec![value])
     }
 
-    /// A function of one number.
+    /// Applies a function of one number to each element.
     pub fn map(&mut self, map: Map, x: Value) -> Value {
         self.push(Op::Map(map), &[x])
     }
 
-    /// A function of two numbers.
+    /// Applies a function of two numbers to each pair of elements.
     pub fn zip(&mut self, zip: Zip, a: Value, b: Value) -> Value {
         self.push(Op::Zip(zip), &[a, b])
     }
 
-    /// Columns of a matrix.
+    /// Selects `width` columns from `start` on.
     pub fn columns(&mut self, x: Value, start: usize, width: usize) -> Value {
         self.push(Op::Columns { start, width }, &[x])
     }
 
-    /// Columns side by side.
+    /// Concatenates values along the columns.
     pub fn concat(&mut self, parts: &[Value]) -> Value {
         self.push(Op::Concat, parts)
     }
 
-    /// `a (1 - s) + s b`
+    /// Computes `a (1 - s) + s b`.
     pub fn mix(&mut self, a: Value, b: Value, s: Value) -> Value {
         let one = self.scalar(1.0);
         let rest = self.zip(Zip::Sub, one, s);
@@ -221,7 +222,7 @@ impl Graph {
         self.zip(Zip::Add, kept, taken)
     }
 
-    /// The caller's arguments, in order.
+    /// Returns the name and width of each input, in order.
     pub fn inputs(&self) -> impl Iterator<Item = (&'static str, usize)> + '_ {
         self.nodes.iter().filter_map(|node| match node.op {
             Op::Input { name, width } => Some((name, width)),
@@ -229,7 +230,7 @@ impl Graph {
         })
     }
 
-    /// The numbers that travel in the file, in order.
+    /// Returns the constants that the file must contain, in order.
     pub fn constants(&self) -> impl Iterator<Item = &Constant> + '_ {
         self.nodes.iter().filter_map(|node| match &node.op {
             Op::Constant(constant) => Some(constant),
@@ -237,7 +238,8 @@ impl Graph {
         })
     }
 
-    /// What a result is called in a file: an input's, constant's or output's own name, else by its place.
+    /// Returns the name of a result in a file. Inputs, constants and outputs have their own name; other results are
+    /// named after their index.
     pub fn name(&self, value: Value) -> String {
         match &self.nodes[value.0].op {
             Op::Input { name, .. } => (*name).to_owned(),
@@ -250,7 +252,7 @@ impl Graph {
         }
     }
 
-    /// The operations that compute something, with what their result is called.
+    /// Returns the nodes that compute something (all except inputs and constants), each with the name of its result.
     pub fn steps(&self) -> impl Iterator<Item = (String, &Node)> + '_ {
         self.nodes.iter().enumerate().filter_map(|(i, node)| {
             let given = matches!(node.op, Op::Input { .. } | Op::Constant(_));

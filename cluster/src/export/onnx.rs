@@ -1,17 +1,17 @@
-//! A [`Graph`] as an ONNX file, operator set 17: what `onnxruntime` and most robots' runtimes read.
+//! Encodes a [`Graph`] as an ONNX file with operator set 17, which `onnxruntime` and most robotics runtimes read.
 
 use super::graph::{Graph, Map, Node, Op, Zip};
 use super::proto::{self, Attribute, Dimension, Extent, FLOAT, INT64, Shape, Tensor};
 use prost::Message as _;
 
-/// Version of the format, and of the operations: what onnxruntime reads since 1.12 (2022).
+/// ONNX IR version. onnxruntime 1.12 (2022) and later read it.
 const IR_VERSION: i64 = 8;
-/// The first with `LayerNormalization`.
+/// Version of the operator set: the first one with `LayerNormalization`.
 const OPERATORS: i64 = 17;
-/// Name of the dimension that callers choose.
+/// Name of the dimension whose size the caller chooses.
 const ROWS: &str = "N";
 
-/// The bytes of the file. `metadata` is what a reader finds under the model's own keys.
+/// Returns the bytes of the file. `metadata` becomes the custom metadata of the model.
 pub fn encode(graph: &Graph, metadata: &[(&str, String)]) -> Vec<u8> {
     let mut writer = Writer::default();
     writer.initializers.extend(graph.constants().map(|constant| {
@@ -54,7 +54,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// One operation, as one node or a few.
+    /// Encodes one operation as one or more ONNX nodes.
     fn step(&mut self, name: &str, node: &Node, args: &[String]) {
         match &node.op {
             Op::Input { .. } | Op::Constant(_) => unreachable!("given, not computed"),
@@ -128,7 +128,7 @@ impl Writer {
         self.node(op, args, name, attributes);
     }
 
-    /// As many rows as it takes, of `dims`.
+    /// Reshapes to (rows, dims). The number of rows follows from the number of elements.
     fn reshape(&mut self, x: &str, dims: &[usize], name: &str) {
         let shape: Vec<i64> = std::iter::once(-1).chain(dims.iter().map(|&d| signed(d))).collect();
         let shape = self.numbers(&format!("{name}.shape"), &shape);
@@ -144,7 +144,7 @@ impl Writer {
         });
     }
 
-    /// A vector of integers that a node takes as an argument.
+    /// Adds a vector of integers as a constant argument of a node and returns its name.
     fn numbers(&mut self, name: &str, numbers: &[i64]) -> String {
         let bytes = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         self.given(name.to_owned(), &[numbers.len()], INT64, bytes)
@@ -161,7 +161,7 @@ fn tensor(name: &str, shape: &[usize], data_type: i32, raw_data: Vec<u8>) -> Ten
     Tensor { dims, data_type, name: name.to_owned(), raw_data }
 }
 
-/// (N, width), or (N).
+/// Describes an input or output of shape (N, width), or (N) if `width` is `None`.
 fn value_info(name: &str, elem_type: i32, width: Option<usize>) -> proto::ValueInfo {
     let rows = Some(Extent::Named(ROWS.to_owned()));
     let width = width.map(|width| Some(Extent::Fixed(signed(width))));

@@ -1,6 +1,7 @@
-//! The part of the pickle format, protocol 2, that TorchScript describes a module's attributes in. Only written, never read.
+//! The part of the pickle format (protocol 2) in which TorchScript stores the attributes of a module. Pickles are only
+//! written here, never read.
 
-/// A pickle under construction: every call appends one instruction.
+/// A pickle under construction. Each call appends one or more instructions.
 #[derive(Debug)]
 pub(super) struct Pickle(Vec<u8>);
 
@@ -16,7 +17,7 @@ impl Pickle {
         self
     }
 
-    /// The class or function of that name.
+    /// Pushes the class or function of that name.
     pub(super) fn global(mut self, module: &str, name: &str) -> Self {
         self.0.extend_from_slice(format!("c{module}\n{name}\n").as_bytes());
         self
@@ -45,7 +46,7 @@ impl Pickle {
         self.op(b'(')
     }
 
-    /// Everything since the last mark, as one.
+    /// Makes a tuple of everything since the last mark.
     fn tuple(self) -> Self {
         self.op(b't')
     }
@@ -58,22 +59,22 @@ impl Pickle {
         self.op(b'}')
     }
 
-    /// An object of a class, from its constructor's arguments.
+    /// Creates an object from a class and the arguments of its constructor.
     pub(super) fn new_object(self) -> Self {
         self.op(0x81)
     }
 
-    /// A function's result, from its arguments.
+    /// Calls a function with its arguments.
     fn reduce(self) -> Self {
         self.op(b'R')
     }
 
-    /// Keys and values since the last mark, into the dictionary before it.
+    /// Adds the keys and values since the last mark to the dictionary before the mark.
     pub(super) fn set_items(self) -> Self {
         self.op(b'u')
     }
 
-    /// A dictionary as the attributes of the object before it.
+    /// Sets a dictionary as the attributes of the object below it on the stack.
     pub(super) fn build(self) -> Self {
         self.op(b'b')
     }
@@ -82,7 +83,7 @@ impl Pickle {
         values.into_iter().fold(self.mark(), Self::int).tuple()
     }
 
-    /// A contiguous tensor of floats whose elements are the record `data/{record}`.
+    /// Pushes a contiguous tensor of 32-bit floats whose elements are in the archive record `data/{record}`.
     pub(super) fn tensor(self, record: usize, shape: &[usize]) -> Self {
         let elements = shape.iter().product();
         let strides = (1..=shape.len()).map(|i| shape[i..].iter().product());

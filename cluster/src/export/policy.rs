@@ -1,6 +1,7 @@
-//! From a policy's architecture and weights to a [`Graph`]: normaliser, body, head, and action in the environment's units.
+//! Builds a [`Graph`] from a policy's architecture and weights: observation normaliser, body, head, and the conversion
+//! of actions to the environment's units.
 //!
-//! Letters: N rows, O observation, S state, A action, K drawn actions, L latent.
+//! Sizes in shapes: N rows, O observation, S state, A action, K sampled actions, L latent.
 
 use super::body::Builder;
 use super::graph::{Graph, Map, Op, Output, Value, Zip};
@@ -9,34 +10,34 @@ use common::runtime::seed::SeedTree;
 use rand_distr::{Distribution as _, StandardNormal};
 use std::iter::once;
 
-/// A policy and what an environment makes of its actions.
+/// A policy, and the scaling of its actions to the environment's units.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy<'a> {
-    /// What the weights mean.
+    /// Architecture of the policy.
     pub arch: &'a PolicyArch,
-    /// By [`PolicyArch::tensor_layout`].
+    /// Weights, in the layout of [`PolicyArch::tensor_layout`].
     pub weights: &'a [f32],
-    /// Half the width of the environment's action box, (A); empty where actions are discrete.
+    /// Half the width of the environment's action range, (A). Empty if actions are discrete.
     pub scale: &'a [f32],
-    /// Middle of the box, (A).
+    /// Centre of the action range, (A). Empty if actions are discrete.
     pub bias: &'a [f32],
 }
 
-/// Which action is taken.
+/// The way in which the action is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
-    /// The deterministic one.
+    /// The deterministic action.
     Mode,
-    /// One drawn with the caller's noise.
+    /// An action sampled with noise from the caller.
     Sampler,
 }
 
-/// Largest absolute latent that a batch-constrained policy draws (SEED-SPEC §5.8).
+/// Largest absolute value of a latent that a batch-constrained policy draws (SEED-SPEC §5.8).
 const LATENT_MAX: f32 = 0.5;
 
 impl Policy<'_> {
-    /// Columns of a sampler's `noise`: uniform in [0, 1) for discrete actions, else standard normal; 0 where the policy
-    /// is deterministic and there is nothing to draw.
+    /// Returns the number of columns of a sampler's input `noise`. The noise is uniform in [0, 1) for discrete actions
+    /// and standard normal otherwise. The number is 0 if the policy is deterministic and draws nothing.
     pub fn noise_width(&self) -> usize {
         match (&self.arch.body, &self.arch.head) {
             (Body::BatchConstrained { latent, samples, .. }, _) => latent * samples,
@@ -46,18 +47,20 @@ impl Policy<'_> {
         }
     }
 
-    /// The noise (1, [`Policy::noise_width`]) that stands in for a caller's where a batch-constrained policy is to be
-    /// deterministic: drawn once, the same in every file.
+    /// Returns the noise (1, [`Policy::noise_width`]) that replaces the caller's noise in the deterministic variant of
+    /// a batch-constrained policy. It is drawn once and is the same in every file.
     ///
-    /// Without it such a policy has no action of its own: it decodes K random latents and takes what its critic likes
-    /// best. Latents of zero would make K equal actions of these, and leave the critic nothing to choose from.
+    /// A batch-constrained policy has no deterministic action without it: it decodes K random latents and takes the
+    /// action with the highest value of its critic. Latents of zero would give K equal actions, so the critic would
+    /// have no choice.
     pub fn fixed_noise(&self) -> Vec<f32> {
         let mut rng = SeedTree::new(0).role("export").rng();
         (0..self.noise_width()).map(|_| StandardNormal.sample(&mut rng)).collect()
     }
 
-    /// Its computation: inputs `obs` (N, O), `state` (N, S) where S > 0, and `noise` for a sampler that draws; outputs
-    /// `action`, (N, A) in the environment's units or (N) indices, and `next_state` (N, S).
+    /// Returns the computation of the policy. Inputs are `obs` (N, O), `state` (N, S) if S > 0, and `noise` for a
+    /// stochastic sampler. Outputs are `action`, which is (N, A) in the environment's units or indices (N), and
+    /// `next_state` (N, S).
     pub fn graph(&self, variant: Variant) -> Graph {
         let Self { arch, weights, .. } = *self;
         let mut b = Builder::new(arch.tensor_layout(), weights);
@@ -86,7 +89,7 @@ impl Policy<'_> {
         b.graph
     }
 
-    /// `clamp((obs - mean) / std, ±clip)` where observations are normalised.
+    /// Computes `clamp((obs - mean) / std, ±clip)` if the policy normalises observations.
     fn normalise(&self, b: &mut Builder<'_>, obs: Value) -> Value {
         let Some(clip) = self.arch.obs_clip else { return obs };
         let [mean, std] = ["normaliser.mean", "normaliser.std"].map(|name| b.weight(name));
@@ -95,7 +98,7 @@ impl Policy<'_> {
         b.graph.push(Op::Clamp { min: -clip, max: clip }, &[scaled])
     }
 
-    /// Features to an action in normalised units (N, A), or to indices (N).
+    /// Maps features to an action in normalised units (N, A), or to indices (N).
     fn head(&self, b: &mut Builder<'_>, features: Value, noise: Option<Value>) -> Value {
         match self.arch.head {
             Head::Gaussian { log_std, mean_bound } => {
@@ -124,7 +127,7 @@ impl Policy<'_> {
         }
     }
 
-    /// The head's n-th A numbers: a linear layer's, or columns of a body that is its own head.
+    /// Returns the n-th group of A outputs: from a linear layer, or as columns of a body that is its own head.
     fn output(&self, b: &mut Builder<'_>, name: &str, n: usize, features: Value) -> Value {
         let Self { arch, .. } = self;
         if !arch.body.is_its_own_head() {
@@ -147,13 +150,13 @@ impl Policy<'_> {
         b.graph.map(Map::Exp, log_std)
     }
 
-    /// The first action whose cumulative probability is above the noise (N, 1).
+    /// Returns the index of the first action whose cumulative probability exceeds the noise (N, 1).
     fn draw(&self, g: &mut Graph, logits: Value, noise: Value) -> Value {
         let n = self.arch.act_dim;
         let probs = g.push(Op::Softmax, &[logits]);
         let sums = (0..n * n).map(|i| if i % n <= i / n { 1.0 } else { 0.0 }).collect();
         let sums = g.constant(&[n, n], sums);
-        // The last one is above any noise, however the sum is rounded.
+        // The last cumulative probability gets 1 added, so that it exceeds any noise despite rounding.
         let last = g.constant(&[n], (1..=n).map(|i| if i == n { 1.0 } else { 0.0 }).collect());
         let cumulative = g.push(Op::Linear, &[probs, sums, last]);
         let above = g.zip(Zip::Sub, cumulative, noise);
@@ -161,8 +164,8 @@ impl Policy<'_> {
         g.push(Op::ArgMax, &[above])
     }
 
-    /// Batch-constrained Q-learning's way to act (SEED-SPEC §5.9): (N, A) in normalised units. Without the caller's noise
-    /// it is [`Policy::fixed_noise`], the same for every row.
+    /// Chooses the action of batch-constrained Q-learning (SEED-SPEC §5.9), (N, A) in normalised units. Without noise
+    /// from the caller, [`Policy::fixed_noise`] is used for every row.
     fn batch_constrained(&self, b: &mut Builder<'_>, obs: Value, noise: Option<Value>) -> Value {
         let (Body::BatchConstrained { decoder, perturbation, critic, latent, samples, phi }, head) =
             (&self.arch.body, &self.arch.head)
@@ -191,8 +194,8 @@ impl Policy<'_> {
         b.graph.push(Op::Pick { width: act_dim }, &[actions, best])
     }
 
-    /// [`Policy::fixed_noise`] for every row of `obs`: the bias of a layer without weights, because only a value that
-    /// depends on an input has the number of rows.
+    /// Returns [`Policy::fixed_noise`] repeated for every row of `obs`. It is the bias of a linear layer with zero
+    /// weights, because only a value that depends on an input has the right number of rows.
     fn fixed(&self, g: &mut Graph, obs: Value) -> Value {
         let width = self.noise_width();
         let any = g.columns(obs, 0, 1);
@@ -201,7 +204,7 @@ impl Policy<'_> {
         g.push(Op::Linear, &[any, nothing, noise])
     }
 
-    /// `action * scale + bias`
+    /// Computes `action * scale + bias`.
     fn env_units(&self, b: &mut Builder<'_>, action: Value) -> Value {
         let [scale, bias] = [("environment.scale", self.scale), ("environment.bias", self.bias)]
             .map(|(name, values)| b.graph.named(name, values));
@@ -210,7 +213,7 @@ impl Policy<'_> {
     }
 }
 
-/// `bound * tanh(x)`
+/// Computes `bound * tanh(x)`.
 fn bounded(g: &mut Graph, bound: f32, x: Value) -> Value {
     let x = g.map(Map::Tanh, x);
     let bound = g.scalar(bound);

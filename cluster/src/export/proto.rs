@@ -1,37 +1,37 @@
-//! The messages of ONNX that a policy needs; field numbers from the format's `onnx.proto` (IR version 8).
+//! The ONNX protobuf messages that a policy needs. The field numbers are those of `onnx.proto` (IR version 8).
 
 use prost::{Message, Oneof};
 
-/// The file.
+/// A model, the content of a file.
 #[derive(Clone, PartialEq, Message)]
 pub struct Model {
-    /// Version of the format.
+    /// IR version of the format.
     #[prost(int64, tag = 1)]
     pub ir_version: i64,
-    /// Who wrote it.
+    /// Name of the program that wrote the file.
     #[prost(string, tag = 2)]
     pub producer_name: String,
-    /// In which version.
+    /// Version of that program.
     #[prost(string, tag = 3)]
     pub producer_version: String,
-    /// What it computes.
+    /// The computation.
     #[prost(message, optional, tag = 7)]
     pub graph: Option<Graph>,
-    /// What its operations mean.
+    /// Versions of the operator sets that the graph uses.
     #[prost(message, repeated, tag = 8)]
     pub opset_import: Vec<OperatorSet>,
-    /// Anything else.
+    /// Custom metadata.
     #[prost(message, repeated, tag = 14)]
     pub metadata: Vec<Entry>,
 }
 
-/// A version of the operations.
+/// Version of an operator set.
 #[derive(Clone, PartialEq, Message)]
 pub struct OperatorSet {
-    /// Empty for ONNX's own.
+    /// Domain of the operators. Empty for ONNX's own operators.
     #[prost(string, tag = 1)]
     pub domain: String,
-    /// Its version.
+    /// Version of the operator set.
     #[prost(int64, tag = 2)]
     pub version: i64,
 }
@@ -50,79 +50,79 @@ pub struct Entry {
 /// A computation.
 #[derive(Clone, PartialEq, Message)]
 pub struct Graph {
-    /// In an order in which they can be done.
+    /// Nodes, in an order in which they can be executed.
     #[prost(message, repeated, tag = 1)]
     pub node: Vec<Node>,
-    /// Its name.
+    /// Name of the graph.
     #[prost(string, tag = 2)]
     pub name: String,
-    /// Constants.
+    /// Constant tensors.
     #[prost(message, repeated, tag = 5)]
     pub initializer: Vec<Tensor>,
-    /// What the caller gives.
+    /// Inputs from the caller.
     #[prost(message, repeated, tag = 11)]
     pub input: Vec<ValueInfo>,
-    /// What the caller gets.
+    /// Outputs for the caller.
     #[prost(message, repeated, tag = 12)]
     pub output: Vec<ValueInfo>,
 }
 
-/// An operation.
+/// A node, which applies one operator.
 #[derive(Clone, PartialEq, Message)]
 pub struct Node {
-    /// Names of its arguments.
+    /// Names of the arguments.
     #[prost(string, repeated, tag = 1)]
     pub input: Vec<String>,
-    /// Names of its results.
+    /// Names of the results.
     #[prost(string, repeated, tag = 2)]
     pub output: Vec<String>,
-    /// Which operation.
+    /// Name of the operator.
     #[prost(string, tag = 4)]
     pub op_type: String,
-    /// Its settings.
+    /// Attributes of the operator.
     #[prost(message, repeated, tag = 5)]
     pub attribute: Vec<Attribute>,
 }
 
-/// A setting of an operation.
+/// An attribute of an operator.
 #[derive(Clone, PartialEq, Message)]
 pub struct Attribute {
-    /// Its name.
+    /// Name of the attribute.
     #[prost(string, tag = 1)]
     pub name: String,
-    /// Where `kind` is [`Attribute::FLOAT`].
+    /// Value if `kind` is [`Attribute::FLOAT`].
     #[prost(float, optional, tag = 2)]
     pub f: Option<f32>,
-    /// Where `kind` is [`Attribute::INT`].
+    /// Value if `kind` is [`Attribute::INT`].
     #[prost(int64, optional, tag = 3)]
     pub i: Option<i64>,
-    /// Where `kind` is [`Attribute::INTS`].
+    /// Value if `kind` is [`Attribute::INTS`].
     #[prost(int64, repeated, packed = "false", tag = 8)]
     pub ints: Vec<i64>,
-    /// Which of the above.
+    /// Type of the value.
     #[prost(int32, tag = 20)]
     pub kind: i32,
 }
 
 impl Attribute {
-    /// A number.
+    /// Kind of a float attribute.
     pub const FLOAT: i32 = 1;
-    /// An integer.
+    /// Kind of an integer attribute.
     pub const INT: i32 = 2;
-    /// Integers.
+    /// Kind of an attribute that is a list of integers.
     pub const INTS: i32 = 7;
 }
 
-/// Numbers.
+/// A tensor of constants.
 #[derive(Clone, PartialEq, Message)]
 pub struct Tensor {
-    /// Shape.
+    /// Shape of the tensor.
     #[prost(int64, repeated, packed = "false", tag = 1)]
     pub dims: Vec<i64>,
-    /// [`FLOAT`] or [`INT64`].
+    /// Element type, [`FLOAT`] or [`INT64`].
     #[prost(int32, tag = 2)]
     pub data_type: i32,
-    /// Its name.
+    /// Name of the tensor.
     #[prost(string, tag = 8)]
     pub name: String,
     /// Elements, little-endian, row-major.
@@ -130,64 +130,64 @@ pub struct Tensor {
     pub raw_data: Vec<u8>,
 }
 
-/// 32-bit floats.
+/// Element type of 32-bit floats.
 pub const FLOAT: i32 = 1;
-/// 64-bit signed integers.
+/// Element type of 64-bit signed integers.
 pub const INT64: i32 = 7;
 
-/// Something that the caller gives or gets.
+/// An input or output of the graph.
 #[derive(Clone, PartialEq, Message)]
 pub struct ValueInfo {
-    /// Its name.
+    /// Name of the value.
     #[prost(string, tag = 1)]
     pub name: String,
-    /// What it is.
+    /// Type of the value.
     #[prost(message, optional, tag = 2)]
     pub value_type: Option<Type>,
 }
 
-/// What a value is.
+/// Type of a value.
 #[derive(Clone, PartialEq, Message)]
 pub struct Type {
-    /// A tensor, always.
+    /// Tensor type. It is always present here.
     #[prost(message, optional, tag = 1)]
     pub tensor: Option<TensorType>,
 }
 
-/// What a tensor is.
+/// Type of a tensor.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorType {
-    /// [`FLOAT`] or [`INT64`].
+    /// Element type, [`FLOAT`] or [`INT64`].
     #[prost(int32, tag = 1)]
     pub elem_type: i32,
-    /// Its shape.
+    /// Shape of the tensor.
     #[prost(message, optional, tag = 2)]
     pub shape: Option<Shape>,
 }
 
-/// A shape that is known in parts.
+/// Shape of a tensor, whose dimensions may be symbolic.
 #[derive(Clone, PartialEq, Message)]
 pub struct Shape {
-    /// Its dimensions.
+    /// Dimensions, in order.
     #[prost(message, repeated, tag = 1)]
     pub dim: Vec<Dimension>,
 }
 
-/// A dimension.
+/// One dimension.
 #[derive(Clone, PartialEq, Message)]
 pub struct Dimension {
-    /// How long it is.
+    /// Size of the dimension.
     #[prost(oneof = "Extent", tags = "1, 2")]
     pub extent: Option<Extent>,
 }
 
-/// How long a dimension is.
+/// Size of a dimension.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum Extent {
-    /// Always so long.
+    /// A fixed size.
     #[prost(int64, tag = 1)]
     Fixed(i64),
-    /// As long as everything else of that name.
+    /// A symbolic size. All dimensions with the same name have the same size.
     #[prost(string, tag = 2)]
     Named(String),
 }

@@ -1,4 +1,4 @@
-//! A [`Graph`] as a TorchScript archive: what `torch.jit.load` and libtorch's `torch::jit::load` read.
+//! Encodes a [`Graph`] as a TorchScript archive, which `torch.jit.load` and libtorch's `torch::jit::load` read.
 //!
 //! | record | content |
 //! |---|---|
@@ -8,17 +8,18 @@
 //! | `policy/constants.pkl` | an empty tuple |
 //! | `policy/version` | version of the operations |
 //!
-//! Written without libtorch, so that a bare machine can export. Nothing here reads such a file.
+//! The archive is written without libtorch, so that a machine without it can export. This module does not read
+//! archives.
 
 use super::graph::{Graph, Map, Node, Op, Value, Zip};
 use super::pickle::Pickle;
 use super::zip::Archive;
 use std::fmt::Write as _;
 
-/// Version of the operations: the one in which division is true division.
+/// Version of the TorchScript operations: the first one in which division is true division.
 const VERSION: &str = "4\n";
 
-/// The bytes of the file.
+/// Returns the bytes of the file.
 pub fn encode(graph: &Graph) -> Vec<u8> {
     let constants: Vec<_> = graph.constants().collect();
     let mut archive = Archive::default();
@@ -35,7 +36,7 @@ pub fn encode(graph: &Graph) -> Vec<u8> {
     archive.finish()
 }
 
-/// The pickled object of class `Policy`.
+/// Returns the pickled object of the class `Policy`.
 fn object<'a>(constants: impl Iterator<Item = (String, &'a super::graph::Constant)>) -> Vec<u8> {
     let pickle = Pickle::default().global("__torch__", "Policy").empty_tuple().new_object();
     let mut pickle = pickle.empty_dict().mark();
@@ -45,7 +46,7 @@ fn object<'a>(constants: impl Iterator<Item = (String, &'a super::graph::Constan
     pickle.text("training").bool(false).set_items().build().finish()
 }
 
-/// The class, as TorchScript writes classes itself.
+/// Returns the source of the class, in the form that TorchScript itself writes.
 fn source(graph: &Graph) -> String {
     let names: Vec<String> = graph.constants().map(|c| attribute(&c.name)).collect();
     let mut out = String::from("class Policy(Module):\n  __parameters__ = []\n  __buffers__ = [");
@@ -73,7 +74,7 @@ fn source(graph: &Graph) -> String {
     out
 }
 
-/// What an operation is in this language.
+/// Returns the TorchScript expression of an operation.
 fn call(node: &Node, args: &[String]) -> String {
     let list = args.join(", ");
     let first = args.first().map_or("", String::as_str);
@@ -129,7 +130,7 @@ fn function(map: Map) -> &'static str {
     }
 }
 
-/// How the code names a result: constants are attributes of the module.
+/// Returns the expression that refers to a result. Constants are attributes of the module.
 fn reference(graph: &Graph, value: Value) -> String {
     let name = graph.name(value);
     match graph.nodes[value.index()].op {
@@ -138,7 +139,7 @@ fn reference(graph: &Graph, value: Value) -> String {
     }
 }
 
-/// A constant's name as that of an attribute: `trunk_0_weight`.
+/// Returns the name of the attribute that holds a constant: `trunk.0.weight` becomes `trunk_0_weight`.
 fn attribute(name: &str) -> String {
     name.replace('.', "_")
 }

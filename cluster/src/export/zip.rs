@@ -1,10 +1,11 @@
-//! An uncompressed ZIP archive whose records lie at multiples of 64 bytes, so that readers may map them.
+//! An uncompressed ZIP archive in which the content of each record starts at a multiple of 64 bytes, so that readers
+//! can map it into memory.
 
-/// Where records start.
+/// Alignment of the records' content, in bytes.
 const ALIGNMENT: usize = 64;
-/// Version of the format that a reader needs: 2.0.
+/// ZIP version that a reader needs: 2.0.
 const VERSION: u16 = 20;
-/// The first day of the format's calendar, 1 January 1980: files do not depend on when they are written.
+/// 1 January 1980, the first date that the format can represent. A constant date makes the files reproducible.
 const DATE: u16 = 0x21;
 /// Tag of the extra field that pads a record's header.
 const PADDING: [u8; 2] = *b"FB";
@@ -46,14 +47,14 @@ impl Archive {
         self.directory.extend(b"PK\x01\x02");
         self.directory.extend(VERSION.to_le_bytes());
         self.directory.extend(&about);
-        // No extra field, no comment, one disk, no attributes.
+        // No extra field, no comment, disk number 0, no attributes.
         self.directory.extend([0; 12]);
         self.directory.extend(u32_of(start).to_le_bytes());
         self.directory.extend(name.as_bytes());
         self.count += 1;
     }
 
-    /// The bytes of the file.
+    /// Appends the directory and returns the bytes of the file.
     pub(super) fn finish(mut self) -> Vec<u8> {
         let start = u32_of(self.records.len());
         self.records.extend(&self.directory);

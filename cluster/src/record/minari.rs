@@ -1,8 +1,10 @@
-//! [`Dataset`]: a dataset of the Python library Minari in its HDF5 layout, which `learner::offline` describes and reads.
+//! [`Dataset`]: writes a dataset of the Python library Minari in its HDF5 layout, which `learner::offline` describes
+//! and reads.
 //!
-//! Observations are 32-bit floats, or bytes where they are images: whole ones, not JPEG. Continuous actions are in the
-//! environment's units, discrete ones 64-bit numbers from 0 on, flags what h5py takes for booleans. The whole file is held
-//! in memory until it is written; a dataset is there completely or not at all.
+//! Observations are 32-bit floats, or uncompressed bytes (not JPEG) if they are images. Continuous actions are in the
+//! environment's units; discrete actions are 64-bit integers, counted from the first index of the environment's action
+//! space. Flags have the HDF5 type that h5py uses for booleans. The whole file is held in memory until it is written. A
+//! dataset is complete or does not exist.
 
 use actor_node::env::Origin;
 use anyhow::Context as _;
@@ -13,49 +15,49 @@ use std::path::Path;
 
 const MAIN: &str = "main_data.hdf5";
 const METADATA: &str = "metadata.json";
-/// Of the library: the oldest with this layout, so that all since then read it.
+/// Minari version in the metadata: the oldest one with this layout, so that this and all later versions read it.
 const MINARI_VERSION: &str = "0.5.0";
 
-/// An episode of n steps.
+/// One recorded episode of n steps.
 #[derive(Debug, Clone, Default)]
 pub struct Episode {
-    /// What its start state was drawn from.
+    /// Seed of the start state.
     pub seed: u64,
-    /// (n+1, O): before each step, and after the last one.
+    /// Observations (n+1, O): one before each step and one after the last step.
     pub obs: Vec<f32>,
-    /// (n, W), in the environment's units, or the index of a discrete action.
+    /// Actions (n, W): in the environment's units, or the index of a discrete action.
     pub actions: Vec<f32>,
-    /// (n)
+    /// Rewards (n).
     pub rewards: Vec<f64>,
-    /// (n), the task was over after that step.
+    /// Flags (n): the episode terminated with that step.
     pub terminated: Vec<bool>,
-    /// (n), the episode was cut off after that step.
+    /// Flags (n): the episode was truncated after that step.
     pub truncated: Vec<bool>,
 }
 
-/// What is said about a dataset.
+/// Metadata of a dataset.
 #[derive(Debug, Clone)]
 pub struct About {
-    /// `NAMESPACE/NAME-vVERSION`
+    /// Dataset id, `NAMESPACE/NAME-vVERSION`.
     pub id: String,
-    /// What the policy was trained with.
+    /// Algorithm that the policy was trained with.
     pub algorithm: String,
-    /// In a sentence.
+    /// Description in one sentence.
     pub description: String,
-    /// Where it comes from, under the key `sapex`.
+    /// Origin of the data: environment, wrappers, policy version and seed. It is stored under the key `sapex`.
     pub sapex: Value,
 }
 
-/// `sapex/ENV/recorded-v0`.
+/// Returns the default dataset id of an environment, `sapex/ENV/recorded-v0`.
 pub fn default_id(env: &str) -> String {
     let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
     format!("sapex/{}/recorded-v0", env.chars().map(allowed).collect::<String>())
 }
 
-/// Refuses what the library does not take for the id of a dataset.
+/// Checks that the library accepts `id` as a dataset id.
 ///
 /// # Errors
-/// Says what it should be.
+/// Returns the expected form of an id.
 pub fn check_id(id: &str) -> Result<(), String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
     let (names, version) = id.rsplit_once("-v").unwrap_or((id, ""));
@@ -68,7 +70,7 @@ pub fn check_id(id: &str) -> Result<(), String> {
     Err(format!("expected NAMESPACE/NAME-vVERSION of letters, digits, - and _, such as {example}"))
 }
 
-/// Episodes on their way to a file.
+/// A dataset under construction, held in memory.
 pub struct Dataset {
     spec: EnvSpec,
     origin: Origin,
@@ -85,10 +87,10 @@ impl std::fmt::Debug for Dataset {
 }
 
 impl Dataset {
-    /// Of an environment, without episodes so far.
+    /// Creates a dataset of an environment, without episodes.
     ///
     /// # Errors
-    /// The file format refuses booleans.
+    /// Returns an error if the HDF5 type for booleans cannot be built.
     pub fn new(spec: EnvSpec, origin: Origin) -> anyhow::Result<Self> {
         let flag = EnumTypeBuilder::with_base(make_i8_type());
         let flag = flag.value("FALSE", 0).value("TRUE", 1).build()?;
@@ -149,10 +151,10 @@ impl Dataset {
         }
     }
 
-    /// Writes the folder `data`, which must not be there.
+    /// Writes the dataset to the folder `data`, which must not exist.
     ///
     /// # Errors
-    /// It cannot be written; nothing of that name is there then.
+    /// Returns an error if the folder cannot be written. The folder does not exist in that case.
     pub fn write(self, data: &Path, about: &About) -> anyhow::Result<()> {
         let partial = data.with_file_name(".data.partial");
         fs_err::create_dir_all(&partial)?;
@@ -196,7 +198,8 @@ fn metadata(
     metadata
 }
 
-/// The library's JSON of a space, as text: it has the infinities that JSON does not have.
+/// Returns the library's JSON of the observation space as text, because it contains infinities, which JSON does not
+/// allow.
 fn observation_space(spec: &EnvSpec, origin: &Origin) -> String {
     let same = |value: &str, shape: &[usize]| {
         let nested = |inner: String, &count: &usize| format!("[{}]", vec![inner; count].join(", "));

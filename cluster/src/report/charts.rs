@@ -1,9 +1,9 @@
-//! Which charts the report has.
+//! The charts of the report: which figures it has, and their lines.
 
 use super::records::{Axis, Records};
 use super::svg::{Chart, Series};
 
-/// A heading, a sentence under it where one is needed, and the chart on each axis that the run has.
+/// A figure: a heading, a sentence below it (empty if none is needed), and one chart for each x axis that the run has.
 #[derive(Debug)]
 pub(super) struct Figure {
     pub(super) heading: String,
@@ -11,12 +11,12 @@ pub(super) struct Figure {
     pub(super) charts: Vec<(Axis, Chart)>,
 }
 
-/// One line of a figure before its axis is chosen: name, class, kind of record, field.
+/// A line of a figure, before its axis is chosen: name, CSS class, kind of record, field.
 type Line<'a> = (&'static str, &'static str, &'static str, &'a str);
 
 const ALPHA: &str = "alpha";
 
-/// All figures, what people look at first first.
+/// Returns all figures, ordered by how often readers look for them.
 pub(super) fn all(records: &Records) -> Vec<Figure> {
     let axes: Vec<Axis> = Axis::ALL.into_iter().filter(|axis| records.has(*axis)).collect();
     let axes = if axes.is_empty() { vec![Axis::Time] } else { axes };
@@ -95,7 +95,7 @@ fn chart(records: &Records, axis: Axis, lines: &[Line<'_>], log_if_wide: bool) -
     Chart { x_label: unit, series: series.collect(), log_if_wide }
 }
 
-/// Half widths of the confidence intervals; none where a record has none.
+/// Returns the half widths of the confidence intervals. Empty unless every record has one.
 fn band(records: &Records, kind: &str, axis: Axis) -> Vec<f64> {
     let means = records.points(kind, axis.field(), "return_mean").len();
     let widths = records.points(kind, axis.field(), "return_ci95");
@@ -106,7 +106,7 @@ fn band(records: &Records, kind: &str, axis: Axis) -> Vec<f64> {
     }
 }
 
-/// What stands under the axis, and by what its numbers are divided.
+/// Returns the label of an axis and the number that its values are divided by.
 fn unit(axis: Axis, seconds: f64) -> (&'static str, f64) {
     match axis {
         Axis::Time if seconds >= 3.0 * 3600.0 => ("hours", 3600.0),

@@ -1,11 +1,11 @@
-//! The report's first lines: how good the policy is, what the run took, and where it comes from.
+//! The first lines of the report: the return of the policy, the key numbers of the run, and its origin.
 
 use super::page::{escape, put};
 use super::records::{Records, number};
 use common::config::Resolved;
 use learner::run_log::Record;
 
-/// Writes the result, the numbers that people look for first, and the run's origin.
+/// Writes the newest result, the key numbers and the origin of the run.
 pub(super) fn write(page: &mut String, records: &Records, resolved: Option<&Resolved>) {
     put(page, format_args!("{}", headline(records)));
     put(page, format_args!("<dl class=\"numbers\">"));
@@ -24,7 +24,7 @@ pub(super) fn write(page: &mut String, records: &Records, resolved: Option<&Reso
     put(page, format_args!("</dl>"));
 }
 
-/// The newest result and the policy that it is of.
+/// Returns the newest result and the policy that was evaluated, as HTML.
 fn headline(records: &Records) -> String {
     let result = |record: &Record, policy: &str, when: &str| {
         let mean = number(record, "return_mean")?;
@@ -55,7 +55,7 @@ fn numbers(records: &Records) -> Vec<(&'static str, String)> {
     let count = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), grouped);
     let steps = records.last_of_training("env_steps");
     let updates = records.last("final", "updates").or_else(|| records.last_of_training("updates"));
-    // Evaluating the last policy is no training: averages are over the time before.
+    // The averages are over the training time, without the evaluation of the final policy.
     let trained = records.last_of_training("time_s").filter(|seconds| *seconds > 0.0);
     let rate = |count: Option<f64>| Some(count? / trained?);
     let ratio = records.last("actors", "samples_per_insert");
@@ -76,7 +76,7 @@ fn numbers(records: &Records) -> Vec<(&'static str, String)> {
     numbers
 }
 
-/// Where the run comes from: settings that tell it from others, then every start, the first one first.
+/// Returns the origin of the run: the settings that distinguish it from other runs, then all its starts, oldest first.
 fn origin(records: &Records, resolved: Option<&Resolved>) -> Vec<(String, String)> {
     let mut origin = Vec::new();
     if let Some(resolved) = resolved {
@@ -97,7 +97,7 @@ fn origin(records: &Records, resolved: Option<&Resolved>) -> Vec<(String, String
             let text = start.get(field).and_then(|value| value.as_str());
             let before =
                 number.checked_sub(1).and_then(|before| starts[before].get(field)?.as_str());
-            // What a later start has in common with the one before is not said again.
+            // A later start lists only the facts that differ from the start before it.
             let Some(text) = text.filter(|text| before != Some(*text)) else { continue };
             let again = if number == 0 { String::new() } else { format!(", start {}", number + 1) };
             origin.push((format!("{term}{again}"), text.to_owned()));
@@ -106,7 +106,7 @@ fn origin(records: &Records, resolved: Option<&Resolved>) -> Vec<(String, String
     origin
 }
 
-/// 1 234 567, with thin spaces; one decimal where it is below 10 and not whole.
+/// Formats a count such as 1 234 567, with narrow spaces. A fractional value below 10 gets one decimal.
 fn grouped(value: f64) -> String {
     if value.abs() < 10.0 && value.fract() != 0.0 {
         return format!("{value:.1}");
@@ -123,7 +123,7 @@ fn grouped(value: f64) -> String {
     grouped
 }
 
-/// `8.3 s`, `12 min 5 s`, `3 h 2 min`.
+/// Formats a time as `8.3 s`, `12 min 5 s` or `3 h 2 min`.
 fn duration(seconds: f64) -> String {
     if seconds < 60.0 {
         return format!("{seconds:.1} s");

@@ -1,4 +1,5 @@
-//! Records of actors and evaluators that were processes of their own, on the clock and the axes of the run's log.
+//! Merges the records of actors and evaluators that ran as separate processes into the run's log, on its clock and
+//! axes.
 
 use super::records::number;
 use common::run_dir::GUESTS_PREFIX;
@@ -7,10 +8,10 @@ use learner::run_log::{self, Record};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The records of each of them, oldest first; empty where there was none.
+/// Returns the records of each separate process, oldest first. Empty if there was none.
 ///
 /// # Errors
-/// A file cannot be read, or a line that is not its last is no JSON object.
+/// Returns an error if a file cannot be read, or if a line other than the last one is not a JSON object.
 pub(super) fn read(run_dir: &Path) -> anyhow::Result<Vec<Vec<Record>>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(run_dir)? {
@@ -23,12 +24,13 @@ pub(super) fn read(run_dir: &Path) -> anyhow::Result<Vec<Vec<Record>>> {
     files.iter().map(|file| Ok(run_log::read_file(file)?)).collect()
 }
 
-/// The run's records with theirs in between, by time. Actors are added up.
+/// Merges the records of the separate processes into the run's records, sorted by time. The records of all actors are
+/// added up.
 pub(super) fn join(mut records: Vec<Record>, guests: Vec<Vec<Record>>) -> Vec<Record> {
     if guests.iter().all(Vec::is_empty) {
         return records;
     }
-    // (seconds since 1970, seconds of training)
+    // Pairs of seconds since 1970 and seconds of training.
     let clock: Vec<(f64, f64)> = records
         .iter()
         .filter_map(|record| Some((number(record, "unix_time_s")?, number(record, "time_s")?)))
@@ -36,7 +38,7 @@ pub(super) fn join(mut records: Vec<Record>, guests: Vec<Vec<Record>>) -> Vec<Re
     let (actors, others): (Vec<_>, Vec<_>) =
         guests.into_iter().partition(|log| log.iter().any(|record| is_kind(record, "actors")));
     if !actors.is_empty() {
-        // The learner does not see environments: its own count of steps says nothing here.
+        // The learner does not step environments, so its own count of steps is removed.
         records.iter_mut().for_each(|record| drop(record.remove("env_steps")));
     }
     let theirs = others.into_iter().flatten().chain(sums(actors));
@@ -54,7 +56,8 @@ fn is_kind(record: &Record, kind: &str) -> bool {
     record.get("kind").is_some_and(|value| value == kind)
 }
 
-/// Training time at a moment: that of the records around it. Before the first and behind the last, time goes on as it does.
+/// Converts a time since 1970 to training time, by interpolation between the records around it. Before the first record
+/// and after the last one, training time advances like the clock.
 fn training_time(clock: &[(f64, f64)], unix: f64) -> f64 {
     let after = clock.partition_point(|(at, _)| *at <= unix);
     let before = after.checked_sub(1).map(|index| clock[index]);
@@ -70,15 +73,15 @@ fn training_time(clock: &[(f64, f64)], unix: f64) -> f64 {
     time.max(0.0)
 }
 
-/// One actor has done this so far, over all of its starts.
+/// Progress of one actor so far, over all of its starts.
 #[derive(Default)]
 struct Total {
-    /// Until its newest start.
+    /// Steps and episodes of its earlier starts.
     before: [f64; 2],
-    /// Since then: steps and episodes.
+    /// Steps and episodes of its newest start.
     now: [f64; 2],
     rate: f64,
-    /// Means over its latest episodes: returns, lengths, what the environment says.
+    /// Means over its latest episodes: return, length and the environment's own terms.
     means: BTreeMap<String, f64>,
 }
 
@@ -93,7 +96,7 @@ const NO_MEANS: &[&str] = &[
     "version",
 ];
 
-/// One record for all actors at each moment at which one of them wrote.
+/// Returns one record for all actors together at each moment at which one of them wrote a record.
 fn sums(actors: Vec<Vec<Record>>) -> Vec<Record> {
     let numbered = actors.into_iter().enumerate();
     let mut all: Vec<(usize, Record)> = numbered
@@ -133,7 +136,7 @@ fn sums(actors: Vec<Vec<Record>>) -> Vec<Record> {
     sums
 }
 
-/// Each mean over the actors that have it.
+/// Averages each mean over the actors that have it.
 #[expect(clippy::cast_precision_loss, reason = "few actors")]
 fn means_of<'a>(totals: impl Iterator<Item = &'a Total>) -> BTreeMap<String, f64> {
     let mut each = BTreeMap::<String, Vec<f64>>::new();

@@ -1,9 +1,9 @@
-//! `report.html`: what happened in a run, on one page that needs nothing else.
+//! `report.html`: the results of a run on one self-contained page.
 //!
-//! - `guests`: records of other processes, beside those of whoever trained.
-//! - `records`: the run's log on one clock, every record on every axis.
-//! - `facts`: the result, the numbers that people look for first, where the run comes from.
-//! - `charts`: which there are; `svg`: how they look. `page`: HTML.
+//! - `guests`: the records of separate processes, merged into the trainer's log.
+//! - `records`: the run's log on one clock, with every record on every x axis.
+//! - `facts`: the result, the key numbers and the origin of the run.
+//! - `charts`: the list of charts. `svg`: their drawing. `page`: HTML helpers.
 
 mod charts;
 mod facts;
@@ -23,10 +23,10 @@ use std::path::{Path, PathBuf};
 
 const STYLE: &str = include_str!("style.css");
 
-/// Writes `report.html` into the run directory, whole or not at all, and returns its path.
+/// Writes `report.html` into the run directory and returns its path. The file is replaced atomically.
 ///
 /// # Errors
-/// The directory holds no run, its log is damaged, or the page cannot be written.
+/// Returns an error if the directory holds no run, its log is damaged, or the page cannot be written.
 pub fn write(run_dir: &Path) -> anyhow::Result<PathBuf> {
     let run = RunDir::open(run_dir)?;
     let own = without_undone(run_log::read(run_dir)?);
@@ -38,7 +38,7 @@ pub fn write(run_dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(target)
 }
 
-/// The directory's own name: where it lies is no news to whoever opens it, and wrong once it was moved.
+/// Returns the name of the directory without its path, because the path would be wrong after the directory is moved.
 fn title(run_dir: &Path) -> String {
     let whole = fs::canonicalize(run_dir).unwrap_or_else(|_| run_dir.to_owned());
     whole.file_name().unwrap_or(whole.as_os_str()).to_string_lossy().into_owned()
@@ -78,7 +78,8 @@ fn render(name: &str, resolved: &Resolved, records: Vec<Record>) -> String {
     page
 }
 
-/// The choice of the x axis, for all charts at once. It must come before them: the style sheet looks from here.
+/// Writes the buttons that choose the x axis of all charts. They must come before the charts, because the style sheet
+/// uses sibling selectors that start at the buttons.
 fn choice(page: &mut String, figures: &[Figure]) {
     let axes: Vec<Axis> = figures
         .first()

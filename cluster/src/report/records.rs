@@ -1,21 +1,21 @@
-//! [`Records`]: a run's log as the report reads it: what was done again is there once.
+//! [`Records`]: the log of a run as the report reads it. Work that was repeated after a restart appears once.
 
 use learner::run_log::{OWN_FIELDS, Record};
 use std::collections::BTreeSet;
 
-/// What a chart's x axis counts.
+/// Quantity on the x axis of a chart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Axis {
     /// Environment steps over all actors.
     Steps,
-    /// Updates.
+    /// Number of updates.
     Updates,
-    /// Time spent training, without the pauses before the run was resumed.
+    /// Training time, without the pauses between the starts of the run.
     Time,
 }
 
 impl Axis {
-    /// All of them, the one that is shown first first.
+    /// All axes. The first one is shown by default.
     pub(super) const ALL: [Self; 3] = [Self::Steps, Self::Updates, Self::Time];
 
     pub(super) fn field(self) -> &'static str {
@@ -26,7 +26,7 @@ impl Axis {
         }
     }
 
-    /// In identifiers and classes of the page.
+    /// Returns the name in identifiers and CSS classes of the page.
     pub(super) fn id(self) -> &'static str {
         match self {
             Self::Steps => "steps",
@@ -35,7 +35,7 @@ impl Axis {
         }
     }
 
-    /// For people.
+    /// Returns the name that readers see.
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::Steps => "environment steps",
@@ -45,7 +45,7 @@ impl Axis {
     }
 }
 
-/// The records, each with every axis, in the order in which they were written.
+/// The records in the order in which they were written. Each has a value for every axis that occurs in the run.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Records(Vec<Record>);
 
@@ -57,52 +57,54 @@ impl Records {
         Self(records)
     }
 
-    /// Those of a kind.
+    /// Returns the records of a kind.
     pub(super) fn of<'a>(&'a self, kind: &'a str) -> impl DoubleEndedIterator<Item = &'a Record> {
         self.0.iter().filter(move |record| record.get("kind").is_some_and(|value| value == kind))
     }
 
-    /// (x, y) of all records of a kind that have both.
+    /// Returns the pairs (x, y) of all records of a kind that have both fields.
     pub(super) fn points(&self, kind: &str, x: &str, y: &str) -> Vec<(f64, f64)> {
         let point = |record: &Record| Some((number(record, x)?, number(record, y)?));
         self.of(kind).filter_map(point).collect()
     }
 
-    /// The newest value of a field.
+    /// Returns the newest value of a field among the records of a kind.
     pub(super) fn last(&self, kind: &str, field: &str) -> Option<f64> {
         self.of(kind).rev().find_map(|record| number(record, field))
     }
 
-    /// The newest value of a field in any record but the last evaluation's, which comes when training is over.
+    /// Returns the largest of the newest values of a field in the `train`, `actors` and `eval` records. The `final`
+    /// record is ignored, because it is written after training.
     pub(super) fn last_of_training(&self, field: &str) -> Option<f64> {
         let values = ["train", "actors", "eval"].map(|kind| self.last(kind, field));
         values.into_iter().flatten().reduce(f64::max)
     }
 
-    /// Names of what environments say about their episodes, training and evaluation together.
+    /// Returns the names of the environment's own terms, from training and evaluation episodes together.
     pub(super) fn terms(&self) -> BTreeSet<&str> {
         let records = ["actors", "eval", "final"].into_iter().flat_map(|kind| self.of(kind));
         let names = records.flatten().filter(|(_, value)| value.is_number());
         names.map(|(name, _)| name.as_str()).filter(|name| !OWN_FIELDS.contains(name)).collect()
     }
 
-    /// Seconds until the newest record.
+    /// Returns the training time of the newest record, in seconds.
     pub(super) fn seconds(&self) -> f64 {
         self.0.iter().filter_map(|record| number(record, "time_s")).fold(0.0, f64::max)
     }
 
-    /// Whether any record counts this.
+    /// Returns whether any record has a positive value on this axis.
     pub(super) fn has(&self, axis: Axis) -> bool {
         self.0.iter().any(|record| number(record, axis.field()).is_some_and(|value| value > 0.0))
     }
 }
 
-/// A number of a record; what is not finite was written as null.
+/// Returns a field of a record as a number. `None` if it is missing or null; numbers that are not finite are logged as
+/// null.
 pub(super) fn number(record: &Record, field: &str) -> Option<f64> {
     record.get(field)?.as_f64()
 }
 
-/// Leaves out the records of a killed start from after its last checkpoint: the next start did that work again.
+/// Removes the records that a killed start wrote after its last checkpoint, because the next start repeated that work.
 pub(super) fn without_undone(records: Vec<Record>) -> Vec<Record> {
     let is = |record: &Record, kind: &str| record.get("kind").is_some_and(|value| value == kind);
     let mut kept = Vec::<Record>::with_capacity(records.len());
@@ -119,7 +121,7 @@ pub(super) fn without_undone(records: Vec<Record>) -> Vec<Record> {
     kept
 }
 
-/// Gives records without this count the one of their moment, between those before and after them.
+/// Adds the count `field` to records that lack it, interpolated in time between the records that have it.
 fn fill(records: &mut [Record], field: &str) {
     let point = |record: &Record| Some((number(record, "time_s")?, number(record, field)?));
     let mut known: Vec<_> = records.iter().filter_map(point).collect();
@@ -135,7 +137,8 @@ fn fill(records: &mut [Record], field: &str) {
     }
 }
 
-/// The value at that time by the known ones, which are not empty; from 0 before the first, as the last one behind it.
+/// Interpolates the known pairs of time and value, which must not be empty. Before the first pair the value rises from
+/// 0; after the last pair it is constant.
 fn between(known: &[(f64, f64)], time: f64) -> f64 {
     let after = known.partition_point(|(at, _)| *at <= time);
     let (from, value) = if after == 0 { (0.0, 0.0) } else { known[after - 1] };

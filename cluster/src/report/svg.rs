@@ -1,38 +1,39 @@
-//! Line charts as SVG: clean axes, a light grid, at most one point per pixel column.
+//! Draws line charts as SVG, with axes, a light grid and at most two points per pixel column.
 
 use std::fmt::Write as _;
 
-/// Small, so that its letters are legible where a phone shows it at two thirds of its size.
+/// Width of a chart. It is small, so that the labels are legible when a phone shows the chart at two thirds of its
+/// size.
 const WIDTH: f64 = 480.0;
 const HEIGHT: f64 = 230.0;
 const LEFT: f64 = 56.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 42.0;
-/// Lines of at most so many points show them.
+/// Largest number of points of a line for which the points are drawn as dots.
 const DOTS_MAX: usize = 30;
 
 /// One line of a chart.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Series {
-    /// In the legend.
+    /// Name in the legend.
     pub(super) name: &'static str,
-    /// CSS class that carries the colour: `a`, `b` or `faint`.
+    /// CSS class that sets the colour: `a`, `b` or `faint`.
     pub(super) class: &'static str,
-    /// (x, y), x ascending; what is not finite is left out.
+    /// Points (x, y), with x ascending. Points that are not finite are left out.
     pub(super) points: Vec<(f64, f64)>,
-    /// Half widths of a band around the points; empty for none.
+    /// Half widths of a band around the points. Empty if there is no band.
     pub(super) band: Vec<f64>,
 }
 
-/// A chart of series over one x axis.
+/// A chart of several lines over one x axis.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Chart {
-    /// Under the x axis.
+    /// Label of the x axis.
     pub(super) x_label: &'static str,
-    /// Lines, drawn in order.
+    /// Lines, in drawing order.
     pub(super) series: Vec<Series>,
-    /// Logarithmic y axis where all values are positive and span more than two decades.
+    /// Whether the y axis is logarithmic if all values are positive and span more than two decades.
     pub(super) log_if_wide: bool,
 }
 
@@ -43,12 +44,13 @@ struct Axes {
 }
 
 impl Chart {
-    /// Whether there is anything to draw.
+    /// Returns whether any point is finite, so that there is something to draw.
     pub(super) fn has_data(&self) -> bool {
         self.series.iter().any(|series| series.finite().next().is_some())
     }
 
-    /// The chart as an `<svg>` element that is called `label`, which is HTML already; `None` where there is nothing to draw.
+    /// Returns the chart as an `<svg>` element with the accessible name `label`, which must be escaped HTML. `None` if
+    /// there is nothing to draw.
     pub(super) fn render(&self, label: &str) -> Option<String> {
         let axes = self.axes()?;
         let x_label = self.x_label;
@@ -147,7 +149,7 @@ impl Series {
         if !self.band.is_empty() {
             let upper = self.finite().map(|(x, y, band)| (x, y + band));
             let lower: Vec<_> = self.finite().map(|(x, y, band)| (x, y - band)).collect();
-            // The band of a single point is a bar.
+            // A single point has a vertical bar instead of a band.
             let kind = if lower.len() == 1 { "bar" } else { "band" };
             let outline = path(upper.chain(lower.into_iter().rev()), axes);
             put(svg, format_args!("<path class=\"{kind} {class}\" d=\"{outline}Z\"/>"));
@@ -171,7 +173,7 @@ impl Series {
 
 type Point = (f64, f64);
 
-/// The lowest and the highest point of every pixel column, in the order in which they came.
+/// Keeps the lowest and the highest point of each pixel column, in their original order.
 fn thin(points: impl Iterator<Item = Point>, axes: &Axes) -> impl Iterator<Item = Point> {
     let mut columns: Vec<(i64, Point, Point)> = Vec::new();
     for point in points {
@@ -204,7 +206,7 @@ fn path(points: impl Iterator<Item = (f64, f64)>, axes: &Axes) -> String {
     path
 }
 
-/// About `count` round numbers within [low, high], and the distance between two of them.
+/// Returns about `count` round numbers within [low, high], and the distance between two of them.
 fn ticks(low: f64, high: f64, count: u32) -> (Vec<f64>, f64) {
     let rough = (high - low) / f64::from(count);
     let magnitude = 10_f64.powf(rough.log10().floor());
@@ -221,7 +223,8 @@ fn ticks(low: f64, high: f64, count: u32) -> (Vec<f64>, f64) {
     (ticks, step)
 }
 
-/// The whole numbers within [low, high], logarithms of powers of ten, or every second, third ... of them.
+/// Returns the tick positions of a logarithmic axis: the integers within [low, high], each the logarithm of a power of
+/// ten. If there are many, only every second, third and so on is used. Also returns their distance.
 fn decades(low: f64, high: f64) -> (Vec<f64>, f64) {
     let step = ((high - low) / 5.0).ceil().max(1.0);
     let first = (low / step).ceil();
@@ -229,7 +232,8 @@ fn decades(low: f64, high: f64) -> (Vec<f64>, f64) {
     (ticks.take_while(|tick| *tick <= high).collect(), step)
 }
 
-/// 12k rather than 12000, with as many decimals as tell it from a number that is `step` away.
+/// Formats a value with a unit suffix (12k for 12000) and with enough decimals to distinguish it from a number that is
+/// `step` away.
 fn number(value: f64, step: f64) -> String {
     let scale = value.abs().max(step);
     if value != 0.0 && !(1e-4..1e12).contains(&scale) {

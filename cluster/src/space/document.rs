@@ -1,13 +1,13 @@
-//! A space as a document: the JSON that `ConfigSpace` writes and reads, in either form of it that is in use.
+//! Reads and writes a space as the JSON document of the Python library `ConfigSpace`, in both formats that are in use.
 
 use super::{Condition, Domain, Parameter, Space, SpaceError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// Which library a document is for.
+/// Version of `ConfigSpace` that a document is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Library {
-    /// `ConfigSpace` 0.5 to 0.7, whose documents 1.x also reads.
+    /// `ConfigSpace` 0.5 to 0.7. Version 1.x also reads these documents.
     #[default]
     #[value(name = "0.7")]
     V0,
@@ -16,14 +16,14 @@ pub enum Library {
     V1,
 }
 
-/// Of the documents that are written here, both libraries' newest.
+/// Format version of written documents, the newest one that both versions of the library read.
 const FORMAT: f64 = 0.4;
-/// What `ConfigSpace` 0.7.1 calls itself.
+/// Module version that `ConfigSpace` 0.7.1 writes into its documents.
 const VERSION_0: &str = "0.6.1";
-/// What `ConfigSpace` 1.2.1 calls itself.
+/// Module version that `ConfigSpace` 1.2.1 writes into its documents.
 const VERSION_1: &str = "1.2.0";
 
-/// The whole, as either library has it; unknown fields (versions, `meta`) are of no concern.
+/// A whole document, in either format. Unknown fields, such as versions and `meta`, are ignored.
 #[derive(Deserialize)]
 struct Document {
     name: Option<String>,
@@ -73,7 +73,7 @@ struct Equals {
 }
 
 impl Space {
-    /// The document, field by field what the library itself would write.
+    /// Returns the document, with the same fields that the library itself writes.
     pub fn to_document(&self, library: Library) -> Value {
         let parameters: Vec<_> =
             self.parameters.iter().map(|parameter| written(parameter, library)).collect();
@@ -98,11 +98,12 @@ impl Space {
         })
     }
 
-    /// The space with one field of one parameter set to another value: `space.NAME.FIELD=VALUE`, where FIELD is lower,
-    /// upper, default, log or choices and VALUE is JSON.
+    /// Returns the space with one field of one parameter changed. The assignment has the form `space.NAME.FIELD=VALUE`.
+    /// FIELD is lower, upper, default, log or choices; VALUE is JSON.
     ///
     /// # Errors
-    /// Another form, no such parameter or field, or what follows makes no sense.
+    /// Returns an error if the assignment has another form, if the parameter or field does not exist, or if the changed
+    /// space is invalid.
     pub fn edited(&self, assignment: &str) -> Result<Self, SpaceError> {
         let form = || SpaceError::Edit(assignment.to_owned());
         let (key, text) = assignment.split_once('=').ok_or_else(form)?;
@@ -132,11 +133,11 @@ impl Space {
         })
     }
 
-    /// Reads a document of either library.
+    /// Reads a document in the format of either version of the library.
     ///
     /// # Errors
-    /// It is none, holds what a [`Space`] cannot (other distributions and conditions, forbidden clauses, weights), or
-    /// makes no sense ([`Space::validate`]).
+    /// Returns an error if the document is not a space or is invalid ([`Space::validate`]). Features that a [`Space`]
+    /// cannot represent are also errors: other distributions and conditions, forbidden clauses, and weights.
     pub fn from_document(document: &Value) -> Result<Self, SpaceError> {
         let unusable = |what: &str| SpaceError::Document(what.to_owned());
         let document =
@@ -162,7 +163,7 @@ impl Space {
     }
 }
 
-/// One parameter as the library writes it.
+/// Returns one parameter as the library writes it.
 fn written(parameter: &Parameter, library: Library) -> Value {
     let name = &parameter.name;
     let range = |kind: &str, lower: Value, upper: Value, default: Value, log: bool| match library {

@@ -1,32 +1,35 @@
-//! The spaces of a preset, and what their values set here.
+//! The search spaces of a preset, and the settings that their configurations stand for.
 //!
-//! Only ARLBench's SAC has spaces (SEED-SPEC §§6.3, 6.4). Some of their parameters mean something slightly else in a
-//! system whose actors and learner run side by side:
+//! Only ARLBench's SAC has spaces (SEED-SPEC §§6.3, 6.4). Some parameters have a slightly different meaning here,
+//! because actors and learner run concurrently:
 //!
 //! | parameters | settings |
 //! |---|---|
-//! | `gradient_steps`, `train_freq`, `buffer_batch_size` | `replay.samples_per_insert`, their product and quotient: the same updates per environment step, evenly spread |
-//! | `learning_starts` | `replay.min_size`, at least one batch, at most the buffer |
-//! | `target_update_interval` (environment steps) | `learner.target_updates` (updates), at the ratio above |
-//! | `use_target_network` = false | `learner.tau` = 1 and `learner.target_updates` = 1: the targets are the critics themselves |
-//! | `learning_rate` | of policy, critics and temperature alike |
+//! | `gradient_steps`, `train_freq`, `buffer_batch_size` | `replay.samples_per_insert`, as below |
+//! | `learning_starts` | `replay.min_size`, at least one batch and at most the buffer size |
+//! | `target_update_interval` (environment steps) | `learner.target_updates` (updates), as below |
+//! | `use_target_network` = false | `learner.tau` = 1, `learner.target_updates` = 1: targets equal the critics |
+//! | `learning_rate` | the learning rates of policy, critics and temperature |
+//!
+//! There are `gradient_steps` / `train_freq` updates per environment step, evenly spread. Multiplied by
+//! `buffer_batch_size`, this ratio is `replay.samples_per_insert`. It also converts `target_update_interval`.
 
 use super::{Condition, Domain, Parameter, Space, SpaceError, Values, equal};
 use serde_json::{Value, json};
 
-/// The preset that has spaces.
+/// Name of the preset that has spaces.
 pub const PRESET: &str = "arlbench";
 
-/// What is chosen.
+/// Kind of search space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
-    /// Hyper-parameters.
+    /// Space of the hyper-parameters.
     Hpo,
-    /// The networks.
+    /// Space of the network architectures.
     Nas,
 }
 
-/// The space of a kind.
+/// Returns the space of a kind.
 pub fn space(kind: Kind) -> Space {
     let name = match kind {
         Kind::Hpo => "SACConfigSpace",
@@ -44,7 +47,7 @@ pub fn space(kind: Kind) -> Space {
     Space { name: name.to_owned(), conditions: conditions.collect(), parameters }
 }
 
-/// In the order of the library's own document.
+/// Returns the hyper-parameters, in the order of the library's own document.
 fn hyper_parameters() -> Vec<Parameter> {
     let (linear, log) = (false, true);
     vec![
@@ -88,12 +91,13 @@ fn choice(name: &str, choices: Value, default: Value) -> Parameter {
     Parameter { name: name.to_owned(), domain: Domain::Categorical { choices, default } }
 }
 
-/// The settings, as `section.key=value`, of a configuration of either space or of both. Each space of which there is a
-/// value must be there in full; where there is none at all, hyper-parameters are missed.
+/// Returns the settings (`section.key=value`) for a configuration of the hyper-parameter space, the network space or
+/// both. If one value of a space is given, all its active parameters need a value. If `values` is empty, an error names
+/// the first missing hyper-parameter.
 ///
 /// # Errors
-/// Values outside their space, and those inside that no run can start with: a temperature of 0 that is tuned, a buffer
-/// that does not hold a batch.
+/// Returns an error if a value lies outside its space. Some combinations inside the space are also errors, because no
+/// run can start with them: an initial temperature of 0 that is tuned, or a buffer smaller than a batch.
 pub fn settings(values: &Values) -> Result<Vec<String>, SpaceError> {
     let (hpo, nas) = (space(Kind::Hpo), space(Kind::Nas));
     let (of_nas, of_hpo): (Values, Values) =
@@ -113,14 +117,15 @@ pub fn settings(values: &Values) -> Result<Vec<String>, SpaceError> {
     Ok(settings)
 }
 
-/// Of a number that was checked to be whole: a choice of 256 may be written 256.0.
+/// Converts a number that was already checked to be whole. A choice of 256 may be written as 256.0.
 fn whole_number(value: &Value) -> i64 {
     #[expect(clippy::cast_possible_truncation, reason = "bounds of the space are far below 2^53")]
     let rounded = || value.as_f64().map(|value| value as i64);
     value.as_i64().or_else(rounded).expect("a number where one was checked")
 }
 
-/// Of values that were checked: numbers are numbers, and only the children of a parent are absent.
+/// Returns the settings for checked hyper-parameters: all values have the right type, and only parameters with an unmet
+/// condition are absent.
 fn hyper_parameter_settings(values: &Values) -> Result<Vec<String>, SpaceError> {
     let whole = |name: &str| values.get(name).map_or(1, whole_number);
     let set = |name: &str| equal(&values[name], &json!(true));

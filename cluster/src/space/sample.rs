@@ -1,4 +1,4 @@
-//! Seeded draws from a space: made, and read back.
+//! Draws seeded random configurations from a space, and reads them back from a file.
 
 use super::{Domain, Parameter, Space, Values};
 use common::process::Usage;
@@ -8,20 +8,22 @@ use serde_json::Value;
 use std::path::Path;
 
 impl Space {
-    /// One configuration, parameter by parameter: floats uniform between their bounds (in the logarithm where that is
-    /// asked for), whole numbers uniform with both bounds, choices alike; parameters that are switched off are absent.
+    /// Draws one configuration. Floats are uniform between their bounds, or uniform in the logarithm if the domain says
+    /// so. Integers include both bounds, and all choices have the same probability. Inactive parameters are absent.
     ///
     /// # Panics
-    /// If the space does not [`Space::validate`].
+    /// Panics if the space is invalid ([`Space::validate`]).
     pub fn sample(&self, rng: &mut Pcg64) -> Values {
         self.choose(|Parameter { domain, .. }| domain.draw(rng))
     }
 }
 
-/// The values in a file of `--space-values`: a JSON object, or number `draw` (from 1) of several, as `--sample` writes them.
+/// Reads the values of a `--space-values` file: a single JSON object, or object number `draw` (counted from 1) of
+/// several, as `--sample` prints them.
 ///
 /// # Errors
-/// The file cannot be read, holds something else, or several and nobody says which.
+/// Returns an error if the file cannot be read or holds anything other than JSON objects. It is also an error if the
+/// file holds several objects and `draw` is `None`, or if `draw` is out of range.
 pub fn read(path: &Path, draw: Option<usize>) -> Result<Values, Usage> {
     let wrong = |what: String| Usage(format!("--space-values {}: {what}", path.display()));
     let text = fs_err::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
@@ -50,14 +52,14 @@ impl Domain {
             }
             Self::Float { lower, upper, log: true, .. } => {
                 let drawn = rng.random_range(lower.ln()..=upper.ln()).exp();
-                // The logarithm and its inverse may round across a bound.
+                // Rounding in the logarithm and the exponential may move the value across a bound.
                 Value::from(drawn.clamp(*lower, *upper))
             }
             Self::Int { lower, upper, log: false, .. } => {
                 Value::from(rng.random_range(*lower..=*upper))
             }
             Self::Int { lower, upper, log: true, .. } => {
-                // Each whole number has the share of its unit interval, so that both bounds can be drawn.
+                // Each integer gets the probability of its unit interval, so that both bounds can be drawn.
                 #[expect(clippy::cast_precision_loss, reason = "bounds are far below 2^53")]
                 let (low, high) = (*lower as f64 - 0.5, *upper as f64 + 0.5);
                 let drawn = rng.random_range(low.ln()..=high.ln()).exp().round();

@@ -1,4 +1,4 @@
-//! [`Gif`]: frames with 256 colours each, written as they come.
+//! [`Gif`]: writes an animated GIF frame by frame. Each frame has its own palette of 256 colours.
 
 use super::Film;
 use super::partial::Partial;
@@ -7,21 +7,23 @@ use anyhow::Context as _;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
-/// How hard colours are searched where a frame has more than 256: from 1, the best, to 30, the fastest.
+/// Speed of the colour quantisation for frames with more than 256 colours, from 1 (best) to 30 (fastest).
 const SPEED: i32 = 10;
-/// Browsers show what is to be shown for less as if it were a tenth of a second.
+/// Shortest delay of a frame, in hundredths of a second. Browsers show frames with a shorter delay for a tenth of a
+/// second.
 const DELAY_MIN: u16 = 2;
 
-/// A film that repeats for ever.
+/// An animated GIF that repeats forever.
 pub struct Gif {
     path: PathBuf,
     partial: Partial,
     state: State,
-    /// Seconds that frames were to be shown for, less those that they are: delays are whole hundredths.
+    /// Difference between the requested and the written display time so far, in seconds. GIF delays are whole
+    /// hundredths of a second, so the difference is carried over to the next frame.
     owed: f64,
 }
 
-/// The file's beginning says how large its frames are.
+/// State of the file. The header contains the frame size, so it is written with the first frame.
 enum State {
     Empty(Box<BufWriter<fs_err::File>>),
     Begun(Box<gif::Encoder<BufWriter<fs_err::File>>>),
@@ -35,17 +37,18 @@ impl std::fmt::Debug for Gif {
 }
 
 impl Gif {
-    /// Creates the file.
+    /// Creates the file under a temporary name.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// Returns an error if the file cannot be created.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
         let partial = Partial::new(path);
         let file = BufWriter::new(fs_err::File::create(partial.at())?);
         Ok(Self { path: path.to_owned(), partial, state: State::Empty(Box::new(file)), owed: 0.0 })
     }
 
-    /// Hundredths of a second for a frame, so that all together last as long as they should.
+    /// Returns the delay of a frame in hundredths of a second. Rounding errors are carried over, so that the film has
+    /// the right total length.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
     fn delay(&mut self, seconds: f64) -> u16 {
         let wanted = seconds + self.owed;

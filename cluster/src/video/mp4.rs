@@ -1,4 +1,4 @@
-//! [`Mp4`]: frames through a pipe to `ffmpeg`, which makes the file.
+//! [`Mp4`]: sends frames through a pipe to `ffmpeg`, which writes the file.
 
 use super::Film;
 use super::partial::Partial;
@@ -8,23 +8,23 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// The program.
+/// Name of the program.
 const FFMPEG: &str = "ffmpeg";
 
-/// A film that `ffmpeg` makes.
+/// An MP4 file that `ffmpeg` writes.
 #[derive(Debug)]
 pub struct Mp4 {
     path: PathBuf,
     partial: Partial,
-    /// `None` before the first frame, which says how large they are and how long they are shown.
+    /// The running `ffmpeg`. `None` before the first frame, which determines the frame size and rate.
     ffmpeg: Option<Child>,
 }
 
 impl Mp4 {
-    /// Looks for `ffmpeg`.
+    /// Checks that `ffmpeg` is installed.
     ///
     /// # Errors
-    /// It is not there.
+    /// Returns an error if it is not on the PATH.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
         let mut asked = Command::new(FFMPEG);
         asked.arg("-version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -44,14 +44,14 @@ impl Mp4 {
         let mut command = Command::new(FFMPEG);
         command.args(["-loglevel", "error", "-y", "-f", "rawvideo", "-pixel_format", "rgb24"]);
         command.args(["-video_size", &size, "-framerate", &rate, "-i", "pipe:0", "-an"]);
-        // What players expect: chroma for two by two pixels, hence even sides.
+        // Players expect 4:2:0 chroma subsampling, which needs an even width and height.
         command.args(["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", "-pix_fmt", "yuv420p"]);
         command.args(["-movflags", "+faststart", "-f", "mp4"]).arg(self.partial.at());
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         command.spawn().context("start ffmpeg")
     }
 
-    /// Waits for the program's end and says why it failed.
+    /// Closes the pipe and waits until `ffmpeg` exits. If it failed, the error contains the last line of its messages.
     fn end(&mut self) -> anyhow::Result<()> {
         let Some(mut child) = self.ffmpeg.take() else { return Ok(()) };
         drop(child.stdin.take());
@@ -77,7 +77,7 @@ impl Film for Mp4 {
         let stdin = self.ffmpeg.as_mut().and_then(|child| child.stdin.as_mut());
         let stdin = stdin.expect("a pipe until the end");
         if let Err(error) = stdin.write_all(&frame.rgb) {
-            // It is gone, and knows better than the pipe why.
+            // `ffmpeg` has exited, and its message is more useful than the error of the pipe.
             self.end()?;
             return Err(error).with_context(|| format!("write frames to {FFMPEG}"));
         }
@@ -94,10 +94,10 @@ impl Film for Mp4 {
 }
 
 impl Drop for Mp4 {
-    /// An evaluation that failed leaves no `ffmpeg` behind.
+    /// Stops `ffmpeg` if the film was not finished.
     fn drop(&mut self) {
         if let Some(mut child) = self.ffmpeg.take() {
-            // Without frames it ends by itself; one that is gone already is fine.
+            // The process may have exited already, so errors are ignored.
             drop(child.kill());
             drop(child.wait());
         }

@@ -1,8 +1,9 @@
-//! [`Partial`]: a file that has its name only once it is whole.
+//! [`Partial`]: a file that gets its final name only when it is complete.
 
 use std::path::{Path, PathBuf};
 
-/// A file beside its final name; removed where it is not [kept](Partial::keep). What lies under the name stays until then.
+/// A temporary file in the folder of its final name. It is removed on drop unless it was [kept](Partial::keep). An
+/// existing file of the final name stays until then.
 #[derive(Debug)]
 pub(super) struct Partial {
     at: PathBuf,
@@ -17,12 +18,12 @@ impl Partial {
         Self { at: target.with_file_name(name), target: target.to_owned() }
     }
 
-    /// Where to write.
+    /// Returns the path of the temporary file.
     pub(super) fn at(&self) -> &Path {
         &self.at
     }
 
-    /// Gives the file its name.
+    /// Renames the temporary file to its final name.
     pub(super) fn keep(&self) -> std::io::Result<()> {
         fs_err::rename(&self.at, &self.target)
     }
@@ -30,7 +31,7 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // Without a file there, because it was kept or never written, nothing happens.
+        // The file does not exist if it was kept or never written. The error is ignored.
         drop(std::fs::remove_file(&self.at));
     }
 }

@@ -1,4 +1,4 @@
-//! Policies with random weights: every body with every head that goes with it.
+//! Policies with random weights: every body with every head that fits it.
 
 use cluster::export::policy::Policy;
 use common::policy::arch::{
@@ -8,13 +8,13 @@ use rand::RngExt as _;
 use rand_distr::{Distribution as _, StandardNormal, StandardUniform};
 use rand_pcg::Pcg64;
 
-/// A policy and the action box that it acts in.
+/// A policy, and the action box in which it acts.
 #[derive(Debug)]
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) arch: PolicyArch,
     pub(crate) weights: Vec<f32>,
-    /// Empty where actions are discrete.
+    /// Empty if actions are discrete.
     pub(crate) scale: Vec<f32>,
     pub(crate) bias: Vec<f32>,
 }
@@ -25,7 +25,7 @@ impl Case {
         Policy { arch, weights, scale, bias }
     }
 
-    /// (rows, O): bytes for images, else numbers around zero.
+    /// Returns observations (rows, O): bytes for images, otherwise numbers around zero.
     pub(crate) fn observations(&self, rows: usize, rng: &mut Pcg64) -> Vec<f32> {
         let count = rows * self.arch.obs_dim;
         if let Body::Cnn { .. } = self.arch.body {
@@ -35,7 +35,7 @@ impl Case {
     }
 }
 
-/// Random numbers for a sampler.
+/// Returns random numbers for a sampler.
 pub(crate) fn noise(count: usize, is_uniform: bool, rng: &mut Pcg64) -> Vec<f32> {
     if is_uniform {
         (0..count).map(|_| StandardUniform.sample(rng)).collect()
@@ -49,7 +49,7 @@ fn normals(count: usize, size: f32, rng: &mut Pcg64) -> Vec<f32> {
     (0..count).map(normal).map(|z| z * size).collect()
 }
 
-/// All of them; every other one normalises its observations.
+/// Returns all cases. Every second policy normalises its observations.
 pub(crate) fn cases(rng: &mut Pcg64) -> Vec<Case> {
     let mut cases = Vec::new();
     for (body_name, body) in bodies() {
@@ -154,7 +154,7 @@ fn heads() -> Vec<(&'static str, Head)> {
     ]
 }
 
-/// Random weights, masks of zeros and ones, standard deviations above zero.
+/// Returns random weights. Masks contain zeros and ones, standard deviations are above zero.
 fn weights(arch: &PolicyArch, rng: &mut Pcg64) -> Vec<f32> {
     let layout = arch.tensor_layout();
     let mut weights = Vec::with_capacity(layout.parameters);

@@ -1,5 +1,6 @@
-"""Loads every export with the real onnxruntime and compares what it computes with what is expected; torch.jit likewise,
-where there is a torch.
+"""Loads every export with the real onnxruntime and compares its outputs with the expected ones.
+
+Does the same with torch.jit if torch is installed.
 """
 
 import json
@@ -17,7 +18,7 @@ except ModuleNotFoundError:
 
 
 def runtimes(folder, name):
-    """(name of the runtime, function from named arrays to named arrays), for each format."""
+    """Returns (name of the runtime, function from named arrays to named arrays) for each format."""
     model = str(folder / f"{name}.onnx")
     onnx.checker.check_model(model, full_check=True)
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
@@ -38,7 +39,7 @@ def runtimes(folder, name):
 
 
 def check(folder, case, tolerance):
-    """The largest error of one exported policy by runtime; exits at one that is too large."""
+    """Returns the largest error of one exported policy by runtime. Fails if an error is too large."""
     worst = {}
     for runtime, call in runtimes(folder, case["name"]):
         for run in case["runs"]:

@@ -1,8 +1,9 @@
-//! Exported policies compute what ours do: every body with every head, one row and several, over some steps.
+//! Exported policies compute the same as ours: every body with every head, one row and several rows, over some steps.
 //!
-//! ONNX files are always evaluated here, by a plain reading of the format; with the feature `torch`, libtorch loads every
-//! TorchScript archive. Where `SAPEX_EXPORT_PYTHON` names a Python with the packages of `bench/requirements-export.txt`
-//! (`make test-python`), the real onnxruntime loads every file as well, and torch.jit does where there is a torch.
+//! The test always evaluates ONNX files, with its own simple interpreter. With the feature `torch`, libtorch loads
+//! every TorchScript archive. If `SAPEX_EXPORT_PYTHON` names a Python with the packages of
+//! `bench/requirements-export.txt` (`make test-python`), the real onnxruntime loads every file too, and so does
+//! torch.jit if torch is installed.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 #![expect(clippy::print_stdout, reason = "a failure names its seed")]
@@ -26,24 +27,24 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-/// Steps of each run; recurrent policies carry their state through them.
+/// Number of steps of each run. Recurrent policies carry their state through the steps.
 const STEPS: usize = 3;
-/// Of any output, relative where it is above 1.
+/// Largest error of any output, relative for values above 1.
 const TOLERANCE: f32 = 1e-5;
 const SEED: u64 = 20;
 
-/// Columns and elements of each input by name.
+/// Columns and elements of each input, by name.
 type Inputs = BTreeMap<&'static str, (usize, Vec<f32>)>;
 
-/// What goes in and what must come out at one step.
+/// Inputs of one step, and the expected outputs.
 struct Step {
-    /// Without `state`, which is the last step's `next_state`.
+    /// All inputs but `state`, which is the previous step's `next_state`.
     inputs: Inputs,
-    /// `action` and, where there is one, `next_state`.
+    /// `action`, and `next_state` if the policy has a state.
     outputs: BTreeMap<&'static str, Vec<f32>>,
 }
 
-/// Runs our inference.
+/// Runs our own inference.
 fn run(case: &Case, variant: Variant, rows: usize, rng: &mut Pcg64) -> Vec<Step> {
     let arch = &case.arch;
     let mut net = PolicyNet::new(arch).unwrap();
@@ -83,20 +84,20 @@ fn run(case: &Case, variant: Variant, rows: usize, rng: &mut Pcg64) -> Vec<Step>
 fn worst(ours: &[f32], theirs: &[f32]) -> f32 {
     assert_eq!(ours.len(), theirs.len());
     let error = |(a, b): (&f32, &f32)| (a - b).abs() / a.abs().max(1.0);
-    // Not f32::max, which overlooks what is not a number.
+    // f32::max is not used, because it ignores NaN.
     ours.iter().zip(theirs).map(error).fold(0.0, |a, b| if b <= a { a } else { b })
 }
 
-/// The variants that a policy has.
+/// Returns the export variants that a policy has.
 fn variants(policy: &Policy<'_>) -> Vec<Variant> {
     let draws = policy.noise_width() > 0;
     [Variant::Mode, Variant::Sampler].into_iter().take(1 + usize::from(draws)).collect()
 }
 
-/// Evaluates one exported policy: from rows and inputs by name to outputs by name.
+/// Evaluates one exported policy: takes the number of rows and the inputs by name, returns the outputs by name.
 type Runtime = Box<dyn Fn(usize, &Inputs) -> BTreeMap<String, Vec<f32>>>;
 
-/// Holds every policy's steps in a runtime, made from its graph, to our own.
+/// Compares every policy in a runtime, which is made from the policy's graph, with our own inference.
 fn compare(runtime: impl Fn(&Graph) -> Runtime) {
     println!("seed {SEED}");
     let mut rng = Pcg64::seed_from_u64(SEED);
@@ -151,7 +152,7 @@ fn every_body_with_every_head_computes_the_same_in_libtorch() {
     });
 }
 
-/// Writes both formats, and what the runtimes must find, as `check.py` reads it.
+/// Writes all policies in both formats, and the expected outputs in the form that `check.py` reads.
 fn write(dir: &Path) {
     let mut rng = Pcg64::seed_from_u64(SEED);
     let mut expected = Vec::new();
@@ -190,7 +191,7 @@ fn write(dir: &Path) {
 #[test]
 fn onnxruntime_and_torch_load_every_export_and_compute_the_same() {
     let Some(python) = std::env::var_os("SAPEX_EXPORT_PYTHON") else {
-        // Past the capture of the harness: a test that did not run must be seen.
+        // Bypass the output capture of the test harness: a skipped test must be visible.
         writeln!(
             std::io::stderr(),
             "SKIPPED: SAPEX_EXPORT_PYTHON names no Python with onnxruntime (bench/requirements-export.txt)"
@@ -208,7 +209,7 @@ fn onnxruntime_and_torch_load_every_export_and_compute_the_same() {
     println!("{said}");
 }
 
-/// A short run of one actor, and what `sapex export` says about it.
+/// Trains a short run with one actor and checks the files and the output of `sapex export`.
 #[test]
 fn sapex_export_writes_each_format_with_a_description_beside_it() {
     let dir = tempfile::tempdir().unwrap();

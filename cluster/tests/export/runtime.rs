@@ -1,14 +1,14 @@
-//! A plain reading of the ONNX operations that policies are written in, slow and without any cleverness.
+//! A simple and slow interpreter of the ONNX operations that exported policies use.
 
 use cluster::export::proto::{Attribute, FLOAT, Graph, INT64, Model as Message, Node};
 use prost::Message as _;
 use std::collections::{BTreeMap, HashMap};
 
-/// A file that has been read.
+/// A decoded ONNX file.
 #[derive(Debug)]
 pub(crate) struct Model(Graph);
 
-/// Numbers of any shape; integers are kept as floats.
+/// Numbers of any shape. Integers are stored as floats.
 #[derive(Debug, Clone)]
 struct Tensor {
     dims: Vec<usize>,
@@ -29,7 +29,7 @@ impl Model {
         Self(message.graph.unwrap())
     }
 
-    /// The outputs by name, from inputs (rows, columns).
+    /// Computes the outputs, by name, from the inputs (rows, columns).
     pub(crate) fn run(
         &self,
         rows: usize,
@@ -70,7 +70,7 @@ impl Model {
     }
 }
 
-/// The functions of one number.
+/// Returns the function of one number that an operation applies to each element. `None` for other operations.
 fn function(op: &str) -> Option<fn(f32) -> f32> {
     Some(match op {
         "Relu" => |x| x.max(0.0),
@@ -154,14 +154,14 @@ fn setting<'a>(node: &'a Node, name: &str) -> &'a Attribute {
     node.attribute.iter().find(|attribute| attribute.name == name).unwrap()
 }
 
-/// Each row on its own, all of them of the same new width.
+/// Applies `f` to each row separately. All resulting rows have the same new width.
 fn by_row(x: &Tensor, mut f: impl FnMut(&[f32], &mut Vec<f32>)) -> Tensor {
     let mut values = Vec::new();
     x.values.chunks(x.values.len() / x.dims[0]).for_each(|row| f(row, &mut values));
     Tensor { dims: vec![x.dims[0], values.len() / x.dims[0]], values }
 }
 
-/// Element by element; what is smaller is one row, or one number.
+/// Applies `f` element by element. The smaller tensor is repeated: it has one row, one number per row, or one number.
 fn zip(a: &Tensor, b: &Tensor, f: fn(f32, f32) -> f32) -> Tensor {
     let size = |t: &Tensor| (t.values.len(), t.dims.len());
     let (small, large) = if size(a) >= size(b) { (b, a) } else { (a, b) };

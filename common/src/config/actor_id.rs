@@ -4,13 +4,13 @@ use crate::limits::ACTOR_IDS_DRAWN;
 use serde::{Deserialize, Serialize};
 use toml::Value;
 
-/// Which actor of the run a process is.
+/// Id of the actor that a process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "Value")]
 pub enum ActorNumber {
-    /// It draws a number that nobody has.
+    /// The process draws an id that no other actor has.
     Auto,
-    /// This one, below those that are drawn.
+    /// This id. It must be below the range of drawn ids.
     Given(u32),
 }
 

@@ -1,4 +1,4 @@
-//! What the algorithms can be told: the switches of SEED-SPEC §1.2 and the sections of the algorithms that have their own.
+//! Options of the algorithms: the switches of SEED-SPEC §1.2, and the sections of algorithms that have their own.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,27 +8,27 @@ use serde::{Deserialize, Serialize};
 pub enum ActionUnits {
     /// The squashed action in [-1, 1], as it lies in the replay row.
     Normalised,
-    /// `action * scale + bias`, the environment's.
+    /// The action in the environment's units: `action * scale + bias`.
     Env,
 }
 
-/// How the temperature's loss is written (SEED-SPEC §1.2, switch 9).
+/// Formula of the temperature's loss (SEED-SPEC §1.2, switch 9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AlphaLoss {
-    /// -mean(log_alpha * (log_prob + target_entropy))
+    /// `-mean(log_alpha * (log_prob + target_entropy))`
     Log,
-    /// -exp(log_alpha) * mean(log_prob + target_entropy)
+    /// `-exp(log_alpha) * mean(log_prob + target_entropy)`
     Exp,
 }
 
-/// The learning rule.
+/// The learning algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Algorithm {
-    /// Soft actor-critic, continuous or discrete by the environment's actions.
+    /// Soft actor-critic, continuous or discrete depending on the environment's actions.
     Sac,
-    /// Lyapunov actor-critic; with two critics LATC.
+    /// Lyapunov actor-critic. With two critics it is LATC.
     Lac,
     /// Batch-constrained Q-learning.
     Bcq,
@@ -48,88 +48,89 @@ pub enum Network {
     WiredCfc,
 }
 
-/// What lies between the features of a critic on images or sequences, with the action beside them, and its value.
+/// Layers of a critic on images or sequences, between its input (the features and the action) and its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Join {
-    /// A layer with ReLU, as wide as the features.
+    /// One layer with ReLU, as wide as the features.
     Hidden,
-    /// Nothing: the value is linear in the action, and the best action the same everywhere (SEED-SPEC §5.6).
+    /// No layer. The value is linear in the action, so that the best action is the same everywhere (SEED-SPEC §5.6).
     Linear,
 }
 
-/// Where the Gaussian's spread comes from.
+/// Source of the Gaussian's standard deviation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sigma {
-    /// From the observation, clamped.
+    /// A function of the observation, clamped.
     Conditioned,
     /// One trainable number per action dimension.
     Free,
 }
 
-/// How fresh parameters are drawn.
+/// Distribution from which new parameters are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Init {
-    /// U(+-1/sqrt(in)) for weights and biases (LSTM: 1/sqrt(H)).
+    /// Uniform within ±1/sqrt(in) for weights and biases (LSTM: ±1/sqrt(H)).
     Pytorch,
-    /// Orthogonal: gain sqrt 2 for hidden layers, 0.01 for the policy's heads, 1 for the critics'; biases 0 (SEED-SPEC §6.6).
+    /// Orthogonal with gain sqrt 2 for hidden layers, 0.01 for the policy's heads and 1 for the critics' heads; biases
+    /// 0 (SEED-SPEC §6.6).
     Orthogonal,
-    /// As `Pytorch`: He's rule with a = sqrt 5 (SEED-SPEC §3.5).
+    /// The same distribution as `Pytorch`, by He's rule with a = sqrt 5 (SEED-SPEC §3.5).
     KaimingUniform,
-    /// Normal, variance 2 / (in + out); biases 0.
+    /// Normal with variance 2 / (in + out); biases 0.
     Xavier,
-    /// U(+-0.006 sqrt(3 / in)); biases 0 (SEED-SPEC §3.5).
+    /// Uniform within ±0.006 sqrt(3 / in); biases 0 (SEED-SPEC §3.5).
     Sonar,
-    /// Normal of deviation 1e-3, cut off at two deviations; biases 0.
+    /// Normal with standard deviation 1e-3, truncated at two standard deviations; biases 0.
     TruncNormal,
     /// All zeros.
     Zero,
 }
 
-/// How a step size changes while training.
+/// Schedule of a step size during training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LrSchedule {
-    /// Not at all.
+    /// The step size stays the same.
     Constant,
-    /// In equal steps.
+    /// The step size changes by equal differences.
     Linear,
-    /// By equal factors.
+    /// The step size changes by equal factors.
     Exponential,
 }
 
-/// Which policy acts in the target.
+/// Policy that chooses the next actions in the critics' targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TargetActor {
-    /// The one that is trained.
+    /// The policy that is trained.
     Current,
-    /// A Polyak copy of it.
+    /// A Polyak average of the policy that is trained.
     Copy,
 }
 
-/// How several critics become one value.
+/// Reduction of the values of several critics to one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reduce {
-    /// The smallest: for rewards.
+    /// The smallest value, for rewards.
     Min,
-    /// The largest: for costs.
+    /// The largest value, for costs.
     Max,
 }
 
-/// The slope of tanh in log-densities (SEED-SPEC §2.2).
+/// Formula for the derivative of tanh in log-probabilities (SEED-SPEC §2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TanhCorrection {
-    /// Form E, from u.
+    /// Form E: computed from u, the action before tanh.
     #[serde(rename = "exact")]
     Exact,
-    /// Form T, ln(1 - a^2 + 1.1920929e-7).
+    /// Form T: ln(1 - a^2 + 1.1920929e-7).
     #[serde(rename = "f32-eps")]
     F32Eps,
-    /// Form V, ln(scale (1 - a^2) + 1e-6).
+    /// Form V: ln(scale (1 - a^2) + 1e-6).
     #[serde(rename = "1e-6")]
     Millionth,
 }
@@ -140,17 +141,17 @@ pub enum TanhCorrection {
 pub enum DiscreteLoss {
     /// Expectations over all actions, with exact logarithms (SEED-SPEC §4.12).
     Expected,
-    /// The entropy term by the one sampled action, logarithms of p + 1e-8 (SEED-SPEC §3.10; defect 1).
+    /// The entropy term of the one sampled action, with logarithms of p + 1e-8 (SEED-SPEC §3.10; defect 1).
     Sampled,
 }
 
-/// Which recurrent state belongs to which observation of a stored transition.
+/// Recurrent states that are used for the two observations of a stored transition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StoredState {
-    /// Each its own.
+    /// Each observation has its own state.
     Exact,
-    /// The later one for both (SEED-SPEC §3.11; defect 5).
+    /// Both observations have the later state (SEED-SPEC §3.11; defect 5).
     Shared,
 }
 
@@ -158,57 +159,57 @@ pub enum StoredState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnDivergence {
-    /// It keeps the state before it, and ends.
+    /// It keeps the state before that update, and ends.
     Stop,
-    /// It keeps the state before it, counts, and goes on.
+    /// It keeps the state before that update, counts the event, and continues.
     Skip,
 }
 
-/// What a priority is made of.
+/// Quantity from which an item's priority is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PriorityRule {
-    /// mean over critics of |td|
+    /// Mean over the critics of |td|.
     MeanAbs,
-    /// |mean over critics of td|
+    /// Absolute value of the mean over the critics of td.
     AbsMean,
 }
 
-/// Noise on actions.
+/// Exploration noise that actors add to actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Exploration {
-    /// None but the policy's own.
+    /// No noise; a stochastic policy still samples its actions.
     None,
-    /// Independent normals.
+    /// Independent normal noise.
     Gaussian,
-    /// Ornstein-Uhlenbeck.
+    /// Ornstein-Uhlenbeck noise.
     Ou,
 }
 
-/// Both values of LAC's decrease condition.
+/// Critics that give the two values of LAC's decrease condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decrease {
-    /// By the updated critics.
+    /// Both values come from the updated critics.
     Recomputed,
-    /// The present value by the first critic before its step (SEED-SPEC §7.4).
+    /// The present value comes from the first critic before its update (SEED-SPEC §7.4).
     Mixed,
 }
 
-/// What LAC minimises.
+/// Cost that LAC minimises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cost {
-    /// The reward, which is a cost.
+    /// The reward itself, which is a cost.
     Reward,
-    /// -reward
+    /// `-reward`
     Negated,
-    /// max(0, reward_max - reward)
+    /// `max(0, reward_max - reward)`
     BelowMax,
 }
 
-/// The Lyapunov actor-critic.
+/// Settings of the Lyapunov actor-critic.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
@@ -223,7 +224,7 @@ pub struct Lac {
     pub reward_max: f32,
 }
 
-/// Batch-constrained Q-learning.
+/// Settings of batch-constrained Q-learning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
@@ -239,7 +240,7 @@ pub struct Bcq {
     pub target_perturb: bool,
 }
 
-/// Recorded data.
+/// Settings of training on recorded data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]

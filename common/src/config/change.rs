@@ -1,4 +1,4 @@
-//! Settings that change while a learner trains: which may, and what a change does to a checked configuration.
+//! Settings that may change while a learner trains, and the application of a change to a checked configuration.
 
 use super::error::{ConfigError, Origin, unknown};
 use super::load::{coerce, deserialise, flatten, parse};
@@ -7,8 +7,8 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use toml::{Table, Value};
 
-/// Keys that may change while training: step sizes, rates and switches, which fix neither the networks nor the shapes of
-/// batches nor the state that an algorithm keeps.
+/// Keys that may change while training: step sizes, rates and switches. None of them determines the networks, the
+/// shapes of batches or the state that an algorithm keeps.
 pub const LIVE_KEYS: &[&str] = &[
     "learner.lr_actor",
     "learner.lr_critic",
@@ -54,23 +54,25 @@ pub const LIVE_KEYS: &[&str] = &[
     "bcq.target_perturb",
 ];
 
-/// One setting that is another than before.
+/// A setting whose value has changed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Change {
-    /// Dotted.
+    /// Dotted key.
     pub key: String,
-    /// Until now.
+    /// Value before the change.
     pub old: Value,
-    /// From now on.
+    /// Value after the change.
     pub new: Value,
 }
 
 impl Resolved {
-    /// This configuration with the settings of a text, TOML or a JSON object, over it, and what that changes, by key. A
-    /// setting given as it is already is no change, so that a whole file may be given.
+    /// Applies the settings in `text`, TOML or a JSON object, to this configuration. Returns the new configuration and
+    /// the changes, sorted by key. A setting that keeps its value is no change, so `text` may be a complete
+    /// configuration file.
     ///
     /// # Errors
-    /// As [`super::load()`]; also a key that cannot change while training, with those that can.
+    /// Returns the errors of [`super::load()`]. Also returns an error if a key cannot change while training; the
+    /// message lists the keys that can.
     pub fn changed(&self, text: &str, origin: &Origin) -> Result<(Self, Vec<Change>), ConfigError> {
         let old = flatten(&self.table());
         let (mut values, mut origins) = (old.clone(), self.origins.clone());
@@ -95,7 +97,7 @@ impl Resolved {
             }
         }
         validate::check(&resolved)?;
-        // What is the same number in other digits keeps its origin.
+        // A number with other digits but the same value in f32 is no change and keeps its origin.
         let changed = |key: &String| changes.iter().any(|change| change.key == *key);
         for (key, origin) in &mut resolved.origins {
             if !changed(key) {
@@ -106,7 +108,7 @@ impl Resolved {
     }
 }
 
-/// JSON where the text begins as an object does, which no TOML can, else TOML.
+/// Parses the text as JSON if it begins with `{`, which no TOML text does, else as TOML.
 fn read(text: &str, origin: &Origin) -> Result<Table, ConfigError> {
     if !text.trim_start().starts_with('{') {
         return parse(text, origin);

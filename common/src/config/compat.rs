@@ -1,4 +1,4 @@
-//! What does not fit together: settings that are fine by themselves, in a configuration that cannot use them.
+//! Contradictions: settings that are valid by themselves but do not work together.
 
 use super::rule::{Rule, expect};
 use super::{
@@ -10,16 +10,16 @@ use crate::policy::arch::ArchError;
 use crate::spec::ActionKind;
 use std::time::Duration;
 
-/// Least patience of an actor that is to act at all: the learner repeats its weights every second.
+/// Smallest `actor.policy_age_max` with which an actor can act: the learner repeats its weights every second.
 const POLICY_AGE_LEAST: Duration = Duration::from_secs(2);
 
-/// All that can be said without the environment's shapes, and what follows from those that are set.
+/// Returns the rules that do not need the environment's shapes, and the rules for those shapes that are set.
 pub(super) fn rules(c: &Config) -> Vec<Rule> {
     [sizes(c), length(c), actors(c), discrete(c), images(c), memory(c), algorithm(c), backend(c)]
         .concat()
 }
 
-/// Sizes that bound each other.
+/// Returns the rules for sizes that limit each other.
 fn sizes(c: &Config) -> Vec<Rule> {
     let shards = c.shards_total().max(1);
     let capacity = c.replay.capacity;
@@ -68,7 +68,7 @@ fn sizes(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// A run that ends before it has learnt anything.
+/// Returns the rules against a run that ends before it has learnt anything.
 fn length(c: &Config) -> Vec<Rule> {
     let steps = c.run.env_steps;
     if steps == 0 || c.is_offline() {
@@ -97,7 +97,7 @@ fn length(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// Noise and patience of actors.
+/// Returns the rules for the noise and the policy age of actors.
 fn actors(c: &Config) -> Vec<Rule> {
     let (theta, dt, patience) = (c.actor.ou_theta, c.actor.ou_dt, c.actor.policy_age_max);
     vec![
@@ -117,7 +117,7 @@ fn actors(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// Discrete actions have neither a spread nor units.
+/// Returns the rules for discrete actions, which have neither a standard deviation nor units.
 fn discrete(c: &Config) -> Vec<Rule> {
     if c.cluster.actions != ActionKind::Discrete {
         return Vec::new();
@@ -141,7 +141,8 @@ fn discrete(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// Convolutions need images, and images no statistics. Nothing is known before the shapes are.
+/// Returns the rules for images: convolutions need them, and their normalisation uses no statistics. Returns none if
+/// the shapes are not set.
 fn images(c: &Config) -> Vec<Rule> {
     if c.cluster.obs_dim == 0 {
         return Vec::new();
@@ -160,7 +161,7 @@ fn images(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// What only a policy with a memory can be trained by, and what it cannot.
+/// Returns the rules for policies with a memory: only these train on sequences, and they do not support n-step returns.
 fn memory(c: &Config) -> Vec<Rule> {
     let recurrent = matches!(
         c.cluster.network,
@@ -182,7 +183,7 @@ fn memory(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// What an algorithm needs and what only it has.
+/// Returns the rules for settings that an algorithm requires, excludes, or is the only one to support.
 fn algorithm(c: &Config) -> Vec<Rule> {
     let (lac, bcq) = (Algorithm::Lac, Algorithm::Bcq);
     let is = c.learner.algorithm;
@@ -248,7 +249,8 @@ fn algorithm(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// What the native backend cannot serve whatever its version; the learner refuses the rest when it builds its trainer.
+/// Returns the rules for settings that no version of the native backend supports. The learner refuses the other
+/// unsupported settings when it builds its trainer.
 fn backend(c: &Config) -> Vec<Rule> {
     let native = c.learner.backend == BackendKind::Native;
     let torch = |what: &str| format!("needs learner.backend = torch: {what}");
@@ -276,9 +278,9 @@ fn backend(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// Whether the networks can be built and rows and batches are of a size that travels, where the shapes are known.
+/// Checks that the networks can be built and that rows and batches fit the limits of a message, if the shapes are set.
 pub(super) fn shapes(resolved: &Resolved) -> Result<(), ConfigError> {
-    // What is wrong with the shapes themselves is said when somebody asks for them.
+    // Errors in the shapes themselves are reported by the code that needs the shapes.
     let Ok(spec) = resolved.env_spec() else { return Ok(()) };
     let config = &resolved.config;
     config.policy_arch(&spec).validate().map_err(|error| {

@@ -1,31 +1,31 @@
-//! `[endpoints]` as addresses: where the processes meet, and where the servers among them listen.
+//! The section `[endpoints]` as addresses: where clients connect, and where servers listen.
 
 use super::rule::{Rule, expect};
 use super::{Config, ConfigError, Resolved};
 use crate::transport::{Endpoint, EndpointError};
 
 impl Resolved {
-    /// The replay servers' addresses, in order.
+    /// Returns the replay servers' addresses, in order.
     ///
     /// # Errors
-    /// An entry of `endpoints.replay` is no address.
+    /// Returns an error if an entry of `endpoints.replay` is not an address.
     pub fn replay_endpoints(&self) -> Result<Vec<Endpoint>, ConfigError> {
         let parsed = self.config.endpoints.replay.iter().map(|text| text.parse());
         let parsed: Result<_, EndpointError> = parsed.collect();
         parsed.map_err(|error| self.invalid("endpoints.replay", error.to_string()))
     }
 
-    /// The learner's address for weights.
+    /// Returns the address at which the learner publishes weights.
     ///
     /// # Errors
-    /// `endpoints.weights` is no address.
+    /// Returns an error if `endpoints.weights` is not an address.
     pub fn weights_endpoint(&self) -> Result<Endpoint, ConfigError> {
         let parsed = self.config.endpoints.weights.parse();
         parsed.map_err(|error: EndpointError| self.invalid("endpoints.weights", error.to_string()))
     }
 
-    /// Where a server listens that others reach at `endpoint`: the same port, on the host of `endpoints.bind` where one is
-    /// given. A Unix socket is where it is.
+    /// Returns the address at which a server listens that clients reach at `endpoint`. It has the same port, and the
+    /// host of `endpoints.bind` if one is set. The address of a Unix socket is the same for both.
     pub fn listens_at(&self, endpoint: &Endpoint) -> Endpoint {
         match (endpoint, host(&self.config.endpoints.bind)) {
             (Endpoint::Tcp { port, .. }, Some(host)) => Endpoint::Tcp { host, port: *port },
@@ -34,7 +34,7 @@ impl Resolved {
     }
 }
 
-/// The host in a text as it stands in an address: IPv6 in brackets. `None` where there is none.
+/// Parses a host as it appears in an address: IPv6 in brackets. Returns `None` if the text is not a host.
 fn host(text: &str) -> Option<String> {
     match format!("tcp://{text}:0").parse() {
         Ok(Endpoint::Tcp { host, .. }) => Some(host),

@@ -1,10 +1,10 @@
-//! [`ConfigError`]: why settings were refused. Every refusal of a value names the key, the value and its [`Origin`].
+//! [`ConfigError`]: reasons to refuse settings. Every refusal of a value names the key, the value and its [`Origin`].
 
 use super::hint;
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a value came from.
+/// Source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// `config/default.toml`, embedded.
@@ -13,15 +13,15 @@ pub enum Origin {
     Tuned(&'static str),
     /// `config/presets/NAME.toml`, embedded.
     Preset(&'static str),
-    /// The program itself, named.
+    /// The program itself, with a name for the source.
     Program(&'static str),
-    /// The settings of a run that goes on, in this directory.
+    /// The settings of the resumed run in this directory.
     Run(PathBuf),
     /// A configuration file.
     File(PathBuf),
-    /// An environment variable.
+    /// An environment variable of this name.
     Env(String),
-    /// An option of its own, named.
+    /// An option of the program with this name.
     Option(&'static str),
     /// `--set`.
     Set,
@@ -45,30 +45,30 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Why a configuration was refused.
+/// Reason why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file could not be read.
+    /// A file could not be read.
     #[error("cannot read the configuration: {0}")]
     Read(#[from] std::io::Error),
-    /// A layer is not TOML.
+    /// A layer is not valid TOML or JSON.
     #[error("{origin} is not valid {language}: {message}")]
     Syntax {
-        /// Which layer.
+        /// Layer with the error.
         origin: Origin,
         /// TOML or JSON.
         language: &'static str,
-        /// What the parser said.
+        /// Message of the parser.
         message: String,
     },
-    /// No such key.
+    /// A key does not exist.
     #[error("unknown key {key} (from {origin}){}", nearest.as_ref().map(|n| format!("; did you mean {n}?")).unwrap_or_default())]
     UnknownKey {
-        /// As given.
+        /// Key as given.
         key: String,
-        /// Which layer.
+        /// Layer with the key.
         origin: Origin,
-        /// The valid keys that may have been meant, where one is near.
+        /// Valid keys that are similar to the given one. `None` if there are none.
         nearest: Option<String>,
     },
     /// A value of the wrong type or outside its range.
@@ -76,22 +76,22 @@ pub enum ConfigError {
     Invalid {
         /// Dotted key.
         key: String,
-        /// As given.
+        /// Value as given.
         value: String,
-        /// Which layer.
+        /// Layer with the value.
         origin: Origin,
-        /// What would be valid.
+        /// Description of the valid values.
         expected: String,
     },
-    /// No such preset.
+    /// A preset does not exist.
     #[error("--preset {name}: unknown preset{}; `sapex presets` lists them", nearest.as_ref().map(|n| format!(", did you mean {n}?")).unwrap_or_default())]
     UnknownPreset {
-        /// As given.
+        /// Name as given.
         name: String,
-        /// The nearest valid name, where one is near.
+        /// Valid name that is similar to the given one. `None` if there is none.
         nearest: Option<String>,
     },
-    /// A starting point for what has started.
+    /// `--preset` was given for a resumed run, which has its own settings.
     #[error(
         "--preset {0}: a run that goes on has its settings; change them with --config or --set"
     )]
@@ -101,7 +101,7 @@ pub enum ConfigError {
     SetSyntax(String),
 }
 
-/// A key that is none of these.
+/// Returns the error for an unknown key; `valid` are the known keys.
 pub(super) fn unknown<'a>(
     key: String,
     origin: Origin,

@@ -1,5 +1,5 @@
-//! What a user may have meant: the nearest valid name, the same key in another section, or our key for what other
-//! libraries call it. Where nothing is near, nothing is said.
+//! Suggestions for misspelled names: the nearest valid name, the same key in another section, or our key for a setting
+//! that other libraries name differently. There is no suggestion if no name is similar.
 
 /// Names of settings in Stable-Baselines3, CleanRL, Tianshou and Spinning Up, and our keys for them.
 const ELSEWHERE: &[(&str, &str)] = &[
@@ -47,7 +47,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("verbose", "telemetry.log_filter"),
 ];
 
-/// The valid `section.key` that a key may have meant.
+/// Returns the valid `section.key` that is most similar to the given key, or `None`. For a name of another library it
+/// may be a list of keys.
 pub(super) fn key<'a>(given: &str, valid: impl Iterator<Item = &'a str>) -> Option<String> {
     let name = |key: &str| key.rsplit('.').next().unwrap_or_default().to_lowercase();
     let (section, asked) = (given.split('.').next().unwrap_or_default(), name(given));
@@ -62,7 +63,7 @@ pub(super) fn key<'a>(given: &str, valid: impl Iterator<Item = &'a str>) -> Opti
         .map(|(.., key)| key.to_owned())
 }
 
-/// The valid name most like the given one, if one is like it at all.
+/// Returns the valid name that is most similar to the given one, or `None`.
 pub(super) fn name<'a>(given: &str, valid: impl Iterator<Item = &'a str>) -> Option<String> {
     valid
         .filter_map(|name| Some((distance(&given.to_lowercase(), name)?, name)))
@@ -70,7 +71,7 @@ pub(super) fn name<'a>(given: &str, valid: impl Iterator<Item = &'a str>) -> Opt
         .map(|(_, name)| name.to_owned())
 }
 
-/// How many letters differ; `None` where those are more than a third of the letters given.
+/// Returns the edit distance in letters, or `None` if it is more than a third of the given letters.
 fn distance(given: &str, name: &str) -> Option<usize> {
     let letters = strsim::osa_distance(given, name);
     (letters <= given.chars().count() / 3).then_some(letters)

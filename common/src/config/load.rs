@@ -1,4 +1,4 @@
-//! The layers: embedded default, run, file, environment, command line. Every value keeps its origin.
+//! The layers: embedded default, run, files, environment variables, command line. Every value keeps its origin.
 
 use super::error::{ConfigError, Origin, unknown};
 use super::presets::{self, Preset};
@@ -9,25 +9,26 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf, absolute};
 use toml::{Table, Value};
 
-/// Keys that take values of several types; each says itself which.
+/// Keys that accept values of several types. The type of the setting checks which.
 const MIXED_KEYS: [&str; 1] = ["actor.id"];
 /// Prefix of environment variables: `SAPEX__LEARNER__BATCH_SIZE=128`.
 const ENV_PREFIX: &str = "SAPEX__";
 
-/// What to build a configuration from, in rising precedence; the default is always below.
+/// Sources of a configuration, from lowest to highest precedence. The embedded default is always below them.
 #[derive(Debug, Clone, Default)]
 pub struct Layers {
     /// `--preset NAME`: a starting point, see [`super::PRESETS`].
     pub preset: Option<String>,
-    /// The directory of a run whose settings are the starting point; it takes the place of preset and tuned settings.
+    /// The directory of a run whose settings are the starting point. They replace the preset and the tuned settings.
     pub run: Option<PathBuf>,
-    /// Values that the program itself chooses (the environment's shapes, private sockets), with a name for it.
+    /// Values that the program chooses, such as the environment's shapes or private sockets, with a name for their
+    /// source.
     pub program: Vec<(String, Value, &'static str)>,
-    /// `--config FILE`, in order: later ones win.
+    /// `--config FILE`, in order. Later files override earlier ones.
     pub files: Vec<PathBuf>,
-    /// Environment variables; others than `SAPEX__*` are passed over. Pass `std::env::vars().collect()`.
+    /// Environment variables; only `SAPEX__*` are used. Pass `std::env::vars().collect()`.
     pub env: Vec<(String, String)>,
-    /// Options of their own (`--seed 3`), each with the assignment that it stands for, in order.
+    /// A program's own options (`--seed 3`), each as (option, the assignment that it is short for), in order.
     pub options: Vec<(&'static str, String)>,
     /// `--set section.key=value`, in order.
     pub set: Vec<String>,
@@ -36,14 +37,14 @@ pub struct Layers {
 /// Builds and checks the configuration.
 ///
 /// # Errors
-/// The first thing that is wrong, naming key, value and origin.
+/// Returns the first error found, with key, value and origin.
 pub fn load(layers: &Layers) -> Result<Resolved, ConfigError> {
     let resolved = unchecked(layers)?;
     validate::check(&resolved)?;
     Ok(resolved)
 }
 
-/// Builds the configuration, whatever its values mean.
+/// Builds the configuration. Types are checked, ranges and contradictions are not.
 pub(super) fn unchecked(layers: &Layers) -> Result<Resolved, ConfigError> {
     let reference = flatten(&parse(DEFAULT_TOML, &Origin::Default)?);
     let mut values = reference.clone();
@@ -82,8 +83,8 @@ pub(super) fn unchecked(layers: &Layers) -> Result<Resolved, ConfigError> {
     Ok(resolved)
 }
 
-/// Paths mean the same wherever the run is continued from: relative ones start where the program was started. The name
-/// of a program without a folder is looked up anew each time.
+/// Makes relative paths absolute, so that they stay valid if the run is resumed from another directory. The name of a
+/// program without a folder stays, because it is searched for at each start.
 fn fix_paths(config: &mut Config) -> Result<(), ConfigError> {
     let is_program = !config.actor.python.contains('/');
     let paths = [
@@ -103,17 +104,17 @@ fn fix_paths(config: &mut Config) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// An assignment: dotted key, value, where it comes from.
+/// An assignment: dotted key, value and origin.
 type Given = (String, Value, Origin);
 
-/// What a preset sets.
+/// Returns the settings of a preset.
 fn settings_of(preset: &'static Preset) -> Result<Vec<Given>, ConfigError> {
     let origin = Origin::Preset(preset.name);
     let settings = flatten(&parse(preset.toml, &origin)?);
     Ok(settings.into_iter().map(|(key, value)| (key, value, origin.clone())).collect())
 }
 
-/// All assignments above the default, lowest first.
+/// Returns all assignments above the default, from lowest to highest precedence.
 fn overlay(layers: &Layers, preset: &[Given]) -> Result<Vec<Given>, ConfigError> {
     let mut user = Vec::new();
     for path in &layers.files {
@@ -149,13 +150,14 @@ fn overlay(layers: &Layers, preset: &[Given]) -> Result<Vec<Given>, ConfigError>
     Ok(all)
 }
 
-/// The settings in a file.
+/// Returns the settings in a file.
 fn read(path: &Path, origin: &Origin) -> Result<Vec<Given>, ConfigError> {
     let table = parse(&fs_err::read_to_string(path)?, origin)?;
     Ok(flatten(&table).into_iter().map(|(key, value)| (key, value, origin.clone())).collect())
 }
 
-/// The tuned settings of an environment, by default the default's. Gymnasium's own of that name, `gym:NAME`, is the same.
+/// Returns the tuned settings of an environment. `None` stands for the default environment. `gym:NAME`, Gymnasium's own
+/// environment of that name, has the same tuned settings.
 fn tuned(env: Option<&Value>) -> Result<Vec<Given>, ConfigError> {
     let default = parse(DEFAULT_TOML, &Origin::Default)?;
     let env = env.or_else(|| default.get("cluster")?.get("env")).and_then(Value::as_str);
@@ -176,7 +178,8 @@ pub(super) fn parse(text: &str, origin: &Origin) -> Result<Table, ConfigError> {
     })
 }
 
-/// `section.key` -> value. Deeper tables and top-level values keep their dotted name and are then unknown keys.
+/// Returns the table as `section.key` -> value. A deeper table becomes the value of its `section.key`, and a top-level
+/// value keeps its name; neither is a valid setting.
 pub(super) fn flatten(table: &Table) -> BTreeMap<String, Value> {
     let mut flat = BTreeMap::new();
     for (section, value) in table {
@@ -192,7 +195,8 @@ pub(super) fn flatten(table: &Table) -> BTreeMap<String, Value> {
     flat
 }
 
-/// A value as on the right of a TOML assignment; anything that does not parse is a text, so that quotes may be left out.
+/// Parses a value as on the right-hand side of a TOML assignment. A text that does not parse is a string, so that
+/// quotes may be omitted.
 fn parse_value(text: &str) -> Value {
     format!("value = {text}")
         .parse::<Table>()
@@ -202,7 +206,7 @@ fn parse_value(text: &str) -> Value {
         .unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
-/// Checks the type against the default's; an integer is taken where a float is expected.
+/// Checks the value's type against the default's. An integer is accepted for a float.
 pub(super) fn coerce(
     key: &str,
     value: Value,
@@ -244,7 +248,7 @@ pub(super) fn deserialise(
     })
 }
 
-/// What a deserialiser expects, without the names of types.
+/// Returns the message of a deserialiser without names of Rust types.
 fn plainly(expected: &str) -> String {
     let (what, of) = expected.rsplit_once("expected ").unwrap_or((expected, ""));
     match of {
@@ -255,7 +259,8 @@ fn plainly(expected: &str) -> String {
 }
 
 impl Resolved {
-    /// Whether nobody but the defaults has set this. A run's own settings hold every key: there the value tells.
+    /// Returns whether only the defaults have set this key. A run's own settings contain every key, so their values are
+    /// compared with the defaults.
     pub fn is_default(&self, key: &str) -> bool {
         match self.origins.get(key) {
             Some(Origin::Default) => true,
@@ -270,10 +275,10 @@ impl Resolved {
 }
 
 impl RunDir {
-    /// The run's settings.
+    /// Returns the run's settings.
     ///
     /// # Errors
-    /// They do not load.
+    /// Returns an error if the settings cannot be loaded.
     pub fn config(&self) -> Result<Resolved, ConfigError> {
         load(&Layers { run: Some(self.path().to_owned()), ..Layers::default() })
     }

@@ -1,14 +1,15 @@
-//! The configuration: one TOML, layered, every value with its origin.
+//! The configuration: TOML in layers. Every value keeps its origin.
 //!
-//! - this file: the sections as types, and what follows from several of them.
-//! - [`load`](self::load()): the layers; `resolved`: what comes of them; `error`: what is refused.
+//! - This file: the sections as types, and values derived from several sections.
+//! - [`load`](self::load()): merges the layers. `resolved`: the result. `error`: the reasons for refusal.
 //! - `presets`: named starting points.
-//! - `validate`, `wrappers`: ranges; `compat`: contradictions; each a table of `rule`s; `replay_memory`: what only one
-//!   machine can say; `hint`: what may have been meant.
-//! - `endpoints`: where the processes meet, as addresses; [`known_shapes`]: native environments by name.
-//! - `change`, `port`, [`watch`]: settings that change while a learner trains; `resume`: when a run goes on.
+//! - `validate`, `wrappers`: ranges. `compat`: contradictions. Each is a table of `rule`s.
+//! - `replay_memory`: checks that depend on the machine's memory. `hint`: suggestions for misspelled names.
+//! - `endpoints`: addresses of the processes. [`known_shapes`]: shapes of native environments by name.
+//! - `change`, `port`, [`watch`]: settings that change while a learner trains. `resume`: settings of a resumed run.
 //!
-//! `config/default.toml` is embedded; it names, documents and defaults every key. docs/configuration.md is made from it.
+//! `config/default.toml` is embedded. It names and documents every key and holds its default. `docs/configuration.md`
+//! is generated from it.
 
 mod actor_id;
 mod algorithms;
@@ -50,10 +51,11 @@ use crate::telemetry::logs::LogFormat;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// The embedded default file: the reference of every key.
+/// The embedded default file, which is the reference of every key.
 pub const DEFAULT_TOML: &str = include_str!("../../../config/default.toml");
 
-/// Settings that suit one environment, between the default and the user's file: (environment, TOML).
+/// Settings tuned for one environment, as (environment, TOML). They override the defaults; the user's file overrides
+/// them.
 pub(crate) const TUNED: &[(&str, &str)] = &[
     ("CartPole-v1", include_str!("../../../config/tuned/CartPole-v1.toml")),
     ("Pendulum-v1", include_str!("../../../config/tuned/Pendulum-v1.toml")),
@@ -126,7 +128,7 @@ pub struct Cluster {
     pub cost_horizon: usize,
 }
 
-/// Where the processes meet.
+/// Addresses of the processes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
@@ -154,23 +156,23 @@ pub struct Run {
     pub track_trajectories: bool,
 }
 
-/// A learner does this once its run is done.
+/// Action of a learner when its run is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WhenDone {
-    /// Ends.
+    /// Exit the process.
     Exit,
-    /// Serves its last weights until it is told to stop.
+    /// Continue to publish the last weights until the process is stopped.
     Wait,
 }
 
-/// How a table chooses items.
+/// Method by which a table selects items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SelectorKind {
-    /// In proportion to priority.
+    /// Probability in proportion to priority.
     Prioritized,
-    /// All alike.
+    /// Equal probability for all items.
     Uniform,
 }
 
@@ -214,7 +216,7 @@ pub struct Actor {
     pub close_deadline: Duration,
 }
 
-/// Deterministic evaluation.
+/// Evaluation with deterministic actions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
@@ -227,11 +229,11 @@ pub struct Evaluator {
     pub interval_steps: u64,
 }
 
-/// Which arithmetic the learner uses.
+/// Implementation of the learner's arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BackendKind {
-    /// Native where it can serve, else torch.
+    /// Native if it supports the settings, else torch.
     Auto,
     /// Plain Rust on the CPU.
     Native,
@@ -311,7 +313,7 @@ pub struct Telemetry {
     pub log_filter: String,
 }
 
-/// Mutual TLS: all three, or none.
+/// Mutual TLS. Either all three paths are set, or none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
@@ -322,7 +324,7 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Whether connections over TCP are encrypted and both sides show certificates.
+    /// Returns whether TCP connections are encrypted and authenticated by certificates on both sides.
     pub fn is_on(&self) -> bool {
         !self.ca.is_empty()
     }
@@ -335,12 +337,13 @@ const NATURE_CNN: [Conv; 3] = [
     Conv { filters: 64, kernel: 3, stride: 1 },
 ];
 
-/// For smaller images, down to 8 by 8.
+/// The convolutions for smaller images, down to 8 by 8.
 const SMALL_CNN: [Conv; 2] =
     [Conv { filters: 16, kernel: 3, stride: 2 }, Conv { filters: 32, kernel: 3, stride: 1 }];
 
 impl Config {
-    /// A body of the configured kind; `hidden` are the widths of its trunk and of its head's own layers.
+    /// Returns a network body of the configured kind. The two `hidden` lists are the layer widths of its trunk and of
+    /// its head.
     pub fn body(
         &self,
         network: Network,
@@ -379,7 +382,8 @@ impl Config {
         }
     }
 
-    /// What acts in batch-constrained Q-learning; the perturbation network has the policy's widths.
+    /// Returns the body that acts in batch-constrained Q-learning. The perturbation network has the policy's layer
+    /// widths.
     fn batch_constrained(&self, spec: &EnvSpec) -> Body {
         let mlp = |hidden: &[usize]| Mlp {
             hidden: hidden.to_vec(),
@@ -398,7 +402,7 @@ impl Config {
         }
     }
 
-    /// The policy network for an environment of these shapes.
+    /// Returns the architecture of the policy network for an environment of these shapes.
     pub fn policy_arch(&self, spec: &EnvSpec) -> PolicyArch {
         let c = &self.cluster;
         let log_std = match c.sigma {
@@ -424,36 +428,37 @@ impl Config {
         }
     }
 
-    /// The replay row for an environment of these shapes.
+    /// Returns the layout of a replay row for an environment of these shapes.
     pub fn item_layout(&self, spec: &EnvSpec) -> ItemLayout {
         let c = &self.cluster;
         let state_dim = self.policy_arch(spec).state_dim();
         ItemLayout::of(spec, state_dim, c.sequence_len, c.cost_horizon)
     }
 
-    /// Whether the run learns from recorded data alone: no actors, no replay servers.
+    /// Returns whether the run learns from recorded data only, without actors and replay servers.
     pub fn is_offline(&self) -> bool {
         !self.offline.dataset.is_empty() && self.offline.share >= 1.0
     }
 
-    /// Whether a low return is a good one: what the environment rewards with is a cost.
+    /// Returns whether low returns are better than high ones, because the environment's reward is a cost.
     pub fn returns_are_costs(&self) -> bool {
         self.learner.algorithm == Algorithm::Lac && self.lac.cost == Cost::Reward
     }
 
-    /// Shards over all replay servers.
+    /// Returns the number of shards over all replay servers.
     pub fn shards_total(&self) -> usize {
         self.endpoints.replay.len() * self.replay.shards
     }
 
-    /// Rows of one shard.
+    /// Returns the capacity of one shard in rows.
     pub fn shard_capacity(&self) -> usize {
         self.replay.capacity / self.shards_total()
     }
 }
 
 impl Cluster {
-    /// `key = value` lines, one per setting, as they travel in the handshake so that a refusal can name the difference.
+    /// Returns one (key, value) pair per setting. Handshakes carry these pairs, so that a refusal can name the
+    /// difference.
     pub fn lines(&self) -> Vec<(String, String)> {
         let table =
             toml::Table::try_from(self).expect("a struct of plain values serialises to TOML");
@@ -463,7 +468,7 @@ impl Cluster {
             .collect()
     }
 
-    /// Digest of all settings: equal on two nodes exactly when the settings are.
+    /// Returns a digest of all settings. Equal settings have equal digests.
     pub fn hash(&self) -> u64 {
         let lines = self.lines().into_iter().map(|(key, value)| format!("{key} = {value}\n"));
         digest64(lines.collect::<String>().as_bytes())

@@ -1,24 +1,25 @@
-//! [`ConfigPort`]: where a running process takes changed settings, from its admin port and from a file, one at a time.
+//! [`ConfigPort`]: receives changed settings from the admin port and from a file, and applies them to a running
+//! process.
 
 use super::{Change, ConfigError, Origin, Resolved};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-/// Checked settings on their way into a training loop, which takes them between two updates.
+/// Checked settings for a training loop, which applies them between two updates.
 #[derive(Debug)]
 pub struct ConfigChange {
-    /// All settings, as they are to be from now on.
+    /// All settings after the change.
     pub resolved: Resolved,
-    /// What is different; never empty.
+    /// Settings that differ; never empty.
     pub changes: Vec<Change>,
-    /// The loop's answer: taken, or why not, and then nothing has changed.
+    /// Channel for the loop's answer: `Ok`, or the reason why it changed nothing.
     pub reply: oneshot::Sender<Result<(), String>>,
 }
 
-/// Why settings were not taken.
+/// Reason why settings were not applied.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// They are wrong, or cannot change.
+    /// The settings are wrong, or cannot change.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The training loop refused them.
@@ -27,21 +28,21 @@ pub enum ApplyError {
     /// An earlier change still waits for the end of an update.
     #[error("another change is being applied")]
     Busy,
-    /// Nothing here can change.
+    /// The process has no training loop, or the loop has ended.
     #[error("this process takes no settings: only a learner that trains does")]
     Closed,
 }
 
-/// Takes changes for one training loop; clones share it. Closed until [`ConfigPort::open`] is called.
+/// Passes changes to one training loop; clones share it. It is closed until [`ConfigPort::open`] is called.
 ///
-/// At most one change is under way: a second one meanwhile is refused with [`ApplyError::Busy`], so that nothing queues
-/// up behind a loop that waits for data.
+/// At most one change is in progress. A second one is refused with [`ApplyError::Busy`], so that changes do not queue
+/// up while the loop waits for data.
 #[derive(Debug, Clone, Default)]
 pub struct ConfigPort(Arc<OnceLock<Receiving>>);
 
 #[derive(Debug)]
 struct Receiving {
-    /// The settings in force. Locked while a change is under way.
+    /// The settings in force. The mutex is locked while a change is in progress.
     current: Arc<Mutex<Resolved>>,
     changes: mpsc::Sender<ConfigChange>,
 }
@@ -59,19 +60,20 @@ impl ConfigPort {
         receiver
     }
 
-    /// Whether somebody takes changes.
+    /// Returns whether a training loop accepts changes.
     pub fn is_open(&self) -> bool {
         self.0.get().is_some_and(|receiving| !receiving.changes.is_closed())
     }
 
-    /// Checks a text of settings against those in force, hands what it changes to the loop and waits for the answer,
-    /// which comes after the update in progress. What came of it, by key; nothing where nothing is different.
+    /// Checks a text of settings against the settings in force, sends the changes to the loop and waits for its answer.
+    /// The loop answers after the update in progress. Returns the changes, sorted by key; they are empty if nothing
+    /// differs.
     ///
-    /// Goes on to its end although the caller stops waiting: a change is never half known. Must be called inside a tokio
-    /// runtime.
+    /// The change completes even if the caller stops waiting. Otherwise the loop could have settings that this port
+    /// does not know. Must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// Why nothing has changed.
+    /// Returns the reason why nothing has changed.
     pub async fn apply(&self, text: &str, origin: &Origin) -> Result<Vec<Change>, ApplyError> {
         let receiving =
             self.0.get().filter(|port| !port.changes.is_closed()).ok_or(ApplyError::Closed)?;

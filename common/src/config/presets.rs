@@ -1,21 +1,22 @@
-//! Named starting points: each seed algorithm as it was and as it should be, embedded from `config/presets`.
+//! Named starting points, embedded from `config/presets`: each seed algorithm in its original and in its corrected
+//! form.
 //!
-//! A preset says what differs from `config/default.toml`. It replaces what is tuned for the environment: of that only
-//! what concerns the run itself stays ([`tuned_beside`]).
+//! A preset contains the settings that differ from `config/default.toml`. It replaces the settings that are tuned for
+//! the environment, except those that concern the run itself ([`tuned_beside`]).
 
 use super::{ConfigError, hint};
 
 /// A named set of settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Preset {
-    /// As given to `--preset`.
+    /// Name, as given to `--preset`.
     pub name: &'static str,
-    /// Its settings; the first line is a comment that says in a few words what it is.
+    /// Its settings as TOML. The first line is a comment with a short description.
     pub toml: &'static str,
 }
 
 impl Preset {
-    /// What it is, on one line.
+    /// Returns the description from the first line.
     pub fn about(&self) -> &'static str {
         self.toml.lines().next().unwrap_or_default().trim_start_matches("# ")
     }
@@ -30,7 +31,7 @@ macro_rules! presets {
     };
 }
 
-/// All of them, each corrected one before the seed it corrects.
+/// All presets. Each corrected algorithm stands before the seed algorithm that it corrects.
 pub const PRESETS: &[Preset] = presets![
     "sac",
     "velora",
@@ -51,10 +52,10 @@ pub const PRESETS: &[Preset] = presets![
     "bcq-seed",
 ];
 
-/// The preset of this name.
+/// Returns the preset of this name.
 ///
 /// # Errors
-/// There is none.
+/// Returns an error if no preset has this name.
 pub(super) fn find(name: &str) -> Result<&'static Preset, ConfigError> {
     PRESETS.iter().find(|preset| preset.name == name).ok_or_else(|| ConfigError::UnknownPreset {
         name: name.to_owned(),
@@ -62,7 +63,7 @@ pub(super) fn find(name: &str) -> Result<&'static Preset, ConfigError> {
     })
 }
 
-/// Whether a tuned value of this key stays beside a preset.
+/// Returns whether a value of this key that is tuned for the environment stays in force when a preset is chosen.
 pub(super) fn tuned_beside(key: &str) -> bool {
     matches!(key.split_once('.'), Some(("run" | "evaluator", _)))
 }

@@ -1,17 +1,18 @@
-//! Whether a replay fits into memory: a table reserves all of its rows when it is made, and the kernel answers a
-//! reservation beyond its means by ending the process.
+//! Checks whether a replay fits into memory. A table reserves the memory of all rows when it is created. If that is
+//! more than the machine has, the kernel kills the process.
 
 use super::{ConfigError, Resolved};
 use crate::runtime::memory::Memory;
 
-/// Bytes that a row takes beside its own: its priority in the tree, and the number of its actor.
+/// Number of bytes per row in addition to the row itself: its priority in the tree, and the id of its actor.
 const SLOT_BYTES: u64 = 14;
 
 impl Resolved {
-    /// Refuses `replay.capacity` where `shards` shards of this run, in one process, need more memory than `bound` allows.
+    /// Checks that `shards` shards of this run fit into the memory of one process. Without a `bound` everything fits.
     ///
     /// # Errors
-    /// They do, with what would fit; or the environment's shapes are not set.
+    /// Returns an error for `replay.capacity` if they do not fit; the message contains the largest capacity that does.
+    /// Also returns an error if the environment's shapes are not set.
     pub fn replay_fits(&self, shards: usize, bound: Option<Memory>) -> Result<(), ConfigError> {
         let Some(Memory { bytes, source }) = bound else { return Ok(()) };
         let config = &self.config;

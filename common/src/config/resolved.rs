@@ -1,4 +1,4 @@
-//! [`Resolved`]: a checked configuration, what it says of the environment, and how it is shown and kept.
+//! [`Resolved`]: a checked configuration, the environment's shapes in it, and its text forms.
 
 use super::error::{ConfigError, Origin};
 use super::{ActionUnits, Config};
@@ -9,16 +9,17 @@ use toml::{Table, Value};
 /// A checked configuration with the origin of every value.
 #[derive(Debug, Clone)]
 pub struct Resolved {
-    /// The settings.
+    /// All settings.
     pub config: Config,
     pub(super) origins: BTreeMap<String, Origin>,
 }
 
 impl Resolved {
-    /// The environment's shapes and bounds as configured: what a process without environments knows of them.
+    /// Returns the environment's shapes and bounds as configured. A process without environments knows them only from
+    /// here.
     ///
     /// # Errors
-    /// They are not set, or do not fit each other.
+    /// Returns an error if the shapes are not set or contradict each other.
     pub fn env_spec(&self) -> Result<EnvSpec, ConfigError> {
         let cluster = &self.config.cluster;
         if cluster.obs_dim == 0 || cluster.act_dim == 0 {
@@ -70,7 +71,7 @@ impl Resolved {
         })
     }
 
-    /// Refuses bounds that are no box, and units in which the density of an action does not exist.
+    /// Checks that the bounds form a box, and that log-probabilities exist in the configured units.
     fn check_action_box(&self) -> Result<(), ConfigError> {
         let (low, high) = (&self.config.cluster.action_low, &self.config.cluster.action_high);
         if let Some(wrong) = EnvSpec::wrong_bounds(low, high) {
@@ -91,15 +92,15 @@ impl Resolved {
         }
     }
 
-    /// An error about one key, naming its value and origin; for checks that only a process can make (an unknown
-    /// environment, a port in use).
+    /// Returns an error about one key, with its value and origin. It is for checks that only a process can make, such
+    /// as an unknown environment or a port in use.
     pub fn invalid(&self, key: &str, expected: impl Into<String>) -> ConfigError {
         let value = self.value(key).map_or_else(|| "(unset)".to_owned(), |value| value.to_string());
         let origin = self.origins.get(key).cloned().unwrap_or(Origin::Default);
         ConfigError::Invalid { key: key.to_owned(), value, origin, expected: expected.into() }
     }
 
-    /// The keys of a section that the user set, without the section's name, and their values.
+    /// Returns the keys of a section that the user set, without the section's name, and their values.
     pub fn given(&self, section: &str) -> Vec<(String, Value)> {
         let is_given = |key: &str| {
             let origin = self.origins.get(&format!("{section}.{key}"));
@@ -114,7 +115,7 @@ impl Resolved {
         given.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
-    /// The resolved file, every value with its origin as a comment: what `--print-config` shows.
+    /// Returns the configuration as TOML, with the origin of each value as a comment. `--print-config` prints it.
     pub fn render(&self) -> String {
         let mut text = String::new();
         for (section, value) in self.table() {
@@ -130,7 +131,7 @@ impl Resolved {
         text
     }
 
-    /// The resolved file without comments: what a run directory keeps.
+    /// Returns the configuration as TOML without comments. A run directory keeps it.
     pub fn to_toml(&self) -> String {
         toml::to_string(&self.config).expect("a struct of plain values serialises to TOML")
     }
@@ -140,7 +141,7 @@ impl Resolved {
         self.table().get(section)?.get(key).cloned()
     }
 
-    /// All sections as TOML, single-precision numbers by their shortest digits: 0.001, not 0.0010000000474974513.
+    /// Returns all sections as TOML. An f32 has its shortest digits: 0.001, not 0.0010000000474974513.
     pub(super) fn table(&self) -> Table {
         let mut table =
             Table::try_from(&self.config).expect("a struct of plain values serialises to TOML");
@@ -151,7 +152,7 @@ impl Resolved {
     }
 }
 
-/// Numbers that a single holds exactly get the shortest digits that lead to that single.
+/// Replaces each number that equals an f32 by the number with the fewest digits that rounds to this f32.
 fn shorten(value: &mut Value) {
     match value {
         Value::Float(number) => {

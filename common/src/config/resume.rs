@@ -1,4 +1,4 @@
-//! A run that goes on: its own settings are a layer, and this page says which of them may be others than before.
+//! Resuming a run: its own settings are a layer of the configuration, and some of them cannot change.
 
 use super::change::differences;
 use super::error::{ConfigError, Origin};
@@ -6,8 +6,8 @@ use super::load::{Layers, flatten, unchecked};
 use super::{Change, Resolved};
 use std::path::Path;
 
-/// A run cannot change these settings when it goes on, and this is why. A name that ends with a dot stands for its whole section. Everything
-/// else may change.
+/// Settings that cannot change when a run is resumed, each with the reason. A name that ends with a dot stands for its
+/// whole section. All other settings may change.
 pub const FIXED_KEYS: &[(&str, &str)] = &[
     ("cluster.", "rows, networks and processes of the run are made by it"),
     ("run.seed", "the generators in the checkpoint come from it"),
@@ -28,10 +28,11 @@ pub const FIXED_KEYS: &[(&str, &str)] = &[
 const NETWORKS: &str = "the networks in the checkpoint are made by it";
 
 impl Resolved {
-    /// The changes that these settings make to those of a run directory, by key.
+    /// Returns the changes that these settings make to those of a run directory, sorted by key.
     ///
     /// # Errors
-    /// The run's settings cannot be read, or something of [`FIXED_KEYS`] differs: both values are named.
+    /// Returns an error if the run's settings cannot be read, or if one of [`FIXED_KEYS`] differs. The message then
+    /// names both values.
     pub fn changes_of_run(&self, run_dir: &Path) -> Result<Vec<Change>, ConfigError> {
         let run = Layers { run: Some(run_dir.to_owned()), ..Layers::default() };
         let changes = differences(&flatten(&unchecked(&run)?.table()), &flatten(&self.table()));

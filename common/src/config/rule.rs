@@ -1,9 +1,9 @@
-//! [`Rule`]: one thing that settings must obey, as a row of a table.
+//! [`Rule`]: one condition on settings, as a row of a table.
 
-/// Whether it holds, the key that is wrong otherwise, and what would be valid.
+/// Whether the condition holds, the key to report if it does not, and the description of valid values.
 pub(super) type Rule = (bool, &'static str, String);
 
-/// What would be valid, where it is the same whatever is set.
+/// Returns a description of valid values that does not depend on other settings.
 pub(super) fn expect(text: &str) -> String {
     text.to_owned()
 }

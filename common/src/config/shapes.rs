@@ -1,7 +1,8 @@
-//! Shapes of the native environments by name: what a process without environments knows of them.
+//! Shapes of the native environments by name, for processes that have no environments.
 //!
-//! `config/shapes.toml`, embedded, is made from the environments themselves; `actor-node/tests/shapes.rs` holds it equal
-//! to them and writes it (`make docs`). Wrappers and options are taken into account where they are told here.
+//! `config/shapes.toml` is embedded. `actor-node/tests/shapes.rs` generates it from the environments (`make docs`) and
+//! checks that it equals them. The file has no wrappers and options; this module takes the configured ones into
+//! account.
 
 use super::{Cluster, Wrapper};
 use crate::spec::{ActionKind, EnvSpec};
@@ -12,12 +13,12 @@ use toml::Value;
 
 const SHAPES_TOML: &str = include_str!("../../../config/shapes.toml");
 
-/// An option of an environment whose name is this changes what it observes, or may.
+/// Name of an environment option that may change the observations.
 const CHANGING_OPTION: &str = "xml_file";
-/// So does one whose name ends so, as `include_cfrc_ext_in_observation` does.
+/// Ending of the names of further options that may change them, such as `include_cfrc_ext_in_observation`.
 const CHANGING_ENDING: &str = "_observation";
 
-/// One environment of the file.
+/// Shapes of one environment in the file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Shapes {
@@ -32,13 +33,13 @@ struct Shapes {
 static NATIVE: LazyLock<BTreeMap<String, Shapes>> =
     LazyLock::new(|| toml::from_str(SHAPES_TOML).expect("it is embedded and tested"));
 
-/// Names of all environments whose shapes are known.
+/// Returns the names of all environments whose shapes are known.
 pub fn known_envs() -> impl Iterator<Item = &'static str> {
     NATIVE.keys().map(String::as_str)
 }
 
-/// The shapes of an environment by its name, without options and wrappers. `gym:NAME`, Gymnasium's own of that name, has
-/// the same.
+/// Returns the shapes of an environment by its name, without options and wrappers, or `None` if they are unknown.
+/// `gym:NAME`, Gymnasium's own environment of that name, has the same shapes.
 pub fn known_shapes(env: &str) -> Option<EnvSpec> {
     let Shapes { obs_dim, obs_image, actions, act_dim, action_low, action_high } =
         NATIVE.get(env.strip_prefix("gym:").unwrap_or(env))?;
@@ -54,12 +55,12 @@ pub fn known_shapes(env: &str) -> Option<EnvSpec> {
     })
 }
 
-/// Whether an option of a native environment may change its shapes.
+/// Returns whether an option of a native environment may change its shapes.
 pub fn option_changes_shapes(option: &str) -> bool {
     option == CHANGING_OPTION || option.ends_with(CHANGING_ENDING)
 }
 
-/// The shapes of the configured environment, its wrappers included, where they are known.
+/// Returns the shapes of the configured environment, its wrappers included, or `None` if they are unknown.
 pub(super) fn of(cluster: &Cluster) -> Option<EnvSpec> {
     let mut spec = known_shapes(&cluster.env)?;
     let is_bridged = cluster.env.starts_with("gym:");
@@ -88,7 +89,7 @@ pub(super) fn of(cluster: &Cluster) -> Option<EnvSpec> {
     Some(spec)
 }
 
-/// An environment's shapes as settings of `[cluster]`.
+/// Returns an environment's shapes as settings of `[cluster]`.
 pub fn shape_settings(spec: &EnvSpec) -> Vec<(String, Value)> {
     let count = |n: usize| Value::Integer(i64::try_from(n).expect("a dimension is small"));
     let bounds =
@@ -110,7 +111,7 @@ pub fn shape_settings(spec: &EnvSpec) -> Vec<(String, Value)> {
     .into()
 }
 
-/// The number with the fewest digits that leads to this single.
+/// Returns the number with the fewest digits that rounds to this f32.
 fn shortest(single: f32) -> f64 {
     single.to_string().parse().expect("digits of a number")
 }

@@ -1,5 +1,4 @@
-//! Ranges: what no process should start with. Each refusal names a key and what would be valid. What does not fit
-//! together is in [`super::compat`].
+//! Valid ranges of settings. Each refusal names a key and the valid values. Contradictions are in [`super::compat`].
 
 use super::rule::{Rule, expect};
 use super::{Algorithm, Config, ConfigError, LrSchedule, Network, Resolved};
@@ -7,10 +6,10 @@ use super::{compat, endpoints, wrappers};
 use crate::limits;
 use crate::values::VALUE_MAX;
 
-/// Checks everything that can be known before any socket is opened.
+/// Checks everything that can be checked before a socket is opened.
 ///
-/// The rate limiter's own rule (an `error_buffer` too small to make progress) is checked where the limiter is built,
-/// from the same values: see `replay-server`.
+/// The rate limiter has a rule of its own: an `error_buffer` that is too small to make progress is refused.
+/// `replay-server` checks it when it builds the limiter from the same values.
 pub(super) fn check(resolved: &Resolved) -> Result<(), ConfigError> {
     let c = &resolved.config;
     let ranges =
@@ -37,14 +36,14 @@ fn positive(x: f32) -> bool {
     x > 0.0 && x.is_finite()
 }
 
-/// Largest step size. Adam moves every weight by about that much in each update, and weights begin below 1.
+/// Largest step size. Adam changes every weight by about this much in each update, and weights start below 1.
 const STEP_SIZE_MAX: f32 = 0.1;
 
 fn widths(widths: &[usize]) -> bool {
     (1..=8).contains(&widths.len()) && widths.iter().all(|&width| (1..=16_384).contains(&width))
 }
 
-/// Whether a head may have these hidden layers beside those of its trunk.
+/// Returns whether a head may have these hidden layers in addition to those of its trunk.
 fn widths_with_head(hidden: &[usize], head: &[usize]) -> bool {
     head.is_empty() || widths(&[hidden, head].concat())
 }
@@ -53,7 +52,7 @@ fn has_head(network: Network, c: &Config) -> bool {
     matches!(network, Network::Mlp | Network::Cnn) && c.learner.algorithm != Algorithm::Bcq
 }
 
-/// Whether the algorithm has the optimiser of this step size.
+/// Returns whether the algorithm has an optimiser with this step size.
 fn is_used(key: &str, c: &Config) -> bool {
     match key {
         "lac.lr_lambda" => c.learner.algorithm == Algorithm::Lac,
@@ -63,7 +62,8 @@ fn is_used(key: &str, c: &Config) -> bool {
     }
 }
 
-/// Widths and neurons of networks; each is checked where its network is chosen.
+/// Returns the rules for layer widths and numbers of neurons. Ranges are checked even if the chosen network does not
+/// use the setting.
 fn networks(c: &Config) -> Vec<Rule> {
     let neurons = expect("must be in 2..=16384");
     let lstm = expect("must be one width, of the lstm's layers");
@@ -132,7 +132,7 @@ fn networks(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// Whether each is `key=value`, and no key comes twice.
+/// Returns whether each text is `key=value` and no key occurs twice.
 fn assigns(settings: &[String]) -> bool {
     let keys: Option<Vec<_>> =
         settings.iter().map(|text| Some(text.split_once('=')?.0.trim())).collect();
@@ -141,7 +141,7 @@ fn assigns(settings: &[String]) -> bool {
     })
 }
 
-/// Whether a label may have this value.
+/// Returns whether a name can be the value of a metric label.
 fn is_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=63).contains(&name.len()) && name.bytes().all(plain)
@@ -269,7 +269,7 @@ fn learner(c: &Config) -> Vec<Rule> {
             ),
         ),
         (
-            // No comparison holds with NaN.
+            // The comparison is false for NaN.
             c.learner.alpha_max > 0.0,
             "learner.alpha_max",
             expect("must be above 0, or inf for none"),
@@ -316,7 +316,7 @@ fn learner(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// Optimisers: step sizes, their schedules, decay rates, targets.
+/// Returns the rules for optimisers: step sizes, their schedules, decay rates, and updates of target networks.
 fn rates(c: &Config) -> Vec<Rule> {
     let (l, lac, bcq) = (&c.learner, &c.lac, &c.bcq);
     let sizes = [
@@ -338,7 +338,7 @@ fn rates(c: &Config) -> Vec<Rule> {
         );
         rules.push((!exponential || last > 0.0 || !is_used(key, c), last_key, expected));
     }
-    // One step is no interval to divide: an exponential needs a start and an end.
+    // An exponential schedule needs at least two steps, a start and an end.
     let steps_min = if exponential { 2 } else { 1 };
     rules.extend([
         (
@@ -360,7 +360,7 @@ fn rates(c: &Config) -> Vec<Rule> {
     rules
 }
 
-/// The algorithms with sections of their own, and recorded data.
+/// Returns the rules for the sections `lac`, `bcq` and `offline`.
 fn special(c: &Config) -> Vec<Rule> {
     let (lac, bcq) = (&c.lac, &c.bcq);
     vec![
@@ -393,7 +393,8 @@ fn special(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// A key without its certificate is a slip, and must not mean that nothing is encrypted.
+/// Returns the rules for TLS. If only some of the files are set, that is a mistake; connections must not be left
+/// unencrypted.
 fn tls(c: &Config) -> Vec<Rule> {
     let files = [("tls.ca", &c.tls.ca), ("tls.cert", &c.tls.cert), ("tls.key", &c.tls.key)];
     let is_on = files.iter().any(|(_, path)| !path.is_empty());
@@ -401,7 +402,8 @@ fn tls(c: &Config) -> Vec<Rule> {
     files.map(|(key, path)| (!is_on || !path.is_empty(), key, expect(expected))).to_vec()
 }
 
-/// What checkpoints can be told to hold: everything, or the entries whose names hold a word (SEED-SPEC §6.12).
+/// Entries that a checkpoint may be restricted to. `learner.checkpoint_contents` is `all`, or a list of words; each
+/// word selects the entries whose names contain it (SEED-SPEC §6.12).
 const CHECKPOINT_ENTRIES: [&str; 16] = [
     "actor_network_params",
     "actor_target_params",

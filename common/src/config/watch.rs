@@ -1,4 +1,4 @@
-//! A file of settings that is applied while training, whenever it changes (`learner.watch`).
+//! Applies a file of settings while training, whenever the file changes (`learner.watch`).
 
 use super::{ApplyError, ConfigPort, Origin};
 use std::io::{ErrorKind, Read as _};
@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
-/// Between two looks at the file.
+/// Time between two checks of the file.
 pub const WATCH_EVERY: Duration = Duration::from_secs(1);
-/// Largest file, and largest body of `POST /config`.
+/// Largest size of the file, and of the body of `POST /config`.
 pub const CHANGE_BYTES_MAX: usize = 64 << 10;
 
-/// Applies the file now, where it exists, and after every change of its text, until the port closes; drop the future to
-/// stop earlier. What is wrong with a text is logged once; it is tried again only when it is another.
+/// Applies the file now, if it exists, and after every change of its text, until the port closes. Drop the future to
+/// stop earlier. An error in the text is logged once; the file is tried again when its text changes.
 pub async fn follow(path: PathBuf, port: ConfigPort) {
     let origin = Origin::File(path.clone());
     let mut look = tokio::time::interval(WATCH_EVERY);
@@ -23,7 +23,7 @@ pub async fn follow(path: PathBuf, port: ConfigPort) {
     while port.is_open() {
         look.tick().await;
         let here = path.clone();
-        // The text itself tells whether it is another: times of change are too coarse, and it is short.
+        // Compare the texts: modification times are too coarse, and the text is short.
         let Ok(found) = tokio::task::spawn_blocking(move || read(&here)).await else { return };
         if found == seen {
             continue;
@@ -51,7 +51,8 @@ pub async fn follow(path: PathBuf, port: ConfigPort) {
     }
 }
 
-/// The text, or why it cannot be read; the empty reason where there is no file, which may still be written.
+/// Returns the text, or the reason why it cannot be read. The reason is empty if the file does not exist, because it
+/// may be written later.
 fn read(path: &Path) -> Result<String, String> {
     let mut text = String::new();
     let limit = CHANGE_BYTES_MAX as u64 + 1;

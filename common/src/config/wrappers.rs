@@ -1,4 +1,4 @@
-//! What is wrapped around an environment, and the ranges of its numbers.
+//! Wrappers of an environment, and the ranges of their settings.
 
 use super::Config;
 use super::rule::{Rule, expect};
@@ -44,7 +44,7 @@ pub(super) fn rules(c: &Config) -> Vec<Rule> {
             format!("must be a number other than 0, at most {VALUE_MAX:e} in magnitude"),
         ),
         (
-            // No comparison holds with NaN.
+            // The comparison is false for NaN.
             clip_low < clip_high,
             "cluster.reward_clip",
             expect("must be [low, high] with low below high"),

@@ -1,4 +1,4 @@
-//! [`PolicyArch`]: what a policy network looks like. How its weights are laid out follows from it alone.
+//! [`PolicyArch`]: the description of a policy network. It alone determines the layout of the weights.
 //!
 //! A network is a [`Body`], which turns an observation into features, and a [`Head`], which turns features into a
 //! distribution over actions. Critics are built from the same bodies (`learner::trainer::CriticArch`).
@@ -12,7 +12,7 @@ use super::layout::TensorLayout;
 use crate::{limits::POLICY_PARAMETERS_MAX, spec::digest64};
 use serde::{Deserialize, Serialize};
 
-/// Where the spread of a Gaussian head comes from.
+/// Source of the standard deviation of a Gaussian head.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogStd {
@@ -23,19 +23,19 @@ pub enum LogStd {
         /// Upper clamp.
         max: f32,
     },
-    /// One trainable number per action dimension, for all observations alike, not clamped.
+    /// One trainable number per action dimension. It is the same for all observations and not clamped.
     Free,
 }
 
-/// From features to a distribution over actions.
+/// Function from features to a distribution over actions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Head {
     /// `u = mu + exp(log_std) * noise`, `action = tanh(u)` in [-1, 1], `env_action = action * scale + bias`.
     Gaussian {
-        /// The spread.
+        /// Source of the standard deviation.
         log_std: LogStd,
-        /// `mu = bound * tanh(raw)` where given (SEED-SPEC §5.3, `unbounded = False`).
+        /// If set, `mu = bound * tanh(raw)` (SEED-SPEC §5.3, `unbounded = False`). `None` leaves the mean unbounded.
         mean_bound: Option<f32>,
     },
     /// Logits over A discrete actions.
@@ -50,21 +50,21 @@ pub enum Head {
 /// A policy network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PolicyArch {
-    /// O: numbers in an observation.
+    /// O: number of values in an observation.
     pub obs_dim: usize,
-    /// A: numbers in an action, or the number of discrete actions.
+    /// A: number of values in an action, or number of discrete actions.
     pub act_dim: usize,
-    /// Observation to features.
+    /// Function from an observation to features.
     pub body: Body,
-    /// Features to actions.
+    /// Function from features to a distribution over actions.
     pub head: Head,
-    /// `Some(clip)`: observations enter as `clamp((obs - mean) / std, ±clip)`, with statistics that travel with the
-    /// weights as the buffers `normaliser.mean (O)` and `normaliser.std (O)`.
+    /// `Some(clip)` normalises observations to `clamp((obs - mean) / std, ±clip)`. The statistics are stored with the
+    /// weights, as the buffers `normaliser.mean (O)` and `normaliser.std (O)`. `None` uses observations as they are.
     pub obs_clip: Option<f32>,
 }
 
 impl PolicyArch {
-    /// A squashed Gaussian on a perceptron: what both backends of the learner train fastest.
+    /// Creates a squashed Gaussian on a perceptron. Both backends of the learner train this architecture fastest.
     pub fn mlp_gaussian(
         (obs_dim, act_dim): (usize, usize),
         hidden: &[usize],
@@ -86,7 +86,8 @@ impl PolicyArch {
         }
     }
 
-    /// The perceptron and the clamp of `log_std`, where the policy is a plain squashed Gaussian on a perceptron.
+    /// Returns the perceptron and the clamp of `log_std` if the policy is a plain squashed Gaussian on a perceptron,
+    /// else `None`.
     pub fn as_mlp_gaussian(&self) -> Option<(&Mlp, (f32, f32))> {
         match (&self.body, &self.head, self.obs_clip) {
             (
@@ -98,7 +99,8 @@ impl PolicyArch {
         }
     }
 
-    /// Numbers that the network hands to its head: mean and spread, means, or logits.
+    /// Returns the number of values that the head takes from the network: means and log standard deviations, means, or
+    /// logits.
     pub fn outputs(&self) -> usize {
         match self.head {
             Head::Gaussian { log_std: LogStd::Conditioned { .. }, .. } => 2 * self.act_dim,
@@ -106,20 +108,21 @@ impl PolicyArch {
         }
     }
 
-    /// Floats of recurrent state per row; 0 for a feed-forward policy.
+    /// Returns the number of floats of recurrent state per row; 0 for a feed-forward policy.
     pub fn state_dim(&self) -> usize {
         self.body.state_dim(self.outputs())
     }
 
-    /// Numbers in an action as it lies in a row: A, or 1, the index of a discrete action.
+    /// Returns the number of values that a row stores per action: A, or 1 for the index of a discrete action.
     pub fn action_width(&self) -> usize {
         if self.head == Head::Categorical { 1 } else { self.act_dim }
     }
 
-    /// Whether this describes a network at all; to be asked before anything is sized by a description from outside.
+    /// Checks that this describes a network that can be built. Call it before any size from an untrusted description is
+    /// used.
     ///
     /// # Errors
-    /// The first thing that is wrong with it.
+    /// Returns the first error found.
     pub fn validate(&self) -> Result<(), ArchError> {
         size("obs_dim", self.obs_dim, POLICY_PARAMETERS_MAX)?;
         size("act_dim", self.act_dim, POLICY_PARAMETERS_MAX)?;
@@ -147,12 +150,13 @@ impl PolicyArch {
         Ok(())
     }
 
-    /// Tensors in wire order: the body's ([`Body::push_tensors`]), then, unless the body is its own head,
-    /// `mu.weight (A, h)`, `log_std.weight (A, h)`, `mu.bias (A)`, `log_std.bias (A)` for a conditioned Gaussian,
-    /// `mu.{weight,bias}` and `log_std (A)` for a free one, `logits.{weight,bias}`, or `action.{weight,bias}`; then the
-    /// buffers.
+    /// Returns the tensors in wire order. The body's come first ([`Body::push_tensors`]). If the body is not its own
+    /// head, the head follows: `mu.weight (A, h)`, `log_std.weight (A, h)`, `mu.bias (A)`, `log_std.bias (A)` for a
+    /// conditioned Gaussian; `mu.{weight,bias}` and `log_std (A)` for a free one; `logits.{weight,bias}`; or
+    /// `action.{weight,bias}`. Buffers come last.
     ///
-    /// The two heads' weights are neighbours, and so are their biases, so that both heads are one (2A, h) matrix.
+    /// In a conditioned Gaussian the two weights are adjacent, and so are the two biases. Both heads therefore form one
+    /// (2A, h) matrix.
     pub fn tensor_layout(&self) -> TensorLayout {
         let mut layout = TensorLayout::default();
         let width = self.body.push_tensors(&mut layout, self.obs_dim, self.outputs());
@@ -182,7 +186,7 @@ impl PolicyArch {
         layout
     }
 
-    /// Digest of everything that changes what a weight vector means: the layout, and the description beside it.
+    /// Returns a digest of everything that determines the meaning of a weight vector: the layout and the description.
     pub fn hash(&self) -> u64 {
         let Self { body, head, obs_clip, .. } = self;
         let text = format!("{}{body:?} {head:?} {obs_clip:?}\n", self.tensor_layout());

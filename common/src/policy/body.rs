@@ -1,11 +1,11 @@
-//! [`Body`]: from an observation to features, and the tensors that takes. The policy and the critics are built on them.
+//! [`Body`]: networks from an observation to features, and their tensors. The policy and the critics are built on them.
 
 use super::bounds::{ArchError, HIDDEN_LAYERS_MAX, WIDTH_MAX, size, widths};
 use super::layout::TensorLayout;
 use crate::limits::POLICY_PARAMETERS_MAX;
 use serde::{Deserialize, Serialize};
 
-/// The non-linearity between layers.
+/// Activation function between layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Activation {
@@ -15,11 +15,11 @@ pub enum Activation {
     Tanh,
     /// x * sigmoid(x).
     Silu,
-    /// x where x > 0, else exp(x) - 1.
+    /// x if x > 0, else exp(x) - 1.
     Elu,
     /// x * tanh(softplus(x)).
     Mish,
-    /// x where x > 0, else 0.01 x.
+    /// x if x > 0, else 0.01 x.
     LeakyRelu,
 }
 
@@ -28,26 +28,26 @@ pub enum Activation {
 pub struct Mlp {
     /// Widths of the layers.
     pub hidden: Vec<usize>,
-    /// After every layer, but for those of `last`.
+    /// Activation after every layer except the layers of `last`.
     pub activation: Activation,
-    /// A layer normalisation with learned scale and shift between each linear layer and its activation.
+    /// Whether a layer normalisation with learned scale and shift follows each linear layer, before its activation.
     pub layer_norm: bool,
-    /// Layers of a head (SEED-SPEC §5.1), which have an activation of their own.
+    /// The last layers, if they belong to a head with an activation of its own (SEED-SPEC §5.1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<LastLayers>,
 }
 
-/// The last hidden layers of a perceptron, with another activation than those before.
+/// The last hidden layers of a perceptron, with another activation than the layers before them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastLayers {
-    /// How many.
+    /// Number of these layers.
     pub count: usize,
-    /// After each of them.
+    /// Activation after each of them.
     pub activation: Activation,
 }
 
 impl Mlp {
-    /// The activation after layer number `layer`, counted from 0.
+    /// Returns the activation after layer `layer`, counted from 0.
     pub fn activation_of(&self, layer: usize) -> Activation {
         match self.last {
             Some(last) if layer + last.count >= self.hidden.len() => last.activation,
@@ -56,7 +56,7 @@ impl Mlp {
     }
 }
 
-/// The non-linearity in the backbone of a closed-form cell (SEED-SPEC §3.14).
+/// Activation function in the backbone of a closed-form cell (SEED-SPEC §3.14).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BackboneActivation {
@@ -80,11 +80,11 @@ pub struct Conv {
     pub filters: usize,
     /// Side of the square kernel.
     pub kernel: usize,
-    /// Step of the kernel.
+    /// Distance between kernel positions.
     pub stride: usize,
 }
 
-/// How the two candidate states of a closed-form continuous-time cell are mixed (SEED-SPEC §3.14).
+/// Formula that mixes the two candidate states of a closed-form continuous-time cell (SEED-SPEC §3.14).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CfcMode {
@@ -96,7 +96,7 @@ pub enum CfcMode {
     NoGate,
 }
 
-/// From an observation to features. Recurrent bodies also carry a state, a constant number of floats per row.
+/// Function from an observation to features. Recurrent bodies also have a state, a constant number of floats per row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Body {
@@ -106,105 +106,108 @@ pub enum Body {
     Cnn {
         /// Channels, height, width; their product is O.
         image: [usize; 3],
-        /// In order.
+        /// The convolutions, in order.
         convs: Vec<Conv>,
-        /// After the convolutions, which use the same activation.
+        /// Linear layers after the convolutions. The convolutions use their activation.
         dense: Mlp,
     },
-    /// Stacked LSTM layers straight on the observation (SEED-SPEC §5.5). State: hidden then cell of every layer, 2·layers·H.
+    /// Stacked LSTM layers that take the observation directly (SEED-SPEC §5.5). The state has 2·layers·H floats: the
+    /// hidden states of all layers, then their cell states.
     Lstm {
-        /// How many.
+        /// Number of layers.
         layers: usize,
-        /// H.
+        /// H: width of each layer.
         hidden: usize,
     },
-    /// Velora's liquid network: sparse inter layer, closed-form continuous-time command cell, sparse motor layer which
-    /// is the head (SEED-SPEC §§3.3–3.7). State: H = command neurons.
+    /// Velora's liquid network: a sparse inter layer, a closed-form continuous-time command cell, and a sparse motor
+    /// layer, which is the head (SEED-SPEC §§3.3–3.7). The state has H = command neurons floats.
     Liquid {
-        /// Inter and command neurons together.
+        /// Number of inter and command neurons together.
         neurons: usize,
-        /// Of the wiring; the masks travel with the weights, so that only fresh parameters depend on it.
+        /// Seed of the wiring. The masks are stored with the weights, so only new parameters depend on it.
         wiring_seed: u64,
     },
-    /// The same wiring without recurrence: three sparse layers with Mish between them (SEED-SPEC §3.7).
+    /// The wiring of [`Body::Liquid`] without recurrence: three sparse layers with Mish between them (SEED-SPEC §3.7).
     Ncp {
-        /// Inter and command neurons together.
+        /// Number of inter and command neurons together.
         neurons: usize,
-        /// As for [`Body::Liquid`].
+        /// Seed of the wiring, as in [`Body::Liquid`].
         wiring_seed: u64,
     },
-    /// A dense closed-form continuous-time cell (SEED-SPEC §3.14). State: H.
+    /// A dense closed-form continuous-time cell (SEED-SPEC §3.14). The state has H floats.
     Cfc {
-        /// H.
+        /// H: width of the cell.
         hidden: usize,
-        /// Mixing rule.
+        /// Formula that mixes the candidate states.
         mode: CfcMode,
-        /// Layers before the heads of the cell.
+        /// Widths of the layers before the heads of the cell.
         backbone: Vec<usize>,
-        /// After each of them.
+        /// Activation after each layer of the backbone.
         #[serde(default)]
         activation: BackboneActivation,
-        /// An LSTM cell in front, whose memory is carried too: the state is then 2H.
+        /// Whether an LSTM cell precedes the cell. Its memory is part of the state, which then has 2H floats.
         mixed_memory: bool,
     },
-    /// Three closed-form cells in series on an `AutoNCP` wiring (SEED-SPEC §3.14); the motor cell's state is the head's
-    /// output. State: inter, command and motor neurons, `units` in all.
+    /// Three closed-form cells in series on an `AutoNCP` wiring (SEED-SPEC §3.14). The state of the motor cell is the
+    /// head's output. The state has `units` floats: inter, command and motor neurons.
     WiredCfc {
-        /// Neurons in all.
+        /// Number of neurons.
         units: usize,
-        /// Mixing rule of every cell.
+        /// Formula that mixes the candidate states of every cell.
         mode: CfcMode,
-        /// As for [`Body::Liquid`].
+        /// Seed of the wiring, as in [`Body::Liquid`].
         wiring_seed: u64,
     },
-    /// Batch-constrained Q-learning's way to act (SEED-SPEC §5.9): draw actions like those of the data, perturb each a
-    /// little, take the one that the critic likes best. Its head is deterministic, bounded by the largest action.
+    /// Actions of batch-constrained Q-learning (SEED-SPEC §5.9). It draws actions similar to those in the data,
+    /// perturbs each of them, and takes the one with the highest value of the critic. Its head is deterministic,
+    /// bounded by the largest action.
     BatchConstrained {
-        /// `[obs, latent]` to an action like those of the data; its output layer follows.
+        /// Network from `[obs, latent]` to an action similar to those in the data; its output layer follows.
         decoder: Mlp,
-        /// `[obs, action]` to a perturbation; its output layer follows.
+        /// Network from `[obs, action]` to a perturbation; its output layer follows.
         perturbation: Mlp,
-        /// `[obs, action]` to a value; its output layer follows.
+        /// Network from `[obs, action]` to a value; its output layer follows.
         critic: Mlp,
-        /// Numbers of the decoder's latent.
+        /// Length of the decoder's latent vector.
         latent: usize,
-        /// Actions drawn.
+        /// Number of actions drawn.
         samples: usize,
-        /// Largest perturbation, as a share of the action bound.
+        /// Largest perturbation, as a fraction of the action bound.
         phi: f32,
     },
 }
 
-/// Neurons of Velora's wiring (SEED-SPEC §3.3).
+/// Numbers of neurons in Velora's wiring (SEED-SPEC §3.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NcpNeurons {
-    /// Layer after the observation.
+    /// Number of neurons in the layer after the observation.
     pub inter: usize,
-    /// Layer before the motor neurons; H of the liquid network.
+    /// Number of neurons in the layer before the motor neurons; H of the liquid network.
     pub command: usize,
 }
 
 impl NcpNeurons {
-    /// `command = max(floor(0.4 n), 1)`, `inter = n - command`.
+    /// Returns `command = max(floor(0.4 n), 1)` and `inter = n - command`.
     pub fn velora(neurons: usize) -> Self {
         let command = (neurons * 2 / 5).max(1);
         Self { inter: neurons - command, command }
     }
 
-    /// As [`NcpNeurons::velora`], of the neurons that are no motor neurons (`AutoNCP`, SEED-SPEC §3.14).
+    /// Returns [`NcpNeurons::velora`] of the neurons that are not motor neurons (`AutoNCP`, SEED-SPEC §3.14).
     pub fn auto_ncp(units: usize, motor: usize) -> Self {
         Self::velora(units - motor)
     }
 }
 
-/// Heads of Velora's command cell, in the order of their tensors.
+/// Names of the heads of Velora's command cell, in the order of their tensors.
 pub const LIQUID_HEADS: [&str; 5] = ["g", "h", "f_to_g", "f_to_h", "proj"];
 
 impl Body {
-    /// Whether this is a body for `input` numbers and `outputs` of a head.
+    /// Checks that the body can be built for an input of `input` values and a head with `outputs` values.
     ///
     /// # Errors
-    /// The first size that is zero or absurd, a wiring with too few neurons, a kernel that does not fit.
+    /// Returns the first error found: a size that is zero or too large, a wiring with too few neurons, or a kernel that
+    /// does not fit.
     pub fn validate(&self, input: usize, outputs: usize) -> Result<(), ArchError> {
         match self {
             Self::Mlp(mlp) => perceptron(mlp),
@@ -256,7 +259,8 @@ impl Body {
         }
     }
 
-    /// Whether the body ends in its own output layer, of as many neurons as are asked for: no linear head follows.
+    /// Returns whether the body ends in its own output layer with the requested number of outputs. No linear head
+    /// follows then.
     pub fn is_its_own_head(&self) -> bool {
         matches!(
             self,
@@ -267,7 +271,8 @@ impl Body {
         )
     }
 
-    /// Floats of recurrent state per row, for `outputs` asked for; 0 where there is none.
+    /// Returns the number of floats of recurrent state per row if the head has `outputs` values; 0 for bodies without
+    /// state.
     pub fn state_dim(&self, outputs: usize) -> usize {
         match self {
             Self::Mlp(_) | Self::Cnn { .. } | Self::Ncp { .. } | Self::BatchConstrained { .. } => 0,
@@ -278,7 +283,8 @@ impl Body {
         }
     }
 
-    /// Widths of a wired network's layers, input first: `[input, inter, command, outputs]`; `None` for other bodies.
+    /// Returns the layer widths of a wired network, input first: `[input, inter, command, outputs]`. `None` for other
+    /// bodies.
     pub fn wired_widths(&self, input: usize, outputs: usize) -> Option<[usize; 4]> {
         let NcpNeurons { inter, command } = match *self {
             Self::Liquid { neurons, .. } | Self::Ncp { neurons, .. } => NcpNeurons::velora(neurons),
@@ -288,19 +294,19 @@ impl Body {
         Some([input, inter, command, outputs])
     }
 
-    /// Appends the trainable tensors for an input of `input` numbers and returns the width of what comes out: features,
-    /// or the `outputs` themselves where [`Body::is_its_own_head`].
+    /// Appends the trainable tensors for an input of `input` numbers. Returns the width of the result: features, or the
+    /// `outputs` themselves if [`Body::is_its_own_head`].
     ///
     /// | body | tensors |
     /// |---|---|
     /// | Mlp | `trunk.{i}.{weight,bias}`, with layer norm also `trunk.{i}.norm.{weight,bias}` |
     /// | Cnn | `conv.{i}.{weight (F,C,k,k),bias}`, then as Mlp |
-    /// | Lstm | `lstm.{l}.{weight_ih (4H,in), weight_hh (4H,H), bias_ih, bias_hh}`, gates i, f, g, o |
+    /// | Lstm | `lstm.{l}.{weight_ih (4H,in), weight_hh (4H,H), bias_ih, bias_hh}`; gates i, f, g, o |
     /// | Liquid | `inter`, the five heads (H, inter + H) of the command cell, `motor`: each `.{weight,bias}` |
     /// | Ncp | `inter`, `command`, `motor`: each `.{weight,bias}` |
-    /// | Cfc | `lstm.input.{weight,bias}`, `lstm.recurrent.weight` with mixed memory; `backbone.{i}.{weight,bias}`; the cell |
+    /// | Cfc | mixed memory: `lstm.input.{weight,bias}`, `lstm.recurrent.weight`; `backbone.{i}.{weight,bias}`; cell |
     /// | WiredCfc | three cells `layer.{0,1,2}.` |
-    /// | BatchConstrained | `decoder.{i}`, `perturbation.{i}`, `critic.{i}`, output layers included: each `.{weight,bias}` |
+    /// | BatchConstrained | `decoder.{i}`, `perturbation.{i}`, `critic.{i}`, each `.{weight,bias}`; output layers too |
     ///
     /// A cell on z = [x; h] has `ff1`, `ff2`, `time_a`, `time_b` (each `.{weight,bias}`), or in pure mode `ff1`,
     /// `w_tau (H)` and `a (H)`.
@@ -369,8 +375,9 @@ impl Body {
         }
     }
 
-    /// Appends the masks of a wired body, 0 or 1, shaped as the weights that they multiply: `inter.mask`, `motor.mask`,
-    /// and `command.mask` ((H, inter + H) for all five liquid heads); `layer.{l}.mask` for a wired cell's `ff1` and `ff2`.
+    /// Appends the masks of a wired body. They contain 0 or 1 and have the shape of the weights that they multiply:
+    /// `inter.mask`, `motor.mask`, and `command.mask` ((H, inter + H) for all five liquid heads); for a wired cell
+    /// `layer.{l}.mask`, for `ff1` and `ff2`.
     pub fn push_buffers(&self, layout: &mut TensorLayout, input: usize, outputs: usize) {
         let Some([input, inter, command, outputs]) = self.wired_widths(input, outputs) else {
             return;
@@ -387,7 +394,8 @@ impl Body {
         layout.push_buffer("motor.mask", &[outputs, command]);
     }
 
-    /// Numbers that leave the last convolution; 0 for bodies without any, and where a kernel does not fit its input.
+    /// Returns the number of values after the last convolution; 0 for bodies without convolutions, and if a kernel does
+    /// not fit its input.
     pub fn conv_features(&self) -> usize {
         let Self::Cnn { image: [channels, height, width], convs, .. } = self else { return 0 };
         let side = |side: usize| {
@@ -452,7 +460,7 @@ fn push_lstm(layout: &mut TensorLayout, layers: usize, hidden: usize, input: usi
     width
 }
 
-/// Hidden layers and their output layer, numbered on: `{name}.{i}`.
+/// Appends the hidden layers and their output layer, numbered consecutively as `{name}.{i}`.
 fn push_stack(layout: &mut TensorLayout, name: &str, mlp: &Mlp, input: usize, output: usize) {
     let mut width = input;
     for (i, &next) in mlp.hidden.iter().chain(&[output]).enumerate() {

@@ -1,53 +1,53 @@
-//! [`ArchError`]: how large a network may be, and why one cannot be built.
+//! [`ArchError`]: the largest sizes of a network, and the reasons why one cannot be built.
 
-/// An architecture that cannot be built.
+/// Reason why an architecture cannot be built.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ArchError {
-    /// A dimension is zero or absurd, or there are too many of them.
+    /// A dimension is zero or too large, or there are too many of them.
     #[error("policy {what} is {value}, expected 1 to {max}")]
     Size {
-        /// Which one.
+        /// Name of the dimension.
         what: &'static str,
         /// Its value.
         value: usize,
-        /// The largest that is allowed.
+        /// Largest valid value.
         max: usize,
     },
-    /// All dimensions are fine, but not together.
+    /// Each dimension is valid, but the network has too many parameters.
     #[error("policy has {parameters} parameters, expected at most {max}")]
     Parameters {
-        /// How many the layers have.
+        /// Number of parameters of all layers.
         parameters: u128,
         /// [`POLICY_PARAMETERS_MAX`](crate::limits::POLICY_PARAMETERS_MAX).
         max: usize,
     },
-    /// A wiring that is too small.
+    /// A wiring has too few neurons.
     #[error("policy has {neurons} neurons, expected at least {min}")]
     Neurons {
-        /// How many.
+        /// Number of neurons.
         neurons: usize,
-        /// The fewest that can be wired.
+        /// Smallest number that can be wired.
         min: usize,
     },
-    /// An image of another size than the observation.
+    /// The image and the observation have different sizes.
     #[error(
         "policy image is {image:?} (channels, height, width), expected {obs_dim} numbers in all"
     )]
     Image {
         /// Channels, height, width.
         image: [usize; 3],
-        /// O.
+        /// O: number of values in the observation.
         obs_dim: usize,
     },
-    /// A bound or clip that is no positive number.
+    /// A bound or clip is not a positive finite number.
     #[error("policy {what} is {value}, expected a finite number above 0")]
     Bound {
-        /// Which one.
+        /// Name of the bound.
         what: &'static str,
         /// Its value.
         value: f32,
     },
-    /// The clamp of `log_std` is no interval.
+    /// The clamp of `log_std` is not an interval.
     #[error("policy log_std bounds are [{min}, {max}], expected two finite numbers in order")]
     LogStd {
         /// Lower bound.
@@ -57,17 +57,17 @@ pub enum ArchError {
     },
 }
 
-/// Most hidden layers of a policy.
+/// Maximum number of hidden layers of a policy.
 pub(super) const HIDDEN_LAYERS_MAX: usize = 64;
 /// Widest layer of a policy.
 pub(super) const WIDTH_MAX: usize = 1 << 20;
 
-/// Whether 1 <= value <= max.
+/// Checks that 1 <= value <= max.
 pub(super) fn size(what: &'static str, value: usize, max: usize) -> Result<(), ArchError> {
     if (1..=max).contains(&value) { Ok(()) } else { Err(ArchError::Size { what, value, max }) }
 }
 
-/// Some widths, each of them small enough that no product of two overflows.
+/// Checks that there is at least one width and that each is small enough that no product of two overflows.
 pub(super) fn widths(what: &'static str, widths: &[usize]) -> Result<(), ArchError> {
     size("number of hidden layers", widths.len(), HIDDEN_LAYERS_MAX)?;
     let what = if what == "hidden" { "hidden width" } else { "backbone width" };

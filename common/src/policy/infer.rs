@@ -1,6 +1,6 @@
 //! [`PolicyNet`]: the actor's forward pass in plain Rust, at batch 1 and at batch B.
 //!
-//! Letters: B batch, O observation, A action, S recurrent state, W numbers that say one action
+//! Letters: B batch, O observation, A action, S recurrent state, W numbers of an action in a row
 //! ([`PolicyArch::action_width`]).
 
 mod batch_constrained;
@@ -16,21 +16,21 @@ use super::{
 use packed::Packed;
 use rand_pcg::Pcg64;
 
-/// A policy ready to act: its weights as the kernels want them, and scratch. One thread owns it.
+/// A policy that is ready to act: its weights in the format of the kernels, and scratch buffers. One thread owns it.
 ///
-/// A squashed Gaussian on a perceptron runs on packed layers and allocates nothing after the first call with a given or
-/// a larger B. Everything else goes through one general, slower pass.
+/// A squashed Gaussian on a perceptron uses packed layers. It allocates memory only if B is larger than in all calls
+/// before. All other policies use one general, slower pass.
 #[derive(Debug, Clone)]
 pub struct PolicyNet {
     arch: PolicyArch,
     pass: Pass,
-    /// (B, A)
+    /// Means, shape (B, A).
     mu: Vec<f32>,
-    /// (B, A)
+    /// Log standard deviations, shape (B, A).
     log_std: Vec<f32>,
-    /// (B, A), of a categorical policy
+    /// Logits of a categorical policy, shape (B, A).
     logits: Vec<f32>,
-    /// Draws for the evaluation of a policy that acts by drawing.
+    /// Random generator for evaluating a policy that draws its actions.
     draws: Pcg64,
 }
 
@@ -41,18 +41,18 @@ enum Pass {
 }
 
 impl PolicyNet {
-    /// A policy with zero weights, on the fastest kernels of this processor.
+    /// Creates a policy with zero weights, on the fastest kernels of this processor.
     ///
     /// # Errors
-    /// An architecture that [`PolicyArch::validate`] refuses.
+    /// Returns an error if [`PolicyArch::validate`] refuses the architecture.
     pub fn new(arch: &PolicyArch) -> Result<Self, ArchError> {
         Self::with_isa(arch, Isa::best())
     }
 
-    /// As [`PolicyNet::new`] on chosen kernels, for tests and measurements.
+    /// Creates a policy like [`PolicyNet::new`] on the given kernels, for tests and measurements.
     ///
     /// # Errors
-    /// An architecture that [`PolicyArch::validate`] refuses.
+    /// Returns an error if [`PolicyArch::validate`] refuses the architecture.
     pub fn with_isa(arch: &PolicyArch, isa: Isa) -> Result<Self, ArchError> {
         arch.validate()?;
         let pass = match Packed::new(arch, isa) {
@@ -64,17 +64,19 @@ impl PolicyNet {
         Ok(Self { arch: arch.clone(), pass, mu, log_std, logits, draws })
     }
 
-    /// The architecture that it was made for.
+    /// Returns the architecture of the policy.
     pub fn arch(&self) -> &PolicyArch {
         &self.arch
     }
 
-    /// S: floats of recurrent state per row; 0 for a feed-forward policy. Zeros at the start of an episode.
+    /// Returns S, the number of floats of recurrent state per row; 0 for a feed-forward policy. The state is zero at
+    /// the start of an episode.
     pub fn state_dim(&self) -> usize {
         self.arch.state_dim()
     }
 
-    /// Random numbers per row that [`PolicyNet::sample`] takes: A for a Gaussian, 1 for a categorical policy.
+    /// Returns the number of random numbers per row that [`PolicyNet::sample`] takes: A for a Gaussian policy, 1 for a
+    /// categorical one, samples * latent for a batch-constrained one, 0 for any other deterministic one.
     pub fn noise_width(&self) -> usize {
         match (&self.arch.head, &self.arch.body) {
             (_, Body::BatchConstrained { samples, latent, .. }) => samples * latent,
@@ -84,24 +86,25 @@ impl PolicyNet {
         }
     }
 
-    /// Whether they are uniform in [0, 1) instead of standard normal: for a categorical policy.
+    /// Returns whether these numbers are uniform in [0, 1), for a categorical policy, or standard normal, for all
+    /// others.
     pub fn noise_is_uniform(&self) -> bool {
         self.arch.head == Head::Categorical
     }
 
-    /// Sets the elapsed time of one step, for closed-form continuous-time cells; 1 at first.
+    /// Sets the elapsed time of one step for closed-form continuous-time cells. The default is 1.
     pub fn set_elapsed(&mut self, elapsed: f32) {
         if let Pass::General(network) = &mut self.pass {
             network.elapsed = elapsed;
         }
     }
 
-    /// Takes flat weights laid out by [`PolicyArch::tensor_layout`] and prepares them for the passes.
+    /// Sets flat weights, laid out by [`PolicyArch::tensor_layout`], and converts them to the format of the kernels.
     ///
-    /// Costs some passes over the weights; meant for once per snapshot, not once per step.
+    /// This takes several passes over the weights. Call it once per snapshot, not once per step.
     ///
     /// # Errors
-    /// A wrong length, or a weight that is not finite. The weights are unchanged then.
+    /// Returns an error if the length is wrong or a weight is not finite. The weights are then unchanged.
     pub fn set_weights(&mut self, weights: &[f32]) -> Result<(), SnapshotError> {
         check_weights(&self.arch, weights)?;
         match &mut self.pass {
@@ -111,11 +114,11 @@ impl PolicyNet {
         Ok(())
     }
 
-    /// Means and log standard deviations of a Gaussian policy for `obs` (B, O), B taken from its length. `state` (B, S)
-    /// is replaced by the next one.
+    /// Returns means and log standard deviations of a Gaussian policy for `obs` (B, O). B follows from the length of
+    /// `obs`. `state` (B, S) is replaced by the next state.
     ///
     /// # Panics
-    /// If the policy is no Gaussian, or a slice does not have its shape.
+    /// If the policy is not Gaussian, or a slice does not have its shape.
     pub fn forward(&mut self, obs: &[f32], state: &mut [f32]) -> Heads<'_> {
         let Head::Gaussian { log_std, mean_bound } = self.arch.head else {
             panic!("{:?} has no mean and spread", self.arch.head)
@@ -135,7 +138,8 @@ impl PolicyNet {
         Heads { mu, log_std }
     }
 
-    /// Logits (B, A) of a categorical policy; the rest as [`PolicyNet::forward`].
+    /// Returns the logits (B, A) of a categorical policy for `obs` (B, O). `state` (B, S) is replaced by the next
+    /// state.
     ///
     /// # Panics
     /// If the policy is not categorical, or a slice does not have its shape.
@@ -146,8 +150,8 @@ impl PolicyNet {
         &self.logits
     }
 
-    /// The deterministic action, written to `action` (B, W): `tanh(mu)` in [-1, 1], or the index of the largest logit.
-    /// `state` (B, S) is replaced by the next one.
+    /// Writes the deterministic action to `action` (B, W): `tanh(mu)` in [-1, 1], or the index of the largest logit.
+    /// `state` (B, S) is replaced by the next state.
     ///
     /// # Panics
     /// If a slice does not have its shape.
@@ -165,8 +169,8 @@ impl PolicyNet {
         }
     }
 
-    /// A sampled action, written to `action` (B, W), for `noise` (B, [`PolicyNet::noise_width`]). `state` (B, S) is
-    /// replaced by the next one.
+    /// Writes the action that `noise` (B, [`PolicyNet::noise_width`]) gives to `action` (B, W). `state` (B, S) is
+    /// replaced by the next state.
     ///
     /// # Panics
     /// If a slice does not have its shape.
@@ -185,7 +189,7 @@ impl PolicyNet {
         }
     }
 
-    /// Actions of a deterministic head.
+    /// Writes the actions of a deterministic head. A batch-constrained policy draws its noise itself if none is given.
     fn act(&mut self, obs: &[f32], state: &mut [f32], noise: Option<&[f32]>, action: &mut [f32]) {
         let Head::Deterministic { bound } = self.arch.head else {
             unreachable!("asked for a deterministic head only")
@@ -204,7 +208,7 @@ impl PolicyNet {
         action.iter_mut().for_each(|action| *action *= bound);
     }
 
-    /// B, from the lengths.
+    /// Returns B, and checks the lengths of the slices.
     fn check(&self, obs: &[f32], state: &[f32]) -> usize {
         let obs_dim = self.arch.obs_dim;
         let rows = obs.len() / obs_dim;
@@ -220,7 +224,7 @@ impl PolicyNet {
         }
     }
 
-    /// Observations by the statistics that came with the weights.
+    /// Returns the observations, normalised by the statistics that are stored with the weights.
     fn normalised(&self, obs: &[f32]) -> Vec<f32> {
         let Some(clip) = self.arch.obs_clip else { return obs.to_vec() };
         let (mean, std) =
@@ -232,14 +236,15 @@ impl PolicyNet {
             .collect()
     }
 
-    /// What reaches the head through the layer `head`, (B, ..); the state becomes the next one.
+    /// Returns the outputs (B, ..) of the body, or of the layer `head` if the body is not its own head. The state is
+    /// replaced by the next one.
     fn outputs(&self, obs: &[f32], state: &mut [f32], rows: usize, head: &str) -> Vec<f32> {
         let (network, body) = (self.general(), &self.arch.body);
         let features = network.step(body, &self.normalised(obs), state, rows);
         if body.is_its_own_head() { features } else { network.linear(head, &features, rows) }
     }
 
-    /// Mean, not bounded yet, and log standard deviation, each (B, A).
+    /// Returns the mean before its bound is applied, and the log standard deviation, each (B, A).
     fn gaussian(
         &self,
         obs: &[f32],
@@ -279,13 +284,13 @@ fn index(index: usize) -> f32 {
     index as f32
 }
 
-/// Index of the largest number; of the first one where there are several.
+/// Returns the index of the largest number, or of the first one if several are equal.
 pub(super) fn largest(numbers: &[f32]) -> usize {
     let better = |best: usize, (i, x): (usize, &f32)| if *x > numbers[best] { i } else { best };
     numbers.iter().enumerate().fold(0, better)
 }
 
-/// The action whose share of softmax(logits) holds `uniform` in [0, 1).
+/// Returns the action whose interval of the cumulative softmax(logits) contains `uniform` in [0, 1).
 fn inverse_cdf(logits: &[f32], uniform: f32) -> usize {
     let max = logits[largest(logits)];
     let total: f32 = logits.iter().map(|logit| (logit - max).exp()).sum();

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// One named tensor inside a flat parameter vector, row-major, weights as (out, in).
+/// One named tensor inside a flat parameter vector. It is row-major; weight matrices have shape (out, in).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorEntry {
     /// Checkpoint key, such as `trunk.0.weight`.
@@ -11,27 +11,27 @@ pub struct TensorEntry {
     pub shape: Vec<usize>,
     /// Index of its first element in the flat vector.
     pub offset: usize,
-    /// Whether an optimiser moves it. Buffers (the masks of a wiring, the statistics of observations) are carried with
+    /// Whether an optimiser changes it. Buffers (the masks of a wiring, the statistics of observations) are stored with
     /// the weights, and their gradient is zero.
     pub trainable: bool,
 }
 
 impl TensorEntry {
-    /// Elements.
+    /// Returns the number of elements.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// The tensor's range in the flat vector.
+    /// Returns the tensor's range in the flat vector.
     pub fn range(&self) -> std::ops::Range<usize> {
         self.offset..self.offset + self.elements()
     }
 }
 
-/// Names, shapes and order of the tensors of one network. Tensors lie back to back, in order.
+/// Names, shapes and order of the tensors of one network. Tensors are stored without gaps, in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TensorLayout {
-    /// In wire and checkpoint order.
+    /// The tensors in wire and checkpoint order.
     pub entries: Vec<TensorEntry>,
     /// Length of the flat vector.
     pub parameters: usize,
@@ -43,7 +43,7 @@ impl TensorLayout {
         self.append(name.into(), shape, true);
     }
 
-    /// Appends a tensor that no optimiser moves. Buffers come after every trainable tensor.
+    /// Appends a tensor that no optimiser changes. Buffers must come after all trainable tensors.
     pub fn push_buffer(&mut self, name: impl Into<String>, shape: &[usize]) {
         self.append(name.into(), shape, false);
     }
@@ -54,14 +54,14 @@ impl TensorLayout {
         self.entries.push(entry);
     }
 
-    /// The tensor of that name.
+    /// Returns the tensor of that name.
     pub fn entry(&self, name: &str) -> Option<&TensorEntry> {
         self.entries.iter().find(|entry| entry.name == name)
     }
 }
 
 impl fmt::Display for TensorLayout {
-    /// One `name [shape]` line per tensor: the text under the architecture hash.
+    /// Writes one `name [shape]` line per tensor. The architecture hash is computed from this text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.entries.iter().try_for_each(|entry| writeln!(f, "{} {:?}", entry.name, entry.shape))
     }

@@ -1,16 +1,16 @@
-//! The policy: its description, its weights, its inference in plain Rust and the squashing maths.
+//! The policy: its description, its weights, its inference in plain Rust, and the squashing functions.
 //!
-//! - [`arch`]: [`PolicyArch`](arch::PolicyArch), head on body; [`body`]: what bodies there are, and their tensors;
-//!   [`layout`]: names, shapes and order of tensors. Together the single source of truth for checkpoint keys and wire
-//!   order. `bounds`: what is too large for them.
-//! - [`wiring`]: which synapses of a wired body exist.
+//! - [`arch`]: [`PolicyArch`](arch::PolicyArch), a head on a body. [`body`]: the kinds of bodies and their tensors.
+//!   [`layout`]: names, shapes and order of tensors. These modules alone define checkpoint keys and wire order.
+//!   `bounds`: the largest sizes.
+//! - [`wiring`]: the synapses of a wired body.
 //! - [`snapshot`]: [`PolicySnapshot`](snapshot::PolicySnapshot), one version of the weights, on the wire and on disk.
 //! - [`infer`]: [`PolicyNet`](infer::PolicyNet), the forward pass for actors.
-//! - [`squash`]: the tanh-Gaussian on top of it.
+//! - [`squash`]: the tanh-Gaussian distribution of actions.
 //! - [`kernels`]: dense layers and tanh, per instruction set.
 //!
-//! [`PolicyArch::hash`](arch::PolicyArch::hash) ties them together: a weight vector is only ever used under the
-//! architecture whose hash it carries.
+//! [`PolicyArch::hash`](arch::PolicyArch::hash) connects them: a weight vector is used only with the architecture whose
+//! hash it carries.
 
 pub mod arch;
 pub mod body;

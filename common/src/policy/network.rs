@@ -1,6 +1,8 @@
-//! [`Network`]: the forward pass of every [`Body`], one step of B rows. What `infer` does not do with packed layers.
+//! [`Network`]: the forward pass of every [`Body`], for one step of B rows. `infer` uses it for all policies that
+//! cannot use packed layers.
 //!
-//! Masked weights are multiplied by their masks once, when weights are set. Letters: B rows, I inputs, H hidden.
+//! Masked weights are multiplied by their masks once, when weights are set. Letters: B rows, I inputs, O outputs, H
+//! hidden.
 
 use super::body::{
     Activation, BackboneActivation, Body, CfcMode, Conv, LIQUID_HEADS, Mlp, NcpNeurons,
@@ -10,7 +12,7 @@ use super::layout::TensorLayout;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// A network's tensors by name.
+/// The tensors of a network, accessible by name.
 #[derive(Debug, Clone)]
 pub(super) struct Network {
     layout: TensorLayout,
@@ -21,14 +23,14 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// All zeros.
+    /// Creates a network with zero weights.
     pub(super) fn new(layout: TensorLayout) -> Self {
         let named = |entry: &super::layout::TensorEntry| (entry.name.clone(), entry.range());
         let ranges = layout.entries.iter().map(named).collect();
         Self { weights: vec![0.0; layout.parameters], ranges, layout, elapsed: 1.0 }
     }
 
-    /// Takes weights by the layout.
+    /// Sets weights that are laid out by the layout, and applies the masks.
     pub(super) fn set(&mut self, weights: &[f32]) {
         self.weights.copy_from_slice(weights);
         for (mask, weight) in self.masked() {
@@ -38,7 +40,7 @@ impl Network {
         }
     }
 
-    /// Pairs of a mask and a weight that it multiplies.
+    /// Returns pairs of the name of a mask and the name of a weight that it multiplies.
     fn masked(&self) -> Vec<(String, String)> {
         let mut pairs = Vec::new();
         for entry in self.layout.entries.iter().filter(|entry| !entry.trainable) {
@@ -56,18 +58,19 @@ impl Network {
         pairs
     }
 
-    /// The tensor of that name, flat.
+    /// Returns the tensor of that name as a flat slice.
     pub(super) fn get(&self, name: &str) -> &[f32] {
         &self.weights[self.ranges[name].clone()]
     }
 
-    /// x (B, I) through `{name}.weight` and `{name}.bias`: (B, outputs).
+    /// Applies `{name}.weight` and `{name}.bias` to x (B, I). Returns (B, O).
     pub(super) fn linear(&self, name: &str, x: &[f32], rows: usize) -> Vec<f32> {
         let bias = self.get(&format!("{name}.bias"));
         affine(self.get(&format!("{name}.weight")), bias, x, rows)
     }
 
-    /// One step: features or outputs (B, ..) of `x` (B, I), and the state (B, S) replaced by the next one.
+    /// Computes one step for `x` (B, I): returns features or outputs (B, ..), and replaces the state (B, S) by the next
+    /// one.
     pub(super) fn step(&self, body: &Body, x: &[f32], state: &mut [f32], rows: usize) -> Vec<f32> {
         if rows == 0 {
             return Vec::new();
@@ -120,7 +123,7 @@ impl Network {
         x
     }
 
-    /// Convolutions without padding over x (B, C, height, width).
+    /// Applies convolutions without padding to x (B, C, height, width).
     fn convolve(
         &self,
         image: [usize; 3],
@@ -161,7 +164,8 @@ impl Network {
         x
     }
 
-    /// Gates i, f, g, o; state (B, [h of each layer, c of each layer]).
+    /// Computes one step of stacked LSTM layers. The gates are i, f, g, o. The state (B, S) has h of each layer, then c
+    /// of each layer.
     fn lstm(
         &self,
         (layers, hidden): (usize, usize),
@@ -191,7 +195,7 @@ impl Network {
         x
     }
 
-    /// Velora's command cell (SEED-SPEC §3.6): y = p(z) + h', the state becomes h'.
+    /// Computes one step of Velora's command cell (SEED-SPEC §3.6). Returns y = p(z) + h'; the state becomes h'.
     fn liquid(
         &self,
         (inter, command): (usize, usize),
@@ -209,7 +213,8 @@ impl Network {
         y
     }
 
-    /// A dense closed-form cell (SEED-SPEC §3.14), behind an LSTM cell where memory is mixed. State: h, then c.
+    /// Computes one step of a dense closed-form cell (SEED-SPEC §3.14). With mixed memory an LSTM cell precedes it, and
+    /// the state is h, then c.
     fn closed_form(
         &self,
         (hidden, mode, (layers, activation), mixed): (
@@ -232,7 +237,7 @@ impl Network {
             for (row, state) in state.chunks_exact_mut(stride).enumerate() {
                 let gates = &gates[row * 4 * hidden..][..4 * hidden];
                 for j in 0..hidden {
-                    // Candidate, input, forget (with 1 added), output.
+                    // The gates are candidate, input, forget (with 1 added) and output.
                     let [g, i, f, o] = std::array::from_fn(|gate| gates[gate * hidden + j]);
                     let c = &mut state[hidden + j];
                     *c = *c * sigmoid(f + 1.0) + g.tanh() * sigmoid(i);
@@ -260,7 +265,7 @@ impl Network {
         next
     }
 
-    /// Three cells in series; state inter, command, motor.
+    /// Computes one step of three cells in series. The state has the inter, command and motor neurons.
     fn wired(&self, mode: CfcMode, x: &[f32], state: &mut [f32], rows: usize) -> Vec<f32> {
         let stride = state.len() / rows;
         let (mut x, mut from) = (x.to_vec(), 0);
@@ -277,7 +282,7 @@ impl Network {
         x
     }
 
-    /// h' from z = [x; h] (SEED-SPEC §3.14).
+    /// Returns h' for z = `[x; h]` (SEED-SPEC §3.14).
     fn cell(&self, prefix: &str, mode: CfcMode, z: &[f32], rows: usize) -> Vec<f32> {
         let mut next = self.linear(&format!("{prefix}ff1"), z, rows);
         if mode == CfcMode::Pure {
@@ -299,7 +304,7 @@ impl Network {
     }
 }
 
-/// W x + b for x (B, I), W (O, I): (B, O).
+/// Returns W x + b, shape (B, O), for x (B, I) and W (O, I).
 pub(super) fn affine(weight: &[f32], bias: &[f32], x: &[f32], rows: usize) -> Vec<f32> {
     let (outputs, inputs) = (bias.len(), weight.len() / bias.len());
     let mut out = Vec::with_capacity(rows * outputs);
@@ -311,7 +316,7 @@ pub(super) fn affine(weight: &[f32], bias: &[f32], x: &[f32], rows: usize) -> Ve
     out
 }
 
-/// Eight sums side by side, so that the compiler may use vector registers.
+/// Returns the dot product. It has eight partial sums, so that the compiler can use vector registers.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0_f32; 8];
     let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
@@ -324,12 +329,12 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     rest + sums.iter().sum::<f32>()
 }
 
-/// Columns `range` of x (B, stride).
+/// Returns the columns `range` of x (B, stride).
 fn columns(x: &[f32], stride: usize, range: Range<usize>) -> Vec<f32> {
     x.chunks_exact(stride).flat_map(|row| &row[range.clone()]).copied().collect()
 }
 
-/// [x; h] row by row.
+/// Concatenates x and h row by row.
 fn beside((x, inputs): (&[f32], usize), (h, hidden): (&[f32], usize), rows: usize) -> Vec<f32> {
     let mut z = Vec::with_capacity(rows * (inputs + hidden));
     for (x, h) in x.chunks_exact(inputs).zip(h.chunks_exact(hidden)) {
@@ -339,7 +344,7 @@ fn beside((x, inputs): (&[f32], usize), (h, hidden): (&[f32], usize), rows: usiz
     z
 }
 
-/// Layer normalisation (Ba et al. 2016) over each row of x (B, H), epsilon 1e-5.
+/// Applies layer normalisation (Ba et al. 2016) to each row of x (B, H), with epsilon 1e-5.
 fn normalise(x: &mut [f32], scale: &[f32], shift: &[f32]) {
     #[expect(clippy::cast_precision_loss, reason = "widths are far below 2^24")]
     let width = scale.len() as f32;
@@ -365,7 +370,7 @@ pub(super) fn activate(x: &mut [f32], activation: Activation) {
     }
 }
 
-/// x Phi(x), Phi the standard normal distribution function.
+/// Returns x Phi(x). Phi is the standard normal distribution function.
 #[expect(clippy::cast_possible_truncation, reason = "rounded once, at the end")]
 fn gelu(x: f32) -> f32 {
     let x = f64::from(x);

@@ -1,4 +1,4 @@
-//! [`PolicySnapshot`]: one version of a policy's weights, as it travels from the learner to actors and to disk.
+//! [`PolicySnapshot`]: one version of a policy's weights, as the learner sends it to actors and writes it to disk.
 
 mod file;
 
@@ -8,71 +8,71 @@ use super::arch::PolicyArch;
 use crate::{ids::PolicyVersion, spec::digest64};
 use std::{borrow::Cow, sync::Arc};
 
-/// Flat weights with what is needed to trust them. Cloning shares the weights.
+/// Flat weights with the hashes that verify them. Clones share the weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PolicySnapshot {
-    /// The publication that this is.
+    /// Number of the publication.
     pub version: PolicyVersion,
-    /// [`PolicyArch::hash`] of the architecture that gives the weights their meaning.
+    /// [`PolicyArch::hash`] of the architecture that the weights belong to.
     pub arch_hash: u64,
-    /// By [`PolicyArch::tensor_layout`].
+    /// The weights, laid out by [`PolicyArch::tensor_layout`].
     pub weights: Arc<[f32]>,
     /// [`digest64`] of the weights' little-endian bytes.
     pub checksum: u64,
 }
 
-/// Weights that must not be used.
+/// Reason why weights must not be used.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SnapshotError {
-    /// Too few or too many.
+    /// There are too few or too many weights.
     #[error("policy has {got} weights, expected {expected}")]
     Length {
-        /// How many there are.
+        /// Number of weights.
         got: usize,
-        /// How many the architecture has.
+        /// Number of weights of the architecture.
         expected: usize,
     },
-    /// A frame of weights that is too short or too long.
+    /// A frame of weights is too short or too long.
     #[error("policy weights are {got} bytes, expected {expected}")]
     Bytes {
-        /// Bytes of the frame.
+        /// Size of the frame in bytes.
         got: usize,
-        /// Bytes of the architecture's weights.
+        /// Size of the architecture's weights in bytes.
         expected: usize,
     },
-    /// An infinity or a NaN.
+    /// A weight is infinite or NaN.
     #[error("policy weight {tensor}[{index}] is {value}, expected a finite number")]
     NotFinite {
         /// Name of the tensor.
         tensor: String,
         /// Index within the tensor, row-major.
         index: usize,
-        /// What was found.
+        /// Value of the weight.
         value: f32,
     },
-    /// Made for another architecture.
+    /// The weights belong to another architecture.
     #[error("policy architecture hash is {got:016x}, expected {expected:016x}")]
     ArchHash {
-        /// What the snapshot carries.
+        /// Hash in the snapshot.
         got: u64,
-        /// What the architecture at hand has.
+        /// Hash of the expected architecture.
         expected: u64,
     },
-    /// Damaged on its way.
+    /// The weights were damaged in transmission or storage.
     #[error("policy weights have checksum {got:016x}, expected {expected:016x}")]
     Checksum {
-        /// Computed from the weights.
+        /// Checksum computed from the weights.
         got: u64,
-        /// What the snapshot carries.
+        /// Checksum in the snapshot.
         expected: u64,
     },
 }
 
 impl PolicySnapshot {
-    /// Wraps weights that were just made.
+    /// Creates a snapshot of new weights and computes its hashes.
     ///
     /// # Errors
-    /// A wrong length, or a weight that is not finite.
+    /// Returns an error if the length is wrong or a weight is not finite.
     pub fn new(
         version: PolicyVersion,
         arch: &PolicyArch,
@@ -84,26 +84,26 @@ impl PolicySnapshot {
         Ok(Self { version, arch_hash: arch.hash(), weights, checksum })
     }
 
-    /// Whether the weights are whole and meant for this architecture. Hashes all of them: about 0.1 ms per MB.
+    /// Checks that the weights are undamaged and belong to this architecture. Hashing takes about 0.1 ms per MB.
     ///
     /// # Errors
-    /// What differs, the cheapest check first.
+    /// Returns the first difference. Cheaper checks come first.
     pub fn verify(&self, arch: &PolicyArch) -> Result<(), SnapshotError> {
         check_arch_hash(arch, self.arch_hash)?;
         check_weights(arch, &self.weights)?;
         check_bytes(&le_bytes(&self.weights), self.checksum)
     }
 
-    /// The weights as the wire carries them: raw little-endian f32. Borrowed on little-endian machines.
+    /// Returns the weights in wire form: raw little-endian f32. The bytes are borrowed on little-endian machines.
     pub fn weights_as_bytes(&self) -> Cow<'_, [u8]> {
         le_bytes(&self.weights)
     }
 
-    /// Reads a frame of [`PolicySnapshot::weights_as_bytes`], at any alignment, and trusts nothing: the other arguments
-    /// are what the message said beside it, `arch` is what this process was configured with.
+    /// Reads a frame of [`PolicySnapshot::weights_as_bytes`], at any alignment, from an untrusted message. `version`,
+    /// `arch_hash` and `checksum` come from the message; `arch` is this process' own configuration.
     ///
     /// # Errors
-    /// What differs. The length is checked before anything is allocated.
+    /// Returns the first difference. The length is checked before memory is allocated.
     pub fn from_le_bytes(
         version: PolicyVersion,
         arch: &PolicyArch,
@@ -123,7 +123,7 @@ impl PolicySnapshot {
     }
 }
 
-/// Length and finiteness.
+/// Checks the length and that all weights are finite.
 pub(super) fn check_weights(arch: &PolicyArch, weights: &[f32]) -> Result<(), SnapshotError> {
     let layout = arch.tensor_layout();
     if weights.len() != layout.parameters {
@@ -156,7 +156,7 @@ fn le_bytes(weights: &[f32]) -> Cow<'_, [u8]> {
     }
 }
 
-/// Little-endian floats at any alignment; a trailing part of one is ignored.
+/// Reads little-endian floats at any alignment. Trailing bytes that are not a whole float are ignored.
 fn floats(bytes: &[u8]) -> impl ExactSizeIterator<Item = f32> {
     let (floats, _) = bytes.as_chunks::<4>();
     floats.iter().map(|&bytes| f32::from_le_bytes(bytes))

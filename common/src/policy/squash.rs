@@ -1,29 +1,30 @@
 //! The tanh-Gaussian: `u = mu + exp(log_std) * noise`, `action = tanh(u)`, and its exact log-density.
 //!
-//! Letters: B batch, A action dimensions. Noise is standard normal and drawn by the caller, so that a run replays.
+//! Letters: B batch, A action dimensions. Noise is standard normal and drawn by the caller, so that a run can be
+//! repeated.
 //!
-//! The density of an action is the Gaussian's divided by the slope of the squashing (SEED-SPEC §2.2), in form E:
+//! The density of an action is the Gaussian's divided by the derivative of the squashing (SEED-SPEC §2.2), in form E:
 //!
 //! `log_prob = sum_j [ -noise_j²/2 - log_std_j - ln(2π)/2 ] - sum_j 2 (ln 2 - u_j - softplus(-2 u_j))`
 //!
-//! Forms that take `ln(1 - action² + epsilon)` lose all digits once |u| > 4, where 1 - action² cancels. Form E works
-//! on u and is exact to f32 rounding for every finite u. [`log_slope`] has them all.
+//! The forms with `ln(1 - action² + epsilon)` lose all digits if |u| > 4, because 1 - action² cancels. Form E uses u
+//! and is exact to f32 rounding for every finite u. [`log_slope`] implements all forms.
 
 use super::kernels::tanh::{tanh, tanh_in_place};
 use crate::config::TanhCorrection;
 use std::f32::consts::{LN_2, PI};
 
-/// What a policy says about a batch of observations.
+/// Output of a Gaussian policy for a batch of observations.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Heads<'a> {
-    /// (B, A), mean of u.
+    /// Mean of u, shape (B, A).
     pub mu: &'a [f32],
-    /// (B, A), ln of u's standard deviation, clamped to the architecture's bounds.
+    /// Logarithm of u's standard deviation, clamped to the architecture's bounds, shape (B, A).
     pub log_std: &'a [f32],
 }
 
 impl Heads<'_> {
-    /// The deterministic action `tanh(mu)`, written to `action` (B, A).
+    /// Writes the deterministic action `tanh(mu)` to `action` (B, A).
     ///
     /// # Panics
     /// If `action` is not (B, A) long.
@@ -32,7 +33,7 @@ impl Heads<'_> {
         tanh_in_place(action);
     }
 
-    /// A sampled action, written to `action` (B, A), for `noise` (B, A).
+    /// Writes the action that `noise` (B, A) gives to `action` (B, A).
     ///
     /// # Panics
     /// If `noise` or `action` is not (B, A) long.
@@ -41,8 +42,9 @@ impl Heads<'_> {
         tanh_in_place(action);
     }
 
-    /// Log-density of the action that `noise` (B, A) gives, written to `log_prob` (B), with the slope of the squashing
-    /// by one of the forms: in units of a box of half widths `scale` (A), or in [-1, 1] units where these are 1.
+    /// Writes the log-density of the action that `noise` (B, A) gives to `log_prob` (B). `correction` selects the form
+    /// of the squashing's derivative. `scale` (A) contains the half widths of the action box for densities in its
+    /// units, or 1 for densities in [-1, 1] units.
     ///
     /// # Panics
     /// If a slice does not have its shape.
@@ -65,7 +67,7 @@ impl Heads<'_> {
         }
     }
 
-    /// Writes u (B, A).
+    /// Writes the actions before tanh, u (B, A).
     fn pre_tanh(&self, noise: &[f32], u: &mut [f32]) {
         assert_eq!(noise.len(), self.mu.len(), "noise is (B, A)");
         assert_eq!(u.len(), self.mu.len(), "action is (B, A)");
@@ -75,20 +77,21 @@ impl Heads<'_> {
     }
 }
 
-/// One action dimension's share of the log-density; summed over A it is `log_prob`.
+/// Returns the log-density of one action dimension. `log_prob` is the sum over all A dimensions.
 ///
-/// `ln 2 - u - softplus(-2u)` is written as `ln 2 - |u| - ln(1 + exp(-2|u|))`, its even form, in which nothing
-/// overflows or cancels.
+/// `ln 2 - u - softplus(-2u)` is computed as the equal expression `ln 2 - |u| - ln(1 + exp(-2|u|))`, which neither
+/// overflows nor cancels.
 pub fn log_prob_term(u: f32, log_std: f32, noise: f32) -> f32 {
     log_density(log_std, noise) - log_slope(TanhCorrection::Exact, u, 1.0)
 }
 
-/// Logarithm of the Gaussian's density of u.
+/// Returns the logarithm of the Gaussian's density of u.
 fn log_density(log_std: f32, noise: f32) -> f32 {
     -0.5 * noise * noise - log_std - 0.5 * (2.0 * PI).ln()
 }
 
-/// Logarithm of the slope of `scale * tanh` at u, by one of the forms; a scale of 1 gives densities in [-1, 1] units.
+/// Returns the logarithm of the derivative of `scale * tanh` at u, by one of the forms. A scale of 1 gives densities in
+/// [-1, 1] units.
 pub fn log_slope(correction: TanhCorrection, u: f32, scale: f32) -> f32 {
     let slope = || 1.0 - tanh(u) * tanh(u);
     match correction {

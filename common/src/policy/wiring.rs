@@ -1,23 +1,24 @@
-//! Wirings: which synapses of a wired network exist. Two rules, Velora's (SEED-SPEC §3.4) and `AutoNCP`'s (§3.14).
+//! Wirings: the synapses of a wired network. There are two rules, Velora's (SEED-SPEC §3.4) and `AutoNCP`'s (§3.14).
 //!
-//! A wiring is drawn once, for fresh parameters, and travels with the weights as buffers of zeros and ones from then
-//! on: see [`Body::push_buffers`]. The originals also draw a polarity per synapse and synapses between command neurons;
-//! their layers use neither (they take |mask|, and connect a cell's state to all of itself), so neither is drawn here.
+//! A wiring is drawn once, for new parameters. From then on it is stored with the weights, as buffers of zeros and
+//! ones: see [`Body::push_buffers`]. The originals also draw a polarity per synapse, and synapses between command
+//! neurons. Their layers use neither: they take |mask|, and connect a cell's state to all of itself. Therefore neither
+//! is drawn here.
 
 use super::body::Body;
 use super::layout::TensorLayout;
 use rand::RngExt as _;
 use rand_pcg::Pcg64;
 
-/// Share of the possible synapses that a layer is given, before its forgotten neurons get theirs.
+/// Fraction of the possible synapses that a layer gets, before its unreached neurons get theirs.
 const DENSITY: f64 = 0.5;
 
-/// Where the random numbers of a wiring come from.
+/// Source of the random numbers of a wiring.
 pub trait Draws {
-    /// `count` numbers in `0..below`, each drawn from all of them.
+    /// Returns `count` numbers in `0..below`, drawn independently, so that numbers may repeat.
     fn with_replacement(&mut self, count: usize, below: usize) -> Vec<usize>;
 
-    /// `count` different numbers in `0..below`.
+    /// Returns `count` different numbers in `0..below`.
     fn distinct(&mut self, count: usize, below: usize) -> Vec<usize>;
 }
 
@@ -42,7 +43,7 @@ impl Draws for Pcg64 {
 pub struct Synapses {
     sources: usize,
     destinations: usize,
-    /// (destinations, sources), as the mask of a weight lies.
+    /// Whether each synapse exists, shape (destinations, sources), like the mask of a weight.
     present: Vec<bool>,
 }
 
@@ -55,7 +56,7 @@ impl Synapses {
         self.present[destination * self.sources + source] = true;
     }
 
-    /// Whether there is one from `source` to `destination`.
+    /// Returns whether there is a synapse from `source` to `destination`.
     ///
     /// # Panics
     /// If the layer has no such neurons.
@@ -64,30 +65,30 @@ impl Synapses {
         self.present[destination * self.sources + source]
     }
 
-    /// Neurons that they come from.
+    /// Returns the number of source neurons.
     pub fn sources(&self) -> usize {
         self.sources
     }
 
-    /// Neurons that they lead to.
+    /// Returns the number of destination neurons.
     pub fn destinations(&self) -> usize {
         self.destinations
     }
 
-    /// Synapses that leave a source.
+    /// Returns the number of synapses that leave a source.
     pub fn fan_out(&self, source: usize) -> usize {
         (0..self.destinations).filter(|&destination| self.has(source, destination)).count()
     }
 
-    /// Synapses that reach a destination.
+    /// Returns the number of synapses that reach a destination.
     pub fn fan_in(&self, destination: usize) -> usize {
         (0..self.sources).filter(|&source| self.has(source, destination)).count()
     }
 }
 
-/// Velora's wiring of `[input, inter, command, outputs]` neurons, layer by layer. Every source is given
-/// [`velora_fan_outs`] synapses, drawn with replacement, so that it may end with fewer; then every destination without
-/// any gets one.
+/// Draws Velora's wiring of `[input, inter, command, outputs]` neurons, layer by layer. For every source,
+/// [`velora_fan_outs`] synapses are drawn with replacement, so that it may have fewer. Then every destination without a
+/// synapse gets one.
 pub fn velora(widths: [usize; 4], density: f64, draws: &mut impl Draws) -> [Synapses; 3] {
     let fan_outs = velora_fan_outs(widths, density);
     std::array::from_fn(|layer| {
@@ -107,20 +108,20 @@ pub fn velora(widths: [usize; 4], density: f64, draws: &mut impl Draws) -> [Syna
     })
 }
 
-/// Synapses drawn for each input, inter and command neuron: `inter d`, `command d`, `2 command d`, rounded down, at
-/// least 1.
+/// Returns the number of synapses that are drawn for each input, inter and command neuron: `inter d`, `command d` and
+/// `2 command d` with d = `density`, rounded down, at least 1.
 pub fn velora_fan_outs([_, inter, command, _]: [usize; 4], density: f64) -> [usize; 3] {
     [share(inter, density), share(command, density), share(2 * command, density)]
 }
 
-/// `AutoNCP`'s wiring of `[input, inter, command, outputs]` neurons, layer by layer. Every input and every inter neuron
-/// is given distinct destinations, every motor neuron distinct sources, half of those there are; a neuron that is left
-/// without any gets as many as the others have on average.
+/// Draws `AutoNCP`'s wiring of `[input, inter, command, outputs]` neurons, layer by layer. Every input and every inter
+/// neuron gets distinct destinations, and every motor neuron gets distinct sources: the fraction `density` of the
+/// possible ones. A neuron without any then gets as many as the others have on average.
 pub fn auto_ncp(widths: [usize; 4], density: f64, draws: &mut impl Draws) -> [Synapses; 3] {
     let [input, inter, command, outputs] = widths;
     let first = by_source(input, inter, density, draws);
     let second = by_source(inter, command, density, draws);
-    // The motor layer is the same rule seen from its other side.
+    // The motor layer follows the same rule, with sources and destinations exchanged.
     let motor = by_source(outputs, command, density, draws);
     let mut last = Synapses::none(command, outputs);
     for source in 0..command {
@@ -167,13 +168,13 @@ fn share(neurons: usize, density: f64) -> usize {
     ((neurons as f64 * density) as usize).max(1)
 }
 
-/// Writes every `*.mask` buffer of a network into its flat weights; nothing where the body is not wired.
+/// Writes every `*.mask` buffer of a network into its flat weights. Does nothing if the body is not wired.
 ///
-/// The wiring follows from the body's `wiring_seed` and `network`, a number that tells networks of one body apart:
-/// equal ones give equal masks, and twin critics, which are to be wired differently, have two.
+/// The wiring depends on the body's `wiring_seed` and on `network`, a number that distinguishes networks with the same
+/// body. Equal numbers give equal masks. Twin critics must be wired differently and therefore have different numbers.
 ///
 /// # Panics
-/// If `layout` is not one of `body`, or `weights` is shorter than it says.
+/// If `layout` does not belong to `body`, or if `weights` is shorter than the layout.
 pub fn fill(body: &Body, layout: &TensorLayout, network: u64, weights: &mut [f32]) {
     let (names, seed) = match *body {
         Body::Liquid { wiring_seed, .. } | Body::Ncp { wiring_seed, .. } => {
@@ -194,7 +195,7 @@ pub fn fill(body: &Body, layout: &TensorLayout, network: u64, weights: &mut [f32
         velora([first, inter, command, outputs], DENSITY, &mut draws)
     };
     for (mask, synapses) in masks.into_iter().zip(layers) {
-        // Columns past the sources are a cell's own state, all of which it sees.
+        // The columns after the sources are a cell's own state, all of which it uses.
         let rows = weights[mask.range()].chunks_exact_mut(mask.shape[1]);
         for (destination, row) in rows.enumerate() {
             row.fill(1.0);

@@ -1,8 +1,8 @@
-//! [`Claim`]: the right to train in a run directory. One process has it at a time.
+//! [`Claim`]: the exclusive right of one process to train in a run directory.
 //!
-//! The lock is the operating system's (`flock` on `run.lock`): it ends with the process, however that ends. A claim is
-//! taken before anything in the directory is touched. Until [`Claim::begin`] it leaves nothing: a start that fails takes
-//! away what it made, so that the same command can be given again.
+//! The lock is `flock` on `run.lock`, which the operating system releases whenever the process ends. A claim is taken
+//! before anything in the directory is changed. Until [`Claim::begin`] is called, dropping the claim removes everything
+//! that the start created, so that the same command can be run again after a failed start.
 
 use super::{CONFIG, LOCK, RunDir, RunDirError, is_ours};
 use crate::config::Resolved;
@@ -20,41 +20,41 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tracing::{error, warn};
 
-/// How often a trainer looks whether its directory is still there.
+/// Time between two checks that a trainer's directory still exists.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The right to train in a run directory, until it is dropped.
 #[derive(Debug)]
 pub struct Claim {
     run: RunDir,
-    /// Locked.
+    /// Lock file, locked as long as this lives.
     lock: File,
-    /// Directories that were made for it, outermost first.
+    /// Directories that were created for the claim, outermost first.
     made: Vec<PathBuf>,
-    /// The directory held this before.
+    /// Names in the directory before the claim.
     before: BTreeSet<OsString>,
     begun: AtomicBool,
     lost: AtomicBool,
 }
 
 impl Claim {
-    /// Claims a directory for a new run. It is made if it is not there.
+    /// Claims a directory for a new run. Creates it if it does not exist.
     ///
     /// # Errors
-    /// It holds a run already, or somebody trains there; nothing is changed then.
+    /// Returns an error if the directory holds a run already, or another process trains in it. Nothing is changed then.
     pub fn new_run(path: &Path) -> Result<Self, RunDirError> {
         let claim = Self::take(path)?;
-        // Asked while locked: nobody else can begin a run here in between.
+        // The check is made under the lock, so that no other process can begin a run in between.
         if claim.before.contains(&OsString::from(CONFIG)) {
             return Err(RunDirError::HoldsRun(path.to_owned()));
         }
         Ok(claim)
     }
 
-    /// Claims the directory of a run that goes on.
+    /// Claims the directory of a run to resume.
     ///
     /// # Errors
-    /// It holds no run, or somebody trains there; nothing is changed then.
+    /// Returns an error if the directory holds no run, or another process trains in it. Nothing is changed then.
     pub fn old_run(path: &Path) -> Result<Self, RunDirError> {
         RunDir::open(path)?;
         Self::take(path)
@@ -68,30 +68,30 @@ impl Claim {
         Ok(Self { run: RunDir::at(path), lock, made, before, begun, lost })
     }
 
-    /// The directory.
+    /// Returns the directory.
     pub fn run(&self) -> &RunDir {
         &self.run
     }
 
-    /// Writes the run's settings. From here on the directory stays, whatever happens.
+    /// Writes the run's settings. From then on the directory is kept, even if the run fails.
     ///
     /// # Errors
-    /// The directory cannot be written.
+    /// Returns an error if the directory cannot be written.
     pub fn begin(&self, resolved: &Resolved) -> io::Result<()> {
         self.run.write_config(resolved)?;
         self.begun.store(true, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Takes [`Claim::begin`] back: nothing was learnt, so there is nothing to go on from.
+    /// Reverts [`Claim::begin`] for a run that has learnt nothing and therefore cannot be resumed.
     pub fn abandon(&self) {
         self.begun.store(false, Ordering::Relaxed);
     }
 
-    /// Whether the directory is the one that was claimed, for the whole of the run.
+    /// Checks that the directory was the claimed one for the whole run.
     ///
     /// # Errors
-    /// It was deleted or moved, see [`Claim::keep`].
+    /// Returns an error if the directory was deleted or moved, see [`Claim::keep`].
     pub fn kept(&self) -> Result<(), RunDirError> {
         if self.lost.load(Ordering::Relaxed) {
             return Err(RunDirError::Lost(self.run.path().to_owned()));
@@ -99,14 +99,15 @@ impl Claim {
         Ok(())
     }
 
-    /// Whether the path still leads to the directory that was claimed.
+    /// Returns whether the path still leads to the claimed directory.
     fn is_there(&self) -> bool {
         fs::metadata(self.run.path().join(LOCK)).is_ok_and(|at| is_same(&at, &self.lock))
     }
 
-    /// Stops the process if the directory is deleted or moved while it trains: what it writes would be lost, or torn in
-    /// two. The last checkpoint is written where the directory was, with the run's settings, so that it can be resumed.
-    /// Must be called inside a tokio runtime.
+    /// Starts a task that stops the process if the directory is deleted or moved during training. Otherwise the
+    /// process' files would be lost or divided between two directories. The task creates the directory again with the
+    /// run's settings, so that the last checkpoint is written there and the run can be resumed. Must be called inside a
+    /// tokio runtime.
     pub fn keep(self: &Arc<Self>, process: &Process) {
         let (claim, process) = (Arc::clone(self), process.clone());
         let shutdown = process.shutdown.clone();
@@ -137,9 +138,9 @@ impl Claim {
         }
     }
 
-    /// Takes away what a start that failed has made.
+    /// Removes everything that a failed start created.
     fn undo(&self) {
-        // The lock goes last, so that nobody takes a directory that is being emptied.
+        // Remove the lock last, so that no process claims a directory that is being emptied.
         for name in names(self.run.path()).unwrap_or_default() {
             let is_new = !self.before.contains(&name) && name != LOCK;
             if is_new && name.to_str().is_some_and(is_ours) {
@@ -166,7 +167,7 @@ impl Drop for Claim {
     }
 }
 
-/// Makes the directory and those above it, and says which were not there, outermost first.
+/// Creates the directory and its missing parents. Returns those that it created, outermost first.
 fn make(path: &Path) -> io::Result<Vec<PathBuf>> {
     let missing = path.ancestors().filter(|above| !above.as_os_str().is_empty() && !above.exists());
     let mut missing: Vec<_> = missing.map(Path::to_owned).collect();
@@ -175,7 +176,7 @@ fn make(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(missing)
 }
 
-/// Removes directories that [`make`] made; what is not empty, because something else came, stays.
+/// Removes directories that [`make`] created. Directories that are not empty, because of other files, are kept.
 fn remove(made: &[PathBuf]) {
     made.iter().rev().for_each(|dir| drop(std::fs::remove_dir(dir)));
 }
@@ -184,7 +185,7 @@ fn names(path: &Path) -> io::Result<BTreeSet<OsString>> {
     fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect()
 }
 
-/// Locks the directory's lock file, and writes into it who has it.
+/// Locks the directory's lock file, and writes the process id into it.
 fn lock(path: &Path) -> Result<File, RunDirError> {
     let at = path.join(LOCK);
     loop {
@@ -194,7 +195,7 @@ fn lock(path: &Path) -> Result<File, RunDirError> {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                // The owner's number helps, and is not needed.
+                // The holder's process id is only for the message.
                 let _unknown = file.read_to_string(&mut holder);
                 let holder = if holder.is_empty() { "another process".into() } else { holder };
                 return Err(RunDirError::InUse { path: path.to_owned(), holder });
@@ -204,7 +205,8 @@ fn lock(path: &Path) -> Result<File, RunDirError> {
             }
             Err(TryLockError::Error(error)) => return Err(RunDirError::Io(error)),
         }
-        // A start that failed may have removed the file between the two steps: then this is the lock of nothing.
+        // A failed start of another process may have removed the file after it was opened. This lock then protects
+        // nothing.
         if !fs::metadata(&at).is_ok_and(|named| is_same(&named, &file)) {
             continue;
         }

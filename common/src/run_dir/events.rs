@@ -119,7 +119,7 @@ fn bytes(field: u8, value: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// Read back once with TensorBoard's own EventAccumulator; pinned since.
+    /// These bytes were read back once with TensorBoard's own EventAccumulator. The test compares with them since then.
     #[test]
     fn records_are_the_pinned_bytes() {
         let mut out = Vec::new();

@@ -1,16 +1,16 @@
-//! Jittered exponential backoff: how long to wait before the next attempt at something that just failed.
+//! Jittered exponential backoff: delays between attempts at an operation that failed.
 
 use rand::RngExt as _;
 use rand_pcg::Pcg64;
 use std::time::Duration;
 
-/// Why a backoff is refused.
+/// Reason why backoff settings are refused.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum BackoffError {
-    /// A first delay of zero stays zero for ever: a busy loop.
+    /// The first delay is zero. It would stay zero, which is a busy loop.
     #[error("backoff min is 0s, expected more")]
     MinZero,
-    /// The range is empty.
+    /// The first delay exceeds the longest one.
     #[error("backoff min {min:?} exceeds max {max:?}")]
     MinAboveMax {
         /// The first delay.
@@ -18,18 +18,18 @@ pub enum BackoffError {
         /// The longest delay.
         max: Duration,
     },
-    /// Not a share.
+    /// The jitter is not a fraction between 0 and 1.
     #[error("backoff jitter is {jitter}, expected 0 <= jitter <= 1")]
     Jitter {
-        /// What was given.
+        /// Given value.
         jitter: f64,
     },
 }
 
-/// Delays that double from `min` up to `max`, each shortened by a random share of at most `jitter`.
+/// Delays that double from `min` up to `max`. Each is shortened by a random fraction of at most `jitter`.
 ///
-/// The jitter only shortens, so `max` is a promise. It exists because the actors of a run all lose a restarted shard in
-/// the same instant; without it they would all come back in the same instant, too.
+/// Jitter only shortens a delay, so no delay exceeds `max`. All actors of a run lose a restarted shard at the same
+/// time. Without jitter they would all reconnect at the same time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Backoff {
     min: Duration,
@@ -38,7 +38,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Checks `0 < min <= max` and `0 <= jitter <= 1`.
+    /// Creates a backoff. Fails unless `0 < min <= max` and `0 <= jitter <= 1`.
     pub fn new(min: Duration, max: Duration, jitter: f64) -> Result<Self, BackoffError> {
         if min.is_zero() {
             return Err(BackoffError::MinZero);
@@ -52,13 +52,13 @@ impl Backoff {
         Ok(Self { min, max, jitter })
     }
 
-    /// The delays of one connection, drawn from its own generator. The iterator never ends.
+    /// Returns the delays of one connection, drawn from its own generator. The iterator never ends.
     pub fn delays(self, rng: Pcg64) -> Delays {
         Delays { backoff: self, rng, next: self.min }
     }
 }
 
-/// See [`Backoff::delays`].
+/// Iterator over delays, see [`Backoff::delays`].
 #[derive(Debug, Clone)]
 pub struct Delays {
     backoff: Backoff,
@@ -68,7 +68,7 @@ pub struct Delays {
 }
 
 impl Delays {
-    /// Starts again at `min`: the attempt succeeded.
+    /// Restarts at `min` after a successful attempt.
     pub fn reset(&mut self) {
         self.next = self.backoff.min;
     }

@@ -1,13 +1,13 @@
-//! [`Clock`]: time as an argument, so that a run can be replayed and a test never sleeps.
+//! [`Clock`]: time as an argument, so that a run can be replayed and tests do not sleep.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Where time comes from: the machine, or a [`VirtualTime`] that somebody else moves.
+/// Source of time: the machine, or a [`VirtualTime`] that the caller moves.
 ///
-/// Clones share the same start, so readings of one clock and its clones can be subtracted. Reading costs what the
-/// operating system asks (tens of nanoseconds), or one atomic load.
+/// Clones have the same start, so readings of a clock and its clones can be subtracted. A reading costs a call to the
+/// operating system (tens of nanoseconds), or one atomic load for virtual time.
 #[derive(Debug, Clone)]
 pub struct Clock(Source);
 
@@ -18,13 +18,13 @@ enum Source {
 }
 
 impl Clock {
-    /// The machine's clock, started now.
+    /// Creates a clock of the machine's time that starts now.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     pub fn system() -> Self {
         Self(Source::System { start: Instant::now() })
     }
 
-    /// Time since the clock's start. Never runs backwards.
+    /// Returns the time since the clock's start. It never runs backwards.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     pub fn now(&self) -> Duration {
         match &self.0 {
@@ -33,10 +33,11 @@ impl Clock {
         }
     }
 
-    /// Time since 1970-01-01 UTC, for values that travel between machines (a snapshot's age, names of directories).
+    /// Returns the time since 1970-01-01 UTC, for values that are exchanged between machines (a snapshot's age, names
+    /// of directories).
     ///
-    /// It follows the machine's wall clock and may therefore jump, also backwards; intervals are measured with
-    /// [`Clock::now`]. A machine whose wall clock stands before 1970 reads as zero.
+    /// It follows the machine's wall clock and may therefore jump, also backwards. Measure intervals with
+    /// [`Clock::now`]. If the wall clock is before 1970, the result is zero.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     pub fn unix_time(&self) -> Duration {
         match &self.0 {
@@ -48,31 +49,31 @@ impl Clock {
     }
 }
 
-/// The hand that moves a virtual [`Clock`]. Clones move the same time; every thread may read it and move it.
+/// Control of a virtual [`Clock`]. Clones control the same time. All threads may read and move it.
 #[derive(Debug, Clone)]
 pub struct VirtualTime {
-    /// Nanoseconds since the start: 2^64 of them are 584 years.
+    /// Nanoseconds since the start. 2^64 nanoseconds are 584 years.
     nanos: Arc<AtomicU64>,
     unix_start: Duration,
 }
 
 impl VirtualTime {
-    /// Time that stands at zero, which is `unix_start` after 1970-01-01 UTC.
+    /// Creates a time that starts at zero, which is `unix_start` after 1970-01-01 UTC.
     pub fn starting_at(unix_start: Duration) -> Self {
         Self { nanos: Arc::new(AtomicU64::new(0)), unix_start }
     }
 
-    /// A clock that reads this time.
+    /// Returns a clock that reads this time.
     pub fn clock(&self) -> Clock {
         Clock(Source::Virtual(self.clone()))
     }
 
-    /// Moves the time on by `step`.
+    /// Advances the time by `step`.
     pub fn advance(&self, step: Duration) {
         self.nanos.fetch_add(nanos(step), Ordering::AcqRel);
     }
 
-    /// Moves the time to `now` after the start. Time never runs backwards: an earlier value leaves it as it is.
+    /// Sets the time to `now` after the start. An earlier value has no effect, because time never runs backwards.
     pub fn set(&self, now: Duration) {
         self.nanos.fetch_max(nanos(now), Ordering::AcqRel);
     }

@@ -1,28 +1,29 @@
-//! [`bound()`]: how much memory this process may use, so that what is larger is refused in words and not by an abort.
+//! [`bound()`]: the amount of memory that this process may use. A request that exceeds it can then be refused with a
+//! message instead of an abort.
 
 use std::path::Path;
 
 /// A bound on the memory of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// In bytes.
+    /// Size of the bound in bytes.
     pub bytes: u64,
-    /// The limit's source, in words.
+    /// Source of the bound, for messages.
     pub source: &'static str,
 }
 
-/// The smallest bound that the kernel names: the machine's memory, the limit of a control group, or the limit of the
-/// address space. `None` where it names none, as outside of Linux.
+/// Returns the smallest bound that the kernel reports: the machine's memory, the limit of a control group, or the limit
+/// of the address space. Returns `None` if it reports none, for example on systems other than Linux.
 pub fn bound() -> Option<Memory> {
-    // A file that is not there sets no bound.
+    // A missing file sets no bound.
     let read = |path: &str| fs_err::read_to_string(path).unwrap_or_default();
     let groups = read("/proc/self/cgroup");
     let limits = group_files(&groups).into_iter().map(|path| read(&path));
     smallest(&read("/proc/meminfo"), limits, &read("/proc/self/limits"))
 }
 
-/// Where the limits of these control groups (the text of `/proc/self/cgroup`) and of those around them are. Inside a
-/// container the own group is the root.
+/// Returns the limit files of the control groups in `groups` (the text of `/proc/self/cgroup`) and of all their parent
+/// groups. Inside a container the process' own group is the root.
 fn group_files(groups: &str) -> Vec<String> {
     let mut files = Vec::new();
     for line in groups.lines() {
@@ -45,7 +46,7 @@ fn group_files(groups: &str) -> Vec<String> {
     files
 }
 
-/// The smallest of the bounds in these texts; what is not there or says "no limit" is none.
+/// Returns the smallest of the bounds in these texts. A text that is empty or means "no limit" has no bound.
 fn smallest(
     meminfo: &str,
     group_limits: impl Iterator<Item = String>,

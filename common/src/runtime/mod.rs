@@ -1,11 +1,12 @@
-//! The run-time floor of every process: how it stops, what time it is, where its randomness comes from, how it waits.
+//! Services that every process needs at run time: shutdown, time, random seeds, memory bounds, delays and private
+//! folders.
 //!
-//! - [`shutdown`]: signals, named tasks and threads, a drain with a deadline.
-//! - [`clock`]: the only place that reads the machine's clocks; a virtual twin for tests and replays.
+//! - [`shutdown`]: signals, named tasks and threads, and a drain with a deadline.
+//! - [`clock`]: the only module that reads the machine's clocks; virtual time for tests and replays.
 //! - [`seed`]: the seed tree run → role → index → `Pcg64`, and generators that can be saved exactly.
-//! - [`memory`]: how much memory the process may use.
+//! - [`memory`]: the amount of memory that the process may use.
 //! - [`backoff`]: jittered exponential delays between attempts.
-//! - [`scratch`]: private folders that do not outlive their process.
+//! - [`scratch`]: private folders that are removed when their process ends.
 
 pub mod backoff;
 pub mod clock;

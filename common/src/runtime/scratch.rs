@@ -1,7 +1,8 @@
-//! [`Scratch`]: a private folder for sockets that is gone with its process, however that ends.
+//! [`Scratch`]: a private folder for sockets. It is removed after its process has ended, even if the process was
+//! killed.
 //!
-//! The folder holds a locked file; the operating system gives the lock up when the process is gone. Whoever makes a
-//! folder next removes those whose lock is free.
+//! The folder contains a locked file. The operating system releases the lock when the process ends. The next process
+//! that creates such a folder removes all folders without a held lock.
 
 use fs_err as fs;
 use std::io;
@@ -9,39 +10,39 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// The names of all such folders begin with this.
+/// Prefix of the names of all these folders.
 const PREFIX: &str = "sapex-";
-/// The locked file in each.
+/// Name of the locked file in each folder.
 const LOCK: &str = "lock";
 
-/// The folder. Dropping it removes it.
+/// A private folder. Dropping it removes it.
 #[derive(Debug)]
 pub struct Scratch {
     folder: TempDir,
-    /// Locked for as long as this lives.
+    /// Lock file, locked as long as this lives.
     _lock: std::fs::File,
 }
 
 impl Scratch {
-    /// A new folder of mode 0700 in the system's folder for temporary files (`TMPDIR`), after those of killed processes
-    /// were removed there.
+    /// Creates a folder with mode 0700 in the system's folder for temporary files (`TMPDIR`). Folders of killed
+    /// processes there are removed first.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// Returns an error if the file system fails.
     pub fn new() -> io::Result<Self> {
         Self::new_in(&std::env::temp_dir())
     }
 
-    /// As [`Scratch::new`], in the folder `parent`.
+    /// Creates a folder like [`Scratch::new`], in the folder `parent`.
     ///
     /// # Errors
-    /// As there.
+    /// Returns an error if the file system fails.
     pub fn new_in(parent: &Path) -> io::Result<Self> {
         sweep(parent);
         let owner_only = std::fs::Permissions::from_mode(0o700);
         let folder =
             tempfile::Builder::new().prefix(PREFIX).permissions(owner_only).tempdir_in(parent)?;
-        // Locked before it has its name: no sweeper ever finds it free.
+        // The file is locked before it gets its name, so that no other process finds it unlocked.
         let unnamed = folder.path().join("lock.new");
         let lock = fs::File::create(&unnamed)?.into_file();
         lock.try_lock()?;
@@ -49,13 +50,14 @@ impl Scratch {
         Ok(Self { folder, _lock: lock })
     }
 
-    /// Where it is.
+    /// Returns the path of the folder.
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
 }
 
-/// Removes the folders of processes that are gone. What cannot be read or removed, another user's for one, stays.
+/// Removes the folders of processes that have ended. Folders that cannot be read or removed, such as another user's,
+/// are kept.
 fn sweep(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
@@ -82,7 +84,7 @@ mod tests {
         let killed = Scratch::new_in(parent.path()).unwrap();
         let left = killed.path().to_owned();
         fs::write(left.join("replay"), "").unwrap();
-        // The process is killed: its lock goes, its folder stays.
+        // This simulates a killed process: its lock is released, its folder remains.
         let Scratch { folder, _lock } = killed;
         std::mem::forget(folder);
         drop(_lock);

@@ -1,7 +1,7 @@
-//! The seed tree: one run seed grows into independent generators for every role, index and purpose.
+//! The seed tree: derives independent generators for every role, index and purpose from the run's seed.
 //!
-//! A node is a 32-byte key; everything below it follows from the key and the path alone, so that adding an actor, a
-//! role or a draw elsewhere never changes anybody else's numbers:
+//! A node is a 32-byte key. Everything below it depends only on the key and the path. Therefore a new actor, role or
+//! draw elsewhere never changes the numbers of any other node:
 //!
 //! | node or value | blake3 of |
 //! |---|---|
@@ -11,15 +11,15 @@
 //! | `rng()` | `keyed_hash(node, "pcg64")`: bytes 0..16 are PCG's state, 16..32 its stream, both little-endian u128 |
 //! | `seed()` | `keyed_hash(node, "seed")`: bytes 0..8, little-endian u64 |
 //!
-//! The derivation is part of what a run directory promises: a changed row of this table is a new version in the root's
-//! context string. `tests/runtime_seed.rs` pins the numbers.
+//! Resumed runs depend on this derivation. A change of a row in this table requires a new version in the root's context
+//! string. `tests/runtime_seed.rs` tests the numbers.
 
 use rand_pcg::Pcg64;
 use serde::{Deserialize, Serialize};
 
 const CONTEXT: &str = "sapex seed tree v1";
 
-/// A node of the seed tree. Cheap to copy; deriving costs one blake3 block (about 100 ns).
+/// A node of the seed tree. It is cheap to copy; deriving a child costs one blake3 block (about 100 ns).
 ///
 /// ```
 /// # use common::runtime::seed::SeedTree;
@@ -34,31 +34,31 @@ pub struct SeedTree {
 }
 
 impl SeedTree {
-    /// The root of a run.
+    /// Returns the root of a run.
     pub fn new(run_seed: u64) -> Self {
         Self { key: blake3::derive_key(CONTEXT, &run_seed.to_le_bytes()) }
     }
 
-    /// The child for a role or a purpose, such as `learner` or `exploration`.
+    /// Returns the child for a role or a purpose, such as `learner` or `exploration`.
     #[must_use]
     pub fn role(&self, name: &str) -> Self {
         Self { key: self.hash(b"role/", name.as_bytes()) }
     }
 
-    /// The child for one of several equals: an actor, a shard, an environment, an episode.
+    /// Returns the child for one of several equal things: an actor, a shard, an environment, an episode.
     #[must_use]
     pub fn index(&self, index: u64) -> Self {
         Self { key: self.hash(b"index/", &index.to_le_bytes()) }
     }
 
-    /// The node's generator, at its start. Two calls give the same numbers: ask once per purpose.
+    /// Returns the node's generator, at its start. Every call returns the same numbers, so call it once per purpose.
     pub fn rng(&self) -> Pcg64 {
         let hash = self.hash(b"pcg64", b"");
         let half = |at: usize| hash[at..at + 16].try_into().expect("16 of 32 bytes");
         Pcg64::new(u128::from_le_bytes(half(0)), u128::from_le_bytes(half(16)))
     }
 
-    /// The node's plain seed, for whatever takes a `u64`. Independent of [`SeedTree::rng`].
+    /// Returns the node's plain seed, for code that takes a `u64`. It is independent of [`SeedTree::rng`].
     pub fn seed(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.hash(b"seed", b"");
         u64::from_le_bytes([a, b, c, d, e, f, g, h])
@@ -69,29 +69,29 @@ impl SeedTree {
     }
 }
 
-/// Why a saved generator is refused.
+/// Reason why a saved generator is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SavedRngError {
-    /// Neither as long as a generator nor made of hexadecimal digits.
+    /// The text does not have the length of a generator, or is not hexadecimal.
     #[error("saved generator is {text:?}, expected {RNG_DIGITS} hexadecimal digits")]
     Malformed {
-        /// What was found.
+        /// Text of the saved generator.
         text: String,
     },
-    /// PCG's increment is odd by construction, so this was never saved by [`SavedRng`].
+    /// The increment is even. PCG's increment is always odd, so [`SavedRng`] did not save this text.
     #[error("saved generator has the even increment {increment:032x}, expected an odd one")]
     EvenIncrement {
-        /// What was found.
+        /// Increment of the saved generator.
         increment: u128,
     },
 }
 
 const RNG_DIGITS: usize = 64;
 
-/// A generator's exact position. `restore` continues with the very next number.
+/// The exact position of a generator. `restore` continues with the next number.
 ///
-/// Its serialised form is 64 hexadecimal digits, state then increment: it survives JSON and TOML, which have no 128-bit
-/// integers, and does not depend on how `rand_pcg` lays out its own.
+/// Its serialised form is 64 hexadecimal digits, state then increment. JSON and TOML have no 128-bit integers but can
+/// hold this form. It does not depend on the serialised form of `rand_pcg`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SavedRng {
@@ -100,16 +100,16 @@ pub struct SavedRng {
 }
 
 impl SavedRng {
-    /// Reads the generator's position; the generator is not advanced.
+    /// Reads the generator's position without advancing it.
     pub fn save(rng: &Pcg64) -> Self {
-        // The fields are private: serde is the one door that rand_pcg opens to them.
+        // The fields are private; rand_pcg gives access to them only by serde.
         let fields = serde_json::to_string(rng).expect("two integers always serialise");
         let Fields { state, increment } = serde_json::from_str(&fields)
             .expect("rand_pcg 0.10 calls its fields state and increment");
         Self { state, increment }
     }
 
-    /// The generator at that position.
+    /// Returns the generator at that position.
     pub fn restore(&self) -> Pcg64 {
         let fields = Fields { state: self.state, increment: self.increment };
         let fields = serde_json::to_string(&fields).expect("two integers always serialise");
@@ -133,7 +133,7 @@ impl TryFrom<String> for SavedRng {
     type Error = SavedRngError;
 
     fn try_from(text: String) -> Result<Self, SavedRngError> {
-        // Checked digit by digit: from_str_radix would also take a sign, and slicing needs ASCII.
+        // Check each digit: from_str_radix would also accept a sign, and slicing needs ASCII.
         if text.len() != RNG_DIGITS || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(SavedRngError::Malformed { text });
         }

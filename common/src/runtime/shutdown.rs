@@ -1,4 +1,5 @@
-//! How a process stops: a reason, a token that everybody watches, and a drain that names whoever does not come back.
+//! The shutdown of a process: a reason, a token that all tasks and threads watch, and a drain that names those that do
+//! not end.
 
 use super::clock::Clock;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -15,22 +16,22 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{info, warn};
 
-/// Exit status of a process that a second Ctrl-C ended at once: 128 + SIGINT, as a shell would report it.
+/// Exit status of a process that a second Ctrl-C ended immediately: 128 + SIGINT, as a shell reports it.
 pub const EXIT_INTERRUPTED: i32 = 130;
-/// Exit status of a process that the watchdog ended, because it had not stopped in time after SIGTERM.
+/// Exit status of a process that the watchdog ended, because it did not stop in time after SIGTERM.
 pub const EXIT_LATE: i32 = 1;
-/// Within this time the same signal is one signal, however often it comes: terminals, shells and wrappers each pass on
-/// what they get.
+/// Time within which repetitions of the same signal count as one signal. Terminals, shells and wrappers may all forward
+/// the same signal.
 pub const REPEAT_WITHIN: Duration = Duration::from_secs(1);
-/// How long the last words of a process may take, if nobody reads its standard error.
+/// Longest time for writing the last message of a process, if its standard error is not read.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// Where a process is in its life. It only ever moves down this list.
+/// Phase of a process. A process only moves from an earlier phase to a later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Work is taken.
+    /// The process accepts work.
     Running,
-    /// A stop was asked for: no new work, what is in hand is finished, flushed and saved.
+    /// A stop was requested. No new work is accepted; current work is finished, flushed and saved.
     Draining,
     /// The drain is over, in time or not.
     Stopped,
@@ -39,9 +40,10 @@ pub enum Phase {
 /// The signals that stop a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopSignal {
-    /// SIGINT, Ctrl-C. The second one ends the process at once.
+    /// SIGINT, sent by Ctrl-C. The second one ends the process immediately.
     Interrupt,
-    /// SIGTERM, what supervisors send. The first one gives the process a time to stop in; more of them change nothing.
+    /// SIGTERM, sent by supervisors. After the first one the process has a limited time to stop; further ones change
+    /// nothing.
     Terminate,
 }
 
@@ -54,14 +56,14 @@ impl fmt::Display for StopSignal {
     }
 }
 
-/// Why the process stops. The first reason stays.
+/// Reason why the process stops. The first reason is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StopReason {
-    /// Asked from outside.
+    /// The process received a signal.
     Signal(StopSignal),
-    /// Asked by the program itself: the run is complete, or it failed.
+    /// The program itself requested the stop, because the run is complete or has failed.
     Requested(String),
-    /// A tracked task or thread panicked; the name is the task's.
+    /// A tracked task or thread of this name panicked.
     TaskPanicked(String),
 }
 
@@ -75,16 +77,16 @@ impl fmt::Display for StopReason {
     }
 }
 
-/// Why signals cannot be listened for.
+/// Reason why the process cannot listen for signals.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to listen for SIGINT and SIGTERM")]
 pub struct ListenError(#[from] std::io::Error);
 
-/// The process's stop: cloned into everything that lives as long as the process.
+/// Shutdown state of the process. Every part that lives as long as the process has a clone.
 ///
-/// Tasks and threads are tracked under a name. A tracked one that panics asks the whole process to stop: the
-/// alternative is a process that looks alive and does nothing. Faults that are survived (an environment's panic) are
-/// caught below the tracked task.
+/// Tasks and threads are tracked under a name. If a tracked one panics, the whole process stops; otherwise it would
+/// look alive but do nothing. Faults that the process survives, such as a panic of an environment, are caught inside
+/// the tracked task.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown(Arc<Inner>);
 
@@ -94,13 +96,13 @@ struct Inner {
     tracker: TaskTracker,
     phase: watch::Sender<Phase>,
     reason: OnceLock<StopReason>,
-    /// Cancelled by a signal.
+    /// Cancelled by the first signal.
     signal: CancellationToken,
     interrupts: AtomicU32,
-    /// The latest signal that counted, and when it came.
+    /// The latest signal that was not a repetition, and its time.
     signalled: Mutex<Option<(StopSignal, Duration)>>,
     task_count: AtomicU64,
-    /// Names of what is tracked and has not ended, in order of start.
+    /// Names of the tracked tasks and threads that have not ended, in order of start.
     tasks: Mutex<BTreeMap<u64, String>>,
 }
 
@@ -120,24 +122,24 @@ impl Default for Inner {
     }
 }
 
-/// What a signal leads to, see [`Shutdown::on_signal`].
+/// Reaction to a signal, see [`Shutdown::on_signal`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignalAction {
-    /// The orderly stop begins, or goes on.
+    /// The orderly stop begins or continues.
     Drain,
-    /// It is the signal of a moment ago once more: nothing changes.
+    /// The signal is a repetition and has no effect.
     Repeated,
-    /// The user insists: leave now with this status.
+    /// The user sent a second SIGINT: exit immediately with this status.
     Exit(i32),
 }
 
 impl Shutdown {
-    /// A process that runs.
+    /// Creates the state of a running process.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Asks everything to stop. Later reasons are dropped; calling it twice is harmless.
+    /// Requests a stop. Only the first request has an effect; further ones and their reasons are ignored.
     pub fn request(&self, reason: StopReason) {
         if self.0.reason.set(reason).is_ok() {
             let reason = self.0.reason.get().expect("set in the line above");
@@ -147,42 +149,42 @@ impl Shutdown {
         }
     }
 
-    /// Why the process stops; `None` while it runs.
+    /// Returns the reason of the stop, or `None` if no stop was requested.
     pub fn reason(&self) -> Option<&StopReason> {
         self.0.reason.get()
     }
 
-    /// Completes when a stop was asked for, at once if it already was.
+    /// Completes when a stop is requested, or immediately if it was requested before.
     pub async fn cancelled(&self) {
         self.0.token.cancelled().await;
     }
 
-    /// Whether a stop was asked for.
+    /// Returns whether a stop was requested.
     pub fn is_stopping(&self) -> bool {
         self.0.token.is_cancelled()
     }
 
-    /// What a task or a thread carries to learn of the stop. Dropping it does not matter.
+    /// Returns a token with which a task or a thread can watch for the stop. Dropping it has no effect.
     pub fn token(&self) -> StopToken {
         StopToken(self.0.token.clone())
     }
 
-    /// A token for a task or a thread that must end at a signal, and not because the run is complete.
+    /// Returns a token for a task or a thread that must end at a signal, but not because the run is complete.
     pub fn signal_token(&self) -> StopToken {
         StopToken(self.0.signal.clone())
     }
 
-    /// Where the process is in its life.
+    /// Returns the current phase of the process.
     pub fn phase(&self) -> Phase {
         *self.0.phase.borrow()
     }
 
-    /// The phases from now on, for whoever must see each change.
+    /// Returns a receiver of all phase changes from now on.
     pub fn phases(&self) -> watch::Receiver<Phase> {
         self.0.phase.subscribe()
     }
 
-    /// Starts a task that [`Shutdown::drain`] waits for. Must be called within a tokio runtime.
+    /// Starts a task that [`Shutdown::drain`] waits for. Must be called inside a tokio runtime.
     pub fn spawn<F>(&self, name: impl Into<String>, task: F) -> tokio::task::JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -195,8 +197,8 @@ impl Shutdown {
         })
     }
 
-    /// Starts a thread of that name that [`Shutdown::drain`] waits for. It must watch a [`StopToken`]: nothing can stop
-    /// a thread from outside.
+    /// Starts a thread of that name that [`Shutdown::drain`] waits for. The thread must watch a [`StopToken`], because
+    /// nothing can stop a thread from outside.
     pub fn spawn_thread<T: Send + 'static>(
         &self,
         name: impl Into<String>,
@@ -210,17 +212,18 @@ impl Shutdown {
         })
     }
 
-    /// Tracks something that is started otherwise: it has ended when the guard is dropped.
+    /// Tracks a task that is started in another way. It counts as ended when the guard is dropped.
     pub fn track(&self, name: impl Into<String>) -> TaskGuard {
         let id = self.0.task_count.fetch_add(1, Ordering::Relaxed);
         self.tasks().insert(id, name.into());
         TaskGuard { shutdown: self.clone(), id, _token: self.0.tracker.token() }
     }
 
-    /// Waits until everything tracked has ended, `deadline` at the longest, and returns the names of what has not.
+    /// Waits until all tracked tasks and threads have ended, but at most `deadline`. Returns the names of those that
+    /// have not.
     ///
-    /// Asks for the stop if nobody has. Afterwards the phase is [`Phase::Stopped`]; tasks that are named here still
-    /// run, and the caller decides whether to leave without them.
+    /// Requests the stop if that has not happened. Afterwards the phase is [`Phase::Stopped`]. The returned tasks still
+    /// run, and the caller decides whether to exit without them.
     #[must_use = "what did not stop was not flushed"]
     pub async fn drain(&self, deadline: Duration) -> Vec<String> {
         self.request(StopReason::Requested("drain".into()));
@@ -235,11 +238,12 @@ impl Shutdown {
         late
     }
 
-    /// Acts on SIGINT and SIGTERM from now on, on a thread of its own: a tokio runtime that is blocked changes nothing.
-    /// A process that has not ended `grace` after the first SIGTERM is ended, and what did not stop is named.
+    /// Handles SIGINT and SIGTERM from now on. It uses its own thread, so that it works even if the tokio runtime is
+    /// blocked. If the process has not ended `grace` after the first SIGTERM, a watchdog ends it and reports the tasks
+    /// that did not stop.
     ///
     /// # Errors
-    /// The operating system gives no handler or no thread.
+    /// Returns an error if the operating system refuses a signal handler or a thread.
     pub fn listen(&self, clock: Clock, grace: Duration) -> Result<(), ListenError> {
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         let shutdown = self.clone();
@@ -248,7 +252,7 @@ impl Shutdown {
             for number in &mut signals {
                 let signal =
                     if number == SIGINT { StopSignal::Interrupt } else { StopSignal::Terminate };
-                // Before anything is logged: whoever holds the log may be what hangs.
+                // Start the watchdog before anything is logged: the task that hangs may hold the lock of the log.
                 if signal == StopSignal::Terminate && !std::mem::replace(&mut is_watched, true) {
                     shutdown.watch(grace);
                 }
@@ -264,7 +268,7 @@ impl Shutdown {
         Ok(())
     }
 
-    /// Ends the process after `grace`, if it is still there.
+    /// Starts a thread that ends the process after `grace`, if it still runs.
     fn watch(&self, grace: Duration) {
         let shutdown = self.clone();
         let watchdog = move || {
@@ -282,8 +286,8 @@ impl Shutdown {
         }
     }
 
-    /// Takes in a signal that comes at `now`, for [`Shutdown::listen`]: every one asks for the stop, the second SIGINT
-    /// asks to leave. The same signal again within [`REPEAT_WITHIN`] does not count.
+    /// Processes a signal that arrives at `now`, for [`Shutdown::listen`]. Every signal requests a stop; the second
+    /// SIGINT asks to exit. A repetition of the same signal within [`REPEAT_WITHIN`] does not count.
     pub fn on_signal(&self, signal: StopSignal, now: Duration) -> SignalAction {
         let mut signalled = self.0.signalled.lock().unwrap_or_else(PoisonError::into_inner);
         let is_repeated = signalled
@@ -313,49 +317,51 @@ impl Shutdown {
         });
     }
 
-    /// The map is consistent between any two statements, so a panic elsewhere leaves it usable.
+    /// Locks the map of tasks. The map is consistent between any two statements, so it remains usable after a panic
+    /// elsewhere.
     fn tasks(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, String>> {
         self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Ends the process without asking anybody: no destructor, no lock and no full pipe can hold it up.
+/// Ends the process immediately. No destructor, lock or full pipe can delay it.
 fn leave(status: i32, words: String) -> ! {
     let (said, hears) = std::sync::mpsc::sync_channel::<()>(1);
     let speaker = std::thread::Builder::new().spawn(move || {
-        // Nobody is left to tell that it could not be said.
+        // A write error cannot be reported any more.
         drop(writeln!(std::io::stderr(), "{words}"));
         drop(said);
     });
     if speaker.is_ok() {
-        // Ends when the words are out, and when nobody reads them.
+        // The wait ends when the message is written, or after [`LAST_WORDS`] if standard error is not read.
         let _ended = hears.recv_timeout(LAST_WORDS);
     }
     signal_hook::low_level::exit(status)
 }
 
-/// Watches for the stop. Cloning and asking cost tens of nanoseconds, so that a thread may ask once per step.
+/// Token to watch for the stop. Cloning and checking cost tens of nanoseconds, so that a thread may check once per
+/// step.
 #[derive(Debug, Clone)]
 pub struct StopToken(CancellationToken);
 
 impl StopToken {
-    /// Whether a stop was asked for; for threads.
+    /// Returns whether a stop was requested; for threads.
     pub fn is_stopping(&self) -> bool {
         self.0.is_cancelled()
     }
 
-    /// Completes when a stop was asked for, at once if it already was; for tasks.
+    /// Completes when a stop is requested, or immediately if it was requested before; for tasks.
     pub async fn cancelled(&self) {
         self.0.cancelled().await;
     }
 }
 
-/// Something tracked that has not ended, see [`Shutdown::track`].
+/// Guard of a tracked task that has not ended, see [`Shutdown::track`].
 #[derive(Debug)]
 pub struct TaskGuard {
     shutdown: Shutdown,
     id: u64,
-    /// Dropped after `drop` has removed the name, so that a drain never names what has ended.
+    /// Dropped after `drop` has removed the name, so that a drain never names a task that has ended.
     _token: TaskTrackerToken,
 }
 

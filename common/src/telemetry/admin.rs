@@ -1,4 +1,4 @@
-//! The admin port: how operators, Prometheus and Kubernetes look into a process.
+//! The admin port: an HTTP port through which operators, Prometheus and Kubernetes inspect a process.
 //!
 //! | route | answer |
 //! |---|---|
@@ -6,17 +6,23 @@
 //! | `GET /healthz` | 200 while the process lives |
 //! | `GET /readyz` | 200 or 503, `{"ready": bool, "reasons": {component: reason}}` |
 //! | `GET /status` | 200, one JSON object with a value per component |
-//! | `POST /config` | in a learner: settings to change while it trains, TOML or JSON; see below |
+//! | `POST /config` | changes settings of a training learner, sent as TOML or JSON; see below |
 //!
-//! The port is never trusted: heads, bodies, connections and times are bounded, and every connection serves one request
-//! and is closed, so that an idle or dripping client cannot keep one. It shows no secrets.
+//! Clients of the port are not trusted. Heads, bodies, the number of connections and their duration are bounded. A
+//! connection serves one request and is then closed, so that an idle or slow client cannot keep it. The port shows no
+//! secrets.
 //!
-//! `POST /config` is off unless `telemetry.admin_writes = true`, and answers 403 then. Where `telemetry.admin_token_file` names
-//! a file, it answers 401 without `Authorization: Bearer SECRET`, and 503 where the file cannot be read. It answers 200 with
-//! `{"changes": [{"key", "old", "new"}]}` once the training loop has taken them, 422 with the reason where they are refused,
-//! 409 while another change is under way, 503 when the loop did not come to it in time (it still will), 404 where nothing
-//! trains. A request that a web page sent (one with an `Origin`) is refused with 403: a page must not steer what happens to
-//! listen on the reader's machine.
+//! Status codes of `POST /config`:
+//!
+//! - 200 with `{"changes": [{"key", "old", "new"}]}` once the training loop has applied the changes;
+//! - 401 if `telemetry.admin_token_file` names a file and the request lacks `Authorization: Bearer SECRET`;
+//! - 403 unless `telemetry.admin_writes = true`, and for a request with an `Origin` header: web browsers send it, and a
+//!   web page must not control a port on its reader's machine;
+//! - 404 if this process does not train;
+//! - 409 while another change is in progress;
+//! - 422 with the reason if the changes are refused;
+//! - 503 if the token file cannot be read, or if the training loop did not take the changes in time (it will still take
+//!   them later).
 
 use super::metrics::Metrics;
 use super::readiness::Readiness;
@@ -46,32 +52,32 @@ use tracing::{debug, info, warn};
 pub const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Most headers in a request.
 pub const HEADERS_MAX: usize = 64;
-/// Connections held at once; more wait in the kernel's backlog.
+/// Maximum number of open connections; more wait in the kernel's backlog.
 pub const CONNECTIONS_MAX: usize = 32;
-/// From accepting a connection to its last byte.
+/// Time limit for a connection, from accepting it to its last byte.
 pub const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// For a route's answer; what takes longer is answered 503.
+/// Time limit for a route's answer; a slower one is answered 503.
 pub const HANDLER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long connections in progress may go on once the server is asked to stop.
+/// Time that connections in progress get to finish once the server is asked to stop.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(1);
-/// Between attempts to accept after the system refused one, such as for want of descriptors.
+/// Pause after a failed accept, for example when the process has run out of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
 const _: () = assert!(HANDLER_TIMEOUT.as_millis() < CONNECTION_TIMEOUT.as_millis());
 
-/// Prometheus' text format.
+/// Content type of Prometheus' text format.
 const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What is said where there is none.
+/// Body of the answer to an unknown route.
 const ROUTES: &str = "routes: /metrics /healthz /readyz /status, POST /config\n";
 
-/// `POST /config` answers this where it is off.
+/// Body of the answer to `POST /config` when it is off.
 const WRITES_OFF: &str = "POST /config is off; telemetry.admin_writes = true turns it on\n";
 
-/// And this where a secret is asked for.
+/// Body of the answer to `POST /config` when the secret is missing or wrong.
 const NO_TOKEN: &str = "POST /config needs Authorization: Bearer SECRET\n";
 
-/// Why the admin port does not open.
+/// Reason why the admin port cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("the admin port cannot be opened at {address}: {reason}{}", hint(reason))]
 pub struct BindError {
@@ -79,7 +85,7 @@ pub struct BindError {
     reason: std::io::Error,
 }
 
-/// What helps, where that is known.
+/// Advice that is appended to the error message; empty for other kinds of error.
 fn hint(reason: &std::io::Error) -> &'static str {
     use std::io::ErrorKind::{AddrInUse, InvalidInput, PermissionDenied};
     match reason.kind() {
@@ -90,40 +96,40 @@ fn hint(reason: &std::io::Error) -> &'static str {
     }
 }
 
-/// Opens the port; `127.0.0.1:0` takes a free one.
+/// Opens the port. `127.0.0.1:0` takes a free port.
 pub async fn bind(address: &str) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|reason| BindError { address: address.into(), reason })
 }
 
-/// What the port shows. Clones show the same.
+/// The data that the admin port shows, and the settings that it may change. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Admin {
-    /// For `/metrics`.
+    /// Source of `/metrics`.
     pub metrics: Metrics,
-    /// For `/readyz`.
+    /// Source of `/readyz`.
     pub readiness: Readiness,
-    /// For `/status`.
+    /// Source of `/status`.
     pub status: StatusBoard,
-    /// For `POST /config`, and for whatever else changes settings.
+    /// Receiver of changed settings, from `POST /config` and from other sources.
     pub config: ConfigPort,
-    /// Who may change settings.
+    /// Which clients may change settings.
     pub writes: Writes,
 }
 
-/// Who may `POST /config`.
+/// Which clients may use `POST /config`.
 #[derive(Debug, Clone, Default)]
 pub enum Writes {
-    /// Nobody.
+    /// No client.
     #[default]
     Off,
-    /// Whoever reaches the port.
+    /// Every client that can reach the port.
     Open,
-    /// Whoever knows the secret.
+    /// Clients that send the secret of this file.
     WithToken(TokenFile),
 }
 
 impl Writes {
-    /// Reads `telemetry.admin_writes` and `telemetry.admin_token_file`.
+    /// Returns the value that `telemetry.admin_writes` and `telemetry.admin_token_file` ask for.
     pub fn of(telemetry: &Telemetry) -> Self {
         match telemetry.admin_token_file.as_str() {
             _ if !telemetry.admin_writes => Self::Off,
@@ -145,19 +151,19 @@ impl Writes {
 }
 
 impl Admin {
-    /// From here on the process takes changed settings: `POST /config` checks them against these, and the training loop
-    /// polls the receiver between updates. See [`ConfigPort::open`].
+    /// Accepts changes of settings from now on. `POST /config` validates a change against `resolved`; the training loop
+    /// polls the returned receiver between updates. See [`ConfigPort::open`].
     ///
     /// # Panics
-    /// If it was called before.
+    /// Panics if it was called before.
     pub fn config_changes(&self, resolved: &Resolved) -> mpsc::Receiver<ConfigChange> {
         self.config.open(resolved.clone())
     }
 }
 
-/// Serves until `shutdown` completes, then gives connections in progress [`STOP_TIMEOUT`].
+/// Serves until `shutdown` completes, then gives connections in progress up to [`STOP_TIMEOUT`] to finish.
 ///
-/// Stop it last: while the process drains, `/readyz` and `/status` say what it waits for.
+/// Stop the admin port last: while the process drains, `/readyz` and `/status` report what it waits for.
 pub async fn serve(listener: TcpListener, admin: Admin, shutdown: impl Future<Output = ()>) {
     info!(address = listener.local_addr().ok().map(tracing::field::display), "admin port open");
     serve_within(CONNECTION_TIMEOUT, listener, router(admin), shutdown).await;
@@ -228,7 +234,7 @@ fn router(admin: Admin) -> Router {
         .with_state(admin)
 }
 
-/// Refuses bodies where there is nothing to say and bounds the time to an answer.
+/// Refuses a body on routes that take none, and limits the time to an answer.
 async fn bounded(request: Request<Body>, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let takes_body = path == "/config" && request.method() == Method::POST;
@@ -307,7 +313,7 @@ mod tests {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET /healthz HTTP/1.1\r\nX: drip").await.unwrap();
         let mut answer = Vec::new();
-        // Without the limit this waits for ever. A reset is an end as good as any other.
+        // Without the limit this would wait forever. A connection reset is accepted as an end, too.
         let ended = stream.read_to_end(&mut answer).await;
         assert!(ended.is_err() || answer.is_empty(), "{answer:?}");
     }

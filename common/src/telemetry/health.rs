@@ -1,59 +1,60 @@
-//! `PROGRAM health`: asks the admin port of the program that runs beside it. Images have neither a shell nor curl.
+//! `PROGRAM health`: sends a request to the admin port of the program that runs in the same container. Images contain
+//! neither a shell nor curl.
 
 use crate::config::{ConfigError, Resolved};
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
-/// For the connection, and again for the answer.
+/// Time limit for connecting, and again for each read and write.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Longest answer that is read.
+/// Maximum number of bytes read of an answer.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
 /// Arguments of `PROGRAM health`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Health {
-    /// The settings of the program that is asked; its address is telemetry.admin.
+    /// Settings of the program to ask; its address is telemetry.admin.
     #[command(flatten)]
     pub args: crate::process::Args,
-    /// Ask whether it is ready (/readyz), not only whether it lives (/healthz).
+    /// Ask whether the program is ready (/readyz), not only whether it is alive (/healthz).
     #[arg(long)]
     pub ready: bool,
 }
 
-/// Why the answer is no.
+/// Reason why the program is not reported as healthy.
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {
-    /// See there.
+    /// The settings cannot be read.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Nobody answers.
+    /// The program does not answer.
     #[error("{address} does not answer: {reason}")]
     Silent {
-        /// The admin port.
+        /// Address of the admin port.
         address: SocketAddr,
-        /// The system's word.
+        /// The operating system's error.
         reason: std::io::Error,
     },
-    /// It says that it is not well.
+    /// The program answers that it is not healthy.
     #[error("{address}{route} says {status}: {body}")]
     Unwell {
-        /// The admin port.
+        /// Address of the admin port.
         address: SocketAddr,
-        /// The route that was asked.
+        /// The requested route.
         route: &'static str,
-        /// First line of the answer.
+        /// Status line of the answer.
         status: String,
-        /// The answer.
+        /// Body of the answer.
         body: String,
     },
 }
 
 impl Health {
-    /// Asks once.
+    /// Sends one request.
     ///
     /// # Errors
-    /// Every answer but 200, and none within three seconds.
+    /// Returns an error for every answer other than 200, and if there is no answer within three seconds.
     pub fn ask(&self) -> Result<(), HealthError> {
         let resolved = self.args.load(Vec::new())?;
         let address = address(&resolved)?;
@@ -69,7 +70,8 @@ impl Health {
     }
 }
 
-/// Where the admin port is from here: a port that is bound everywhere is asked over loopback.
+/// Returns the address of the admin port as seen from this machine. If the port is bound to all interfaces, this is
+/// loopback.
 fn address(resolved: &Resolved) -> Result<SocketAddr, ConfigError> {
     let admin = &resolved.config.telemetry.admin;
     let wrong = |expected: String| resolved.invalid("telemetry.admin", expected);

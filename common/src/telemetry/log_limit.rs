@@ -1,27 +1,28 @@
-//! [`LogLimit`]: how often a peer may make a process log the same kind of line.
+//! [`LogLimit`]: limits how many log lines of one kind a peer can cause.
 //!
-//! The other side of a socket decides how many messages are wrong, so it must not decide how much is
-//! written. The first few lines of a peer and a kind are logged, then one in a while; what is left out is counted, and
-//! the next line of that kind says how many.
+//! A peer decides how many wrong messages it sends, so without a limit it would decide how much is logged. The first
+//! few lines per peer and kind are logged, then one per interval. Suppressed lines are counted, and the next logged
+//! line of that kind reports their number.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::Duration;
 
-/// Lines of one kind that are logged for one peer before it is limited.
+/// Number of lines of one kind that one peer may cause before the limit applies.
 pub const PEER_LINES: u32 = 3;
-/// After them, one per this time.
+/// Interval between the lines of one kind and one peer that are logged while the limit applies.
 pub const PEER_EVERY: Duration = Duration::from_secs(10);
-/// Lines of one kind that are logged for all peers together before they are limited.
+/// Number of lines of one kind that all peers together may cause before the limit applies.
 pub const KIND_LINES: u32 = 20;
-/// After them, one per this time.
+/// Interval between the lines of one kind that are logged while the limit for all peers applies.
 pub const KIND_EVERY: Duration = Duration::from_secs(1);
-/// After this time without a line, a peer and a kind begin anew.
+/// Time without a line after which the counts of a peer and a kind start again at zero.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
-/// Peers remembered. Beyond it all are forgotten: the limit for all peers together still holds.
+/// Maximum number of remembered pairs of peer and kind. When it is reached, all are forgotten; the limit for all peers
+/// together still holds.
 const PEERS_MAX: usize = 4_096;
 
-/// Decides about lines, by peer and by kind. It keeps a bounded number of peers.
+/// Decides which lines are logged, by peer and by kind. Its memory is bounded.
 #[derive(Debug)]
 pub struct LogLimit<P> {
     peers: HashMap<(P, &'static str), Budget>,
@@ -31,7 +32,7 @@ pub struct LogLimit<P> {
 #[derive(Debug, Clone, Copy, Default)]
 struct Budget {
     lines: u32,
-    /// When the latest line was wanted, whether or not it was logged.
+    /// Time of the latest request for a line, whether or not the line was logged.
     wanted: Duration,
     logged: Duration,
 }
@@ -58,8 +59,8 @@ impl<P: Hash + Eq> Default for LogLimit<P> {
 }
 
 impl<P: Hash + Eq> LogLimit<P> {
-    /// Whether a line of this kind about this peer is logged now. `Some` holds how many lines of the kind were left out
-    /// since the one before; the line should say it.
+    /// Returns `Some` if a line of this kind about this peer may be logged now. The number is how many lines of the
+    /// kind were suppressed since the last logged one; the caller should log it.
     pub fn admit(&mut self, peer: P, kind: &'static str, now: Duration) -> Option<u64> {
         if self.peers.len() >= PEERS_MAX {
             self.peers.clear();

@@ -1,6 +1,7 @@
-//! Logs: tracing to standard output, because a container's log is what it prints.
+//! Logs: tracing to standard output, because container runtimes collect what a process prints there.
 //!
-//! Text with colours on a terminal, one JSON object per line elsewhere. Messages are lowercase, facts are fields.
+//! The format is coloured text on a terminal, and one JSON object per line otherwise. Messages are lowercase; facts are
+//! fields.
 
 use serde::{Deserialize, Serialize};
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -11,43 +12,43 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// The environment variable that overrides the configured filter.
+/// Environment variable that overrides the configured filter.
 pub const FILTER_VARIABLE: &str = "RUST_LOG";
 
-/// How a log line looks.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// Text where standard output is a terminal, JSON elsewhere.
+    /// Text if standard output is a terminal, JSON otherwise.
     #[default]
     Auto,
-    /// For people. Colours on a terminal only, and not where `NO_COLOR` is set.
+    /// Text for people. Coloured only on a terminal, and only if `NO_COLOR` is not set.
     Text,
-    /// One object per line: `timestamp level target threadName message` and the fields, flat.
+    /// One JSON object per line: `timestamp level target threadName message` and the fields, all at the top level.
     Json,
 }
 
-/// Why logging cannot start.
+/// Reason why logging cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum LogsError {
-    /// The filter does not parse.
+    /// The filter cannot be parsed.
     #[error("log filter {filter:?} from {origin} is not valid, expected such as info,common=debug")]
     Filter {
-        /// `RUST_LOG` or `configuration`.
+        /// Source of the filter: `RUST_LOG` or `configuration`.
         origin: &'static str,
-        /// The text.
+        /// Text of the filter.
         filter: String,
-        /// What is wrong with it.
+        /// The parser's error.
         source: tracing_subscriber::filter::ParseError,
     },
-    /// A process has one log.
+    /// Logging was started before; it can be started once per process.
     #[error("logging was already started in this process")]
     AlreadyStarted(#[source] tracing_subscriber::util::TryInitError),
 }
 
-/// Starts logging to standard output and logs panics from now on. Call it once, first thing in `main`.
+/// Starts logging to standard output, and logs panics from now on. Call it once, at the start of `main`.
 ///
-/// `filter` is a tracing filter such as `info,common=debug`; `RUST_LOG`, where set, replaces it.
+/// `filter` is a tracing filter such as `info,common=debug`. If `RUST_LOG` is set, it replaces `filter`.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), LogsError> {
     let terminal = std::io::stdout().is_terminal();
     let look = match format {
@@ -58,7 +59,7 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), LogsError> {
     init_to(std::io::stdout, look, filter)
 }
 
-/// Like [`init`], to a writer of the caller's: a front door that draws a progress bar on the terminal, for one.
+/// Like [`init`], but writes to the given writer, for example one that keeps log lines and a progress bar apart.
 pub fn init_to<W>(writer: W, look: Look, filter: &str) -> Result<(), LogsError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
@@ -70,12 +71,12 @@ where
     Ok(())
 }
 
-/// [`LogFormat`] once it is known where the lines go.
+/// A [`LogFormat`] after the destination of the lines is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
     /// Text.
     Text {
-        /// With colours.
+        /// Whether to use ANSI colours.
         ansi: bool,
     },
     /// JSON.
@@ -83,14 +84,14 @@ pub enum Look {
 }
 
 impl Look {
-    /// Text, coloured on a terminal unless `NO_COLOR` asks for none.
+    /// Returns [`Look::Text`], coloured on a terminal unless `NO_COLOR` is set.
     pub fn text(terminal: bool) -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self::Text { ansi: terminal && !refused }
     }
 }
 
-/// The subscriber that [`init`] installs, for whoever installs it elsewhere (tests do, per thread).
+/// Returns the subscriber that [`init`] installs, for callers that install it themselves (tests do, per thread).
 pub fn subscriber<W>(
     writer: W,
     look: Look,
@@ -99,8 +100,8 @@ pub fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    // A log that cannot be written must not take the process down: the complaint about it would go to standard error,
-    // and panics where that is closed as well.
+    // A failure to write the log must not end the process. With internal errors enabled, tracing reports such a failure
+    // on standard error, and panics if that is closed, too.
     let lines = tracing_subscriber::fmt()
         .with_writer(writer)
         .with_env_filter(filter)
@@ -111,7 +112,7 @@ where
     }
 }
 
-/// The filter of the environment variable where it says something, else the configured one.
+/// Returns the filter of the environment variable if it is set and not blank, otherwise the configured one.
 pub fn choose_filter(variable: Option<&str>, configured: &str) -> Result<EnvFilter, LogsError> {
     let (origin, filter) = match variable {
         Some(text) if !text.trim().is_empty() => (FILTER_VARIABLE, text),
@@ -124,7 +125,7 @@ pub fn choose_filter(variable: Option<&str>, configured: &str) -> Result<EnvFilt
     })
 }
 
-/// The first line of every process.
+/// Logs the first line of a process: program, version, process id and number of cores.
 pub fn banner(program: &str, version: &str) {
     info!(
         version,
@@ -134,9 +135,9 @@ pub fn banner(program: &str, version: &str) {
     );
 }
 
-/// Logs every panic from now on: thread, message, location, and a backtrace where `RUST_BACKTRACE` asks for one.
+/// Logs every panic from now on: thread, message, location, and a backtrace if `RUST_BACKTRACE` asks for one.
 ///
-/// Where nobody listens to errors, the hook that was there before speaks instead.
+/// If errors are not logged, the panic hook that was installed before runs instead.
 pub fn log_panics() {
     let silent = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -148,8 +149,8 @@ pub fn log_panics() {
     }));
 }
 
-/// A source file from its crate's folder on. Dependencies are compiled under absolute paths, which would tell where the
-/// program was built.
+/// Shortens a source path so that it begins with the crate's folder. Dependencies are compiled under absolute paths,
+/// which would reveal where the program was built.
 fn from_crate(file: &str) -> &str {
     if !file.starts_with('/') {
         return file;

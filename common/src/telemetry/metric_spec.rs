@@ -1,18 +1,19 @@
-//! [`MetricSpec`]: a metric as a row of a table, so that code, documentation and dashboards cannot drift apart.
+//! [`MetricSpec`]: the declaration of a metric as a row of a table, so that code, documentation and dashboards stay
+//! equal.
 //!
-//! A component declares `pub const METRICS: &[MetricSpec]` beside what it measures;
-//! [`Metrics`](super::metrics::Metrics) builds the objects from it and [`render_metrics_markdown`] writes
-//! `docs/metrics.md`.
+//! A component declares `pub const METRICS: &[MetricSpec]` next to the code that it measures.
+//! [`Metrics`](super::metrics::Metrics) creates the metrics from these tables, and [`render_metrics_markdown`] writes
+//! `docs/metrics.md` from them.
 
 use std::fmt::Write as _;
 
-/// Upper bounds for what should take microseconds: locks, gathers, one policy evaluation. Seconds.
+/// Bucket bounds in seconds, for durations of microseconds: locks, gathers, one policy evaluation.
 pub const BUCKETS_SHORT_SECONDS: &[f64] =
     &[1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0];
-/// Upper bounds for what crosses a network or a disk: requests, acknowledgements, queue ages. Seconds.
+/// Bucket bounds in seconds, for operations over a network or a disk: requests, acknowledgements, ages in queues.
 pub const BUCKETS_SECONDS: &[f64] =
     &[1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0];
-/// Upper bounds for messages and files: 64 B to 64 MiB in powers of four. Bytes.
+/// Bucket bounds in bytes, for messages and files: 64 B to 64 MiB in powers of four.
 pub const BUCKETS_BYTES: &[f64] = &[
     64.0,
     256.0,
@@ -26,33 +27,33 @@ pub const BUCKETS_BYTES: &[f64] = &[
     16_777_216.0,
     67_108_864.0,
 ];
-/// Upper bounds for batches and queues: 1 to 16,384 in powers of two or four. Items.
+/// Bucket bounds in items, for batches and queues: 1 to 16,384 in powers of two or four.
 pub const BUCKETS_ITEMS: &[f64] =
     &[1.0, 4.0, 16.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 4_096.0, 16_384.0];
-/// Upper bounds for policy lag. Versions.
+/// Bucket bounds in policy versions, for policy lag.
 pub const BUCKETS_VERSIONS: &[f64] =
     &[0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0];
-/// Upper bounds for shares of one. Ratio.
+/// Bucket bounds for ratios between 0 and 1.
 pub const BUCKETS_RATIO: &[f64] = &[0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0];
 
-/// What kind of object a metric is.
+/// Type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum MetricKind {
-    /// Counts things: only rises, whole numbers.
+    /// Integer that only rises.
     Counter,
-    /// Adds up a quantity, such as seconds: only rises.
+    /// Sum of a quantity, such as seconds; only rises.
     FloatCounter,
-    /// A level that rises and falls.
+    /// Value that rises and falls.
     Gauge,
-    /// A distribution.
+    /// Distribution of values.
     Histogram {
-        /// Upper bounds, strictly ascending, in the metric's unit; `+Inf` is implied.
+        /// Upper bounds of the buckets, strictly ascending, in the metric's unit; `+Inf` is implied.
         buckets: &'static [f64],
     },
 }
 
 impl MetricKind {
-    /// As Prometheus calls it.
+    /// Returns Prometheus' name of the type.
     pub fn name(self) -> &'static str {
         match self {
             Self::Counter | Self::FloatCounter => "counter",
@@ -66,7 +67,7 @@ impl MetricKind {
     }
 }
 
-/// One metric: what it is called, what it means and what to do about it.
+/// Declaration of one metric: its name, its meaning, and what to do when its value is bad.
 ///
 /// ```
 /// # use common::telemetry::metric_spec::{MetricKind, MetricSpec};
@@ -83,33 +84,33 @@ impl MetricKind {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MetricSpec {
-    /// `sapex_<component>_<what>_<unit>`, and `_total` for counters; without the unit where there is none.
+    /// `sapex_<component>_<what>_<unit>`, and `_total` for counters. If the metric has no unit, that part is left out.
     pub name: &'static str,
-    /// What kind of object.
+    /// Type of the metric.
     pub kind: MetricKind,
-    /// The name's unit: `seconds`, `bytes`, `ratio` (of two like quantities), or what is counted, in the plural. Empty for
-    /// quantities whose unit is the environment's or the algorithm's own, such as returns and losses.
+    /// Unit in the name: `seconds`, `bytes`, `ratio` (of two like quantities), or the counted things in the plural.
+    /// Empty for quantities whose unit depends on the environment or the algorithm, such as returns and losses.
     pub unit: &'static str,
-    /// One sentence: what is measured.
+    /// One sentence that says what is measured.
     pub help: &'static str,
-    /// How a bad value looks, and what to do then.
+    /// What a bad value looks like, and what to do about it.
     pub when_bad: &'static str,
-    /// Names of the labels; few values each, for every combination is a time series.
+    /// Names of the labels. Each should have few values, because every combination is a time series.
     pub labels: &'static [&'static str],
 }
 
-/// A row of a table that breaks the rules.
+/// Error for a [`MetricSpec`] that breaks the rules.
 #[derive(Debug, thiserror::Error)]
 #[error("metric {name}: {problem}")]
 pub struct SpecError {
-    /// The metric.
+    /// Name of the metric.
     pub name: &'static str,
     /// What is wrong, and what was expected.
     pub problem: String,
 }
 
 impl MetricSpec {
-    /// Checks the name rule, the texts, the labels and the buckets.
+    /// Checks the name, the texts, the labels and the buckets.
     pub fn check(&self) -> Result<(), SpecError> {
         self.problem().map_or(Ok(()), |problem| Err(SpecError { name: self.name, problem }))
     }
@@ -133,7 +134,8 @@ impl MetricSpec {
             return Some("help and when_bad are one line each".into());
         }
         for (i, label) in labels.iter().enumerate() {
-            // `le` carries a histogram's bounds; `run` is on every series; a leading underscore is Prometheus' own.
+            // `le` is the label of histogram bounds, `run` is a label of every series, and Prometheus reserves the
+            // leading underscore.
             if ["le", RUN_LABEL].contains(label) || !is_words(label) {
                 return Some(format!("label {label:?} is reserved or not lowercase words"));
             }
@@ -176,8 +178,8 @@ fn ascending(buckets: &[f64]) -> bool {
         && buckets.is_sorted_by(|a, b| a < b)
 }
 
-/// What every process exports besides its components' tables, on Linux, under the names that Prometheus' client
-/// libraries share: name, type, unit, meaning.
+/// Metrics that every process exports in addition to its components' tables, on Linux. The names are those common to
+/// all Prometheus client libraries. Columns: name, type, unit, meaning.
 pub const PROCESS_METRICS: &[(&str, &str, &str, &str)] = &[
     ("process_cpu_seconds_total", "counter", "seconds", "Processor time, user and system."),
     ("process_open_fds", "gauge", "descriptors", "Open file descriptors."),
@@ -188,12 +190,12 @@ pub const PROCESS_METRICS: &[(&str, &str, &str, &str)] = &[
     ("process_threads", "gauge", "threads", "Threads."),
 ];
 
-/// On every series of a process: `run.name`, so that one Prometheus tells several runs apart.
+/// Label of every series of a process. Its value is `run.name`, so that one Prometheus can tell several runs apart.
 pub const RUN_LABEL: &str = "run";
-/// Always 1; its labels say which program this is.
+/// Metric that is always 1; its labels identify the program.
 pub const BUILD_INFO: &str = "sapex_build_info";
 
-/// Writes `docs/metrics.md`: one section per component, in the given order, one row per metric.
+/// Renders `docs/metrics.md`: one section per component in the given order, one row per metric.
 pub fn render_metrics_markdown(components: &[(&str, &[MetricSpec])]) -> String {
     let mut page = String::from(
         "# Metrics\n\n\
@@ -244,7 +246,7 @@ fn put(page: &mut String, text: std::fmt::Arguments<'_>) {
     page.write_fmt(text).expect("a string takes every write");
 }
 
-/// A bar would end the cell.
+/// Escapes vertical bars, which would end the table cell.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }

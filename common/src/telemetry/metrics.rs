@@ -1,4 +1,4 @@
-//! [`Metrics`]: a registry that builds what the tables of [`MetricSpec`]s declare.
+//! [`Metrics`]: a registry that creates the metrics declared in tables of [`MetricSpec`]s.
 
 use super::metric_spec::{BUILD_INFO, MetricKind, MetricSpec, RUN_LABEL, SpecError};
 use crate::about::Build;
@@ -10,58 +10,58 @@ use prometheus::{
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Why a metric cannot be had.
+/// Reason why a metric cannot be created or exported.
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
-    /// The table's row breaks the rules.
+    /// The declaration breaks the rules.
     #[error(transparent)]
     Spec(SpecError),
-    /// Two tables declare one name differently.
+    /// Two tables declare the same name differently.
     #[error("metric {name} is declared twice, differently")]
     Conflict {
-        /// The metric.
+        /// Name of the metric.
         name: &'static str,
     },
-    /// Asked for as something that it is not.
+    /// The metric was requested as another type than the declared one.
     #[error("metric {name} is declared as {declared:?}, expected {asked}")]
     Kind {
-        /// The metric.
+        /// Name of the metric.
         name: &'static str,
-        /// What the table says.
+        /// Declared type.
         declared: MetricKind,
-        /// What the code asked for.
+        /// Requested type.
         asked: &'static str,
     },
-    /// Asked for as a single time series, but it has labels.
+    /// The metric was requested as a single time series, but it has labels.
     #[error("metric {name} has the labels {labels:?}, expected none")]
     Labelled {
-        /// The metric.
+        /// Name of the metric.
         name: &'static str,
-        /// What the table says.
+        /// Declared labels.
         labels: &'static [&'static str],
     },
-    /// What the checks above let through and the registry does not.
+    /// The Prometheus library refused a metric that passed the checks above.
     #[error("failed to register or encode {what}")]
     Registry {
-        /// The metric, or `metrics` for all of them.
+        /// Name of the metric, or `metrics` for all of them.
         what: &'static str,
-        /// The registry's reason.
+        /// The library's error.
         source: prometheus::Error,
     },
 }
 
-/// The metrics of one process; clones share them. There is no global: a test makes its own.
+/// The metrics of one process; clones share them. There is no global registry: a test creates its own.
 ///
-/// Asking twice for the same spec gives the same object, so that several actors in one process add to one counter;
-/// what must stay apart gets a label. Asking takes a lock and belongs in constructors. The objects themselves are
-/// atomics; a labelled one looks its series up under a lock, so hot paths keep what `with_label_values` returned.
+/// Two requests for the same spec return the same metric, so that several actors in one process add to one counter; use
+/// a label to keep them apart. A request takes a lock and belongs in constructors. The metrics themselves are atomics.
+/// A labelled metric finds its series under a lock, so hot paths keep the result of `with_label_values`.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
     registry: Registry,
     families: Arc<Mutex<BTreeMap<&'static str, (MetricSpec, Family)>>>,
 }
 
-/// All objects are vectors: one without labels has exactly one series.
+/// A registered metric. All are vectors: a metric without labels has exactly one series.
 #[derive(Debug, Clone)]
 enum Family {
     Counter(IntCounterVec),
@@ -71,19 +71,19 @@ enum Family {
 }
 
 impl Metrics {
-    /// No metrics yet; the series have no `run`.
+    /// Creates an empty registry. Its series have no `run` label.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// No metrics yet. Every series will carry `run.name` as its label `run`.
+    /// Creates an empty registry. All its series carry the label `run` with the value `name`, which is `run.name`.
     pub fn of_run(name: &str) -> Self {
         let labels = HashMap::from([(RUN_LABEL.to_owned(), name.to_owned())]);
         let registry = Registry::new_custom(None, Some(labels)).expect("no prefix, one label");
         Self { registry, ..Self::default() }
     }
 
-    /// Exports [`BUILD_INFO`]. Once per process: a second call is an error.
+    /// Exports [`BUILD_INFO`]. Call it once per process: a second call returns an error.
     pub fn register_build(&self, program: &str, build: &Build) -> Result<(), MetricsError> {
         let opts = Opts::new(BUILD_INFO, "Always 1; its labels say what runs.")
             .const_label("program", program)
@@ -96,12 +96,12 @@ impl Metrics {
         registered.map_err(|source| MetricsError::Registry { what: BUILD_INFO, source })
     }
 
-    /// A [`MetricKind::Counter`] without labels; exported as 0 from now on.
+    /// Returns a [`MetricKind::Counter`] without labels; exported as 0 from now on.
     pub fn counter(&self, spec: &MetricSpec) -> Result<IntCounter, MetricsError> {
         single(spec, &self.counters(spec)?)
     }
 
-    /// A [`MetricKind::Counter`] with labels.
+    /// Returns a [`MetricKind::Counter`] with labels.
     pub fn counters(&self, spec: &MetricSpec) -> Result<IntCounterVec, MetricsError> {
         match self.family(spec)? {
             Family::Counter(vec) => Ok(vec),
@@ -109,12 +109,12 @@ impl Metrics {
         }
     }
 
-    /// A [`MetricKind::FloatCounter`] without labels; exported as 0 from now on.
+    /// Returns a [`MetricKind::FloatCounter`] without labels; exported as 0 from now on.
     pub fn float_counter(&self, spec: &MetricSpec) -> Result<Counter, MetricsError> {
         single(spec, &self.float_counters(spec)?)
     }
 
-    /// A [`MetricKind::FloatCounter`] with labels.
+    /// Returns a [`MetricKind::FloatCounter`] with labels.
     pub fn float_counters(&self, spec: &MetricSpec) -> Result<CounterVec, MetricsError> {
         match self.family(spec)? {
             Family::FloatCounter(vec) => Ok(vec),
@@ -122,12 +122,12 @@ impl Metrics {
         }
     }
 
-    /// A [`MetricKind::Gauge`] without labels; exported as 0 from now on.
+    /// Returns a [`MetricKind::Gauge`] without labels; exported as 0 from now on.
     pub fn gauge(&self, spec: &MetricSpec) -> Result<Gauge, MetricsError> {
         single(spec, &self.gauges(spec)?)
     }
 
-    /// A [`MetricKind::Gauge`] with labels.
+    /// Returns a [`MetricKind::Gauge`] with labels.
     pub fn gauges(&self, spec: &MetricSpec) -> Result<GaugeVec, MetricsError> {
         match self.family(spec)? {
             Family::Gauge(vec) => Ok(vec),
@@ -135,12 +135,12 @@ impl Metrics {
         }
     }
 
-    /// A [`MetricKind::Histogram`] without labels; exported as empty from now on.
+    /// Returns a [`MetricKind::Histogram`] without labels; exported as empty from now on.
     pub fn histogram(&self, spec: &MetricSpec) -> Result<Histogram, MetricsError> {
         single(spec, &self.histograms(spec)?)
     }
 
-    /// A [`MetricKind::Histogram`] with labels.
+    /// Returns a [`MetricKind::Histogram`] with labels.
     pub fn histograms(&self, spec: &MetricSpec) -> Result<HistogramVec, MetricsError> {
         match self.family(spec)? {
             Family::Histogram(vec) => Ok(vec),
@@ -148,8 +148,8 @@ impl Metrics {
         }
     }
 
-    /// Exports [`PROCESS_METRICS`](super::metric_spec::PROCESS_METRICS), read from `/proc` at every scrape. Once or
-    /// twice is the same; on other systems than Linux it does nothing.
+    /// Exports [`PROCESS_METRICS`](super::metric_spec::PROCESS_METRICS), read from `/proc` at every scrape. A second
+    /// call has no effect. On systems other than Linux it does nothing.
     pub fn register_process(&self) -> Result<(), MetricsError> {
         #[cfg(target_os = "linux")]
         {
@@ -162,7 +162,7 @@ impl Metrics {
         Ok(())
     }
 
-    /// Everything in Prometheus' text format, sorted by name. Labelled metrics appear with their first series.
+    /// Returns all metrics in Prometheus' text format, sorted by name. A labelled metric appears once it has a series.
     pub fn encode(&self) -> Result<String, MetricsError> {
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
@@ -170,7 +170,8 @@ impl Metrics {
     }
 
     fn family(&self, spec: &MetricSpec) -> Result<Family, MetricsError> {
-        // Entries are only ever added whole: a panic elsewhere leaves the map usable.
+        // An entry is inserted in one step, so the map is consistent even if another thread panicked while it held the
+        // lock.
         let mut families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
         match families.get(spec.name) {
             Some((known, family)) if known == spec => return Ok(family.clone()),

@@ -1,13 +1,15 @@
-//! What a process tells about itself: logs, metrics and the admin port.
+//! What a process reports about itself: logs, metrics and the admin port.
 //!
-//! - [`logs`]: tracing to standard output, text on a terminal and JSON elsewhere; panics are logged, too.
-//! - [`log_limit`]: how many lines of a kind a peer may cause.
-//! - [`metric_spec`]: metrics as tables that components declare, the name rule, and `docs/metrics.md` from them.
-//! - [`metrics`]: a registry per process that builds what the tables declare.
-//! - [`readiness`], [`status`]: whether the process may be sent work, and what its components say about themselves.
-//! - [`progress`]: counts that must rise, or the process is not ready.
-//! - [`admin`]: `/metrics /healthz /readyz /status` on their own port; [`token`]: the secret for its writes.
-//! - [`health`]: `PROGRAM health`, which asks that port.
+//! - [`logs`]: tracing to standard output, text on a terminal and JSON otherwise; panics are logged, too.
+//! - [`log_limit`]: the limit on log lines that a peer can cause.
+//! - [`metric_spec`]: tables in which components declare metrics, the rule for names, and `docs/metrics.md` from the
+//!   tables.
+//! - [`metrics`]: the registry of a process, which creates the declared metrics.
+//! - [`readiness`], [`status`]: whether the process is ready for work, and what its components report about themselves.
+//! - [`progress`]: counts that must rise; if one does not, the process is not ready.
+//! - [`admin`]: `/metrics /healthz /readyz /status` on a port of their own; [`token`]: the secret for changing settings
+//!   there.
+//! - [`health`]: `PROGRAM health`, which sends a request to that port.
 
 pub mod admin;
 pub mod health;

@@ -1,8 +1,8 @@
-//! [`ProgressWatch`]: a process that makes no progress is not ready, and says what it waits for.
+//! [`ProgressWatch`]: marks a process that makes no progress as not ready, and reports what it waits for.
 //!
-//! A process whose threads live and whose sockets are open may still do nothing: its peers are gone, or the other side
-//! of the rate limiter is. Each thing that must go on is a count; one that has stood still for [`PATIENCE`] makes its
-//! component not ready until it moves again.
+//! A process with live threads and open sockets may still do nothing, because its peers, or the other side of the rate
+//! limiter, are gone. Progress is measured by counts. If a count has not changed for [`PATIENCE`], its component is not
+//! ready until the count rises again.
 
 use super::readiness::Readiness;
 use crate::runtime::clock::Clock;
@@ -10,14 +10,14 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
-/// How long a count may stand still.
+/// Time that a count may stay unchanged.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks.
+/// Interval between two checks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 type Ask<T> = Box<dyn Fn() -> T + Send + Sync>;
 
-/// Something that must go on.
+/// A count that must rise for its component to be ready.
 pub struct Goes {
     component: String,
     what: &'static str,
@@ -34,7 +34,8 @@ impl std::fmt::Debug for Goes {
 }
 
 impl Goes {
-    /// `component` is ready while `count` rises; `what` says what is counted: "rows stored".
+    /// Creates a watch on `count`: `component` is ready while it rises. `what` names what is counted, for example "rows
+    /// stored".
     pub fn new(
         component: impl Into<String>,
         what: &'static str,
@@ -50,14 +51,14 @@ impl Goes {
         }
     }
 
-    /// The same; `why` knows what it waits for.
+    /// Sets the function that says what the component waits for.
     #[must_use]
     pub fn because(mut self, why: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
         self.why = Box::new(why);
         self
     }
 
-    /// Looks at the count, and tells the readiness.
+    /// Reads the count and updates the readiness of the component.
     pub fn look(&mut self, now: Duration, readiness: &Readiness) {
         let count = (self.count)();
         let since = match self.seen {
@@ -83,7 +84,7 @@ impl Goes {
     }
 }
 
-/// Looks once a second until it is dropped; then its components are forgotten.
+/// Checks its counts once a second until it is dropped. Dropping it also removes its components from the readiness.
 #[derive(Debug)]
 pub struct ProgressWatch {
     task: tokio::task::JoinHandle<()>,
@@ -92,7 +93,7 @@ pub struct ProgressWatch {
 }
 
 impl ProgressWatch {
-    /// Watches from now on. Must be called inside a tokio runtime.
+    /// Starts to watch. Must be called inside a tokio runtime.
     pub fn start(readiness: &Readiness, clock: &Clock, mut goes: Vec<Goes>) -> Self {
         let components = goes.iter().map(|goes| goes.component.clone()).collect();
         let (told, clock) = (readiness.clone(), clock.clone());

@@ -1,37 +1,37 @@
-//! [`Readiness`]: whether a process may be sent work, and if not, who says so and why.
+//! [`Readiness`]: whether a process is ready for work, and if not, which component is not ready and why.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The readiness of each component of a process, by name; clones share it.
 ///
-/// A process is ready when at least one component has reported and all that have are ready. One in which nobody has
-/// reported yet is starting.
+/// A process is ready when at least one component has reported and all components that have reported are ready. Before
+/// the first report it is starting.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness(Arc<Mutex<BTreeMap<String, Option<String>>>>);
 
 impl Readiness {
-    /// Nobody has reported.
+    /// Creates a readiness to which no component has reported.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The component can work.
+    /// Reports that the component can work.
     pub fn ready(&self, component: impl Into<String>) {
         self.components().insert(component.into(), None);
     }
 
-    /// The component cannot work, for this reason.
+    /// Reports that the component cannot work, and the reason.
     pub fn not_ready(&self, component: impl Into<String>, reason: impl Into<String>) {
         self.components().insert(component.into(), Some(reason.into()));
     }
 
-    /// The component has ended: nothing is expected of it any more.
+    /// Removes a component that has ended, so that it no longer counts.
     pub fn forget(&self, component: &str) {
         self.components().remove(component);
     }
 
-    /// Who is not ready and why; empty when the process is ready.
+    /// Returns the reason of each component that is not ready; empty when the process is ready.
     pub fn reasons(&self) -> BTreeMap<String, String> {
         let components = self.components();
         if components.is_empty() {
@@ -43,7 +43,7 @@ impl Readiness {
         components.iter().filter_map(waiting).collect()
     }
 
-    /// The map is consistent between any two statements, so a panic elsewhere leaves it usable.
+    /// Locks the map. It is consistent between any two statements, so it stays usable after a panic elsewhere.
     fn components(&self) -> MutexGuard<'_, BTreeMap<String, Option<String>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! [`StatusBoard`]: what each component of a process says about itself right now, as JSON.
+//! [`StatusBoard`]: what each component of a process reports about its present state, as JSON.
 
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -11,8 +11,9 @@ type Report = Arc<dyn Fn() -> Value + Send + Sync>;
 
 /// The reports of a process's components, by name; clones share them.
 ///
-/// Reports run off the async threads and one collection at a time: one that hangs costs one thread and the answers of
-/// `/status`, nothing else. They should read what is there (atomics, a short lock), not ask around.
+/// Reports run outside the async threads, one collection at a time. A report that hangs blocks one thread and the
+/// answers of `/status`, nothing else. Reports should read existing state (atomics, a short lock) and not wait for
+/// other components.
 #[derive(Clone)]
 pub struct StatusBoard {
     reports: Arc<Mutex<BTreeMap<String, Report>>>,
@@ -20,12 +21,13 @@ pub struct StatusBoard {
 }
 
 impl StatusBoard {
-    /// Nobody reports.
+    /// Creates a board without reports.
     pub fn new() -> Self {
         Self { reports: Arc::default(), turn: Arc::new(Semaphore::new(1)) }
     }
 
-    /// Shows what `report` returns under the component's name; a later report of that name replaces it.
+    /// Adds a report: `/status` shows its value under the component's name. A later report of the same name replaces
+    /// it.
     pub fn register(
         &self,
         component: impl Into<String>,
@@ -34,8 +36,8 @@ impl StatusBoard {
         self.reports().insert(component.into(), Arc::new(report));
     }
 
-    /// Asks every component. One that panics shows `{"error": "the report panicked"}`. `None` where the runtime is
-    /// going away.
+    /// Runs all reports. One that panics shows `{"error": "the report panicked"}`. Returns `None` if the tokio runtime
+    /// is shutting down.
     pub async fn collect(&self) -> Option<Value> {
         let turn = Arc::clone(&self.turn).acquire_owned().await.ok()?;
         let reports = self.reports().clone();
@@ -48,7 +50,7 @@ impl StatusBoard {
         .map(Value::Object)
     }
 
-    /// The map is consistent between any two statements, so a panic elsewhere leaves it usable.
+    /// Locks the map. It is consistent between any two statements, so it stays usable after a panic elsewhere.
     fn reports(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Report>> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -66,7 +68,7 @@ impl fmt::Debug for StatusBoard {
     }
 }
 
-/// A report only reads, so nothing half-done can be seen after its panic.
+/// Runs a report and catches its panic. A report only reads, so a panic leaves nothing half-changed.
 fn ask(report: &Report) -> Value {
     catch_unwind(AssertUnwindSafe(|| report()))
         .unwrap_or_else(|_| json!({ "error": "the report panicked" }))

@@ -1,44 +1,45 @@
-//! [`TokenFile`]: the secret that `POST /config` asks for where the admin port can be reached from other machines.
+//! [`TokenFile`]: the secret that `POST /config` requires if other machines can reach the admin port.
 
 use fs_err as fs;
 use std::io::Read as _;
 use std::path::PathBuf;
 use subtle::ConstantTimeEq as _;
 
-/// Shortest and longest secret, in bytes.
+/// Allowed lengths of the secret, in bytes.
 const LENGTH: std::ops::RangeInclusive<usize> = 16..=512;
 
-/// `telemetry.admin_token_file`. It is read at every use, so that a secret may be replaced while the process runs.
+/// The file named by `telemetry.admin_token_file`. It is read at every use, so that the secret may be replaced while
+/// the process runs.
 #[derive(Debug, Clone)]
 pub struct TokenFile(PathBuf);
 
-/// A file that gives no secret.
+/// Reason why a file yields no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error(transparent)]
     Read(#[from] std::io::Error),
-    /// It holds something else.
+    /// The content of the file is not a valid secret.
     #[error("{path} must hold one secret of {} to {} visible ASCII characters", LENGTH.start(), LENGTH.end())]
     Malformed {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
 }
 
 impl TokenFile {
-    /// The file at this path, which need not be there yet.
+    /// Refers to the file at this path. The file need not exist yet.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
     }
 
-    /// The secret, without white space around it.
+    /// Reads the secret, without surrounding white space.
     ///
     /// # Errors
-    /// See [`TokenError`].
+    /// Returns an error if the file cannot be read or does not hold a valid secret.
     pub fn read(&self) -> Result<String, TokenError> {
         let mut bytes = Vec::new();
-        // White space may surround the longest one.
+        // Leaves room for white space around the longest secret.
         let limit = 2 * *LENGTH.end() as u64;
         fs::File::open(&self.0)?.take(limit).read_to_end(&mut bytes)?;
         let secret = bytes.trim_ascii();
@@ -49,11 +50,11 @@ impl TokenFile {
         Ok(String::from_utf8_lossy(secret).into_owned())
     }
 
-    /// Whether the value of an `Authorization` header carries the secret. Takes the same time for every wrong one of equal
-    /// length.
+    /// Returns whether the value of an `Authorization` header carries the secret. The comparison takes the same time
+    /// for all wrong secrets of the right length.
     ///
     /// # Errors
-    /// See [`TokenError`].
+    /// Returns an error if the file cannot be read or does not hold a valid secret.
     pub fn admits(&self, authorization: Option<&[u8]>) -> Result<bool, TokenError> {
         let secret = self.read()?;
         let given = authorization.and_then(|value| value.strip_prefix(b"Bearer "));

@@ -1,4 +1,4 @@
-//! [`Identity`]: the three files of `[tls]`, read together, and only if they fit each other.
+//! [`Identity`]: the three files of `[tls]`, read together and accepted only if they fit each other.
 
 use super::TlsError;
 use super::role::{Conversation, Role};
@@ -36,7 +36,8 @@ impl Files {
         })
     }
 
-    /// Of all three: times of change say nothing about files that are links.
+    /// Returns a digest of all three files. Modification times would not do: they say nothing about files that are
+    /// links.
     pub(super) fn digest(&self) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new();
         for file in [&self.ca, &self.cert, &self.key] {
@@ -58,23 +59,23 @@ fn read(key: &'static str, path: &str) -> Result<Vec<u8>, TlsError> {
     }
 }
 
-/// Who this process is and whom it believes.
+/// The TLS settings of this process: its own certificate and key, and the CAs that it trusts.
 #[derive(Debug)]
 pub(super) struct Identity {
     servers: [Arc<ServerConfig>; 2],
     clients: [Arc<ClientConfig>; 2],
-    /// When the last of the CAs and this process's certificate expire, Unix time in seconds.
+    /// Expiry of this process's certificate and of its last CA.
     pub(super) expiry: Expiry,
 }
 
-/// Unix times in seconds.
+/// Times of expiry, Unix time in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Expiry {
     pub(super) ca: i64,
     pub(super) cert: i64,
 }
 
-/// A time span in which a certificate holds, Unix time in seconds.
+/// Validity period of a certificate, Unix time in seconds.
 #[derive(Debug, Clone, Copy)]
 struct Validity {
     from: i64,
@@ -82,10 +83,10 @@ struct Validity {
 }
 
 impl Identity {
-    /// Reads and checks what a process of this role shows and believes.
+    /// Builds the TLS settings of a process of this role, and checks that the files fit each other.
     ///
     /// # Errors
-    /// The first file that is wrong by itself, or does not fit the others.
+    /// Returns an error that names the first file that is invalid or does not fit the others.
     pub(super) fn new(files: &Files, role: Role) -> Result<Self, TlsError> {
         let provider = Arc::new(provider());
         let cas = certificates("tls.ca", &files.ca)?;
@@ -122,7 +123,7 @@ impl Identity {
     }
 }
 
-/// AES-128 first: it is the fastest on processors that have instructions for it.
+/// Returns the cryptography provider. AES-128 comes first: it is the fastest on processors with AES instructions.
 fn provider() -> CryptoProvider {
     use ring::cipher_suite::{
         TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
@@ -148,7 +149,7 @@ fn validity(key: &'static str, certificate: &CertificateDer<'_>) -> Result<Valid
     Ok(Validity { from: validity.not_before.timestamp(), until: validity.not_after.timestamp() })
 }
 
-/// When the last of these CAs expires, Unix time in seconds.
+/// Returns when the last of these CAs expires, Unix time in seconds.
 pub(super) fn last_ca(pem: &[u8]) -> Result<i64, TlsError> {
     let until = |ca: &CertificateDer<'_>| Ok(validity("tls.ca", ca)?.until);
     let until: Vec<i64> =
@@ -156,7 +157,7 @@ pub(super) fn last_ca(pem: &[u8]) -> Result<i64, TlsError> {
     Ok(until.into_iter().max().unwrap_or_default())
 }
 
-/// The verifiers that rustls makes of the CAs.
+/// The certificate verifiers that rustls builds from the CAs.
 struct Believed {
     servers: Arc<dyn ServerCertVerifier>,
     clients: Arc<dyn ClientCertVerifier>,
@@ -173,8 +174,8 @@ impl Believed {
         })
     }
 
-    /// Whether peers that have the same CAs would believe this certificate. Its time does not count: a set that waits for
-    /// its time, or whose time is over, still belongs together.
+    /// Checks that peers with the same CAs would accept this certificate. The present time is not considered: files
+    /// that are not yet valid, or have expired, still belong together.
     fn check_own(
         &self,
         roots: &RootCertStore,
@@ -219,7 +220,7 @@ impl Believed {
             .with_client_cert_verifier(clients)
             .with_single_cert(chain.to_vec(), key.clone_key())
             .map_err(|error| TlsError::new("tls.key", unfit(&error)))?;
-        // Whoever comes back shows its certificate again: it may have expired meanwhile.
+        // A client that reconnects shows its certificate again: it may have expired meanwhile.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))

@@ -1,11 +1,11 @@
-//! Mutual TLS 1.3 for every connection over TCP: who a process is, whom it believes, and files that change under it.
+//! Mutual TLS 1.3 for every connection over TCP, from certificate files that may change while the process runs.
 //!
-//! - this file: [`Tls`], which ports and clients ask for their settings each time they need them; it follows the files.
-//! - `role`: what a certificate lets a process be, and who talks to whom.
-//! - `identity`: the three files of `[tls]`, checked as one. `verifier`: who is believed.
-//! - `reason`: why there is no connection, in words.
+//! - this file: [`Tls`], which follows the files. Ports and clients ask it for their TLS settings at each connection.
+//! - `role`: the role that a certificate grants, and which roles talk to each other.
+//! - `identity`: the three files of `[tls]`, checked together. `verifier`: which peers are accepted.
+//! - `reason`: error messages for failed handshakes.
 //!
-//! The connections themselves are the transport's.
+//! The `transport` module makes the connections themselves.
 
 mod identity;
 mod reason;
@@ -29,7 +29,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
-/// Everything that TLS exports.
+/// The metrics of TLS.
 pub const METRICS: &[MetricSpec] = &[EXPIRY];
 
 const EXPIRY: MetricSpec = MetricSpec {
@@ -41,21 +41,21 @@ const EXPIRY: MetricSpec = MetricSpec {
     labels: &["file"],
 };
 
-/// When the last CA in a PEM text expires, Unix time in seconds.
+/// Returns when the last CA in a PEM text expires, Unix time in seconds.
 ///
 /// # Errors
-/// There is none.
+/// Returns an error if the text holds no certificate, or one that cannot be parsed.
 pub fn ca_expiry(pem: &[u8]) -> Result<i64, TlsError> {
     identity::last_ca(pem)
 }
 
-/// A setting of `[tls]` that cannot be used, or does not fit the others.
+/// Error for a setting of `[tls]` that is unusable or does not fit the others.
 #[derive(Debug, thiserror::Error)]
 #[error("{key} {problem}")]
 pub struct TlsError {
-    /// The setting.
+    /// Key of the setting.
     pub key: &'static str,
-    /// The fault of its file.
+    /// What is wrong with the file that it names.
     pub problem: String,
 }
 
@@ -65,18 +65,18 @@ impl TlsError {
     }
 }
 
-/// The result of a look at the files.
+/// Result of reading the files again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reloaded {
-    /// They are as they were.
+    /// The files have not changed.
     Unchanged,
-    /// Connections from now on use them.
+    /// The files have changed; new connections use them.
     Taken,
-    /// They do not fit each other, or cannot be read: what was taken before stays.
+    /// The files do not fit each other, or cannot be read. The previous ones stay in use.
     KeptOut,
 }
 
-/// This process's identity and its CAs, as they are now. Clones share them.
+/// This process's current identity and CAs. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Tls(Arc<Inner>);
 
@@ -91,15 +91,15 @@ struct Inner {
 #[derive(Debug)]
 struct Seen {
     taken: blake3::Hash,
-    /// Why files are kept out, so that it is said once.
+    /// Reason why the present files are not used. Kept so that it is logged once.
     kept_out: Option<String>,
 }
 
 impl Tls {
-    /// Reads the files of a process of this role; `None` where `[tls]` is not set.
+    /// Reads the files of a process of this role. Returns `None` if `[tls]` is not set.
     ///
     /// # Errors
-    /// A file cannot be read, or does not fit role and other files.
+    /// Returns an error if a file cannot be read, or does not fit the role or the other files.
     pub fn load(paths: &config::Tls, role: Role) -> Result<Option<Self>, TlsError> {
         if !paths.is_on() {
             return Ok(None);
@@ -110,11 +110,12 @@ impl Tls {
         Ok(Some(Self(Arc::new(Inner { paths: paths.clone(), role, identity, seen }))))
     }
 
-    /// As [`Tls::load`], for as long as the process runs: the files are followed, their expiry is exported. Must be called
-    /// inside a tokio runtime.
+    /// Loads the files like [`Tls::load`], follows their changes as long as the process runs, and exports their expiry.
+    /// Must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// As there, as an error of the setting; a metric of that name is another one.
+    /// Returns the error of [`Tls::load`] as an error of the setting, and an error if the process already has another
+    /// metric of the same name.
     pub fn start(process: &Process, role: Role) -> anyhow::Result<Option<Self>> {
         let resolved = &process.resolved;
         let loaded = Self::load(&resolved.config.tls, role)
@@ -132,10 +133,10 @@ impl Tls {
         Ok(Some(tls))
     }
 
-    /// Exports when the files expire.
+    /// Exports the times at which the files expire.
     ///
     /// # Errors
-    /// The process has another metric of this name.
+    /// Returns an error if the process has another metric of this name.
     pub fn export(&self, metrics: &Metrics) -> Result<GaugeVec, MetricsError> {
         let gauges = metrics.gauges(&EXPIRY)?;
         self.show_expiry(&gauges);
@@ -149,7 +150,7 @@ impl Tls {
         gauges.with_label_values(&["cert"]).set(cert as f64);
     }
 
-    /// Reads the files again and again; drop the future to stop.
+    /// Reads the files at this interval. Drop the future to stop.
     pub async fn follow(&self, every: Duration, gauges: &GaugeVec) {
         let mut look = tokio::time::interval(every);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -163,7 +164,7 @@ impl Tls {
         }
     }
 
-    /// Reads the files again, and takes them if they have changed and fit each other. Connections that exist live on.
+    /// Reads the files again, and uses them if they have changed and fit each other. Open connections are not affected.
     pub fn reload(&self) -> Reloaded {
         let Inner { paths, role, identity, seen } = &*self.0;
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -196,18 +197,18 @@ impl Tls {
         }
     }
 
-    /// Until when this process's certificate holds, for people.
+    /// Returns when this process's certificate expires, as text.
     fn until(&self) -> String {
         let seconds = u64::try_from(self.0.identity.load().expiry.cert).unwrap_or_default();
         humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
     }
 
-    /// For a port that this process binds.
+    /// Returns the TLS settings for a port that this process binds.
     pub(crate) fn server(&self, of: Conversation) -> Arc<ServerConfig> {
         self.0.identity.load().server(of)
     }
 
-    /// For a connection that this process opens.
+    /// Returns the TLS settings for a connection that this process opens.
     pub(crate) fn client(&self, of: Conversation) -> Arc<ClientConfig> {
         self.0.identity.load().client(of)
     }

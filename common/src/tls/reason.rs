@@ -1,8 +1,8 @@
-//! Why there is no connection, in words for whoever has to mend it.
+//! Reasons why a connection failed, as messages for the operator who must fix it.
 
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
-/// Says why a handshake failed, as this side sees it.
+/// Describes why a handshake failed, as seen from this side.
 pub fn explain(error: &Error) -> String {
     match error {
         Error::AlertReceived(alert) => refused_by_peer(*alert),
@@ -15,7 +15,8 @@ pub fn explain(error: &Error) -> String {
     }
 }
 
-/// All that the other side says is a number. These are the ones that our own verifiers send.
+/// Describes an alert of the other side. An alert is only a number; the ones handled here are those that our own
+/// verifiers send.
 fn refused_by_peer(alert: AlertDescription) -> String {
     let why = match alert {
         AlertDescription::UnknownCA => "it does not trust the CA of this process's certificate",
@@ -37,7 +38,7 @@ fn refused_by_peer(alert: AlertDescription) -> String {
     format!("the other side refuses: {why}")
 }
 
-/// The host in a name as rustls shows it: its kind, and the name in parentheses.
+/// Returns the host in a name formatted by rustls: a kind, then the name in parentheses.
 fn host(name: &str) -> Option<&str> {
     let (kind, name) = name.split_once('(')?;
     let is_host = matches!(kind, "DnsName" | "IpAddress");

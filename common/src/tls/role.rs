@@ -1,44 +1,44 @@
-//! Roles: a certificate lets a process be one of them, and each port serves some of them.
+//! Roles: a certificate grants a process one role, and each port serves some roles.
 
 use rustls::pki_types::CertificateDer;
 use std::fmt;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-/// Every role's URI begins with it.
+/// Prefix of every role's URI.
 const SCHEME: &str = "sapex://";
 
-/// The part of a process in a run, by the URI in its certificate.
+/// Role of a process in a run, given by the URI in its certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Samples, and publishes weights.
+    /// Samples rows, updates and publishes weights.
     Learner,
-    /// Keeps rows.
+    /// Stores rows.
     ReplayServer,
-    /// Acts, or evaluates.
+    /// Acts or evaluates.
     ActorNode,
 }
 
-/// Why a certificate makes nobody anything.
+/// Reason why a certificate does not grant the role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RoleError {
-    /// Not X.509.
+    /// The certificate is not X.509.
     #[error("cannot be read")]
     Unreadable,
-    /// Without a URI of ours.
+    /// The certificate has no URI that begins with `sapex://`.
     #[error("names no role: a URI such as sapex://role/learner in its SubjectAltName")]
     Missing,
-    /// A URI of ours that means nothing.
+    /// The certificate has such a URI, but it names no known role.
     #[error("names the role {0:?}, which does not exist")]
     Unknown(String),
-    /// More than one.
+    /// The certificate has more than one such URI.
     #[error("names several roles")]
     Several,
-    /// A role, but another one.
+    /// The certificate grants a role that is not expected here.
     #[error("has the role {has}, expected {}", Names(expected))]
     Other {
-        /// Its role.
+        /// Role that the certificate grants.
         has: Role,
-        /// Roles that would do.
+        /// Roles that would be accepted.
         expected: &'static [Role],
     },
 }
@@ -47,7 +47,7 @@ impl Role {
     /// All roles.
     pub const ALL: [Self; 3] = [Self::Learner, Self::ReplayServer, Self::ActorNode];
 
-    /// As its program is called.
+    /// Returns the name of the role, which is also the name of its program.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Learner => "learner",
@@ -56,7 +56,7 @@ impl Role {
         }
     }
 
-    /// As a list of one.
+    /// Returns a list of this role alone.
     pub(super) const fn alone(self) -> &'static [Self] {
         match self {
             Self::Learner => &[Self::Learner],
@@ -65,25 +65,25 @@ impl Role {
         }
     }
 
-    /// As it stands in a certificate.
+    /// Returns the URI that a certificate for this role contains.
     pub fn uri(self) -> String {
         format!("{SCHEME}role/{}", self.name())
     }
 
-    /// Whether such a process binds a port for others.
+    /// Returns whether a process of this role binds a port for other roles.
     pub fn serves(self) -> bool {
         Conversation::ALL.iter().any(|conversation| conversation.server() == self)
     }
 
-    /// Whether such a process connects to others.
+    /// Returns whether a process of this role connects to other roles.
     pub fn asks(self) -> bool {
         Conversation::ALL.iter().any(|conversation| conversation.clients().contains(&self))
     }
 
-    /// The role that a certificate names.
+    /// Returns the role that a certificate names. Does not check who issued the certificate.
     ///
     /// # Errors
-    /// It names none, several, or one that does not exist. Whom the certificate is from is not asked.
+    /// Returns an error if the certificate names no role, several roles, or one that does not exist.
     pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, RoleError> {
         let (_, certificate) =
             X509Certificate::from_der(certificate).map_err(|_| RoleError::Unreadable)?;
@@ -101,10 +101,10 @@ impl Role {
         known.ok_or_else(|| RoleError::Unknown(uri.to_owned()))
     }
 
-    /// The role that a certificate names, if it is one of `expected`.
+    /// Returns the role that a certificate names if it is one of `expected`.
     ///
     /// # Errors
-    /// As [`Role::of`]; it is another one.
+    /// Returns the errors of [`Role::of`], and an error if the role is not expected.
     pub fn among(
         expected: &'static [Self],
         certificate: &CertificateDer<'_>,
@@ -120,7 +120,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// Roles in a sentence.
+/// Formats roles as a list joined by "or".
 struct Names<'r>(&'r [Role]);
 
 impl fmt::Display for Names<'_> {
@@ -132,20 +132,20 @@ impl fmt::Display for Names<'_> {
     }
 }
 
-/// The subject of a port: it decides who serves the port and who may connect.
+/// Kind of conversation on a port. It determines which role serves the port and which roles may connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conversation {
     /// Requests and replies at a replay server.
     Rows,
-    /// News of the learner's weights.
+    /// Weights published by the learner.
     Weights,
 }
 
 impl Conversation {
-    /// Both.
+    /// All conversations.
     pub const ALL: [Self; 2] = [Self::Rows, Self::Weights];
 
-    /// Who binds the port.
+    /// Returns the role that binds the port.
     pub const fn server(self) -> Role {
         match self {
             Self::Rows => Role::ReplayServer,
@@ -153,7 +153,7 @@ impl Conversation {
         }
     }
 
-    /// Who may connect.
+    /// Returns the roles that may connect.
     pub const fn clients(self) -> &'static [Role] {
         match self {
             Self::Rows => &[Role::Learner, Role::ActorNode],

@@ -1,4 +1,5 @@
-//! Who is believed: a certificate from a CA of `tls.ca`, valid now, and of a role that has business at this port.
+//! Verification of peers: the certificate must come from a CA of `tls.ca`, be valid now, and grant a role that this
+//! port accepts.
 
 use super::role::Role;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -9,7 +10,7 @@ use rustls::{
 };
 use std::sync::Arc;
 
-/// Checks a certificate as rustls does, and then its role. Signatures are rustls' alone.
+/// Checks a certificate with rustls' verifier, and then its role. Signatures are checked by rustls alone.
 #[derive(Debug)]
 pub(super) struct OfRole<V: ?Sized> {
     pub(super) roles: &'static [Role],

@@ -1,9 +1,9 @@
-//! Bounds what waits for a peer.
+//! [`Backlog`]: a bound on the messages that wait for a peer, in messages and in bytes.
 //!
-//! It bounds the replies of a router, and what waits inside a zeromq socket: zeromq 0.7 queues up to 100,000 messages
-//! before it holds a sender, with batches of 172 kB that is 17 GB. That queue cannot be made shorter, but it tells when
-//! a message leaves: the writer drops the frames once it has copied them to the connection's buffer. So the first frame
-//! carries a permit, and the permit comes back with it.
+//! It bounds the replies of a router, and the messages inside a zeromq socket. zeromq 0.7 queues up to 100,000 messages
+//! before it holds a sender back; with batches of 172 kB that is 17 GB. That queue cannot be made shorter, but it is
+//! possible to see when a message leaves it: zeromq's writer drops the frames once it has copied them to the
+//! connection's buffer. Therefore the first frame carries a permit, which is released when the frame is dropped.
 
 use super::Message;
 use bytes::Bytes;
@@ -11,18 +11,19 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeromq::ZmqMessage;
 
-/// Room for messages on their way to one peer or to all, in messages and in bytes.
+/// Room for messages in flight to one peer or to all peers, in messages and in bytes.
 #[derive(Debug)]
 pub(super) struct Backlog {
     /// One permit per byte.
     room: Arc<Semaphore>,
     bytes_max: u32,
-    /// What a short message is charged, so that the same permits bound the count, too.
+    /// Smallest charge for a message, so that the same permits also bound the number of messages.
     charge_min: u32,
 }
 
 impl Backlog {
-    /// Room for `messages_max` messages of together `bytes_max` bytes. A message beyond `bytes_max` needs all the room.
+    /// Creates room for `messages_max` messages of `bytes_max` bytes in total. A message longer than `bytes_max` needs
+    /// all the room.
     pub(super) fn new(messages_max: usize, bytes_max: usize) -> Self {
         let bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX);
         let messages_max = u32::try_from(messages_max).unwrap_or(u32::MAX).max(1);
@@ -38,33 +39,33 @@ impl Backlog {
         bytes.clamp(self.charge_min, self.bytes_max)
     }
 
-    /// Waits for room. Dropping the future gives up its place.
+    /// Waits for room. Dropping the future gives up its place in the queue.
     pub(super) async fn reserve(&self, message: &Message) -> Room {
         let charge = self.charge(message);
         let permit = self.room.clone().acquire_many_owned(charge).await;
         Room { _permit: permit.expect("this semaphore is never closed") }
     }
 
-    /// Takes room if there is some.
+    /// Takes room without waiting. Returns `None` if there is too little.
     pub(super) fn try_reserve(&self, message: &Message) -> Option<Room> {
         let permit = self.room.clone().try_acquire_many_owned(self.charge(message)).ok()?;
         Some(Room { _permit: permit })
     }
 
-    /// How many bytes are taken.
+    /// Returns how many bytes are taken.
     pub(super) fn taken(&self) -> usize {
         (self.bytes_max as usize).saturating_sub(self.room.available_permits())
     }
 }
 
-/// Room for one message; free again when the message that it is attached to is gone.
+/// Room for one message. It is released when the message that it is attached to is dropped.
 #[derive(Debug)]
 pub(super) struct Room {
     _permit: OwnedSemaphorePermit,
 }
 
 impl Room {
-    /// The message as zeromq takes it. It must have passed [`Message::check`].
+    /// Converts the message to zeromq's type, with this room attached. The message must have passed [`Message::check`].
     pub(super) fn attach(self, mut message: Message) -> ZmqMessage {
         let header = std::mem::take(&mut message.frames[0]);
         message.frames[0] = Bytes::from_owner(Carried { header, _room: self });

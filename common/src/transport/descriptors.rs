@@ -1,12 +1,13 @@
-//! How many connections the system lets this process hold.
+//! The number of connections that the limit on open files allows.
 
-/// Descriptors that are kept for everything else: files, the admin port, connections that we make.
+/// File descriptors reserved for other uses: files, the admin port, outgoing connections.
 const KEPT: u64 = 256;
 
-/// The most connections that a port may hold: `wanted`, or what the process' limit on descriptors leaves.
+/// Returns how many connections a port may hold: `wanted`, or fewer if the process' limit on file descriptors requires
+/// it.
 ///
-/// The soft limit is raised to the hard one first: it is low by default for the sake of programs that use `select`,
-/// and none of ours does.
+/// The soft limit is first raised to the hard limit. Its default is low because of programs that use `select`, which
+/// Sapex does not.
 pub(super) fn connections(wanted: usize) -> usize {
     let limit = raise();
     let left = usize::try_from(limit.saturating_sub(KEPT).max(limit / 4)).unwrap_or(usize::MAX);
@@ -21,7 +22,7 @@ pub(super) fn connections(wanted: usize) -> usize {
     wanted.min(left)
 }
 
-/// Raises the soft limit to the hard one, and returns what it is then.
+/// Raises the soft limit to the hard limit, and returns the resulting soft limit.
 fn raise() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);

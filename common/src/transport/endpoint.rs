@@ -1,4 +1,4 @@
-//! Addresses, as they are written in the configuration.
+//! [`Endpoint`]: addresses as written in the configuration.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -9,30 +9,31 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Endpoint {
-    /// Another machine, or this one.
+    /// A TCP port of this or another machine.
     Tcp {
-        /// A name, an IPv4 address, an IPv6 address without its brackets, or `*` (bind only) for all interfaces.
+        /// Host name, IPv4 address, IPv6 address without its brackets, or `*` (bind only) for all interfaces.
         host: String,
-        /// 0 (bind only) lets the system choose.
+        /// Port. 0 (bind only) lets the system choose.
         port: u16,
     },
-    /// A Unix socket: processes of this machine.
+    /// Path of a Unix socket, for processes of the same machine.
     Ipc(PathBuf),
-    /// This process, see [`MemoryTransport`](super::memory::MemoryTransport).
+    /// Name inside this process, see [`MemoryTransport`](super::memory::MemoryTransport).
     Mem(String),
 }
 
-/// Why a text is no address.
+/// Reason why a text is not an address.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("endpoint {text:?}: {problem}")]
 pub struct EndpointError {
-    /// What was given.
+    /// The text.
     pub text: String,
     /// What is wrong with it.
     pub problem: &'static str,
 }
 
-/// Socket addresses hold 108 bytes on Linux and 104 on macOS, and we append a suffix of up to 13.
+/// Longest path of an `ipc://` endpoint. Socket addresses hold 108 bytes on Linux and 104 on macOS, and we append a
+/// suffix of up to 13.
 const IPC_PATH_BYTES_MAX: usize = 90;
 
 impl FromStr for Endpoint {

@@ -1,12 +1,13 @@
-//! The guard: stands at every port that we bind, because anybody may connect to it.
+//! The guard: a check in front of every port that we bind, because any process may connect to it.
 //!
-//! It bounds the connections and the time of their handshakes, and closes a connection that breaks a rule of
-//! [`zmtp`](super::zmtp) before anything is reserved for it: a log line with the peer's address, one count by reason.
-//! Each connection is a task; what it holds goes with it.
+//! The guard limits the number of connections and the duration of their handshakes. It closes a connection that breaks
+//! a rule of [`zmtp`](super::zmtp) before it reserves memory for the offending bytes. Each closed connection gives a
+//! log line with the peer's address and increments a counter for the reason. Each connection is a task; its resources
+//! are freed when the task ends.
 //!
-//! A full port lets a newcomer in at the expense of the connection that has been of no use for the longest time, if
-//! that is at least [`GuardConfig::useless_after`]. So strangers that only sit there keep nobody out, and a peer that was cut off
-//! finds its way back.
+//! When the port is full, a new connection replaces the connection that has been useless for the longest time, if that
+//! is at least [`GuardConfig::useless_after`]. Therefore idle strangers cannot keep other peers out, and a peer whose
+//! connection broke can reconnect.
 
 use super::descriptors;
 use super::listener::{Listener, ReadHalf, Stream, WriteHalf, set_options};
@@ -25,18 +26,18 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-/// After an accept that failed, most likely for want of file descriptors.
+/// Pause after a failed accept; the most likely reason is a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How strict a guard is.
+/// Limits that a guard enforces.
 #[derive(Debug, Clone, Copy)]
 pub struct GuardConfig {
-    /// Connections held at once, as far as the process' limit on descriptors allows. Further ones are closed as they
-    /// come, unless one of those held is useless.
+    /// Maximum number of connections, further limited by the process' limit on file descriptors. Above it a new
+    /// connection is closed immediately, unless an existing one is useless.
     pub connections_max: usize,
-    /// From accepting a connection to its READY command, TLS included.
+    /// Time limit from accepting a connection to its READY command, TLS included.
     pub handshake_timeout: Duration,
-    /// At a full port, a connection that was of no use for this long makes room for a newcomer.
+    /// Time after which a useless connection may be replaced by a new one when the port is full.
     pub useless_after: Duration,
 }
 
@@ -50,11 +51,11 @@ impl Default for GuardConfig {
     }
 }
 
-/// What stands behind a guard.
+/// The server side behind a guard: it serves the connections that the guard lets in.
 pub(super) trait Service: Send + Sync + 'static {
-    /// Its side of the handshake.
+    /// Socket types and frame limits for the handshake.
     const SOCKET: Socket;
-    /// Whom TLS lets in.
+    /// Conversation of the port, which determines the roles that TLS lets in.
     const CONVERSATION: Conversation;
 
     /// Serves one connection until it ends.
@@ -67,12 +68,12 @@ pub(super) trait Service: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Refusal>> + Send;
 }
 
-/// Who is on the other side of a connection.
+/// The other side of a connection.
 #[derive(Debug)]
 pub(super) struct Peer {
-    /// Its name for the log.
+    /// Address of the peer, for the log.
     pub(super) address: String,
-    /// By its certificate, where there is TLS.
+    /// Role in the peer's certificate; `None` without TLS.
     pub(super) role: Option<Role>,
 }
 
@@ -80,18 +81,19 @@ pub(super) struct Peer {
 #[derive(Debug)]
 pub(super) struct Seat {
     opened: Instant,
-    /// When it was last of use, in milliseconds after the port was opened.
+    /// Time of the last useful action, in milliseconds after the port was opened; `u64::MAX` if the peer is useful for
+    /// as long as it stays.
     useful_at: AtomicU64,
     given_up: CancellationToken,
 }
 
 impl Seat {
-    /// The peer has said something that this port is for.
+    /// Records that the peer has sent a message of the kind that this port serves.
     pub(super) fn is_useful(&self) {
         self.useful_at.store(millis(self.opened), Ordering::Relaxed);
     }
 
-    /// The peer is of use for as long as it stays.
+    /// Marks the peer as useful for as long as it stays connected.
     pub(super) fn stays_useful(&self) {
         self.useful_at.store(u64::MAX, Ordering::Relaxed);
     }
@@ -111,7 +113,7 @@ struct Port<S> {
     opened: Instant,
 }
 
-/// Guards a port in a task of its own, until the token is cancelled.
+/// Guards a port in a task of its own, until the returned token is cancelled.
 pub(super) fn spawn<S: Service>(
     listener: Listener,
     service: Arc<S>,
@@ -124,7 +126,8 @@ pub(super) fn spawn<S: Service>(
     stop
 }
 
-/// Lets peers in until `stop`, over TCP by TLS where there is one; then gives their connections [`LINGER`] to end.
+/// Accepts connections until `stop` is cancelled, with TLS over TCP if `tls` is set. Afterwards open connections have
+/// [`LINGER`] to end.
 async fn run<S: Service>(
     listener: Listener,
     service: Arc<S>,
@@ -177,7 +180,8 @@ async fn run<S: Service>(
 }
 
 impl<S: Service> Port<S> {
-    /// Frees the seat that has been of no use for the longest time; `false` if all are of use.
+    /// Frees the seat that has been useless for the longest time. Returns false if none has been useless for long
+    /// enough.
     fn give_up_useless(&self, seats: &mut HashMap<Id, Arc<Seat>>) -> bool {
         let useful_at = |seat: &Seat| seat.useful_at.load(Ordering::Relaxed);
         let Some((&id, seat)) = seats.iter().min_by_key(|(_, seat)| useful_at(seat)) else {
@@ -188,7 +192,7 @@ impl<S: Service> Port<S> {
             return false;
         }
         seat.given_up.cancel();
-        // Its task may need a moment to end; nobody else is given up in its place.
+        // The connection's task may need a moment to end. Without this removal the next call would choose it again.
         seats.remove(&id);
         true
     }
@@ -239,9 +243,9 @@ impl<S: Service> Port<S> {
         });
     }
 
-    /// Logs a line of this kind about this peer, unless there were many lately.
+    /// Logs a line of this kind about this peer, unless the log limit suppresses it.
     fn say(&self, kind: &'static str, peer: &str, line: impl FnOnce(u64)) {
-        // Each connection has a port of its own; who is limited is the host.
+        // The limit is per host: each connection has a different port.
         let host = peer.rsplit_once(':').map_or("", |(host, _)| host);
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(left_out) = log.admit(host.to_owned(), kind, self.opened.elapsed()) {
@@ -250,7 +254,7 @@ impl<S: Service> Port<S> {
     }
 }
 
-/// The counter of connections that end so.
+/// Returns the counter of connections that end for this reason. `None` for plain I/O errors.
 pub(super) fn counter<'s>(refusal: &Refusal, stats: &'s TransportStats) -> Option<&'s Counter> {
     let violation = match refusal {
         Refusal::Io(_) => return None,

@@ -1,4 +1,4 @@
-//! Where the public connects to: TCP ports and Unix sockets.
+//! Listening sockets: TCP ports and Unix sockets.
 
 use super::local_socket::PublicSocket;
 use super::resolve;
@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-/// A peer whose machine is gone and that knows no PING keeps its place for at most 5 s + 3 * 2 s while nothing is sent.
+/// TCP keep-alive, for peers that know no PING. If the peer's machine is gone and nothing is sent, the connection ends
+/// after at most 5 s + 3 * 2 s.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_PROBES: u32 = 3;
@@ -17,7 +18,7 @@ const KEEPALIVE_PROBES: u32 = 3;
 #[derive(Debug)]
 pub(super) enum Listener {
     Tcp(TcpListener),
-    /// Its file goes with it.
+    /// A Unix socket. Its file is removed when this is dropped.
     Unix {
         listener: UnixListener,
         _file: PublicSocket,
@@ -37,7 +38,7 @@ pub(super) type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
 pub(super) type WriteHalf = Box<dyn AsyncWrite + Send + Unpin>;
 
 impl Listener {
-    /// Listens at `at`. Returns it with the real port.
+    /// Listens at `at`. Also returns the address with the port that was really bound.
     pub(super) async fn bind(at: &Endpoint) -> Result<(Self, Endpoint), TransportError> {
         let refused = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => TransportError::AddressInUse { endpoint: at.clone() },
@@ -60,7 +61,7 @@ impl Listener {
         }
     }
 
-    /// The next connection and its peer's name for the log.
+    /// Accepts the next connection. Also returns the peer's name for the log.
     pub(super) async fn accept(&self) -> io::Result<(Stream, String)> {
         match self {
             Self::Tcp(listener) => {
@@ -77,7 +78,7 @@ impl Listener {
 }
 
 impl Stream {
-    /// Both directions, not encrypted.
+    /// Splits an unencrypted connection into its two directions.
     pub(super) fn into_halves(self) -> io::Result<(ReadHalf, WriteHalf)> {
         Ok(match self {
             Self::Tcp(stream) => {
@@ -93,7 +94,7 @@ impl Stream {
     }
 }
 
-/// Sends short messages at once, and asks the other machine now and then whether it is still there.
+/// Turns off Nagle's algorithm, so that short messages are sent immediately, and turns on TCP keep-alive.
 pub(super) fn set_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let keepalive = socket2::TcpKeepalive::new()
@@ -103,7 +104,7 @@ pub(super) fn set_options(stream: &TcpStream) -> io::Result<()> {
     socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
-/// An address in this process: no socket of the system is made for it.
+/// Returns the error for a `mem://` address, for which no system socket exists.
 pub(super) fn wrong_transport(endpoint: &Endpoint) -> TransportError {
     TransportError::WrongTransport { endpoint: endpoint.clone(), expected: "tcp:// or ipc://" }
 }

@@ -8,7 +8,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use tempfile::TempPath;
 
-/// A socket that only this user's processes can reach. Its file goes with it; who has connected stays connected.
+/// A socket that only processes of the same user can reach. Its file is removed on drop; established connections
+/// continue.
 #[derive(Debug)]
 pub(super) struct PrivateSocket {
     folder: Scratch,
@@ -27,18 +28,19 @@ impl PrivateSocket {
     }
 }
 
-/// A public socket: a symbolic link beside the real one, which has a name of its own. This way a name is taken
-/// atomically, and who gives it up removes nobody else's file.
+/// A public socket: a symbolic link to the real socket, which has a unique name in the same folder. This way a name is
+/// taken atomically, and a process that gives it up never removes another process' file.
 #[derive(Debug)]
 pub(super) struct PublicSocket {
     link: PathBuf,
-    /// The real socket's name, which is what the link says.
+    /// File name of the real socket, which is the target of the link.
     name: OsString,
     _target: TempPath,
 }
 
 impl PublicSocket {
-    /// Listens at `path`. What a dead process left there is replaced; where somebody listens it is `AddrInUse`.
+    /// Listens at `path`, and replaces a file left behind by a dead process. Returns `AddrInUse` if another process
+    /// listens there.
     pub(super) fn bind(path: &Path) -> io::Result<(Self, UnixListener)> {
         let mut prefix = path.file_name().unwrap_or_default().to_owned();
         prefix.push(".");
@@ -58,7 +60,7 @@ impl PublicSocket {
         Ok((Self { link: path.to_owned(), name, _target: target }, listener))
     }
 
-    /// Removes the public name unless somebody else has taken it.
+    /// Removes the public name unless another process has taken it.
     fn unlink(&self) {
         if std::fs::read_link(&self.link).is_ok_and(|name| name.as_os_str() == self.name)
             && let Err(error) = fs_err::remove_file(&self.link)
@@ -74,15 +76,16 @@ impl Drop for PublicSocket {
     }
 }
 
-/// Removes a socket (and what it links to) that nobody listens on.
+/// Removes a socket on which no process listens, and the target of its link.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let name = std::fs::read_link(path).ok();
     match UnixStream::connect(path) {
         Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
-        // No socket behind the link, or one that nobody listens on. Any other answer is not ours to repair.
+        // Either the link has no target, or no process listens on it. Other errors are returned.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            // So is a plain file, which refuses connections, too. Whoever gives the name up may be faster than we are.
+            // A plain file refuses connections as well and must not be removed. Another process may remove the file
+            // meanwhile.
             match std::fs::metadata(path) {
                 Ok(file) if !file.file_type().is_socket() => {
                     return Err(io::ErrorKind::AlreadyExists.into());
@@ -123,7 +126,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         UnixStream::connect(&path).unwrap();
 
-        // The process is killed: its link and its socket stay.
+        // Simulates a killed process: its link and its socket file stay.
         drop(listener);
         std::mem::forget(first);
         let (second, _listener) = PublicSocket::bind(&path).unwrap();

@@ -1,4 +1,4 @@
-//! What is moved: a header frame, data frames, and the name of a connection.
+//! [`Message`]: a header frame and data frames; and [`PeerId`], which identifies a router's connection.
 
 use crate::limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, MESSAGE_FRAMES_MAX};
 use crate::tls::Role;
@@ -15,17 +15,17 @@ pub struct Message {
 }
 
 impl Message {
-    /// A message of these frames, the header first.
+    /// Creates a message from these frames, the header first.
     pub fn new(frames: Vec<Bytes>) -> Self {
         Self { frames }
     }
 
-    /// All frames together, in bytes.
+    /// Returns the length of all frames together, in bytes.
     pub fn byte_len(&self) -> usize {
         self.frames.iter().map(Bytes::len).sum()
     }
 
-    /// Whether every peer would take it.
+    /// Checks that the message is within the limits that every peer accepts.
     pub fn check(&self) -> Result<(), MessageError> {
         if self.frames.is_empty() {
             return Err(MessageError::Empty);
@@ -43,36 +43,36 @@ impl Message {
     }
 }
 
-/// Why a message is not sent.
+/// Reason why a message is not sent.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum MessageError {
-    /// Not even a header.
+    /// The message has no frames, not even a header.
     #[error("message without frames, expected at least a header")]
     Empty,
-    /// Too many frames.
+    /// The message has too many frames.
     #[error("message of {frames} frames, expected at most {MESSAGE_FRAMES_MAX}")]
     Frames {
-        /// How many.
+        /// Number of frames.
         frames: usize,
     },
-    /// A frame too large.
+    /// A frame is too long.
     #[error("frame {frame} of {bytes} bytes, expected at most {FRAME_BYTES_MAX}")]
     FrameBytes {
-        /// Which frame, counted from 0.
+        /// Index of the frame, counted from 0.
         frame: usize,
-        /// Its length.
+        /// Length of the frame in bytes.
         bytes: usize,
     },
-    /// Too large together.
+    /// All frames together are too long.
     #[error("message of {bytes} bytes, expected at most {MESSAGE_BYTES_MAX}")]
     MessageBytes {
-        /// Its length.
+        /// Length of the message in bytes.
         bytes: usize,
     },
 }
 
-/// One connection of a router, and who is on the other side of it. A peer that reconnects is a new one: who it is, the
-/// protocol's handshake says.
+/// Identifies one connection of a router. A peer that reconnects gets a new one; the Hello message of the protocol says
+/// which client it is.
 #[derive(Clone)]
 pub struct PeerId {
     name: Bytes,
@@ -81,12 +81,12 @@ pub struct PeerId {
 }
 
 impl PeerId {
-    /// A connection by its name, with its other end for the log.
+    /// Creates the id of a connection from its name, its address for the log, and its role.
     pub(super) fn new(name: Bytes, address: &str, role: Option<Role>) -> Self {
         Self { name, address: address.into(), role }
     }
 
-    /// The role in its certificate; `None` without TLS, where anybody may have any role.
+    /// Returns the role in the peer's certificate. `None` without TLS: any peer may then claim any role.
     pub fn role(&self) -> Option<Role> {
         self.role
     }
@@ -106,7 +106,8 @@ impl Hash for PeerId {
     }
 }
 
-/// The first four bytes of the name, in hexadecimal: enough to tell peers apart in a log; and where the peer is.
+/// Shows the first four bytes of the name in hexadecimal, which is enough to tell peers apart in a log, and the peer's
+/// address.
 impl fmt::Debug for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.name.iter().take(4).try_for_each(|byte| write!(f, "{byte:02x}"))?;

@@ -1,15 +1,17 @@
-//! Newest wins: between a source of news and a consumer that may be slow.
+//! A queue in which the newest message wins, between a source of news and a reader that may be slow.
 
 use super::{Message, TransportStats};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-/// A queue whose reader always gets the newest message, preceded by at most one older one. Its writer never waits for
-/// the reader, only for the task between them. The task ends with the reader, and then the writer finds it closed.
+/// Creates a queue whose reader always gets the newest message, preceded by at most one older one. The writer waits
+/// only for the task between the two ends, never for the reader. The task ends when the reader is dropped, and then the
+/// writer finds the queue closed.
 pub(super) fn newest_wins_queue(
     stats: Arc<TransportStats>,
 ) -> (mpsc::Sender<Message>, mpsc::Receiver<Message>) {
-    // Capacity 1 on either side: one message waits for the reader, one is in hand, and only that one is replaced.
+    // Both channels have capacity 1: one message waits for the reader, and the task holds one, which is the only one
+    // that is replaced.
     let (sender, from_source) = mpsc::channel(1);
     let (to_reader, receiver) = mpsc::channel(1);
     tokio::spawn(replace_while_waiting(from_source, to_reader, stats));

@@ -1,5 +1,5 @@
-//! Names of hosts into addresses, anew at each attempt: a peer that comes back elsewhere is found there, and a name that
-//! does not resolve yet is waited for.
+//! Resolves host names, anew at each attempt. A peer that returns under another address is found there, and a name that
+//! does not resolve yet is retried.
 
 use crate::limits::RECONNECT_WAIT;
 use std::io;
@@ -8,13 +8,13 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-/// Addresses of a host, by the system's resolver.
+/// Returns the addresses of a host, from the system's resolver.
 async fn lookup(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok(lookup_host((host.as_str(), port)).await?.collect())
 }
 
-/// Connects to the first of the host's addresses that answers. Each gets its share of what is left of `patience`: a host
-/// whose IPv6 leads nowhere is reached by IPv4.
+/// Connects to the first of the host's addresses that answers. Each address gets an equal share of the remaining
+/// `patience`, so that a host whose IPv6 address is unreachable is reached by IPv4.
 pub(super) async fn connect(host: &str, port: u16, patience: Duration) -> io::Result<TcpStream> {
     connect_by(lookup(host.to_owned(), port), host, patience).await
 }
@@ -40,16 +40,16 @@ async fn connect_by(
     Err(failure)
 }
 
-/// Listens on the host's address; waits for as long as its name does not resolve.
+/// Listens on the host's address. Waits as long as its name does not resolve.
 ///
 /// # Errors
-/// The address cannot be listened on.
+/// Returns an error if the address cannot be bound.
 pub(super) async fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
     let addresses = wait_for(|| lookup(host.to_owned(), port), host).await;
     TcpListener::bind(&addresses[..]).await
 }
 
-/// Asks until there is an answer. The log shows a line when it has to wait, and one when it has waited.
+/// Repeats the lookup until it succeeds. Logs one line when it starts to wait, and one when it succeeds after waiting.
 async fn wait_for<F>(lookup: impl Fn() -> F, host: &str) -> Vec<SocketAddr>
 where
     F: Future<Output = io::Result<Vec<SocketAddr>>>,
@@ -75,7 +75,7 @@ where
     }
 }
 
-/// At least one address.
+/// Returns at least one address, or an error that names the host.
 fn resolved(host: &str, found: io::Result<Vec<SocketAddr>>) -> io::Result<Vec<SocketAddr>> {
     match found {
         Ok(addresses) if addresses.is_empty() => Err(unresolved(host, "it has no address")),
@@ -118,7 +118,7 @@ mod tests {
     #[tokio::test]
     async fn an_address_that_does_not_answer_leaves_time_for_the_next() {
         let (_listener, good) = listener().await;
-        // Reserved for documentation: packets to it go nowhere, or the system refuses at once.
+        // An address reserved for documentation: packets to it get no answer, or the system refuses immediately.
         let dead: SocketAddr = "192.0.2.1:9".parse().unwrap();
         let found = async move { Ok(vec![dead, good]) };
         let stream = connect_by(found, "peer", Duration::from_secs(2)).await.unwrap();

@@ -1,7 +1,7 @@
-//! TLS over a TCP connection: accepting, connecting, and the two directions as the rest of the transport takes them.
+//! TLS over a TCP connection: accepting, connecting, and splitting into two directions.
 //!
-//! rustls reads at most 4 KiB at a time and gives back a record of at most 16 KiB. [`BufReader`] below it and [`Filling`]
-//! above it make few system calls of that, which is what large frames need.
+//! rustls reads at most 4 KiB at a time and returns a record of at most 16 KiB. [`BufReader`] below it and [`Filling`]
+//! above it combine these into few large reads, which long frames need.
 
 use super::listener::{ReadHalf, WriteHalf};
 use super::zmtp::connection::Refusal;
@@ -17,7 +17,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Rea
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-/// Shakes hands with a client, which must show a certificate, and returns its role. The caller bounds the time.
+/// Performs the handshake with a client, which must show a certificate, and returns its role. The caller limits the
+/// time.
 pub(super) async fn accept(
     stream: TcpStream,
     config: Arc<ServerConfig>,
@@ -41,7 +42,7 @@ pub(super) async fn accept(
     Ok((Box::new(Filling(from)), Box::new(to), role))
 }
 
-/// Shakes hands with a server, which must be who serves `host`. The caller bounds the time.
+/// Performs the handshake with a server, whose certificate must be valid for `host`. The caller limits the time.
 pub(super) async fn connect(
     stream: TcpStream,
     host: &str,
@@ -56,18 +57,19 @@ pub(super) async fn connect(
     Ok((Box::new(Filling(from)), Box::new(to)))
 }
 
-/// Ends a connection so that the peer can read why: closed with bytes unread, it might lose what is on its way to it.
+/// Closes a connection after a failed handshake in such a way that the peer receives the alert. If a connection is
+/// closed with unread bytes, the peer may lose what was sent to it.
 async fn part(mut stream: BufReader<TcpStream>) {
     let parting = async {
         stream.shutdown().await?;
         let mut rest = stream.take(TLS_READ_BYTES as u64);
         tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
     };
-    // Whatever comes of it, the connection is closed.
+    // The result does not matter: the connection is closed in any case.
     drop(tokio::time::timeout(LINGER, parting).await);
 }
 
-/// Reads as much as there is room for and can be had without waiting.
+/// Reader that fills the buffer as far as possible without waiting.
 struct Filling<R>(R);
 
 impl<R: AsyncRead + Unpin> AsyncRead for Filling<R> {
@@ -81,7 +83,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for Filling<R> {
         let mut filled = buffer.filled().len();
         let mut grew = filled > before;
         while grew && buffer.remaining() > 0 {
-            // An end or an error comes again at the next read.
+            // An end or an error is reported again at the next read.
             match Pin::new(&mut self.0).poll_read(context, buffer) {
                 Poll::Ready(Ok(())) => grew = buffer.filled().len() > filled,
                 Poll::Ready(Err(_)) | Poll::Pending => grew = false,

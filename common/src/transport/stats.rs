@@ -1,10 +1,10 @@
-//! Counters of all that a transport dropped, refused and repaired.
+//! Counters of everything that a transport dropped, refused or reconnected.
 
 use crate::telemetry::metric_spec::{MetricKind, MetricSpec};
 use crate::telemetry::metrics::{Metrics, MetricsError};
 use prometheus::IntCounter;
 
-/// Counts upwards.
+/// A counter that only rises, with its name.
 #[derive(Debug)]
 pub struct Counter {
     name: &'static str,
@@ -17,12 +17,12 @@ impl Counter {
         Self { name, count }
     }
 
-    /// The thing counted, as in the name of its metric.
+    /// Returns what is counted, as in the name of the metric.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The count so far.
+    /// Returns the count so far.
     pub fn get(&self) -> u64 {
         self.count.get()
     }
@@ -34,7 +34,7 @@ impl Counter {
 
 macro_rules! counters {
     ($($name:ident: $unit:literal, $help:literal, $when_bad:literal;)*) => {
-        /// Everything that a transport exports.
+        /// The metrics of a transport.
         pub const METRICS: &[MetricSpec] = &[$(MetricSpec {
             name: concat!("sapex_transport_", stringify!($name), "_", $unit, "_total"),
             kind: MetricKind::Counter,
@@ -44,13 +44,13 @@ macro_rules! counters {
             labels: &[],
         },)*];
 
-        /// Counters of one transport, over all its endpoints. Shared by reference, never reset.
+        /// Counters of one transport, over all its endpoints. They are shared by reference and never reset.
         #[derive(Debug)]
         pub struct TransportStats {
             $(#[doc = $help] pub $name: Counter,)*
         }
 
-        /// Counters that are exported nowhere.
+        /// Creates counters that are not exported.
         impl Default for TransportStats {
             fn default() -> Self {
                 Self { $($name: Counter::unregistered(stringify!($name)),)* }
@@ -58,10 +58,10 @@ macro_rules! counters {
         }
 
         impl TransportStats {
-            /// Counters that are exported with a process' metrics.
+            /// Creates counters that are exported with the metrics of a process.
             ///
             /// # Errors
-            /// The registry has other metrics of these names.
+            /// Returns an error if the registry has other metrics of these names.
             pub fn exported(metrics: &Metrics) -> Result<Self, MetricsError> {
                 let mut specs = METRICS.iter();
                 let mut next = |name| {
@@ -71,7 +71,7 @@ macro_rules! counters {
                 Ok(Self { $($name: next(stringify!($name))?,)* })
             }
 
-            /// Every counter's name and value, in the order of their declaration.
+            /// Returns every counter's name and value, in the order of declaration.
             pub fn read(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name.get()),)*]
             }

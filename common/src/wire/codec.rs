@@ -1,5 +1,6 @@
-//! Header bytes and message frames. The only file that names bincode: little-endian, fixed-size integers, size-limited,
-//! so that `docs/protocol.md` can state every byte and another crate could replace it here.
+//! Encoding of headers and messages. This is the only file that names bincode. The configuration is little-endian, with
+//! fixed-size integers and a size limit, so that `docs/protocol.md` can specify every byte and another crate could
+//! replace bincode here.
 
 use crate::limits::{HEADER_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::transport::Message;
@@ -11,48 +12,48 @@ use serde::de::DeserializeOwned;
 const BINCODE: Configuration<LittleEndian, Fixint, Limit<HEADER_BYTES_MAX>> =
     bincode::config::standard().with_fixed_int_encoding().with_limit::<HEADER_BYTES_MAX>();
 
-/// Why bytes are not a message.
+/// Reason why bytes are not a valid message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
-    /// The header frame does not decode.
+    /// The header frame cannot be decoded.
     #[error("header of {bytes} bytes: {message}")]
     Header {
-        /// Its length.
+        /// Length of the header in bytes.
         bytes: usize,
-        /// What is wrong.
+        /// Description of the problem.
         message: String,
     },
-    /// The number of data frames is not what the header asks for.
+    /// The number of data frames differs from the one that the header requires.
     #[error("{got} data frames, expected {expected}")]
     FrameCount {
-        /// Found.
+        /// Number found.
         got: usize,
-        /// By the header.
+        /// Number that the header requires.
         expected: usize,
     },
-    /// A data frame's length is not what the header asks for.
+    /// The length of a data frame differs from the one that the header requires.
     #[error("frame of {what} has {got} bytes, expected {expected}")]
     FrameBytes {
-        /// Which frame.
+        /// Name of the frame.
         what: &'static str,
-        /// Found.
+        /// Number of bytes found.
         got: usize,
-        /// By the header.
+        /// Number of bytes that the header requires.
         expected: usize,
     },
     /// A number is outside its limit.
     #[error("{what} = {got} is above the limit of {limit}")]
     Limit {
-        /// Which number.
+        /// Name of the number.
         what: &'static str,
-        /// Found.
+        /// Value found.
         got: usize,
-        /// From `limits`.
+        /// Limit, from `limits`.
         limit: usize,
     },
 }
 
-/// A header and its data frames as one message.
+/// Encodes a header, and joins it with its data frames to a message.
 pub fn encode<H: Serialize>(header: &H, data: impl IntoIterator<Item = Bytes>) -> Message {
     let header = bincode::serde::encode_to_vec(header, BINCODE)
         .expect("headers hold no type that fails to encode");
@@ -62,10 +63,11 @@ pub fn encode<H: Serialize>(header: &H, data: impl IntoIterator<Item = Bytes>) -
     Message { frames }
 }
 
-/// Takes a message apart. Every byte of the header must be used; data frames are not looked at.
+/// Decodes the header of a message, and returns it with the data frames. Every byte of the header must be used; data
+/// frames are not checked.
 ///
 /// # Errors
-/// [`WireError::Header`] for a missing, oversized, truncated or over-long header.
+/// Returns [`WireError::Header`] if the header is missing, oversized, truncated or too long.
 pub fn decode<H: DeserializeOwned>(message: &Message) -> Result<(H, &[Bytes]), WireError> {
     let (header, data) = message
         .frames
@@ -83,7 +85,8 @@ pub fn decode<H: DeserializeOwned>(message: &Message) -> Result<(H, &[Bytes]), W
     }
 }
 
-/// The version in a Hello of any version of this protocol: its header begins with the number of Hello and the version.
+/// Returns the version in a Hello of any version of this protocol: its header begins with the number of Hello and the
+/// version.
 pub fn hello_version(message: &Message) -> Option<u16> {
     let header = message.frames.first()?;
     let (number, rest) = header.split_at_checked(4)?;
@@ -91,7 +94,7 @@ pub fn hello_version(message: &Message) -> Option<u16> {
     (number == [0; 4]).then(|| u16::from_le_bytes(version.try_into().expect("two bytes")))
 }
 
-/// Cuts a text that is to travel in a header to its limit, at a character.
+/// Truncates a text for a header to the maximum length, at a character boundary.
 pub fn limited_text(text: &str) -> String {
     let end = text.floor_char_boundary(TEXT_BYTES_MAX);
     text[..end].to_owned()

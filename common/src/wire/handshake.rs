@@ -1,4 +1,4 @@
-//! The first message of a conversation, and the settings that a server asks of a client.
+//! The greeting: the first message of a conversation, and the settings on which server and client must agree.
 
 use super::PROTOCOL_VERSION;
 use super::refusal::Refusal;
@@ -9,40 +9,41 @@ use crate::runtime::seed::SeedTree;
 use crate::spec::ItemLayout;
 use serde::{Deserialize, Serialize};
 
-/// Differences that a refusal lists; the rest are counted.
+/// Maximum number of differences that a refusal lists; the others are counted.
 const DIFFERENCES_MAX: usize = 16;
-/// Characters of a setting's value that a refusal shows.
+/// Maximum number of characters of a setting's value that a refusal shows.
 const VALUE_CHARS_MAX: usize = 200;
 
-/// What a client is.
+/// Role of a client, with its settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
-    /// Inserts.
+    /// Inserts rows.
     Actor {
-        /// Unique in the run.
+        /// Number of the actor, unique in the run.
         id: ActorId,
-        /// Drawn anew at each start.
+        /// Random number, drawn anew at each start of the process.
         incarnation: Incarnation,
         /// Per shard of this server, in order: the lowest sequence that is not acknowledged yet (1 at first). A server
         /// that does not know the incarnation starts counting there.
         oldest_unacknowledged: Vec<BatchSequence>,
-        /// Most rows that it puts into one insert: `actor.insert_rows`.
+        /// Maximum number of rows in one insert: `actor.insert_rows`.
         insert_rows: u32,
     },
-    /// Samples and updates priorities.
+    /// Samples rows and updates priorities.
     Learner {
-        /// Drawn anew at each start.
+        /// Random number, drawn anew at each start of the process.
         incarnation: Incarnation,
-        /// Largest share that it samples: `learner.batch_size`.
+        /// Largest share of a sample: `learner.batch_size`.
         batch_size: u32,
-        /// Shards that it expects of this server: `replay.shards`.
+        /// Number of shards expected of this server: `replay.shards`.
         shards: u32,
-        /// Shards of the run: `replay.shards` times the entries of `endpoints.replay`.
+        /// Number of shards of the run: `replay.shards` times the entries of `endpoints.replay`.
         shards_total: u32,
     },
 }
 
-/// Differs from every other life of this client, on this machine or another; `index` tells clients of one process apart.
+/// Returns an incarnation that differs from every other one of this client, on any machine. `index` distinguishes
+/// clients of one process.
 pub fn new_life(clock: &Clock, index: u32) -> Incarnation {
     let nanos = clock.unix_time().as_nanos() & u128::from(u64::MAX);
     let nanos = u64::try_from(nanos).expect("masked to 64 bits");
@@ -50,13 +51,13 @@ pub fn new_life(clock: &Clock, index: u32) -> Incarnation {
 }
 
 impl Role {
-    /// An actor with these settings that has inserted nothing yet.
+    /// Returns an actor with these settings that has inserted nothing yet.
     pub fn actor(config: &Config, id: ActorId, incarnation: Incarnation) -> Self {
         let insert_rows = count(config.actor.insert_rows);
         Self::Actor { id, incarnation, oldest_unacknowledged: Vec::new(), insert_rows }
     }
 
-    /// The learner with these settings.
+    /// Returns the learner with these settings.
     pub fn learner(config: &Config, incarnation: Incarnation) -> Self {
         Self::Learner {
             incarnation,
@@ -71,44 +72,44 @@ fn count(n: usize) -> u32 {
     u32::try_from(n).expect("settings are checked against limits far below 2^32")
 }
 
-/// The first message of a conversation. Its first field keeps its place in every version.
+/// The first message of a conversation. `protocol` is the first field in every version of the protocol.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// [`PROTOCOL_VERSION`] of the sender.
     pub protocol: u16,
-    /// What the sender is.
+    /// Role of the sender.
     pub role: Role,
     /// `Cluster::hash` of the sender's settings.
     pub cluster_hash: u64,
-    /// The same settings as text, so that a refusal can name the difference.
+    /// The same settings as text, so that a refusal can name the differences.
     pub cluster: Vec<(String, String)>,
-    /// `ItemLayout::hash`.
+    /// `ItemLayout::hash` of the sender.
     pub layout_hash: u64,
-    /// Bytes of a row, for the refusal's text.
+    /// Bytes of a row, for the text of a refusal.
     pub row_bytes: u64,
 }
 
-/// A replay server asks this of its clients: the settings that must agree.
+/// The settings of a replay server to which its clients must conform.
 #[derive(Debug, Clone)]
 pub struct Terms {
-    /// Equal on both sides; and its digest.
+    /// Settings that must be equal on both sides, and their hash.
     cluster: (Cluster, u64),
-    /// Equal on both sides.
+    /// Hash of the row layout, which must be equal on both sides.
     layout_hash: u64,
     /// Bytes of a row.
     pub row_bytes: usize,
-    /// `actor.insert_rows`: the limiter is built for inserts of at most so many rows.
+    /// `actor.insert_rows`: the rate limiter is built for inserts of at most this many rows.
     pub insert_rows: usize,
-    /// `learner.batch_size`: the limiter is built for samples of at most so large a share.
+    /// `learner.batch_size`: the rate limiter is built for samples of at most this share.
     pub batch_size: usize,
     /// `replay.shards`.
     pub shards: usize,
-    /// Shards of the run.
+    /// Number of shards of the run.
     pub shards_total: usize,
 }
 
 impl Hello {
-    /// The greeting of a process with these settings.
+    /// Creates the greeting of a process with these settings.
     pub fn new(role: Role, cluster: &Cluster, layout: &ItemLayout) -> Self {
         Self {
             protocol: PROTOCOL_VERSION,
@@ -120,10 +121,10 @@ impl Hello {
         }
     }
 
-    /// Compares a client's greeting with what the server asks.
+    /// Checks a client's greeting against the server's terms.
     ///
     /// # Errors
-    /// The first kind of difference, with both sides' values.
+    /// Returns the first kind of difference, with the values of both sides.
     pub fn check(&self, terms: &Terms) -> Result<(), Refusal> {
         if self.protocol != PROTOCOL_VERSION {
             return Err(Refusal::Protocol { server: PROTOCOL_VERSION, client: self.protocol });
@@ -149,7 +150,7 @@ impl Hello {
 }
 
 impl Terms {
-    /// The terms of a server with these settings.
+    /// Creates the terms of a server with these settings.
     pub fn new(config: &Config, layout: &ItemLayout) -> Self {
         Self {
             cluster: (config.cluster.clone(), config.cluster.hash()),
@@ -162,7 +163,7 @@ impl Terms {
         }
     }
 
-    /// Settings of a role that the server was not built for.
+    /// Returns the settings of a role that this server does not support, one line each.
     fn settings(&self, role: &Role) -> Vec<String> {
         let both = |key: &str, server: usize, client: u32| {
             format!("{key} is {server} on the server and {client} on the client")
@@ -188,8 +189,8 @@ impl Terms {
     }
 }
 
-/// One line per setting that the client gave otherwise, with both values. What it did not give is counted, not listed: a
-/// stranger learns nothing that it did not know to ask for.
+/// Returns one line per setting whose value differs, with both values. Settings that the client did not give are
+/// counted, not listed, so that a stranger cannot learn settings that it did not name.
 fn differences(server: &[(String, String)], client: &[(String, String)]) -> Vec<String> {
     let theirs = |key: &str| client.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str());
     let mut lines: Vec<String> = server
@@ -218,11 +219,11 @@ fn differences(server: &[(String, String)], client: &[(String, String)]) -> Vec<
     lines
 }
 
-/// A text from either side on one short line.
+/// Shortens and escapes a text from either side, so that it fits on one line.
 fn shown(text: &str) -> String {
     let short: String = text.chars().take(VALUE_CHARS_MAX).flat_map(char::escape_debug).collect();
     let is_cut = text.chars().nth(VALUE_CHARS_MAX).is_some();
-    // Quotes belong to TOML's texts.
+    // Restores the quotes that TOML puts around texts.
     let short = short.replace("\\\"", "\"").replace("\\'", "'");
     if is_cut { format!("{short}…") } else { short }
 }

@@ -1,6 +1,6 @@
-//! [`Link`]: a client's side of the conversation with one replay server: greeting, greeting again, and noticing silence.
+//! [`Link`]: a client's connection to one replay server. It sends greetings and notices when the server is silent.
 //!
-//! Used by actors and by the learner. It decides *when* to say Hello; what to send again after Welcome is theirs.
+//! Actors and the learner use it. It decides *when* to send Hello; the caller decides what to resend after Welcome.
 
 use super::handshake::Hello;
 use super::message::{Reply, Request};
@@ -14,10 +14,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tracing::{info, warn};
 
-/// Time between two greetings that are not answered.
+/// Minimum time between two greetings.
 pub const HELLO_EVERY: Duration = Duration::from_millis(500);
-/// Silence after which a server counts as down. A server that holds a request back for longer is greeted in between, so
-/// that it has something to answer at once.
+/// Time without an answer after which a server counts as down. If a server may hold a request back for longer, the
+/// client sends Hello meanwhile, which the server answers immediately.
 pub const DOWN_AFTER: Duration = Duration::from_secs(3);
 
 /// A connection to one replay server.
@@ -27,27 +27,27 @@ pub struct Link {
     endpoint: Endpoint,
     greeted: bool,
     hello_at: Option<Duration>,
-    /// When the latest question was asked.
+    /// Time of the latest request that expects an answer.
     asked_at: Option<Duration>,
-    /// Since when an answer is owed: the first question after the last answer.
+    /// Time since which an answer is due: the first request after the last answer.
     waiting_since: Option<Duration>,
-    /// Since when another process is what this one wants to be.
+    /// Time since which another process has held the place that this one wants.
     in_use_since: Option<Duration>,
     log: LogLimit<()>,
 }
 
-/// The server will never accept this client, or has not for so long that there is no point in asking on.
+/// Error: the server will never accept this client, or has refused it for too long.
 #[derive(Debug, thiserror::Error)]
 #[error("replay server {endpoint} refused this process: {refusal}")]
 pub struct Rejected {
-    /// Which server.
+    /// The server.
     pub endpoint: Endpoint,
-    /// Its words.
+    /// The refusal of the server.
     pub refusal: Refusal,
 }
 
 impl Link {
-    /// A link over a dealer that is connecting to `endpoint`.
+    /// Creates a link over a dealer that is connecting to `endpoint`.
     pub fn new(dealer: Dealer, endpoint: Endpoint) -> Self {
         Self {
             dealer,
@@ -61,22 +61,22 @@ impl Link {
         }
     }
 
-    /// Where the server is.
+    /// Returns the address of the server.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// Whether the server has welcomed this client and owes no answer for longer than [`DOWN_AFTER`].
+    /// Returns whether the server has welcomed this client and has not owed an answer for [`DOWN_AFTER`] or longer.
     pub fn is_up(&self, now: Duration) -> bool {
         self.greeted && self.silence(now) < DOWN_AFTER
     }
 
-    /// How long the server has owed an answer; zero when it owes none.
+    /// Returns how long the server has owed an answer; zero if it owes none.
     pub fn silence(&self, now: Duration) -> Duration {
         self.waiting_since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
     }
 
-    /// Says Hello, unless it was said a moment ago.
+    /// Sends Hello, unless the last one was sent less than [`HELLO_EVERY`] ago.
     pub fn greet(&mut self, hello: &Hello, now: Duration) {
         if self.hello_at.is_none_or(|at| now.saturating_sub(at) >= HELLO_EVERY) {
             self.hello_at = Some(now);
@@ -84,43 +84,45 @@ impl Link {
         }
     }
 
-    /// Whether nothing was asked for [`CLIENT_HEARTBEAT`]. Hello is due then: the server keeps our place while it hears
-    /// of us, and its answer says that it is there.
+    /// Returns whether no request was sent for [`CLIENT_HEARTBEAT`]. Hello is due then: it keeps our place at the
+    /// server, and its answer shows that the server is alive.
     pub fn is_quiet(&self, now: Duration) -> bool {
         self.asked_at.is_none_or(|at| now.saturating_sub(at) >= CLIENT_HEARTBEAT)
     }
 
-    /// Whether Hello should be said again: it was never answered.
+    /// Returns whether Hello must be sent again because the server has not welcomed this client.
     pub fn wants_greeting(&self) -> bool {
         !self.greeted
     }
 
-    /// Sends what the server answers; `false` if the transport's queue is full (the server is absent or slow).
+    /// Sends a request that the server answers. Returns false if the transport's queue is full (the server is absent or
+    /// slow).
     pub fn ask(&mut self, message: Message, now: Duration) -> bool {
         self.waiting_since.get_or_insert(now);
         self.asked_at = Some(now);
         self.tell(message)
     }
 
-    /// Sends what needs no answer; `false` as for [`Link::ask`].
+    /// Sends a message that needs no answer. Returns false as [`Link::ask`] does.
     pub fn tell(&self, message: Message) -> bool {
         self.dealer.outgoing.try_send(message).is_ok()
     }
 
-    /// The next message from the server; `None` when the transport has stopped.
+    /// Receives the next message from the server. `None` when the transport has stopped.
     pub async fn recv(&mut self) -> Option<Message> {
         self.dealer.incoming.recv().await
     }
 
-    /// As [`Link::recv`], for waiting on several links.
+    /// Like [`Link::recv`], for waiting on several links.
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<Message>> {
         self.dealer.incoming.poll_recv(context)
     }
 
-    /// Reads a message that came at `now` and keeps the link's state. `Ok(None)` for a message that needs nothing more.
+    /// Decodes a message that arrived at `now`, and updates the state of the link. Returns `Ok(None)` for a message
+    /// that cannot be decoded.
     ///
     /// # Errors
-    /// A refusal that asking again cannot change; a place that another process has kept for [`PLACE_PATIENCE`].
+    /// Returns an error if the refusal is final, or if another process has held the place for [`PLACE_PATIENCE`].
     pub fn read<'m>(
         &mut self,
         message: &'m Message,

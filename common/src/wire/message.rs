@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     /// First message of a conversation, and again after `Refused(NotGreeted)`. No frames. Answer: `Welcome` or `Refused`.
     Hello(Hello),
-    /// An actor's: rows for one shard. Frames: rows `[rows, row_bytes]`; with `has_priorities` also |td| as `[rows]` f32.
+    /// From an actor: rows for one shard. Frames: rows `[rows, row_bytes]`; with `has_priorities` also |td| `[rows]` f32.
     /// Answer: `Inserted`, as soon as the rows are in the table; the rate limiter may hold it back.
     Insert {
         /// Target shard.
@@ -24,7 +24,8 @@ pub enum Request {
         /// Whether the second frame is there.
         has_priorities: bool,
     },
-    /// The learner's: asks for `count` items of one shard. No frames. Answer: `Sampled` or `NotSampled`, within `timeout_ms`.
+    /// From the learner: requests `count` items of one shard. No frames. Answer: `Sampled` or `NotSampled`, within
+    /// `timeout_ms`.
     Sample {
         /// Chosen by the client, repeated in the answer.
         request: u64,
@@ -32,12 +33,13 @@ pub enum Request {
         shard: u16,
         /// Items wanted; 0 is allowed and only accounts the share.
         count: u32,
-        /// What the rate limiter accounts on this shard: the batch size over the number of shards drawn from.
+        /// Rows that the rate limiter accounts on this shard: the batch size over the number of shards drawn from.
         share: f64,
         /// How long the limiter may hold this back.
         timeout_ms: u32,
     },
-    /// The learner's: new |td| for sampled items. Frames: keys `[count]` u64, |td| `[count]` f32. No answer; stale keys are counted.
+    /// From the learner: new |td| for sampled items. Frames: keys `[count]` u64, |td| `[count]` f32. No answer; stale
+    /// keys are counted.
     UpdatePriorities {
         /// Target shard.
         shard: u16,
@@ -64,7 +66,8 @@ pub enum Reply {
         shard: u16,
         /// Highest sequence in the table; acknowledges all below it.
         sequence: BatchSequence,
-        /// Rows of the latest batch that were refused (not finite), counted by the server under the client's name.
+        /// Rows of the latest batch that were refused (a value is not finite or out of bounds), counted by the server
+        /// under the client's name.
         rows_refused: u32,
         /// Insert batches that the client may have unacknowledged on this shard from now on.
         credit: u32,
@@ -95,7 +98,7 @@ pub enum Reply {
     },
 }
 
-/// What a client needs to know of a shard to draw from several exactly.
+/// State of a shard that a client needs to sample exactly from several shards.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct ShardState {
     /// Rows in the table.

@@ -1,17 +1,17 @@
 //! The protocol: what travels between the processes. `docs/protocol.md` states it byte by byte.
 //!
-//! A message is a small typed header frame and raw data frames beside it: no float array ever goes through a
-//! serializer. Requests and replies travel between a DEALER (actor, learner) and a ROUTER (replay server), events from
-//! a PUB (learner) to SUBs (actors).
+//! A message is a small typed header frame followed by raw data frames: no float array ever goes through a serializer.
+//! Requests and replies travel between a DEALER (actor, learner) and a ROUTER (replay server). Events travel from a PUB
+//! (learner) to SUBs (actors).
 //!
 //! - [`message`]: the closed enums [`Request`], [`Reply`], [`Event`].
-//! - [`codec`]: header bytes and message frames; the only file that names bincode.
+//! - [`codec`]: encoding of headers and messages; the only file that names bincode.
 //! - [`rows`]: data frames as typed slices, checked before they are used.
-//! - [`link`]: a client's side of the conversation: greeting and noticing silence.
-//! - [`handshake`]: who may talk to whom; [`refusal`]: why not.
+//! - [`link`]: a client's connection to a replay server: greeting, and noticing silence.
+//! - [`handshake`]: the greeting and its checks; [`refusal`]: the reasons for refusing a request.
 //!
-//! **Version rule.** [`PROTOCOL_VERSION`] changes with any change of these bytes; processes of different versions refuse
-//! each other. Golden bytes in `common/testdata/wire` hold the current ones.
+//! **Version rule.** [`PROTOCOL_VERSION`] changes with any change of these bytes; processes of different versions
+//! refuse each other. Golden bytes in `common/testdata/wire` record the current ones.
 
 pub mod codec;
 pub mod handshake;

@@ -1,16 +1,16 @@
-//! [`Refusal`]: why a server did not do what it was asked, and whether asking again can help.
+//! [`Refusal`]: the reason why a server did not carry out a request, and whether a retry can help.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Why a server did not do what it was asked.
+/// Reason why a server did not carry out a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
     /// The versions of the protocol differ.
     Protocol {
-        /// The server's.
+        /// Version of the server.
         server: u16,
-        /// The client's.
+        /// Version of the client.
         client: u16,
     },
     /// `[cluster]` settings differ.
@@ -27,11 +27,11 @@ pub enum Refusal {
     },
     /// The server does not know this client (it may have restarted): say hello again, then resend.
     NotGreeted,
-    /// No such shard on this server.
+    /// This server has no shard of the requested number.
     UnknownShard {
-        /// As asked.
+        /// Number of the requested shard.
         shard: u16,
-        /// How many there are.
+        /// Number of shards of this server.
         shards: u16,
     },
     /// The message does not follow the protocol.
@@ -39,38 +39,38 @@ pub enum Refusal {
         /// What is wrong with it.
         what: String,
     },
-    /// The client sent too many wrong messages and is not listened to for a while.
+    /// The client sent too many wrong messages and is ignored for a while.
     Quarantined,
     /// The server is stopping.
     ShuttingDown,
-    /// Settings outside `[cluster]` that the server was not built for.
+    /// Settings outside `[cluster]` that this server does not support.
     Settings {
         /// One line per setting.
         differences: Vec<String>,
     },
-    /// The request is another role's.
+    /// The request belongs to another role.
     NotAllowed {
-        /// What was asked.
+        /// Name of the request.
         request: String,
         /// The role that the client greeted as, or that its certificate names.
         role: String,
     },
     /// Another living process greeted as the same client.
     InUse {
-        /// Which one: "actor 3" or "the learner".
+        /// The client's identity: "actor 3" or "the learner".
         who: String,
-        /// For how long that process has been silent, milliseconds.
+        /// Time since the last message of that process, in milliseconds.
         silent_ms: u64,
     },
     /// This process was silent, and another one has taken its place.
     Superseded {
-        /// As what: "actor 3" or "the learner".
+        /// The client's identity: "actor 3" or "the learner".
         who: String,
     },
 }
 
 impl Refusal {
-    /// Whether asking again can never help: the client should stop and show this to its user.
+    /// Returns whether a retry can never help: the client should stop and show the refusal to its user.
     pub fn is_final(&self) -> bool {
         match self {
             Self::Protocol { .. }

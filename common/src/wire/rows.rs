@@ -3,13 +3,13 @@
 use super::codec::WireError;
 use bytes::Bytes;
 
-/// An element that travels raw, little-endian.
+/// An element of a data frame, raw and little-endian.
 pub trait Element: Copy {
-    /// Name of the type in errors.
+    /// Size of an element in bytes.
     const BYTES: usize;
-    /// Reads one from exactly [`Element::BYTES`] bytes.
+    /// Reads an element from exactly [`Element::BYTES`] bytes.
     fn read(bytes: &[u8]) -> Self;
-    /// Appends its bytes.
+    /// Appends the bytes of the element.
     fn write(self, out: &mut Vec<u8>);
 }
 
@@ -31,10 +31,10 @@ element!(f64);
 element!(u32);
 element!(u64);
 
-/// Exactly `expected` data frames.
+/// Checks that there are exactly `expected` data frames.
 ///
 /// # Errors
-/// [`WireError::FrameCount`].
+/// Returns [`WireError::FrameCount`] otherwise.
 pub fn expect_frames(data: &[Bytes], expected: usize) -> Result<(), WireError> {
     if data.len() == expected {
         Ok(())
@@ -43,10 +43,10 @@ pub fn expect_frames(data: &[Bytes], expected: usize) -> Result<(), WireError> {
     }
 }
 
-/// A number from a header that must not exceed its limit, as a `usize`.
+/// Checks that a number from a header does not exceed its limit, and returns it as a `usize`.
 ///
 /// # Errors
-/// [`WireError::Limit`].
+/// Returns [`WireError::Limit`] if it does.
 pub fn within(what: &'static str, got: u32, limit: usize) -> Result<usize, WireError> {
     let got = got as usize;
     if got <= limit { Ok(got) } else { Err(WireError::Limit { what, got, limit }) }
@@ -55,7 +55,7 @@ pub fn within(what: &'static str, got: u32, limit: usize) -> Result<usize, WireE
 /// Checks that a frame has exactly `expected` bytes.
 ///
 /// # Errors
-/// [`WireError::FrameBytes`].
+/// Returns [`WireError::FrameBytes`] otherwise.
 pub fn expect_bytes(what: &'static str, frame: &Bytes, expected: usize) -> Result<(), WireError> {
     if frame.len() == expected {
         Ok(())
@@ -67,7 +67,7 @@ pub fn expect_bytes(what: &'static str, frame: &Bytes, expected: usize) -> Resul
 /// Reads a frame of exactly `count` elements; the frame need not be aligned.
 ///
 /// # Errors
-/// [`WireError::FrameBytes`]; nothing is allocated then.
+/// Returns [`WireError::FrameBytes`] if the length differs; nothing is allocated then.
 pub fn read<T: Element>(
     what: &'static str,
     frame: &Bytes,
@@ -77,7 +77,7 @@ pub fn read<T: Element>(
     Ok(frame.chunks_exact(T::BYTES).map(T::read).collect())
 }
 
-/// The frame of these elements.
+/// Encodes these elements as a frame.
 pub fn frame<T: Element>(values: &[T]) -> Bytes {
     let mut bytes = Vec::with_capacity(values.len() * T::BYTES);
     values.iter().for_each(|value| value.write(&mut bytes));

@@ -1,36 +1,36 @@
-//! A CA of its own for each test, and certificates of every kind, good and bad.
+//! Creates a separate CA for each test, and valid and invalid certificates.
 
 use common::config;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use std::path::Path;
 use time::{Duration, OffsetDateTime};
 
-/// A CA.
+/// A certificate authority.
 #[derive(Debug)]
 pub(crate) struct Ca {
     issuer: Issuer<'static, KeyPair>,
-    /// Its certificate.
+    /// Certificate of the CA in PEM.
     pub(crate) pem: String,
 }
 
-/// The contents of a certificate.
+/// Content of a certificate to issue.
 #[derive(Debug, Clone)]
 pub(crate) struct Leaf<'l> {
-    /// URIs in its SubjectAltName.
+    /// URIs in the SubjectAltName.
     pub(crate) uris: Vec<&'l str>,
-    /// Hosts in it.
+    /// Host names and addresses in the SubjectAltName.
     pub(crate) hosts: Vec<&'l str>,
-    /// Days from now, from and until.
+    /// Validity period: first and last day, relative to today.
     pub(crate) valid: [i64; 2],
 }
 
-/// A certificate that holds today on loopback.
+/// Returns the content of a certificate that is valid today for loopback.
 pub(crate) fn leaf(uri: &str) -> Leaf<'_> {
     Leaf { uris: vec![uri], hosts: vec!["localhost", "127.0.0.1", "::1"], valid: [-1, 30] }
 }
 
 impl Ca {
-    /// Another CA than all before, of this name.
+    /// Creates a new CA of this name. Its key differs from those of all other CAs.
     pub(crate) fn new(name: &str) -> Self {
         let mut params = params([-400, 4000]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -40,7 +40,7 @@ impl Ca {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// A certificate and its key.
+    /// Issues a certificate. Returns certificate and key in PEM.
     pub(crate) fn issue(&self, leaf: &Leaf<'_>) -> [String; 2] {
         let mut params = params(leaf.valid);
         let uris = leaf.uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap()));
@@ -54,7 +54,7 @@ impl Ca {
         [params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem()]
     }
 
-    /// Files for a process that believes these CAs, and shows a certificate of this one.
+    /// Writes the files of a process that trusts the CAs in `believed` and has a certificate from this CA.
     pub(crate) fn files(&self, folder: &Path, believed: &[&Self], leaf: &Leaf<'_>) -> config::Tls {
         let [cert, key] = self.issue(leaf);
         let ca: String = believed.iter().map(|ca| ca.pem.as_str()).collect();
@@ -62,7 +62,7 @@ impl Ca {
     }
 }
 
-/// Writes CA, certificate and key, by their names in a cluster.
+/// Writes CA, certificate and key under the file names used in a cluster.
 pub(crate) fn write(folder: &Path, texts: [&str; 3]) -> config::Tls {
     std::fs::create_dir_all(folder).unwrap();
     let [ca, cert, key] = ["ca.crt", "tls.crt", "tls.key"].map(|name| folder.join(name));

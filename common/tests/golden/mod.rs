@@ -1,23 +1,24 @@
 //! Reads golden cases: JSON files of named tensors with tolerances (their README describes the format).
 //!
-//! They are taken from `testdata/goldens`, or from the folder that `SAPEX_GOLDENS_DIR` names.
+//! The files are in `testdata/goldens`, or in the folder that `SAPEX_GOLDENS_DIR` names.
 
 use serde_json::Value;
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
-/// One file.
+/// One golden file.
 #[derive(Debug)]
 pub(crate) struct Case {
-    /// Its file name, for messages.
+    /// File name, for messages.
     pub(crate) name: String,
-    /// The whole document.
+    /// Content of the file.
     pub(crate) json: Value,
-    /// How many numbers were compared.
+    /// Number of comparisons made so far.
     compared: Cell<usize>,
 }
 
-/// Every case of one kind, by file name. At least one: a test that compares nothing must not pass.
+/// Returns all cases of one kind, ordered by file name. Panics if there is none, because a test that compares nothing
+/// must not pass.
 pub(crate) fn cases(kind: &str) -> Vec<Case> {
     let folder = std::env::var_os("SAPEX_GOLDENS_DIR").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/goldens"),
@@ -41,7 +42,7 @@ pub(crate) fn cases(kind: &str) -> Vec<Case> {
 }
 
 impl Drop for Case {
-    /// A file that nothing was compared with is a test that only looks like one.
+    /// Panics if the file was never compared with anything, because the test would then check nothing.
     fn drop(&mut self) {
         if !std::thread::panicking() {
             assert!(self.compared.get() > 0, "{}: nothing was compared", self.name);
@@ -50,64 +51,64 @@ impl Drop for Case {
 }
 
 impl Case {
-    /// Notes a comparison that was made otherwise than by the functions below.
+    /// Counts a comparison that was not made with the functions below.
     pub(crate) fn compared(&self) {
         self.compared.set(self.compared.get() + 1);
     }
 
-    /// The part under a JSON pointer such as `/config/obs_dim`.
+    /// Returns the value at a JSON pointer such as `/config/obs_dim`.
     pub(crate) fn at(&self, pointer: &str) -> &Value {
         self.json.pointer(pointer).unwrap_or_else(|| panic!("{}: nothing at {pointer}", self.name))
     }
 
-    /// A whole number.
+    /// Returns a non-negative integer.
     pub(crate) fn size(&self, pointer: &str) -> usize {
         usize::try_from(self.at(pointer).as_u64().unwrap()).unwrap()
     }
 
-    /// A number.
+    /// Returns a number.
     pub(crate) fn number(&self, pointer: &str) -> f64 {
         self.at(pointer).as_f64().unwrap()
     }
 
-    /// A number as the f32 that it stands for.
+    /// Returns a number as the f32 that its digits denote.
     pub(crate) fn number_f32(&self, pointer: &str) -> f32 {
         self.at(pointer).to_string().parse().unwrap()
     }
 
-    /// Whole numbers.
+    /// Returns a list of non-negative integers.
     pub(crate) fn sizes(&self, pointer: &str) -> Vec<usize> {
         (0..self.count(pointer)).map(|i| self.size(&format!("{pointer}/{i}"))).collect()
     }
 
-    /// Elements of a list.
+    /// Returns the length of a list.
     pub(crate) fn count(&self, pointer: &str) -> usize {
         self.at(pointer).as_array().unwrap().len()
     }
 
-    /// Sides of a tensor.
+    /// Returns the shape of a tensor.
     pub(crate) fn shape(&self, pointer: &str) -> Vec<usize> {
         self.sizes(&format!("{pointer}/shape"))
     }
 
-    /// A tensor's numbers, row-major.
+    /// Returns the numbers of a tensor, row-major.
     pub(crate) fn tensor(&self, pointer: &str) -> Vec<f64> {
         let data = self.at(pointer)["data"].as_array().unwrap();
         data.iter().map(|number| number.as_f64().unwrap()).collect()
     }
 
-    /// A tensor's numbers as the f32 that they stand for.
+    /// Returns the numbers of a tensor as f32.
     pub(crate) fn tensor_f32(&self, pointer: &str) -> Vec<f32> {
         #[expect(clippy::cast_possible_truncation, reason = "the file's digits round-trip f32")]
         self.tensor(pointer).into_iter().map(|number| number as f32).collect()
     }
 
-    /// Holds `ours` against the tensor at `pointer`: |ours - given| <= tolerance * max(1, |given|).
+    /// Compares `ours` with the tensor at `pointer`: |ours - given| <= tolerance * max(1, |given|).
     pub(crate) fn assert_close(&self, ours: &[f32], pointer: &str, tolerance: &str) {
         self.assert_near(ours, &self.tensor(pointer), pointer, tolerance);
     }
 
-    /// The same for numbers that were made of the file's.
+    /// Like [`Case::assert_close`], for numbers computed from those in the file.
     pub(crate) fn assert_near(&self, ours: &[f32], given: &[f64], what: &str, tolerance: &str) {
         let tolerance = self.number(&format!("/tolerance/{tolerance}"));
         assert_eq!(ours.len(), given.len(), "{}: {what}", self.name);

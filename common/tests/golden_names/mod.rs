@@ -1,17 +1,17 @@
-//! What the originals' tensors are called here. Shared with the learner's tests.
+//! Maps the tensor names of the original implementations to ours. Shared with the learner's tests.
 
-/// Names of one network's own choosing.
+/// Names that depend on the network.
 #[derive(Clone, Copy)]
 pub(crate) struct Names<'a> {
-    /// Of its hidden layers.
+    /// Name of its hidden layers.
     pub(crate) trunk: &'a str,
-    /// Of its output layer.
+    /// Name of its output layer.
     pub(crate) last: &'a str,
 }
 
 pub(crate) const POLICY: Names<'_> = Names { trunk: "trunk", last: "action" };
 
-/// Our name of a golden file's tensor, its role stripped; `None` for what is no tensor of a network of ours.
+/// Returns our name of a golden file's tensor, given without its role. `None` if our networks have no such tensor.
 pub(crate) fn ours(name: &str, names: Names<'_>) -> Option<String> {
     let name = name.strip_prefix("rnn_cell.").unwrap_or(name);
     let (stem, field) = name.rsplit_once('.').unwrap_or(("", name));
@@ -49,7 +49,7 @@ pub(crate) fn ours(name: &str, names: Names<'_>) -> Option<String> {
     Some(format!("{stem}.{field}"))
 }
 
-/// Layers that carry a number.
+/// Returns our name of a numbered layer.
 fn counted(stem: &str, names: Names<'_>) -> Option<String> {
     let number = |prefix: &str| stem.strip_prefix(prefix)?.parse::<usize>().ok();
     let trunk = |i: usize| format!("{}.{i}", names.trunk);

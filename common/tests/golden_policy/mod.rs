@@ -1,4 +1,4 @@
-//! Policies of golden tensors, each step of them run for a whole batch and row by row.
+//! Policies built from golden tensors. Each step is computed for a whole batch and row by row.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -8,10 +8,10 @@ use common::policy::arch::{Activation, Body, Head, LogStd, Mlp, PolicyArch};
 use common::policy::infer::PolicyNet;
 use std::collections::BTreeMap;
 
-/// Our tensors' names and values.
+/// Values of tensors by our names.
 pub(crate) type Tensors = BTreeMap<String, Vec<f32>>;
 
-/// The file's tensors whose names begin with `role`, under the names that `rename` gives them.
+/// Returns the file's tensors whose names begin with `role`. `rename` maps the rest of the name to ours.
 pub(crate) fn tensors(case: &Case, role: &str, rename: &dyn Fn(&str) -> Option<String>) -> Tensors {
     let names = case.at("/params").as_object().unwrap().keys();
     names
@@ -22,12 +22,12 @@ pub(crate) fn tensors(case: &Case, role: &str, rename: &dyn Fn(&str) -> Option<S
         .collect()
 }
 
-/// Our name of a policy's tensor.
+/// Returns our name of a policy's tensor.
 pub(crate) fn rename(name: &str) -> Option<String> {
     ours(name, POLICY)
 }
 
-/// A policy of these tensors: all that it has, and no other.
+/// Creates a policy from these tensors. They must be exactly the tensors that it has.
 pub(crate) fn policy_net(case: &Case, arch: &PolicyArch, tensors: &Tensors) -> PolicyNet {
     let layout = arch.tensor_layout();
     let mut given: Vec<_> = layout.entries.iter().map(|entry| entry.name.clone()).collect();
@@ -42,8 +42,8 @@ pub(crate) fn policy_net(case: &Case, arch: &PolicyArch, tensors: &Tensors) -> P
     net
 }
 
-/// What `run` makes of observations (B, O) and states (B, S), and the next states: for the batch, and to the bit the
-/// same for each row alone.
+/// Applies `run` to observations (B, O) and states (B, S), as a batch and row by row. Checks that both results are
+/// bit-equal. Returns the output and the next states.
 pub(crate) fn at_any_batch(
     net: &mut PolicyNet,
     obs: &[f32],
@@ -61,7 +61,7 @@ pub(crate) fn at_any_batch(
     (out, next)
 }
 
-/// Means, log standard deviations and next states.
+/// Returns means, log standard deviations and next states.
 pub(crate) fn heads(net: &mut PolicyNet, obs: &[f32], state: &[f32]) -> [Vec<f32>; 3] {
     let (mu, next) = at_any_batch(net, obs, state, |net, obs, s| net.forward(obs, s).mu.to_vec());
     let (log_std, _) =
@@ -69,24 +69,25 @@ pub(crate) fn heads(net: &mut PolicyNet, obs: &[f32], state: &[f32]) -> [Vec<f32
     [mu, log_std, next]
 }
 
-/// Logits and next states.
+/// Returns logits and next states.
 pub(crate) fn logits(net: &mut PolicyNet, obs: &[f32], state: &[f32]) -> (Vec<f32>, Vec<f32>) {
     at_any_batch(net, obs, state, |net, obs, state| net.logits(obs, state).to_vec())
 }
 
-/// Logits that hand on what reaches them.
+/// Adds a logits layer that is the identity.
 pub(crate) fn hand_on(tensors: &mut Tensors, width: usize) {
     let diagonal = |i: usize| if i.is_multiple_of(width + 1) { 1.0 } else { 0.0 };
     tensors.insert("logits.weight".into(), (0..width * width).map(diagonal).collect());
     tensors.insert("logits.bias".into(), vec![0.0; width]);
 }
 
-/// A policy of discrete actions, whose logits stand for whatever the body is asked for.
+/// Returns a policy with discrete actions, whose logits are the outputs of the body under test.
 pub(crate) fn read_out(obs_dim: usize, act_dim: usize, body: Body) -> PolicyArch {
     PolicyArch { obs_dim, act_dim, body, head: Head::Categorical, obs_clip: None }
 }
 
-/// The Gaussian head of `tianshou_actor_prob` and its recurrent sibling, whose bound is under `bound`.
+/// Returns a policy with the Gaussian head of `tianshou_actor_prob` and its recurrent variant. `bound` is the key of
+/// its mean bound.
 pub(crate) fn gaussian_policy(case: &Case, body: Body, bound: &str) -> PolicyArch {
     let flag = |key: &str| case.at(&format!("/config/{key}")).as_bool().unwrap();
     let log_std = if flag("conditioned_sigma") {
@@ -104,12 +105,12 @@ pub(crate) fn gaussian_policy(case: &Case, body: Body, bound: &str) -> PolicyArc
     }
 }
 
-/// A perceptron.
+/// Returns a perceptron with these hidden widths and this activation, without layer normalisation.
 pub(crate) fn mlp(hidden: &[usize], activation: Activation) -> Mlp {
     Mlp { hidden: hidden.to_vec(), activation, layer_norm: false, last: None }
 }
 
-/// The activation that the file names.
+/// Returns the activation that the file names.
 pub(crate) fn activation(case: &Case, key: &str) -> Activation {
     match case.at(&format!("/config/{key}")).as_str().unwrap() {
         "relu" => Activation::Relu,
@@ -122,7 +123,7 @@ pub(crate) fn activation(case: &Case, key: &str) -> Activation {
     }
 }
 
-/// exp of every number.
+/// Returns exp of every number.
 pub(crate) fn exp(x: &[f32]) -> Vec<f32> {
     x.iter().map(|x| x.exp()).collect()
 }

@@ -1,10 +1,10 @@
-//! A log that a test reads.
+//! A log in memory that a test can read.
 
 use std::io;
 use std::sync::{Arc, Mutex};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Everything that was written. Clones share it.
+/// All text written to the log. Clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct Page(Arc<Mutex<Vec<u8>>>);
 

@@ -1,4 +1,4 @@
-"""Actors and the evaluator."""
+"""The dashboard of the actors and the evaluator."""
 
 from boards.panels import POSITIVE, dashboard, panel, process_panels
 from boards.queries import EVALUATED, EXPLORING, STEPS

@@ -1,4 +1,4 @@
-"""The learner."""
+"""The dashboard of the learner."""
 
 from boards.panels import POSITIVE, SHARE, dashboard, panel, process_panels
 from boards.queries import BATCH_WAIT, UPDATES

@@ -1,4 +1,4 @@
-"""One page for a whole run."""
+"""The dashboard of a whole run."""
 
 from boards.panels import POSITIVE, SHARE, dashboard, named, panel
 from boards.queries import BATCH_WAIT, EVALUATED, EXPLORING, RATIO, STEPS, UPDATES

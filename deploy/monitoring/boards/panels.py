@@ -1,6 +1,6 @@
-"""What Grafana's dashboards are made of.
+"""The building blocks of the Grafana dashboards.
 
-In expressions, `{*}` stands for the chosen runs and instances and `[~]` for Grafana's rate interval.
+In expressions, `{*}` is replaced by the selected runs and instances, and `[~]` by Grafana's rate interval.
 """
 
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -9,7 +9,8 @@ COLUMNS = 24
 
 
 def panel(title, unit, *queries, bad, kind="timeseries", width=8, height=8, steps=(), below="green", **custom):
-    """`queries` are (expression, legend), `bad` says what to do, `steps` are (from, colour), `below` the colour before."""
+    """Returns a panel. `queries` are (expression, legend), `bad` is the description, which says what to do, `steps` are
+    thresholds (from, colour), and `below` is the colour below the first threshold."""
     targets = [
         {
             "refId": chr(ord("A") + at),
@@ -67,13 +68,14 @@ POSITIVE = {"min": 0}
 
 
 def named(values):
-    """Names instead of numbers."""
+    """Returns a mapping that shows names instead of values."""
     options = {str(value): {"text": text, "index": at} for at, (value, text) in enumerate(values.items())}
     return [{"type": "value", "options": options}]
 
 
 def laid_out(rows):
-    """Panels in the order given, left to right, each row of panels under its question."""
+    """Returns the panels with their positions, left to right in the given order, each group below a row with its
+    title."""
     panels, y = [], 0
     for question, members in rows:
         panels.append(
@@ -98,7 +100,7 @@ def laid_out(rows):
 
 
 def variable(name, label, query):
-    """A choice among the values of a label; all of them at first."""
+    """Returns a variable with the values of a label. All values are selected by default."""
     return {
         "name": name,
         "label": label,
@@ -115,7 +117,7 @@ def variable(name, label, query):
 
 
 def dashboard(name, title, about, known_by, rows):
-    """A whole one. `known_by` is a selector of series that each of its processes has."""
+    """Returns a dashboard. `known_by` is a selector of series that each process of the dashboard exports."""
     return {
         "uid": f"sapex-{name}",
         "title": title,
@@ -157,12 +159,12 @@ def dashboard(name, title, about, known_by, rows):
 
 
 def process_panels():
-    """What every process tells about itself."""
+    """Returns the panels about resources, which are the same for every process."""
     return [
         panel(
             "Processor cores in use",
             "short",
-            # The counter is in whole seconds: over a shorter time, the rate would leap.
+            # The counter has whole seconds, so the rate over a shorter time would jump.
             ("topk(10, rate(process_cpu_seconds_total{*}[1m]))", "{{instance}}"),
             bad=(
                 "The ten busiest processes. At the limit of its container, a process is throttled: raise the limit, or "

@@ -1,4 +1,4 @@
-"""Expressions that several dashboards ask."""
+"""Expressions that several dashboards use."""
 
 EVALUATED = "sapex_evaluator_return{*} and sapex_evaluator_policy_versions{*} > 0"
 EXPLORING = "sapex_actor_episode_return{*} and sapex_actor_ended_episodes_total{*} > 0"

@@ -1,4 +1,4 @@
-"""The replay servers, shard by shard."""
+"""The dashboard of the replay servers, by shard."""
 
 from boards.panels import POSITIVE, SHARE, dashboard, panel, process_panels
 from boards.queries import RATIO
@@ -21,12 +21,12 @@ BY_SHARD = "{{run}} shard {{shard}}"
 
 
 def by_shard(metric):
-    """The rate of a counter, per shard."""
+    """Returns the expression for the rate of a counter, per shard."""
     return f"sum by (run, shard) (rate({metric}{{*}}[~]))"
 
 
 def largest_over_mean(metric):
-    """How far the largest shard is above the mean of all."""
+    """Returns the expression for the ratio of the largest shard to the mean of all shards."""
     shards = f"sum by (run, shard) ({metric}{{*}})"
     return f"max by (run) ({shards}) / avg by (run) ({shards})"
 

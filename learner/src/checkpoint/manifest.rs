@@ -1,4 +1,4 @@
-//! The manifest of a checkpoint: everything that is no tensor, and what the other files must look like.
+//! The manifest of a checkpoint: everything that is not a tensor, and the digests of the other files.
 
 use super::{CheckpointError, Contents, FORMAT, MANIFEST, foreign};
 use crate::trainer::{CriticArch, TrainerConfig};
@@ -9,47 +9,47 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// `manifest.json`, in the order in which it is written.
+/// Content of `manifest.json`, with the fields in the order of the file.
 ///
-/// It vouches for the other files with `digests` and for itself with `digest`; it is valid in exactly the form that
-/// [`Manifest::text`] gives it, so that any changed byte of it shows.
+/// `digests` covers the other files, and `digest` covers the manifest. The manifest is valid only in exactly the form
+/// that [`Manifest::text`] writes, so that any changed byte is detected.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Manifest {
-    /// [`FORMAT`].
+    /// Format version, [`FORMAT`].
     pub(super) format: u32,
-    /// When it was written, in seconds since 1970.
+    /// Time of writing, in seconds since 1970.
     pub(super) unix_time_s: u64,
-    /// Updates done.
+    /// Number of updates done.
     pub(super) updates: u64,
-    /// Publications so far.
+    /// Number of publications so far.
     pub(super) policy_version: PolicyVersion,
     /// The policy network.
     pub(super) policy: PolicyArch,
-    /// Each of the critics.
+    /// The network of each critic.
     pub(super) critic: CriticArch,
-    /// Counts that somebody wants to continue.
+    /// Counters that continue when the run is resumed.
     pub(super) counters: BTreeMap<String, u64>,
-    /// Generators at their exact position.
+    /// Random generators at their exact positions.
     pub(super) generators: BTreeMap<String, SavedRng>,
-    /// What was to be kept.
+    /// Selected contents of the checkpoint.
     pub(super) contents: Contents,
-    /// Newest losses, of those that were to be kept.
+    /// Newest losses, limited to the selected contents.
     pub(super) losses: BTreeMap<String, f64>,
-    /// BLAKE3 of each other file, in hexadecimal digits.
+    /// BLAKE3 digest of each other file, in hexadecimal.
     pub(super) digests: BTreeMap<String, String>,
-    /// BLAKE3 of this file with this field empty.
+    /// BLAKE3 digest of this file with this field empty, in hexadecimal.
     pub(super) digest: String,
 }
 
-/// The one field that every format has.
+/// The one field that every format contains.
 #[derive(Deserialize)]
 struct Version {
     format: u32,
 }
 
 impl Manifest {
-    /// The file, with its own digest.
+    /// Returns the content of the file, with its own digest.
     pub(super) fn text(mut self) -> String {
         let plain = |manifest: &Self| {
             let json = serde_json::to_string_pretty(manifest);
@@ -60,10 +60,11 @@ impl Manifest {
         plain(&self)
     }
 
-    /// Reads the bytes of the file `path`.
+    /// Parses `bytes`, the content of the file `path`.
     ///
     /// # Errors
-    /// Another format, no manifest, or one that is not to the byte as it was written.
+    /// Returns an error if the bytes are a manifest of another format, are not a manifest, or differ in any byte from
+    /// the form in which it was written.
     pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, CheckpointError> {
         let corrupt = |message: String| CheckpointError::Corrupt { path: path.to_owned(), message };
         let no_json = |error: serde_json::Error| corrupt(error.to_string());
@@ -83,10 +84,10 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Whether `bytes` are the content of `dir/name` that was written.
+    /// Checks that `bytes` are the content of `dir/name` as it was written.
     ///
     /// # Errors
-    /// They are not.
+    /// Returns an error if the digest differs.
     pub(super) fn vouch(
         &self,
         dir: &Path,
@@ -102,10 +103,10 @@ impl Manifest {
         Err(CheckpointError::Corrupt { path: dir.join(name), message })
     }
 
-    /// Whether it holds all that resuming needs.
+    /// Checks that the checkpoint contains everything that resuming needs.
     ///
     /// # Errors
-    /// It was told to hold less.
+    /// Returns an error if the checkpoint was limited to a part of its contents.
     pub(super) fn is_complete(&self, path: &Path) -> Result<(), CheckpointError> {
         if self.contents.is_complete() {
             return Ok(());
@@ -113,10 +114,11 @@ impl Manifest {
         Err(foreign(path, "contents (learner.checkpoint_contents)", &self.contents.0, &["all"]))
     }
 
-    /// Whether the networks compute what the configuration says, beyond the shapes of their tensors.
+    /// Checks that the networks compute what the configuration specifies. The shapes of their tensors are checked
+    /// elsewhere.
     ///
     /// # Errors
-    /// The first field that differs.
+    /// Returns an error for the first field that differs.
     pub(super) fn fits(&self, path: &Path, sac: &TrainerConfig) -> Result<(), CheckpointError> {
         if self.policy != sac.policy {
             return Err(foreign(path, "policy", &self.policy, &sac.policy));
@@ -128,7 +130,7 @@ impl Manifest {
     }
 }
 
-/// Whether there is a digest at the end, and it is not that of the text without it.
+/// Returns whether the text ends with a digest that differs from the digest of the text without it.
 fn contradicts_itself(bytes: &[u8]) -> bool {
     const FIELD: &str = "\"digest\": \"";
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
@@ -137,7 +139,7 @@ fn contradicts_itself(bytes: &[u8]) -> bool {
     found != digest(format!("{before}{FIELD}\"{rest}").as_bytes())
 }
 
-/// BLAKE3 in hexadecimal digits.
+/// Returns the BLAKE3 digest in hexadecimal.
 pub(super) fn digest(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
 }

@@ -1,4 +1,4 @@
-//! [`TrainState`] as named tensors and back: one list of names serves both directions.
+//! Conversion of [`TrainState`] to named tensors and back. One list of names serves both directions.
 
 use super::{CheckpointError, Contents, foreign};
 use crate::trainer::{Group, Normaliser, TrainState, TrainerConfig};
@@ -8,16 +8,16 @@ use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-// `write` hands the vectors to the file as they lie in memory.
+// `write` copies the vectors to the file in their memory representation.
 const _: () = assert!(cfg!(target_endian = "little"), "safetensors are little-endian");
 
-/// One flat vector of a state.
+/// One flat vector of a state, with the tensors that it consists of.
 struct Vector {
-    /// For errors.
+    /// Name for error messages.
     name: &'static str,
-    /// What `learner.checkpoint_contents` selects it by (SEED-SPEC §6.12).
+    /// Name by which `learner.checkpoint_contents` selects the vector (SEED-SPEC §6.12).
     content: &'static str,
-    /// The named tensors that lie in it back to back.
+    /// Named tensors that lie in the vector, one directly after another.
     tensors: Vec<Tensor>,
 }
 
@@ -32,10 +32,10 @@ impl Tensor {
     }
 }
 
-/// Parameters of one optimiser: three vectors with one layout.
+/// The three vectors of one optimiser group, which share one layout: field name, and part of the tensor names.
 const GROUP: [(&str, &str); 3] = [("params", ""), ("adam_m", "adam_m"), ("adam_v", "adam_v")];
 
-/// The vectors of a state, in the order of [`slices`] and [`from_vectors`].
+/// Returns the vectors of a state, in the order of [`slices`] and [`from_vectors`].
 fn vectors(config: &TrainerConfig) -> Vec<Vector> {
     let critic = config.critic.tensor_layout();
     let each = |role: &str| (1..=config.critics).map(|n| format!("{role}{n}")).collect::<Vec<_>>();
@@ -43,7 +43,7 @@ fn vectors(config: &TrainerConfig) -> Vec<Vector> {
         ("actor", vec!["actor".to_owned()], config.actor_layout()),
         ("critics", each("critic"), critic.clone()),
         ("vae", vec!["vae".to_owned()], config.vae_layout()),
-        // A scalar's layout has its name already.
+        // The layout of a scalar already contains its name.
         ("log_alpha", vec![String::new()], config.log_alpha_layout()),
         ("log_lambda", vec![String::new()], config.log_lambda_layout()),
     ];
@@ -78,7 +78,8 @@ fn vectors(config: &TrainerConfig) -> Vec<Vector> {
     vectors
 }
 
-/// The layout's tensors behind each prefix: `prefix.part.NAME`; a scalar, whose name comes first, has no prefix.
+/// Returns the layout's tensors for each prefix, named `prefix.part.NAME`. An empty prefix is for a scalar, named
+/// `NAME.part`.
 fn named(prefixes: &[String], part: &str, layout: &TensorLayout) -> Vec<Tensor> {
     let tensor = |prefix: &String| {
         let entries = layout.entries.iter().map(|entry| {
@@ -95,7 +96,7 @@ fn named(prefixes: &[String], part: &str, layout: &TensorLayout) -> Vec<Tensor> 
     prefixes.iter().flat_map(tensor).collect()
 }
 
-/// The vectors of `state`, in the order of [`vectors`].
+/// Returns the vectors of `state`, in the order of [`vectors`].
 fn slices(state: &TrainState) -> Vec<&[f32]> {
     let TrainState { actor, critics, vae, log_alpha, log_lambda, target_actor, targets, .. } =
         state;
@@ -107,7 +108,7 @@ fn slices(state: &TrainState) -> Vec<&[f32]> {
     slices
 }
 
-/// The inverse of [`slices`].
+/// Does the inverse of [`slices`].
 fn from_vectors(vectors: Vec<Vec<f32>>) -> TrainState {
     let mut vectors = vectors.into_iter();
     let mut next = || vectors.next().expect("as many vectors as `vectors` lists");
@@ -127,7 +128,7 @@ fn from_vectors(vectors: Vec<Vec<f32>>) -> TrainState {
     }
 }
 
-/// The tensors of [`Normaliser`], in F64.
+/// Returns the tensors of [`Normaliser`], which are F64.
 fn statistics(config: &TrainerConfig) -> Vec<Tensor> {
     let width = config.policy.obs_dim;
     let tensor =
@@ -136,10 +137,10 @@ fn statistics(config: &TrainerConfig) -> Vec<Tensor> {
     config.policy.obs_clip.map_or_else(Vec::new, |_| fields.map(tensor).into())
 }
 
-/// What `learner.checkpoint_contents` selects [`statistics`] by.
+/// Name by which `learner.checkpoint_contents` selects the tensors of [`statistics`].
 const STATISTICS: &str = "normaliser_params";
 
-/// The values of [`statistics`].
+/// Returns the values of the tensors of [`statistics`].
 fn statistics_of(state: &TrainState) -> Vec<Vec<f64>> {
     let fields = |Normaliser { count, mean, summed_variance }: &Normaliser| {
         vec![vec![*count], mean.clone(), summed_variance.clone()]
@@ -147,10 +148,10 @@ fn statistics_of(state: &TrainState) -> Vec<Vec<f64>> {
     state.normaliser.as_ref().map_or_else(Vec::new, fields)
 }
 
-/// The content of `state.safetensors`: the selected part of a state, all of which is checked.
+/// Returns the content of `state.safetensors`: the selected part of a state. The whole state is checked.
 ///
 /// # Errors
-/// A vector of another length than the configuration's, or a number that is not finite.
+/// Returns an error if a vector's length differs from the configuration's, or if a number is not finite.
 pub(super) fn write(
     config: &TrainerConfig,
     state: &TrainState,
@@ -205,11 +206,11 @@ fn is_finite(name: &str, mut values: impl Iterator<Item = f64>) -> Result<(), Ch
     }
 }
 
-/// Reads the content of the file `path`, `state.safetensors`, a complete one.
+/// Reads a state from `bytes`, the content of the file `path`, which must be a complete `state.safetensors`.
 ///
 /// # Errors
-/// Damage, or the first tensor that is not what the configuration says: missing, unknown, of another type or shape, or
-/// not finite.
+/// Returns an error if the file is damaged, or for the first tensor that differs from the configuration: missing,
+/// unknown, of another type or shape, or not finite.
 pub(super) fn read(
     path: &Path,
     config: &TrainerConfig,

@@ -1,4 +1,4 @@
-//! [`Agent`]: all that is learned, and the steps that continuous and discrete SAC have in common.
+//! [`Agent`]: the learned state, and the steps that continuous and discrete SAC share.
 
 use super::critic::Critic;
 use super::elementwise::{AdamStep, adam, add};
@@ -6,7 +6,7 @@ use super::mlp::Mlp;
 use super::split::PARTS;
 use crate::trainer::{AlphaLoss, Group, StepSizes, TrainState, TrainerConfig, UpdateStats};
 
-/// Networks, optimisers, temperature, and what an update says about itself. Allocated once.
+/// Networks, optimisers, temperature, and the statistics of updates. Everything is allocated once.
 #[derive(Debug)]
 pub(super) struct Agent {
     pub(super) config: TrainerConfig,
@@ -18,34 +18,34 @@ pub(super) struct Agent {
     log_alpha: Group,
     next_log_alpha: Group,
     updates: u64,
-    /// y, (B)
+    /// Target values y, (B).
     pub(super) target: Vec<f32>,
-    /// (B), mean over the critics of |Q − y|
+    /// Mean over the critics of |Q − y|, (B).
     pub(super) td_abs: Vec<f32>,
-    /// Sums since the statistics were last taken.
+    /// Sums of the statistics since they were last read.
     pub(super) sums: UpdateStats,
 }
 
-/// What one part of the rows adds to the policy's step.
+/// Contribution of one part of the rows to the policy's step.
 #[derive(Debug)]
 pub(super) struct Share {
-    /// Of the actor's loss, as the policy's parameters.
+    /// Gradient of the actor's loss, laid out as the policy's parameters.
     pub(super) grads: Vec<f32>,
     /// Sum over the rows of the policy's entropy, or of its estimate −lp.
     pub(super) entropy: f64,
-    /// Sum over the rows of the least value, as the policy expects it.
+    /// Sum over the rows of the smaller critic's value; for discrete actions, of its expectation under the policy.
     pub(super) min_q: f64,
 }
 
 impl Share {
-    /// Room for the gradients.
+    /// Allocates the gradients.
     pub(super) fn new(agent: &Agent) -> Self {
         Self { grads: vec![0.0; agent.actor.params.len()], entropy: 0.0, min_q: 0.0 }
     }
 }
 
 impl Agent {
-    /// Takes the state over; its lengths are checked by the caller.
+    /// Copies the state. The caller has checked its lengths.
     pub(super) fn new(config: TrainerConfig, state: &TrainState) -> Self {
         let critic = Mlp::critic(&config.critic.tensor_layout(), config.plain_critic_activation());
         let critics = [0, 1].map(|i| Critic::new(i, config.batch_size, &critic, state));
@@ -65,7 +65,7 @@ impl Agent {
         }
     }
 
-    /// A copy of the state.
+    /// Returns a copy of the state.
     pub(super) fn state(&self) -> TrainState {
         let join = |get: fn(&Critic) -> &Vec<f32>| {
             self.critics.iter().flat_map(get).copied().collect::<Vec<f32>>()
@@ -85,18 +85,18 @@ impl Agent {
         }
     }
 
-    /// α, as this update uses it.
+    /// Returns the temperature α that this update uses.
     pub(super) fn alpha(&self) -> f32 {
         self.log_alpha.params[0].exp()
     }
 
-    /// Adam's step of the update under way, at the given rate.
+    /// Returns the Adam scalars of the update in progress, for step size `lr`.
     pub(super) fn step(&self, lr: f32) -> AdamStep {
         AdamStep::new(lr, self.config.adam_eps, self.updates + 1)
     }
 
-    /// The end of an update: Adam on the policy along the shares' gradients, the temperature, and the statistics. Whether
-    /// all of it is finite; the state is as before where it is not.
+    /// Ends an update: one Adam step on the policy along the sum of the shares' gradients, the temperature's step, and
+    /// the statistics. Returns whether all numbers are finite. If not, the state stays as it was before the update.
     pub(super) fn finish(&mut self, shares: [&mut Share; PARTS], sizes: &StepSizes) -> bool {
         let [first, second] = shares;
         add(&mut first.grads, &second.grads);
@@ -142,8 +142,8 @@ impl Agent {
         true
     }
 
-    /// L = log α · (H − H̄), or α · (H − H̄); Adam on log α, which stays within its bound. Returns L, 0 where the
-    /// temperature is fixed, and whether all is finite.
+    /// Computes L = log α · (H − H̄), or α · (H − H̄), and one Adam step on log α, limited to at most ln(`alpha_max`).
+    /// Returns L, which is 0 if the temperature is fixed, and whether all numbers are finite.
     fn tune_temperature(&mut self, entropy: f64, lr: f32) -> (f64, bool) {
         let Some(target_entropy) = self.config.target_entropy else { return (0.0, true) };
         let surplus = entropy - f64::from(target_entropy);

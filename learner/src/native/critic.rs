@@ -1,58 +1,61 @@
-//! One of the two critics, with its target: what an update does to it.
+//! One of the two critics with its target network, and the steps of an update that change them.
 
 use super::elementwise::{AdamStep, adam, polyak};
 use super::mlp::{Activations, Mlp, Packed, Scratch};
 use super::split::{PARTS, parts};
 use crate::trainer::{Group, TrainState, TrainerConfig};
 
-/// What the critic split owns. Letters: K values per row, 1 or the number of discrete actions.
+/// State and buffers of one critic. Letters: K values per row, which is 1 or the number of discrete actions.
 #[derive(Debug)]
 pub(super) struct Critic {
     pub(super) group: Group,
     pub(super) target: Vec<f32>,
-    /// The update under way makes this of both: it is taken over when all of it is finite.
+    /// Parameters and moments after the update in progress. [`Critic::settle`] makes them current if all numbers are
+    /// finite.
     pub(super) next: Group,
     next_target: Vec<f32>,
     /// Whether the loss and `next` are finite.
     pub(super) finite: bool,
-    /// Weights of `group.params` and of `target`; of the next ones after [`Critic::learn`].
+    /// Packed weights of `group.params`, and of `next.params` after [`Critic::learn`]. `packed_target` does the same
+    /// for `target` and `next_target`.
     packed: Packed,
     packed_target: Packed,
     grads: Vec<f32>,
-    /// Of the stored rows.
+    /// Activations on the stored rows.
     data_kept: Activations,
-    /// By part: of the rows that the policy learns from, and of the next ones.
+    /// Activations per part of the batch: `policy_kept` on the rows that the policy learns from, `target_kept` on the
+    /// next observations.
     pub(super) policy_kept: [Activations; PARTS],
     target_kept: [Activations; PARTS],
-    /// (B), Q − y
+    /// Temporal-difference error Q − y, (B).
     pub(super) td: Vec<f32>,
-    /// (B, K)
+    /// Gradient of the loss with respect to the values, (B, K).
     d_values: Vec<f32>,
     scratch: Scratch,
-    /// Sum over the batch.
+    /// Loss, summed over the batch.
     pub(super) loss: f64,
 }
 
-/// What both critics learn from.
+/// Inputs of [`Critic::learn`], the same for both critics.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lesson<'a> {
     pub(super) config: &'a TrainerConfig,
     pub(super) critic: &'a Mlp,
-    /// (B, in), the stored rows
+    /// Critic inputs of the stored rows, (B, in).
     pub(super) data: &'a [f32],
-    /// (B), where among the (B, K) values that of the stored action is
+    /// Index of the stored action's value among the (B, K) values, (B).
     pub(super) taken: &'a [usize],
-    /// y, (B)
+    /// Target values y, (B).
     pub(super) target: &'a [f32],
-    /// (B)
+    /// Importance weights, (B).
     pub(super) weight: &'a [f32],
-    /// (rows, in) by part: what the policy then learns from
+    /// Critic inputs that the policy then learns from, (rows, in), per part of the batch.
     pub(super) own: [&'a [f32]; PARTS],
     pub(super) step: AdamStep,
 }
 
 impl Critic {
-    /// Takes critic `index` of two out of the state, and makes room for `batch` rows.
+    /// Copies critic `index` (0 or 1) from the state, and allocates buffers for `batch` rows.
     pub(super) fn new(index: usize, batch: usize, critic: &Mlp, state: &TrainState) -> Self {
         let parameters = state.targets.len() / 2;
         let own = |both: &[f32]| both[index * parameters..(index + 1) * parameters].to_vec();
@@ -85,7 +88,7 @@ impl Critic {
         }
     }
 
-    /// Q̄ of the next rows, (rows, in) by part, and Q of the stored ones, (B, in).
+    /// Evaluates the target network on the next rows, (rows, in) per part, and the critic on the stored rows, (B, in).
     pub(super) fn evaluate(&mut self, critic: &Mlp, next: [&[f32]; PARTS], data: &[f32]) {
         for (input, kept) in next.into_iter().zip(&mut self.target_kept) {
             critic.forward(&self.target, &self.packed_target, input, kept);
@@ -93,18 +96,19 @@ impl Critic {
         critic.forward(&self.group.params, &self.packed, data, &mut self.data_kept);
     }
 
-    /// Q̄ of the next rows of one part, (rows, K).
+    /// Returns the target network's values of the next rows of one part, (rows, K).
     pub(super) fn target_values(&self, part: usize) -> &[f32] {
         self.target_kept[part].output()
     }
 
-    /// Q of the rows of one part that the policy learns from, by the stepped critic, (rows, K).
+    /// Returns the values of the rows of one part that the policy learns from, (rows, K), computed by the critic after
+    /// its step.
     pub(super) fn policy_values(&self, part: usize) -> &[f32] {
         self.policy_kept[part].output()
     }
 
-    /// L = k mean(w (Q(s, a) − y)²), Adam, Polyak, and the new values of the policy's rows. Nothing is changed before
-    /// [`Critic::settle`].
+    /// Computes L = k mean(w (Q(s, a) − y)²), one Adam step, one Polyak step of the target, and the new values of the
+    /// policy's rows. The results become current only in [`Critic::settle`].
     pub(super) fn learn(&mut self, lesson: &Lesson<'_>) {
         let Lesson { config, critic, data, taken, target, weight, own, step } = *lesson;
         #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^24")]
@@ -136,7 +140,8 @@ impl Critic {
         }
     }
 
-    /// The end of an update: what it has made is taken over, or stays as it was.
+    /// Ends an update. If `done`, the results of the update become current. Otherwise the critic stays as it was before
+    /// it.
     pub(super) fn settle(&mut self, critic: &Mlp, done: bool) {
         if done {
             std::mem::swap(&mut self.group, &mut self.next);

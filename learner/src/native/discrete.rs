@@ -1,14 +1,15 @@
-//! One update of discrete SAC, in equation order (docs/algorithm.md). B rows, O observation, A discrete actions.
+//! One update of discrete SAC, in equation order (docs/algorithm.md). Letters: B rows, O observation, A discrete
+//! actions.
 //!
-//! | phase | split by | what |
+//! | phase | split by | computed |
 //! |---|---|---|
-//! | 1 | rows | ln p', ln p = log-softmax of π(s'), π(s): one policy, it has not stepped yet |
+//! | 1 | rows | ln p', ln p = log-softmax of π(s'), π(s), with the policy before its step |
 //! | 2 | critic | target Q̄_c(s'); Q_c(s): a value for every action |
-//! | 3 | critic | y; td_c at the stored action; Adam on Q_c; target Polyak; Q_c(s) with the new weights |
+//! | 3 | critic | y; td_c at the stored action; Adam on Q_c; Polyak step of the target; Q_c(s) with the new weights |
 //! | 4 | rows | policy gradients of these rows, through p alone |
 //! | 5 | – | sum of the gradients; Adam on π; Adam on log α |
 //!
-//! Expectations over all actions stand where the continuous form draws one, so that an update takes no noise.
+//! The update takes expectations over all actions, where continuous SAC samples one action. So it needs no noise.
 
 use super::agent::{Agent, Share};
 use super::critic::{Critic, Lesson};
@@ -18,15 +19,15 @@ use super::team::Team;
 use crate::trainer::{Batch, StepSizes, TrainerConfig, TrainerError};
 use std::ops::Range;
 
-/// What an update works on beside the agent. Allocated once.
+/// Buffers of an update that are not part of the agent. Allocated once.
 #[derive(Debug)]
 pub(super) struct DiscreteSac {
     parts: [Part; PARTS],
-    /// (B), where among (B, A) values that of the stored action is
+    /// Index of the stored action's value among the (B, A) values, (B).
     taken: Vec<usize>,
 }
 
-/// Some rows, as the policy sees them, and their share of its gradients.
+/// One part of the rows: the policy's results on it, and its share of the policy's gradients.
 #[derive(Debug)]
 struct Part {
     index: usize,
@@ -34,17 +35,17 @@ struct Part {
     packed: Packed,
     next_kept: Activations,
     own_kept: Activations,
-    /// ln p' and ln p, (rows, A)
+    /// ln p' (`next`) and ln p (`own`), (rows, A).
     next: Vec<f32>,
     own: Vec<f32>,
-    /// dL/d(logits), (rows, A)
+    /// dL/d(logits), (rows, A).
     d_logits: Vec<f32>,
     scratch: Scratch,
     share: Share,
 }
 
 impl DiscreteSac {
-    /// Room for everything.
+    /// Allocates all buffers.
     pub(super) fn new(agent: &Agent) -> Self {
         let batch = agent.config.batch_size;
         let [first, second] = parts(batch);
@@ -52,10 +53,11 @@ impl DiscreteSac {
         Self { parts, taken: vec![0; batch] }
     }
 
-    /// One update, or none and `false` where a number is not finite. The slices' lengths are checked by the caller.
+    /// Does one update and returns `true`. Returns `false` and changes nothing if a number is not finite. The caller
+    /// has checked the lengths of the slices.
     ///
     /// # Errors
-    /// A stored action that is none of 0 to A − 1; nothing is changed then.
+    /// Returns an error, and changes nothing, if a stored action is not an integer from 0 to A − 1.
     pub(super) fn update(
         &mut self,
         agent: &mut Agent,
@@ -101,7 +103,7 @@ impl DiscreteSac {
     }
 }
 
-/// Where among (B, A) values those of the actions (B) are.
+/// Writes to `taken` the index of each action's value among the (B, A) values, for actions (B).
 fn locate(action: &[f32], act_dim: usize, taken: &mut [usize]) -> Result<(), TrainerError> {
     for (row, (&action, taken)) in action.iter().zip(taken).enumerate() {
         #[expect(
@@ -139,13 +141,13 @@ impl Part {
         }
     }
 
-    /// This part's rows of observations (B, O).
+    /// Returns this part's rows of observations (B, O).
     fn observations<'a>(&self, config: &TrainerConfig, obs: &'a [f32]) -> &'a [f32] {
         let width = config.policy.obs_dim;
         &obs[self.rows.start * width..self.rows.end * width]
     }
 
-    /// Phase 1: ln p' and ln p.
+    /// Phase 1: computes ln p' and ln p.
     fn log_probs(
         &mut self,
         config: &TrainerConfig,
@@ -162,8 +164,8 @@ impl Part {
         log_softmax(self.own_kept.output(), act_dim, &mut self.own);
     }
 
-    /// Phase 4: gradients of L = mean Σ_a p_a (α ln p_a − min Q_a), the values constant, with respect to the policy's
-    /// parameters. With l_a = α ln p_a − min Q_a: dL/d(logit_k) = p_k (l_k − Σ_a p_a l_a) / B.
+    /// Phase 4: computes the gradients of L = mean Σ_a p_a (α ln p_a − min Q_a) with respect to the policy's
+    /// parameters, with constant values Q. With l_a = α ln p_a − min Q_a: dL/d(logit_k) = p_k (l_k − Σ_a p_a l_a) / B.
     fn policy_gradient(
         &mut self,
         config: &TrainerConfig,
@@ -201,7 +203,7 @@ impl Part {
     }
 }
 
-/// out (n, width) replaced by the logarithms of the softmax of each row of `logits`.
+/// Writes the log-softmax of each row of `logits` to out (n, width).
 fn log_softmax(logits: &[f32], width: usize, out: &mut [f32]) {
     for (logits, out) in logits.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
         let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);

@@ -1,14 +1,15 @@
-//! The loops between the matrix products, each compiled for AVX-512, AVX2 and the baseline, chosen at run time.
+//! The elementwise loops between the matrix products. Each is compiled for AVX-512, AVX2 and the baseline; the version
+//! is chosen at run time.
 
 use crate::trainer::Group;
 use common::policy::arch::Activation;
 use common::policy::kernels::tanh::{tanh, tanh_in_place};
 use multiversion::multiversion;
 
-/// Slope of the leaky ReLU below 0.
+/// Slope of the leaky ReLU for negative inputs.
 const LEAK: f32 = 0.01;
 
-/// y <- activation(y), where the product has not done it: it does ReLU.
+/// Applies y <- activation(y). Does nothing for ReLU, which the matrix product has already applied.
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
 pub(crate) fn activation_forward(y: &mut [f32], activation: Activation) {
     match activation {
@@ -16,7 +17,7 @@ pub(crate) fn activation_forward(y: &mut [f32], activation: Activation) {
         Activation::Tanh => tanh_in_place(y),
         Activation::Elu => {
             for y in y {
-                // exp(y) − 1 = 2t / (1 − t) with t = tanh(y / 2): exact to rounding near 0, and vectorised.
+                // exp(y) − 1 = 2t / (1 − t) with t = tanh(y / 2): exact up to rounding near 0, and vectorised.
                 let t = tanh(0.5 * *y);
                 *y = if *y > 0.0 { *y } else { 2.0 * t / (1.0 - t) };
             }
@@ -30,7 +31,7 @@ pub(crate) fn activation_forward(y: &mut [f32], activation: Activation) {
     }
 }
 
-/// dy *= activation'(x), from the activation's value h = activation(x).
+/// Computes dy *= activation'(x) from the activation's value h = activation(x).
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
 pub(crate) fn activation_backward(dy: &mut [f32], h: &[f32], activation: Activation) {
     match activation {
@@ -44,7 +45,7 @@ pub(crate) fn activation_backward(dy: &mut [f32], h: &[f32], activation: Activat
                 *dy *= 1.0 - h * h;
             }
         }
-        // exp(x) = h + 1 below 0.
+        // exp(x) = h + 1 for negative x.
         Activation::Elu => {
             for (dy, h) in dy.iter_mut().zip(h) {
                 *dy *= if *h > 0.0 { 1.0 } else { h + 1.0 };
@@ -59,7 +60,7 @@ pub(crate) fn activation_backward(dy: &mut [f32], h: &[f32], activation: Activat
     }
 }
 
-/// out (width) replaced by the column sums of y (n, width).
+/// Writes the column sums of y (n, width) to out (width).
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
 pub(crate) fn column_sums(y: &[f32], out: &mut [f32]) {
     out.fill(0.0);
@@ -70,7 +71,7 @@ pub(crate) fn column_sums(y: &[f32], out: &mut [f32]) {
     }
 }
 
-/// out (n) replaced by x (n, width) · w (width) + bias: a layer of width 1.
+/// Writes x (n, width) · w (width) + bias to out (n): the forward pass of a layer of width 1.
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
 pub(crate) fn dot_rows(x: &[f32], w: &[f32], bias: f32, out: &mut [f32]) {
     const LANES: usize = 16;
@@ -87,7 +88,7 @@ pub(crate) fn dot_rows(x: &[f32], w: &[f32], bias: f32, out: &mut [f32]) {
     }
 }
 
-/// out (width) replaced by the sum over rows of g (n) · x (n, width): the weight gradient of a layer of width 1.
+/// Writes the sum over rows of g (n) · x (n, width) to out (width): the weight gradient of a layer of width 1.
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
 pub(crate) fn weighted_rows(x: &[f32], g: &[f32], out: &mut [f32]) {
     out.fill(0.0);
@@ -98,7 +99,7 @@ pub(crate) fn weighted_rows(x: &[f32], g: &[f32], out: &mut [f32]) {
     }
 }
 
-/// out (n, width) replaced by g (n) ⊗ w (width): the input gradient of a layer of width 1.
+/// Writes g (n) ⊗ w (width) to out (n, width): the input gradient of a layer of width 1.
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
 pub(crate) fn outer(g: &[f32], w: &[f32], out: &mut [f32]) {
     for (row, g) in out.chunks_exact_mut(w.len()).zip(g) {
@@ -108,7 +109,7 @@ pub(crate) fn outer(g: &[f32], w: &[f32], out: &mut [f32]) {
     }
 }
 
-/// a += b.
+/// Computes a += b.
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
 pub(crate) fn add(a: &mut [f32], b: &[f32]) {
     for (a, b) in a.iter_mut().zip(b) {
@@ -116,7 +117,7 @@ pub(crate) fn add(a: &mut [f32], b: &[f32]) {
     }
 }
 
-/// next <- tau · source + (1 − tau) · target.
+/// Computes next <- tau · source + (1 − tau) · target.
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
 pub(crate) fn polyak(target: &[f32], source: &[f32], tau: f32, next: &mut [f32]) {
     for ((next, target), source) in next.iter_mut().zip(target).zip(source) {
@@ -124,26 +125,27 @@ pub(crate) fn polyak(target: &[f32], source: &[f32], tau: f32, next: &mut [f32])
     }
 }
 
-/// The step-dependent numbers of one Adam step (SEED-SPEC §2.3).
+/// Scalars of one Adam step that depend on the step number (SEED-SPEC §2.3).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AdamStep {
-    /// lr / (1 − β1^t)
+    /// Step size with the first moment's bias correction, lr / (1 − β1^t).
     pub(crate) rate: f32,
-    /// 1 / √(1 − β2^t)
+    /// Bias correction of the second moment's root, 1 / √(1 − β2^t).
     pub(crate) scale: f32,
-    /// Outside the root.
+    /// Epsilon, added outside the root.
     pub(crate) eps: f32,
 }
 
-// The decimals themselves: 1 - 0.999_f32 is 1.3e-5 below a thousandth, and so would be every second moment.
+// In f64, because 1 - 0.999_f32 is smaller than 0.001 by a relative 1.3e-5, an error that every second moment would
+// share.
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 
-/// The exponent's bits of an f32: all are set where it is infinite or no number.
+/// Exponent bits of an f32. All of them are set if the number is infinite or NaN.
 const EXPONENT: u32 = 0x7f80_0000;
 
 impl AdamStep {
-    /// Of step number `t`, counted from 1.
+    /// Computes the scalars of step number `t`, counted from 1.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "f32 arithmetic by design; the powers are taken in f64"
@@ -157,8 +159,8 @@ impl AdamStep {
     }
 }
 
-/// One Adam step along the gradient g: what `from` becomes, into `next`; all of one length. Whether every parameter and
-/// every second moment is finite; a first moment is wherever the second is.
+/// Writes the result of one Adam step along the gradient g from `from` to `next`. All vectors have the same length.
+/// Returns whether every parameter and every second moment is finite; a first moment is finite if its second moment is.
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))]
 pub(crate) fn adam(from: &Group, g: &[f32], step: AdamStep, next: &mut Group) -> bool {
     #[expect(clippy::cast_possible_truncation, reason = "rounded once, to the moments' precision")]
@@ -168,7 +170,7 @@ pub(crate) fn adam(from: &Group, g: &[f32], step: AdamStep, next: &mut Group) ->
     let AdamStep { rate, scale, eps } = step;
     let before = from.params.iter().zip(&from.adam_m).zip(&from.adam_v).zip(g);
     let after = next.params.iter_mut().zip(&mut next.adam_m).zip(&mut next.adam_v);
-    // The largest exponent, as whole numbers: a sum of floats would have to keep its order, and not be vectorised.
+    // The largest exponent is computed on integers. A sum of floats must keep its order and so cannot be vectorised.
     let mut exponent = 0;
     for ((((p, m), v), g), ((next_p, next_m), next_v)) in before.zip(after) {
         *next_m = keep_m * m + take_m * g;

@@ -1,9 +1,9 @@
 //! Matrix products on slices.
 //!
-//! The right factor is packed first, into panels that a tile reads from end to end: once per change for a network's
-//! weights, once per product in a backward pass. The left factor is read where it lies. One core does 260 to 270 GFLOP/s
-//! from 64×64×64 on, with AVX-512; `matrixmultiply::sgemm`, which packs both factors in every call and allocates room
-//! for it, does 125 to 220 at the same shapes.
+//! The right factor is packed first, into panels that a tile reads from end to end. A network's weights are packed once
+//! per change; in a backward pass the factor is packed once per product. The left factor is read in place. With
+//! AVX-512, one core reaches 260 to 270 GFLOP/s from 64×64×64 on. `matrixmultiply::sgemm`, which packs both factors in
+//! every call and allocates memory for it, reaches 125 to 220 at the same shapes.
 
 #![expect(unsafe_code, reason = "calls `tile`, after checking every shape")]
 
@@ -13,10 +13,11 @@ use super::lanes::Line;
 use super::tile::{self, PANEL_LINES};
 use common::policy::kernels::Isa;
 
-/// Columns of a panel.
+/// Number of columns in a panel.
 const PANEL: usize = 16 * PANEL_LINES;
 
-/// A packed right factor: 32 columns after another, each row of them neighbouring; the last panel is padded.
+/// Packed right factor: panels of 32 columns, one after another. Each row of a panel is contiguous. The last panel is
+/// padded to 32 columns.
 #[derive(Debug, Clone)]
 pub(crate) struct Panels {
     isa: Isa,
@@ -26,17 +27,17 @@ pub(crate) struct Panels {
 }
 
 impl Panels {
-    /// Room for any matrix of `lines` lines by [`Panels::lines`].
+    /// Allocates space for any matrix that needs at most `lines` lines by [`Panels::lines`].
     pub(crate) fn with_room(lines: usize) -> Self {
         Self { isa: Isa::best(), lines: vec![Line::default(); lines], rows: 0, columns: 0 }
     }
 
-    /// Lines that a (rows, columns) matrix takes.
+    /// Returns the number of lines that a (rows, columns) matrix needs.
     pub(crate) fn lines(rows: usize, columns: usize) -> usize {
         rows * columns.div_ceil(PANEL) * PANEL_LINES
     }
 
-    /// Takes a matrix, which must be contiguous along one of its dimensions.
+    /// Packs a matrix, which must be contiguous along one of its dimensions.
     pub(crate) fn pack(&mut self, b: View<'_>) -> &Self {
         assert!(b.fits() && (b.row == 1 || b.column == 1), "({}, {})", b.rows, b.columns);
         (self.rows, self.columns) = (b.rows, b.columns);
@@ -59,7 +60,7 @@ impl Panels {
     }
 }
 
-/// One row of a panel, to its first lines.
+/// Copies one row of a panel to the first lines of `out`, padded with zeros.
 fn copy_padded(row: &[f32], out: &mut [Line]) {
     for (line, out) in row.chunks(16).zip(out) {
         if let Ok(line) = line.try_into() {
@@ -71,7 +72,8 @@ fn copy_padded(row: &[f32], out: &mut [Line]) {
     }
 }
 
-/// One panel of columns that are contiguous: in blocks of 16×16, and what is left one by one.
+/// Packs one panel of a matrix whose columns are contiguous: whole blocks of 16×16 first, then the remaining elements
+/// one by one.
 fn transpose(isa: Isa, b: View<'_>, panel: &mut [Line]) {
     let (whole_rows, whole_columns) = (b.rows / 16 * 16, b.columns / 16 * 16);
     for j in (0..whole_columns).step_by(16) {
@@ -88,7 +90,7 @@ fn transpose(isa: Isa, b: View<'_>, panel: &mut [Line]) {
     }
 }
 
-/// out (m, n), row-major, replaced by `finish` of a (m, k) · b (k, n).
+/// Writes `finish` of a (m, k) · b (k, n) to out (m, n), row-major.
 pub(crate) fn product(a: View<'_>, b: &Panels, finish: Finish<'_>, out: &mut [f32]) {
     let (m, k, n) = (a.rows, a.columns, b.columns);
     assert!(b.rows == k && out.len() >= m * n && a.fits(), "({m}, {k}) · ({}, {n})", b.rows);
@@ -96,8 +98,8 @@ pub(crate) fn product(a: View<'_>, b: &Panels, finish: Finish<'_>, out: &mut [f3
         assert_eq!(bias.len(), n, "bias");
     }
     let panels = &b.lines[..Panels::lines(k, n)];
-    // SAFETY: `fits` holds for a, so every a(i, j) with i < m, j < k lies in its slice; `panels` has its whole length; out
-    // has at least m * n elements; a bias has n.
+    // SAFETY: `fits` holds for a, so every a(i, j) with i < m, j < k lies in its slice. `panels` has its whole length.
+    // `out` has at least m * n elements. A bias has n elements.
     unsafe { tile::run(b.isa, tile::Product { a, panels, n, finish, out }) }
 }
 
@@ -105,7 +107,8 @@ pub(crate) fn product(a: View<'_>, b: &Panels, finish: Finish<'_>, out: &mut [f3
 mod tests {
     use super::*;
 
-    /// Numbers without a pattern that a wrong index would keep; small, so that sums are exact to a few roundings.
+    /// Returns irregular numbers, so that a wrong index changes a result. They are small, so that sums are exact to a
+    /// few roundings.
     fn numbers(count: usize, salt: u32) -> Vec<f32> {
         let mix = |i: u32| (i.wrapping_add(salt).wrapping_mul(2_654_435_761) >> 16) % 2001;
         (0..u32::try_from(count).unwrap()).map(|i| mix(i) as f32 / 1000.0 - 1.0).collect()
@@ -118,7 +121,7 @@ mod tests {
     fn check(isa: Isa, a: View<'_>, b: View<'_>, finish: Finish<'_>) {
         let mut panels = Panels::with_room(Panels::lines(b.rows, b.columns));
         panels.isa = isa;
-        // What an earlier, larger matrix left behind must not show.
+        // Contents left by an earlier, larger matrix must not affect the result.
         panels.lines.fill(Line([f32::NAN; 16]));
         let mut out = vec![f32::NAN; a.rows * b.columns];
         product(a, panels.pack(b), finish, &mut out);

@@ -1,4 +1,4 @@
-//! [`Lanes`]: sixteen floats in registers, once per instruction set. Only `tile` uses them.
+//! [`Lanes`]: sixteen floats in registers, implemented once per instruction set. Only `tile` uses this module.
 
 #![expect(
     unsafe_code,
@@ -10,30 +10,31 @@
 #[repr(C, align(64))]
 pub(super) struct Line(pub(super) [f32; 16]);
 
-/// Sixteen floats. Everything is `#[inline(always)]` into a function compiled for the instruction set.
+/// Sixteen floats in registers. Every method is `#[inline(always)]`, for inlining into a function compiled for the
+/// instruction set.
 ///
 /// # Safety
-/// Every method: the processor has the instruction set; a pointer points at sixteen floats.
+/// For every method: the processor supports the instruction set, and a pointer points at sixteen floats.
 pub(super) trait Lanes: Copy {
-    /// Rows of a tile, and lines of its rows, whose sums fit the registers beside the factors.
+    /// Rows of a tile (`ROWS`) and lines per row (`LINES`), chosen so that the sums and the factors fit the registers.
     const ROWS: usize;
     const LINES: usize;
 
     unsafe fn splat(x: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
     unsafe fn store(self, to: *mut f32);
-    /// self · b + c, fused where the instruction set can.
+    /// Returns self · b + c, fused if the instruction set supports it.
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
     unsafe fn add(self, b: Self) -> Self;
-    /// max(self, 0); NaN stays NaN.
+    /// Returns max(self, 0). NaN stays NaN.
     unsafe fn relu(self) -> Self;
-    /// self₀ b₀ self₁ b₁ …, in two halves.
+    /// Returns self₀ b₀ self₁ b₁ … in two halves.
     unsafe fn interleave(self, b: Self) -> [Self; 2];
 }
 
-/// Plain arrays, which the compiler turns into whatever vectors its baseline has.
+/// Plain arrays, which the compiler vectorises for its baseline instruction set.
 impl Lanes for [f32; 16] {
-    // A vector is four of the baseline's sixteen 128-bit registers.
+    // Sixteen floats take four of the baseline's sixteen 128-bit registers.
     const ROWS: usize = 2;
     const LINES: usize = 1;
 
@@ -44,17 +45,17 @@ impl Lanes for [f32; 16] {
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: the caller's contract.
+        // SAFETY: by the caller's contract.
         unsafe { from.cast::<Self>().read_unaligned() }
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
-        // SAFETY: the caller's contract.
+        // SAFETY: by the caller's contract.
         unsafe { to.cast::<Self>().write_unaligned(self) }
     }
 
-    // Not `f32::mul_add`: without hardware support that is a slow library call.
+    // Not `f32::mul_add`, which is a slow library call without hardware support.
     #[inline(always)]
     unsafe fn mul_add(self, b: Self, mut c: Self) -> Self {
         for i in 0..16 {
@@ -92,51 +93,52 @@ mod x86 {
     use super::Lanes;
     use std::arch::x86_64::*;
 
-    /// AVX-512F.
+    /// One AVX-512 register.
     impl Lanes for __m512 {
-        // Sixteen of 32 registers hold sums: enough to hide the latency of two multipliers, and it divides usual batches.
+        // Sixteen of the 32 registers hold sums. This hides the latency of two multipliers, and 8 rows divide usual
+        // batch sizes.
         const ROWS: usize = 8;
         const LINES: usize = 2;
 
         #[inline(always)]
         unsafe fn splat(x: f32) -> Self {
-            // SAFETY: the caller's contract.
+            // SAFETY: by the caller's contract.
             unsafe { _mm512_set1_ps(x) }
         }
 
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: the caller's contract.
+            // SAFETY: by the caller's contract.
             unsafe { _mm512_loadu_ps(from) }
         }
 
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
-            // SAFETY: the caller's contract.
+            // SAFETY: by the caller's contract.
             unsafe { _mm512_storeu_ps(to, self) }
         }
 
         #[inline(always)]
         unsafe fn mul_add(self, b: Self, c: Self) -> Self {
-            // SAFETY: the caller's contract.
+            // SAFETY: by the caller's contract.
             unsafe { _mm512_fmadd_ps(self, b, c) }
         }
 
         #[inline(always)]
         unsafe fn add(self, b: Self) -> Self {
-            // SAFETY: the caller's contract.
+            // SAFETY: by the caller's contract.
             unsafe { _mm512_add_ps(self, b) }
         }
 
         #[inline(always)]
         unsafe fn relu(self) -> Self {
-            // SAFETY: the caller's contract. The maximum is its second operand where either is NaN.
+            // SAFETY: by the caller's contract. The maximum returns its second operand if either operand is NaN.
             unsafe { _mm512_max_ps(_mm512_setzero_ps(), self) }
         }
 
         #[inline(always)]
         unsafe fn interleave(self, b: Self) -> [Self; 2] {
-            // SAFETY: the caller's contract. Lane 16 + i is lane i of b.
+            // SAFETY: by the caller's contract. Lane 16 + i is lane i of b.
             unsafe {
                 let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
                 let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
@@ -145,27 +147,27 @@ mod x86 {
         }
     }
 
-    /// AVX2 and FMA.
+    /// Two AVX2 registers, with FMA.
     impl Lanes for [__m256; 2] {
-        // Eight of sixteen registers hold sums.
+        // Eight of the sixteen registers hold sums.
         const ROWS: usize = 4;
         const LINES: usize = 1;
 
         #[inline(always)]
         unsafe fn splat(x: f32) -> Self {
-            // SAFETY: the caller's contract.
+            // SAFETY: by the caller's contract.
             unsafe { [_mm256_set1_ps(x); 2] }
         }
 
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: the caller's contract.
+            // SAFETY: by the caller's contract.
             unsafe { [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))] }
         }
 
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
-            // SAFETY: the caller's contract.
+            // SAFETY: by the caller's contract.
             unsafe {
                 _mm256_storeu_ps(to, self[0]);
                 _mm256_storeu_ps(to.add(8), self[1]);
@@ -174,19 +176,19 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn mul_add(self, b: Self, c: Self) -> Self {
-            // SAFETY: the caller's contract.
+            // SAFETY: by the caller's contract.
             unsafe { [_mm256_fmadd_ps(self[0], b[0], c[0]), _mm256_fmadd_ps(self[1], b[1], c[1])] }
         }
 
         #[inline(always)]
         unsafe fn add(self, b: Self) -> Self {
-            // SAFETY: the caller's contract.
+            // SAFETY: by the caller's contract.
             unsafe { [_mm256_add_ps(self[0], b[0]), _mm256_add_ps(self[1], b[1])] }
         }
 
         #[inline(always)]
         unsafe fn relu(self) -> Self {
-            // SAFETY: the caller's contract. The maximum is its second operand where either is NaN.
+            // SAFETY: by the caller's contract. The maximum returns its second operand if either operand is NaN.
             unsafe {
                 let zero = _mm256_setzero_ps();
                 [_mm256_max_ps(zero, self[0]), _mm256_max_ps(zero, self[1])]
@@ -195,7 +197,8 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn interleave(self, b: Self) -> [Self; 2] {
-            // SAFETY: the caller's contract. `unpack` interleaves within 128-bit halves, which are then put in order.
+            // SAFETY: by the caller's contract. `unpack` interleaves within 128-bit halves, which `permute2f128` then
+            // puts in order.
             unsafe {
                 let mut halves = [self, b];
                 for (half, out) in halves.iter_mut().enumerate() {

@@ -1,6 +1,6 @@
-//! A multi-layer perceptron over a flat parameter vector: forward, and backward by hand.
+//! A multi-layer perceptron over a flat parameter vector, with a hand-written backward pass.
 //!
-//! Letters: n rows, `in`/`out` widths of a layer. Weights are (out, in), as PyTorch lays them out; matrices are row-major.
+//! Letters: n rows, `in`/`out` widths of a layer. Weights are (out, in), as in PyTorch. Matrices are row-major.
 
 use super::elementwise::{
     activation_backward, activation_forward, column_sums, dot_rows, outer, weighted_rows,
@@ -12,7 +12,7 @@ use common::policy::{
 };
 use std::ops::Range;
 
-/// Where one layer's parameters lie.
+/// Ranges of one layer's parameters in the flat vector, and the layer's widths.
 #[derive(Debug, Clone)]
 struct Layer {
     weight: Range<usize>,
@@ -21,34 +21,36 @@ struct Layer {
     output: usize,
 }
 
-/// The shape of a network: an activation after every layer but the last.
+/// Shape of a network. Every layer but the last has an activation.
 #[derive(Debug, Clone)]
 pub(crate) struct Mlp {
     layers: Vec<Layer>,
     activation: Activation,
 }
 
-/// What a forward pass keeps for the backward one: each layer's output, (rows, out); the last one is the network's.
+/// Results of a forward pass that the backward pass needs: each layer's output, (rows, out). The last one is the
+/// network's output.
 #[derive(Debug, Clone)]
 pub(crate) struct Activations(Vec<Vec<f32>>);
 
 impl Activations {
-    /// The network's output, (rows, out).
+    /// Returns the network's output, (rows, out).
     pub(crate) fn output(&self) -> &[f32] {
         self.0.last().expect("a network has a layer")
     }
 }
 
-/// Scratch of a backward pass: gradients with respect to two neighbouring layers' outputs, and a packed factor.
+/// Buffers of a backward pass: gradients with respect to the outputs of two neighbouring layers, and a packed factor.
 #[derive(Debug, Clone)]
 pub(crate) struct Scratch(Vec<f32>, Vec<f32>, Panels);
 
-/// Each layer's weights as forward passes want them, (in, out): a copy, to be taken anew whenever they change.
+/// Copy of each layer's weights, (in, out), packed for forward passes. It must be packed again whenever the weights
+/// change.
 #[derive(Debug, Clone)]
 pub(crate) struct Packed(Vec<Panels>);
 
 impl Mlp {
-    /// A critic: alternating `weight` and `bias` tensors.
+    /// Creates a critic from a layout of alternating `weight` and `bias` tensors.
     pub(crate) fn critic(layout: &TensorLayout, activation: Activation) -> Self {
         let pairs = layout.entries.chunks_exact(2);
         let layers = pairs.map(|pair| Layer {
@@ -60,8 +62,8 @@ impl Mlp {
         Self { layers: layers.collect(), activation }
     }
 
-    /// The policy: its trunk, then the logits, or both heads of a Gaussian as one layer of width 2A (`tensor_layout`
-    /// puts them side by side).
+    /// Creates the policy: its trunk, then the output layer. That layer holds the logits, or both heads of a Gaussian
+    /// as one layer of width 2A, because `tensor_layout` places them next to each other.
     pub(crate) fn policy(arch: &PolicyArch) -> Self {
         let Body::Mlp(mlp) = &arch.body else { unreachable!("asked for before") };
         let layout = arch.tensor_layout();
@@ -85,17 +87,17 @@ impl Mlp {
         Self { layers, activation: mlp.activation }
     }
 
-    /// Width of the last layer.
+    /// Returns the width of the last layer.
     pub(crate) fn outputs(&self) -> usize {
         self.layers.last().expect("a network has a layer").output
     }
 
-    /// Room for `rows` rows.
+    /// Allocates activations for `rows` rows.
     pub(crate) fn activations(&self, rows: usize) -> Activations {
         Activations(self.layers.iter().map(|layer| vec![0.0; rows * layer.output]).collect())
     }
 
-    /// Room for the backward pass of `rows` rows.
+    /// Allocates the buffers of a backward pass over `rows` rows.
     pub(crate) fn scratch(&self, rows: usize) -> Scratch {
         let widest = self.layers.iter().map(|layer| layer.output).max().unwrap_or(0);
         let lines = |layer: &Layer| Panels::lines(rows.max(layer.output), layer.input);
@@ -103,18 +105,19 @@ impl Mlp {
         Scratch(vec![0.0; rows * widest], vec![0.0; rows * widest], Panels::with_room(lines))
     }
 
-    /// Room for [`Mlp::pack`].
+    /// Allocates space for [`Mlp::pack`].
     pub(crate) fn packed(&self) -> Packed {
         let lines = |layer: &Layer| Panels::lines(layer.input, layer.output);
         Packed(self.layers.iter().map(|layer| Panels::with_room(lines(layer))).collect())
     }
 
-    /// Whether layer i is a critic's last one: a dot product per row, not worth a tile of sixteen columns.
+    /// Returns whether layer i is a critic's last layer. It is one dot product per row, too small for a tile of sixteen
+    /// columns.
     fn is_value(&self, i: usize) -> bool {
         i + 1 == self.layers.len() && self.layers[i].output == 1
     }
 
-    /// Takes these parameters' weights.
+    /// Packs the weights of `params`.
     pub(crate) fn pack(&self, params: &[f32], packed: &mut Packed) {
         for (i, (layer, panels)) in self.layers.iter().zip(&mut packed.0).enumerate() {
             if !self.is_value(i) {
@@ -124,8 +127,8 @@ impl Mlp {
         }
     }
 
-    /// Runs `x` (n, in) through the network; every layer's output is left in `kept`, made for exactly n rows. `packed` are
-    /// the weights of `params`.
+    /// Runs `x` (n, in) through the network and writes every layer's output to `kept`, which must be made for exactly n
+    /// rows. `packed` holds the weights of `params`.
     pub(crate) fn forward(
         &self,
         params: &[f32],
@@ -154,7 +157,8 @@ impl Mlp {
         }
     }
 
-    /// Parameter gradients for `dy` (n, out) at the output; `x` and `kept` are those of the forward pass.
+    /// Computes the parameter gradients from `dy` (n, out), the gradient at the output. `x` and `kept` are from the
+    /// forward pass.
     pub(crate) fn backward_params(
         &self,
         params: &[f32],
@@ -186,8 +190,8 @@ impl Mlp {
         }
     }
 
-    /// Input gradients, columns `from`.. of x only, for `dy` (n, out); parameters get none. `hidden` are the hidden
-    /// layers' outputs, (n, out) each. Writes `dx` (n, in − from).
+    /// Computes the input gradients from `dy` (n, out), for the columns `from`.. of x only, and no parameter gradients.
+    /// `hidden` holds the hidden layers' outputs, (n, out) each. Writes `dx` (n, in − from).
     pub(crate) fn backward_input(
         &self,
         params: &[f32],
@@ -212,7 +216,7 @@ impl Mlp {
         product(d, panels.pack(weight), Finish::Sum, dx);
     }
 
-    /// next (n, in) = current (n, out) · W ⊙ activation'(kept), for layer i > 0 and `kept` of n rows.
+    /// Computes next (n, in) = current (n, out) · W ⊙ activation'(kept), for layer i > 0 and `kept` of n rows.
     fn layer_input_gradient(
         &self,
         i: usize,
@@ -236,7 +240,7 @@ impl Mlp {
         activation_backward(out, kept, self.activation);
     }
 
-    /// Room for the hidden outputs of `rows` gathered rows.
+    /// Allocates space for the hidden outputs of `rows` gathered rows.
     pub(crate) fn gathered(&self, rows: usize) -> Vec<Vec<f32>> {
         let hidden = &self.layers[..self.layers.len() - 1];
         hidden.iter().map(|layer| vec![0.0; rows * layer.output]).collect()

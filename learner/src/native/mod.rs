@@ -1,10 +1,12 @@
-//! The `native` backend: continuous and discrete SAC on multi-layer perceptrons, in plain Rust on a CPU. No libtorch,
-//! no allocation in the update, and the same numbers for any number of threads.
+//! The `native` backend trains continuous and discrete SAC on multi-layer perceptrons, in plain Rust on a CPU. It does
+//! not use libtorch, an update allocates nothing, and the results are the same for any number of threads.
 //!
-//! - `sac`, `discrete`: an update on one page each, in equation order; `part`: half a batch of the former.
-//! - `agent`: what both learn, and the steps they share; `critic`: one of its two; `split`: of rows, for threads.
-//! - `mlp`: networks over flat parameters, backward by hand.
-//! - `gemm` on `tile` on `lanes`: matrix products; `view`: what they read. `elementwise`: what is between them.
+//! - `sac`, `discrete`: one update of each algorithm, in equation order; `part`: one half of a batch, for `sac`.
+//! - `agent`: the learned state and the steps that both algorithms share; `critic`: one of the two critics; `split`:
+//!   how rows are split over threads.
+//! - `mlp`: networks over flat parameter vectors, with a hand-written backward pass.
+//! - `gemm`: matrix products, built on `tile` and `lanes`; `view`: their operands; `elementwise`: the loops between
+//!   them.
 //! - `team`: the threads.
 
 mod agent;
@@ -30,20 +32,20 @@ use discrete::DiscreteSac;
 use sac::Sac;
 use team::Team;
 
-/// Plain Rust on the CPU.
+/// Trainer of the `native` backend: plain Rust on the CPU.
 #[derive(Debug)]
 pub struct NativeTrainer {
     agent: Agent,
     rule: Rule,
     team: Team,
     threads: usize,
-    /// Whether the latest update's |td| has not been asked for.
+    /// Whether the |td| of the latest update has not been read yet.
     outstanding: bool,
-    /// Whether that update was refused.
+    /// Whether the latest update was refused because a number was not finite.
     refused: bool,
 }
 
-/// How the agent learns, with the room that an update takes.
+/// Learning rule, with the buffers that an update needs.
 #[derive(Debug)]
 enum Rule {
     Continuous(Box<Sac>),
@@ -51,10 +53,10 @@ enum Rule {
 }
 
 impl NativeTrainer {
-    /// Whether this backend trains what the settings describe.
+    /// Checks whether this backend can train with these settings.
     ///
     /// # Errors
-    /// The first setting that asks for more, in words.
+    /// Returns a description of the first setting that this backend does not support.
     pub fn serves(config: &TrainerConfig) -> Result<(), String> {
         match config.algorithm {
             Algorithm::DiscreteSac(_) => config.plain_discrete_sac(),
@@ -62,10 +64,11 @@ impl NativeTrainer {
         }
     }
 
-    /// A trainer that works with `threads` threads, the caller's included.
+    /// Creates a trainer that uses `threads` threads, including the caller's thread.
     ///
     /// # Errors
-    /// Settings that this backend does not serve; a state whose lengths do not fit them; no threads to be had.
+    /// Returns an error if this backend does not support the settings, if the lengths in `state` do not fit them, or if
+    /// the threads cannot be started.
     pub fn new(
         config: TrainerConfig,
         state: TrainState,
@@ -168,7 +171,7 @@ impl Trainer for NativeTrainer {
     }
 }
 
-/// Nothing is drawn for discrete actions.
+/// Returns how many random numbers an update takes: none for discrete actions.
 fn noise_sizes(config: &TrainerConfig) -> NoiseSizes {
     match config.algorithm {
         Algorithm::DiscreteSac(_) => NoiseSizes::default(),

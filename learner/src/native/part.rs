@@ -1,4 +1,4 @@
-//! One half of the batch, as the policy sees it: its samples, and its share of the policy's gradients.
+//! One half of the batch as the policy processes it: its action samples, and its share of the policy's gradients.
 
 use super::agent::{Agent, Share};
 use super::critic::Critic;
@@ -6,24 +6,24 @@ use super::mlp::{Activations, Mlp, Packed, Scratch};
 use super::split::parts;
 use crate::trainer::{ActionUnits, Batch, Noise, TrainerConfig};
 
-/// What the row split owns: one half of the batch, as the policy sees it.
+/// One half of the batch: the policy's samples, gradients and buffers for its rows.
 #[derive(Debug)]
 pub(super) struct Part {
-    /// 0 or 1.
+    /// Index of the half, 0 or 1.
     pub(super) index: usize,
-    /// First row and number of rows.
+    /// First row of the half in the batch. `rows` is the number of rows.
     pub(super) first: usize,
     rows: usize,
     packed: Packed,
-    /// a' and lp'.
+    /// Actions a' and log-probabilities lp' for the next observations.
     next: Sampled,
-    /// ã and lp.
+    /// Actions ã and log-probabilities lp for the observations.
     own: Sampled,
-    /// dL/d(mu, log_std), (rows, 2A)
+    /// dL/d(mu, log_std), (rows, 2A).
     d_heads: Vec<f32>,
-    /// dQ/da of the attained minimum, (rows, A)
+    /// dQ/da of the smaller critic's value, (rows, A).
     d_action: Vec<f32>,
-    /// Rows whose minimum one critic attains, and scratch for them.
+    /// Rows for which one critic has the smaller value, and buffers for them.
     chosen: Vec<usize>,
     ones: Vec<f32>,
     gathered: Vec<Vec<f32>>,
@@ -33,22 +33,22 @@ pub(super) struct Part {
     pub(super) share: Share,
 }
 
-/// A policy sample of one half.
+/// Sample of the policy's actions for one half.
 #[derive(Debug)]
 struct Sampled {
     kept: Activations,
-    /// (rows, O + A), the critic's input: observation and action in the critic's units
+    /// Critic input: observation and action in the critic's units, (rows, O + A).
     input: Vec<f32>,
-    /// tanh(u), (rows, A)
+    /// tanh(u), (rows, A).
     squashed: Vec<f32>,
-    /// ξ, (rows, A)
+    /// Noise ξ, (rows, A).
     noise: Vec<f32>,
-    /// (rows)
+    /// Log-probability of the action, (rows).
     log_prob: Vec<f32>,
 }
 
 impl Part {
-    /// Room for half `index` of two.
+    /// Allocates the buffers of half `index` (0 or 1).
     pub(super) fn new(index: usize, agent: &Agent) -> Self {
         let Agent { config, policy, critic, .. } = agent;
         let range = &parts(config.batch_size)[index];
@@ -79,22 +79,22 @@ impl Part {
         }
     }
 
-    /// The critics' input for the next rows, (rows, O + A): s' and a'.
+    /// Returns the critics' input for the next rows, (rows, O + A): s' and a'.
     pub(super) fn next(&self) -> &[f32] {
         &self.next.input
     }
 
-    /// lp', (rows)
+    /// Returns the log-probabilities lp', (rows).
     pub(super) fn next_log_prob(&self) -> &[f32] {
         &self.next.log_prob
     }
 
-    /// The critics' input for the policy's loss, (rows, O + A): s and ã.
+    /// Returns the critics' input for the policy's loss, (rows, O + A): s and ã.
     pub(super) fn own(&self) -> &[f32] {
         &self.own.input
     }
 
-    /// Phase 1: both policy samples of these rows.
+    /// Phase 1: draws both policy samples of these rows.
     pub(super) fn sample(
         &mut self,
         config: &TrainerConfig,
@@ -113,7 +113,7 @@ impl Part {
         self.own.draw(config, &batch.obs[obs], &noise.action[act]);
     }
 
-    /// Phase 4a: dQ/da of min(Q1, Q2), through the critic that attains it, into `d_action`.
+    /// Phase 4a: writes dQ/da of min(Q1, Q2) to `d_action`, computed through the critic with the smaller value.
     pub(super) fn choose_critic(&mut self, config: &TrainerConfig, critic: &Mlp, twins: &[Critic]) {
         let (obs_dim, act_dim) = (config.policy.obs_dim, config.policy.act_dim);
         let [q1, q2] = [0, 1].map(|c: usize| twins[c].policy_values(self.index));
@@ -139,7 +139,7 @@ impl Part {
         }
     }
 
-    /// Phase 4b: gradients of L = mean(α lp − min Q) with respect to the policy's parameters.
+    /// Phase 4b: computes the gradients of L = mean(α lp − min Q) with respect to the policy's parameters.
     ///
     /// With t = tanh u, u = μ + σξ: d lp/du = 2t and d lp/d(log σ) = −1 + 2t·σξ (the Gaussian term depends on ξ alone).
     pub(super) fn policy_gradient(
@@ -165,7 +165,7 @@ impl Part {
                 let d_u =
                     share * (alpha * 2.0 * tanh - self.d_action[at] * unit * (1.0 - tanh * tanh));
                 d_heads[j] = d_u;
-                // The clamp passes gradients within its bounds only.
+                // The clamp passes gradients only within its bounds.
                 let inside = low <= raw && raw <= high;
                 d_heads[act_dim + j] =
                     if inside { d_u * raw.exp() * noise - share * alpha } else { 0.0 };
@@ -187,8 +187,8 @@ impl Part {
 }
 
 impl Sampled {
-    /// From the policy's outputs in `kept`: a = tanh(μ + σξ), its log-probability (form E, SEED-SPEC §2.2), and the
-    /// critic's input.
+    /// Computes from the policy's outputs in `kept`: the action a = tanh(μ + σξ), its log-probability (form E,
+    /// SEED-SPEC §2.2), and the critic's input.
     fn draw(&mut self, config: &TrainerConfig, obs: &[f32], noise: &[f32]) {
         let (obs_dim, act_dim) = (config.policy.obs_dim, config.policy.act_dim);
         let (_, (low, high)) = config.plain_policy();
@@ -215,7 +215,8 @@ impl Sampled {
         }
     }
 
-    /// Packs the observations at the front of `input`: the critics are done with it, the policy's backward pass wants them.
+    /// Moves the observations to the front of `input`, one after another. The critics no longer need `input`, and the
+    /// policy's backward pass needs contiguous observations.
     fn observations(&mut self, obs_dim: usize, act_dim: usize) {
         for row in 1..self.log_prob.len() {
             let from = row * (obs_dim + act_dim);
@@ -224,7 +225,7 @@ impl Sampled {
     }
 }
 
-/// A normalised action in the critic's units.
+/// Converts a normalised action to the critic's units.
 pub(super) fn critic_action(config: &TrainerConfig, j: usize, action: f32) -> f32 {
     match config.critic_action_units {
         ActionUnits::Normalised => action,
@@ -232,7 +233,7 @@ pub(super) fn critic_action(config: &TrainerConfig, j: usize, action: f32) -> f3
     }
 }
 
-/// d(critic's action) / d(normalised action).
+/// Returns d(critic's action) / d(normalised action).
 fn critic_scale(config: &TrainerConfig, j: usize) -> f32 {
     match config.critic_action_units {
         ActionUnits::Normalised => 1.0,

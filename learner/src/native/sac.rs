@@ -1,11 +1,11 @@
-//! One update of continuous SAC, in equation order (docs/algorithm.md). B rows, O observation, A action.
+//! One update of continuous SAC, in equation order (docs/algorithm.md). Letters: B rows, O observation, A action.
 //!
-//! | phase | split by | what |
+//! | phase | split by | computed |
 //! |---|---|---|
-//! | 1 | rows | a', lp' = π(s', ξ'); ã, lp = π(s, ξ): one policy, it has not stepped yet |
+//! | 1 | rows | a', lp' = π(s', ξ'); ã, lp = π(s, ξ), with the policy before its step |
 //! | 2 | critic | target Q̄_c(s', a'); Q_c(s, a) |
-//! | 3 | critic | y; td_c; Adam on Q_c; target Polyak; Q_c(s, ã) with the new weights |
-//! | 4 | rows | dQ/dã through the critic that attains the minimum; policy gradients of these rows |
+//! | 3 | critic | y; td_c; Adam on Q_c; Polyak step of the target; Q_c(s, ã) with the new weights |
+//! | 4 | rows | dQ/dã through the critic with the smaller value; policy gradients of these rows |
 //! | 5 | – | sum of the gradients; Adam on π; Adam on log α |
 
 use super::agent::Agent;
@@ -15,18 +15,18 @@ use super::split::PARTS;
 use super::team::Team;
 use crate::trainer::{Batch, Noise, StepSizes, TrainerConfig};
 
-/// What an update works on beside the agent. Allocated once.
+/// Buffers of an update that are not part of the agent. Allocated once.
 #[derive(Debug)]
 pub(super) struct Sac {
     parts: [Part; PARTS],
-    /// (B, O + A), stored observations and actions
+    /// Stored observations and actions, (B, O + A).
     data: Vec<f32>,
-    /// (B), 0 and up: a critic has one value per row
+    /// Row numbers from 0, (B): a critic has one value per row.
     taken: Vec<usize>,
 }
 
 impl Sac {
-    /// Room for everything.
+    /// Allocates all buffers.
     pub(super) fn new(agent: &Agent) -> Self {
         let batch = agent.config.batch_size;
         let width = agent.config.policy.obs_dim + agent.config.policy.act_dim;
@@ -37,7 +37,8 @@ impl Sac {
         }
     }
 
-    /// One update, or none and `false` where a number is not finite. The slices' lengths are checked by the caller.
+    /// Does one update and returns `true`. Returns `false` and changes nothing if a number is not finite. The caller
+    /// has checked the lengths of the slices.
     pub(super) fn update(
         &mut self,
         agent: &mut Agent,
@@ -80,7 +81,7 @@ impl Sac {
     }
 }
 
-/// Stored observations beside stored actions, in the critics' units, (B, O + A).
+/// Writes the stored observations and the stored actions, in the critics' units, as rows of (B, O + A).
 fn pair(config: &TrainerConfig, batch: &Batch<'_>, data: &mut [f32]) {
     let (obs_dim, act_dim) = (config.policy.obs_dim, config.policy.act_dim);
     for (row, input) in data.chunks_exact_mut(obs_dim + act_dim).enumerate() {

@@ -1,8 +1,8 @@
-//! [`Team`]: a few threads that work on one update together.
+//! [`Team`]: a few threads that work together on one update.
 //!
-//! Why not rayon: an update has five short phases (20 to 500 µs); waking a parked pool costs as much as a phase. These
-//! threads spin for a moment before they sleep, so that a phase starts within about a microsecond while updates follow
-//! each other, and cost nothing when they do not. Why not more: see `learner.threads`.
+//! Rayon is not used because an update has five short phases (20 to 500 µs), and waking a parked pool takes as long as
+//! a phase. These threads spin for a moment before they sleep. A phase then starts within about a microsecond while
+//! updates follow each other, and idle threads cost nothing. For the useful number of threads see `learner.threads`.
 
 #![expect(
     unsafe_code,
@@ -14,18 +14,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle, Thread};
 
-/// Looks before a waiting thread yields, and before it sleeps: roughly 20 µs and 200 µs.
+/// Checks for work in a spin loop (`SPINS`, roughly 20 µs), then between yields (`YIELDS`, roughly 200 µs), before a
+/// waiting thread sleeps.
 const SPINS: u32 = 2_000;
 const YIELDS: u32 = 200;
 
-/// Threads, the caller's included.
+/// A team of threads that includes the caller's thread.
 #[derive(Debug)]
 pub(crate) struct Team {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
 }
 
-/// The caller's closure, as a pointer to it and a function that knows its type.
+/// The caller's closure, type-erased: a pointer to it and a function that knows its type.
 #[derive(Clone, Copy)]
 struct Job {
     data: *const (),
@@ -34,9 +35,9 @@ struct Job {
 
 #[derive(Debug)]
 struct Shared {
-    /// Number of jobs given so far; a worker that has done fewer has work.
+    /// Number of jobs submitted so far. A worker that has done fewer has work to do.
     given: AtomicU64,
-    /// Workers that have not finished the current job.
+    /// Number of workers that have not finished the current job.
     busy: AtomicUsize,
     stop: AtomicBool,
     panicked: AtomicBool,
@@ -52,15 +53,15 @@ impl std::fmt::Debug for JobCell {
     }
 }
 
-// SAFETY: the cell is written by the caller only while no worker is busy, before `given` is released; workers read it only
-// after they acquired the new `given`, and report through `busy` before the caller writes again. The pointer inside
-// is used while `Team::each` holds the closure alive.
+// SAFETY: the caller writes the cell only while no worker is busy, before it releases `given`. Workers read it only
+// after they have acquired the new `given`, and they report through `busy` before the caller writes again. The pointer
+// inside is used only while `Team::each` keeps the closure alive.
 unsafe impl Sync for JobCell {}
-// SAFETY: as above: the pointer is only dereferenced between those two synchronisations.
+// SAFETY: as for `Sync`: the pointer is only dereferenced between those two synchronisations.
 unsafe impl Send for JobCell {}
 
 impl Team {
-    /// A team of `threads` in all; 1 works alone on the caller's thread.
+    /// Starts a team of `threads` threads in total. With 1, all work runs on the caller's thread.
     pub(crate) fn new(threads: usize) -> std::io::Result<Self> {
         let helpers = threads.max(1) - 1;
         let shared = Arc::new(Shared {
@@ -82,8 +83,8 @@ impl Team {
         Ok(Self { shared, workers })
     }
 
-    /// Calls `f(i, &mut items[i])` once for every item, spread over the team: item i is done by thread i modulo its size.
-    /// Returns when all are done. A panic of any of them becomes a panic here.
+    /// Calls `f(i, &mut items[i])` once for every item. Thread i modulo the team's size processes item i. Returns when
+    /// all items are done. A panic in any thread becomes a panic in the caller.
     pub(crate) fn each<T: Send>(&mut self, items: &mut [T], f: impl Fn(usize, &mut T) + Sync) {
         let threads = self.workers.len() + 1;
         let (base, count) = (AtomicPtr::new(items.as_mut_ptr()), items.len());
@@ -117,7 +118,7 @@ impl Team {
             (unsafe { &*data.cast::<F>() })(thread);
         }
         let job = Job { data: std::ptr::from_ref(share).cast(), run: call::<F> };
-        // SAFETY: no worker is busy (`each` waits before it returns), so nobody reads the cell.
+        // SAFETY: no worker is busy (`each` waits before it returns), so no thread reads the cell.
         unsafe { *self.shared.job.0.get() = Some(job) };
         self.shared.busy.store(self.workers.len(), Ordering::Relaxed);
         self.shared.given.fetch_add(1, Ordering::SeqCst);
@@ -139,7 +140,7 @@ impl Drop for Team {
         self.shared.given.fetch_add(1, Ordering::SeqCst);
         self.wake();
         for worker in self.workers.drain(..) {
-            // A worker's panic was already passed on by `each`.
+            // `each` has already propagated a worker's panic.
             drop(worker.join());
         }
     }
@@ -171,7 +172,8 @@ fn await_job(shared: &Shared, helper: usize, done: u64) {
     }
     while !given() {
         shared.asleep[helper].store(true, Ordering::SeqCst);
-        // Whoever gives a job after this store sees the flag and unparks; a job given before it is seen here.
+        // A caller that submits a job after this store sees the flag and unparks this thread. A job submitted before it
+        // is detected here.
         if !given() {
             thread::park();
         }
@@ -179,7 +181,8 @@ fn await_job(shared: &Shared, helper: usize, done: u64) {
     shared.asleep[helper].store(false, Ordering::SeqCst);
 }
 
-/// The caller's wait: the others are about to finish, so it never sleeps, but lets them have its core.
+/// Waits for the helpers on the caller's thread. They are about to finish, so this never sleeps, but it yields its
+/// core.
 fn wait_until(ready: impl Fn() -> bool) {
     while !spin_until(&ready) {
         thread::yield_now();

@@ -1,5 +1,5 @@
-//! The inner loops of a matrix product: tiles of rows by cache lines, summed in registers; and the transposition of
-//! 16×16 blocks. Generic over the instruction set, with one compiled entry for each.
+//! The inner loops of a matrix product: tiles of rows by cache lines, summed in registers. Also the transposition of
+//! 16×16 blocks. The code is generic over the instruction set, with one compiled entry point for each set.
 
 #![expect(
     unsafe_code,
@@ -11,25 +11,25 @@ use super::lanes::{Lanes, Line};
 use super::view::View;
 use common::policy::kernels::Isa;
 
-/// Width of a panel: as many lines as the widest tile of any instruction set.
+/// Width of a panel in lines: the number of lines in the widest tile of any instruction set.
 pub(super) const PANEL_LINES: usize = 2;
 
-/// What is done to the sums of a product before they are stored; a bias is (n).
+/// Operation applied to the sums of a product before they are stored. A bias has shape (n).
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Finish<'a> {
-    /// Nothing.
+    /// Stores the sum unchanged.
     Sum,
-    /// + bias
+    /// sum + bias
     Bias(&'a [f32]),
-    /// max(+ bias, 0)
+    /// max(sum + bias, 0)
     BiasRelu(&'a [f32]),
 }
 
-/// out (m, n), row-major, = finish(a (m, k) · b (k, n)).
+/// Operands of one product: out (m, n), row-major, = finish(a (m, k) · b (k, n)).
 #[derive(Debug)]
 pub(super) struct Product<'a> {
     pub(super) a: View<'a>,
-    /// Column panels of b, [`PANEL_LINES`] lines wide: panel, then k, then line.
+    /// Column panels of b, [`PANEL_LINES`] lines wide, ordered by panel, then k, then line.
     pub(super) panels: &'a [Line],
     pub(super) n: usize,
     pub(super) finish: Finish<'a>,
@@ -39,9 +39,10 @@ pub(super) struct Product<'a> {
 /// Runs the product, compiled for `isa`.
 ///
 /// # Safety
-/// `a` fits its slice; `panels` holds k · n rounded up to whole panels; `out` holds m · n; a bias holds n.
+/// `a` fits its slice; `panels` holds k · n floats, with n rounded up to whole panels; `out` holds m · n; a bias holds
+/// n.
 pub(super) unsafe fn run(isa: Isa, product: Product<'_>) {
-    // SAFETY: the caller's contract; a value of `Isa` proves that the processor has the set.
+    // SAFETY: by the caller's contract; a value of `Isa` proves that the processor supports the set.
     unsafe {
         match isa {
             Isa::Portable => columns::<[f32; 16]>(product),
@@ -53,11 +54,13 @@ pub(super) unsafe fn run(isa: Isa, product: Product<'_>) {
     }
 }
 
-/// to (16, 16) = from (16, 16) transposed; rows are `stride` floats apart in `from`, and `lines` lines in `to`.
+/// Writes the transpose of the 16×16 block `from` to `to`. Rows are `stride` floats apart in `from` and `lines` lines
+/// apart in `to`.
 pub(super) fn transpose(isa: Isa, from: &[f32], stride: usize, to: &mut [Line], lines: usize) {
     assert!(from.len() >= 15 * stride + 16 && to.len() > 15 * lines, "sixteen rows");
     let (from, to) = (from.as_ptr(), to.as_mut_ptr().cast());
-    // SAFETY: sixteen rows of sixteen fit, as asserted; a value of `Isa` proves that the processor has the set.
+    // SAFETY: sixteen rows of sixteen floats fit, as asserted; a value of `Isa` proves that the processor supports the
+    // set.
     unsafe {
         match isa {
             Isa::Portable => block::<[f32; 16]>(from, stride, to, 16 * lines),
@@ -76,39 +79,39 @@ mod x86 {
 
     #[target_feature(enable = "avx512f")]
     pub(super) unsafe fn columns_avx512(product: Product<'_>) {
-        // SAFETY: the caller's contract.
+        // SAFETY: by the caller's contract.
         unsafe { columns::<__m512>(product) }
     }
 
     #[target_feature(enable = "avx2,fma")]
     pub(super) unsafe fn columns_avx2(product: Product<'_>) {
-        // SAFETY: the caller's contract.
+        // SAFETY: by the caller's contract.
         unsafe { columns::<[__m256; 2]>(product) }
     }
 
     #[target_feature(enable = "avx512f")]
     pub(super) unsafe fn block_avx512(from: *const f32, f: usize, to: *mut f32, t: usize) {
-        // SAFETY: the caller's contract.
+        // SAFETY: by the caller's contract.
         unsafe { block::<__m512>(from, f, to, t) }
     }
 
     #[target_feature(enable = "avx2,fma")]
     pub(super) unsafe fn block_avx2(from: *const f32, f: usize, to: *mut f32, t: usize) {
-        // SAFETY: the caller's contract.
+        // SAFETY: by the caller's contract.
         unsafe { block::<[__m256; 2]>(from, f, to, t) }
     }
 }
 
-/// All columns, in the widest tiles that the registers and the remaining lines allow.
+/// Computes all columns, in the widest tiles that the registers and the remaining lines allow.
 ///
 /// # Safety
-/// As [`run`], on a processor that has L's instruction set.
+/// The caller fulfils the contract of [`run`], and the processor supports L's instruction set.
 #[inline(always)]
 unsafe fn columns<L: Lanes>(mut product: Product<'_>) {
     let lines = product.n.div_ceil(16);
     let mut line = 0;
     while line < lines {
-        // SAFETY: the caller's contract, and line + V <= lines.
+        // SAFETY: by the caller's contract, and line + V <= lines.
         unsafe {
             if L::LINES >= 2 && line + 2 <= lines {
                 rows::<L, 2>(&mut product, line);
@@ -121,13 +124,13 @@ unsafe fn columns<L: Lanes>(mut product: Product<'_>) {
     }
 }
 
-/// All rows of V lines' columns.
+/// Computes all rows of the columns in V lines.
 ///
 /// # Safety
-/// As [`columns`], with V lines from `line` on.
+/// The caller fulfils the contract of [`columns`], and V lines exist from `line` on.
 #[inline(always)]
 unsafe fn rows<L: Lanes, const V: usize>(product: &mut Product<'_>, line: usize) {
-    // SAFETY: the caller's contract.
+    // SAFETY: by the caller's contract.
     unsafe {
         let row = bands::<L, 8, V>(product, line, 0);
         let row = bands::<L, 4, V>(product, line, row);
@@ -136,10 +139,10 @@ unsafe fn rows<L: Lanes, const V: usize>(product: &mut Product<'_>, line: usize)
     }
 }
 
-/// As many bands of R rows as there are from `row` on; returns the first row that is left.
+/// Computes as many bands of R rows as fit from `row` on. Returns the first row that is left.
 ///
 /// # Safety
-/// As [`rows`].
+/// The caller fulfils the contract of [`rows`].
 #[inline(always)]
 unsafe fn bands<L: Lanes, const R: usize, const V: usize>(
     product: &mut Product<'_>,
@@ -148,7 +151,7 @@ unsafe fn bands<L: Lanes, const R: usize, const V: usize>(
 ) -> usize {
     if R <= L::ROWS {
         while row + R <= product.a.rows {
-            // SAFETY: the caller's contract, and row + R <= m.
+            // SAFETY: by the caller's contract, and row + R <= m.
             unsafe { tile::<L, R, V>(product, line, row) };
             row += R;
         }
@@ -156,12 +159,12 @@ unsafe fn bands<L: Lanes, const R: usize, const V: usize>(
     row
 }
 
-/// R rows by V lines.
+/// Computes one tile of R rows by V lines.
 ///
-/// Every sum takes its k terms in order, whatever R and V are: a row's result does not depend on the rows beside it.
+/// Every sum adds its k terms in order, for any R and V, so a row's result does not depend on the rows next to it.
 ///
 /// # Safety
-/// As [`bands`], with R rows from `row` on.
+/// The caller fulfils the contract of [`bands`], and R rows exist from `row` on.
 #[inline(always)]
 unsafe fn tile<L: Lanes, const R: usize, const V: usize>(
     product: &mut Product<'_>,
@@ -169,7 +172,7 @@ unsafe fn tile<L: Lanes, const R: usize, const V: usize>(
     row: usize,
 ) {
     let View { data, columns: k, row: row_stride, column: column_stride, .. } = product.a;
-    // SAFETY: element (row + r, i) of a exists for r < R, i < k; so do lines line..line + V of b's k rows.
+    // SAFETY: element (row + r, i) of a exists for r < R and i < k. Lines line..line + V exist in b's k rows.
     let sums = unsafe {
         let a = data.as_ptr().add(row * row_stride);
         let panel = line / PANEL_LINES * k * PANEL_LINES + line % PANEL_LINES;
@@ -195,16 +198,18 @@ unsafe fn tile<L: Lanes, const R: usize, const V: usize>(
         for (v, sum) in sums.into_iter().enumerate() {
             let column = (line + v) * 16;
             let out = &mut product.out[(row + r) * n + column..(row + r + 1) * n];
-            // SAFETY: L's instruction set is there; whole lines are stored where sixteen columns are left.
+            // SAFETY: the processor supports L's instruction set. A whole line is stored only if sixteen columns are
+            // left.
             unsafe { finish(sum, product.finish, column, out) };
         }
     }
 }
 
-/// Finishes one line of sums and stores it at the start of `out`, the rest of a row from `column` on.
+/// Applies `finish` to one line of sums and stores it at the start of `out`, which holds the rest of a row from
+/// `column` on.
 ///
 /// # Safety
-/// The processor has L's instruction set.
+/// The processor supports L's instruction set.
 #[inline(always)]
 unsafe fn finish<L: Lanes>(sum: L, finish: Finish<'_>, column: usize, out: &mut [f32]) {
     let (bias, relu) = match finish {
@@ -213,7 +218,7 @@ unsafe fn finish<L: Lanes>(sum: L, finish: Finish<'_>, column: usize, out: &mut 
         Finish::BiasRelu(bias) => (Some(&bias[column..]), true),
     };
     if let Some(line) = out.first_chunk_mut() {
-        // SAFETY: the caller's contract.
+        // SAFETY: by the caller's contract.
         unsafe { finish_line(sum, bias.and_then(<[f32]>::first_chunk), relu, line) };
         return;
     }
@@ -221,13 +226,13 @@ unsafe fn finish<L: Lanes>(sum: L, finish: Finish<'_>, column: usize, out: &mut 
     if let Some(bias) = bias {
         padded[..bias.len()].copy_from_slice(bias);
     }
-    // SAFETY: the caller's contract.
+    // SAFETY: by the caller's contract.
     unsafe { finish_line(sum, bias.map(|_| &padded), relu, &mut edge) };
     out.copy_from_slice(&edge[..out.len()]);
 }
 
 /// # Safety
-/// The processor has L's instruction set.
+/// The processor supports L's instruction set.
 #[inline(always)]
 unsafe fn finish_line<L: Lanes>(
     mut sum: L,
@@ -235,7 +240,7 @@ unsafe fn finish_line<L: Lanes>(
     relu: bool,
     out: &mut [f32; 16],
 ) {
-    // SAFETY: the caller's contract; `bias` and `out` are sixteen floats.
+    // SAFETY: by the caller's contract; `bias` and `out` are sixteen floats.
     unsafe {
         if let Some(bias) = bias {
             sum = sum.add(L::load(bias.as_ptr()));
@@ -247,14 +252,15 @@ unsafe fn finish_line<L: Lanes>(
     }
 }
 
-/// Transposes by interleaving row i with row i + 8, four times: each round doubles the runs that are in place.
+/// Transposes a 16×16 block by interleaving row i with row i + 8, four times. Each round doubles the length of the runs
+/// that are in place.
 ///
 /// # Safety
-/// Sixteen rows of sixteen floats lie `from_stride` apart at `from`, and `to_stride` apart at `to`; the processor has L's
-/// instruction set.
+/// Sixteen rows of sixteen floats lie `from_stride` apart at `from` and `to_stride` apart at `to`. The processor
+/// supports L's instruction set.
 #[inline(always)]
 unsafe fn block<L: Lanes>(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
-    // SAFETY: the caller's contract.
+    // SAFETY: by the caller's contract.
     unsafe {
         let mut rows = [L::splat(0.0); 16];
         for (i, row) in rows.iter_mut().enumerate() {

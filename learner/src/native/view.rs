@@ -1,6 +1,6 @@
-//! [`View`]: a matrix read where it lies, whole, in part or transposed.
+//! [`View`]: a matrix inside a slice, read without copying: the whole matrix, a part of it, or its transpose.
 
-/// A read-only matrix inside a slice: element (i, j) at `i * row + j * column`.
+/// Read-only matrix inside a slice. Element (i, j) is at index `i * row + j * column`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct View<'a> {
     pub(super) data: &'a [f32],
@@ -11,18 +11,18 @@ pub(crate) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// A row-major (rows, columns) matrix at the start of `data`.
+    /// Creates a view of the row-major (rows, columns) matrix at the start of `data`.
     pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
         Self { data, rows, columns, row: columns, column: 1 }
     }
 
-    /// The columns from `first` on.
+    /// Returns a view of the columns from `first` on.
     pub(crate) fn columns_from(self, first: usize) -> Self {
         assert!(first <= self.columns && self.column == 1, "columns {first}.. of {}", self.columns);
         Self { data: &self.data[first..], columns: self.columns - first, ..self }
     }
 
-    /// Rows and columns exchanged.
+    /// Returns the transpose.
     pub(crate) fn transposed(self) -> Self {
         Self {
             data: self.data,
@@ -33,7 +33,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Whether every element lies in the slice.
+    /// Returns whether every element lies in the slice.
     pub(super) fn fits(&self) -> bool {
         let last = (self.rows.max(1) - 1) * self.row + (self.columns.max(1) - 1) * self.column;
         self.rows * self.columns == 0 || last < self.data.len()

@@ -1,13 +1,13 @@
-//! Datasets of the Python library Minari: a folder with `data/metadata.json` ([`metadata`]) and episodes in one of two
-//! layouts, [`hdf5`] and [`arrow`]. Both hold the same five fields of an episode of n steps:
+//! Datasets of the Python library Minari: a directory with `data/metadata.json` ([`metadata`]) and episodes in one of
+//! two layouts, [`hdf5`] and [`arrow`]. Both layouts store the same five fields of an episode of n steps:
 //!
 //! | field | numbers |
 //! |---|---|
 //! | `observations` | (n+1, O): before each step, and after the last one |
-//! | `actions` | (n, A) in the environment's units, or (n) numbers of discrete ones |
+//! | `actions` | (n, A) in the environment's units, or (n) indices of discrete actions |
 //! | `rewards`, `terminations`, `truncations` | (n) |
 //!
-//! Episodes are read one at a time, in the order of their numbers.
+//! Episodes are read one at a time, in ascending order of their numbers.
 
 mod arrow;
 mod hdf5;
@@ -23,11 +23,12 @@ use std::path::Path;
 
 pub(super) use metadata::METADATA;
 
-/// How far a normalised action may lie outside of [-1, 1]: what rounding does. It is then moved to the bound.
+/// Tolerance for normalised actions outside of [-1, 1], because of rounding. Actions within it are clamped to the
+/// bound.
 const ACTION_SLACK: f64 = 1e-5;
 
-/// What the dataset in `dir` says of itself, which suits these settings: its description, layout, and number of the first
-/// discrete action.
+/// Reads the description of the dataset in `dir` and checks that it fits these settings. Returns the description, the
+/// layout and the number of the first discrete action.
 fn describe(
     dir: &Path,
     spec: &EnvSpec,
@@ -42,7 +43,7 @@ fn describe(
     Ok((metadata, format, start))
 }
 
-/// Whether what the dataset in `dir` says of itself suits these settings.
+/// Checks that the description of the dataset in `dir` fits these settings.
 pub(super) fn check(
     dir: &Path,
     spec: &EnvSpec,
@@ -52,7 +53,7 @@ pub(super) fn check(
     describe(dir, spec, cluster, layout).map(drop)
 }
 
-/// Reads the dataset in `dir` into rows of that layout.
+/// Reads the dataset in `dir` into rows of the given layout.
 pub(super) fn read(
     dir: &Path,
     spec: &EnvSpec,
@@ -69,22 +70,22 @@ pub(super) fn read(
     }
 }
 
-/// An episode as it lies in a file: what the layouts differ in.
+/// An episode as it is stored in a file. The implementations differ in the layout.
 trait Stored {
-    /// Where the dataset's episodes are, for messages.
+    /// Place of the dataset's episodes, for messages.
     const HOME: &'static str;
 
-    /// The file.
+    /// Returns the path of the file.
     fn path(&self) -> &Path;
 
-    /// What a field is called in the file.
+    /// Returns the name of a field in the file.
     fn name(&self, field: &str) -> String;
 
-    /// The number of steps, of which nothing is known yet.
+    /// Returns the number of steps. The value comes from the file and is not checked yet.
     fn steps(&self) -> Result<u64, DatasetError>;
 
-    /// The first `rows` numbers of a field, or that many times `width` of them, row by row. The file must have them in
-    /// that shape, which is checked before anything is allocated.
+    /// Returns the first `rows` numbers of a field, or with a `width` the first `rows` rows of that many numbers. The
+    /// field must have this shape in the file, which is checked before anything is allocated.
     fn values(
         &self,
         field: &str,
@@ -92,19 +93,19 @@ trait Stored {
         width: Option<usize>,
     ) -> Result<Vec<f64>, DatasetError>;
 
-    /// Something else is in the file than what is expected.
+    /// Returns the error for a value in the file that differs from the expected one.
     fn differs(&self, what: String, found: impl ToString, expected: impl ToString) -> DatasetError {
         let (found, expected) = (found.to_string(), expected.to_string());
         DatasetError::Differs { path: self.path().to_owned(), what, found, expected }
     }
 }
 
-/// Makes rows of stored episodes.
+/// Converts stored episodes to rows.
 struct Reader<'a> {
     metadata: Metadata,
     transitions: Transitions,
     spec: &'a EnvSpec,
-    /// The number of the first discrete action.
+    /// Number of the first discrete action.
     start: f64,
 }
 
@@ -127,7 +128,7 @@ impl Reader<'_> {
         Ok(rows)
     }
 
-    /// One episode of at most `steps_max` steps.
+    /// Reads one episode of at most `steps_max` steps.
     fn episode<S: Stored>(&self, stored: &S, steps_max: u64) -> Result<Episode, DatasetError> {
         let steps = stored.steps()?;
         if !(1..=steps_max).contains(&steps) {
@@ -150,7 +151,8 @@ impl Reader<'_> {
         })
     }
 
-    /// Continuous actions normalised by the environment's bounds, 0 where these are equal; discrete ones counted from 0.
+    /// Normalises continuous actions by the environment's bounds; 0 if both bounds are equal. Counts discrete actions
+    /// from 0.
     #[expect(clippy::cast_possible_truncation, reason = "rows are f32")]
     fn actions(&self, stored: &impl Stored, actions: Vec<f64>) -> Result<Vec<f32>, DatasetError> {
         let (width, spec) = (self.spec.action_width(), self.spec);
@@ -169,7 +171,7 @@ impl Reader<'_> {
                 };
             }
             let (middle, half) = (f64::from(bias[index]), f64::from(scale[index]));
-            // Without a width, the action is the middle to f32's rounding.
+            // If both bounds are equal, the action must equal them within the rounding of f32.
             let half_or_rounding = if half > 0.0 { half } else { middle.abs().max(1.0) * 1e-6 };
             let normal = (x - middle) / half_or_rounding;
             if normal.abs() > 1.0 + ACTION_SLACK {
@@ -182,7 +184,7 @@ impl Reader<'_> {
     }
 }
 
-/// A field's numbers, none beyond `max` on either side.
+/// Reads the numbers of a field. Refuses NaN and numbers beyond ±`max`.
 fn values(
     stored: &impl Stored,
     field: &str,
@@ -201,7 +203,7 @@ fn values(
     }
 }
 
-/// A field of truth values.
+/// Reads a field of truth values.
 fn flags(stored: &impl Stored, field: &str, steps: u64) -> Result<Vec<bool>, DatasetError> {
     let values = stored.values(field, steps, None)?;
     match values.iter().position(|&x| x != 0.0 && x != 1.0) {

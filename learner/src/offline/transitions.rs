@@ -1,4 +1,5 @@
-//! [`Transitions`]: recorded episodes as transition rows (`ItemLayout::of` with T = 1), by the rules of the actors.
+//! [`Transitions`]: converts recorded episodes to transition rows (`ItemLayout::of` with T = 1), by the same rules as
+//! actors.
 
 use common::config::Cluster;
 use common::spec::{Field, ItemLayout};
@@ -6,20 +7,21 @@ use common::spec::{Field, ItemLayout};
 /// A recorded episode of n steps. Every number is finite.
 #[derive(Debug)]
 pub(super) struct Episode {
-    /// (n+1, O): before each step, and after the last one.
+    /// Observations before each step and after the last one, (n+1, O).
     pub(super) obs: Vec<f32>,
-    /// (n, W), normalised to [-1, 1], or the index of a discrete action.
+    /// Actions (n, W), normalised to [-1, 1], or the index of a discrete action.
     pub(super) actions: Vec<f32>,
-    /// (n)
+    /// Rewards (n).
     pub(super) rewards: Vec<f64>,
-    /// (n), the task was over after that step.
+    /// Whether the episode terminated after the step, (n).
     pub(super) terminated: Vec<bool>,
-    /// (n), the episode was cut off after that step.
+    /// Whether the episode was truncated after the step, (n).
     pub(super) truncated: Vec<bool>,
 }
 
-/// Makes rows of episodes. Every step starts one row: reward = Σ_{k<m} γ^k r_{t+k} and discount = γ^m (1 − terminated)
-/// over a window of m ≤ n steps, which crosses no end. Where the data end without a flag, the value goes on.
+/// Converts episodes to rows. Every step starts one row, with reward = Σ_{k<m} γ^k r_{t+k} and discount = γ^m (1 −
+/// terminated). The window of m ≤ n steps does not cross an episode's end. If the data end without a flag, the value is
+/// bootstrapped there.
 #[derive(Debug)]
 pub(super) struct Transitions {
     row_bytes: usize,
@@ -36,7 +38,8 @@ pub(super) struct Transitions {
 }
 
 impl Transitions {
-    /// Rows of that layout, which must be one of transitions without state, by the run's settings.
+    /// Creates a converter to rows of this layout, with the run's settings. It must be a layout of transitions without
+    /// state.
     pub(super) fn new(cluster: &Cluster, layout: &ItemLayout) -> Self {
         let field =
             |name| layout.field(name).cloned().expect("a field of every layout of transitions");
@@ -55,7 +58,7 @@ impl Transitions {
         }
     }
 
-    /// Appends a row per step, made by policy version 0: no policy of this run.
+    /// Appends one row per step. The rows carry policy version 0, because no policy of this run made them.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "rows are f32; sums are kept in f64 until here"

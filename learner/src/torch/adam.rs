@@ -1,9 +1,9 @@
-//! Adam on flat vectors, with state that can be saved and loaded: tch's own optimisers keep theirs to themselves.
+//! Adam on flat vectors, with state that can be saved and loaded. The optimisers of tch do not expose their state.
 //!
 //! `m <- b1 m + (1 - b1) g`, `v <- b2 v + (1 - b2) g²`, `p <- p - lr * m̂ / (sqrt(v̂) + eps)` with the bias-corrected
-//! `m̂ = m / (1 - b1^t)` and `v̂ = v / (1 - b2^t)` (SEED-SPEC §2.3). Multiplying through by `c = sqrt(1 - b2^t)` leaves
-//! two numbers that depend on t, a step size and an epsilon: [`StepScalars`]. They reach the device with the batch, in
-//! memory that stays where it is, so that neither the device nor a recorded graph has to know t.
+//! `m̂ = m / (1 - b1^t)` and `v̂ = v / (1 - b2^t)` (SEED-SPEC §2.3). Multiplying numerator and denominator by
+//! `c = sqrt(1 - b2^t)` leaves two scalars that depend on t, a step size and an epsilon: [`StepScalars`]. They reach the
+//! device together with the batch, at a fixed address, so the device does not need t.
 
 use super::TchResult;
 use super::ops::{Into as _, lerp, signed};
@@ -13,35 +13,35 @@ use tch::{Device, Kind, Tensor};
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 
-/// The numbers of Adam's step t, computed in f64: `1 - b2^t` at t = 1 has three digits in f32.
+/// Scalars of Adam's step t, computed in f64, because `1 - b2^t` at t = 1 has only about four digits in f32.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StepScalars {
-    /// `lr * c / (1 - b1^t)` for an lr of 1.
+    /// Step size, `lr * c / (1 - b1^t)` for `lr = 1`.
     rate: f64,
-    /// `eps * c`.
+    /// Scaled epsilon, `eps * c`.
     pub(super) eps: f32,
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "rounded once, to the parameters' precision")]
 impl StepScalars {
-    /// For the step that makes it `t` steps, from 1 on.
+    /// Computes the scalars of step number `t`, counted from 1.
     pub(super) fn new(t: u64, eps: f32) -> Self {
-        let t = i32::try_from(t).unwrap_or(i32::MAX); // both powers are 0 in f64 long before
+        let t = i32::try_from(t).unwrap_or(i32::MAX); // both powers underflow to 0 long before
         let c = (1.0 - BETA2.powi(t)).sqrt();
         Self { rate: c / (1.0 - BETA1.powi(t)), eps: (f64::from(eps) * c) as f32 }
     }
 
-    /// What the parameters' change is multiplied with.
+    /// Returns the negative step size, the factor of `m / (sqrt(v) + eps)` in the parameters' change.
     pub(super) fn negative_rate(&self, lr: f32) -> f32 {
         (-f64::from(lr) * self.rate) as f32
     }
 }
 
-/// An optimiser group: parameters, gradient and moments, each one flat vector (P).
+/// Optimiser group: parameters, gradient and moments, each one flat vector (P).
 #[derive(Debug)]
 pub(super) struct AdamGroup {
     pub(super) params: Tensor,
-    /// Filled by the backward pass, whole.
+    /// Gradient. The backward pass writes all of it.
     pub(super) grad: Tensor,
     m: Tensor,
     v: Tensor,
@@ -49,18 +49,18 @@ pub(super) struct AdamGroup {
 }
 
 impl AdamGroup {
-    /// All zero, of `len` parameters.
+    /// Creates a group of `len` parameters, all zero.
     pub(super) fn zeros(len: usize, device: Device) -> TchResult<Self> {
         Self::over(Tensor::f_zeros([signed(len)], (Kind::Float, device))?)
     }
 
-    /// Optimises `params`, which may be a view; moments are zero.
+    /// Creates a group that optimises `params`, which may be a view. The moments are zero.
     pub(super) fn over(params: Tensor) -> TchResult<Self> {
         let zeros = || params.f_zeros_like();
         Ok(Self { grad: zeros()?, m: zeros()?, v: zeros()?, scratch: zeros()?, params })
     }
 
-    /// One step; `negative_rate` and `eps` are (1), from [`StepScalars`].
+    /// Does one step. `negative_rate` and `eps` are (1), from [`StepScalars`].
     pub(super) fn step(&self, negative_rate: &Tensor, eps: &Tensor) -> TchResult<()> {
         let Self { params, grad, m, v, scratch } = self;
         lerp(m, grad, 1.0 - BETA1)?;
@@ -72,19 +72,19 @@ impl AdamGroup {
         params.add_mul_into(scratch, negative_rate, params)
     }
 
-    /// The tensors that a step changes.
+    /// Returns the tensors that a step changes.
     pub(super) fn tensors(&self) -> [Tensor; 3] {
         [&self.params, &self.m, &self.v].map(Tensor::shallow_clone)
     }
 
-    /// Copies a group of the same length in.
+    /// Copies in the values of a group of the same length.
     pub(super) fn load(&mut self, group: &Group) -> TchResult<()> {
         self.params.f_copy_(&Tensor::f_from_slice(&group.params)?)?;
         self.m.f_copy_(&Tensor::f_from_slice(&group.adam_m)?)?;
         self.v.f_copy_(&Tensor::f_from_slice(&group.adam_v)?)
     }
 
-    /// Copies it out, waiting for the device.
+    /// Returns a copy of the values on the host. Waits for the device.
     pub(super) fn save(&self) -> TchResult<Group> {
         Ok(Group {
             params: to_vec(&self.params)?,
@@ -94,7 +94,7 @@ impl AdamGroup {
     }
 }
 
-/// The elements of an f32 tensor, waiting for the device.
+/// Returns the elements of an f32 tensor. Waits for the device.
 pub(super) fn to_vec(tensor: &Tensor) -> TchResult<Vec<f32>> {
     let mut out = vec![0.0; tensor.numel()];
     tensor.f_copy_data(&mut out, tensor.numel())?;
@@ -116,7 +116,7 @@ mod tests {
         let adam = nn::Adam { eps: f64::from(eps), ..nn::Adam::default() };
         let mut adam = adam.build(&store, f64::from(lr)).unwrap();
 
-        // Gradients from 1e-9 to 1e10, and a wave that turns their signs.
+        // Gradients from 1e-9 to 1e10, plus a sine wave that changes their signs.
         let slope = Tensor::arange(len, (Kind::Float, Device::Cpu)).exp2() * 1e-9;
         for t in 1..=100 {
             ours.grad.copy_(&(&ours.params * &slope + ours.params.sin()));

@@ -1,5 +1,5 @@
-//! What one update reads: packed on the host into one vector, copied to the device at once, read there through views
-//! that never move, which is what a recorded graph needs.
+//! The inputs of one update. They are packed into one vector on the host and copied to the device in one copy. The
+//! update reads them through views with fixed addresses.
 //!
 //! Letters: B batch, O observation, A action.
 
@@ -10,51 +10,52 @@ use crate::trainer::{ActionUnits, Batch, Noise, StepSizes, TrainerConfig};
 use std::f32::consts::{LN_2, PI};
 use tch::{Device, Kind, Tensor};
 
-/// A policy's two inputs and its critics' three, in one device vector. Columns of sampled actions are filled there.
+/// The inputs of the policy's two passes and of the critics' three, in one device vector. The update fills in the
+/// columns of sampled actions on the device.
 #[derive(Debug)]
 pub(super) struct Inputs {
     host: Vec<f32>,
     sizes: Sizes,
-    /// `(scale, bias)` per action dimension, from normalised units to the critics'.
+    /// `(scale, bias)` per action dimension, for converting normalised actions to the critics' units.
     units: Vec<(f32, f32)>,
-    /// What the log-density of every sample lacks beside its noise, see `noise_log_density`.
+    /// Constant part of every sample's log-density, subtracted; see `noise_log_density`.
     log_density_constant: f32,
     /// 2 / B, times the critic loss's factor.
     weight_factor: f32,
-    /// (A), the factors of `units` on the device.
+    /// The scales of `units` on the device, (A).
     pub(super) action_scale: Tensor,
-    /// (A), what is added.
+    /// The biases of `units` on the device, (A).
     pub(super) action_bias: Tensor,
-    /// Everything below, flat.
+    /// Flat vector that holds all tensors below.
     device: Tensor,
-    /// (2B, O): next observations, then observations.
+    /// The policy's input, (2B, O): next observations, then observations.
     pub(super) policy: Tensor,
-    /// (2B, A), in the same order.
+    /// Standard normals for both policy samples, (2B, A), in the same order.
     pub(super) noise: Tensor,
-    /// (2B): the part of the log-density that the noise fixes, `-sum_j noise_j²/2 - A (ln(2π)/2 + ln 4)`, less
-    /// `sum_j ln scale_j` where it is a density in the environment's units.
+    /// Part of the log-density that depends only on the noise, (2B): `-sum_j noise_j²/2 - A (ln(2π)/2 + ln 4)`, minus
+    /// `sum_j ln scale_j` if the density is in the environment's units.
     pub(super) noise_log_density: Tensor,
-    /// (2, B, O + A), the same for both critics: `[s, a]`.
+    /// Critic input `[s, a]`, (2, B, O + A). Both critics share the same memory.
     pub(super) taken: Tensor,
-    /// `[s', a']`, likewise.
+    /// Critic input `[s', a']`, (2, B, O + A).
     pub(super) next: Tensor,
-    /// `[s, a~]`, likewise.
+    /// Critic input `[s, a~]`, (2, B, O + A).
     pub(super) chosen: Tensor,
-    /// (2, B, A): where `a'`, then `a~` belong in these.
+    /// Columns of `a'` in `next`, then of `a~` in `chosen`, (2, B, A).
     pub(super) sampled_actions: Tensor,
-    /// (B)
+    /// Rewards, (B).
     pub(super) reward: Tensor,
-    /// (B)
+    /// Discounts, (B).
     pub(super) discount: Tensor,
-    /// (B): 2 w / B, times the critic loss's factor.
+    /// Factor of td in the loss's gradient, 2 w / B times the critic loss's factor, (B).
     pub(super) weight: Tensor,
-    /// (1), Adam's numbers for this step.
+    /// Adam's scaled epsilon of this step, (1).
     pub(super) adam_eps: Tensor,
-    /// (1), likewise.
+    /// Adam's negative step size for the critics, (1).
     pub(super) negative_rate_critic: Tensor,
-    /// (1), likewise.
+    /// Adam's negative step size for the actor, (1).
     pub(super) negative_rate_actor: Tensor,
-    /// (1), likewise.
+    /// Adam's negative step size for `log_alpha`, (1).
     pub(super) negative_rate_alpha: Tensor,
 }
 
@@ -64,7 +65,7 @@ struct Sizes {
     act: usize,
 }
 
-/// Cuts consecutive tensors out of a flat one.
+/// Cuts consecutive tensors from a flat one.
 struct Cutter<'a> {
     flat: &'a Tensor,
     offset: i64,
@@ -80,7 +81,8 @@ impl Cutter<'_> {
 }
 
 impl Inputs {
-    /// Room for batches of the configured size. [`Inputs::pack`] writes in the order in which the views are cut here.
+    /// Allocates the vector for batches of the configured size. [`Inputs::pack`] writes in the order in which the views
+    /// are cut here.
     #[expect(clippy::cast_precision_loss, reason = "batch sizes and action dimensions are small")]
     pub(super) fn new(config: &TrainerConfig, device: Device) -> TchResult<Self> {
         let (b, o, a) = (config.batch_size, config.policy.obs_dim, config.policy.act_dim);
@@ -132,9 +134,10 @@ impl Inputs {
         })
     }
 
-    /// Copies a batch, whose shapes have been checked, and the numbers of one step of Adam to the device.
+    /// Copies a batch and the scalars of one Adam step to the device. The caller has checked the shapes.
     ///
-    /// To a GPU through pinned memory, which the copy reads after this has returned.
+    /// For a GPU the copy goes through pinned memory and is asynchronous: it may read that memory after this function
+    /// has returned.
     pub(super) fn upload(
         &mut self,
         batch: &Batch<'_>,

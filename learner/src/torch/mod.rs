@@ -1,12 +1,16 @@
-//! The `torch` backend: continuous SAC on libtorch, on a CPU or an NVIDIA GPU.
+//! The `torch` backend: all algorithms on libtorch, on a CPU or an NVIDIA GPU.
+//!
+//! [`GraphTrainer`] trains every algorithm and network by autograd. [`TorchTrainer`] is the faster, hand-written path
+//! for continuous SAC on perceptrons. Its modules:
 //!
 //! - `networks`: perceptrons as views of flat vectors, forward and backward.
 //! - `adam`: the optimiser on those vectors.
-//! - `inputs`: a batch, its noise and the step's numbers in one vector and one copy.
-//! - `ops`: the operations, results last.
-//! - `update`: the algorithm; `work`: its intermediate results; `undo`: what keeps a state that is not finite out.
+//! - `inputs`: a batch, its noise and the step's scalars in one vector and one copy.
+//! - `ops`: tensor operations that take the result as their last argument.
+//! - `update`: the algorithm; `work`: its intermediate results; `undo`: restores the state if an update is not finite.
 //!
-//! One copy goes in and one statistics vector stays on the device: on a GPU an update is only enqueued.
+//! An update reads one vector of inputs and adds to one vector of statistics, which stays on the device. On a GPU an
+//! update is only enqueued.
 
 mod adam;
 pub mod graph;
@@ -36,36 +40,38 @@ use work::SUMS;
 
 type TchResult<T> = Result<T, TchError>;
 
-/// Continuous SAC on libtorch.
+/// Continuous SAC on libtorch, without autograd.
 ///
-/// Threads: libtorch's own pool does the arithmetic; its size is one number for the whole process, so the trainer
-/// built last decides it. Its threads spin while they wait for each other, so ask for no more than there are idle cores:
-/// with 2x256 networks two threads do 282 updates/s on two idle cores, but 102 where one of them is busy, and one thread
-/// does 146 there.
+/// libtorch's thread pool does the arithmetic. Its size is one number for the whole process, set by the trainer that
+/// was created last. The pool's threads spin while they wait for each other, so use at most as many threads as there
+/// are idle cores. With 2x256 networks, two threads do 282 updates/s on two idle cores, but 102 if one of the cores is
+/// busy. One thread does 146 in that case.
 #[derive(Debug)]
 pub struct TorchTrainer {
     config: TrainerConfig,
-    /// As in the configuration.
+    /// Device name as in the configuration.
     device: String,
     threads: usize,
     inputs: Inputs,
     sac: Sac,
     undo: Undo,
-    /// |td| and the verdict (B + 1) of the updates not yet asked for: a ring of [`Trainer::pipeline_depth`].
+    /// A ring of [`Trainer::pipeline_depth`] slots with the |td| and the verdict (B + 1) of the updates that have not
+    /// been read yet.
     td_abs: Vec<Tensor>,
-    /// Updates ever enqueued, refused ones included.
+    /// Number of updates enqueued in total, including refused ones.
     enqueued: u64,
-    /// Updates in the ring.
+    /// Number of unread updates in the ring.
     outstanding: usize,
     updates: u64,
     updates_summed: u64,
 }
 
 impl TorchTrainer {
-    /// A trainer in the given state on `cpu` or `cuda:N`, with `threads` threads where it is the CPU.
+    /// Creates a trainer with the given state on `cpu` or `cuda:N`. On the CPU it uses `threads` threads.
     ///
     /// # Errors
-    /// An unknown or absent device, a failure of libtorch, a state that does not fit the configuration.
+    /// Returns an error if the device is unknown or absent, if libtorch fails, or if the state does not fit the
+    /// configuration.
     pub fn new(
         config: TrainerConfig,
         state: TrainState,
@@ -111,13 +117,14 @@ impl TorchTrainer {
         check("action noise", noise.action, b * a)
     }
 
-    /// The ring's slot of the update with that number; updates count from 0.
+    /// Returns the ring slot of update number `update`, counted from 0.
     fn slot(&self, update: u64) -> usize {
         let depth = u64::try_from(self.td_abs.len()).expect("a ring of one or two");
         usize::try_from(update % depth).expect("less than two")
     }
 
-    /// What the trait's infallible reads do with a device that is gone: there is no state left to go on with.
+    /// Returns the value of a device read that the trait declares infallible. Panics if the device has failed, because
+    /// no state is left to continue with.
     fn answered<T>(&self, what: &str, result: TchResult<T>) -> T {
         result.unwrap_or_else(|error| panic!("{} failed while {what}: {error}", self.device))
     }
@@ -175,7 +182,7 @@ impl Trainer for TorchTrainer {
         Ok(())
     }
 
-    /// On a GPU this waits for all that is enqueued: libtorch's interface has no events to wait for less.
+    /// On a GPU this waits for all enqueued work, because libtorch's interface has no events for a shorter wait.
     fn pop_td_abs(&mut self, out: &mut [f32]) -> Result<(), TrainerError> {
         check("td_abs", out, self.config.batch_size)?;
         let Some(left) = self.outstanding.checked_sub(1) else {
@@ -294,10 +301,10 @@ fn device_error(device: &str, message: &str) -> TrainerError {
     TrainerError::Device { device: device.into(), message: message.into() }
 }
 
-/// Whether libtorch can use this device.
+/// Checks whether libtorch can use this device.
 ///
 /// # Errors
-/// What would do instead.
+/// Returns a description of the values that would be valid.
 pub(crate) fn check_device(device: &str) -> Result<(), String> {
     find_device(device).map(drop)
 }

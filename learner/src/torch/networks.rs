@@ -1,9 +1,9 @@
-//! Multi-layer perceptrons on flat storage: weights, gradients and activations are views that are made once.
+//! Multi-layer perceptrons on flat storage. Weights, gradients and activations are views that are created once.
 //!
-//! The backward pass is written by hand. It is short for these networks, it writes each gradient straight into its
-//! place in the flat vector, and it takes no memory and records nothing.
+//! The backward pass is hand-written. It is short for these networks, and it writes each gradient directly to its place
+//! in the flat vector. It allocates nothing and records no autograd graph.
 //!
-//! Letters: N stacked networks (the twin critics; a plain network has no such dimension), R rows, I inputs, U outputs.
+//! Letters: N stacked networks (the twin critics; a single network lacks this dimension), R rows, I inputs, U outputs.
 
 use super::TchResult;
 use super::adam::AdamGroup;
@@ -16,7 +16,7 @@ use common::policy::{
 };
 use tch::{Kind, Tensor};
 
-/// Where one linear layer lies in a flat vector, and its size.
+/// Offsets of one linear layer's tensors in a flat vector, and the layer's widths.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Slot {
     weight: i64,
@@ -25,7 +25,7 @@ pub(super) struct Slot {
     outputs: i64,
 }
 
-/// The actor's layers: its trunk, then both heads as one layer of 2A outputs, mu before `log_std`.
+/// Returns the actor's layers: its trunk, then both heads as one layer of 2A outputs, mu before `log_std`.
 pub(super) fn actor_slots(arch: &PolicyArch) -> Vec<Slot> {
     let layout = arch.tensor_layout();
     let entry = |name: &str| layout.entry(name).expect("named by tensor_layout");
@@ -38,7 +38,7 @@ pub(super) fn actor_slots(arch: &PolicyArch) -> Vec<Slot> {
     slots
 }
 
-/// One critic's layers.
+/// Returns one critic's layers.
 pub(super) fn critic_slots(critic: &CriticArch) -> Vec<Slot> {
     let layout = critic.tensor_layout();
     layout.entries.chunks_exact(2).map(|pair| slot(&pair[0], &pair[1])).collect()
@@ -53,25 +53,26 @@ fn slot(weight: &TensorEntry, bias: &TensorEntry) -> Slot {
     }
 }
 
-/// A layer's weight ([N,] U, I) and bias ([N, 1,] U), in one flat vector.
+/// Weight ([N,] U, I) and bias ([N, 1,] U) of a layer, views of one flat vector.
 #[derive(Debug)]
 struct Layer {
     weight: Tensor,
-    /// ([N,] I, U)
+    /// Transposed weight, ([N,] I, U).
     weight_t: Tensor,
     bias: Tensor,
 }
 
-/// A layer's gradients in the flat gradient: weight ([N,] U, I), bias ([N,] U).
+/// Gradients of a layer, views of the flat gradient: weight ([N,] U, I), bias ([N,] U).
 #[derive(Debug)]
 pub(super) struct LayerGrads {
     weight: Tensor,
     bias: Tensor,
-    /// Where a layer widens: room for the weight's gradient ([N,] I, U), and its transpose.
+    /// Buffer for the weight's gradient, ([N,] I, U), and its transposed view. `None` unless the layer has more outputs
+    /// than inputs.
     widening: Option<(Tensor, Tensor)>,
 }
 
-/// Views of one flat parameter vector (P), or of N networks stacked (N, P).
+/// Layers of one network, views of its flat parameters (P), or of N stacked networks, views of (N, P).
 #[derive(Debug)]
 pub(super) struct Mlp {
     layers: Vec<Layer>,
@@ -81,7 +82,7 @@ pub(super) struct Mlp {
 }
 
 impl Mlp {
-    /// Views of `flat`, which is (P) or (N, P).
+    /// Creates the views of `flat`, which is (P) or (N, P).
     pub(super) fn new(flat: &Tensor, slots: &[Slot], activation: Activation) -> TchResult<Self> {
         let layer = |s: &Slot| {
             let weight = view(flat, s.weight, &[s.outputs, s.inputs])?;
@@ -95,7 +96,7 @@ impl Mlp {
         Ok(Self { layers, activation, stacked: flat.dim() == 2, slots: slots.to_vec() })
     }
 
-    /// Views of a flat gradient of the same shape as the parameters.
+    /// Creates the views of a flat gradient, which has the shape of the parameters.
     pub(super) fn grads(&self, flat: &Tensor) -> TchResult<Vec<LayerGrads>> {
         let grads = |s: &Slot| {
             let weight = view(flat, s.weight, &[s.outputs, s.inputs])?;
@@ -109,7 +110,7 @@ impl Mlp {
         self.slots.iter().map(grads).collect()
     }
 
-    /// Room for a forward pass over `input`, ([N,] R, I), and its backward pass.
+    /// Allocates the buffers of a forward pass over `input`, ([N,] R, I), and of its backward pass.
     pub(super) fn pass(&self, input: &Tensor) -> TchResult<Pass> {
         let mut shape = input.size();
         let mut buffers = |width: i64| {
@@ -120,7 +121,7 @@ impl Mlp {
         Pass::new(input, outputs)
     }
 
-    /// Fills every output of the pass.
+    /// Computes all outputs of the pass.
     pub(super) fn forward(&self, pass: &Pass) -> TchResult<()> {
         for (i, (layer, Step { input, output, .. })) in
             self.layers.iter().zip(&pass.steps).enumerate()
@@ -141,13 +142,14 @@ impl Mlp {
         Ok(())
     }
 
-    /// Gradients of the weights, given those of the last output in the pass's last `delta`.
+    /// Computes the weights' gradients from the gradient of the last output, which is in the pass's last `delta`.
     pub(super) fn backward(&self, pass: &Pass, grads: &[LayerGrads]) -> TchResult<()> {
         for i in (0..self.layers.len()).rev() {
             let Step { input, input_t, delta, delta_t, .. } = &pass.steps[i];
             let LayerGrads { weight, bias, widening } = &grads[i];
             if let Some((room, room_t)) = widening {
-                // Matrix products with few columns are slow: 156 us where this way takes 77 (2 x 256, 256 by 23).
+                // Matrix products with few columns are slow: 156 us directly, 77 us in this way (2 x 256 rows, weights
+                // of 256 by 23).
                 self.matmul(input_t, delta, room)?;
                 copy(room_t, weight)?;
             } else {
@@ -161,7 +163,8 @@ impl Mlp {
         Ok(())
     }
 
-    /// Gradients of the input's columns that `columns` is a view of: [`Mlp::first_columns`]. None of the weights'.
+    /// Computes the gradient of the input columns that `columns` selects, see [`Mlp::first_columns`]. Computes no
+    /// gradients of the weights.
     pub(super) fn backward_input(
         &self,
         pass: &Pass,
@@ -174,18 +177,18 @@ impl Mlp {
         self.matmul(&pass.steps[0].delta, columns, grad)
     }
 
-    /// The first layer's weights of the input's columns from `start` on, ([N,] U, I - start).
+    /// Returns the first layer's weights of the input columns from `start` on, ([N,] U, I - start).
     pub(super) fn first_columns(&self, start: i64) -> TchResult<Tensor> {
         let weight = &self.layers[0].weight;
         weight.f_narrow(-1, start, self.slots[0].inputs - start)
     }
 
-    /// Carries the gradient of layer `i`'s output through its weights and the activation below it.
+    /// Propagates the gradient of layer `i`'s output through its weights and the activation below it.
     fn delta_below(&self, pass: &Pass, i: usize) -> TchResult<()> {
         let Step { output, delta, .. } = &pass.steps[i - 1];
         let (above, weight) = (&pass.steps[i].delta, &self.layers[i].weight);
         if self.slots[i].outputs == 1 {
-            above.mul_into(weight, delta)?; // the product of a column and a row, at a quarter of a bmm's cost
+            above.mul_into(weight, delta)?; // outer product: a quarter of a bmm's cost
         } else {
             self.matmul(above, weight, delta)?;
         }
@@ -201,7 +204,7 @@ impl Mlp {
     }
 }
 
-/// A tensor of `shape` at `offset` of a flat vector (P), or the stack of those of (N, P).
+/// Returns the tensor of `shape` at `offset` of a flat vector (P), or the stack of these tensors for (N, P).
 fn view(flat: &Tensor, offset: i64, shape: &[i64]) -> TchResult<Tensor> {
     let (mut sizes, mut strides) = (Vec::new(), Vec::new());
     if let [networks, parameters] = flat.size()[..] {
@@ -215,29 +218,29 @@ fn view(flat: &Tensor, offset: i64, shape: &[i64]) -> TchResult<Tensor> {
     flat.f_as_strided(sizes, strides, offset)
 }
 
-/// What one layer leaves behind.
+/// Buffers of one layer in a pass.
 #[derive(Debug)]
 struct Step {
-    /// ([N,] R, I): the pass's input or the output below.
+    /// Input of the layer, ([N,] R, I): the pass's input or the output of the layer below.
     input: Tensor,
-    /// ([N,] I, R)
+    /// Transposed input, ([N,] I, R).
     input_t: Tensor,
-    /// ([N,] R, U), after the activation.
+    /// Output after the activation, ([N,] R, U).
     output: Tensor,
-    /// ([N,] R, U), the loss's gradient before the activation.
+    /// Gradient of the loss with respect to the output before the activation, ([N,] R, U).
     delta: Tensor,
-    /// ([N,] U, R)
+    /// Transposed delta, ([N,] U, R).
     delta_t: Tensor,
 }
 
-/// The activations of one pass over a network, layer by layer.
+/// Buffers of one pass over a network, layer by layer.
 #[derive(Debug)]
 pub(super) struct Pass {
     steps: Vec<Step>,
 }
 
 impl Pass {
-    /// Over `input`, with an output and a delta for each layer.
+    /// Creates a pass over `input`, with an output and a delta buffer for each layer.
     fn new(
         input: &Tensor,
         buffers: impl Iterator<Item = TchResult<(Tensor, Tensor)>>,
@@ -254,24 +257,24 @@ impl Pass {
         Ok(Self { steps })
     }
 
-    /// What the network gave, ([N,] R, U).
+    /// Returns the network's output, ([N,] R, U).
     pub(super) fn output(&self) -> &Tensor {
         &self.last().output
     }
 
-    /// Where the loss's gradient by that is put, ([N,] R, U).
+    /// Returns the buffer for the loss's gradient with respect to the output, ([N,] R, U).
     pub(super) fn output_delta(&self) -> &Tensor {
         &self.last().delta
     }
 
-    /// The pass over the rows from `start` on, (R - start, ..): views of this one.
+    /// Returns the pass over the rows from `start` on, (R - start, ..), as views of this one.
     pub(super) fn rows_from(&self, start: i64) -> TchResult<Self> {
         let rows = |tensor: &Tensor| tensor.f_narrow(0, start, tensor.size()[0] - start);
         let buffers = self.steps.iter().map(|step| Ok((rows(&step.output)?, rows(&step.delta)?)));
         Self::new(&rows(&self.steps[0].input)?, buffers)
     }
 
-    /// A pass over another input of the same shape in the same memory; it overwrites this one.
+    /// Creates a pass over another input of the same shape. It uses the same buffers, so it overwrites this pass.
     pub(super) fn over(&self, input: &Tensor) -> TchResult<Self> {
         let buffers = |step: &Step| Ok((step.output.shallow_clone(), step.delta.shallow_clone()));
         Self::new(input, self.steps.iter().map(buffers))
@@ -282,7 +285,8 @@ impl Pass {
     }
 }
 
-/// The policy's pass over `[s'; s]`, and its second half, which is what the actor learns from.
+/// The policy, its pass over `[s'; s]` (`both`), and the second half of that pass (`chosen`), which the actor learns
+/// from.
 #[derive(Debug)]
 pub(super) struct Policy {
     pub(super) net: Mlp,
@@ -292,7 +296,7 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    /// On the parameters and the gradient of `group`, over `input` (2B, O).
+    /// Creates the policy on the parameters and the gradient of `group`, over `input` (2B, O).
     pub(super) fn new(
         config: &TrainerConfig,
         group: &AdamGroup,
@@ -306,7 +310,8 @@ impl Policy {
     }
 }
 
-/// Both critics as one stack, and their targets. Their three passes share their memory, one after the other.
+/// Both critics as one stack, and their target networks. The three passes share the same buffers, so each overwrites
+/// the one before it.
 #[derive(Debug)]
 pub(super) struct Critics {
     pub(super) net: Mlp,
@@ -315,12 +320,13 @@ pub(super) struct Critics {
     pub(super) next: Pass,
     pub(super) taken: Pass,
     pub(super) chosen: Pass,
-    /// The first layer's weights of the action, (2, H, A).
+    /// The first layer's weights of the action, (2, U, A).
     pub(super) action_columns: Tensor,
 }
 
 impl Critics {
-    /// On the parameters and the gradient of `group` and on `targets`, flat ones, two critics each.
+    /// Creates both critics on the parameters and the gradient of `group`, and their targets on `targets`. Each flat
+    /// vector holds two critics.
     pub(super) fn new(
         config: &TrainerConfig,
         group: &AdamGroup,

@@ -1,14 +1,15 @@
-//! The operations of this backend, with their result last and written to memory that exists: `a.add_into(b, out)`.
+//! The tensor operations of this backend. The result is the last argument and is written to existing memory:
+//! `a.add_into(b, out)`.
 //!
-//! tch's `out` variants hand the result's tensor back as well, and take it first. Here a line reads in the order of the
-//! equation, and nothing is left to drop.
+//! tch's `out` variants take the result first and also return its tensor. With this module a line reads in the order of
+//! the equation, and there is no returned tensor to drop.
 
 use super::TchResult;
 use tch::{Kind, Tensor};
 
 macro_rules! into {
     ($($doc:literal $name:ident = $call:ident($($operand:ident),*);)*) => {
-        /// See the module.
+        /// Operations with the result as last argument.
         pub(super) trait Into {
             $(#[doc = $doc]
             fn $name(&self, $($operand: &Tensor,)* out: &Tensor) -> TchResult<()>;)*
@@ -44,37 +45,38 @@ into! {
     "`self + a @ b`, stacks of matrices" add_bmm_into = f_baddbmm_out(a, b);
 }
 
-/// `from + weight * (to - from)`, in place.
+/// Computes `from + weight * (to - from)`, in place.
 pub(super) fn lerp(from: &Tensor, to: &Tensor, weight: f64) -> TchResult<()> {
     from.f_lerp_scalar_out(from, to, weight).map(drop)
 }
 
-/// Mean over the first dimension, which `out` lacks.
+/// Computes the mean over the first dimension, which `out` lacks.
 pub(super) fn mean_rows(tensor: &Tensor, out: &Tensor) -> TchResult<()> {
     tensor.f_mean_out(out, 0, false, Kind::Float).map(drop)
 }
 
-/// Sum over the last dimension but one, which `out` lacks.
+/// Computes the sum over the second-to-last dimension, which `out` lacks.
 pub(super) fn sum_rows(tensor: &Tensor, out: &Tensor) -> TchResult<()> {
     tensor.f_sum_intlist_out(out, -2, false, Kind::Float).map(drop)
 }
 
-/// `max(tensor, 0)`, in place. On a CPU four times as fast as libtorch's own `relu_out`, which copies.
+/// Computes `max(tensor, 0)`, in place. On a CPU this is four times as fast as libtorch's `relu_out`, which copies.
 pub(super) fn relu(tensor: &Tensor) -> TchResult<()> {
     tensor.f_clamp_min_out(tensor, 0.0).map(drop)
 }
 
-/// Writes `from` over `to`, of the same shape.
+/// Copies `from` to `to`, which has the same shape.
 pub(super) fn copy(from: &Tensor, to: &Tensor) -> TchResult<()> {
     to.shallow_clone().f_copy_(from)
 }
 
-/// `tensor` held within `bounds`.
+/// Limits `tensor` to `bounds`.
 pub(super) fn clamp(tensor: &Tensor, bounds: (f64, f64), out: &Tensor) -> TchResult<()> {
     tensor.f_clamp_out(out, bounds.0, bounds.1).map(drop)
 }
 
-/// `grad` by the result of [`clamp`] to one by its argument: 0 outside the bounds.
+/// Converts `grad`, the gradient with respect to the result of [`clamp`], to the gradient with respect to its argument.
+/// It is 0 outside the bounds.
 pub(super) fn clamp_backward(
     grad: &Tensor,
     tensor: &Tensor,
@@ -84,22 +86,22 @@ pub(super) fn clamp_backward(
     tensor.f_hardtanh_backward_grad_input(out, grad, bounds.0, bounds.1).map(drop)
 }
 
-/// `grad` by `result = max(x, 0)` to one by x, in place.
+/// Converts `grad`, the gradient with respect to `result = max(x, 0)`, to the gradient with respect to x, in place.
 pub(super) fn relu_backward(grad: &Tensor, result: &Tensor) -> TchResult<()> {
     result.f_threshold_backward_grad_input(grad, grad, 0.0).map(drop)
 }
 
-/// `grad` by `result = tanh(x)` to one by x, in place.
+/// Converts `grad`, the gradient with respect to `result = tanh(x)`, to the gradient with respect to x, in place.
 pub(super) fn tanh_backward(grad: &Tensor, result: &Tensor) -> TchResult<()> {
     Tensor::f_tanh_backward_grad_input(grad, grad, result).map(drop)
 }
 
-/// `value - tensor`.
+/// Computes `value - tensor`.
 pub(super) fn subtract_from(value: f64, tensor: &Tensor, out: &Tensor) -> TchResult<()> {
     tensor.f_rsub_scalar_out(out, value).map(drop)
 }
 
-/// libtorch counts in i64.
+/// Converts a count to i64, libtorch's integer type.
 pub(super) fn signed(count: usize) -> i64 {
     i64::try_from(count).expect("an index into memory fits")
 }

@@ -1,14 +1,14 @@
-//! A policy in the ordinary way of tch, for comparison: `sapex bench` measures our inference beside it.
+//! A policy built with tch's standard layers, for comparison. `sapex bench` measures our inference against it.
 
 use crate::trainer::TrainerError;
 use tch::nn::Module as _;
 use tch::{Device, Kind, Tensor, nn};
 
-/// Builds a perceptron of these widths with ReLU between its layers and hands `measure` a call that evaluates it for one
-/// observation, without gradients, on one thread.
+/// Builds a perceptron of these widths with ReLU between its layers. Passes `measure` a closure that evaluates it for
+/// one observation, without gradients, on one thread.
 ///
 /// # Errors
-/// libtorch refuses.
+/// Returns an error if libtorch fails.
 pub fn plain_inference(
     widths: &[usize],
     measure: impl FnOnce(&mut dyn FnMut()) -> f64,

@@ -1,4 +1,4 @@
-//! [`Script`]: a TorchScript archive, loaded by the library that others will load it with.
+//! [`Script`]: a TorchScript archive, loaded by libtorch, which other programs also load it with.
 
 use super::{TchResult, ops::signed};
 use std::path::Path;
@@ -8,24 +8,25 @@ use tch::{CModule, IValue, Kind, TchError, Tensor};
 #[derive(Debug)]
 pub struct Script(CModule);
 
-/// An archive that libtorch refuses, or that does not compute.
+/// Error for an archive that libtorch cannot load or evaluate.
 #[derive(Debug, thiserror::Error)]
 #[error("libtorch refuses the archive: {0}")]
 pub struct ScriptError(#[from] TchError);
 
 impl Script {
-    /// Reads an archive.
+    /// Loads an archive.
     ///
     /// # Errors
-    /// libtorch cannot read it.
+    /// Returns an error if libtorch cannot read it.
     pub fn load(path: &Path) -> Result<Self, ScriptError> {
         Ok(Self(CModule::load(path)?))
     }
 
-    /// `forward` of `inputs`, each (rows, ..), in order: the outputs in order, row-major, integers as floats.
+    /// Calls `forward` with `inputs` in order, each (rows, ..), row-major. Returns the outputs in order, row-major,
+    /// with integers as floats.
     ///
     /// # Errors
-    /// The module takes other inputs, or returns something else than tensors.
+    /// Returns an error if the module takes other inputs or returns something other than tensors.
     pub fn run(&self, rows: usize, inputs: &[&[f32]]) -> Result<Vec<Vec<f32>>, ScriptError> {
         let matrix = |values: &&[f32]| -> TchResult<IValue> {
             Ok(IValue::Tensor(Tensor::f_from_slice(values)?.f_reshape([signed(rows), -1])?))

@@ -1,27 +1,28 @@
-//! [`Undo`]: an update whose numbers are not all finite leaves the state as it was.
+//! [`Undo`]: restores the state if the numbers of an update are not all finite.
 //!
-//! Nothing here waits for a GPU: there the state is chosen by the verdict, on the device, and the verdict is read with the
-//! update's |td|. Updates that were enqueued behind a refused one begin from the state before it.
+//! Nothing here waits for a GPU. On a GPU, the device selects the state by the verdict, and the host reads the verdict
+//! together with the update's |td|. Updates that were enqueued after a refused one start from the state before it.
 
 use super::TchResult;
 use super::ops::{Into as _, copy, signed};
 use tch::{Device, Kind, Tensor};
 
-/// The tensors that an update changes, with room for a copy of them.
+/// The tensors that an update changes, with buffers for a copy of them.
 #[derive(Debug)]
 pub(super) struct Undo {
     live: Vec<Tensor>,
     kept: Vec<Tensor>,
-    /// (tensors), the sum of each: not finite where an element is not.
+    /// Sum of each tensor, (tensors). Not finite if an element is not finite.
     sums: Tensor,
-    /// (1), 0 where all sums are finite, else no number.
+    /// Difference of the total sum and itself, (1): 0 if all sums are finite, otherwise NaN.
     difference: Tensor,
-    /// (1), whether all sums are finite.
+    /// Whether all sums are finite, (1).
     finite: Tensor,
 }
 
 impl Undo {
-    /// For updates that change these tensors, all on one device. Those without elements are left out.
+    /// Creates the buffers for updates that change these tensors, all on one device. Tensors without elements are left
+    /// out.
     pub(super) fn new(live: Vec<Tensor>, device: Device) -> TchResult<Self> {
         let live: Vec<Tensor> = live.into_iter().filter(|tensor| tensor.numel() > 0).collect();
         let room = |count, kind| Tensor::f_zeros([signed(count)], (kind, device));
@@ -34,13 +35,13 @@ impl Undo {
         })
     }
 
-    /// Before an update: keeps the state.
+    /// Copies the state before an update.
     pub(super) fn keep(&self) -> TchResult<()> {
         self.live.iter().zip(&self.kept).try_for_each(|(live, kept)| copy(live, kept))
     }
 
-    /// After it: `verdict` (1) becomes 0 where every element is finite; else it is no number, and the state is the kept
-    /// one.
+    /// Checks the state after an update and sets `verdict` (1). It becomes 0 if every element is finite. Otherwise it
+    /// becomes NaN, and the state is replaced by the copy.
     pub(super) fn judge(&self, verdict: &Tensor) -> TchResult<()> {
         for (live, slot) in self.live.iter().zip(0..) {
             drop(live.f_sum_out(&self.sums.f_select(0, slot)?, Kind::Float)?);

@@ -1,9 +1,11 @@
-//! Soft Actor-Critic: one update, on one page, in the order of docs/algorithm.md.
+//! Soft Actor-Critic: one update, in the order of docs/algorithm.md.
 //!
-//! Nothing in [`Sac::step`] waits for the device, takes device memory, or has a shape or an address that depends on
-//! data, so that the whole of it can be recorded into a CUDA graph.
+//! [`Sac::step`] does not wait for the device and allocates no device memory, and no shape or address in it depends on
+//! data. These are conditions for recording it into a CUDA graph, but no graph is recorded: each operation is launched
+//! separately.
 //!
-//! Letters: B batch, O observation, A action. Primes are next ones; `a~` is the policy's own action in s.
+//! Letters: B batch, O observation, A action. A prime marks the next observation or action; `a~` is the policy's own
+//! action in s.
 
 use super::TchResult;
 use super::adam::AdamGroup;
@@ -16,20 +18,20 @@ use super::work::{SUMS, Work};
 use crate::trainer::{AlphaLoss, TrainerConfig};
 use tch::{Device, Kind, Tensor};
 
-/// Networks, optimisers and every intermediate result, on one device.
+/// Networks, optimisers and all intermediate results, on one device.
 #[derive(Debug)]
 pub(super) struct Sac {
     pub(super) actor: AdamGroup,
-    /// Critic 1, then critic 2.
+    /// Parameters of critic 1, then of critic 2.
     pub(super) critics: AdamGroup,
-    /// Parameters of both targets, as the critics'.
+    /// Parameters of both target networks, laid out as the critics'.
     pub(super) targets: Tensor,
     pub(super) log_alpha: AdamGroup,
-    /// Sums over updates of [`Work::row`], f64 (8).
+    /// Sums over updates of [`Work::row`], f64, (8).
     pub(super) sums: Tensor,
-    /// (2): `alpha`, then `log_alpha`, which the optimiser group is a view of.
+    /// `alpha`, then `log_alpha`, (2). The optimiser group `log_alpha` is a view of the second element.
     temperature: Tensor,
-    /// (1), a view.
+    /// View of the first element of `temperature`, (1).
     alpha: Tensor,
     policy: Policy,
     q: Critics,
@@ -42,7 +44,7 @@ pub(super) struct Sac {
 }
 
 impl Sac {
-    /// Everything zero; the trainer loads the state.
+    /// Creates everything with zeros. The trainer then loads the state.
     pub(super) fn new(config: &TrainerConfig, x: &Inputs, device: Device) -> TchResult<Self> {
         let arch = &config.policy;
         let critic = config.critic.tensor_layout();
@@ -74,7 +76,7 @@ impl Sac {
         })
     }
 
-    /// One update from `x`; the mean |td| of both critics goes to `td_abs` (B).
+    /// Does one update from the inputs `x`. Writes the mean |td| of both critics to `td_abs` (B).
     pub(super) fn step(&self, x: &Inputs, td_abs: &Tensor) -> TchResult<()> {
         self.act(x)?;
         self.learn_critics(x, td_abs)?;
@@ -84,19 +86,20 @@ impl Sac {
         lerp(&self.targets, &self.critics.params, self.tau)
     }
 
-    /// The tensors that a step changes.
+    /// Returns the tensors that a step changes.
     pub(super) fn tensors(&self) -> Vec<Tensor> {
         let groups = [&self.actor, &self.critics, &self.log_alpha].map(AdamGroup::tensors);
         let others = [&self.targets, &self.temperature, &self.sums].map(Tensor::shallow_clone);
         groups.into_iter().flatten().chain(others).collect()
     }
 
-    /// Makes `alpha` fit `log_alpha`.
+    /// Recomputes `alpha = exp(log_alpha)`.
     pub(super) fn refresh_alpha(&self) -> TchResult<()> {
         self.log_alpha.params.exp_into(&self.alpha)
     }
 
-    /// a' ~ pi(s'), a~ ~ pi(s) with their log-probabilities: one pass, because the actor steps only after both.
+    /// Samples a' ~ pi(s') and a~ ~ pi(s) and computes their log-probabilities. One pass serves both, because the actor
+    /// steps only after both are used.
     fn act(&self, x: &Inputs) -> TchResult<()> {
         let w = &self.work;
         self.policy.net.forward(&self.policy.both)?;
@@ -107,14 +110,15 @@ impl Sac {
         w.mu.add_into(&w.std_noise, &w.u)?;
         w.u.tanh_into(&w.action)?;
         x.action_bias.add_mul_into(&w.action_halves, &x.action_scale, &x.sampled_actions)?;
-        // log pi = sum_j [-noise_j²/2 - log_std_j - ln(2π)/2 - 2 (ln 2 - u_j - softplus(-2 u_j))];
-        // u + softplus(-2u) = ln(e^u + e^-u), whose form here neither overflows nor cancels
+        // log pi = sum_j [-noise_j²/2 - log_std_j - ln(2π)/2 - 2 (ln 2 - u_j - softplus(-2 u_j))]. The code uses
+        // u + softplus(-2u) = ln(e^u + e^-u), a form that neither overflows nor cancels.
         w.u.neg_into(&w.minus_u)?;
         w.u.ln_sum_exp_into(&w.minus_u, &w.ln_2_cosh_u)?;
         x.noise_log_density.add_mv_into(&w.terms, &w.term_factors, &w.log_prob)
     }
 
-    /// y = r + discount * (min Q_target(s', a') - alpha * log pi(a'|s')); loss_i = factor * mean(w * (Q_i(s, a) - y)²).
+    /// Computes y = r + discount * (min Q_target(s', a') - alpha * log pi(a'|s')) and
+    /// loss_i = factor * mean(w * (Q_i(s, a) - y)²), and does one Adam step on the critics.
     fn learn_critics(&self, x: &Inputs, td_abs: &Tensor) -> TchResult<()> {
         let (w, q) = (&self.work, &self.q);
         q.target_net.forward(&q.next)?;
@@ -133,20 +137,21 @@ impl Sac {
         self.critics.step(&x.negative_rate_critic, &x.adam_eps)
     }
 
-    /// loss = mean(alpha * log pi(a~|s) - min Q(s, a~)), by the critics that have just stepped; only the actor moves.
+    /// Computes loss = mean(alpha * log pi(a~|s) - min Q(s, a~)) with the critics after their step, and does one Adam
+    /// step on the actor only.
     fn learn_actor(&self, x: &Inputs) -> TchResult<()> {
         let (w, q) = (&self.work, &self.q);
         q.net.forward(&q.chosen)?;
         w.q1.min_into(&w.q2, &w.min_q)?;
         mean_rows(&w.min_q, &w.mean_q)?;
-        // dmin Q/dQ_i is 1 for the smaller one; dloss/da = -dmin Q/da / B
+        // dmin Q/dQ_i is 1 for the smaller critic, otherwise 0; dloss/da = -dmin Q/da / B
         w.q1.le_into(&w.q2, &w.dq1)?;
         w.q1.gt_into(&w.q2, &w.dq2)?;
         q.net.backward_input(&q.chosen, &q.action_columns, &w.da_both)?;
         w.da1.add_into(&w.da2, &w.da)?;
         w.da.mul_into(&w.minus_scale_over_b, &w.da)?;
 
-        // dlog pi/du = 2 tanh(u), dlog pi/dlog_std = -1 beside what goes through u = mu + exp(log_std) * noise
+        // dlog pi/du = 2 tanh(u); dlog pi/dlog_std = -1, in addition to the part through u = mu + exp(log_std) * noise
         w.over_b.mul_into(&self.alpha, &w.alphas_over_b)?;
         tanh_backward(&w.da, &w.chosen_action)?;
         w.da.add_mul_into(&w.chosen_action, &w.two_alpha_over_b, &w.d_mu)?;
@@ -157,7 +162,7 @@ impl Sac {
         self.actor.step(&x.negative_rate_actor, &x.adam_eps)
     }
 
-    /// Adds this update to the statistics, before the temperature moves.
+    /// Adds this update to the statistics, before the temperature's step.
     fn sum_up(&self) -> TchResult<()> {
         let w = &self.work;
         mean_rows(&w.chosen_log_prob, &w.mean_log_prob)?;
@@ -166,8 +171,9 @@ impl Sac {
         self.sums.add_into(&w.row, &self.sums)
     }
 
-    /// loss = -log_alpha * mean(log pi + target entropy), or that with alpha for log_alpha, which stays within its bound.
-    /// The losses above use the alpha from before this step.
+    /// Computes loss = -log_alpha * mean(log pi + target entropy), or with `alpha` in place of `log_alpha`, and does
+    /// one Adam step on `log_alpha`, which stays at or below its bound. The losses above use the alpha from before this
+    /// step.
     fn learn_temperature(&self, x: &Inputs) -> TchResult<()> {
         let Some(target_entropy) = self.target_entropy else { return Ok(()) };
         let gradient = &self.log_alpha.grad;

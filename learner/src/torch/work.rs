@@ -1,7 +1,7 @@
-//! The intermediate results of an update, and the views of them that it uses, all made once.
+//! The intermediate results of an update, and the views of them that it uses. All are allocated once.
 //!
-//! Letters: B batch, A action. What holds both policy samples has 2B rows: a' in s' first, then `a~` in s, whose rows
-//! are the views named `chosen`.
+//! Letters: B batch, A action. Tensors for both policy samples have 2B rows: first a' in s', then `a~` in s. Views of
+//! the `a~` rows are named `chosen`.
 
 use super::TchResult;
 use super::inputs::Inputs;
@@ -10,115 +10,115 @@ use super::ops::signed;
 use crate::trainer::TrainerConfig;
 use tch::{Kind, Tensor};
 
-/// Elements of [`Work::row`].
+/// Number of elements of [`Work::row`].
 pub(super) const SUMS: usize = 8;
 
-/// See the module.
+/// Intermediate results of an update, see the module.
 #[derive(Debug)]
 pub(super) struct Work {
-    /// (2B, A), the policy's first output.
+    /// Means, the policy's first output, (2B, A).
     pub(super) mu: Tensor,
-    /// (2B, A), its second.
+    /// Unclamped `log_std`, the policy's second output, (2B, A).
     pub(super) raw_log_std: Tensor,
-    /// (2B, 2A): `ln_2_cosh_u`, then `log_std`.
+    /// `ln_2_cosh_u`, then `log_std`, (2B, 2A).
     pub(super) terms: Tensor,
-    /// (2B, A)
+    /// `ln(e^u + e^-u)`, (2B, A).
     pub(super) ln_2_cosh_u: Tensor,
-    /// (2B, A), within its bounds.
+    /// `log_std` within its bounds, (2B, A).
     pub(super) log_std: Tensor,
-    /// (2A): how often the terms count in the log-density, 2 and -1.
+    /// Factors of `terms` in the log-density, 2 and -1, (2A).
     pub(super) term_factors: Tensor,
-    /// (2B, A), `exp(log_std) * noise`.
+    /// `exp(log_std) * noise`, (2B, A).
     pub(super) std_noise: Tensor,
-    /// (2B, A), before tanh.
+    /// Action before tanh, (2B, A).
     pub(super) u: Tensor,
-    /// (2B, A)
+    /// `-u`, (2B, A).
     pub(super) minus_u: Tensor,
-    /// (2B, A), in [-1, 1].
+    /// Action in [-1, 1], (2B, A).
     pub(super) action: Tensor,
-    /// (2, B, A), the same.
+    /// `action` as (2, B, A).
     pub(super) action_halves: Tensor,
-    /// (2B)
+    /// Log-probability of `action`, (2B).
     pub(super) log_prob: Tensor,
-    /// (B)
+    /// Log-probability of a', (B).
     pub(super) next_log_prob: Tensor,
-    /// (B)
+    /// Log-probability of `a~`, (B).
     pub(super) chosen_log_prob: Tensor,
-    /// (B, A)
+    /// `a~` in [-1, 1], (B, A).
     pub(super) chosen_action: Tensor,
-    /// (B, A)
+    /// `std_noise` of `a~`, (B, A).
     pub(super) chosen_std_noise: Tensor,
-    /// (B, A)
+    /// `raw_log_std` of `a~`, (B, A).
     pub(super) chosen_raw_log_std: Tensor,
 
-    /// (2, B): what the last pass over the critics or their targets gave; `q1` and `q2` are its rows.
+    /// Values of the last pass over the critics or their targets, (2, B). `q1` and `q2` are its rows.
     pub(super) q: Tensor,
-    /// (B)
+    /// Values of critic 1, (B).
     pub(super) q1: Tensor,
-    /// (B)
+    /// Values of critic 2, (B).
     pub(super) q2: Tensor,
-    /// (B)
+    /// `min(q1, q2)`, (B).
     pub(super) min_q: Tensor,
-    /// (B), the critics' target.
+    /// Target value of the critics, (B).
     pub(super) y: Tensor,
-    /// (2, B), Q - y.
+    /// Temporal-difference error Q - y, (2, B).
     pub(super) td: Tensor,
-    /// (2, 1, B), the same.
+    /// `td` as (2, 1, B).
     pub(super) td_rows: Tensor,
-    /// (2, B)
+    /// |td| of both critics, (2, B).
     pub(super) td_abs: Tensor,
-    /// (2, B): the loss's gradient by `q`; `dq1` and `dq2` are its rows.
+    /// Gradient of the loss with respect to `q`, (2, B). `dq1` and `dq2` are its rows.
     pub(super) dq: Tensor,
-    /// (2, B, 1), the same.
+    /// `dq` as (2, B, 1).
     pub(super) dq_columns: Tensor,
-    /// (B)
+    /// Row of `dq` for critic 1, (B).
     pub(super) dq1: Tensor,
-    /// (B)
+    /// Row of `dq` for critic 2, (B).
     pub(super) dq2: Tensor,
 
-    /// (2, B, A): the gradient by `a~` through either critic; `da1` and `da2` are its rows.
+    /// Gradient with respect to `a~` through each critic, (2, B, A). `da1` and `da2` are its rows.
     pub(super) da_both: Tensor,
-    /// (B, A)
+    /// Row of `da_both` for critic 1, (B, A).
     pub(super) da1: Tensor,
-    /// (B, A)
+    /// Row of `da_both` for critic 2, (B, A).
     pub(super) da2: Tensor,
-    /// (B, A)
+    /// Sum of `da1` and `da2`, then in place the gradient with respect to `u` through the critics, (B, A).
     pub(super) da: Tensor,
-    /// (A): `-scale / B`, from a gradient by critic units to one by [-1, 1].
+    /// `-scale / B`, (A): converts a gradient in critic units to one for actions in [-1, 1].
     pub(super) minus_scale_over_b: Tensor,
-    /// (2): 1 / B, 2 / B.
+    /// 1 / B and 2 / B, (2).
     pub(super) over_b: Tensor,
-    /// (2): `alpha_over_b`, `two_alpha_over_b`.
+    /// `alpha_over_b` and `two_alpha_over_b`, (2).
     pub(super) alphas_over_b: Tensor,
-    /// (1)
+    /// alpha / B, (1).
     pub(super) alpha_over_b: Tensor,
-    /// (1)
+    /// 2 alpha / B, (1).
     pub(super) two_alpha_over_b: Tensor,
-    /// (B, A)
+    /// Gradient of the loss with respect to the clamped `log_std`, (B, A).
     pub(super) d_log_std: Tensor,
-    /// (B, A), the gradient by the policy's first output.
+    /// Gradient of the loss with respect to the policy's first output, (B, A).
     pub(super) d_mu: Tensor,
-    /// (B, A), by its second.
+    /// Gradient of the loss with respect to the policy's second output, (B, A).
     pub(super) d_raw_log_std: Tensor,
 
-    /// (8): this update's statistics: twice each critic's loss, mean log-probability, mean Q, alpha, ln alpha, and these
-    /// two times the mean log-probability. What follows are its parts.
+    /// Statistics of this update, (8): twice each critic's loss, mean log-probability, mean Q, alpha, ln alpha, and the
+    /// last two times the mean log-probability. The fields below are views of its parts.
     pub(super) row: Tensor,
-    /// (2, 1, 1)
+    /// Twice each critic's loss, (2, 1, 1).
     pub(super) twice_losses: Tensor,
-    /// ()
+    /// Mean log-probability of `a~`, ().
     pub(super) mean_log_prob: Tensor,
-    /// (1), the same.
+    /// `mean_log_prob` as (1).
     pub(super) mean_log_prob_row: Tensor,
-    /// ()
+    /// Mean of `min_q`, ().
     pub(super) mean_q: Tensor,
-    /// (2)
+    /// alpha and ln alpha, (2).
     pub(super) temperature: Tensor,
-    /// (2)
+    /// `temperature` times the mean log-probability, (2).
     pub(super) temperature_log_prob: Tensor,
 }
 
-/// The left and right halves of the columns.
+/// Returns the left and right halves of the columns.
 fn columns(tensor: &Tensor) -> TchResult<(Tensor, Tensor)> {
     let width = tensor.size()[1] / 2;
     Ok((tensor.f_narrow(1, 0, width)?, tensor.f_narrow(1, width, width)?))

@@ -1,10 +1,11 @@
-//! Trainers as settings lead to them.
+//! Trainer configurations made from settings, for tests.
 
 use common::config::{self, Layers};
 use learner::backend;
 use learner::trainer::TrainerConfig;
 
-/// What a preset and assignments make of an environment with three observations and two continuous actions.
+/// Returns the trainer configuration for a preset and assignments, in an environment with three observations and two
+/// continuous actions.
 pub(crate) fn trainer(preset: &str, set: &[&str]) -> TrainerConfig {
     let shapes = [
         "cluster.obs_dim=3",

@@ -6,7 +6,7 @@ use learner::noise::fill_normal;
 use learner::trainer::{ActionUnits, AlphaLoss, Batch, Noise, TrainState, TrainerConfig};
 use rand_pcg::Pcg64;
 
-/// A state and everything that its next update is a function of; lengths as in [`Batch`] and [`Noise`].
+/// A state and all inputs of its next update. Lengths are as in [`Batch`] and [`Noise`].
 pub(crate) struct Drawn {
     pub(crate) state: TrainState,
     pub(crate) obs: Vec<f32>,
@@ -59,7 +59,8 @@ impl Drawn {
     }
 }
 
-/// ReLU networks, two hidden layers each, of sizes that no kernel's tile divides.
+/// Returns a configuration with ReLU networks of two hidden layers each, with sizes that are no multiple of a kernel's
+/// tile.
 pub(crate) fn config() -> TrainerConfig {
     TrainerConfig {
         critic_loss_factor: 1.0,

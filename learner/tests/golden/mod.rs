@@ -7,19 +7,19 @@ use std::cell::Cell;
 use std::path::PathBuf;
 
 thread_local! {
-    /// Numbers of files that were compared by this test.
+    /// Number of comparisons that this test has made.
     static COMPARED: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Notes a comparison that was made otherwise than by [`assert_near`].
+/// Counts a comparison that was made without [`assert_near`].
 pub(crate) fn compared() {
     COMPARED.set(COMPARED.get() + 1);
 }
 
-/// Files, one after another. Fails where nothing was compared between one and the next.
+/// Iterator over golden files. It panics if nothing was compared between one file and the next.
 pub(crate) struct Files {
     files: std::vec::IntoIter<(String, Value)>,
-    /// The file that was handed out last, and what had been compared until then.
+    /// Name of the file returned last, and the number of comparisons before it.
     open: Option<(String, usize)>,
 }
 
@@ -36,7 +36,7 @@ impl Iterator for Files {
     }
 }
 
-/// All files of one kind, by name. Fails if there is none.
+/// Returns all files of one kind, sorted by name. Panics if there is none.
 pub(crate) fn of_kind(kind: &str) -> Files {
     let dir = std::env::var_os("SAPEX_GOLDENS_DIR").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/goldens")),
@@ -59,7 +59,7 @@ pub(crate) fn of_kind(kind: &str) -> Files {
     Files { files: files.into_iter(), open: None }
 }
 
-/// The numbers of a tensor, or a plain number as one.
+/// Returns the numbers of a tensor. A plain number counts as a tensor with one element.
 pub(crate) fn numbers(value: &Value) -> Vec<f64> {
     match value {
         Value::Number(number) => vec![number.as_f64().unwrap()],
@@ -69,13 +69,13 @@ pub(crate) fn numbers(value: &Value) -> Vec<f64> {
     }
 }
 
-/// The same as f32.
+/// Returns the same numbers as f32.
 #[expect(clippy::cast_possible_truncation, reason = "golden files say how their numbers round")]
 pub(crate) fn floats(value: &Value) -> Vec<f32> {
     numbers(value).into_iter().map(|value| value as f32).collect()
 }
 
-/// |got − expected| <= tolerance · max(1, |expected|), element by element.
+/// Asserts |got − expected| <= tolerance · max(1, |expected|) for each element.
 pub(crate) fn assert_near(what: &str, got: &[f32], expected: &[f64], tolerance: f64) {
     assert_eq!(got.len(), expected.len(), "{what}: length");
     for (i, (got, expected)) in got.iter().zip(expected).enumerate() {

@@ -1,4 +1,4 @@
-//! Small networks of every kind with drawn weights, and steps for them, for tests of the autograd trainer.
+//! Small networks of every kind with random weights, and update steps for them, for tests of the autograd trainer.
 
 use common::policy::arch::{Activation, Body, Head, Mlp, PolicyArch};
 use common::policy::layout::TensorLayout;
@@ -42,7 +42,7 @@ pub(crate) fn sequences(
     config
 }
 
-/// Small random weights; masks of zeros and ones; statistics of nothing.
+/// Returns small random weights, masks of zeros and ones, and statistics that change nothing: mean 0, deviation 1.
 pub(crate) fn drawn(layout: &TensorLayout, rng: &mut Pcg64) -> Vec<f32> {
     let mut params = normals(rng, layout.parameters);
     for entry in &layout.entries {
@@ -65,7 +65,7 @@ pub(crate) fn state(config: &TrainerConfig, rng: &mut Pcg64) -> TrainState {
     let (critics, mut targets): (Vec<f32>, Vec<f32>) = (many(rng), many(rng));
     for (n, entry) in (0..config.critics).flat_map(|n| critic.entries.iter().map(move |e| (n, e))) {
         if !entry.trainable {
-            // A target has its critic's wiring.
+            // A target network has the same wiring as its critic.
             let start = n * critic.parameters;
             let range = start + entry.offset..start + entry.offset + entry.elements();
             targets[range.clone()].copy_from_slice(&critics[range]);
@@ -82,7 +82,7 @@ pub(crate) fn state(config: &TrainerConfig, rng: &mut Pcg64) -> TrainState {
     }
 }
 
-/// A batch and its noise, owned.
+/// A batch, its noise and its step sizes, with owned data.
 #[derive(Clone, Default)]
 pub(crate) struct Step {
     pub(crate) obs: Vec<f32>,
@@ -94,7 +94,7 @@ pub(crate) struct Step {
     pub(crate) next_state: Vec<f32>,
     pub(crate) valid: Vec<f32>,
     pub(crate) weight: Vec<f32>,
-    /// Empty, unless a test fills it.
+    /// Empty unless a test fills it.
     pub(crate) horizon_cost: Vec<f32>,
     pub(crate) next_action_noise: Vec<f32>,
     pub(crate) action_noise: Vec<f32>,
@@ -132,7 +132,7 @@ impl Step {
         }
     }
 
-    /// Updates, and returns |td|.
+    /// Does one update and returns |td|.
     pub(crate) fn take(&self, trainer: &mut dyn Trainer) -> Vec<f32> {
         trainer.update(&self.batch(), &self.noise(), &self.sizes).unwrap();
         let mut td_abs = vec![0.0; BATCH];

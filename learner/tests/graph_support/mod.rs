@@ -1,4 +1,4 @@
-//! What the tests of the autograd backend share: golden tensors under our names.
+//! Helpers that the tests of the autograd backend share: golden tensors under our names.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -14,10 +14,10 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use tch::{Device, Kind, Tensor};
 
-/// A golden tensor; a plain number is one without dimensions.
+/// Converts a golden tensor. A plain number becomes a tensor without dimensions.
 pub(crate) fn tensor(value: &Value, kind: Kind) -> Tensor {
     let data = Tensor::from_slice(&numbers(value));
-    // The digits of an f32 stand for the f32.
+    // Decimal digits of an f32 must be rounded to that f32.
     let data = if value["dtype"] == "f32" { data.to_kind(Kind::Float) } else { data };
     data.to_kind(kind).reshape(shape(value).as_slice())
 }
@@ -28,7 +28,7 @@ fn shape(value: &Value) -> Vec<i64> {
         .map_or_else(Vec::new, |shape| shape.iter().map(|side| side.as_i64().unwrap()).collect())
 }
 
-/// Tensors whose golden names begin with `role`, renamed by `rename`, with gradients but for masks.
+/// Returns the tensors whose golden names begin with `role`, renamed by `rename`. All except masks require gradients.
 pub(crate) fn leaves(
     params: &Value,
     role: &str,
@@ -48,12 +48,12 @@ pub(crate) fn leaves(
         .collect()
 }
 
-/// A network of such leaves, which share their gradients.
+/// Creates a network from such leaves. It shares their gradients.
 pub(crate) fn network(leaves: &[(String, Tensor)]) -> Weights {
     leaves.iter().map(|(name, leaf)| (name.clone(), leaf.shallow_clone())).collect()
 }
 
-/// Compares the gradients of the loss with the file's, all of them.
+/// Compares all gradients of the loss with those in the file.
 pub(crate) fn assert_gradients(
     what: &str,
     loss: &Tensor,
@@ -76,7 +76,7 @@ pub(crate) fn assert_gradients(
     assert_eq!(compared, trained.len(), "{what}: gradients in the file");
 }
 
-/// |got - expected| <= tolerance * max(1, |expected|), element by element.
+/// Asserts |got - expected| <= tolerance * max(1, |expected|) for each element.
 pub(crate) fn assert_tensor(what: &str, got: &Tensor, expected: &Value, tolerance: f64) {
     let got = values(got);
     let expected = numbers(expected);
@@ -91,7 +91,7 @@ pub(crate) fn assert_tensor(what: &str, got: &Tensor, expected: &Value, toleranc
     }
 }
 
-/// All elements in f64.
+/// Returns all elements in f64.
 pub(crate) fn values(tensor: &Tensor) -> Vec<f64> {
     let tensor = tensor.detach().to_kind(Kind::Double).contiguous();
     let mut values = vec![0.0; tensor.numel()];
@@ -103,12 +103,12 @@ pub(crate) fn size(value: &Value) -> usize {
     usize::try_from(value.as_u64().unwrap()).unwrap()
 }
 
-/// A perceptron of a trunk and of a head with hidden layers of its own, whose activation may be another one.
+/// Returns a perceptron that consists of a trunk and of a head with its own hidden layers, whose activation may differ.
 pub(crate) fn trunk_and_head(config: &Value, hidden: &[usize], own: &[usize]) -> Mlp {
     let all = [hidden, own].concat();
     let last = (!own.is_empty()).then(|| {
         let given = &config["head_activation"];
-        // The originals' heads have this one unless a file says otherwise.
+        // The originals' heads use ReLU unless a file names another activation.
         let activation = if given.is_null() { Activation::Relu } else { activation(given) };
         LastLayers { count: own.len(), activation }
     });
@@ -131,7 +131,7 @@ pub(crate) fn activation(value: &Value) -> Activation {
     }
 }
 
-/// The file's tolerance, by its key or by the README's default.
+/// Returns the file's tolerance for a key, or the README's default.
 pub(crate) fn tolerance(file: &Value, key: &str) -> f64 {
     let default = if key == "forward" { 1e-6 } else { 1e-5 };
     file["tolerance"][key].as_f64().unwrap_or(default)
@@ -151,7 +151,7 @@ pub(crate) fn zeros(rows: i64, width: usize) -> Tensor {
     Tensor::zeros([rows, i64::try_from(width).unwrap()], (F32, Device::Cpu))
 }
 
-/// The file has every tensor of the body, and no other.
+/// Asserts that the file contains exactly the tensors of the layout.
 pub(crate) fn assert_complete(name: &str, w: &[(String, Tensor)], layout: &TensorLayout) {
     let got: BTreeSet<_> = w.iter().map(|(name, _)| name.as_str()).collect();
     let expected: BTreeSet<_> = layout.entries.iter().map(|entry| entry.name.as_str()).collect();

@@ -1,4 +1,4 @@
-//! Golden updates: one model through a file's consecutive updates.
+//! Golden updates: one model trained through the consecutive updates of a file.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -15,38 +15,39 @@ use learner::trainer::{self, PriorityRule, TrainerConfig};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-/// What an update's batch is made of, as the files name it.
+/// Columns of an update's batch, as named in the files.
 pub(crate) struct Columns<'a> {
     pub(crate) obs: &'a Value,
-    /// In the units that the critics see.
+    /// Actions in the critics' units.
     pub(crate) action: &'a Value,
     pub(crate) reward: &'a Value,
     pub(crate) discount: Vec<f64>,
     pub(crate) next_obs: &'a Value,
-    /// Before the observation (zeros where the file has none) and before the next one; absent for feed-forward policies.
+    /// Policy states before the observation (null in files without it: zeros) and before the next one. `None` for
+    /// feed-forward policies.
     pub(crate) states: Option<[&'a Value; 2]>,
     pub(crate) weight: &'a Value,
     pub(crate) horizon_cost: Option<&'a Value>,
 }
 
-/// One golden file with what it trains.
+/// One golden file with the configuration that it trains.
 pub(crate) struct Case<'a> {
     pub(crate) name: &'a str,
     pub(crate) file: &'a Value,
     pub(crate) config: TrainerConfig,
-    /// The file's, where f32 does not hold it.
+    /// The file's target entropy in f64, because f32 may not represent it exactly.
     pub(crate) target_entropy: Option<f64>,
-    /// Starting temperature, where the file's parameters have none.
+    /// Initial temperature, for files whose parameters do not contain one.
     pub(crate) alpha: Option<f64>,
     /// Names of the output layers of policy and critics.
     pub(crate) last: [&'a str; 2],
-    /// Hidden layers of the trunk and of the head of policy and critics, where a head may have some.
+    /// Numbers of hidden layers of the trunk and of the head, for policy and critics, if heads may have hidden layers.
     pub(crate) heads: Option<[(usize, usize); 2]>,
     pub(crate) tolerances: [(&'static str, f64); 3],
 }
 
 impl<'a> Case<'a> {
-    /// With the file's tolerances for f32.
+    /// Creates a case with the file's tolerances for f32.
     pub(crate) fn new(name: &'a str, file: &'a Value, config: TrainerConfig) -> Self {
         let tolerances = ["loss", "grad", "params"].map(|key| (key, tolerance(file, key)));
         let target_entropy = file["config"]["target_entropy"].as_f64();
@@ -66,7 +67,8 @@ impl<'a> Case<'a> {
         self.tolerances.iter().find(|(name, _)| *name == key).unwrap().1
     }
 
-    /// Runs every update and compares losses, priorities, gradients and parameters; the model after them.
+    /// Runs every update and compares losses, priorities, gradients and parameters. Returns the model after the last
+    /// update.
     pub(crate) fn check(&self, kind: Kind, columns: &dyn Fn(usize) -> Columns<'a>) -> Model {
         let place = (kind, Device::Cpu);
         let model = Model::new(&self.config, place);
@@ -88,7 +90,7 @@ impl<'a> Case<'a> {
             let losses = algorithm.update(&model, &batch, &noise, k as u64 + 1);
             self.check_losses(&what, &losses, &model, expected);
             if expected["grads"].is_null() && k + 1 < updates.len() {
-                continue; // long files leave some updates out
+                continue; // long files leave out some updates
             }
             let (grad, params) = (self.tolerance("grad"), self.tolerance("params"));
             let gradients = before.gradients(&model, exact(config.adam_betas.0));
@@ -111,7 +113,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Group, network in it, and our name of a golden tensor.
+    /// Returns the group, the network's index in it, and our name of a golden tensor.
     fn find(&self, golden: &str) -> Option<(&'static str, usize, String)> {
         if let Some(scalar) = ["log_alpha", "log_lambda"].into_iter().find(|name| *name == golden) {
             return Some((scalar, 0, golden.to_owned()));
@@ -133,7 +135,7 @@ impl<'a> Case<'a> {
         let layout = self.layout(group);
         let name = self.in_head(rest, group).or_else(|| renamed(rest, self.names(group)));
         let name = name.unwrap_or_else(|| panic!("{golden}"));
-        // The last of a policy's or a critic's `layers.{i}` is its head.
+        // The last of `layers.{i}` in a policy or critic is its head.
         let name = if layout.entry(&name).is_some() || group != "actor" {
             name
         } else {
@@ -144,7 +146,7 @@ impl<'a> Case<'a> {
         Some((group, n, name))
     }
 
-    /// A layer after the trunk, `last.model.{2i}`, where heads may have hidden layers.
+    /// Renames a layer after the trunk, `last.model.{2i}`, if heads may have hidden layers.
     fn in_head(&self, golden: &str, group: &str) -> Option<String> {
         let [actor, critic] = self.heads?;
         let (k, field) = golden.strip_prefix("last.model.")?.split_once('.')?;
@@ -191,7 +193,7 @@ impl<'a> Case<'a> {
         let discrete = self.config.policy.head == Head::Categorical;
         let mut action = steps(given(columns.action));
         if self.config.critic_action_units == trainer::ActionUnits::Env && !discrete {
-            // The files store what the critic sees; our rows hold normalised actions.
+            // The files store actions in the critics' units. Our rows hold normalised actions.
             let vector = |x: &[f32]| Tensor::from_slice(x).to_kind(kind);
             let bias = vector(&self.config.action_bias);
             action = (action - bias) / vector(&self.config.action_scale);
@@ -223,8 +225,9 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Two noises for each update, three for LAC (next action, action, extra) and BCQ (extra, next action, action); for
-    /// sampled discrete actions, normals that draw the given index.
+    /// Returns the noise of update `k`. The file has two noises for each update, but three for LAC (next action,
+    /// action, extra) and for BCQ (extra, next action, action). For sampled discrete actions, the normals are made so
+    /// that they draw the given index.
     fn noise(&self, k: usize, kind: Kind) -> GraphNoise {
         let none = || Tensor::zeros([0], (kind, Device::Cpu));
         let noise = self.file["noise"].as_array().unwrap();
@@ -264,7 +267,7 @@ impl<'a> Case<'a> {
         if let Some(alpha_loss) = &losses.alpha_loss {
             check("alpha_loss", alpha_loss);
         }
-        // The files give both multipliers after their steps.
+        // The files contain both multipliers after their steps.
         check("alpha", &model.log_alpha.values().flat().exp());
         check("labda", &model.log_lambda.values().flat().exp().clamp_max(1.0));
         if let Some(entropy) = &losses.entropy
@@ -313,7 +316,7 @@ impl<'a> Case<'a> {
     }
 }
 
-/// As [`ours`], and what the Lyapunov and the batch-constrained originals call their layers.
+/// Renames like [`ours`], and also the layer names of the Lyapunov and the batch-constrained originals.
 pub(crate) fn renamed(golden: &str, names: Names<'_>) -> Option<String> {
     let Some((stem, field)) = golden.rsplit_once('.') else { return ours(golden, names) };
     let counted = [
@@ -347,7 +350,7 @@ fn network<'a>(model: &'a Model, group: &str, n: usize) -> &'a Weights {
     &values.networks()[n]
 }
 
-/// First moments of the five optimisers, flat.
+/// First moments of the five optimiser groups, flat.
 struct Moments([Vec<f64>; 5]);
 
 impl Moments {
@@ -357,8 +360,8 @@ impl Moments {
         Self([actor, critics, vae, log_alpha, log_lambda].map(first))
     }
 
-    /// g = (m_k − β1 m_{k−1}) / (1 − β1). In f32 the division magnifies rounding tenfold, to about 1e-6 of a gradient of
-    /// order one: below the files' tolerances, which therefore stay.
+    /// Recovers g = (m_k − β1 m_{k−1}) / (1 − β1). In f32 the division magnifies rounding tenfold, to about 1e-6 for a
+    /// gradient of order one. This is below the files' tolerances, so they are used unchanged.
     fn gradients(&self, model: &Model, beta1: f64) -> Self {
         let Self(mut after) = Self::of(model);
         for (after, before) in after.iter_mut().zip(&self.0) {

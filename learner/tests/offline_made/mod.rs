@@ -1,21 +1,21 @@
-//! Small Minari datasets that are made here, for tests to spoil.
+//! Small valid Minari datasets, which tests generate and then make invalid.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// Name, shape and numbers of one field of an episode.
+/// Name, shape and values of one field of an episode.
 pub(crate) type Field = (&'static str, Vec<u64>, Vec<f64>);
 
-/// Two valid episodes of three and two steps, and their description.
+/// Two valid episodes, of three and two steps, and the dataset's description.
 pub(crate) struct Made {
     pub(crate) metadata: Value,
     pub(crate) episodes: Vec<Vec<Field>>,
 }
 
 impl Made {
-    /// The first is terminated, the second is truncated.
+    /// Creates the dataset. The first episode is terminated, the second is truncated.
     pub(crate) fn new() -> Self {
         let space = |shape: u64, bounds: &str| {
             format!(r#"{{"type": "Box", "dtype": "float32", "shape": [{shape}], {bounds}}}"#)
@@ -63,7 +63,7 @@ impl Made {
     }
 }
 
-/// Writes the description of a dataset in `dir`.
+/// Writes the description of a dataset to `dir`.
 pub(crate) fn describe(dir: &Path, metadata: &Value) {
     fs_err::create_dir_all(dir.join("data")).unwrap();
     fs_err::write(dir.join("data/metadata.json"), metadata.to_string()).unwrap();

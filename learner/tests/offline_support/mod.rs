@@ -1,11 +1,11 @@
-//! What the tests of offline data share.
+//! Helpers that the tests of offline data share.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use common::config::{Layers, Resolved, load};
 use common::spec::{ActionKind, EnvSpec};
 
-/// The environment of `testdata/minari`.
+/// Returns the environment of `testdata/minari`.
 pub(crate) fn spec() -> EnvSpec {
     EnvSpec {
         id: "Closed-v0".into(),
@@ -19,7 +19,7 @@ pub(crate) fn spec() -> EnvSpec {
     }
 }
 
-/// The defaults with some settings changed.
+/// Returns the default settings with `set` applied.
 pub(crate) fn config(set: &[&str]) -> Resolved {
     let set = set.iter().map(|&set| set.to_owned()).collect();
     load(&Layers { set, ..Layers::default() }).unwrap()

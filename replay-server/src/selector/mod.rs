@@ -1,9 +1,10 @@
-//! [`Selector`]: which items a sample gets, and with which probability. Single-threaded.
+//! [`Selector`]: the choice of items for a sample, and their probabilities. Single-threaded.
 //!
 //! - [`prioritized`]: in proportion to (|td| + epsilon)^alpha.
-//! - [`uniform`]: all alike.
+//! - [`uniform`]: with equal probability.
 //!
-//! A closed enum: the table owns one, the configuration names one, and there is no third party to plug in another.
+//! A closed enum: a table has one selector, which the configuration names, and other implementations cannot be plugged
+//! in.
 
 pub mod prioritized;
 pub mod uniform;
@@ -14,26 +15,26 @@ pub use uniform::Uniform;
 use common::values::is_td_abs;
 use rand_pcg::Pcg64;
 
-/// How a table chooses items.
+/// Method by which a table chooses items.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SelectorConfig {
     /// In proportion to a power of |td|.
     Prioritized(PrioritizedConfig),
-    /// All items alike.
+    /// With equal probability.
     Uniform,
 }
 
-/// Why a selector cannot be built.
+/// Reason why a selector cannot be built.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SelectorError {
-    /// A number outside its range.
+    /// A number is outside its range.
     #[error("{key} = {value} is outside {expected}")]
     OutOfRange {
-        /// The configuration key.
+        /// Configuration key.
         key: &'static str,
-        /// Its value.
+        /// Value of the key.
         value: f64,
-        /// The range, in words.
+        /// The allowed range, as text.
         expected: &'static str,
     },
 }
@@ -43,12 +44,12 @@ pub enum SelectorError {
 pub enum Selector {
     /// In proportion to a power of |td|.
     Prioritized(Prioritized),
-    /// All items alike.
+    /// With equal probability.
     Uniform(Uniform),
 }
 
 impl Selector {
-    /// A selector over `capacity` slots, all empty.
+    /// Creates a selector over `capacity` empty slots.
     pub fn new(config: &SelectorConfig, capacity: usize) -> Result<Self, SelectorError> {
         Ok(match config {
             SelectorConfig::Prioritized(config) => {
@@ -58,10 +59,11 @@ impl Selector {
         })
     }
 
-    /// A new item in each of these slots, with its |td| where one is known: an item without one, or with one that is
-    /// out of range ([`is_td_abs`]), enters at [`Selector::max_priority`]. Returns how many |td| were out of range.
+    /// Stores a new item in each of these slots, with its |td| if it is known. An item without |td|, or with one that
+    /// is out of range ([`is_td_abs`]), gets the priority [`Selector::max_priority`]. Returns how many |td| were out of
+    /// range.
     ///
-    /// Slots are taken into use from 0 upwards; a slot that holds an item already gets the new one.
+    /// Slots must be taken into use from 0 upwards. In a slot that already holds an item, the new item replaces it.
     pub fn insert(&mut self, items: impl Iterator<Item = (u32, Option<f32>)>) -> usize {
         match self {
             Self::Prioritized(selector) => selector.insert(items),
@@ -69,8 +71,8 @@ impl Selector {
         }
     }
 
-    /// New |td| of items; of two for one slot the last stays. Returns how many were out of range: those leave their item
-    /// as it was.
+    /// Sets the |td| of items; if a slot occurs twice, the last value stays. Returns how many values were out of range:
+    /// these leave their item unchanged.
     pub fn update(&mut self, items: impl Iterator<Item = (u32, f32)>) -> usize {
         match self {
             Self::Prioritized(selector) => selector.update(items),
@@ -78,8 +80,8 @@ impl Selector {
         }
     }
 
-    /// Replaces `slots` and `probabilities` by `count` draws with replacement and each one's p_i / M. Draws nothing
-    /// from an empty table.
+    /// Replaces `slots` and `probabilities` by `count` draws with replacement and the probability p_i / M of each.
+    /// Draws nothing from an empty table.
     pub fn sample(
         &mut self,
         count: usize,
@@ -93,7 +95,8 @@ impl Selector {
         }
     }
 
-    /// M: the sum of all items' p. What this table weighs when one sample is spread over several tables.
+    /// Returns M, the sum of all items' p. It is the weight of this table when one sample is spread over several
+    /// tables.
     pub fn mass(&self) -> f64 {
         match self {
             Self::Prioritized(selector) => selector.mass(),
@@ -101,7 +104,7 @@ impl Selector {
         }
     }
 
-    /// p of the item in `slot`; 0 for an empty slot.
+    /// Returns p of the item in `slot`; 0 for an empty slot.
     pub fn priority(&self, slot: u32) -> f64 {
         match self {
             Self::Prioritized(selector) => selector.priority(slot),
@@ -109,7 +112,7 @@ impl Selector {
         }
     }
 
-    /// The largest p ever stored, at least 1: what a new item without a |td| gets.
+    /// Returns the largest p ever stored, at least 1. A new item without |td| gets this value.
     pub fn max_priority(&self) -> f64 {
         match self {
             Self::Prioritized(selector) => selector.max_priority(),
@@ -117,7 +120,7 @@ impl Selector {
         }
     }
 
-    /// Whether an item can have this p.
+    /// Returns whether an item can have this p.
     pub fn is_priority(&self, priority: f64) -> bool {
         match self {
             Self::Prioritized(selector) => selector.is_priority(priority),
@@ -125,7 +128,7 @@ impl Selector {
         }
     }
 
-    /// An item in this slot at a p that it had before.
+    /// Stores an item in this slot with a p from a saved table.
     pub fn put_back(&mut self, slot: u32, priority: f64) {
         match self {
             Self::Prioritized(selector) => selector.put_back(slot, priority),
@@ -133,7 +136,7 @@ impl Selector {
         }
     }
 
-    /// The largest p ever stored, where it is one.
+    /// Restores the largest p ever stored. A value that is not a valid p is ignored.
     pub fn restore_max_priority(&mut self, priority: f64) {
         if let Self::Prioritized(selector) = self
             && selector.is_priority(priority)
@@ -142,8 +145,9 @@ impl Selector {
         }
     }
 
-    /// (sum p)^2 / sum p^2 over the first `len` slots: how many equally likely items would be as diverse. `len` when
-    /// all are alike, 1 when one outweighs all others, 0 without items. O(len): well below a millisecond for a million.
+    /// Returns (sum p)^2 / sum p^2 over the first `len` slots: the number of equally likely items with the same
+    /// diversity. It is `len` if all items have the same p, 1 if one outweighs all others, 0 without items. O(len):
+    /// well below a millisecond for a million.
     pub fn effective_sample_size(&self, len: usize) -> f64 {
         match self {
             Self::Prioritized(selector) => selector.effective_sample_size(len),

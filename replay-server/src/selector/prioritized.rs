@@ -1,6 +1,7 @@
-//! [`Prioritized`]: items in proportion to p = (|td| + epsilon)^alpha (Schaul et al. 2016, proportional variant).
+//! [`Prioritized`]: draws items in proportion to p = (|td| + epsilon)^alpha (Schaul et al. 2016, proportional variant).
 //!
-//! The tree holds p itself, so alpha costs one `powf` per write and nothing per draw. alpha = 0 makes all items alike.
+//! The tree stores p, so that alpha costs one `powf` per write and nothing per draw. With alpha = 0 all items have
+//! equal probability.
 
 use super::SelectorError;
 use crate::sum_tree::SumTree;
@@ -8,27 +9,28 @@ use common::values::{TD_ABS_MAX, is_td_abs};
 use rand::RngExt;
 use rand_pcg::Pcg64;
 
-/// Smallest epsilon: keeps every item's p well above 0, so that an item with |td| = 0 can still be drawn.
+/// Smallest epsilon. It keeps every item's p well above 0, so that an item with |td| = 0 can still be drawn.
 pub const EPSILON_MIN: f64 = 1e-12;
 
-/// How [`Prioritized`] weighs and draws.
+/// Settings of [`Prioritized`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct PrioritizedConfig {
     /// Exponent, in [0, 1].
     pub alpha: f64,
     /// Added to |td|, in [[`EPSILON_MIN`], 1].
     pub epsilon: f64,
-    /// How the draws of one sample hang together.
+    /// Dependence between the draws of one sample.
     pub draws: Draws,
 }
 
-/// How the draws of one sample hang together. Either way each item is expected `count * p_i / M` times.
+/// Dependence between the draws of one sample. In both cases the expected number of draws of an item is
+/// `count * p_i / M`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Draws {
-    /// One draw from each of `count` equal parts of the mass: a batch that is spread more evenly, in ascending slots.
+    /// One draw from each of `count` equal parts of the mass. The batch is spread more evenly, and its slots ascend.
     #[default]
     Stratified,
-    /// Each on its own.
+    /// Each draw is independent.
     Independent,
 }
 
@@ -36,13 +38,13 @@ pub enum Draws {
 #[derive(Debug)]
 pub struct Prioritized {
     config: PrioritizedConfig,
-    /// p by slot, 0 where there is no item.
+    /// p by slot; 0 if the slot is empty.
     tree: SumTree,
     /// Largest p ever stored, at least 1.
     max_priority: f64,
-    /// Scratch: what one call writes to the tree.
+    /// Scratch: the tree writes of one call.
     writes: Vec<(u32, f64)>,
-    /// Scratch: where in the mass one sample's draws fall.
+    /// Scratch: the drawn positions in the mass.
     masses: Vec<f64>,
 }
 
@@ -134,7 +136,7 @@ impl Prioritized {
         if len == 0 { 0.0 } else { self.tree.total().powi(2) / self.tree.sum_of_squares(len) }
     }
 
-    /// Whether some |td| has this p. The rule's own rounding is allowed for.
+    /// Returns whether some |td| has this p. Allows for rounding.
     pub(super) fn is_priority(&self, priority: f64) -> bool {
         let of = |td_abs: f64| (td_abs + self.config.epsilon).powf(self.config.alpha);
         // A new item enters at 1 before any |td| is known.
@@ -151,7 +153,7 @@ impl Prioritized {
         self.max_priority = self.max_priority.max(priority);
     }
 
-    /// p of a |td|; `None` where that is out of range.
+    /// Returns p of a |td|; `None` if it is out of range.
     fn priority_of(&self, td_abs: f32) -> Option<f64> {
         is_td_abs(td_abs).then(|| (f64::from(td_abs) + self.config.epsilon).powf(self.config.alpha))
     }

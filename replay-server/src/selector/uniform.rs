@@ -1,4 +1,4 @@
-//! [`Uniform`]: every item alike, O(1) per draw and no memory per item.
+//! [`Uniform`]: draws every item with equal probability; O(1) per draw and no memory per item.
 
 use common::values::is_td_abs;
 use rand::RngExt;
@@ -7,7 +7,7 @@ use rand_pcg::Pcg64;
 /// Draws every item with probability 1 / len, independently.
 #[derive(Debug, Default)]
 pub struct Uniform {
-    /// Slots in use: 0..len.
+    /// Number of slots in use, which are 0..len.
     len: u32,
 }
 

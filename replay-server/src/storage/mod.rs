@@ -1,7 +1,7 @@
-//! Where a table's rows live, and what a row must fulfil to get there.
+//! Storage of a table's rows, and the check that a row must pass.
 //!
-//! - [`ring`]: fixed-size rows in one block, the oldest overwritten first.
-//! - [`value_check`]: finds the number in a row that would end learning.
+//! - [`ring`]: fixed-size rows in one block, of which the oldest is overwritten first.
+//! - [`value_check`]: finds numbers in a row that would ruin the training.
 
 pub mod ring;
 pub mod value_check;

@@ -1,50 +1,52 @@
-//! [`Ring`]: fixed-size rows in one preallocated block; when it is full the oldest row makes room.
+//! [`Ring`]: fixed-size rows in one preallocated block. When it is full, a new row overwrites the oldest.
 //!
-//! A slot's generation is not stored. In a ring it follows from how many rows were ever appended, so keys cost no
-//! memory and stay valid wherever that one number is restored. Single-threaded.
+//! A slot's generation is not stored: it follows from the number of rows ever appended. Therefore keys need no memory,
+//! and remain valid if that one number is restored. Single-threaded.
 
 use common::ids::ItemKey;
 
 /// The rows of one table.
 #[derive(Debug)]
 pub struct Ring {
-    /// `[capacity, row_bytes]`, row-major. Allocated zeroed: pages that were never written are not resident.
+    /// Rows, shape `[capacity, row_bytes]`, row-major. Allocated zeroed, so that pages that were never written are not
+    /// resident.
     rows: Vec<u8>,
     row_bytes: usize,
     capacity: usize,
-    /// Rows ever appended.
+    /// Number of rows ever appended.
     appended: u64,
 }
 
 impl Ring {
-    /// An empty ring. Panics unless `capacity` and `row_bytes` are above 0 and the block fits the address space.
+    /// Creates an empty ring. Panics unless `capacity` and `row_bytes` are above 0 and the block fits the address
+    /// space.
     pub fn new(capacity: usize, row_bytes: usize) -> Self {
         assert!(0 < capacity && capacity <= u32::MAX as usize && 0 < row_bytes, "an empty ring");
         let bytes = capacity.checked_mul(row_bytes).expect("the block fits the address space");
         Self { rows: vec![0; bytes], row_bytes, capacity, appended: 0 }
     }
 
-    /// Rows held now.
+    /// Returns the number of rows held now.
     pub fn len(&self) -> usize {
         self.appended.min(self.capacity as u64) as usize
     }
 
-    /// Whether no row was appended yet.
+    /// Returns whether no row was appended yet.
     pub fn is_empty(&self) -> bool {
         self.appended == 0
     }
 
-    /// Rows it can hold.
+    /// Returns the maximum number of rows.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Rows ever appended.
+    /// Returns the number of rows ever appended.
     pub fn appended(&self) -> u64 {
         self.appended
     }
 
-    /// Appends whole rows, at most [`Ring::capacity`], and returns their slots in order.
+    /// Appends whole rows, at most [`Ring::capacity`] at a time, and returns their slots in order.
     pub fn append(&mut self, rows: &[u8]) -> impl Iterator<Item = u32> + use<> {
         let count = rows.len() / self.row_bytes;
         assert!(count <= self.capacity, "{count} rows at once into {}", self.capacity);
@@ -60,7 +62,7 @@ impl Ring {
             .map(move |slot| if slot < capacity { slot } else { slot - capacity } as u32)
     }
 
-    /// The key of the row that `slot` holds now; `None` where it holds none.
+    /// Returns the key of the row that `slot` holds now; `None` if it holds none.
     pub fn key(&self, slot: u32) -> Option<ItemKey> {
         // Slots before the cursor were written in the current lap, the others in the lap before.
         let laps = self.appended / self.capacity as u64;
@@ -68,28 +70,28 @@ impl Ring {
         ((slot as usize) < self.capacity).then_some(ItemKey { slot, generation: generation as u32 })
     }
 
-    /// Whether the row that `key` was given for is still there.
+    /// Returns whether the row with this key has not been overwritten.
     pub fn holds(&self, key: ItemKey) -> bool {
         self.key(key.slot) == Some(key)
     }
 
-    /// The row in `slot`. Panics when `slot` is beyond the capacity; zeros when it was never written.
+    /// Returns the row in `slot`; zeros if it was never written. Panics if `slot` is beyond the capacity.
     pub fn row(&self, slot: u32) -> &[u8] {
         &self.rows[slot as usize * self.row_bytes..][..self.row_bytes]
     }
 
     /// Replaces `block` by the rows in `slots`: `[slots.len(), row_bytes]`, contiguous.
     ///
-    /// The copies are independent of each other, so the processor overlaps their cache misses by itself: reading ahead
-    /// by hand took 1.0 to 1.5 times as long on rows of 168 bytes, prefetch instructions 0.8 to 0.9, too little to pay
-    /// for `unsafe`.
+    /// The copies are independent of each other, so that the processor overlaps their cache misses without help. For
+    /// rows of 168 bytes, reading ahead explicitly took 1.0 to 1.5 times as long, and prefetch instructions took 0.8 to
+    /// 0.9 times as long, which is too small a gain to justify `unsafe`.
     pub fn gather(&self, slots: &[u32], block: &mut Vec<u8>) {
         block.clear();
         block.reserve(slots.len() * self.row_bytes);
         slots.iter().for_each(|&slot| block.extend_from_slice(self.row(slot)));
     }
 
-    /// Slots in use, that of the oldest row first.
+    /// Returns the slots in use, from the oldest row to the newest.
     pub fn slots(&self) -> impl Iterator<Item = u32> + use<> {
         let (len, cursor) = (self.len(), self.cursor());
         let oldest = if len < self.capacity { 0 } else { cursor };
@@ -97,7 +99,7 @@ impl Ring {
         (0..len).map(move |age| ((oldest + age) % capacity) as u32)
     }
 
-    /// The slot that the next row goes to.
+    /// Returns the slot of the next row.
     fn cursor(&self) -> usize {
         (self.appended % self.capacity as u64) as usize
     }

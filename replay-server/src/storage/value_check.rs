@@ -1,22 +1,23 @@
-//! [`ValueCheck`]: keeps numbers out of a table that would end learning: NaN, infinities and what is beyond
-//! [`ROW_VALUE_MAX`]. One such number in one row ruins a whole training run.
+//! [`ValueCheck`]: keeps numbers out of a table that would ruin the training: NaN, infinities and values beyond
+//! [`ROW_VALUE_MAX`]. A single one in a single row can ruin a whole run.
 
 use common::spec::{Dtype, Field, ItemLayout};
 use common::values::{ROW_VALUE_MAX, first_beyond};
 use std::fmt;
 use std::ops::Range;
 
-/// The bits of an f32 without its sign. As whole numbers they are in the order of the magnitudes, infinity and NaN on top.
+/// Mask for the bits of an f32 without its sign. Compared as integers, these bits order numbers by magnitude, with
+/// infinity and NaN at the top.
 const MAGNITUDE: u32 = 0x7fff_ffff;
 
 /// A number that no row may hold.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BadValue {
-    /// The field that it is in.
+    /// Name of the field.
     pub field: &'static str,
-    /// Its place in the field.
+    /// Index within the field.
     pub index: usize,
-    /// The number.
+    /// The value.
     pub value: f32,
 }
 
@@ -30,14 +31,15 @@ impl fmt::Display for BadValue {
 /// Checks the f32 fields of rows of one layout.
 #[derive(Debug)]
 pub struct ValueCheck {
-    /// The f32 fields, to name the one that is bad.
+    /// The f32 fields, for naming the one with a bad value.
     fields: Vec<Field>,
-    /// Their bytes within a row, neighbours merged, so that the usual case is one or two long loops.
+    /// Byte ranges of the f32 fields within a row. Adjacent fields are merged, so that there are usually only one or
+    /// two long loops.
     spans: Vec<Range<usize>>,
 }
 
 impl ValueCheck {
-    /// A check for rows of this layout.
+    /// Creates a check for rows of this layout.
     pub fn new(layout: &ItemLayout) -> Self {
         let fields: Vec<_> =
             layout.fields.iter().filter(|field| field.dtype == Dtype::F32).cloned().collect();
@@ -51,7 +53,7 @@ impl ValueCheck {
         Self { fields, spans }
     }
 
-    /// The first number in an f32 field of `row` that is NaN or beyond [`ROW_VALUE_MAX`].
+    /// Returns the first number in an f32 field of `row` that is NaN or beyond [`ROW_VALUE_MAX`].
     pub fn bad_value(&self, row: &[u8]) -> Option<BadValue> {
         if self.spans.iter().all(|span| all_within(&row[span.clone()])) {
             return None;
@@ -65,7 +67,8 @@ impl ValueCheck {
     }
 }
 
-/// Whether every little-endian f32 in `bytes` is within the bound. Without an early exit, so that it becomes vector code.
+/// Returns whether every little-endian f32 in `bytes` is within the bound. There is no early exit, so that the compiler
+/// can vectorize it.
 fn all_within(bytes: &[u8]) -> bool {
     let is_bad =
         |number: &[u8; 4]| u32::from_le_bytes(*number) & MAGNITUDE > ROW_VALUE_MAX.to_bits();

@@ -1,4 +1,4 @@
-//! A server over the in-memory transport, and clients that say what a test tells them to.
+//! A server over the in-memory transport, and clients whose messages the test chooses.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 #![allow(dead_code, reason = "each test file uses its part")]
@@ -34,7 +34,7 @@ impl Server {
         Self::with(|_| {}).await
     }
 
-    /// One whose clock a test moves.
+    /// Starts a server with a virtual clock that the test moves.
     pub(crate) async fn timed() -> (Self, VirtualTime) {
         let time = VirtualTime::starting_at(Duration::ZERO);
         time.advance(Duration::from_secs(1_000));
@@ -88,7 +88,7 @@ impl Server {
         Client(self.transport.connect_dealer(&self.at).unwrap())
     }
 
-    /// The answer to a greeting of a fresh connection, and the connection.
+    /// Opens a new connection and sends a greeting. Returns the connection and the answer.
     pub(crate) async fn greets(&self, role: Role) -> (Client, Reply) {
         let mut client = self.client();
         let reply = client.ask(&Request::Hello(self.hello(role)), []).await;
@@ -101,7 +101,7 @@ impl Server {
         client
     }
 
-    /// So many rows of zeros.
+    /// Returns `count` rows of zeros.
     pub(crate) fn rows(&self, count: usize) -> Bytes {
         Bytes::from(vec![0; count * self.layout().row_bytes])
     }

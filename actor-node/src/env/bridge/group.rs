@@ -9,7 +9,7 @@ use crate::said::Said;
 use common::spec::{ActionKind, EnvSpec};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The lanes' side of one server.
+/// Client of one server, shared by its lanes.
 #[derive(Debug)]
 pub struct Group {
     shared: Arc<Mutex<Shared>>,
@@ -18,10 +18,11 @@ pub struct Group {
 }
 
 impl Group {
-    /// Starts or finds the server of `name` for `lanes` lanes.
+    /// Starts the server of `name`, or connects to it, for `lanes` lanes.
     ///
     /// # Errors
-    /// No Python, no Gymnasium, no such environment, a space that is not supported; nobody at the address.
+    /// Returns an error if Python, Gymnasium or the environment is missing, if a space of the environment is not
+    /// supported, or if no server listens at the address.
     pub fn start(name: &str, params: &Params, lanes: usize) -> Result<Self, EnvError> {
         let recipe = Recipe::new(name, params, lanes)?;
         let started = Session::start(&recipe, recipe.start_limit());
@@ -44,15 +45,15 @@ impl Group {
         Ok(Self { shared: Arc::new(Mutex::new(shared)), spec, origin })
     }
 
-    /// Shapes and bounds.
+    /// Returns the shapes and bounds of the environment.
     pub fn spec(&self) -> &EnvSpec {
         &self.spec
     }
 
-    /// A fresh environment for a lane. Its first reset makes it.
+    /// Returns a new environment for a lane. The server creates it at its first reset.
     ///
     /// # Errors
-    /// The server is gone and does not come back.
+    /// Returns an error if the server is gone and cannot be restarted.
     pub fn lane(&self, lane: usize) -> Result<Box<dyn Env>, EnvError> {
         let life = lock(&self.shared).revive()?;
         let shared = Arc::clone(&self.shared);
@@ -67,16 +68,16 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How far a lane is in the present batch.
+/// Progress of a lane in the current batch.
 #[derive(Debug, Clone, PartialEq)]
 enum Stage {
-    /// Nothing asked.
+    /// No command.
     Idle,
-    /// Asked, not sent.
+    /// The command is in the request block but not sent.
     Asked,
-    /// Answered, not fetched.
+    /// The reply has arrived but is not read.
     Answered,
-    /// Failed, not fetched.
+    /// The failure has arrived but is not read.
     Failed(String),
 }
 
@@ -84,24 +85,24 @@ enum Stage {
 struct Shared {
     recipe: Recipe,
     spec: EnvSpec,
-    /// None between the end of one life and the start of the next.
+    /// `None` after one session has ended and before the next one starts.
     session: Option<Session>,
-    /// Number of the session; lanes of earlier ones are lost.
+    /// Number of the session. Lanes of earlier sessions are lost.
     life: u64,
-    /// Why the last life ended.
+    /// Reason why the last session ended.
     lost: EnvError,
     blocks: Blocks,
     request: Vec<u8>,
-    /// The newest answer of each lane.
+    /// The newest reply of each lane.
     answers: Vec<u8>,
-    /// What the server said last, which means nothing for idle lanes.
+    /// The server's last reply block, which is meaningless for idle lanes.
     reply: Vec<u8>,
     lanes: Vec<Stage>,
     logged: Said,
 }
 
 impl Shared {
-    /// The present life, a new one if need be.
+    /// Returns the number of the current session, and starts a new session if there is none.
     fn revive(&mut self) -> Result<u64, EnvError> {
         if self.session.is_none() {
             let started = Session::start(&self.recipe, self.recipe.start_limit());
@@ -125,7 +126,7 @@ impl Shared {
         self.lanes[lane] = Stage::Asked;
     }
 
-    /// A lane's answer; sends the batch that it waits in.
+    /// Returns a lane's reply. Sends the batch first, if the lane's command is not sent yet.
     fn fetch(&mut self, lane: usize, obs: &mut [f32]) -> Result<Answer, EnvError> {
         if self.lanes[lane] == Stage::Asked {
             self.send()?;
@@ -155,7 +156,7 @@ impl Shared {
         if self.lanes.iter().all(|stage| *stage == Stage::Asked) {
             std::mem::swap(&mut self.answers, &mut self.reply);
         } else {
-            // Others may not have fetched theirs: a lane is reset while the rest of its batch waits.
+            // Other lanes may not have read their replies yet: a lane can be reset while the rest of its batch waits.
             let asked = self.lanes.iter().enumerate().filter(|(_, stage)| **stage == Stage::Asked);
             asked.for_each(|(lane, _)| self.blocks.copy(&self.reply, &mut self.answers, lane));
         }
@@ -180,7 +181,7 @@ impl Shared {
         self.lost.clone()
     }
 
-    /// What a lane's environment looks like; its batch goes on as if nobody had looked.
+    /// Returns a picture of a lane's environment. The current batch is not affected.
     fn picture(&mut self, lane: usize) -> Result<Option<Frame>, EnvError> {
         let mut session = self.session.take().expect("lanes of lost lives are not looked at");
         if !session.has_pictures() {
@@ -203,7 +204,7 @@ impl Shared {
         }
     }
 
-    /// A lane's environment tells these numbers about its episode.
+    /// Returns the numbers that a lane's environment reports about its episode.
     fn terms(&mut self, lane: usize) -> Result<Terms, EnvError> {
         let mut session = self.session.take().expect("lanes of lost lives are not asked");
         match session.terms(lane, self.recipe.deadline) {
@@ -223,13 +224,13 @@ impl Shared {
     }
 }
 
-/// What a traceback ends with: the error itself.
+/// Returns the last non-empty line of a traceback, which is the error itself.
 fn last_line(text: &str) -> String {
     let last = text.lines().rfind(|line| !line.trim().is_empty());
     last.unwrap_or("the environment failed").trim().to_owned()
 }
 
-/// One lane's environment.
+/// Environment of one lane.
 #[derive(Debug)]
 struct Lane {
     shared: Arc<Mutex<Shared>>,
@@ -238,14 +239,14 @@ struct Lane {
     lane: usize,
     life: u64,
     is_unused: bool,
-    /// (W), the latest that was announced; no number equals those before the first
+    /// Latest announced action, shape (W). NaN before the first announcement, so that it equals no action.
     staged: Vec<f32>,
-    /// (W), within the bounds
+    /// Action clipped to the bounds, shape (W).
     env_action: Vec<f32>,
 }
 
-/// Writes the environment's action: refuses what is no number or no choice, and clips the rest, as Gymnasium's own wrapper
-/// does.
+/// Writes the environment's action. Refuses NaN and invalid choices, and clips other values to the bounds, as
+/// Gymnasium's own wrapper does.
 fn clip(spec: &EnvSpec, action: &[f32], env_action: &mut [f32]) -> Result<(), EnvError> {
     if spec.actions == ActionKind::Discrete {
         check_index(action, spec.act_dim)?;
@@ -265,7 +266,7 @@ impl Env for Lane {
         &self.spec
     }
 
-    /// Seeds are of 32 bits in many an environment: the upper half is used.
+    /// Uses the upper 32 bits of the seed, because many environments accept only 32 bits.
     fn reset(&mut self, seed: Option<u64>, obs: &mut [f32]) -> Result<(), EnvError> {
         let mut shared = lock(&self.shared);
         if shared.is_lost(self.life) {
@@ -326,7 +327,7 @@ impl Env for Lane {
     }
 
     fn stage(&mut self, action: &[f32]) {
-        // What is wrong with the action, or with the server, `step` will say.
+        // If the action or the server is at fault, `step` returns the error.
         if clip(&self.spec, action, &mut self.env_action).is_ok() {
             let mut shared = lock(&self.shared);
             if !shared.is_lost(self.life) {

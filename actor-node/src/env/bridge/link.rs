@@ -1,4 +1,4 @@
-//! [`Link`]: messages on a stream socket, every read and write with a deadline.
+//! [`Link`]: messages over a stream socket. Every read and write has a deadline.
 
 use super::BridgeError;
 use super::protocol::{DOCUMENT_BYTES_MAX, ERROR, HEADER_BYTES};
@@ -23,7 +23,7 @@ impl Socket {
         }
     }
 
-    /// What is there now, or [`ErrorKind::WouldBlock`].
+    /// Reads the available bytes without waiting; fails with [`ErrorKind::WouldBlock`] if there are none.
     fn read_now(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let flags = RecvFlags::DONTWAIT;
         let (count, _) = match self {
@@ -34,7 +34,7 @@ impl Socket {
     }
 }
 
-/// A socket that is waited for awake where that pays.
+/// A socket whose reads busy-wait if that is faster ([`Spin`]).
 #[derive(Debug)]
 struct Stream {
     socket: Socket,
@@ -52,7 +52,7 @@ impl Read for Stream {
     }
 }
 
-/// Bytes that are read at once: a result of a few dozen lanes, its header included.
+/// Size of the read buffer in bytes: enough for a result of a few dozen lanes with its header.
 const READ_BYTES: usize = 64 << 10;
 
 /// One connection to a server.
@@ -60,22 +60,22 @@ const READ_BYTES: usize = 64 << 10;
 pub(super) struct Link {
     stream: BufReader<Stream>,
     deadline: Duration,
-    /// Header and payload of what is sent, so that both go at once.
+    /// Header and payload of the outgoing message, which are sent together.
     outgoing: Vec<u8>,
 }
 
 impl Link {
-    /// Over a socket of this machine.
+    /// Creates a link over a socket on this machine.
     pub(super) fn unix(stream: UnixStream) -> Self {
         Self::new(Socket::Unix(stream))
     }
 
-    /// Over the network.
+    /// Creates a link over the network.
     ///
     /// # Errors
-    /// The socket cannot be set up.
+    /// Returns an error if the socket cannot be configured.
     pub(super) fn tcp(stream: TcpStream) -> std::io::Result<Self> {
-        // A batch is one small message that somebody waits for.
+        // A batch is one small message that the other side waits for, so it must not be delayed.
         stream.set_nodelay(true)?;
         Ok(Self::new(Socket::Tcp(stream)))
     }
@@ -85,15 +85,15 @@ impl Link {
         Self { stream, deadline: Duration::ZERO, outgoing: Vec::new() }
     }
 
-    /// Whether the other side can be on another machine.
+    /// Returns whether the other side can be on another machine.
     pub(super) fn is_remote(&self) -> bool {
         matches!(self.stream.get_ref().socket, Socket::Tcp(_))
     }
 
-    /// How long every later read and write may take; not zero.
+    /// Sets the time limit of every later read and write, which must not be zero.
     ///
     /// # Errors
-    /// The socket refuses.
+    /// Returns an error if the socket refuses the timeout.
     pub(super) fn set_deadline(&mut self, deadline: Duration) -> Result<(), BridgeError> {
         if self.deadline == deadline {
             return Ok(());
@@ -113,7 +113,7 @@ impl Link {
     /// Sends one message.
     ///
     /// # Errors
-    /// The other side is gone or does not read.
+    /// Returns an error if the other side is gone or does not read.
     pub(super) fn send(&mut self, kind: u32, payload: &[u8]) -> Result<(), BridgeError> {
         let length = u32::try_from(payload.len()).expect("blocks and documents are limited");
         self.outgoing.clear();
@@ -127,10 +127,11 @@ impl Link {
         sent.map_err(|error| self.lost(&error))
     }
 
-    /// Kind and length of the next message.
+    /// Reads the kind and the length of the next message.
     ///
     /// # Errors
-    /// The other side is gone or does not answer; what it refuses, where that is its last message.
+    /// Returns an error if the other side is gone or does not answer. If the message is a refusal, the error contains
+    /// its reason.
     pub(super) fn header(&mut self) -> Result<(u32, usize), BridgeError> {
         let mut header = [0; HEADER_BYTES];
         self.fill(&mut header)?;
@@ -143,10 +144,10 @@ impl Link {
         Ok((kind, length))
     }
 
-    /// The payload of the next message, a document, which must be of the kind `expected`.
+    /// Reads the next message and returns its payload. The message must be a document of the kind `expected`.
     ///
     /// # Errors
-    /// As [`Link::header`]; another message.
+    /// Fails like [`Link::header`], or if the message is of another kind.
     pub(super) fn document(&mut self, expected: u32) -> Result<Vec<u8>, BridgeError> {
         let (kind, length) = self.header()?;
         if kind != expected {
@@ -156,18 +157,18 @@ impl Link {
         self.bytes(length)
     }
 
-    /// A payload of text.
+    /// Reads a payload of text.
     ///
     /// # Errors
-    /// As [`Link::bytes`].
+    /// Fails like [`Link::bytes`].
     pub(super) fn text(&mut self, length: usize) -> Result<String, BridgeError> {
         Ok(String::from_utf8_lossy(&self.bytes(length)?).into_owned())
     }
 
-    /// A payload that is no block.
+    /// Reads a payload that is not a block.
     ///
     /// # Errors
-    /// It is longer than any document; the other side is gone.
+    /// Returns an error if the payload is longer than the limit for documents, or if the other side is gone.
     pub(super) fn bytes(&mut self, length: usize) -> Result<Vec<u8>, BridgeError> {
         if length > DOCUMENT_BYTES_MAX {
             let what = format!("a payload of {length} bytes, expected {DOCUMENT_BYTES_MAX}");
@@ -178,10 +179,10 @@ impl Link {
         Ok(payload)
     }
 
-    /// Fills `buffer` with what comes next.
+    /// Fills `buffer` with the next bytes.
     ///
     /// # Errors
-    /// The other side is gone or does not answer.
+    /// Returns an error if the other side is gone or does not answer.
     pub(super) fn fill(&mut self, buffer: &mut [u8]) -> Result<(), BridgeError> {
         let filled = self.stream.read_exact(buffer);
         filled.map_err(|error| self.lost(&error))

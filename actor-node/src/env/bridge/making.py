@@ -1,5 +1,7 @@
-"""Makes and resets environments of Gymnasium, and says what is wrong with those that cannot be used. worker.py follows in
-the same script."""
+"""Creates and resets environments of Gymnasium, and describes the defects of unusable ones.
+
+worker.py follows in the same script.
+"""
 
 import ast
 import copy
@@ -17,7 +19,7 @@ def load_gymnasium():
     try:
         import gymnasium
     except ImportError as error:
-        # Its own dependencies may be what is missing: then the error names them.
+        # If one of Gymnasium's own dependencies is missing, the error names it.
         missing = "has no gymnasium" if error.name == "gymnasium" else f"cannot import gymnasium ({one_line(error)})"
         raise Refusal(f"{sys.executable} {missing}: `{sys.executable} -m pip install 'gymnasium>=1.0'`") from None
     if int(gymnasium.__version__.split(".")[0]) < 1:
@@ -29,7 +31,7 @@ def load_gymnasium():
 
 
 def keyword(text):
-    """The value that a parameter's text means: Python's literals, true, false and null; else the text itself."""
+    """Returns the value of a parameter's text: a Python literal, true, false or null; else the text itself."""
     named = {"true": True, "false": False, "null": None}
     if text in named:
         return named[text]
@@ -40,7 +42,7 @@ def keyword(text):
 
 
 def refuse_file(name):
-    """Says what to write instead of the name of a Python file."""
+    """Refuses the name of a Python file, and names the correct form."""
     file, _, env_id = name.rpartition(":")
     if env_id.endswith(".py"):
         file, env_id = env_id, "ID"
@@ -52,7 +54,7 @@ def refuse_file(name):
 
 
 def without_limits(gymnasium, env):
-    """Takes the limits of the wrapper TimeLimit away, also of those that the environment's own code has put there."""
+    """Removes the limits of all TimeLimit wrappers, including those that the environment's own code has added."""
     inner = env
     while isinstance(inner, gymnasium.Wrapper):
         if isinstance(inner, gymnasium.wrappers.TimeLimit):
@@ -62,7 +64,10 @@ def without_limits(gymnasium, env):
 
 
 def maker(gymnasium, hello):
-    """Makes environments. `module:id` imports the module first, from the current directory for one."""
+    """Returns a function that creates the environment.
+
+    For `module:id` it first imports the module, which may be in the current directory.
+    """
     name, with_pictures = hello["env"], hello["render"]
     refuse_file(name)
     module, _, env_id = name.rpartition(":")
@@ -85,13 +90,13 @@ def maker(gymnasium, hello):
 
 
 def refuse_without_pictures(gymnasium, spec):
-    """Before one is made: an environment without pictures may not even have the parameter."""
+    """Refuses an environment without pictures before it is created, because it may lack the parameter `render_mode`."""
     make = spec.entry_point
     if isinstance(make, str):
         try:
             make = gymnasium.envs.registration.load_env_creator(make)
         except Exception:
-            return  # Making it says what is wrong.
+            return  # Creating the environment reports the error.
     modes = getattr(make, "metadata", {"render_modes": [RGB]}).get("render_modes", [])
     if RGB not in modes:
         raise Refusal(f"no pictures: its render modes are {list(modes)}, expected {RGB!r} among them")
@@ -108,7 +113,7 @@ def make_first(gymnasium, make):
 
 
 def advice(error):
-    """What helps where Gymnasium does not take a class for an environment."""
+    """Returns a hint for classes that Gymnasium does not accept as environments; else an empty text."""
     text = str(error)
     if "Gym is incompatible with Gymnasium" not in text and "must inherit from the gymnasium.Env" not in text:
         return ""
@@ -124,7 +129,7 @@ def old_api(found, expected, conversion):
 
 
 def reset(env, seed):
-    """The first observation of an episode."""
+    """Resets the environment and returns the first observation of the episode."""
     conversion = "define reset(self, *, seed=None, options=None) and return (observation, {})"
     try:
         result = env.reset(seed=seed)
@@ -151,7 +156,7 @@ def note(text):
 
 
 def env_spec(env):
-    """Gymnasium's JSON of how the environment is made; None where it has none."""
+    """Returns Gymnasium's JSON description of the environment; None if there is none."""
     spec = copy.copy(env.spec)
     if spec is None:
         return None

@@ -1,7 +1,7 @@
-//! [`Memory`]: the blocks in a shared file.
+//! [`Memory`]: a shared file that holds the blocks.
 //!
-//! The server maps the file. Here it is written and read with one system call a block (under a microsecond each in
-//! `/dev/shm`), which needs no unsafe code, and no care about who else writes to a mapping.
+//! The server maps the file. The client writes and reads it with one system call per block (under a microsecond each in
+//! `/dev/shm`). This needs no unsafe code, and no precautions against concurrent writes to a mapping.
 
 use super::BridgeError;
 use super::protocol::Blocks;
@@ -11,10 +11,10 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Where files are memory.
+/// Folder whose files are in memory.
 const SHARED: &str = "/dev/shm";
 
-/// A file with room for both blocks, which is gone with its last user.
+/// A file with room for both blocks, which disappears with its last user.
 #[derive(Debug)]
 pub(super) struct Memory {
     file: File,
@@ -23,10 +23,10 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// A file of its own, readable by this user alone.
+    /// Creates a new file that only this user can read.
     ///
     /// # Errors
-    /// There is no room for it.
+    /// Returns an error if the file cannot be created, for example because memory is full.
     pub(super) fn new(blocks: &Blocks) -> Result<Self, BridgeError> {
         static FILES: AtomicU64 = AtomicU64::new(0);
         let folder = Path::new(SHARED);
@@ -34,7 +34,7 @@ impl Memory {
         let number = FILES.fetch_add(1, Ordering::Relaxed);
         let path = folder.join(format!("sapex-env-{}-{number}", std::process::id()));
         let failed = |error: std::io::Error| BridgeError::Memory(error.to_string());
-        // A file of that name was left behind by a process that had our number before.
+        // A file of this name was left behind by an earlier process with the same process id.
         if path.exists() {
             fs_err::remove_file(&path).map_err(failed)?;
         }
@@ -47,12 +47,12 @@ impl Memory {
         Ok(memory)
     }
 
-    /// Where it is, until [`Memory::unlink`].
+    /// Returns the path of the file, which exists until [`Memory::unlink`].
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Takes the name away; who has the file open keeps it.
+    /// Removes the file's name. Processes that have the file open can still use it.
     pub(super) fn unlink(&mut self) {
         if self.path.as_os_str().is_empty() {
             return;
@@ -66,7 +66,7 @@ impl Memory {
     /// Writes the request block.
     ///
     /// # Errors
-    /// There is no room for it.
+    /// Returns an error if memory is full.
     pub(super) fn write(&self, request: &[u8]) -> Result<(), BridgeError> {
         let written = self.file.file().write_all_at(request, 0);
         written.map_err(|error| BridgeError::Memory(error.to_string()))
@@ -75,7 +75,7 @@ impl Memory {
     /// Reads the reply block.
     ///
     /// # Errors
-    /// Somebody cut the file off.
+    /// Returns an error if another process has truncated the file.
     pub(super) fn read(&self, reply: &mut [u8]) -> Result<(), BridgeError> {
         let read = self.file.file().read_exact_at(reply, self.reply_at);
         read.map_err(|error| BridgeError::Memory(error.to_string()))

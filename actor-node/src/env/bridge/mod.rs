@@ -1,13 +1,13 @@
-//! Environments in other processes: Gymnasium's through a Python worker, anybody's through a server at an address.
+//! Environments in other processes: Gymnasium's in a Python worker, and the user's own in a server at an address.
 //!
-//! A [`Group`] is the client of one server, over the protocol of `docs/env-protocol.md`. The environment of each of its
-//! lanes is an [`Env`](super::Env) like any other. What [`stage`](super::Env::stage) announced for several lanes goes to
-//! the server as one batch when the first of them steps. A lane whose environment raises is rebuilt alone; a server that
-//! ends, hangs or breaks the protocol takes the episodes of all its lanes with it, and is started anew for the first that
-//! is rebuilt.
+//! A [`Group`] is the client of one server and speaks the protocol of `docs/env-protocol.md`. The environment of each
+//! of its lanes is an ordinary [`Env`](super::Env). Actions that [`stage`](super::Env::stage) has announced for several
+//! lanes are sent to the server as one batch when the first of these lanes steps. If the environment of a lane raises
+//! an exception, only that lane is rebuilt. If the server ends, hangs or breaks the protocol, all its lanes lose their
+//! episodes, and the server is restarted when the first lane is rebuilt.
 //!
-//! Parameters whose names have a dot are for the bridge, all others for the environment:
-//! [`PYTHON`], [`DEADLINE_MS`], [`CLOSE_MS`], [`PICTURES`] and [`UNLIMITED`].
+//! Parameters whose names contain a dot configure the bridge: [`PYTHON`], [`DEADLINE_MS`], [`CLOSE_MS`], [`PICTURES`]
+//! and [`UNLIMITED`]. All others are passed to the environment.
 
 mod group;
 mod link;
@@ -24,38 +24,39 @@ use std::time::Duration;
 
 pub use group::Group;
 
-/// Parameter: the Python that has Gymnasium.
+/// Parameter: Python interpreter that has Gymnasium installed.
 pub const PYTHON: &str = "bridge.python";
-/// Parameter: milliseconds that a step may take; starts may take twenty times that, and a minute in any case.
+/// Parameter: time limit of a step in milliseconds. Starts and resets have twenty times that, and at least a minute.
 pub const DEADLINE_MS: &str = "bridge.deadline_ms";
-/// Parameter: milliseconds that the environments of a worker may take to close, before it is killed.
+/// Parameter: time in milliseconds that the environments of a worker have to close before the worker is killed.
 pub const CLOSE_MS: &str = "bridge.close_ms";
-/// Parameter: `true` where the environment's own time limit does not hold, because a wrapper takes its place.
+/// Parameter: `true` to switch off the environment's own time limit, because a wrapper replaces it.
 pub const UNLIMITED: &str = "bridge.unlimited";
-/// Parameter: `true` where [`Env::render`](super::Env::render) will be called. Drawing costs, so nobody else asks.
+/// Parameter: `true` if [`Env::render`](super::Env::render) will be called. It is not set otherwise, because drawing is
+/// expensive.
 pub const PICTURES: &str = "bridge.pictures";
 
-/// The forms of names, with a few words on each.
+/// Forms of bridged environment names, each with a short description.
 pub const FORMS: [(&str, &str); 3] = [
     ("gym:ID", "any of Gymnasium's, or gym:MODULE:ID of your own, stepped by Python"),
     ("unix:PATH", "a server of your own, in any language, at a socket"),
     ("tcp:HOST:PORT", "the same over the network"),
 ];
 
-/// What the forms need, a line each.
+/// Requirements of these forms, one line each.
 pub const NEEDS: [&str; 2] = [
     "gym: needs Python 3.10 or newer with `pip install 'gymnasium>=1.0'`; --python names it where it is not `python3`",
     "unix: and tcp: need a server that speaks docs/env-protocol.md, which has a small one in Python",
 ];
 
 const PYTHON_DEFAULT: &str = "python3";
-/// Every wait has a deadline; this is for those who set none.
+/// Time limit of a step if none is configured, since every wait has a deadline.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
 const CLOSE_DEFAULT: Duration = Duration::from_secs(10);
 const START_LIMIT_MIN: Duration = Duration::from_secs(60);
 const START_FACTOR: u32 = 20;
 
-/// The parameters that an actor's settings are for the bridge of an environment; none for one that needs no bridge.
+/// Returns the bridge parameters that follow from an actor's settings; none if the environment is not bridged.
 pub fn settings(name: &str, config: &Config) -> Params {
     let (actor, mut settings) = (&config.actor, Params::new());
     if is_bridged(name) {
@@ -71,18 +72,18 @@ pub fn settings(name: &str, config: &Config) -> Params {
     settings
 }
 
-/// The parameters that let an environment be looked at; none for one that needs no bridge.
+/// Returns the parameters that enable pictures; none if the environment is not bridged.
 pub fn with_pictures(name: &str) -> Params {
     let asked = is_bridged(name).then(|| (PICTURES.to_owned(), "true".to_owned()));
     asked.into_iter().collect()
 }
 
-/// Whether this is the name of an environment in another process.
+/// Returns whether this is the name of an environment in another process.
 pub fn is_bridged(name: &str) -> bool {
     Server::parse(name).is_some()
 }
 
-/// Why a server cannot be used, or no longer.
+/// Reason why a server is unusable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum BridgeError {
     #[error(
@@ -108,15 +109,15 @@ enum BridgeError {
     Memory(String),
 }
 
-/// How to start a server's session.
+/// Parameters for starting a server's session.
 #[derive(Debug, Clone)]
 struct Recipe {
-    /// As the user gave it.
+    /// The name that the user has given.
     name: String,
     server: Server,
     lanes: usize,
     python: String,
-    /// The environment's own.
+    /// Parameters of the environment itself.
     params: Params,
     deadline: Duration,
     close_limit: Duration,
@@ -171,7 +172,7 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// For whatever is no step: starts, resets.
+    /// Returns the time limit of operations other than steps: starts, resets and pictures.
     fn start_limit(&self) -> Duration {
         self.deadline.saturating_mul(START_FACTOR).max(START_LIMIT_MIN)
     }

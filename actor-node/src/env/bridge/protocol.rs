@@ -1,4 +1,4 @@
-//! The words of `docs/env-protocol.md`, version 1: message kinds, the documents of the greeting, the layout of blocks.
+//! Messages of `docs/env-protocol.md`, version 1: message kinds, documents of the handshake, and the layout of blocks.
 
 use super::BridgeError;
 use crate::draw::Frame;
@@ -11,61 +11,62 @@ use std::collections::BTreeMap;
 pub(super) const PROTOCOL: u32 = 1;
 /// Bytes of a message's header: kind and length of the payload, u32 each, little-endian.
 pub(super) const HEADER_BYTES: usize = 8;
-/// A document or text may have this many bytes.
+/// Maximum number of bytes of a document or text.
 pub(super) const DOCUMENT_BYTES_MAX: usize = 1 << 20;
-/// A block may have this many bytes.
+/// Maximum number of bytes of each field of a block.
 const BLOCK_BYTES_MAX: usize = 1 << 30;
-/// Blocks of together at least this many bytes are shared: fewer travel with the message that is sent anyway.
+/// Minimum size in bytes of both blocks together for shared memory. Smaller blocks are sent inside messages, because a
+/// message is sent in any case.
 pub(super) const MEMORY_BYTES_MIN: usize = 64 << 10;
-/// The pixels of a picture may have this many bytes.
+/// Maximum number of bytes of a picture's pixels.
 const PICTURE_BYTES_MAX: usize = 64 << 20;
-/// Bytes of a picture before its pixels.
+/// Number of bytes of a picture before its pixels.
 pub(super) const PICTURE_HEADER_BYTES: usize = 16;
-/// How long a picture is shown of an environment that does not say.
+/// Display time in seconds of a picture whose environment does not specify one.
 const PICTURE_SECONDS_DEFAULT: f64 = 1.0 / 30.0;
 
-/// Client to server: who we are and what we want, JSON.
+/// Client to server: protocol version and requested environment, JSON.
 pub(super) const HELLO: u32 = 1;
 /// Server to client: shapes, JSON.
 pub(super) const SPEC: u32 = 2;
-/// Client to server: where blocks are, JSON.
+/// Client to server: location of the blocks, JSON.
 pub(super) const MEMORY: u32 = 3;
 /// Server to client: ready for batches.
 pub(super) const READY: u32 = 4;
-/// Client to server: the request block, or that it is in memory.
+/// Client to server: the request block. The message is empty if the block is in memory.
 pub(super) const BATCH: u32 = 5;
-/// Server to client: the reply block, or that it is in memory.
+/// Server to client: the reply block. The message is empty if the block is in memory.
 pub(super) const RESULT: u32 = 6;
-/// Server to client, before `RESULT` or in the place of `PICTURE`: why a lane failed; its number (u32), then text.
+/// Server to client, before `RESULT` or instead of `PICTURE`: number of a failed lane (u32), then the reason as text.
 pub(super) const LANE_FAILED: u32 = 7;
-/// Server to client, its last: why it cannot go on, text.
+/// Server to client, last message: reason why the server cannot continue, as text.
 pub(super) const ERROR: u32 = 8;
-/// Client to server: what does this lane (u32) look like?
+/// Client to server: request for a picture of this lane (u32).
 pub(super) const RENDER: u32 = 9;
-/// Server to client: columns and rows (u32 each), seconds (f64), then the pixels.
+/// Server to client: width and height (u32 each), display time in seconds (f64), then the pixels.
 pub(super) const PICTURE: u32 = 10;
-/// Client to server: what has this lane (u32) said about its episode?
+/// Client to server: request for the terms of this lane's (u32) episode.
 pub(super) const EPISODE: u32 = 11;
-/// Server to client: names and numbers, JSON.
+/// Server to client: terms by name, JSON.
 pub(super) const TERMS: u32 = 12;
-/// Terms of an episode.
+/// Maximum number of terms of an episode.
 const TERMS_MAX: usize = 64;
-/// Bytes of a term's name.
+/// Maximum number of bytes of a term's name.
 const TERM_NAME_MAX: usize = 64;
 
-/// What a lane is to do in a batch.
+/// Command for a lane in a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Command {
-    /// Nothing.
+    /// Does nothing.
     Idle = 0,
-    /// Step with its action.
+    /// Steps with the lane's action.
     Step = 1,
-    /// Reset, and go on with its own random numbers.
+    /// Resets, and continues with the environment's own random numbers.
     Reset = 2,
-    /// Reset with its seed.
+    /// Resets with the lane's seed.
     ResetSeeded = 3,
-    /// Make the environment anew, unless it is unused, and reset it with its seed.
+    /// Creates a new environment, unless the existing one is unused, and resets it with the lane's seed.
     Make = 4,
 }
 
@@ -73,20 +74,20 @@ pub(super) enum Command {
 pub(super) const TERMINATED: u8 = 1;
 /// Bit of an outcome: the episode is cut off.
 pub(super) const TRUNCATED: u8 = 2;
-/// Bit of an outcome: the lane's environment failed; the rest of its reply means nothing.
+/// Bit of an outcome: the lane's environment failed, and the rest of its reply is meaningless.
 pub(super) const FAILED: u8 = 4;
 
 /// Payload of [`HELLO`].
 #[derive(Debug, Serialize)]
 pub(super) struct Hello<'a> {
     pub(super) protocol: u32,
-    /// `None` where the server alone decides.
+    /// Name of the environment; `None` if the server alone decides.
     pub(super) env: Option<&'a str>,
     pub(super) lanes: usize,
     pub(super) params: &'a BTreeMap<String, String>,
-    /// Whether there will be a `RENDER`.
+    /// Whether the client will send `RENDER`.
     pub(super) render: bool,
-    /// Whether the client limits episodes itself, in the place of the environment's own limit.
+    /// Whether the client limits episodes itself, which replaces the environment's own limit.
     pub(super) unlimited: bool,
 }
 
@@ -123,10 +124,10 @@ pub(super) struct Described {
 }
 
 impl Described {
-    /// The spec, if it can be one.
+    /// Returns the spec, after checking it.
     ///
     /// # Errors
-    /// Another protocol; shapes that contradict each other.
+    /// Returns an error if the protocol version differs, or if shapes or bounds contradict each other.
     pub(super) fn spec(&self, id: &str) -> Result<EnvSpec, BridgeError> {
         let wrong = |what: String| Err(BridgeError::Protocol(what));
         if self.protocol != PROTOCOL {
@@ -163,10 +164,10 @@ impl Described {
 }
 
 impl Described {
-    /// The server's words beside the spec, if it has any.
+    /// Returns the server's description of the environment's origin, which is empty if the server sends none.
     ///
     /// # Errors
-    /// Bounds of another count than an observation has numbers.
+    /// Returns an error if the number of bounds differs from the numbers of an observation.
     pub(super) fn origin(&self) -> Result<Origin, BridgeError> {
         let Self { obs_dim, obs_low, obs_high, .. } = self;
         let counts = [obs_low.len(), obs_high.len()];
@@ -186,10 +187,11 @@ impl Described {
     }
 }
 
-/// The payload of a `TERMS`.
+/// Parses the payload of a `TERMS`.
 ///
 /// # Errors
-/// No JSON of names and numbers; too many, or too long names.
+/// Returns an error if the payload is not JSON of names and numbers, if there are too many terms, or if a name is too
+/// long or empty.
 pub(super) fn terms(payload: &[u8]) -> Result<Terms, BridgeError> {
     let terms: Terms = serde_json::from_slice(payload)
         .map_err(|error| BridgeError::Protocol(format!("terms of an episode: {error}")))?;
@@ -206,20 +208,21 @@ pub(super) fn terms(payload: &[u8]) -> Result<Terms, BridgeError> {
     Ok(terms)
 }
 
-/// Payload of [`MEMORY`]: the request block at the start of the file, the reply block further on.
+/// Payload of [`MEMORY`]. The request block is at the start of the file, the reply block at `reply_at`.
 #[derive(Debug, Serialize)]
 pub(super) struct Memory<'a> {
-    /// `None`: blocks travel in the messages.
+    /// Path of the shared file for the blocks. `None` if blocks travel inside the messages.
     pub(super) path: Option<&'a str>,
     pub(super) request_bytes: usize,
     pub(super) reply_at: usize,
     pub(super) reply_bytes: usize,
 }
 
-/// A [`Frame`] without its pixels, from the beginning of a `PICTURE` whose payload has `length` bytes.
+/// Parses the beginning of a `PICTURE` whose payload has `length` bytes, and returns the [`Frame`] with blank pixels.
 ///
 /// # Errors
-/// No pixels, too many, or not as many as announced; a time that is none.
+/// Returns an error if there are no pixels, too many, or fewer or more than announced, or if the display time is
+/// invalid.
 pub(super) fn announced_frame(
     header: [u8; PICTURE_HEADER_BYTES],
     length: usize,
@@ -244,7 +247,8 @@ pub(super) fn announced_frame(
     Ok(Frame { width, height, rgb: vec![0; bytes], seconds })
 }
 
-/// Where what lies in the blocks of L lanes, O numbers per observation, W per action. Fields begin at multiples of 8.
+/// Layout of the blocks of L lanes, with O numbers per observation and W per action. Fields begin at multiples of 8
+/// bytes.
 ///
 /// | request | type | | reply | type |
 /// |---|---|---|---|---|
@@ -267,7 +271,7 @@ pub(super) struct Blocks {
     pub(super) reply_bytes: usize,
 }
 
-/// One lane's part of a reply.
+/// Reply of one lane.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Answer {
     pub(super) outcome: u8,
@@ -275,10 +279,10 @@ pub(super) struct Answer {
 }
 
 impl Blocks {
-    /// The layout.
+    /// Computes the layout.
     ///
     /// # Errors
-    /// Blocks beyond the limit.
+    /// Returns an error if a field exceeds the size limit.
     pub(super) fn new(lanes: usize, spec: &EnvSpec) -> Result<Self, BridgeError> {
         let (obs_dim, width) = (spec.obs_dim, spec.action_width());
         let is_image = spec.obs_image.is_some();
@@ -308,17 +312,17 @@ impl Blocks {
         })
     }
 
-    /// L.
+    /// Returns the number of lanes, L.
     pub(super) fn lanes(&self) -> usize {
         self.lanes
     }
 
-    /// Where the reply block begins in a shared file: on a page of its own.
+    /// Returns the offset of the reply block in a shared file, which is at a page boundary.
     pub(super) fn reply_at(&self) -> usize {
         self.request_bytes.next_multiple_of(4096)
     }
 
-    /// Writes a lane's part of the request; `action` is empty or (W).
+    /// Writes a lane's command to the request block; `action` is empty or has shape (W).
     pub(super) fn ask(
         &self,
         request: &mut [u8],
@@ -337,7 +341,7 @@ impl Blocks {
         }
     }
 
-    /// Copies a lane's part of one reply to another.
+    /// Copies a lane's reply from one reply block to another.
     pub(super) fn copy(&self, from: &[u8], to: &mut [u8], lane: usize) {
         to[lane] = from[lane];
         let obs_bytes = self.obs_dim * if self.is_image { 1 } else { 4 };
@@ -347,7 +351,7 @@ impl Blocks {
         }
     }
 
-    /// Reads a lane's part of the reply; `obs` is (O).
+    /// Reads a lane's reply from the reply block; `obs` has shape (O).
     pub(super) fn answer(&self, reply: &[u8], lane: usize, obs: &mut [f32]) -> Answer {
         let reward_at = self.rewards_at + 8 * lane;
         let reward = reply[reward_at..reward_at + 8].try_into().expect("eight bytes");

@@ -1,4 +1,4 @@
-//! Who answers: a Python process of our own, or a server at an address.
+//! Servers of environments: a Python process started by this program, or a server at an address.
 
 use super::link::Link;
 use super::spin::cores;
@@ -14,7 +14,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// What the Python process runs.
+/// Program of the Python process.
 const WORKER: &str = concat!(
     include_str!("spaces.py"),
     "\n\n",
@@ -24,30 +24,30 @@ const WORKER: &str = concat!(
     "\n\n",
     include_str!("worker.py")
 );
-/// Bytes of a process's last words that are kept.
+/// Number of bytes of a process's latest error output that are kept.
 const WORDS_BYTES_MAX: usize = 16 << 10;
-/// A server that is being started, or started again, has this many tries of [`PAUSE`] to be there.
+/// Number of attempts, [`PAUSE`] apart, to connect to a server that is starting or restarting.
 const CONNECT_TRIES: u32 = 100;
-/// A process that closed its socket without having been asked has this long to end.
+/// Time limit for the end of a process that has closed its socket without a request.
 const END_LIMIT: Duration = Duration::from_secs(1);
-/// Its last words may arrive after its end by this many tries of [`END_PAUSE`].
+/// Number of waits of [`END_PAUSE`] for the last error output, which may arrive after the process has ended.
 const WORDS_TRIES: u32 = 20;
 const END_PAUSE: Duration = Duration::from_millis(5);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Where an environment's server is.
+/// Location of an environment's server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Server {
-    /// A process of our own that makes this Gymnasium environment.
+    /// A Python process started by this program, which creates this Gymnasium environment.
     Gym(String),
-    /// At a socket of this machine.
+    /// Path of a Unix socket on this machine.
     Unix(String),
-    /// Host and port.
+    /// Host and port of a TCP server.
     Tcp(String),
 }
 
 impl Server {
-    /// From an environment's name; `None` of those that are no bridge's.
+    /// Parses an environment's name; `None` if the environment is not bridged.
     pub(super) fn parse(name: &str) -> Option<Self> {
         let (form, rest) = name.split_once(':')?;
         match form {
@@ -58,10 +58,10 @@ impl Server {
         }
     }
 
-    /// Starts or finds it.
+    /// Starts the server, or connects to it.
     ///
     /// # Errors
-    /// There is no such interpreter; nobody listens there.
+    /// Returns an error if the Python interpreter is missing, or if no server listens at the address.
     pub(super) fn connect(&self, recipe: &Recipe) -> Result<(Link, Option<Process>), BridgeError> {
         match self {
             Self::Gym(_) => {
@@ -113,7 +113,7 @@ fn patiently<T>(
     }
 }
 
-/// Whether a server that is just being started explains it.
+/// Returns whether the error can be caused by a server that is still starting.
 fn is_passing(error: &std::io::Error) -> bool {
     matches!(
         error.kind(),
@@ -123,19 +123,19 @@ fn is_passing(error: &std::io::Error) -> bool {
     )
 }
 
-/// A Python process that serves environments, and a group of processes with whatever these start. It ends when its socket
-/// closes. Dropping this makes sure of that, and so does a guardian in the group (`guard` in `worker.py`) where this
-/// program is killed.
+/// Python process that serves environments. It leads a process group, which includes all processes that the
+/// environments start. It ends when its socket closes. Dropping this value waits for that end and kills the group if
+/// necessary. If this program itself is killed, a guardian process in the group (`guard` in `worker.py`) does so.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
-    /// Set once the process was waited for: its number may be another's from then on.
+    /// Exit status, set once the process has been reaped. Its process id may then belong to another process.
     status: Option<ExitStatus>,
-    /// How long the environments may take to close.
+    /// Time that the environments have to close.
     close_limit: Duration,
     words: Arc<Mutex<Vec<u8>>>,
     listener: std::thread::JoinHandle<()>,
-    /// Nothing is written to it: the guardian waits for its end.
+    /// Pipe to which nothing is written. The guardian waits for its end.
     _lifeline: PipeWriter,
 }
 
@@ -152,7 +152,8 @@ impl Process {
             .stdin(OwnedFd::from(theirs))
             .stdout(lifeline_end)
             .stderr(Stdio::piped())
-            // Of its own, so that a terminal's Ctrl-C reaches the actors alone, which end it in order.
+            // The process has its own group, so that a terminal's Ctrl-C reaches only the actors, which end it in an
+            // orderly way.
             .process_group(0)
             .spawn()
             .map_err(failed)?;
@@ -176,9 +177,9 @@ impl Process {
         Ok((Link::unix(ours), process))
     }
 
-    /// Waits a moment for a process that closed its socket.
+    /// Waits briefly for the end of a process that has closed its socket.
     ///
-    /// Returns its status, if it did end, and its last words.
+    /// Returns its status, if it has ended, and its last error output.
     pub(super) fn ended(&mut self) -> (Option<ExitStatus>, String) {
         let status = self.end(END_LIMIT);
         for _ in 0..WORDS_TRIES {
@@ -191,7 +192,8 @@ impl Process {
         (status, String::from_utf8_lossy(&words).trim_end().to_owned())
     }
 
-    /// Its status, where it ends within `limit`. What it has left of its group ends as well.
+    /// Waits up to `limit` for the end of the process and returns its status, if it has ended. Also kills the rest of
+    /// its group.
     fn end(&mut self, limit: Duration) -> Option<ExitStatus> {
         let clock = Clock::system();
         let until = clock.now() + limit;
@@ -208,18 +210,19 @@ impl Process {
         self.status
     }
 
-    /// Whether it has ended. It is not waited for yet, so that its number is still its own and its group's.
+    /// Returns whether the process has ended. Does not reap it, so that its process id still belongs to it and its
+    /// group.
     fn has_ended(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
         !matches!(waitid(WaitId::Pid(Pid::from_child(&self.child)), options), Ok(None))
     }
 
-    /// Ends it with its whole group, if it has not ended.
+    /// Kills the process with its whole group, unless it has been reaped.
     pub(super) fn kill(&mut self) {
         if self.status.is_some() {
             return;
         }
-        // An error means that nobody of the group is left.
+        // An error means that no process of the group is left.
         let _gone = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         match self.child.wait() {
             Ok(status) => self.status = Some(status),

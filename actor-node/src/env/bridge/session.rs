@@ -1,4 +1,4 @@
-//! [`Session`]: one life of a server, from the greeting to its end.
+//! [`Session`]: one session with a server, from the handshake to the end of the connection.
 
 use super::link::Link;
 use super::memory::Memory;
@@ -13,7 +13,8 @@ use crate::env::{Origin, Terms};
 use common::spec::EnvSpec;
 use std::time::Duration;
 
-/// A greeted server. The link comes first: its end is what a process ends by.
+/// Session with a server after the handshake. The link is the first field, because it must be dropped first: its end
+/// makes the process end.
 #[derive(Debug)]
 pub(super) struct Session {
     link: Link,
@@ -21,7 +22,7 @@ pub(super) struct Session {
     agreed: Agreed,
 }
 
-/// Client and server have agreed on this.
+/// Result of the handshake.
 #[derive(Debug)]
 struct Agreed {
     memory: Option<Memory>,
@@ -32,14 +33,14 @@ struct Agreed {
     has_terms: bool,
 }
 
-/// Lanes that failed in a batch, and why.
+/// Failed lanes of a batch, each with the reason.
 pub(super) type Failures = Vec<(usize, String)>;
 
 impl Session {
-    /// Starts or finds the server and agrees with it on shapes and blocks, all within `limit` per message.
+    /// Starts the server, or connects to it, and agrees on shapes and blocks. `limit` is the time limit per message.
     ///
     /// # Errors
-    /// There is none, or it refuses: then the reason is the server's.
+    /// Returns an error if there is no server, or the server's reason if it refuses.
     pub(super) fn start(recipe: &Recipe, limit: Duration) -> Result<Self, BridgeError> {
         let (mut link, process) = recipe.server.connect(recipe)?;
         match greet(&mut link, recipe, limit) {
@@ -51,30 +52,31 @@ impl Session {
         }
     }
 
-    /// Shapes and bounds.
+    /// Returns the shapes and bounds of the environment.
     pub(super) fn spec(&self) -> &EnvSpec {
         &self.agreed.spec
     }
 
-    /// The server's words beside these.
+    /// Returns the server's description of the environment's origin.
     pub(super) fn origin(&self) -> &Origin {
         &self.agreed.origin
     }
 
-    /// Where what lies.
+    /// Returns the layout of the blocks.
     pub(super) fn blocks(&self) -> Blocks {
         self.agreed.blocks
     }
 
-    /// Whether pictures were asked for, and the server makes them.
+    /// Returns whether pictures were requested and the server supports them.
     pub(super) fn has_pictures(&self) -> bool {
         self.agreed.has_pictures
     }
 
-    /// A lane's environment tells these numbers about its episode; none where the server tells nothing.
+    /// Returns the numbers that a lane's environment reports about its episode; none if the server does not support
+    /// terms.
     ///
     /// # Errors
-    /// As of [`Session::exchange`].
+    /// Fails like [`Session::exchange`].
     pub(super) fn terms(&mut self, lane: usize, deadline: Duration) -> Result<Terms, BridgeError> {
         if !self.agreed.has_terms {
             return Ok(Terms::new());
@@ -85,10 +87,10 @@ impl Session {
         protocol::terms(&self.link.document(TERMS)?)
     }
 
-    /// What a lane's environment looks like, or why it cannot say.
+    /// Returns a picture of a lane's environment, or the reason why the environment cannot draw one.
     ///
     /// # Errors
-    /// As of [`Session::exchange`].
+    /// Fails like [`Session::exchange`].
     pub(super) fn picture(
         &mut self,
         lane: usize,
@@ -113,10 +115,10 @@ impl Session {
         }
     }
 
-    /// One round trip: sends the request block, fills the reply block.
+    /// Performs one round trip: sends the request block and fills the reply block. Returns the failed lanes.
     ///
     /// # Errors
-    /// The server ended, hangs or breaks the protocol: the session is over ([`Session::lost`]).
+    /// Returns an error if the server ends, hangs or breaks the protocol. The session is then over ([`Session::lost`]).
     pub(super) fn exchange(
         &mut self,
         request: &[u8],
@@ -158,7 +160,7 @@ impl Session {
         Ok(failures)
     }
 
-    /// Ends it after `error`, and says more of why if the process left word.
+    /// Ends the session after `error`. Returns the error, with more details if the process has left error output.
     pub(super) fn lost(self, error: BridgeError) -> BridgeError {
         let Self { link, process, agreed } = self;
         drop((link, agreed));
@@ -168,7 +170,7 @@ impl Session {
 
 const OUTCOME_MAX: u8 = protocol::TERMINATED | protocol::TRUNCATED | protocol::FAILED;
 
-/// Number and reason of a lane that failed; `length` is at least 4.
+/// Reads the number and the reason of a failed lane. `length` must be at least 4.
 fn lane_failed(link: &mut Link, length: usize) -> Result<(usize, String), BridgeError> {
     let payload = link.bytes(length)?;
     let (lane, text) = payload.split_at(4);
@@ -219,8 +221,8 @@ fn json(document: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(document).expect("names and numbers are JSON")
 }
 
-/// Ends the process of a session that is over by `error`. The error says how it ended, where it did by itself; its last
-/// words go to the log.
+/// Ends the process of a session that `error` has ended. If the process ended by itself, the returned error describes
+/// how. Its last error output goes to the log.
 fn ended(error: BridgeError, process: Option<Process>) -> BridgeError {
     let Some(mut process) = process else { return error };
     match error {

@@ -1,16 +1,19 @@
-"""The spaces of Gymnasium as numbers in blocks (docs/env-protocol.md). terms.py follows in the same script."""
+"""Converts values of Gymnasium's spaces to numbers in blocks and back (docs/env-protocol.md).
+
+terms.py follows in the same script.
+"""
 
 import functools
 import struct
 
 PROTOCOL = 1
 CHANNELS_MAX = 16
-# Bounds of more numbers than this are not told: the document is limited.
+# For observations with more numbers, no bounds are sent, because the size of the document is limited.
 OBS_BOUNDS_MAX = 4096
 
 
 class Refusal(Exception):
-    """What the person who named the environment can put right, on one line."""
+    """An error that the user can correct, in one line."""
 
 
 def one_line(error):
@@ -23,7 +26,7 @@ def aligned(size):
 
 
 class Spaces:
-    """How observations and actions lie in a block. O numbers per observation, W per action."""
+    """Layout of observations and actions in a block. O numbers per observation, W per action."""
 
     def __init__(self, numpy, spaces, env):
         self.numpy, self.spaces = numpy, spaces
@@ -45,7 +48,7 @@ class Spaces:
         raise Refusal(f"{what} space {one_line(space)}: expected {expected}")
 
     def image_of(self, space):
-        """Channels, height, width and whether channels come last, of a space of images; None otherwise."""
+        """Returns (channels, height, width, whether channels are last) of a space of images; None for other spaces."""
         is_box = isinstance(space, self.spaces.Box)
         if not (is_box and space.dtype == self.numpy.uint8 and len(space.shape) in (2, 3)):
             return None
@@ -59,7 +62,7 @@ class Spaces:
         return (channels, height, width, is_last)
 
     def parts(self, space):
-        """The members of a Dict or Tuple with their keys, in the space's order; None of another space."""
+        """Returns the members of a Dict or Tuple with their keys, in the space's order; None for other spaces."""
         if isinstance(space, self.spaces.Dict):
             return list(space.spaces.items())
         if isinstance(space, self.spaces.Tuple):
@@ -93,7 +96,7 @@ class Spaces:
         return low, high
 
     def writer(self, space, out):
-        """A function that writes an observation of `space` to `out`, an array of its size."""
+        """Returns a function that writes an observation of `space` to `out`, an array of its size."""
         parts = self.parts(space)
         if parts is not None:
             return self.parts_writer(space, parts, out)
@@ -143,7 +146,10 @@ class Spaces:
         return write
 
     def reader(self, space):
-        """A function from an action's numbers, an array that nobody else holds, to an action of `space`."""
+        """Returns a function that converts an action's numbers to an action of `space`.
+
+        The function may keep the array of numbers, because no other code holds it.
+        """
         parts = self.parts(space)
         if parts is not None:
             readers, start = [], 0
@@ -156,14 +162,17 @@ class Spaces:
             return lambda row: tuple(read(row[span]) for _, span, read in readers)
         if space.dtype == self.numpy.float32:
             return lambda row: row.reshape(space.shape)
-        # The bounds that travel are rounded to float32; these are the space's own.
+        # The bounds in the document are rounded to float32; these are the space's own.
         clip = self.numpy.clip
         return lambda row: clip(row.reshape(space.shape).astype(space.dtype), space.low, space.high)
 
     def batch_reader(self):
-        """A function from the actions of a batch, an array (L, W) that nobody else holds and its rows, to a list of actions."""
+        """Returns a function that converts the actions of a batch, an array (L, W) and its rows, to a list of actions.
+
+        The function may keep the array, because no other code holds it.
+        """
         if self.is_discrete:
-            # NumPy's integers of the space's own type, as its sample() gives them.
+            # NumPy integers of the space's own type, like those of its sample().
             dtype = self.action.dtype
             start = dtype.type(self.action.start)
             return lambda array, rows: list(array[:, 0].astype(dtype) + start)
@@ -174,7 +183,7 @@ class Spaces:
         return lambda array, rows: [read(row) for row in rows]
 
     def obs_bounds(self, space):
-        """Lowest and highest numbers of an observation, None where there is no bound."""
+        """Returns the lower and the upper bounds of an observation; None means no bound."""
         parts = self.parts(space)
         if parts is not None:
             pairs = [self.obs_bounds(part) for _, part in parts]
@@ -186,7 +195,7 @@ class Spaces:
         return tuple([value if finite(value) else None for value in side] for side in sides)
 
     def is_plain(self):
-        """Whether an observation is a row of a block as it is."""
+        """Returns whether observations are vectors that can be copied to a block without conversion."""
         is_vector = isinstance(self.observation, self.spaces.Box) and len(self.observation.shape) == 1
         return is_vector and self.observation.dtype.kind == "f"
 
@@ -213,7 +222,7 @@ class Spaces:
 
 
 class Block:
-    """The arrays of a batch of L lanes in the bytes of a request and a reply."""
+    """Arrays of a batch of L lanes, as views of the bytes of a request and a reply."""
 
     def __init__(self, numpy, spaces, lanes):
         self.numpy, self.spaces, self.lanes = numpy, spaces, lanes

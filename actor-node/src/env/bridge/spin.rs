@@ -1,10 +1,10 @@
-//! [`Spin`]: waiting awake for an answer that comes soon.
+//! [`Spin`]: busy-waiting for an answer that is expected soon.
 //!
-//! A thread that sleeps until a message comes is woken in some five microseconds where its core is awake, and in twenty
-//! where the core has gone to sleep too, in a virtual machine above all. Twice per batch, that is more than a small batch
-//! costs otherwise. So a thread asks again and again instead of sleeping, but only where that takes nobody's time: while
-//! the last answer came soon, and while the machine has a core for each thread that wants one. The worker does the same
-//! (`Spin` in `worker.py`).
+//! A thread that sleeps until a message arrives takes about five microseconds to wake up if its core is awake. It takes
+//! about twenty if the core sleeps too, in particular in a virtual machine. A batch has two such waits, which together
+//! can take longer than the rest of a small batch. A thread therefore polls instead of sleeping, but only if this takes
+//! no core from other threads: as long as the last answer came soon, and the machine has a core for each runnable
+//! thread. The worker does the same (`Spin` in `worker.py`).
 
 use common::runtime::clock::Clock;
 use std::fs::File;
@@ -12,18 +12,19 @@ use std::io::{ErrorKind, Result};
 use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
-/// The longest that is waited awake: to an answer that takes longer a wake-up adds a tenth or two, no more.
+/// Longest busy-wait. For a slower answer, the wake-up adds at most a tenth or two to the waiting time.
 const SPIN: Duration = Duration::from_micros(200);
-/// How often it is looked whether a core is to spare.
+/// Interval at which the number of runnable threads is checked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// Between two questions: asking without a pause would hold up the one who answers.
+/// Spin-loop hints between two polls. Polling without a pause would slow down the answering side.
 const PAUSES: usize = 8;
 
-/// One thread's waiting for one socket.
+/// Waiting strategy of one thread for one socket.
 #[derive(Debug)]
 pub(super) struct Spin {
     clock: Clock,
-    /// None where this system does not say how many threads want a core: then nobody stays awake.
+    /// The file `/proc/loadavg`. `None` if this system does not report the number of runnable threads; then the thread
+    /// never busy-waits.
     load: Option<File>,
     cores: usize,
     next_look: Duration,
@@ -32,7 +33,7 @@ pub(super) struct Spin {
 }
 
 impl Spin {
-    /// For this machine.
+    /// Creates the strategy for this machine.
     pub(super) fn new() -> Self {
         let load = fs_err::File::open("/proc/loadavg").ok().map(fs_err::File::into_file);
         Self::over(load, cores(), Clock::system())
@@ -43,10 +44,11 @@ impl Spin {
         Self { clock, load, cores, next_look, has_core: false, came_soon: true }
     }
 
-    /// What `ask` or `sleep` brings. `ask` returns at once, with [`ErrorKind::WouldBlock`] where nothing has come.
+    /// Returns the result of `ask` or `sleep`. `ask` must return immediately, with [`ErrorKind::WouldBlock`] if no
+    /// answer has arrived.
     ///
     /// # Errors
-    /// Theirs.
+    /// Returns the error of `ask` or `sleep`.
     pub(super) fn wait<S>(
         &mut self,
         source: &mut S,
@@ -75,7 +77,8 @@ impl Spin {
         came
     }
 
-    /// Looks whether all threads that want a core have one. Both sides of the socket are awake now and count as well.
+    /// Checks whether all runnable threads have a core. Both sides of the socket are awake at this point and are
+    /// counted.
     fn look(&mut self, now: Duration) {
         if now < self.next_look {
             return;
@@ -88,7 +91,7 @@ impl Spin {
     }
 }
 
-/// Cores that this process may use.
+/// Returns the number of cores that this process may use.
 pub(super) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -97,7 +100,7 @@ fn is_nothing(came: &Result<usize>) -> bool {
     came.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
 }
 
-/// Threads that run or want to, from a line of `/proc/loadavg`: `0.16 1.04 1.30 2/80 30991`.
+/// Returns the number of runnable threads from a line of `/proc/loadavg`, such as `0.16 1.04 1.30 2/80 30991`.
 fn runnable(line: &[u8]) -> Option<usize> {
     let of_all = std::str::from_utf8(line).ok()?.split(' ').nth(3)?;
     of_all.split_once('/')?.0.parse().ok()
@@ -108,7 +111,7 @@ mod tests {
     use super::*;
     use common::runtime::clock::VirtualTime;
 
-    /// A socket whose next message comes at a set time; asking takes a microsecond of virtual time.
+    /// A socket whose next message arrives at a set time. Each poll takes a microsecond of virtual time.
     struct Answer {
         time: VirtualTime,
         at: Duration,
@@ -121,7 +124,7 @@ mod tests {
             Self { time, at: Duration::ZERO, slept: false }
         }
 
-        /// Waits for a message that comes `after`, returns whether that was slept over.
+        /// Waits for a message that arrives after the time `after`. Returns whether the thread slept.
         fn wait(&mut self, spin: &mut Spin, after: Duration) -> bool {
             self.at = spin.clock.now() + after;
             self.slept = false;

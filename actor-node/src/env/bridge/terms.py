@@ -1,17 +1,20 @@
-"""What environments return as rewards and say in their `info`, as numbers. making.py follows in the same script."""
+"""Converts environments' rewards and the contents of their `info` to numbers.
+
+making.py follows in the same script.
+"""
 
 import math
 
-# Terms of an episode, and bytes of a term's name, of which more are passed over.
+# Maximum number of terms of an episode, and of bytes in a term's name. Terms beyond these limits are ignored.
 TERMS_MAX = 64
 NAME_MAX = 64
 SHOWN_MAX = 60
-# Whether an episode was a success is what its last step says; of other terms the mean over the steps counts.
+# Terms for which the value of an episode's last step counts. For other terms, the mean over the steps counts.
 AT_THE_END = ("is_success", "success")
 
 
 def shown(value):
-    """A value of a kind that was not expected, in a few words."""
+    """Returns a short description of an unexpected value."""
     shape = getattr(value, "shape", None)
     if shape:
         return f"an array of shape {tuple(shape)}"
@@ -22,7 +25,7 @@ def shown(value):
 
 
 def reward_number(numpy, reward):
-    """A reward as a number, from Python's and NumPy's numbers and from arrays that hold one."""
+    """Converts a reward to a float. Accepts Python's and NumPy's numbers, and arrays that hold one."""
     try:
         array = numpy.asarray(reward)
         if array.size == 1 and array.dtype.kind in "fiub":
@@ -35,20 +38,20 @@ def reward_number(numpy, reward):
 
 
 class Terms:
-    """The named numbers of one lane's episode."""
+    """Named numbers of one lane's episode."""
 
     def __init__(self, numpy):
         self.numbers = (bool, int, float, numpy.number, numpy.bool_)
-        # Types that need no closer look: this is done for every number of every step.
+        # Types that are converted without further checks. The check runs for every number of every step.
         self.usual = frozenset((bool, int, float, numpy.float64, numpy.float32, numpy.bool_))
-        # By name: sum, count and newest.
+        # Sum, count and newest value, by name.
         self.seen = {}
 
     def clear(self):
         self.seen.clear()
 
     def add(self, info, prefix=""):
-        """Takes the numbers of a step's info, also those of a dict in it; passes everything else over."""
+        """Adds the numbers of a step's info, including those of a dict in it. Ignores everything else."""
         seen, usual, isfinite = self.seen, self.usual, math.isfinite
         for name, value in info.items():
             if type(value) not in usual:
@@ -72,14 +75,14 @@ class Terms:
                 seen[name] = [value, 1, value]
 
     def unusual(self, value):
-        """A number of another type, or one in an array without dimensions; NaN for what is none."""
+        """Returns a number of another type, or the number in an array without dimensions; NaN for other values."""
         if getattr(value, "shape", None) == () and not isinstance(value, self.numbers):
             value = value.item()
         is_real = isinstance(value, self.numbers) and not isinstance(value, complex)
         return value if is_real else math.nan
 
     def of_episode(self):
-        """Each term's number for the episode so far."""
+        """Returns the value of each term for the episode so far."""
         seen = self.seen.items()
         terms = {str(name): last if name in AT_THE_END else total / count for name, (total, count, last) in seen}
         return {name: value for name, value in terms.items() if math.isfinite(value)}

@@ -1,8 +1,9 @@
-"""Serves Gymnasium environments to Sapex: docs/env-protocol.md, version 1, on the socket that is its standard input.
+"""Serves Gymnasium environments to Sapex, with the protocol of docs/env-protocol.md, version 1.
 
-Started as `python -c SCRIPT CORES CLOSE_MS`; the script is spaces.py, terms.py, making.py and this file. It steps all lanes of a
-group in one process, in order. What the environments print goes to standard error. An environment that raises fails its
-lane alone; `sys.exit` and crashes end the process, which is started anew.
+Its standard input is the socket. It is started as `python -c SCRIPT CORES CLOSE_MS`; the script consists of spaces.py,
+terms.py, making.py and this file. It steps all lanes of a group in one process, in order. Output that environments
+print goes to standard error. If an environment raises an exception, only its lane fails. `sys.exit` and crashes end the
+process, which Sapex then restarts.
 """
 
 import json
@@ -20,7 +21,7 @@ HELLO, SPEC, MEMORY, READY, BATCH, RESULT, LANE_FAILED, ERROR, RENDER, PICTURE, 
 IDLE, STEP, RESET, RESET_SEEDED, MAKE = range(5)
 TERMINATED, TRUNCATED, FAILED = 1, 2, 4
 TEXT_MAX = 16 * 1024
-# As many values as a step returns.
+# Placeholder for the result of a step, with the right number of values.
 GOOD_STEP = (None,) * 5
 JSON_MAX = 1 << 20
 PICTURE_BYTES_MAX = 64 << 20
@@ -28,13 +29,13 @@ PICTURE_BYTES_MAX = 64 << 20
 HEADER = struct.Struct("<II")
 PICTURE_HEADER = struct.Struct("<IId")
 
-# As spin.rs has them, where the reasons are.
+# The same values as in spin.rs, which gives the reasons.
 SPIN_SECONDS = 200e-6
 LOOK_SECONDS = 0.05
 
 
 class Spin:
-    """Waits awake for a message that comes soon, where that takes nobody's core: spin.rs."""
+    """Busy-waits for a message that is expected soon, if no other thread needs the core: see spin.rs."""
 
     def __init__(self, sock, cores):
         self.sock, self.cores = sock, cores
@@ -66,7 +67,7 @@ class Spin:
         return None
 
     def runnable(self):
-        """Threads that want a core, from a line like `0.16 1.04 1.30 2/80 30991`."""
+        """Returns the number of runnable threads, from a line like `0.16 1.04 1.30 2/80 30991`."""
         try:
             return int(os.pread(self.load, 64, 0).split()[3].partition(b"/")[0])
         except (IndexError, OSError, ValueError):
@@ -74,7 +75,7 @@ class Spin:
 
 
 class Link:
-    """Messages on a socket."""
+    """Sends and receives messages over a socket."""
 
     def __init__(self, sock, cores):
         self.sock, self.spin = sock, Spin(sock, cores)
@@ -83,7 +84,7 @@ class Link:
         self.sock.sendall(HEADER.pack(kind, len(payload)) + payload)
 
     def fill(self, buffer):
-        """Fills `buffer`; False where the other side has closed."""
+        """Fills `buffer`. Returns False if the other side has closed the connection."""
         view = memoryview(buffer)
         while view:
             count = self.sock.recv_into(view)
@@ -93,7 +94,7 @@ class Link:
         return True
 
     def receive(self, expected):
-        """The payload of the next message, which must be `expected`; None where the other side has closed."""
+        """Returns the payload of the next message, which must be of kind `expected`; None if the peer has closed."""
         header = bytearray(HEADER.size)
         if not self.fill(header):
             return None
@@ -114,14 +115,15 @@ class Server:
         self.steps = [None if env is None else env.step for env in self.envs]
         self.block = Block(spaces.numpy, spaces, lanes)
         self.read_actions = spaces.batch_reader()
-        # Of the next batch: an array (L, W), and its rows.
+        # Actions of the next batch: an array of shape (L, W), and its rows.
         self.actions = self.action_rows = None
         self.all_step = bytes([STEP] * lanes) if spaces.is_plain() else None
         self.rows, self.row_rewards = [None] * lanes, [0.0] * lanes
         self.terms = [Terms(spaces.numpy) for _ in range(lanes)]
-        # A plain observation is an array of this type, with as many bytes.
+        # `plain` is the type, dtype and size in bytes of observations that are copied without conversion.
         self.writers = self.plain = None
-        # What arrives, the lengths that may follow its header, and what is sent: blocks too, unless they are in memory.
+        # Receive buffer, payload length per message kind, and send buffer. The buffers hold the blocks, unless these
+        # are in shared memory.
         self.received = self.lengths = self.sent = self.batch_header = self.batch_bytes = None
 
     def use_memory(self, path, request_bytes, reply_at, reply_bytes):
@@ -182,7 +184,7 @@ class Server:
         self.writers[lane](reset(self.envs[lane], seed))
 
     def fail(self, lane, result=GOOD_STEP):
-        """Tells of the exception that is being handled, or of what a step has returned, where that is why."""
+        """Reports a lane's failure: the result of a step if that is invalid, else the exception being handled."""
         if not isinstance(result, (tuple, list)) or len(result) != len(GOOD_STEP):
             text = f"ValueError: {wrong_step(result)}"
         else:
@@ -191,7 +193,7 @@ class Server:
         self.link.send(LANE_FAILED, struct.pack("<I", lane) + text)
 
     def picture(self, lane):
-        """Sends what a lane's environment looks like."""
+        """Sends a picture of a lane's environment."""
         try:
             env = self.envs[lane]
             picture = self.spaces.numpy.ascontiguousarray(env.render())
@@ -207,15 +209,15 @@ class Server:
             self.link.send(PICTURE, PICTURE_HEADER.pack(shape[1], shape[0], seconds) + picture.tobytes())
 
     def prepare(self):
-        """Makes the next batch's actions, yet without their numbers, while nobody waits.
+        """Allocates the array of the next batch's actions, while the client does not wait.
 
-        They are new ones each time: environments may keep theirs.
+        The array is new for each batch, because environments may keep their actions.
         """
         self.actions = self.spaces.numpy.empty_like(self.block.actions)
         self.action_rows = list(self.actions)
 
     def turn(self):
-        """Carries out one batch."""
+        """Executes one batch."""
         block = self.block
         commands = block.commands.tobytes()
         self.actions[...] = block.actions
@@ -228,7 +230,7 @@ class Server:
             block.outcomes[lane] = self.obey(lane, command, actions[lane])
 
     def obey(self, lane, command, action):
-        """Carries out one lane's command, returns its outcome."""
+        """Executes one lane's command and returns its outcome."""
         if command == IDLE:
             return 0
         result = GOOD_STEP
@@ -249,9 +251,9 @@ class Server:
             return FAILED
 
     def step_all(self, actions):
-        """Steps every lane where observations are plain vectors: these reach the block in one go.
+        """Steps every lane, if observations are plain vectors. All observations are written to the block together.
 
-        Each observation is copied before the next lane steps: the environments of a process may share one array.
+        Each observation is copied before the next lane steps, because environments of a process may share one array.
         """
         steps, block, rows, rewards, terms = self.steps, self.block, self.rows, self.row_rewards, self.terms
         ndarray, number, row_bytes = self.plain
@@ -264,7 +266,7 @@ class Server:
                 obs, reward, terminated, truncated, info = result
                 row = obs.tobytes() if type(obs) is ndarray and obs.dtype is number else b""
                 if len(row) != row_bytes:
-                    # Converts it, or refuses what is no observation.
+                    # Converts the observation, or raises an error if it is invalid.
                     self.writers[lane](obs)
                     row = block.obs[lane].tobytes()
                 rows[lane] = row
@@ -276,14 +278,15 @@ class Server:
             except Exception:
                 outcomes[lane], rows[lane], rewards[lane] = FAILED, bytes(row_bytes), 0.0
                 self.fail(lane, result)
-        # In a quarter of the time that numpy takes.
+        # This takes a quarter of the time that numpy takes.
         block.obs_bytes[:] = b"".join(rows)
         block.put_rewards(*rewards)
 
     def receive(self):
-        """The kind of the next message, whose payload `received` holds then; None where the other side has closed."""
+        """Receives the next message into `received` and returns its kind; None if the other side has closed."""
         link = self.link
-        # Nobody says anything more before the answer: one call gets one message, mostly the whole of it.
+        # The client sends nothing more before the answer. One call therefore receives at most one message, usually all
+        # of it.
         count = link.spin.receive_into(self.received)
         if count == self.batch_bytes and self.received.startswith(self.batch_header):
             return BATCH
@@ -298,7 +301,7 @@ class Server:
         return kind
 
     def serve(self):
-        """Batches, pictures and terms until the other side closes."""
+        """Answers requests for batches, pictures and terms until the other side closes the connection."""
         while (kind := self.receive()) is not None:
             if kind == BATCH:
                 self.turn()
@@ -341,10 +344,10 @@ def start(link, hello):
 
 
 def guard(close_seconds):
-    """Starts a process that ends this one's whole group once Sapex is gone, however it went; returns its number.
+    """Starts a guardian process, which kills the whole process group after Sapex has ended in any way; returns its id.
 
-    It waits at the other end of a pipe that Sapex holds open, which is standard output here. Then the environments have
-    `close_seconds` to close. A thread would not do: a step that hangs may hold the interpreter.
+    The guardian waits for the end of a pipe that Sapex holds open, which is standard output here. Then the environments
+    have `close_seconds` to close. A thread cannot do this, because a step that hangs may hold the interpreter's lock.
     """
     worker = os.getpid()
     number = os.fork()
@@ -361,7 +364,7 @@ def guard(close_seconds):
 
 
 def main():
-    # Taken away: modules of environments may read the command line, too.
+    # The arguments are removed, because modules of environments may also read the command line.
     cores, close_seconds = int(sys.argv.pop(1)), int(sys.argv.pop(1)) / 1000
     parent, guardian = os.getppid(), guard(close_seconds)
     try:
@@ -370,13 +373,13 @@ def main():
         os.kill(guardian, signal.SIGKILL)
         os.waitpid(guardian, 0)
         if os.getppid() != parent:
-            # Nobody else ends what the environments have started.
+            # Sapex has ended, so no other process ends those that the environments have started.
             os.killpg(0, signal.SIGKILL)
 
 
 def serve(cores):
     link = Link(socket.socket(fileno=os.dup(0)), cores)
-    # The environments' standard input is empty, and what they print is for the log.
+    # Environments have an empty standard input, and their output goes to the log.
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)

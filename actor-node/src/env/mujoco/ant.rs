@@ -1,10 +1,13 @@
-//! Ant-v5: four legs, paid for the speed of its torso along x, for being upright, and charged for control and contact.
+//! Ant-v5: a torso with four legs, rewarded for its speed along x and for staying upright, and charged for control and
+//! contact.
 //!
-//! reward = `forward_reward_weight` · Δx / dt + (`healthy_reward` while healthy) − `ctrl_cost_weight` · |action|² −
-//! `contact_cost_weight` · |contact forces|², x that of `main_body`. Healthy: every number finite and the height within
-//! `healthy_z_range`. Observation: positions but x and y, velocities, and the contact forces on every body but the
-//! world, clipped to `contact_force_range`. Starts: uniform noise on positions, Gaussian on velocities, of
-//! `reset_noise_scale`. 1000 steps at the most.
+//! - Reward: `forward_reward_weight` · Δx / dt + (`healthy_reward` while healthy) − `ctrl_cost_weight` · |action|² −
+//!   `contact_cost_weight` · |contact forces|². x is the position of `main_body`; contact forces are clipped to
+//!   `contact_force_range`.
+//! - Healthy: every number is finite, and the height is within `healthy_z_range`.
+//! - Observation: positions without x and y, velocities, and the clipped contact forces on every body except the world.
+//! - Start: uniform noise on positions and Gaussian noise on velocities, both of scale `reset_noise_scale`.
+//! - Episode: at most 1000 steps.
 //!
 //! | parameter | default |
 //! |---|---|
@@ -43,7 +46,7 @@ struct Ant {
     before: [f64; 2],
 }
 
-/// Ant-v5.
+/// Creates Ant-v5.
 pub(super) fn ant(params: &Params) -> Result<Mujoco, EnvError> {
     let options = Options::new(ANT, params);
     let sim = simulate(&options, "ant.xml", 5, true, 3)?;

@@ -1,12 +1,14 @@
-//! Reacher-v5, a two-link arm that is to touch a target, and Pusher-v5, an arm that is to push a cylinder to a goal.
+//! Reacher-v5, a two-link arm that must touch a target, and Pusher-v5, an arm that must push a cylinder to a goal.
 //!
-//! - Reacher: −`reward_dist_weight` · |fingertip − target| − `reward_control_weight` · |action|². Observation: cos and
-//!   sin of the two angles, the target, the two angular velocities, x and y of fingertip − target. Starts: uniform noise
-//!   of ±0.1 on the angles, ±0.005 on their velocities, a target within 0.2 of the middle. 50 steps at the most.
-//! - Pusher: −`reward_dist_weight` · |cylinder − goal| − `reward_control_weight` · |action|² − `reward_near_weight` ·
-//!   |cylinder − fingertip|. Observation: the arm's 7 angles and velocities, then fingertip, cylinder and goal in space.
-//!   Starts: the arm's own, uniform noise of ±0.005 on its velocities, the cylinder within x in [−0.3, 0),
-//!   y in [−0.2, 0.2), more than 0.17 from the goal. 100 steps at the most.
+//! - Reacher: the reward is −`reward_dist_weight` · |fingertip − target| − `reward_control_weight` · |action|².
+//!   Observation: cos and sin of the two angles, the target, the two angular velocities, x and y of fingertip − target.
+//!   Start: uniform noise of ±0.1 on the angles and ±0.005 on their velocities, and a target within 0.2 of the centre.
+//!   At most 50 steps.
+//! - Pusher: the reward is −`reward_dist_weight` · |cylinder − goal| − `reward_control_weight` · |action|² −
+//!   `reward_near_weight` · |cylinder − fingertip|. Observation: the arm's 7 angles and velocities, then the 3D
+//!   positions of fingertip, cylinder and goal. Start: the model's arm with uniform noise of ±0.005 on its velocities.
+//!   The cylinder starts within x in [−0.3, 0), y in [−0.2, 0.2), relative to the goal and more than 0.17 from it. At
+//!   most 100 steps.
 //!
 //! | parameter | Reacher | Pusher |
 //! |---|---|---|
@@ -23,21 +25,21 @@ use super::{PUSHER, REACHER};
 use crate::env::{EnvError, Params, uniform};
 use rand_pcg::Pcg64;
 
-/// Angles of the Pusher's arm.
+/// Number of angles of the Pusher's arm.
 const PUSHER_ANGLES: usize = 7;
-/// How far from the middle Reacher's targets lie at the most.
+/// Largest distance of Reacher's targets from the centre.
 const TARGET_RADIUS: f64 = 0.2;
-/// How far from the goal Pusher's cylinder starts at the least.
+/// Smallest start distance of Pusher's cylinder from the goal.
 const CYLINDER_DISTANCE: f64 = 0.17;
 const SPEED_NOISE: f64 = 0.005;
 
-/// The number of a body that the task is about.
+/// Returns the number of a body that the task needs.
 fn body(options: &Options<'_>, sim: &Simulation, name: &str) -> Result<usize, EnvError> {
     let missing = || options.refuse("xml_file", format!("expected a model with a body {name}"));
     sim.body(name).ok_or_else(missing)
 }
 
-/// From body `to` to body `from`.
+/// Returns the vector from body `to` to body `from`.
 fn difference(sim: &Simulation, from: usize, to: usize) -> [f64; 3] {
     let positions = sim.data().xpos();
     std::array::from_fn(|axis| positions[from][axis] - positions[to][axis])
@@ -51,7 +53,7 @@ struct Reacher {
     target: usize,
 }
 
-/// Reacher-v5.
+/// Creates Reacher-v5.
 pub(super) fn reacher(params: &Params) -> Result<Mujoco, EnvError> {
     let options = Options::new(REACHER, params);
     let sim = simulate(&options, "reacher.xml", 2, false, 4)?;
@@ -111,7 +113,7 @@ struct Pusher {
     goal: usize,
 }
 
-/// Pusher-v5.
+/// Creates Pusher-v5.
 pub(super) fn pusher(params: &Params) -> Result<Mujoco, EnvError> {
     let options = Options::new(PUSHER, params);
     let sim = simulate(&options, "pusher_v5.xml", 5, false, PUSHER_ANGLES)?;
@@ -129,7 +131,7 @@ pub(super) fn pusher(params: &Params) -> Result<Mujoco, EnvError> {
 
 impl Task for Pusher {
     fn start(&self, rng: &mut Pcg64, qpos: &mut [f64], qvel: &mut [f64]) {
-        // The cylinder is placed relative to the goal, which stays where the model has it.
+        // The cylinder's position is relative to the goal, which stays at the model's position.
         let cylinder = loop {
             let cylinder = [uniform(rng, -0.3, 0.0), uniform(rng, -0.2, 0.2)];
             if norm(&cylinder) > CYLINDER_DISTANCE {

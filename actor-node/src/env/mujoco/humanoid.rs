@@ -1,15 +1,16 @@
-//! Humanoid-v5, paid for the speed of its centre of mass along x and for being upright, and HumanoidStandup-v5, which
-//! starts on its back and is paid for its height.
+//! Humanoid-v5 is rewarded for the speed of its centre of mass along x and for staying upright. HumanoidStandup-v5
+//! starts on its back and is rewarded for its height.
 //!
-//! Observation of both: positions but x and y, velocities, then of every body but the world inertia and mass (10 each)
-//! and velocity (6 each), actuator forces, contact forces (6 each). Starts: uniform noise of ±`reset_noise_scale`.
-//! 1000 steps at the most.
-//!
-//! - Humanoid: `forward_reward_weight` · Δx / dt + (`healthy_reward` while the height is within `healthy_z_range`)
-//!   − `ctrl_cost_weight` · |control|² − `contact_cost_weight` · |contact forces|², the latter clipped to
-//!   `contact_cost_range`.
-//! - HumanoidStandup: z / (seconds of one frame) − `ctrl_cost_weight` · |control|² − `impact_cost_weight` ·
-//!   |contact forces|², clipped to `impact_cost_range`, + 1. `uph_cost_weight` is accepted and, as in Gymnasium, unused.
+//! - Observation: positions without x and y, velocities, then inertia and mass (10 each) and velocity (6 each) of every
+//!   body except the world, actuator forces, and contact forces (6 each).
+//! - Start: uniform noise of ±`reset_noise_scale`.
+//! - Episode: at most 1000 steps.
+//! - Reward of Humanoid: `forward_reward_weight` · Δx / dt + (`healthy_reward` while the height is within
+//!   `healthy_z_range`) − `ctrl_cost_weight` · |control|² − `contact_cost_weight` · |contact forces|². The last term is
+//!   clipped to `contact_cost_range`.
+//! - Reward of HumanoidStandup: z / (seconds of one frame) − `ctrl_cost_weight` · |control|² − `impact_cost_weight` ·
+//!   |contact forces|² + 1. The impact term is clipped to `impact_cost_range`. `uph_cost_weight` is accepted and
+//!   unused, as in Gymnasium.
 //!
 //! | parameter | Humanoid | HumanoidStandup |
 //! |---|---|---|
@@ -32,10 +33,10 @@ use crate::env::{EnvError, Params};
 use rand_pcg::Pcg64;
 
 const STEPS_MAX: u32 = 1000;
-/// Velocities of the free joint at the root, which has no actuators.
+/// Number of velocities of the root's free joint, which has no actuators.
 const ROOT: usize = 6;
 
-/// What both see, and where both start.
+/// Observation and start state of both tasks.
 #[derive(Debug)]
 struct Body {
     hidden: usize,
@@ -83,7 +84,7 @@ impl Body {
     }
 }
 
-/// The terms that both report.
+/// Appends the terms that both tasks report.
 fn positions(sim: &Simulation, terms: &mut Vec<Term>) {
     let (qpos, data) = (sim.data().qpos(), sim.data());
     terms.push(("x_position", qpos[0]));
@@ -92,7 +93,7 @@ fn positions(sim: &Simulation, terms: &mut Vec<Term>) {
     terms.extend(data.ten_velocity().iter().map(|&velocity| ("tendon_velocity", velocity)));
 }
 
-/// What contact forces cost.
+/// Returns the weighted cost of contact forces, clipped to a range.
 fn contact_cost(sim: &Simulation, weight: f64, (low, high): (f64, f64)) -> f64 {
     (weight * squares(sim.data().cfrc_ext().as_flattened())).clamp(low, high)
 }
@@ -111,7 +112,7 @@ struct Humanoid {
     before: [f64; 2],
 }
 
-/// Humanoid-v5.
+/// Creates Humanoid-v5.
 pub(super) fn humanoid(params: &Params) -> Result<Mujoco, EnvError> {
     let options = Options::new(HUMANOID, params);
     let sim = simulate(&options, "humanoid.xml", 5, true, ROOT)?;
@@ -130,7 +131,7 @@ pub(super) fn humanoid(params: &Params) -> Result<Mujoco, EnvError> {
     Ok(Mujoco::new(HUMANOID, STEPS_MAX, sim, humanoid))
 }
 
-/// x and y of the centre of mass.
+/// Returns x and y of the centre of mass.
 fn mass_centre(sim: &Simulation) -> [f64; 2] {
     let masses = sim.model().body_mass();
     let total = sum(masses, |mass| mass);
@@ -184,11 +185,11 @@ struct Standup {
     ctrl_cost_weight: f64,
     impact_cost_weight: f64,
     impact_cost_range: (f64, f64),
-    /// The height of the model's own start.
+    /// Height in the model's start state.
     initial_z: f64,
 }
 
-/// HumanoidStandup-v5.
+/// Creates HumanoidStandup-v5.
 pub(super) fn standup(params: &Params) -> Result<Mujoco, EnvError> {
     let options = Options::new(HUMANOID_STANDUP, params);
     let sim = simulate(&options, "humanoidstandup.xml", 5, true, ROOT)?;

@@ -1,31 +1,32 @@
-//! Models with less to compute in every step, and the same numbers to the last bit.
+//! Loads models with less computation per step, and results that are equal in every bit.
 //!
-//! - Where parts touch nothing but the ground, their contacts are listed, so that no step searches for parts near each
-//!   other. In HalfCheetah-v5 that search is an eighth of a step.
-//! - A model of one kinematic tree has at most one island of constraints: none is looked for, another twenty-fifth.
+//! - If parts touch nothing but the ground, their contacts are listed explicitly, so that no step searches for parts
+//!   near each other. In HalfCheetah-v5 that search takes an eighth of a step.
+//! - A model of one kinematic tree has at most one island of constraints, so the search for islands is disabled. This
+//!   saves another twenty-fifth of a step.
 //!
-//! Whatever a model has that is not known to leave the numbers alone leaves the model alone.
+//! A model with any feature that is not known to preserve the results is left unchanged.
 
 use mujoco_rs::wrappers::mj_editing::MjSpec;
 use mujoco_rs::wrappers::mj_model::{MjModel, MjtDisableBit, MjtObjBase};
 use std::path::Path;
 
-/// A contact of the ground and a part, as the simulator would make it from the two.
+/// Contact of the ground and a part, with the parameters that the simulator would derive from the two.
 #[derive(Debug)]
 struct Contact {
     ground: String,
     part: String,
     dimensions: i32,
-    /// Sliding, spinning, rolling.
+    /// Friction coefficients: sliding, spinning, rolling.
     friction: [f64; 3],
     solref: [f64; 2],
     solimp: [f64; 5],
 }
 
-/// The model in `path`.
+/// Loads the model in `path`, with less computation if possible.
 ///
 /// # Errors
-/// What the library says of a file that it cannot compile.
+/// Returns the library's message if it cannot compile the file.
 pub(super) fn load(path: &Path) -> Result<MjModel, String> {
     let plain = MjModel::from_xml(path).map_err(|error| error.to_string())?;
     let mut model = match contacts(&plain) {
@@ -38,7 +39,8 @@ pub(super) fn load(path: &Path) -> Result<MjModel, String> {
     Ok(model)
 }
 
-/// Every contact that can come about, in the simulator's order, if all are of one ground; `None` where there may be others.
+/// Returns all possible contacts, in the simulator's order, if all involve the same ground. Returns `None` if others
+/// are possible.
 fn contacts(model: &MjModel) -> Option<Vec<Contact>> {
     if model.npair() + model.nexclude() + model.nflex() > 0 {
         return None;
@@ -66,8 +68,8 @@ fn contacts(model: &MjModel) -> Option<Vec<Contact>> {
     (grounds.len() == 1).then_some(contacts)
 }
 
-/// The simulator's rules for a contact's parameters, where they are simple: no margins, no priorities, and both sides agree
-/// on what would be averaged.
+/// Derives a contact's parameters by the simulator's rules, in simple cases only: no margin, gap or adhesion, equal
+/// priorities, and equal parameters wherever the simulator would average them. Returns `None` in other cases.
 fn contact(model: &MjModel, ground: usize, part: usize) -> Option<Contact> {
     let agree = model.geom_solref()[ground] == model.geom_solref()[part]
         && model.geom_solimp()[ground] == model.geom_solimp()[part]
@@ -91,7 +93,7 @@ fn contact(model: &MjModel, ground: usize, part: usize) -> Option<Contact> {
     })
 }
 
-/// The model in `path` with these contacts and no others.
+/// Loads the model in `path` with these contacts and no others.
 fn with_listed(path: &Path, contacts: &[Contact]) -> Result<MjModel, String> {
     let mut spec = MjSpec::from_xml(path).map_err(|error| error.to_string())?;
     for contact in contacts {
@@ -137,7 +139,8 @@ mod tests {
         ("inverted_double_pendulum.xml", false),
     ];
 
-    /// Positions and velocities after each of 200 random controls, from an odd position a little above the ground.
+    /// Returns positions and velocities after each of 200 random controls, and the largest number of contacts. Starts
+    /// from a random position slightly above the ground.
     fn states(model: &MjModel, seed: u64) -> (Vec<u64>, i32) {
         let mut rng = Pcg64::seed_from_u64(seed);
         let mut data = MjData::new(model);
@@ -157,7 +160,7 @@ mod tests {
 
     #[test]
     fn every_task_moves_as_without_the_shortcuts_to_the_last_bit() {
-        messages::route(); // not into a file
+        messages::route(); // keeps messages out of a file
         for (name, lists) in MODELS {
             let path = models_folder().join(name);
             let (plain, lean) = (MjModel::from_xml(&path).unwrap(), load(&path).unwrap());

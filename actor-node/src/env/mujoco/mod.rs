@@ -1,18 +1,18 @@
 //! The MuJoCo tasks of Gymnasium, version 5, stepped from Rust.
 //!
-//! Observations, rewards, terminations, starts, frame skips and time limits are those of Gymnasium 1.4 with MuJoCo 3.17.0,
-//! number by number: the same library runs, and `tests/mujoco_golden.rs` holds it to recorded trajectories. Keyword
-//! arguments of the Python classes are parameters here, with the same names and defaults (`--env-param key=value`); the
-//! pages of the families list them. Common to all: `xml_file` (a model of Gymnasium's by name, or a path that begins with
-//! `/`, `.` or `~`) and `frame_skip`.
+//! Observations, rewards, terminations, start states, frame skips and time limits are equal to those of Gymnasium 1.4
+//! with MuJoCo 3.17.0 in every digit. Both use the same library, and `tests/mujoco_golden.rs` compares the tasks with
+//! recorded trajectories. Keyword arguments of the Python classes are parameters here, with the same names and defaults
+//! (`--env-param key=value`); the page of each family lists them. All tasks have `xml_file` (the name of a Gymnasium
+//! model, or a path that begins with `/`, `.` or `~`) and `frame_skip`.
 //!
-//! The library and the models come with `make mujoco`; the feature `mujoco` builds against them. Models are looked for in
-//! the folder `models` beside that of the library, or in the folder that `SAPEX_MUJOCO_MODELS` names. Without the
-//! feature the tasks are listed, and refused with what to run.
+//! `make mujoco` fetches the library and the models; the feature `mujoco` builds against them. Models are read from the
+//! folder `models` next to the library's folder, or from the folder in `SAPEX_MUJOCO_MODELS`. Without the feature, the
+//! tasks are listed, but creating one fails with an error that names the command to run.
 //!
 //! | page | tasks |
 //! |---|---|
-//! | `runners` | HalfCheetah, Hopper, Walker2d, Swimmer: planar, paid for speed |
+//! | `runners` | HalfCheetah, Hopper, Walker2d, Swimmer: planar, rewarded for speed |
 //! | `ant` | Ant |
 //! | `humanoid` | Humanoid, HumanoidStandup |
 //! | `arms` | Reacher, Pusher |
@@ -62,7 +62,7 @@ const REACHER: &str = "Reacher-v5";
 const SWIMMER: &str = "Swimmer-v5";
 const WALKER: &str = "Walker2d-v5";
 
-/// All of them, whether they can be made here or not.
+/// All MuJoCo tasks, including those that this build lacks.
 pub(super) const ENVIRONMENTS: &[Entry] = &[
     Entry {
         name: HALF_CHEETAH,
@@ -131,10 +131,10 @@ fn make(name: &'static str, _: &Params) -> Result<Box<dyn Env>, EnvError> {
     Err(EnvError::NotBuilt { name, needs: "MuJoCo", run: "make mujoco" })
 }
 
-/// A task without its time limit, with what tests look at.
+/// Creates a task without its time limit. Its type gives tests access to the simulator's state.
 ///
 /// # Errors
-/// No such task, a parameter that it cannot use, no library or model.
+/// Returns an error if there is no such task, if it cannot use a parameter, or if the library or the model is missing.
 #[cfg(feature = "mujoco")]
 pub fn new(name: &str, params: &Params) -> Result<Mujoco, EnvError> {
     match name {

@@ -1,9 +1,9 @@
-//! Environment parameters as numbers, switches, ranges and names: Gymnasium's keyword arguments.
+//! Parses environment parameters, which are Gymnasium's keyword arguments, into numbers, switches, ranges and texts.
 
 use crate::env::{EnvError, Params, check_params};
 use std::cell::RefCell;
 
-/// The parameters of one environment. What is asked for is known; [`Options::finish`] refuses the rest.
+/// Parameters of one environment. Each parameter that is read becomes known; [`Options::finish`] refuses all others.
 #[derive(Debug)]
 pub(super) struct Options<'a> {
     env: &'static str,
@@ -12,31 +12,31 @@ pub(super) struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    /// The parameters of `env`.
+    /// Creates the options of `env`.
     pub(super) fn new(env: &'static str, params: &'a Params) -> Self {
         Self { env, params, known: RefCell::default() }
     }
 
-    /// Whose they are.
+    /// Returns the name of the environment.
     pub(super) fn env(&self) -> &'static str {
         self.env
     }
 
-    /// A finite number.
+    /// Reads a finite number.
     pub(super) fn number(&self, key: &'static str, default: f64) -> Result<f64, EnvError> {
         self.parse(key, default, "expected a number", |text| {
             text.parse().ok().filter(|number: &f64| number.is_finite())
         })
     }
 
-    /// How often the simulator steps per action.
+    /// Reads the number of simulator steps per action.
     pub(super) fn frame_skip(&self, default: usize) -> Result<usize, EnvError> {
         self.parse("frame_skip", default, "expected a whole number from 1 on", |text| {
             text.parse().ok().filter(|&count| count > 0)
         })
     }
 
-    /// `true` or `false`, in Python's spelling too.
+    /// Reads `true` or `false`, also in Python's spelling.
     pub(super) fn switch(&self, key: &'static str, default: bool) -> Result<bool, EnvError> {
         self.parse(key, default, "expected true or false", |text| match text {
             "true" | "True" | "1" => Some(true),
@@ -45,7 +45,7 @@ impl<'a> Options<'a> {
         })
     }
 
-    /// `low,high`, in brackets or without; `inf` and `-inf` are bounds.
+    /// Reads `low,high`, with or without brackets. `inf` and `-inf` are valid bounds.
     pub(super) fn range(
         &self,
         key: &'static str,
@@ -59,13 +59,13 @@ impl<'a> Options<'a> {
         })
     }
 
-    /// Any text.
+    /// Reads any text.
     pub(super) fn text(&self, key: &'static str, default: &str) -> String {
         self.known.borrow_mut().push(key);
         self.params.get(key).map_or_else(|| default.to_owned(), Clone::clone)
     }
 
-    /// Refuses a parameter whose value the model does not have.
+    /// Returns the error for a parameter whose value does not fit the model.
     pub(super) fn refuse(&self, key: &str, expected: impl Into<String>) -> EnvError {
         EnvError::Parameter {
             env: self.env,
@@ -75,7 +75,7 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// Refuses parameters that nobody asked for.
+    /// Refuses parameters that have not been read.
     pub(super) fn finish(&self) -> Result<(), EnvError> {
         check_params(self.env, self.params, &self.known.borrow())
     }

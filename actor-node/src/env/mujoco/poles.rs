@@ -1,13 +1,15 @@
 //! InvertedPendulum-v5 and InvertedDoublePendulum-v5: one or two poles on a cart, kept upright by a continuous push.
 //!
-//! - InvertedPendulum: 1 per step until the pole leans more than 0.2 rad or a number is not finite. Observation:
-//!   positions and velocities. Starts: uniform noise of ±`reset_noise_scale` (0.01). `frame_skip` is 2.
-//! - InvertedDoublePendulum: `healthy_reward` (10) while the tip is higher than 1, less 0.01 x² + (y − 2)² of the tip
-//!   and 1e-3 v₁² + 5e-3 v₂² of the poles. Observation: x of the cart, sin and cos of the angles, velocities clipped to
-//!   ±10, the constraint force on the cart clipped to ±10. Starts: uniform noise on positions, Gaussian on velocities, of
-//!   `reset_noise_scale` (0.1). `frame_skip` is 5.
+//! - InvertedPendulum: the reward is 1 per step. Terminates when the pole leans more than 0.2 rad or a number is not
+//!   finite. Observation: positions and velocities. Start: uniform noise of ±`reset_noise_scale` (0.01). `frame_skip`
+//!   is 2.
+//! - InvertedDoublePendulum: the reward is `healthy_reward` (10) while the tip is higher than 1, minus the tip's
+//!   0.01 x² + (y − 2)² and the poles' 1e-3 v₁² + 5e-3 v₂². Terminates when the tip is at 1 or lower. Observation: x of
+//!   the cart, sin and cos of the angles, velocities clipped to ±10, the constraint force on the cart clipped to ±10.
+//!   Start: uniform noise on positions and Gaussian noise on velocities, both of scale `reset_noise_scale` (0.1).
+//!   `frame_skip` is 5.
 //!
-//! 1000 steps at the most.
+//! Episodes have at most 1000 steps.
 
 use super::options::Options;
 use super::simulation::Simulation;
@@ -18,9 +20,9 @@ use rand_pcg::Pcg64;
 
 const STEPS_MAX: u32 = 1000;
 const LEAN_MAX: f64 = 0.2;
-/// Velocities and forces are seen within ± this.
+/// Bound to which observed velocities and forces are clipped.
 const SEEN_MAX: f64 = 10.0;
-/// The height at which the double pendulum's tip has fallen.
+/// Height at or below which the double pendulum's tip counts as fallen.
 const FALLEN: f64 = 1.0;
 
 #[derive(Debug)]
@@ -28,7 +30,7 @@ struct Single {
     reset_noise_scale: f64,
 }
 
-/// InvertedPendulum-v5.
+/// Creates InvertedPendulum-v5.
 pub(super) fn single(params: &Params) -> Result<Mujoco, EnvError> {
     let options = Options::new(INVERTED_PENDULUM, params);
     let sim = simulate(&options, "inverted_pendulum.xml", 2, false, 2)?;
@@ -66,7 +68,7 @@ struct Double {
     reset_noise_scale: f64,
 }
 
-/// InvertedDoublePendulum-v5.
+/// Creates InvertedDoublePendulum-v5.
 pub(super) fn double(params: &Params) -> Result<Mujoco, EnvError> {
     let options = Options::new(INVERTED_DOUBLE_PENDULUM, params);
     let sim = simulate(&options, "inverted_double_pendulum.xml", 5, false, 3)?;

@@ -1,13 +1,13 @@
-//! Pictures of the tasks by MuJoCo's own renderer, without a window: OpenGL comes from EGL, or from OSMesa, whichever is
-//! found when the first picture is made. Nothing of either is linked, so training needs neither.
+//! Pictures of the tasks by MuJoCo's own renderer, without a window. OpenGL comes from EGL or, if that is missing, from
+//! OSMesa. The library is opened at run time for the first picture, so training needs neither.
 //!
-//! The size is Gymnasium's default. The camera is the model's own of the name `track`, which follows the body
-//! (Gymnasium's `camera_name="track"`); models without one are seen by the free camera with Gymnasium's distances, which
-//! looks where the model's geoms lay in the middle at the first picture.
+//! The size is Gymnasium's default. The camera is the model's camera `track`, which follows the body (Gymnasium's
+//! `camera_name="track"`). If a model has no such camera, the free camera is used, with Gymnasium's distances. It looks
+//! at the median position of the model's geoms in the first picture.
 //!
-//! | page | what |
+//! | page | content |
 //! |---|---|
-//! | `egl`, `osmesa` | contexts of OpenGL |
+//! | `egl`, `osmesa` | OpenGL contexts |
 //! | `library` | libraries opened at run time |
 #![expect(
     unsafe_code,
@@ -27,15 +27,15 @@ use mujoco_rs::wrappers::mj_rendering::{MjrContext, MjrRectangle};
 use mujoco_rs::wrappers::mj_visualization::{MjvCamera, MjvOption, MjvPerturb, MjvScene};
 use std::sync::{Arc, OnceLock};
 
-/// Columns and rows: Gymnasium's default.
+/// Width and height in pixels: Gymnasium's default.
 const SIDE: u32 = 480;
 const PIXELS: usize = 480 * 480;
-/// Geoms in a picture at the most: Gymnasium's default.
+/// Maximum number of geoms in a picture: Gymnasium's default.
 const GEOMS_MAX: usize = 1000;
 const CAMERA: &str = "track";
 const TO_INSTALL: &str = "libegl1 and libgl1-mesa-dri, or libosmesa6 (Debian's names)";
 
-/// The one OpenGL of this process: MuJoCo keeps the functions that it finds first.
+/// The only OpenGL of this process, because MuJoCo keeps the functions that it finds first.
 static OPENGL: OnceLock<Result<OpenGl, String>> = OnceLock::new();
 
 #[derive(Debug)]
@@ -63,26 +63,27 @@ impl OpenGl {
     }
 }
 
-/// A context of OpenGL, for one thread at a time.
+/// An OpenGL context, for one thread at a time.
 trait Context: std::fmt::Debug {
-    /// Makes it current on this thread.
+    /// Makes the context current on this thread.
     fn make_current(&mut self) -> Result<(), String>;
 
     /// Leaves this thread without a current context.
     fn release(&self);
 }
 
-/// What draws one environment.
+/// Renderer of one environment.
 pub(super) struct Renderer {
-    /// Dropped by [`Drop`], while `opengl` is current.
+    /// MuJoCo's rendering context. [`Drop`] drops it while `opengl` is current.
     context: Option<MjrContext>,
     scene: MjvScene,
     camera: MjvCamera,
     opengl: Box<dyn Context>,
 }
 
-// SAFETY: MuJoCo's context belongs to the OpenGL context that was current when it was made, not to a thread; that one is
-// current only within `new`, `picture` and `drop`, which take the renderer exclusively. The scene is plain memory.
+// SAFETY: MuJoCo's context belongs to the OpenGL context that was current when it was created, not to a thread. That
+// OpenGL context is current only within `new`, `picture` and `drop`, which have exclusive access to the renderer. The
+// scene is plain memory.
 unsafe impl Send for Renderer {}
 
 impl std::fmt::Debug for Renderer {
@@ -92,17 +93,17 @@ impl std::fmt::Debug for Renderer {
 }
 
 impl Renderer {
-    /// What draws the environment of that name, whose model and present state `data` has.
+    /// Creates a renderer of the environment `env`, whose model and current state are in `data`.
     ///
     /// # Errors
-    /// No OpenGL on this machine; the message says what to install.
+    /// Returns an error if this machine has no OpenGL. The message names the packages to install.
     pub(super) fn new(env: &str, data: &MjData<Arc<MjModel>>) -> Result<Self, EnvError> {
         let failed = |reason: &String| EnvError::Failed(format!("{env}: no picture: {reason}"));
         let opengl = OPENGL.get_or_init(OpenGl::find).as_ref().map_err(failed)?;
         let mut opengl = opengl.context().map_err(|reason| failed(&reason))?;
         opengl.make_current().map_err(|reason| failed(&reason))?;
         let model = data.model();
-        // SAFETY: the context is current, and again whenever this one is used and when it is dropped.
+        // SAFETY: the OpenGL context is current now, and also whenever this context is used or dropped.
         let mut context = unsafe { MjrContext::new(model) };
         let global = &model.vis().global;
         let side = |model_side: i32| u32::try_from(model_side).unwrap_or(0).max(SIDE);
@@ -113,10 +114,11 @@ impl Renderer {
         Ok(Self { context: Some(context), scene, camera: camera(env, data), opengl })
     }
 
-    /// What the state in `data` looks like, shown for `seconds`. Drawing changes nothing that a step depends on.
+    /// Draws the state in `data` as a picture that is shown for `seconds`. Drawing changes nothing that a step depends
+    /// on.
     ///
     /// # Errors
-    /// The driver failed.
+    /// Returns an error if the driver failed.
     pub(super) fn picture(
         &mut self,
         data: &mut MjData<Arc<MjModel>>,
@@ -146,13 +148,13 @@ impl Drop for Renderer {
                 drop(context);
                 self.opengl.release();
             }
-            // Its functions must not be called without OpenGL; the driver frees what it holds with the context.
+            // Its functions must not be called without OpenGL. The driver frees its resources with the OpenGL context.
             Err(_) => std::mem::forget(context),
         }
     }
 }
 
-/// The model's camera that follows the body, else a free one.
+/// Returns the model's camera that follows the body, or a free camera if there is none.
 fn camera(env: &str, data: &MjData<Arc<MjModel>>) -> MjvCamera {
     let model = data.model();
     if let Some(number) = model.name_to_id(MjtObjBase::mjOBJ_CAMERA, CAMERA) {
@@ -167,7 +169,7 @@ fn camera(env: &str, data: &MjData<Arc<MjModel>>) -> MjvCamera {
     MjvCamera { lookat, distance, ..MjvCamera::default() }
 }
 
-/// The value in the middle, or half way between the two there; 0 of none.
+/// Returns the median, which is the mean of the two middle values if their number is even; 0 without values.
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<_> = values.collect();
     values.sort_by(f64::total_cmp);

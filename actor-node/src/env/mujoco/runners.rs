@@ -1,9 +1,11 @@
-//! HalfCheetah, Hopper, Walker2d, Swimmer: planar bodies that are paid for their speed along x.
+//! HalfCheetah, Hopper, Walker2d, Swimmer: planar bodies that are rewarded for their speed along x.
 //!
-//! reward = `forward_reward_weight` · Δx / dt + (`healthy_reward` while healthy) − `ctrl_cost_weight` · |action|².
-//! Observation: positions but the first (`exclude_current_positions_from_observation`; for Swimmer the first two), then
-//! velocities, for Hopper and Walker2d clipped to ±10. Starts: the model's, with uniform noise of
-//! ±`reset_noise_scale`; HalfCheetah's velocities get Gaussian noise. 1000 steps at the most.
+//! - Reward: `forward_reward_weight` · Δx / dt + (`healthy_reward` while healthy) − `ctrl_cost_weight` · |action|².
+//! - Observation: positions without the first one (for Swimmer without the first two;
+//!   `exclude_current_positions_from_observation`), then velocities, which are clipped to ±10 for Hopper and Walker2d.
+//! - Start: the model's start state with uniform noise of ±`reset_noise_scale`. HalfCheetah's velocities have Gaussian
+//!   noise.
+//! - Episode: at most 1000 steps.
 //!
 //! | parameter | HalfCheetah | Hopper | Walker2d | Swimmer |
 //! |---|---|---|---|---|
@@ -28,26 +30,26 @@ use rand_pcg::Pcg64;
 const STEPS_MAX: u32 = 1000;
 const SPEED_SEEN_MAX: f64 = 10.0;
 
-/// Any of the four.
+/// Any of the four tasks.
 #[derive(Debug)]
 struct Runner {
     forward_reward_weight: f64,
     ctrl_cost_weight: f64,
     reset_noise_scale: f64,
-    /// Whether velocities start with Gaussian noise.
+    /// Whether the noise on start velocities is Gaussian.
     normal_velocities: bool,
-    /// Positions at the front that are not seen.
+    /// Number of leading positions that the observation excludes.
     hidden: usize,
-    /// Whether the two first positions are x and y; else x and the height.
+    /// Whether the first two positions are x and y (Swimmer). Otherwise they are x and the height.
     swims: bool,
     health: Option<Health>,
-    /// The height of the model's own start.
+    /// Height in the model's start state.
     initial_z: f64,
-    /// x and y, or x and z, before the step.
+    /// The first two positions before the step: x and y, or x and z.
     before: [f64; 2],
 }
 
-/// What Hopper and Walker2d must keep up.
+/// Conditions of being healthy, for Hopper and Walker2d.
 #[derive(Debug)]
 struct Health {
     reward: f64,
@@ -59,7 +61,7 @@ struct Health {
 
 const ANYTHING: (f64, f64) = (f64::NEG_INFINITY, f64::INFINITY);
 
-/// Strictly between, so that what is no number is not.
+/// Returns whether `value` is strictly between the bounds, which is false for NaN.
 fn within((low, high): (f64, f64), value: f64) -> bool {
     low < value && value < high
 }
@@ -73,7 +75,7 @@ impl Health {
     }
 }
 
-/// HalfCheetah-v5.
+/// Creates HalfCheetah-v5.
 pub(super) fn half_cheetah(params: &Params) -> Result<Mujoco, EnvError> {
     let options = Options::new(HALF_CHEETAH, params);
     let sim = simulate(&options, "half_cheetah.xml", 5, false, 3)?;
@@ -82,7 +84,7 @@ pub(super) fn half_cheetah(params: &Params) -> Result<Mujoco, EnvError> {
     Ok(Mujoco::new(HALF_CHEETAH, STEPS_MAX, sim, runner))
 }
 
-/// Swimmer-v5.
+/// Creates Swimmer-v5.
 pub(super) fn swimmer(params: &Params) -> Result<Mujoco, EnvError> {
     let options = Options::new(SWIMMER, params);
     let sim = simulate(&options, "swimmer.xml", 4, false, 3)?;
@@ -91,7 +93,7 @@ pub(super) fn swimmer(params: &Params) -> Result<Mujoco, EnvError> {
     Ok(Mujoco::new(SWIMMER, STEPS_MAX, sim, runner))
 }
 
-/// Hopper-v5.
+/// Creates Hopper-v5.
 pub(super) fn hopper(params: &Params) -> Result<Mujoco, EnvError> {
     let options = Options::new(HOPPER, params);
     let sim = simulate(&options, "hopper.xml", 4, false, 3)?;
@@ -103,7 +105,7 @@ pub(super) fn hopper(params: &Params) -> Result<Mujoco, EnvError> {
     Ok(Mujoco::new(HOPPER, STEPS_MAX, sim, runner))
 }
 
-/// Walker2d-v5.
+/// Creates Walker2d-v5.
 pub(super) fn walker(params: &Params) -> Result<Mujoco, EnvError> {
     let options = Options::new(WALKER, params);
     let sim = simulate(&options, "walker2d_v5.xml", 4, false, 3)?;
@@ -124,7 +126,7 @@ fn health(options: &Options<'_>, z: (f64, f64), angle: (f64, f64)) -> Result<Hea
 }
 
 impl Runner {
-    /// What all four have, with their own defaults.
+    /// Creates the common part of the four tasks. The arguments are the defaults of one task.
     fn new(
         options: &Options<'_>,
         sim: &Simulation,

@@ -1,4 +1,4 @@
-//! One simulator: a shared model, its own state, and the numbers of it that tasks read.
+//! Simulator of one lane: a shared model and its own state.
 
 use super::{lean, messages};
 use crate::env::EnvError;
@@ -8,15 +8,15 @@ use mujoco_rs::wrappers::mj_model::{MjModel, MjtObjBase};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// The one release that trajectories are compared with.
+/// The only supported release, because recorded trajectories are compared with it.
 const VERSION: &str = "3.17.0";
-/// Names the folder of the models, where they do not lie beside the library's.
+/// Environment variable with the folder of the models, if they are not next to the library's folder.
 const MODELS_VARIABLE: &str = "SAPEX_MUJOCO_MODELS";
 
-/// Models in use, by file: compiled once, shared by all lanes.
+/// Models in use, by file. Each is compiled once and shared by all lanes.
 static MODELS: Mutex<Vec<(PathBuf, Weak<MjModel>)>> = Mutex::new(Vec::new());
 
-/// Everything that a step depends on; sizes are the model's.
+/// State that the next step depends on. The model determines the sizes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
     /// Seconds since the reset.
@@ -25,7 +25,7 @@ pub struct Snapshot {
     pub qpos: Vec<f64>,
     /// Velocities, shape (V).
     pub qvel: Vec<f64>,
-    /// Where the solver of the next step starts, shape (V).
+    /// Start point of the solver in the next step, shape (V).
     pub qacc_warmstart: Vec<f64>,
     /// Controls of the last step, shape (A).
     pub ctrl: Vec<f64>,
@@ -36,15 +36,17 @@ pub struct Snapshot {
 pub(super) struct Simulation {
     data: MjData<Arc<MjModel>>,
     frame_skip: usize,
-    /// Whether steps also compute contact forces on bodies, which little reads and which cost time.
+    /// Whether steps also compute contact forces on bodies. Few tasks read them, and they cost time.
     contact_forces: bool,
 }
 
 impl Simulation {
-    /// A simulator of the model in `xml`, which is Gymnasium's of that name, or a path that begins with `/`, `.` or `~`.
+    /// Creates a simulator of the model `xml`, which is the name of a Gymnasium model or a path that begins with `/`,
+    /// `.` or `~`.
     ///
     /// # Errors
-    /// No such file, another library than expected, a model that does not compile.
+    /// Returns an error if the file does not exist, if the library has another version, or if the model does not
+    /// compile.
     pub(super) fn load(
         env: &str,
         xml: &str,
@@ -64,39 +66,39 @@ impl Simulation {
         Ok(Self { data, frame_skip, contact_forces })
     }
 
-    /// Seconds of one environment step.
+    /// Returns the duration of one environment step in seconds.
     pub(super) fn dt(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "a handful of frames")]
         let frames = self.frame_skip as f64;
         self.timestep() * frames
     }
 
-    /// Seconds of one simulator step.
+    /// Returns the duration of one simulator step in seconds.
     pub(super) fn timestep(&self) -> f64 {
         self.model().opt().timestep
     }
 
-    /// The model.
+    /// Returns the model.
     pub(super) fn model(&self) -> &MjModel {
         self.data.model()
     }
 
-    /// The state.
+    /// Returns the state.
     pub(super) fn data(&self) -> &MjData<Arc<MjModel>> {
         &self.data
     }
 
-    /// The state, for the renderer, which writes to its scratch memory.
+    /// Returns the state for the renderer, which writes to its scratch memory.
     pub(super) fn data_mut(&mut self) -> &mut MjData<Arc<MjModel>> {
         &mut self.data
     }
 
-    /// The number of the body of that name, if there is one.
+    /// Returns the number of the body of this name, if there is one.
     pub(super) fn body(&self, name: &str) -> Option<usize> {
         self.model().name_to_id(MjtObjBase::mjOBJ_BODY, name)
     }
 
-    /// Fresh data in that state, all that follows from it computed.
+    /// Resets the data to this state and computes all dependent quantities.
     pub(super) fn start(&mut self, qpos: &[f64], qvel: &[f64]) {
         self.data.reset();
         self.data.qpos_mut().copy_from_slice(qpos);
@@ -104,7 +106,7 @@ impl Simulation {
         self.data.forward();
     }
 
-    /// One environment step under `ctrl`, which the simulator clips to the actuators' ranges.
+    /// Performs one environment step with `ctrl`, which the simulator clips to the actuators' ranges.
     pub(super) fn advance(&mut self, ctrl: &[f64]) {
         self.data.ctrl_mut().copy_from_slice(ctrl);
         for _ in 0..self.frame_skip {
@@ -115,7 +117,7 @@ impl Simulation {
         }
     }
 
-    /// What the next step depends on.
+    /// Returns the state that the next step depends on.
     pub(super) fn snapshot(&self) -> Snapshot {
         let data = &self.data;
         Snapshot {
@@ -127,7 +129,7 @@ impl Simulation {
         }
     }
 
-    /// Fresh data that goes on from there; what follows from the state is computed by the next step.
+    /// Resets the data to a snapshot. Dependent quantities are computed by the next step.
     pub(super) fn restore(&mut self, from: &Snapshot) {
         let data = &mut self.data;
         data.reset();
@@ -139,7 +141,7 @@ impl Simulation {
     }
 }
 
-/// Gymnasium's rule: a path is taken as it is, a name is looked for among the models.
+/// Resolves a model file by Gymnasium's rule: a path is used as it is, a name is looked up in the folder of the models.
 fn path_of(xml: &str) -> PathBuf {
     if let Some(below_home) = xml.strip_prefix("~/") {
         return std::env::home_dir().unwrap_or_default().join(below_home);
@@ -147,7 +149,7 @@ fn path_of(xml: &str) -> PathBuf {
     if xml.starts_with(['/', '.']) { PathBuf::from(xml) } else { models_folder().join(xml) }
 }
 
-/// `$SAPEX_MUJOCO_MODELS`, else the folder `models` beside the library's.
+/// Returns `$SAPEX_MUJOCO_MODELS`, or else the folder `models` next to the library's folder.
 pub(super) fn models_folder() -> PathBuf {
     std::env::var_os(MODELS_VARIABLE)
         .map_or_else(|| Path::new(env!("SAPEX_MUJOCO_LIB")).with_file_name("models"), PathBuf::from)

@@ -1,10 +1,10 @@
-//! Sums in numpy's order, so that rewards are Gymnasium's to the last digit.
+//! Sums in numpy's order of additions, so that rewards are equal to Gymnasium's in every digit.
 
-/// Numbers that one pass of [`sum`] takes; longer slices are halved.
+/// Largest number of values that [`sum`] adds in one pass. Longer slices are halved.
 const BLOCK: usize = 128;
 const LANES: usize = 8;
 
-/// The sum of `f` over `values`, added in eight interleaved lanes where there are eight numbers.
+/// Returns the sum of `f` over `values`. Slices of at least eight values are added in eight interleaved lanes.
 pub(super) fn sum(values: &[f64], f: impl Fn(f64) -> f64 + Copy) -> f64 {
     if values.len() > BLOCK {
         let half = values.len() / 2;
@@ -27,12 +27,13 @@ pub(super) fn sum(values: &[f64], f: impl Fn(f64) -> f64 + Copy) -> f64 {
     rest.iter().fold(total, |total, &value| total + f(value))
 }
 
-/// Σ v².
+/// Returns Σ v².
 pub(super) fn squares(values: &[f64]) -> f64 {
     sum(values, |value| value * value)
 }
 
-/// The length of a vector, its squares added with one rounding each, as the dot products below numpy's do.
+/// Returns the length of a vector. Squares are added with one rounding each (fused multiply-add), like in the dot
+/// products that numpy uses.
 pub(super) fn norm(vector: &[f64]) -> f64 {
     vector.iter().fold(0.0, |total, value| value.mul_add(*value, total)).sqrt()
 }
@@ -52,7 +53,7 @@ mod tests {
 
     #[test]
     fn nine_numbers_are_added_in_lanes_and_not_in_a_row() {
-        let big = 1e16; // swallows a 1 that is added to it alone
+        let big = 1e16; // absorbs a 1 that is added to it alone
         let values = [big, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
         assert_eq!(values.iter().sum::<f64>(), big);
         assert_eq!(sum(&[1.0, 1.0, big, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], |v| v), big + 2.0);

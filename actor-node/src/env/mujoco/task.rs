@@ -1,4 +1,4 @@
-//! [`Mujoco`]: a simulator and a [`Task`], which says where episodes start, what is seen and what it is worth.
+//! [`Mujoco`]: a simulator and a [`Task`], which defines start states, observations, rewards and terminations.
 
 use super::options::Options;
 use super::render::Renderer;
@@ -11,26 +11,28 @@ use common::spec::EnvSpec;
 use rand_distr::{Distribution as _, StandardNormal};
 use rand_pcg::Pcg64;
 
-/// A named number beside the reward: a part of it, or a position. Gymnasium's `info`.
+/// A named number in addition to the reward: a part of the reward, or a position. It corresponds to an entry of
+/// Gymnasium's `info`.
 pub type Term = (&'static str, f64);
 
 /// One of the tasks.
 pub(super) trait Task: Send + std::fmt::Debug {
-    /// Moves the model's own start, positions of shape (Q) and velocities of shape (V), to one of an episode.
+    /// Changes the model's start state, positions of shape (Q) and velocities of shape (V), to the start state of an
+    /// episode.
     fn start(&self, rng: &mut Pcg64, qpos: &mut [f64], qvel: &mut [f64]);
 
-    /// Looks at the simulator before it is advanced.
+    /// Records what the reward needs of the state before a step.
     fn before(&mut self, sim: &Simulation);
 
     /// Appends the observation, shape (O), to `obs`, which is empty.
     fn observe(&self, sim: &Simulation, obs: &mut Vec<f64>);
 
-    /// The reward of the step from [`Task::before`] to here, and whether it ended the episode; `action` is as given,
-    /// not clipped. Appends the terms, which are empty.
+    /// Returns the reward of the step since [`Task::before`] and whether the step terminated the episode. `action` is
+    /// not clipped. Appends the terms to `terms`, which is empty.
     fn judge(&self, sim: &Simulation, action: &[f64], terms: &mut Vec<Term>) -> Verdict;
 }
 
-/// What a step was worth.
+/// Reward of a step, and whether it terminated the episode.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Verdict {
     pub(super) reward: f64,
@@ -39,7 +41,8 @@ pub(super) struct Verdict {
 
 /// A MuJoCo environment, without its time limit.
 ///
-/// Its [`StateAccess`] is (qpos, qvel), shape (Q + V), put into fresh data; [`Snapshot`] is what goes on to the digit.
+/// The state of its [`StateAccess`] is (qpos, qvel), shape (Q + V); setting it starts from fresh simulator data. Only a
+/// [`Snapshot`] continues with equal digits.
 #[derive(Debug)]
 pub struct Mujoco {
     spec: EnvSpec,
@@ -49,12 +52,12 @@ pub struct Mujoco {
     ctrl: Vec<f64>,
     observation: Vec<f64>,
     terms: Vec<Term>,
-    /// From the first picture on.
+    /// Renderer, created for the first picture.
     renderer: Option<Renderer>,
 }
 
 impl Mujoco {
-    /// Puts a task into its simulator.
+    /// Combines a task with its simulator.
     pub(super) fn new(
         name: &str,
         steps_max: u32,
@@ -72,25 +75,26 @@ impl Mujoco {
         Self { spec, sim, task, rng, ctrl, observation, terms, renderer: None }
     }
 
-    /// The newest observation in full precision, shape (O).
+    /// Returns the newest observation in full precision, shape (O).
     pub fn observation(&self) -> &[f64] {
         &self.observation
     }
 
-    /// The terms of the newest step.
+    /// Returns the terms of the newest step.
     pub fn terms(&self) -> &[Term] {
         &self.terms
     }
 
-    /// What the next step depends on.
+    /// Returns the state that the next step depends on.
     pub fn snapshot(&self) -> Snapshot {
         self.sim.snapshot()
     }
 
-    /// Goes on from `snapshot`. A task that is paid for the movement of a body sees it move from the second step on.
+    /// Continues from `snapshot`. Positions of bodies are computed only by the next step. A reward for the movement of
+    /// a body is therefore correct from the second step on.
     ///
     /// # Panics
-    /// The snapshot is of another model.
+    /// Panics if the snapshot is of another model.
     pub fn restore(&mut self, snapshot: &Snapshot) {
         self.sim.restore(snapshot);
     }
@@ -156,14 +160,14 @@ impl Env for Mujoco {
     }
 }
 
-/// Adds numbers from [−scale, scale) to each of `values`.
+/// Adds uniform noise from [−scale, scale) to each of `values`.
 pub(super) fn shake(rng: &mut Pcg64, scale: f64, values: &mut [f64]) {
     for value in values {
         *value += scale * uniform(rng, -1.0, 1.0);
     }
 }
 
-/// Adds Gaussian numbers of standard deviation `scale` to each of `values`.
+/// Adds Gaussian noise of standard deviation `scale` to each of `values`.
 pub(super) fn shake_normally(rng: &mut Pcg64, scale: f64, values: &mut [f64]) {
     for value in values {
         let number: f64 = StandardNormal.sample(rng);
@@ -171,7 +175,7 @@ pub(super) fn shake_normally(rng: &mut Pcg64, scale: f64, values: &mut [f64]) {
     }
 }
 
-/// The simulator that `options` ask for, with at least `coordinates` positions and velocities.
+/// Creates the simulator specified by `options`. It must have at least `coordinates` velocities.
 pub(super) fn simulate(
     options: &Options<'_>,
     xml: &str,

@@ -1,4 +1,4 @@
-//! What an environment is told to do: [`Rescale`]d, with [`Noise`].
+//! Wrappers for actions: [`Rescale`] and [`Noise`].
 
 use crate::draw::Frame;
 use crate::env::{Env, EnvError, Origin, StepOutcome, Terms};
@@ -7,18 +7,18 @@ use rand::RngExt;
 use rand_distr::StandardNormal;
 use rand_pcg::Pcg64;
 
-/// An environment whose actions run from `low` to `high` in every dimension, mapped linearly onto its own bounds.
+/// Environment whose actions range from `low` to `high` in every dimension. They are mapped linearly to its own bounds.
 pub(super) struct Rescale {
     env: Box<dyn Env>,
     spec: EnvSpec,
     low: f32,
     high: f32,
-    /// In the environment's units, shape (A).
+    /// Action in the environment's units, shape (A).
     action: Vec<f32>,
 }
 
 impl Rescale {
-    /// `env` has continuous actions with bounds.
+    /// Wraps `env`, which must have continuous actions with bounds.
     pub(super) fn new(env: Box<dyn Env>, low: f32, high: f32) -> Self {
         let spec = env.spec().clone().rescaled(low, high);
         let action = vec![0.0; spec.act_dim];
@@ -29,9 +29,9 @@ impl Rescale {
         let EnvSpec { action_low, action_high, .. } = self.env.spec();
         let bounds = action_low.iter().zip(action_high);
         for ((own, action), (low, high)) in self.action.iter_mut().zip(action).zip(bounds) {
-            // Halved first: the width of a box may be beyond f32.
+            // Each term is halved first, because the width of a box may exceed the range of f32.
             let share = (action / 2.0 - self.low / 2.0) / (self.high / 2.0 - self.low / 2.0);
-            // Exact at both ends.
+            // This form is exact at both ends.
             *own = low * (1.0 - share) + high * share;
         }
     }
@@ -73,23 +73,24 @@ impl Env for Rescale {
     }
 }
 
-/// An environment that does not do quite what it is told: each action plus Gaussian noise, clipped to the bounds.
+/// Environment with noisy actions: Gaussian noise is added to each action, and the result is clipped to the bounds.
 pub(super) struct Noise {
     env: Box<dyn Env>,
     /// Standard deviation in the environment's units, shape (A).
     sigma: Vec<f32>,
     rng: Pcg64,
-    /// Tells the draws from those of other wrappers and of the environment itself, under the same seed.
+    /// Stream of the generator. It separates the draws from those of other wrappers and of the environment, which have
+    /// the same seed.
     stream: u128,
-    /// With the noise, shape (A).
+    /// Noisy action, shape (A).
     action: Vec<f32>,
-    /// Whether that is the action of the step to come.
+    /// Whether `action` already holds the noisy action of the next step.
     drawn: bool,
 }
 
 impl Noise {
-    /// `sigma` is a share of half the width of the bounds, as a policy's normalised actions are; `env` has continuous
-    /// actions with bounds.
+    /// Wraps `env`, which must have continuous actions with bounds. `sigma` is a fraction of half the width of the
+    /// bounds, so it is in the units of a policy's normalised actions.
     pub(super) fn new(env: Box<dyn Env>, sigma: f32, stream: u128) -> Self {
         let halves = env.spec().action_scale();
         let sigma: Vec<f32> = halves.iter().map(|half| (sigma * half).min(f32::MAX)).collect();

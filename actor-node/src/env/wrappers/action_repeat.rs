@@ -1,11 +1,11 @@
-//! [`ActionRepeat`]: every action several times.
+//! [`ActionRepeat`]: applies every action several times.
 
 use crate::draw::Frame;
 use crate::env::{Env, EnvError, Origin, StepOutcome, Terms};
 use common::spec::EnvSpec;
 
-/// An environment that takes each action `times` times, or until the episode ends: the last observation and the sum of the
-/// rewards count.
+/// Environment that applies each action `times` times, or until the episode ends. It returns the last observation and
+/// the sum of the rewards.
 pub(super) struct ActionRepeat {
     env: Box<dyn Env>,
     spec: EnvSpec,

@@ -1,18 +1,18 @@
-//! Wrappers: what lies between an environment and its lanes, by configuration (`cluster.wrappers`), innermost first.
+//! Wrappers around an environment, as configured in `cluster.wrappers`, innermost first.
 //!
-//! | wrapper | what changes |
+//! | wrapper | effect |
 //! |---|---|
-//! | `time-limit` | episodes are truncated; in the place of the environment's own limit, which is innermost otherwise |
-//! | `action-repeat` | each action several times; one step outside is several inside, rewards are summed |
-//! | `frame-stack` | the newest observations side by side, images channel by channel |
-//! | `reward-scale`, `reward-clip` | what a policy learns from; returns are counted in the environment's own rewards |
-//! | `obs-flatten` | an image is a vector |
-//! | `action-rescale` | the action's bounds |
-//! | `obs-delay` | observations come late |
-//! | `action-noise` | actions are not quite followed |
+//! | `time-limit` | truncates episodes; replaces the environment's own limit, which is otherwise innermost |
+//! | `action-repeat` | applies each action several times; their rewards are summed to the reward of one outer step |
+//! | `frame-stack` | joins the newest observations, images along their channels |
+//! | `reward-scale`, `reward-clip` | change the rewards for learning; returns sum the environment's own rewards |
+//! | `obs-flatten` | turns an image into a vector |
+//! | `action-rescale` | changes the action's bounds |
+//! | `obs-delay` | delays observations |
+//! | `action-noise` | adds noise to actions |
 //!
-//! A policy is evaluated through the same ones, without those that change rewards, and without noise unless
-//! `cluster.action_noise_eval` asks for it.
+//! A policy is evaluated with the same wrappers, except those that change rewards. `action-noise` is only included if
+//! `cluster.action_noise_eval` is set.
 
 mod action;
 mod action_repeat;
@@ -26,7 +26,7 @@ use common::spec::{ActionKind, EnvSpec};
 
 pub use time_limit::TimeLimit;
 
-/// A wrapper with its numbers, which the configuration has checked.
+/// A wrapper with its parameters, which the configuration check has validated.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
 pub enum Wrap {
@@ -41,33 +41,33 @@ pub enum Wrap {
     ActionNoise { sigma: f32, in_evaluation: bool },
 }
 
-/// What an environment is made for.
+/// Purpose for which an environment is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// To learn from.
+    /// Training: a policy learns from the steps.
     Training,
-    /// To say how good a policy is.
+    /// Evaluation: returns measure the quality of a policy.
     Evaluation,
 }
 
-/// How a run uses its environment.
+/// Parameters and wrappers of a run's environment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Setup {
     /// The environment's own parameters.
     pub params: Params,
-    /// What is around it, innermost first.
+    /// Wrappers, innermost first.
     pub wraps: Vec<Wrap>,
 }
 
 impl From<Params> for Setup {
-    /// Without wrappers.
+    /// Creates a setup without wrappers.
     fn from(params: Params) -> Self {
         Self { params, wraps: Vec::new() }
     }
 }
 
 impl Setup {
-    /// As configured.
+    /// Creates the setup from the configuration.
     pub fn new(config: &Config) -> Self {
         let cluster = &config.cluster;
         let wrap = |wrapper: &Wrapper| match wrapper {
@@ -96,15 +96,17 @@ impl Setup {
         Self { params, wraps }
     }
 
-    /// Makes the environment of that name with everything around it.
+    /// Creates the environment of this name with all wrappers.
     ///
     /// # Errors
-    /// No such environment, a parameter that it cannot use, or a wrapper that does not fit.
+    /// Returns an error if there is no environment of this name, if it cannot use a parameter, or if a wrapper does not
+    /// fit.
     pub fn make(&self, name: &str, purpose: Purpose) -> Result<Box<dyn Env>, EnvError> {
         self.around(super::unlimited(name, &self.env_params(name))?, purpose)
     }
 
-    /// The parameters of the environment of that name, which go on past its own limit where a wrapper takes its place.
+    /// Returns the parameters of the environment of this name. If a wrapper replaces the time limit of a bridged
+    /// environment, they also switch off its own limit.
     pub(crate) fn env_params(&self, name: &str) -> Params {
         let mut params = self.params.clone();
         if bridge::is_bridged(name) && self.limits_time() {
@@ -117,10 +119,10 @@ impl Setup {
         self.wraps.iter().any(|wrap| matches!(wrap, Wrap::TimeLimit { .. }))
     }
 
-    /// An environment that is there, without its time limit, with everything around it.
+    /// Wraps an existing environment, which has no time limit yet, in all wrappers.
     ///
     /// # Errors
-    /// A wrapper does not fit.
+    /// Returns an error if a wrapper does not fit.
     pub(crate) fn around(
         &self,
         mut env: Box<dyn Env>,
@@ -138,7 +140,7 @@ impl Setup {
 }
 
 impl Wrap {
-    /// The environment in this wrapper, the `place`-th from inside.
+    /// Wraps the environment in this wrapper. `place` is its position, counted from 1 at the inside.
     fn around(
         self,
         env: Box<dyn Env>,

@@ -1,6 +1,6 @@
-//! What a policy sees: [`Stack`]ed, [`Delay`]ed, [`Flatten`]ed.
+//! Wrappers for observations: [`Stack`], [`Delay`] and [`Flatten`].
 //!
-//! The first two keep the newest k observations in one row, oldest first, and shift it at every step.
+//! The first two keep the newest k observations in one row, oldest first, and shift it in every step.
 
 use crate::draw::Frame;
 use crate::env::{Env, EnvError, Origin, StepOutcome, Terms};
@@ -10,7 +10,7 @@ use common::spec::EnvSpec;
 struct History {
     env: Box<dyn Env>,
     row: Vec<f32>,
-    /// O
+    /// Numbers per observation, O.
     width: usize,
 }
 
@@ -20,7 +20,7 @@ impl History {
         Self { env, row: vec![0.0; count * width], width }
     }
 
-    /// An episode begins as if its first observation had been there before.
+    /// Starts an episode and fills the whole row with its first observation.
     fn reset(&mut self, seed: Option<u64>) -> Result<(), EnvError> {
         let (first, rest) = self.row.split_at_mut(self.width);
         self.env.reset(seed, first)?;
@@ -35,8 +35,8 @@ impl History {
     }
 }
 
-/// An environment whose observation is its newest `frames` observations, oldest first: (frames · O), images as
-/// [frames · channels, height, width].
+/// Environment whose observation consists of its newest `frames` observations, oldest first. The shape is (frames · O),
+/// for images `[frames · channels, height, width]`.
 pub(super) struct Stack {
     history: History,
     spec: EnvSpec,
@@ -87,7 +87,7 @@ impl Env for Stack {
     }
 }
 
-/// An environment whose observations come `steps` steps late: until then the first one stays.
+/// Environment whose observations are delayed by `steps` steps. Until then, the first observation is repeated.
 pub(super) struct Delay(History);
 
 impl Delay {
@@ -134,7 +134,7 @@ impl Env for Delay {
     }
 }
 
-/// An environment whose images are taken as vectors of their values, 0 to 255.
+/// Environment whose images become vectors of their values, 0 to 255.
 pub(super) struct Flatten {
     env: Box<dyn Env>,
     spec: EnvSpec,

@@ -1,23 +1,24 @@
-//! [`Reward`]: rewards scaled or clipped for the policy that learns, kept for whoever counts.
+//! [`Reward`]: scales or clips the rewards that a policy learns from, and keeps the environment's own rewards for
+//! returns.
 
 use crate::draw::Frame;
 use crate::env::{Env, EnvError, Origin, StepOutcome, Terms};
 use common::spec::EnvSpec;
 
-/// What becomes of a reward.
+/// Change of a reward.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Change {
-    /// reward · factor
+    /// Multiplies the reward by a factor.
     Scale(f64),
-    /// The nearest number between the two.
+    /// Clips the reward to the range between the two numbers.
     Clip(f64, f64),
 }
 
-/// An environment with other rewards.
+/// Environment with changed rewards.
 pub(super) struct Reward {
     env: Box<dyn Env>,
     change: Change,
-    /// The environment's own reward of the newest step.
+    /// The environment's own reward in the last step.
     own: f64,
 }
 

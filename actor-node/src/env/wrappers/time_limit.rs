@@ -4,8 +4,8 @@ use crate::draw::Frame;
 use crate::env::{Env, EnvError, Origin, StepOutcome, Terms};
 use common::spec::EnvSpec;
 
-/// An environment whose episodes end, truncated, after `steps_max` steps. A termination on that very step is reported
-/// beside the truncation, as Gymnasium does.
+/// Environment whose episodes are truncated after `steps_max` steps. If an episode terminates in that step, both flags
+/// are set, as in Gymnasium.
 pub struct TimeLimit {
     env: Box<dyn Env>,
     spec: EnvSpec,
@@ -14,7 +14,7 @@ pub struct TimeLimit {
 }
 
 impl TimeLimit {
-    /// Wraps `env`.
+    /// Wraps `env`, and truncates its episodes after `steps_max` steps.
     pub fn new(env: Box<dyn Env>, steps_max: u32) -> Self {
         let spec = EnvSpec { episode_steps_max: Some(steps_max), ..env.spec().clone() };
         Self { env, spec, steps_max, steps: 0 }

@@ -1,5 +1,6 @@
-//! Whole actors, as `sapex train` runs them in one process: environments, spool, uploader, a replay server behind a socket,
-//! weights from a publisher. Nobody samples, so that nothing but the machine holds the actors back.
+//! Steps per second of whole actors, as `sapex train` runs them in one process: environments, spool, uploader, a replay
+//! server behind a socket, and weights from a publisher. There is no learner that samples, so only the machine limits
+//! the actors.
 
 use super::{HALF_CHEETAH, fresh_policy, needs_mujoco, settings};
 use crate::bench::table::Grid;
@@ -23,14 +24,15 @@ use tokio::task::JoinSet;
 
 const LANES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 const ACTORS: [u32; 4] = [1, 2, 3, 4];
-/// What one cell is measured over, after [`WARM_UP`].
+/// Measured time per cell, after [`WARM_UP`].
 const MEASURED: Duration = Duration::from_millis(1500);
 const WARM_UP: Duration = Duration::from_millis(500);
-/// An actor that has not begun by then will not.
+/// Longest wait until every actor has taken its first step. Then the measurement fails.
 const BEGIN_MAX: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(5);
 
-/// Steps per second of HalfCheetah-v5 by lanes per actor and actors; `None` without MuJoCo.
+/// Returns the steps per second of HalfCheetah-v5 for each number of lanes per actor and of actors. `None` without
+/// MuJoCo.
 pub(in crate::bench) fn steps_by_lanes_and_actors(clock: &Clock) -> anyhow::Result<Option<Grid>> {
     if needs_mujoco()?.is_some() {
         return Ok(None);
@@ -39,7 +41,7 @@ pub(in crate::bench) fn steps_by_lanes_and_actors(clock: &Clock) -> anyhow::Resu
     for lanes in LANES {
         let mut cells = Vec::new();
         for actors in ACTORS {
-            // A runtime per cell: whatever one leaves behind ends with it.
+            // Each cell has its own runtime, so that tasks left over from one cell end with it.
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             cells.push(runtime.block_on(steps_per_second(clock, lanes, actors))?);
         }
@@ -58,7 +60,7 @@ pub(in crate::bench) fn steps_by_lanes_and_actors(clock: &Clock) -> anyhow::Resu
 async fn steps_per_second(clock: &Clock, lanes: usize, actors: u32) -> anyhow::Result<f64> {
     let process = Process::quiet(settings(&[
         format!("actor.lanes={lanes}"),
-        // A batch per turn, where the default is smaller.
+        // One batch per turn if there are more than 8 lanes; otherwise the default of 8 rows.
         format!("actor.insert_rows={}", lanes.max(8)),
         "replay.capacity=200000".into(),
         "replay.samples_per_insert=0".into(),
@@ -75,7 +77,7 @@ async fn steps_per_second(clock: &Clock, lanes: usize, actors: u32) -> anyhow::R
     let router = transport.bind_router(&peers.replay[0]).await?;
     let server = ReplayServer::new(process.clone(), &spec, 0)?;
     let serving = tokio::spawn(server.run(router, async {
-        // A dropped sender asks for the stop as well.
+        // A dropped sender also requests the stop.
         let _asked = stopped.await;
     }));
     let weights = fresh_policy(resolved)?.into();
@@ -109,7 +111,7 @@ async fn steps_per_second(clock: &Clock, lanes: usize, actors: u32) -> anyhow::R
     figure
 }
 
-/// Steps per second of all actors together, once each of them steps.
+/// Returns the steps per second of all actors together, measured after each of them has taken a step.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 async fn count(
     clock: &Clock,

@@ -1,5 +1,5 @@
-//! How batch-constrained Q-learning acts (SEED-SPEC §5.9): draw actions like those of the data, perturb each a little, take
-//! the one that the critic likes best.
+//! Actions of batch-constrained Q-learning (SEED-SPEC §5.9): it draws actions similar to those in the data, perturbs
+//! each of them, and takes the one with the highest value of the critic.
 
 use super::largest;
 use crate::policy::arch::{Body, Head, Mlp, PolicyArch};
@@ -8,16 +8,16 @@ use crate::policy::network::{Network, activate};
 use rand_distr::{Distribution, StandardNormal};
 use rand_pcg::Pcg64;
 
-/// Latents are clamped to this.
+/// Bound to which latents are clamped.
 const LATENT_MAX: f32 = 0.5;
 
-/// The generator from which an evaluation draws: always the same one, so that evaluations repeat.
+/// Creates the generator for an evaluation's draws. It always has the same seed, so that evaluations can be repeated.
 pub(super) fn fresh_draws() -> Pcg64 {
     Pcg64::new(0x5a9e_c000_0000_0000_0000_0000_0000_0001, 1)
 }
 
-/// Writes `action` (B, A) for `obs` (B, O) and standard normals (B, samples * latent), drawn from `draws` where none are
-/// given.
+/// Writes `action` (B, A) for `obs` (B, O) and standard normal `noise` (B, samples * latent). Without `noise` the
+/// numbers are taken from `draws`.
 pub(super) fn act(
     network: &Network,
     arch: &PolicyArch,
@@ -60,7 +60,7 @@ pub(super) fn act(
     }
 }
 
-/// `{name}.{i}` with activations between.
+/// Applies the layers `{name}.{i}`, with activations between them.
 fn stack(network: &Network, name: &str, mlp: &Mlp, mut x: Vec<f32>, rows: usize) -> Vec<f32> {
     for i in 0..mlp.hidden.len() {
         x = network.linear(&format!("{name}.{i}"), &x, rows);

@@ -1,10 +1,10 @@
-//! [`Packed`]: the squashed Gaussian on a perceptron, on layers packed for the kernels.
+//! [`Packed`]: a squashed Gaussian on a perceptron, with layers packed for the kernels.
 
 use crate::policy::arch::PolicyArch;
 use crate::policy::kernels::{Isa, Layer, Line, Rows};
 use std::ops::Range;
 
-/// Packed weights and scratch.
+/// Packed weights and scratch buffers.
 #[derive(Debug, Clone)]
 pub(super) struct Packed {
     isa: Isa,
@@ -12,14 +12,15 @@ pub(super) struct Packed {
     log_std_bounds: (f32, f32),
     /// The hidden layers, then both heads as one (2A, h) layer.
     layers: Vec<Layer>,
-    /// Where each layer's matrix and bias lie in the flat weights.
+    /// Ranges of each layer's matrix and bias in the flat weights.
     ranges: Vec<(Range<usize>, Range<usize>)>,
-    /// Inputs and outputs of the layer at work, (B, lines of the widest layer) each.
+    /// Input and output of the current layer, each (B, lines of the widest layer).
     scratch: [Vec<Line>; 2],
 }
 
 impl Packed {
-    /// Zeros; `None` where the policy is another one, or has an activation that the kernels do not fuse.
+    /// Creates the layers with zero weights. Returns `None` for other policies, and for an activation that the kernels
+    /// do not fuse.
     pub(super) fn new(arch: &PolicyArch, isa: Isa) -> Option<Self> {
         let (mlp, log_std_bounds) = arch.as_mlp_gaussian()?;
         Layer::fuses(mlp.activation).then_some(())?;
@@ -33,7 +34,7 @@ impl Packed {
             ranges.push((range(&format!("trunk.{i}.weight")), range(&format!("trunk.{i}.bias"))));
             width = hidden;
         }
-        // The layout makes neighbours of the two heads, so that they are one layer here.
+        // The two heads are adjacent in the layout, so that they can be one layer here.
         layers.push(Layer::new(width, 2 * arch.act_dim, None));
         ranges.push((
             range("mu.weight").start..range("log_std.weight").end,
@@ -50,7 +51,8 @@ impl Packed {
         }
     }
 
-    /// Means and clamped log standard deviations of `obs` (B, O), to the front of two vectors that grow as they must.
+    /// Writes means and clamped log standard deviations for `obs` (B, O) to the front of two vectors, which grow if
+    /// necessary.
     pub(super) fn forward(
         &mut self,
         obs: &[f32],

@@ -1,4 +1,4 @@
-//! [`Layer`]: `activation(x Wᵀ + b)` over a batch, in register tiles of R rows by V lines.
+//! [`Layer`]: computes `activation(x Wᵀ + b)` over a batch, in register tiles of R rows by V lines.
 
 use super::{Isa, LANES, Line, Simd, tanh::tanh_in_place};
 use crate::policy::body::Activation;
@@ -7,52 +7,53 @@ use crate::policy::body::Activation;
 #[derive(Debug, Clone)]
 pub(crate) struct Layer {
     inputs: usize,
-    /// Lines per output row: the outputs, padded to whole lines.
+    /// Number of lines per output row: the outputs, padded to whole lines.
     lines: usize,
-    /// (inputs, lines): column `i` of the (out, in) matrix is `lines` neighbouring lines.
+    /// Weights, shape (inputs, lines): column `i` of the (out, in) matrix is stored in `lines` adjacent lines.
     weights: Vec<Line>,
-    /// (lines)
+    /// Biases, shape (lines).
     bias: Vec<Line>,
     activation: Option<Activation>,
 }
 
-/// A batch of input rows that may lie further apart than they are long.
+/// A batch of input rows. Their distance in memory may be larger than their length.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rows<'a> {
-    /// The rows, `stride` apart; the last one may end early.
+    /// Values of all rows. The last row may be shorter than `stride`.
     pub(crate) values: &'a [f32],
-    /// Floats from one row's start to the next one's.
+    /// Number of floats from the start of one row to the start of the next.
     pub(crate) stride: usize,
-    /// Rows.
+    /// Number of rows.
     pub(crate) count: usize,
 }
 
 impl<'a> Rows<'a> {
-    /// `count` rows of `lines` lines each.
+    /// Creates a batch of `count` rows of `lines` lines each.
     pub(crate) fn of(values: &'a [Line], lines: usize, count: usize) -> Self {
         Self { values: bytemuck::cast_slice(values), stride: lines * LANES, count }
     }
 }
 
 impl Layer {
-    /// A layer of zeros. `None` leaves the sums as they are.
+    /// Creates a layer with zero weights. Without an activation its output is the sums.
     pub(crate) fn new(inputs: usize, outputs: usize, activation: Option<Activation>) -> Self {
         let lines = outputs.div_ceil(LANES);
         let weights = vec![Line::default(); inputs * lines];
         Self { inputs, lines, weights, bias: vec![Line::default(); lines], activation }
     }
 
-    /// Whether the kernel applies this activation itself.
+    /// Returns whether the kernel applies this activation itself.
     pub(crate) fn fuses(activation: Activation) -> bool {
         matches!(activation, Activation::Relu | Activation::Tanh)
     }
 
-    /// Lines of one output row. What pads the last one is zero, and stays so under both activations.
+    /// Returns the number of lines of one output row. The padding of the last line is zero, and both activations keep
+    /// it zero.
     pub(crate) fn lines(&self) -> usize {
         self.lines
     }
 
-    /// Takes weights (out, in), row-major, and biases (out).
+    /// Sets weights (out, in), row-major, and biases (out).
     pub(crate) fn set(&mut self, weights: &[f32], bias: &[f32]) {
         for (o, row) in weights.chunks_exact(self.inputs).enumerate() {
             for (i, &weight) in row.iter().enumerate() {
@@ -62,17 +63,17 @@ impl Layer {
         bytemuck::cast_slice_mut(&mut self.bias)[..bias.len()].copy_from_slice(bias);
     }
 
-    /// `input` is (B, in), `out` is (B, lines).
+    /// Computes `out` (B, lines) for `input` (B, in).
     pub(crate) fn forward(&self, isa: Isa, input: Rows<'_>, out: &mut [Line]) {
         isa.forward(self, input, out);
     }
 }
 
-/// The whole layer; inlined into one function per instruction set.
+/// Computes the whole layer. It is inlined into one function per instruction set.
 #[inline(always)]
 pub(super) fn forward<S: Simd>(s: S, layer: &Layer, input: Rows<'_>, out: &mut [Line]) {
     let out = &mut out[..input.count * layer.lines];
-    // Bands of eight and of six rows were measured too: they are slower, for want of registers.
+    // Bands of eight and of six rows were measured and are slower, because the registers do not suffice.
     let row = bands::<S, 4>(s, layer, input, out, 0);
     let row = bands::<S, 2>(s, layer, input, out, row);
     bands::<S, 1>(s, layer, input, out, row);
@@ -81,7 +82,7 @@ pub(super) fn forward<S: Simd>(s: S, layer: &Layer, input: Rows<'_>, out: &mut [
     }
 }
 
-/// As many bands of R rows as there are from `row` on; returns the first row that is left.
+/// Computes bands of R rows from `row` on, as long as R rows remain. Returns the first remaining row.
 #[inline(always)]
 fn bands<S: Simd, const R: usize>(
     s: S,
@@ -104,7 +105,7 @@ fn bands<S: Simd, const R: usize>(
     row
 }
 
-/// R rows, in the widest tiles that the registers and the remaining columns allow.
+/// Computes R rows, in the widest tiles that the registers and the remaining columns allow.
 #[inline(always)]
 fn band<S: Simd, const R: usize>(s: S, layer: &Layer, x: [&[f32]; R], out: &mut [Line]) {
     let mut column = 0;
@@ -125,10 +126,10 @@ fn band<S: Simd, const R: usize>(s: S, layer: &Layer, x: [&[f32]; R], out: &mut 
     }
 }
 
-/// R rows by V lines from `column` on, summed in registers; returns V.
+/// Computes R rows by V lines from `column` on, with the sums in registers. Returns V.
 ///
-/// Every sum starts at the bias and takes the inputs in order, whatever R and V are: a row's result does not depend on
-/// the batch that it came in. (Partial sums would make narrow layers faster, 0.10 instead of 0.14 µs on 3→64→64→2.)
+/// Every sum starts at the bias and adds the inputs in order, for all R and V. A row's result therefore does not depend
+/// on its batch. (Partial sums would make narrow layers faster, 0.10 instead of 0.14 µs on 3→64→64→2.)
 #[inline(always)]
 fn tile<S: Simd, const R: usize, const V: usize>(
     s: S,

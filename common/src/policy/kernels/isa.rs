@@ -1,4 +1,4 @@
-//! [`Isa`]: the instruction sets that kernels are compiled for, and the portable one of them.
+//! [`Isa`]: the instruction sets that kernels are compiled for, and the portable implementation.
 
 #[cfg(target_arch = "x86_64")]
 use super::x86::{Avx2, Avx512};
@@ -8,10 +8,11 @@ use super::{
 };
 use std::fmt;
 
-/// An instruction set that this processor has: its tokens cannot be made elsewhere.
+/// An instruction set that this processor has. The tokens in the variants can only be created by their detection
+/// functions.
 #[derive(Debug, Clone, Copy)]
 pub enum Isa {
-    /// Whatever the compiler's baseline gives: SSE2 on x86-64, NEON on aarch64.
+    /// The compiler's baseline: SSE2 on x86-64, NEON on aarch64.
     Portable,
     /// AVX2 with fused multiply-add.
     #[cfg(target_arch = "x86_64")]
@@ -22,12 +23,12 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// The fastest set of this processor.
+    /// Returns the fastest instruction set of this processor.
     pub fn best() -> Self {
         *Self::available().last().expect("the portable one is always there")
     }
 
-    /// Every set of this processor, slowest first.
+    /// Returns all instruction sets of this processor, slowest first.
     pub fn available() -> Vec<Self> {
         let mut sets = vec![Self::Portable];
         #[cfg(target_arch = "x86_64")]
@@ -38,7 +39,7 @@ impl Isa {
         sets
     }
 
-    /// One layer over a batch, compiled for this set.
+    /// Computes one layer over a batch with the code that is compiled for this set.
     pub(super) fn forward(self, layer: &Layer, input: Rows<'_>, out: &mut [Line]) {
         match self {
             Self::Portable => dense::forward(Portable, layer, input, out),
@@ -62,7 +63,7 @@ impl fmt::Display for Isa {
     }
 }
 
-/// Plain arrays, which the compiler turns into whatever vectors its baseline has.
+/// Plain arrays, which the compiler translates to the vectors of its baseline.
 #[derive(Debug, Clone, Copy)]
 struct Portable;
 
@@ -87,7 +88,7 @@ impl Simd for Portable {
         line.0 = vector;
     }
 
-    // Not `f32::mul_add`: without hardware support that is a slow library call.
+    // `f32::mul_add` is not used: without hardware support it is a slow library call.
     #[inline(always)]
     fn mul_add(self, a: Self::Vector, b: Self::Vector, mut c: Self::Vector) -> Self::Vector {
         for lane in 0..LANES {

@@ -1,30 +1,30 @@
-//! A tanh without branches or library calls, so that the compiler vectorises it.
+//! A tanh without branches or library calls, so that the compiler can vectorise it.
 //!
-//! |x| < 0.625: an odd polynomial. Above: 1 - 2 / (exp(2|x|) + 1), with exp by Cody–Waite reduction and a polynomial
-//! on [-ln 2 / 2, ln 2 / 2]. Both polynomials are minimax fits of ours. Against f64, over all x: absolute error at most
-//! 8e-8, relative at most 1.4e-7. Only plain multiplications and additions are used, in a fixed order, so every
-//! instruction set gives the same bits. `f32::tanh` is as accurate but takes one libm call per element and its bits
-//! depend on the platform.
+//! For |x| < 0.625 it is an odd polynomial. Above, it is 1 - 2 / (exp(2|x|) + 1), with exp by Cody–Waite reduction and
+//! a polynomial on [-ln 2 / 2, ln 2 / 2]. Both polynomials are our own minimax fits. Compared with f64 over all x, the
+//! absolute error is at most 8e-8 and the relative error at most 1.4e-7. Only plain multiplications and additions are
+//! used, in a fixed order, so that every instruction set gives the same bits. `f32::tanh` has the same accuracy, but it
+//! takes one libm call per element, and its bits depend on the platform.
 
-/// From here on tanh rounds to 1 in f32.
+/// Smallest magnitude at which tanh rounds to 1 in f32.
 const SATURATED: f32 = 9.02;
-/// Below, the polynomial; above, the exponential.
+/// Magnitude at which the polynomial ends and the exponential begins.
 const SMALL: f32 = 0.625;
-/// (tanh(x) / x - 1) / x² in powers of x².
+/// Coefficients of (tanh(x) / x - 1) / x² in powers of x².
 const TANH: [f32; 5] = [-0.333_332_8, 0.133_314_4, -0.053_739_525, 0.020_638_434, -0.005_704_227];
-/// (exp(r) - 1 - r) / r² in powers of r.
+/// Coefficients of (exp(r) - 1 - r) / r² in powers of r.
 const EXP: [f32; 5] = [0.499_999_94, 0.166_665_15, 0.041_668_456, 0.008_369_419, 0.001_381_314_5];
-/// ln 2 in two parts; the first has few bits, so that its product with a small integer is exact.
+/// ln 2 as a sum of two numbers. The first has few bits, so that its product with a small integer is exact.
 const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
-/// 1.5 * 2^23: adding it rounds to an integer, which then lies in the low bits.
+/// 1.5 * 2^23. Adding it to a number rounds the number to an integer, which is then in the low bits.
 const ROUND: f32 = 12_582_912.0;
 
-/// tanh(x); NaN stays NaN.
+/// Returns tanh(x). NaN stays NaN.
 #[inline(always)]
 pub fn tanh(x: f32) -> f32 {
     let a = x.abs();
-    // Written as a comparison because `f32::min` would drop a NaN.
+    // This is a comparison because `f32::min` would drop a NaN.
     let a = if a > SATURATED { SATURATED } else { a };
 
     let y = a * a;
@@ -41,7 +41,7 @@ pub fn tanh(x: f32) -> f32 {
     (if a < SMALL { small } else { large }).copysign(x)
 }
 
-/// [`tanh`] of every element.
+/// Replaces every element by its [`tanh`].
 #[inline(always)]
 pub fn tanh_in_place(values: &mut [f32]) {
     for value in values {
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn tanh_is_within_9e_8_of_f64_over_every_magnitude() {
-        // Every 997th bit pattern from 0 to infinity: 2.1 million values, all exponents, denormals included.
+        // Test every 997th bit pattern from 0 to infinity: 2.1 million values, with all exponents and denormals.
         for bits in (0..f32::INFINITY.to_bits()).step_by(997) {
             let x = f32::from_bits(bits);
             let exact = f64::from(x).tanh();

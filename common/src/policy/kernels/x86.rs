@@ -1,4 +1,4 @@
-//! AVX2 and AVX-512 tokens, the only unsafe code of the policy.
+//! AVX2 and AVX-512 tokens. This is the only unsafe code of the policy.
 #![expect(
     unsafe_code,
     reason = "a 17→256→256→12 policy takes 3.1 µs portable, 1.6 with AVX2, 1.5 with AVX-512; \
@@ -20,7 +20,7 @@ pub struct Avx2(());
 pub struct Avx512(());
 
 impl Avx2 {
-    /// The proof, where it holds.
+    /// Returns the token if the processor has AVX2 and FMA.
     pub fn detect() -> Option<Self> {
         (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
     }
@@ -30,13 +30,13 @@ impl Avx2 {
         fn compiled(token: Avx2, layer: &Layer, input: Rows<'_>, out: &mut [Line]) {
             dense::forward(token, layer, input, out);
         }
-        // SAFETY: the token exists only where `detect` found AVX2 and FMA.
+        // SAFETY: the token exists only if `detect` found AVX2 and FMA.
         unsafe { compiled(self, layer, input, out) }
     }
 }
 
 impl Avx512 {
-    /// The proof, where it holds.
+    /// Returns the token if the processor has AVX-512F.
     pub fn detect() -> Option<Self> {
         is_x86_feature_detected!("avx512f").then_some(Self(()))
     }
@@ -46,7 +46,7 @@ impl Avx512 {
         fn compiled(token: Avx512, layer: &Layer, input: Rows<'_>, out: &mut [Line]) {
             dense::forward(token, layer, input, out);
         }
-        // SAFETY: the token exists only where `detect` found AVX-512F.
+        // SAFETY: the token exists only if `detect` found AVX-512F.
         unsafe { compiled(self, layer, input, out) }
     }
 }
@@ -54,7 +54,7 @@ impl Avx512 {
 impl Simd for Avx2 {
     type Vector = [__m256; 2];
 
-    // A vector is two of sixteen registers: eight accumulate, the others hold a weight and an input.
+    // A vector uses two of sixteen registers. Eight registers accumulate; the others hold a weight and an input.
     const ACCUMULATORS: usize = 4;
 
     #[inline(always)]
@@ -86,7 +86,7 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn relu(self, a: Self::Vector) -> Self::Vector {
-        // SAFETY: the token proves AVX. The maximum is its second operand where either is NaN.
+        // SAFETY: the token proves AVX. If one operand is NaN, the maximum is the second operand.
         unsafe {
             let zero = _mm256_setzero_ps();
             [_mm256_max_ps(zero, a[0]), _mm256_max_ps(zero, a[1])]
@@ -97,7 +97,7 @@ impl Simd for Avx2 {
 impl Simd for Avx512 {
     type Vector = __m512;
 
-    // Of 32 registers: half accumulate, and the compiler keeps the others for weights and inputs in flight.
+    // Half of the 32 registers accumulate. The compiler uses the others for weights and inputs that are being loaded.
     const ACCUMULATORS: usize = 16;
 
     #[inline(always)]
@@ -126,7 +126,7 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn relu(self, a: __m512) -> __m512 {
-        // SAFETY: the token proves AVX-512F. The maximum is its second operand where either is NaN.
+        // SAFETY: the token proves AVX-512F. If one operand is NaN, the maximum is the second operand.
         unsafe { _mm512_max_ps(_mm512_setzero_ps(), a) }
     }
 }

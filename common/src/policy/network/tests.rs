@@ -1,4 +1,5 @@
-//! Masked layers and the liquid cell, which are never alone in a policy, against the original's numbers.
+//! Tests of masked layers and the liquid cell against the original's numbers. A policy never consists of one of them
+//! alone.
 
 #[expect(dead_code, reason = "shared with other tests")]
 #[path = "../../../tests/golden/mod.rs"]
@@ -11,7 +12,7 @@ use crate::policy::layout::TensorLayout;
 use golden::Case;
 use golden_names::{POLICY, ours};
 
-/// A network of the case's tensors at `pointer`, named by `rename`; masks come after the weights.
+/// Returns the layout and weights of the case's tensors in `/params`, named by `rename`. Masks come after the weights.
 fn network(case: &Case, rename: impl Fn(&str) -> Option<String>) -> (TensorLayout, Vec<f32>) {
     let (mut layout, mut weights) = (TensorLayout::default(), Vec::new());
     for masks in [false, true] {

@@ -1,14 +1,14 @@
-//! Snapshots as safetensors files, readable by any tool that knows the format.
+//! Snapshots as safetensors files, which any tool for this format can read.
 //!
 //! | part | content |
 //! |---|---|
-//! | tensors | one F32 tensor per entry of [`PolicyArch::tensor_layout`], under its name and shape, and no other |
+//! | tensors | one F32 tensor per entry of [`PolicyArch::tensor_layout`], with its name and shape; no other tensors |
 //! | metadata `format` | [`FORMAT`] |
 //! | metadata `version` | the policy version, decimal |
 //! | metadata `arch` | [`PolicyArch`] as JSON |
 //! | metadata `checksum` | [`PolicySnapshot::checksum`], 16 hexadecimal digits |
 //!
-//! Equal snapshots are equal files, byte by byte.
+//! Equal snapshots give byte-identical files.
 
 use super::{PolicySnapshot, SnapshotError, check_bytes, check_weights, floats, le_bytes};
 use crate::{
@@ -24,81 +24,82 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The first thing that a reader looks for; the number counts changes of the table above.
+/// Identifier of the format. Every change of the table above increases the number.
 const FORMAT: &str = "sapex-policy-1";
-/// Weights, names and metadata of the largest policy.
+/// Largest file: the weights, names and metadata of the largest policy.
 const FILE_BYTES_MAX: usize = 4 * POLICY_PARAMETERS_MAX + HEADER_BYTES_MAX;
 
-/// Why a snapshot file could not be written or must not be used.
+/// Reason why a snapshot file cannot be written or used.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotFileError {
-    /// The file system refused; the message names the path.
+    /// The file system failed. The message names the path.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// Larger than any policy.
+    /// The file is larger than any policy.
     #[error("{path}: file is {bytes} bytes, expected at most {FILE_BYTES_MAX}")]
     TooLarge {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its size.
+        /// Size of the file in bytes.
         bytes: u64,
     },
-    /// Not a safetensors file, or a damaged one.
+    /// The file is not a safetensors file, or is damaged.
     #[error("{path}: not a valid safetensors file: {source}")]
     Format {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the format's reader said.
+        /// Error of the safetensors reader.
         source: SafeTensorError,
     },
-    /// A safetensors file of something else, or of another format version.
+    /// The safetensors file does not contain a policy, or has another format version.
     #[error("{path}: metadata `{key}` is {value}, expected {expected}")]
     Metadata {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Which entry.
+        /// Key of the metadata entry.
         key: &'static str,
-        /// What it says, or `missing`.
+        /// Value of the entry, or `missing`.
         value: String,
-        /// What would have been right.
+        /// Description of the valid value.
         expected: &'static str,
     },
-    /// The architecture in the metadata is no network.
+    /// The architecture in the metadata is invalid.
     #[error("{path}: {source}")]
     Arch {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Error in the architecture.
         source: ArchError,
     },
-    /// A tensor is missing, unknown, or of another type or shape than the architecture says.
+    /// A tensor is missing or unknown, or its type or shape differs from the architecture's.
     #[error("{path}: tensor `{tensor}` is {got}, expected {expected}")]
     Tensor {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its name.
+        /// Name of the tensor.
         tensor: String,
-        /// Type and shape, or `missing`.
+        /// Type and shape in the file, or `missing`.
         got: String,
-        /// Type and shape, or `absent`.
+        /// Expected type and shape, or `absent`.
         expected: String,
     },
-    /// Well-formed, but the weights must not be used.
+    /// The file is well-formed, but its weights must not be used.
     #[error("{path}: {source}")]
     Weights {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with them.
+        /// Error in the weights.
         source: SnapshotError,
     },
 }
 
 impl PolicySnapshot {
-    /// Writes a safetensors file: beside its final name first, then flushed to disk and renamed, so that a reader sees
-    /// the old file or the new one whole. The folder must exist.
+    /// Writes a safetensors file. It is written next to its final name, flushed to disk and then renamed, so that a
+    /// reader sees either the old or the new file completely. The folder must exist.
     ///
     /// # Errors
-    /// A snapshot that is not of this architecture; a file system that refuses. The file at `path` is unchanged then.
+    /// Returns an error if the snapshot does not belong to this architecture, or if the file system fails. The file at
+    /// `path` is then unchanged.
     pub fn save(&self, path: &Path, arch: &PolicyArch) -> Result<(), SnapshotFileError> {
         self.verify(arch)
             .map_err(|source| SnapshotFileError::Weights { path: path.into(), source })?;
@@ -111,16 +112,16 @@ impl PolicySnapshot {
         let partial = PathBuf::from(partial);
         let written = write_durably(&partial, &file).and_then(|()| fs_err::rename(&partial, path));
         if written.is_err() {
-            // The first error is the one to report; a file that was never created cannot be removed.
+            // Report the first error. Removing a file that was never created fails, which does not matter.
             fs_err::remove_file(&partial).ok();
         }
         Ok(written?)
     }
 
-    /// Reads a file that [`PolicySnapshot::save`] wrote and checks all of it before anything is used.
+    /// Reads a file that [`PolicySnapshot::save`] wrote, and checks all its content before it returns.
     ///
     /// # Errors
-    /// The first thing that is wrong, with the path and, where it is about one, the tensor.
+    /// Returns the first error found, with the path and, if one is affected, the tensor.
     pub fn load(path: &Path) -> Result<(Self, PolicyArch), SnapshotFileError> {
         let bytes = fs_err::metadata(path)?.len();
         if bytes > FILE_BYTES_MAX as u64 {
@@ -168,8 +169,8 @@ impl PolicySnapshot {
     }
 }
 
-/// The same file with the names of its header in alphabetical order. The library writes metadata in the order of a hash map,
-/// which is another one each time; equal policies are to be equal files.
+/// Returns the same file with the names in its header in alphabetical order. The library writes metadata in the order
+/// of a hash map, which differs from run to run, but equal policies must give equal files.
 fn in_order(mut file: Vec<u8>) -> Result<Vec<u8>, SafeTensorError> {
     const PREFIX: usize = size_of::<u64>();
     let (length, _) = SafeTensors::read_metadata(&file)?;
@@ -183,7 +184,7 @@ fn in_order(mut file: Vec<u8>) -> Result<Vec<u8>, SafeTensorError> {
     Ok(file)
 }
 
-/// Puts the tensors back into the flat order of the layout.
+/// Returns the tensors in the flat order of the layout.
 fn read_tensors(
     path: &Path,
     arch: &PolicyArch,
@@ -223,7 +224,7 @@ fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// The metadata of one file, whose path its errors name.
+/// The metadata of one file, and the path for error messages.
 struct Metadata<'a> {
     path: &'a Path,
     entries: Option<&'a HashMap<String, String>>,

@@ -1,4 +1,4 @@
-//! Where the endpoints of one process meet by name.
+//! [`Hub`]: the registry in which the endpoints of one process find each other by name.
 
 use super::super::{Message, PeerId, TransportStats};
 use super::FaultPlan;
@@ -10,14 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-/// What is bound to a name.
+/// The endpoint that is bound to a name.
 #[derive(Debug, Clone)]
 pub(super) enum Bound {
     Router { requests: mpsc::Sender<(PeerId, Message)>, peers: Arc<Peers> },
     Publisher { news: broadcast::Sender<Message> },
 }
 
-/// The queues to a router's peers. Once it is closed there are none, and a peer that comes too late finds its queue ended.
+/// The queues to a router's peers. After closing there are none; a peer that is added later gets a queue that has
+/// already ended.
 #[derive(Debug, Default)]
 pub(super) struct Peers(Mutex<PeerQueues>);
 
@@ -31,22 +32,22 @@ struct PeerQueues {
 struct Place {
     bound: Option<Bound>,
     cut: bool,
-    /// Cancelled when the links of this place break. Its successors are of a new token.
+    /// Token that is cancelled when the links of this place break. Later links get a new token.
     links: CancellationToken,
 }
 
-/// See [`MemoryTransport`](super::MemoryTransport).
+/// Shared state of a [`MemoryTransport`](super::MemoryTransport).
 #[derive(Debug)]
 pub(super) struct Hub {
     pub(super) plan: FaultPlan,
     pub(super) stats: Arc<TransportStats>,
     places: Mutex<HashMap<String, Place>>,
-    /// Counts changes of `places`, for those who wait for one.
+    /// Number of changes of `places`; tasks wait on it for the next change.
     changes: watch::Sender<u64>,
     connections: AtomicU64,
 }
 
-/// A link that was made: to what, as which connection, and when it breaks.
+/// A new link: the endpoint that it leads to, its connection number, and the token that is cancelled when it breaks.
 pub(super) struct Attached {
     pub(super) bound: Bound,
     pub(super) number: u64,
@@ -64,7 +65,7 @@ impl Hub {
         }
     }
 
-    /// Binds a name, unless it is taken.
+    /// Binds a name. Returns false if it is taken.
     pub(super) fn bind(&self, name: &str, bound: Bound) -> bool {
         let mut places = self.places();
         let place = places.entry(name.to_owned()).or_default();
@@ -77,7 +78,7 @@ impl Hub {
         true
     }
 
-    /// Frees a name. Its links live on until their queues, which end now, are empty.
+    /// Frees a name. Its links continue until their queues, which end now, are empty.
     pub(super) fn unbind(&self, name: &str) {
         let mut places = self.places();
         let Some(place) = places.get_mut(name) else { return };
@@ -101,7 +102,7 @@ impl Hub {
         self.announce_change();
     }
 
-    /// Waits until something is bound to the name and not cut off.
+    /// Waits until an endpoint is bound to the name and not cut off, and makes a link to it.
     pub(super) async fn attach(&self, name: &str) -> Attached {
         let mut changes = self.changes.subscribe();
         loop {
@@ -131,7 +132,7 @@ impl Hub {
 }
 
 impl Peers {
-    /// Makes the queue of a new peer.
+    /// Creates the queue of a new peer.
     pub(super) fn add(&self, number: u64) -> (PeerId, mpsc::Receiver<Message>) {
         let id = PeerId::new(Bytes::copy_from_slice(&number.to_be_bytes()), "memory", None);
         let (sender, receiver) = mpsc::channel(PEER_BACKLOG_MESSAGES);
@@ -142,7 +143,7 @@ impl Peers {
         (id, receiver)
     }
 
-    /// Ends all queues, those of peers that are still on their way included.
+    /// Ends all queues, including the queues of peers that are added later.
     fn close(&self) {
         let mut queues = self.queues();
         queues.by_peer.clear();
@@ -153,7 +154,7 @@ impl Peers {
         self.queues().by_peer.remove(id);
     }
 
-    /// Queues a reply, or drops and counts it.
+    /// Queues a reply. If the queue is full or the peer is gone, drops and counts it.
     pub(super) fn send(&self, id: &PeerId, message: Message, stats: &TransportStats) {
         match self.queues().by_peer.get(id).map(|queue| queue.try_send(message)) {
             Some(Ok(())) => {}

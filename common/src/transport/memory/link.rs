@@ -1,4 +1,4 @@
-//! The endpoints of the memory transport and the links between them.
+//! The endpoints of the memory transport, and the links between them.
 
 use super::super::newest::newest_wins_queue;
 use super::super::{Dealer, Endpoint, Message, PeerId, Publisher, Router, Subscriber};
@@ -68,7 +68,7 @@ pub(super) fn publisher(
     tokio::spawn(async move {
         while let Some(message) = from_app.recv().await {
             if within_limits(&message, &hub.stats) {
-                // Without subscribers it goes nowhere, which is no error.
+                // Without subscribers the message is discarded, which is no error.
                 news.send(message).ok();
             }
         }
@@ -99,7 +99,7 @@ async fn run_dealer(
             () = &mut app_gone => return,
         };
         let Bound::Router { requests, peers } = bound else {
-            // As over ZeroMQ, where the handshake between the wrong kinds of socket fails for ever.
+            // ZeroMQ behaves the same: there, the handshake between sockets of the wrong types always fails.
             tracing::error!(%name, "a dealer cannot connect to a publisher");
             return to_app.closed().await;
         };
@@ -168,14 +168,14 @@ async fn run_subscriber(hub: Arc<Hub>, name: String, to_app: mpsc::Sender<Messag
     }
 }
 
-/// Where a line's messages come from.
+/// Source of a line's messages.
 enum Source<'a> {
     Queue(&'a mut mpsc::Receiver<Message>),
     News(&'a mut broadcast::Receiver<Message>),
 }
 
 impl Source<'_> {
-    /// The next message, if there will be one. Dropping the future loses none.
+    /// Waits for the next message. Returns `None` once the source has ended. Dropping the future loses no message.
     async fn next(&mut self, stats: &TransportStats) -> Option<Message> {
         loop {
             let message = match self {
@@ -196,7 +196,7 @@ impl Source<'_> {
     }
 }
 
-/// Where a line's messages go.
+/// Destination of a line's messages.
 #[derive(Clone, Copy)]
 enum Destination<'a> {
     App(&'a mpsc::Sender<Message>),
@@ -204,9 +204,9 @@ enum Destination<'a> {
 }
 
 impl Destination<'_> {
-    /// Delivers a message at its time. False if nobody takes it.
+    /// Delivers a message when it is due. Returns false if the receiver is gone.
     async fn deliver(self, due: Instant, message: Message) -> bool {
-        // The timer counts in milliseconds; what is not delayed should not wait for it.
+        // The timer has a resolution of a millisecond; a message without delay should not wait for it.
         if due > Instant::now() {
             tokio::time::sleep_until(due).await;
         }
@@ -217,7 +217,7 @@ impl Destination<'_> {
     }
 }
 
-/// One direction of a link: the messages under way and when each is due.
+/// One direction of a link: the messages in flight, each with the time at which it is due.
 struct Line {
     plan: FaultPlan,
     rng: Pcg64,
@@ -232,8 +232,8 @@ impl Line {
         Self { plan, rng, stats: hub.stats.clone(), under_way: VecDeque::new() }
     }
 
-    /// Carries messages until there are no more, or nobody takes them. Dropping the future loses none: it can be
-    /// called again.
+    /// Carries messages until the source has ended or the receiver is gone. Dropping the future loses no message; the
+    /// function can be called again.
     async fn carry(&mut self, mut source: Source<'_>, destination: Destination<'_>) {
         let mut more = true;
         while more || !self.under_way.is_empty() {
@@ -258,7 +258,8 @@ impl Line {
         }
     }
 
-    /// Draws a message's fate, always with three draws, so that one plan's losses do not move another's delays.
+    /// Draws delay, loss and duplication of a message. It always takes three draws, so that a change of the loss rate
+    /// does not change the delays.
     fn set_off(&mut self, message: Message) {
         let (shortest, longest) = (*self.plan.delay.start(), *self.plan.delay.end());
         let delay = shortest + longest.saturating_sub(shortest).mul_f64(self.rng.random::<f64>());

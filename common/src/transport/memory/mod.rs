@@ -1,8 +1,9 @@
-//! The in-process twin of [`zmq`](super::zmq): the same contract, no sockets, and faults that follow from a seed.
+//! The in-process counterpart of [`zmq`](super::zmq): the same contract without sockets, and network faults that follow
+//! from a seed.
 //!
-//! All clones of a [`MemoryTransport`] share one hub, where endpoints meet by name (`mem://name`). Every connection
-//! draws delay, loss and duplication from its own two generators, one per direction, so that a run under
-//! `tokio::time::pause` on one thread repeats itself exactly (therefore every `select!` here is biased).
+//! All clones of a [`MemoryTransport`] share one hub, in which endpoints find each other by name (`mem://name`). Every
+//! connection draws delay, loss and duplication from two generators of its own, one per direction. Therefore a run
+//! under `tokio::time::pause` on one thread repeats exactly; this is also why every `select!` here is biased.
 
 mod hub;
 mod link;
@@ -15,41 +16,41 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What the network does to each message of each direction.
+/// Faults that the network applies to each message in each direction.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FaultPlan {
-    /// All draws follow from it.
+    /// Seeds of all draws.
     pub seeds: SeedTree,
-    /// How long a message takes, drawn evenly. Order is kept: a message waits for the slower one before it.
+    /// Range of the delay, drawn uniformly. Order is kept: a message waits for a slower one before it.
     pub delay: RangeInclusive<Duration>,
-    /// The share of messages that never arrive, from 0 to 1.
+    /// Share of messages that are lost, from 0 to 1.
     pub loss: f64,
-    /// The share of messages that arrive twice, one right behind the other, from 0 to 1.
+    /// Share of messages that arrive twice, one directly after the other, from 0 to 1.
     pub duplication: f64,
 }
 
 impl FaultPlan {
-    /// A network without faults: nothing is delayed, lost or duplicated.
+    /// Returns a plan without faults: no message is delayed, lost or duplicated.
     pub fn none() -> Self {
         let delay = Duration::ZERO..=Duration::ZERO;
         Self { seeds: SeedTree::new(0), delay, loss: 0.0, duplication: 0.0 }
     }
 }
 
-/// A network inside this process. See the module, and the contract in [`transport`](super).
+/// A network inside this process. See the module documentation, and the contract in [`transport`](super).
 #[derive(Debug, Clone)]
 pub struct MemoryTransport {
     hub: Arc<Hub>,
 }
 
 impl MemoryTransport {
-    /// A new network, without endpoints.
+    /// Creates a network without endpoints.
     pub fn new(plan: FaultPlan) -> Self {
         Self { hub: Arc::new(Hub::new(plan)) }
     }
 
-    /// Cuts (or heals) all links to the endpoint of this name. Connections break: what is under way is lost. Peers go
-    /// on trying, and are new peers to the router when it heals.
+    /// Cuts (or restores) all links to the endpoint of this name. A cut breaks the connections, and messages in flight
+    /// are lost. Peers keep trying to reconnect; after the links are restored they are new peers to the router.
     pub fn partition(&self, name: &str, cut: bool) {
         self.hub.partition(name, cut);
     }

@@ -1,4 +1,4 @@
-//! The connecting side: DEALER and SUB, made anew whenever their connection breaks.
+//! The connecting side: DEALER and SUB sockets, created anew whenever their connection breaks.
 
 use super::super::backlog::Backlog;
 use super::super::newest::newest_wins_queue;
@@ -19,20 +19,20 @@ use zeromq::{DealerRecvHalf, DealerSendHalf, DealerSocket, SubSocket};
 use zeromq::{Socket, SocketEvent, SocketOptions, SocketRecv as _, SocketSend as _};
 use zeromq::{ZmqError, ZmqMessage, ZmqResult};
 
-/// The first attempt's time for the connection, and again for the handshake.
+/// Time limit of the first attempt for connecting, and again for the handshake.
 const ATTEMPT: Duration = Duration::from_secs(1);
-/// It doubles this often, so that a peer far away or hard-pressed is reached, too. Not more often, because TCP asks at
-/// growing intervals: a network that is back would be noticed late.
+/// Number of times that the limit doubles, so that a distant or overloaded peer is reached, too. It is low because TCP
+/// retries at growing intervals: with a long limit a restored network would be noticed late.
 const ATTEMPT_DOUBLINGS: u32 = 2;
-/// A connection that lived so long was a good one: after it the waits start again from the shortest.
+/// A connection that lived this long counts as stable: the next waits start again from the shortest.
 const STEADY_AFTER: Duration = Duration::from_secs(5);
 
-/// The history of one endpoint's attempts to connect.
+/// State of one endpoint's attempts to connect.
 pub(super) struct Attempts {
     way: Way,
     delays: Delays,
     failures: u32,
-    /// Why the attempt before failed, so that it is said once.
+    /// Logged reason of the last failure, so that the same reason is logged once.
     said: String,
     connected: Option<Instant>,
     began: Instant,
@@ -57,8 +57,8 @@ impl Attempts {
         }
     }
 
-    /// Tries until it succeeds. The endpoint's log shows a line when it starts to fail, when it fails for another reason, and
-    /// when it succeeds.
+    /// Tries until it succeeds. Logs a line when the attempts start to fail, when the reason changes, and when they
+    /// succeed.
     async fn dial<T>(
         &mut self,
         attempt: impl AsyncFn(&str, SocketOptions) -> ZmqResult<T>,
@@ -104,7 +104,7 @@ impl Attempts {
         options.connect_timeout(patience);
         match attempt(&line.address, options).await {
             Ok(connected) => Ok((connected, line)),
-            // zeromq only sees that its connection has ended.
+            // zeromq only sees that its connection has ended; the relay knows the reason.
             Err(error) => Err(line.reason().await.unwrap_or_else(|| error.to_string())),
         }
     }
@@ -138,7 +138,7 @@ pub(super) fn subscriber(attempts: Attempts) -> Subscriber {
     Subscriber { incoming }
 }
 
-/// Ends when the socket has lost its only peer. Ask before the socket connects.
+/// Returns a future that completes when the socket has lost its only peer. Call this before the socket connects.
 fn lost_peer<S: Socket>(socket: &mut S) -> impl Future<Output = ()> + use<S> {
     let mut events = socket.monitor();
     async move {
@@ -210,7 +210,7 @@ fn into_message(message: ZmqMessage) -> Message {
     Message::new(message.into_vec())
 }
 
-/// What waits to be handed over; it outlives the connections.
+/// Messages that wait to be handed over. They outlive the connections.
 struct Outbox {
     from_app: mpsc::Receiver<Message>,
     waiting: VecDeque<Message>,
@@ -218,7 +218,8 @@ struct Outbox {
 }
 
 impl Outbox {
-    /// Hands messages over until there will be no more. Dropping the future loses none that it had not handed over.
+    /// Hands messages over until the application has closed its queue. Dropping the future loses none that were not yet
+    /// handed over.
     async fn send_all(
         &mut self,
         socket: &mut DealerSendHalf,

@@ -1,20 +1,20 @@
 //! Endpoints over ZeroMQ: DEALER, ROUTER, PUB and SUB on tcp and ipc.
 //!
-//! The binding sides, ROUTER and PUB, speak [ZMTP](super::zmtp) themselves: anybody may connect to them, and zeromq 0.7
-//! does not survive that. The connecting sides, DEALER and SUB, are sockets of the zeromq crate.
+//! The binding sides, ROUTER and PUB, use our own implementation of [ZMTP](super::zmtp): any process may connect to
+//! them, and zeromq 0.7 cannot survive that. The connecting sides, DEALER and SUB, are sockets of the zeromq crate.
 //!
-//! What we found in zeromq 0.7.0, and what is done about it here:
+//! Defects of zeromq 0.7.0 that we found, and the remedies here:
 //!
-//! | zeromq | here |
+//! | zeromq | remedy |
 //! |---|---|
-//! | peers that leave while a message waits for them can stop a bound socket and its runtime for ever | bound sockets are ours |
-//! | reserves any announced length | the [guard](super::guard) of a bound port refuses it; a `relay` does where we connect |
-//! | does not notice that a peer's machine is gone | PING, by guard and relay |
-//! | a DEALER never reconnects: its `recv` waits for ever, its `send` fails | a new socket after each break |
-//! | a SUB reconnects, but not if the break comes while it is registering for the news of it | the same |
-//! | knows no TLS | guard and relay do |
-//! | an unresolved name ends `connect`; a refused port is retried for 30 s | attempts in a loop, for ever, each with the name resolved anew |
-//! | queues 100,000 messages per peer; then `send` waits, for all peers | a permit in each message |
+//! | peers that leave while a message waits for them can hang a bound socket and its runtime | bound sockets are ours |
+//! | reserves memory for any announced length | the [guard](super::guard), or a `relay` where we connect, refuses it |
+//! | does not notice that a peer's machine is gone | guard and relay send PING |
+//! | a DEALER never reconnects: its `recv` waits forever, its `send` fails | a new socket after each break |
+//! | a SUB reconnects, but misses a break while it subscribes to break events | a new socket after each break |
+//! | does not support TLS | guard and relay do |
+//! | `connect` fails on an unresolved name, and retries a refused port for 30 s | unlimited attempts with new lookups |
+//! | queues 100,000 messages per peer; then `send` waits, for all peers | each message carries a permit |
 
 mod connect;
 mod publisher;
@@ -34,10 +34,11 @@ use connect::Attempts;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Half of each delay is random: the actors of a run all lose a shard at the same moment.
+/// Random share of each reconnect delay. All actors of a run lose a shard at the same moment, and must not reconnect at
+/// the same moment.
 const RECONNECT_JITTER: f64 = 0.5;
 
-/// ZeroMQ, see the module and the contract in [`transport`](super).
+/// The ZeroMQ transport. See the module, and the contract in [`transport`](super).
 #[derive(Debug)]
 pub struct ZmqTransport {
     seeds: SeedTree,
@@ -49,12 +50,13 @@ pub struct ZmqTransport {
 }
 
 impl ZmqTransport {
-    /// The seeds only jitter the reconnects, each connection from its own generator.
+    /// Creates a transport. The seeds are used only for the jitter of reconnects; each connection has its own
+    /// generator.
     pub fn new(seeds: SeedTree) -> Self {
         Self::with_guard(seeds, GuardConfig::default())
     }
 
-    /// The same with other limits for the connections of each port.
+    /// Creates a transport with the given limits for the connections of each port.
     pub fn with_guard(seeds: SeedTree, guard: GuardConfig) -> Self {
         Self {
             seeds,
@@ -66,16 +68,16 @@ impl ZmqTransport {
         }
     }
 
-    /// The same, with counters that are exported with a process' metrics.
+    /// Creates a transport whose counters are exported with the metrics of a process.
     ///
     /// # Errors
-    /// The process has other metrics of these names.
+    /// Returns an error if the process has other metrics of these names.
     pub fn exported(seeds: SeedTree, metrics: &Metrics) -> Result<Self, MetricsError> {
         let stats = Arc::new(TransportStats::exported(metrics)?);
         Ok(Self { stats, ..Self::new(seeds) })
     }
 
-    /// The same, with TLS on tcp where there are certificates.
+    /// Sets the certificates for TLS over tcp. `None` means no TLS.
     #[must_use]
     pub fn with_tls(self, tls: Option<Tls>) -> Self {
         Self { tls, ..self }

@@ -1,4 +1,4 @@
-//! The sending side of news. Each subscriber has a slot with the newest message that it has not been sent.
+//! The sending side of news. Each subscriber has a slot that holds the newest message not yet sent to it.
 
 use super::super::guard::{self, GuardConfig, Peer, Seat, Service};
 use super::super::listener::{Listener, ReadHalf, WriteHalf};
@@ -49,7 +49,7 @@ struct Subscribers {
     closed: bool,
 }
 
-/// One subscriber's prefixes, and the message that waits for it.
+/// State of one subscriber: its prefixes, and the message that waits for it.
 #[derive(Debug, Default)]
 struct Slot {
     state: Mutex<State>,
@@ -97,7 +97,7 @@ impl Port {
         self.subscribers.lock().expect("nobody panics while holding it")
     }
 
-    /// Makes a slot for a new subscriber; `None` if the port has closed.
+    /// Creates a slot for a new subscriber. Returns `None` if the port has closed.
     fn enter(&self) -> Option<Visit<'_>> {
         let mut subscribers = self.subscribers();
         if subscribers.closed {
@@ -131,7 +131,7 @@ impl Slot {
         self.state.lock().expect("nobody panics while holding it")
     }
 
-    /// Puts a message there if the subscriber wants it; `true` if it replaced an older one.
+    /// Stores a message if the subscriber has asked for it. Returns true if it replaced an older one.
     fn put(&self, message: &Message) -> bool {
         let mut state = self.state();
         let header = &message.frames[0];
@@ -142,7 +142,7 @@ impl Slot {
         state.newest.replace(message.clone()).is_some()
     }
 
-    /// Carries out what a subscriber asks for. Anything else that it may say means nothing here.
+    /// Applies a subscription or its cancellation. Other items from a subscriber are ignored.
     fn subscribe(&self, item: Item) {
         let mut state = self.state();
         let mut change = |wanted: bool, prefix: Bytes| {
@@ -165,7 +165,7 @@ impl Slot {
     }
 }
 
-/// A subscriber's stay: its slot is gone when it is over.
+/// Keeps a subscriber's slot at the port, and removes it on drop.
 struct Visit<'p> {
     port: &'p Port,
     slot: Arc<Slot>,

@@ -1,13 +1,13 @@
 //! A relay in front of every server that we connect to over TCP.
 //!
-//! zeromq 0.7 believes what a server announces: nine bytes that say 2^46 would end the process. It also never notices
-//! that the machine on the other side is gone. So it connects to a private socket of ours, and the relay behind that
-//! socket connects to the server, reads along with a [`FrameGate`], and closes before a byte of an offending frame has
-//! passed. It speaks ZMTP 3.1 for zeromq, which knows no PING: it sends them, answers them, and ends after
-//! [`SILENT_AFTER`](crate::limits::SILENT_AFTER) without a word.
+//! zeromq 0.7 trusts the lengths that a server announces: nine bytes that announce 2^46 would end the process. It also
+//! never notices that the machine on the other side is gone. Therefore zeromq connects to a private socket of ours. The
+//! relay behind that socket connects to the server, checks the stream with a [`FrameGate`], and closes the connection
+//! before it forwards any byte of an offending frame. The relay also speaks ZMTP 3.1 on behalf of zeromq, which knows
+//! no PING: it sends PING, answers PING, and ends after [`SILENT_AFTER`](crate::limits::SILENT_AFTER) of silence.
 //!
-//! An `ipc://` server is not relayed: who may bind that file is trusted not to announce 2^46 bytes, and the system says
-//! when it ends.
+//! An `ipc://` server is not relayed: a process that may bind that file is trusted not to announce 2^46 bytes, and the
+//! system reports its end.
 
 use super::super::guard::counter;
 use super::super::listener::{ReadHalf, Stream, WriteHalf, set_options};
@@ -33,19 +33,20 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// One direction reads this much at a time: few system calls, and it stays in a core's cache.
-/// Measured with `examples/transport_speed.rs`: 64 KiB costs a tenth more cpu per batch, 512 KiB saves nothing; nor do
+/// Buffer of one direction: large enough for few system calls, small enough to stay in a core's cache. Measured with
+/// `examples/transport_speed.rs`: 64 KiB costs a tenth more CPU time per batch, and 512 KiB saves nothing; nor do
 /// larger buffers of the private socket.
 const BUFFER_BYTES: usize = 256 << 10;
 const _: () = assert!(BUFFER_BYTES > 2 * HELD_BYTES_MAX);
 
-/// How long a relay may take to say why it has ended, once zeromq has noticed.
+/// Time that a relay has to report why it ended, after zeromq has noticed the end.
 const REASON_WITHIN: Duration = Duration::from_millis(200);
 
-/// How long a server that has closed may take to say why. Shorter than [`REASON_WITHIN`], which waits for it.
+/// Time to wait for the reason from a server that has closed its connection. Shorter than [`REASON_WITHIN`], which
+/// includes it.
 const LAST_WORD_WITHIN: Duration = Duration::from_millis(100);
 
-/// Where a server is, and how to get there.
+/// Address of a server, and the TLS settings for reaching it.
 #[derive(Debug)]
 pub(super) struct Way {
     pub(super) to: Endpoint,
@@ -53,24 +54,24 @@ pub(super) struct Way {
     pub(super) stats: Arc<TransportStats>,
 }
 
-/// A way to a server, open until it is dropped; then what is on its way has [`LINGER`] to get there.
+/// An open connection to a server. After drop, messages in flight have [`LINGER`] to arrive.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// zeromq connects to this socket.
+    /// Address to which zeromq connects.
     pub(super) address: String,
     relay: Option<JoinHandle<Option<String>>>,
     _open: Option<DropGuard>,
 }
 
 impl Line {
-    /// Why the relay has closed the connection, if it has.
+    /// Returns the reason why the relay closed the connection, if it did.
     pub(super) async fn reason(mut self) -> Option<String> {
         timeout(REASON_WITHIN, self.relay.take()?).await.ok()?.ok()?
     }
 }
 
 impl Way {
-    /// Connects to the server, if it is one that needs a relay.
+    /// Connects to the server. Starts a relay if the endpoint is TCP.
     pub(super) async fn open(&self, patience: Duration) -> Result<Line, Refusal> {
         let Endpoint::Tcp { host, port } = &self.to else {
             return Ok(Line { address: self.to.to_string(), relay: None, _open: None });
@@ -132,7 +133,7 @@ async fn run(
     }
 }
 
-/// Relays both ways until the server ends, or zeromq does and the server has taken what came before.
+/// Relays both directions until the server ends, or until zeromq has ended and the server has taken all earlier bytes.
 async fn relay(
     (from_server, to_server): (ReadHalf, WriteHalf),
     zeromq: UnixStream,
@@ -145,7 +146,7 @@ async fn relay(
         ended = &mut incoming => ended,
         ended = relay_out(from_zeromq, to_server, asked, &heartbeats) => match ended {
             Ok(()) => incoming.await,
-            // A server that does not take any more has often said why, and that is still to be read.
+            // A server that no longer reads has often sent the reason before, and it can still be read.
             Err(broken) => match timeout(LAST_WORD_WITHIN, incoming).await {
                 Ok(Err(said)) => Err(said),
                 _ => Err(broken),
@@ -177,7 +178,7 @@ async fn relay_in(
             if run.part == Part::Command {
                 if let Some(context) = ping_context(piece) {
                     patience.pinged();
-                    // A server that asks faster than it reads is answered less often.
+                    // A server that sends PING faster than it reads gets fewer answers.
                     pongs.try_send(Bytes::copy_from_slice(context)).ok();
                 }
                 listening = listening && to.write_all(&buffer[start..end]).await.is_ok();
@@ -188,8 +189,8 @@ async fn relay_in(
             }
             end += run.bytes;
         }
-        // When zeromq has closed, the rest is read for nobody: a connection that is closed with bytes unread may take with
-        // it what is on its way to the server.
+        // After zeromq has closed, the remaining bytes are read and discarded: if a connection is closed with unread
+        // bytes, data in flight to the server may be lost.
         listening = listening && to.write_all(&buffer[start..end]).await.is_ok();
         buffer.copy_within(end..filled, 0);
         held = filled - end;
@@ -239,7 +240,7 @@ async fn relay_out(
         }
         pieces.seal();
         to.write_all_buf(&mut pieces).await?;
-        // TLS keeps what it has encrypted and the system does not take yet.
+        // TLS buffers encrypted bytes that the system does not accept yet; flush them.
         to.flush().await?;
     }
     Ok(to.shutdown().await?)

@@ -1,5 +1,5 @@
-//! The serving side of request and reply. Its ZMTP is ours, and its peers are kept here: in a map that is never held
-//! while anything waits, so that strangers who come and go cannot stop it.
+//! Server side of request and reply, with our own ZMTP. The peers are kept in a map whose lock is never held across a
+//! wait, so that strangers who connect and leave cannot block it.
 
 use super::super::backlog::{Backlog, Room};
 use super::super::guard::{self, GuardConfig, Peer, Seat, Service};
@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Replies go to a connection in writes of about this many bytes.
+/// Replies are written to a connection in chunks of about this many bytes.
 const WRITE_BYTES: usize = 256 << 10;
 
 pub(super) async fn bind(
@@ -58,7 +58,8 @@ struct Port {
     /// Room for the replies to all peers together.
     replies: Backlog,
     peers: Mutex<Peers>,
-    /// Of all ports, so that a peer is a new one also at the successor of this port.
+    /// Number of the next connection, shared by all ports, so that a peer gets a new id also at a later port on the
+    /// same address.
     connections: Arc<AtomicU64>,
 }
 
@@ -68,13 +69,13 @@ struct Peers {
     closed: bool,
 }
 
-/// The way to one peer.
+/// Queue and state of one peer.
 #[derive(Debug)]
 struct Door {
     queue: mpsc::Sender<Reply>,
     backlog: Backlog,
     named_in_log: bool,
-    /// Ends its connection.
+    /// Ends the peer's connection.
     evict: CancellationToken,
 }
 
@@ -120,7 +121,7 @@ impl Port {
         self.peers.lock().expect("nobody panics while holding it")
     }
 
-    /// Makes a door for a new peer; `None` if the port has closed.
+    /// Adds a door for a new peer. Returns `None` if the port has closed.
     fn enter(&self, peer: &Peer) -> Option<(Visit<'_>, Replies, CancellationToken)> {
         let mut peers = self.peers();
         if peers.closed {
@@ -141,7 +142,7 @@ impl Port {
         Some((Visit { port: self, id }, Replies { queue: replies, written: Vec::new() }, evict))
     }
 
-    /// Hands replies over until the endpoint is closed, and then what was sent before.
+    /// Hands replies to the peers' queues until the endpoint is closed, including those sent before the close.
     async fn send_all(&self, mut from_app: mpsc::Receiver<(PeerId, Message)>) {
         let mut batch = Vec::with_capacity(SOCKET_QUEUE_MESSAGES);
         loop {
@@ -160,7 +161,7 @@ impl Port {
                 self.send(&mut peers, peer, message);
             }
         }
-        // Without senders it is still a router that receives.
+        // If the application drops only `outgoing`, the router continues to receive.
         self.to_app.closed().await;
         let mut peers = self.peers();
         peers.closed = true;
@@ -191,14 +192,14 @@ impl Port {
         };
         let reply = Reply { message, rooms: [own, shared] };
         if door.queue.try_send(reply).is_err() {
-            // Its connection is about to end.
+            // The connection is about to end.
             self.stats.dropped_no_peer.increment();
         }
     }
 }
 
 impl Peers {
-    /// Ends the connection for which the most waits, so that those who read get their replies.
+    /// Ends the connection with the most waiting bytes, so that peers that read get their replies.
     fn evict_greediest(&mut self) {
         let greediest = self.doors.iter().max_by_key(|(_, door)| door.backlog.taken());
         if let Some(id) = greediest.map(|(id, _)| id.clone())
@@ -209,7 +210,7 @@ impl Peers {
     }
 }
 
-/// A peer's stay: its door is closed when it is over.
+/// Keeps a peer's door at the port, and removes it on drop.
 struct Visit<'p> {
     port: &'p Port,
     id: PeerId,
@@ -225,7 +226,7 @@ impl Drop for Visit<'_> {
 #[derive(Debug)]
 struct Replies {
     queue: mpsc::Receiver<Reply>,
-    /// Replies that are being written still take room.
+    /// Room of replies that are being written; it stays taken until they are.
     written: Vec<[Room; 2]>,
 }
 

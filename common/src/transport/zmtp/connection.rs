@@ -1,7 +1,7 @@
 //! One connection of a bound port: handshake, heartbeats, and both directions.
 //!
-//! Both sides send PING each [`PING_EVERY`] and answer it, so a peer that is not heard from is gone: its process may
-//! have no chance to say so (power, cable). Older peers know no PING; keep-alives of TCP find those that are gone.
+//! Both sides send PING at intervals of [`PING_EVERY`] and answer it, so that a peer that disappears without a message
+//! (power, cable) is noticed. Older peers know no PING; TCP keep-alive finds those that are gone.
 
 use super::decode::{Decoder, Item};
 use super::encode::Pieces;
@@ -15,10 +15,10 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-/// PINGs of one peer that wait for their answer. Further ones are not answered.
+/// Maximum number of unanswered PINGs of one peer. Further ones are ignored.
 const PONGS: usize = 4;
 
-/// Why a connection ended, other than by its peer.
+/// Reason why this side ended a connection, or an I/O error.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::transport) enum Refusal {
     #[error(transparent)]
@@ -41,7 +41,7 @@ pub(in crate::transport) enum Refusal {
     Io(io::Error),
 }
 
-/// An error of TLS comes inside an error of the stream.
+/// Converts an I/O error. Errors of TLS arrive inside I/O errors.
 impl From<io::Error> for Refusal {
     fn from(error: io::Error) -> Self {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
@@ -49,10 +49,10 @@ impl From<io::Error> for Refusal {
     }
 }
 
-/// How long a peer that answers PING may be silent.
+/// Time limit for the silence of a peer that answers PING.
 ///
-/// One that sends PING itself, as our own do, is held to it. Of another we only hear while we are not held up in the
-/// middle of a long message to it.
+/// A peer that sends PING itself, as our own processes do, must keep the shorter limit. Another peer gets the longer
+/// one: it sends nothing while we are in the middle of a long message to it, because it then gets no PING to answer.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::transport) struct Patience {
     heartbeats: bool,
@@ -60,17 +60,17 @@ pub(in crate::transport) struct Patience {
 }
 
 impl Patience {
-    /// For a peer that answers PING or does not.
+    /// Creates the limit for a peer that does or does not answer PING.
     pub(in crate::transport) fn new(heartbeats: bool) -> Self {
         Self { heartbeats, pings: false }
     }
 
-    /// It has sent a PING.
+    /// Records that the peer has sent a PING.
     pub(in crate::transport) fn pinged(&mut self) {
         self.pings = true;
     }
 
-    /// Reads, and gives up after too long a silence.
+    /// Awaits a read. Fails if the peer stays silent for too long.
     pub(in crate::transport) async fn read(
         self,
         reading: impl Future<Output = io::Result<usize>>,
@@ -83,18 +83,18 @@ impl Patience {
     }
 }
 
-/// Our socket's type, and the types that we let in.
+/// The type of our socket, and the types that may connect to it.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::transport) struct Socket {
-    /// Our type.
+    /// Type of our socket.
     pub(in crate::transport) own: &'static str,
-    /// The types that may connect.
+    /// Types of peers that may connect.
     pub(in crate::transport) peers: &'static [&'static str],
-    /// The limits of a peer's frames.
+    /// Limits for a peer's frames.
     pub(in crate::transport) limits: GateLimits,
 }
 
-/// The incoming direction.
+/// The incoming direction of a connection.
 #[derive(Debug)]
 pub(in crate::transport) struct Incoming<R> {
     from: R,
@@ -103,7 +103,7 @@ pub(in crate::transport) struct Incoming<R> {
     pongs: mpsc::Sender<Bytes>,
 }
 
-/// The outgoing direction.
+/// The outgoing direction of a connection.
 #[derive(Debug)]
 pub(in crate::transport) struct Outgoing<W> {
     to: W,
@@ -112,14 +112,14 @@ pub(in crate::transport) struct Outgoing<W> {
     heartbeats: bool,
 }
 
-/// The messages that wait for one peer.
+/// Source of the messages for one peer.
 pub(in crate::transport) trait Outbox {
-    /// Waits for something, and puts it into `pieces`; `false` once there will be no more. It is asked again when all
-    /// of it is written. Dropping the future loses nothing.
+    /// Waits for messages and puts them into `pieces`. Returns false once there will be no more. It is called again
+    /// when all pieces are written. Dropping the future loses nothing.
     fn fill(&mut self, pieces: &mut Pieces) -> impl Future<Output = bool> + Send;
 }
 
-/// Opens a connection with the mechanism NULL. The caller bounds the time.
+/// Performs the ZMTP handshake with the mechanism NULL. The caller limits the time.
 pub(in crate::transport) async fn shake_hands<R, W>(
     from: R,
     to: W,
@@ -153,14 +153,14 @@ where
 }
 
 impl<R: AsyncRead + Unpin> Incoming<R> {
-    /// The next item that is not a heartbeat; `None` once the peer has closed.
+    /// Returns the next item that is not a heartbeat. `None` once the peer has closed.
     pub(in crate::transport) async fn next(&mut self) -> Result<Option<Item>, Refusal> {
         loop {
             match self.decoder.next_item()? {
                 Some(Item::Pong) => {}
                 Some(Item::Ping(context)) => {
                     self.patience.pinged();
-                    // A peer that asks faster than it reads is answered less often.
+                    // A peer that sends PING faster than it reads gets fewer answers.
                     self.pongs.try_send(context).ok();
                 }
                 Some(item) => return Ok(Some(item)),
@@ -176,7 +176,7 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
 }
 
 impl<W: AsyncWrite + Unpin> Outgoing<W> {
-    /// Writes what the outbox has until it is closed, and then ends our direction.
+    /// Writes the messages of the outbox until it ends, and then closes the outgoing direction.
     pub(in crate::transport) async fn run(
         &mut self,
         outbox: &mut impl Outbox,
@@ -204,7 +204,7 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
         }
     }
 
-    /// Writes all pieces. A peer that takes none of them for [`STALLED_AFTER`] is given up.
+    /// Writes all pieces. Fails if the peer takes none of the bytes for [`STALLED_AFTER`].
     async fn write(&mut self) -> Result<(), Refusal> {
         self.pieces.seal();
         while self.pieces.byte_len() > 0 {
@@ -214,14 +214,14 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
                 return Err(io::Error::from(io::ErrorKind::WriteZero).into());
             }
         }
-        // TLS keeps what it has encrypted and the system does not take yet.
+        // TLS buffers encrypted bytes that the system does not accept yet; flush them.
         let flushed = timeout(STALLED_AFTER, self.to.flush()).await;
         Ok(flushed.map_err(|_| Refusal::Stalled(STALLED_AFTER))??)
     }
 }
 
-/// Runs both directions until the connection ends. If ours ends first, the peer has until the caller gives up to end
-/// its own: a connection that is closed with bytes unread may take with it what is on its way to the peer.
+/// Runs both directions until the connection ends. If the sending side ends first, receiving continues until the peer
+/// or the caller ends it: if a connection is closed with unread bytes, data in flight to the peer may be lost.
 pub(in crate::transport) async fn both(
     receiving: impl Future<Output = Result<(), Refusal>>,
     sending: impl Future<Output = Result<(), Refusal>>,

@@ -1,7 +1,7 @@
-//! [`Decoder`]: bytes of a connection into messages and commands. It does no I/O.
+//! [`Decoder`]: turns the bytes of a connection into messages and commands. It does no I/O.
 //!
-//! Nothing is reserved on a peer's word: a frame's memory grows with the bytes that have come, so a peer has to send
-//! what it makes us hold.
+//! Memory is not reserved by announced lengths. A frame's buffer grows with the bytes that have arrived, so that a peer
+//! must send the bytes for which we hold memory.
 
 use super::rules::{
     GateLimits, Header, Meter, Violation, answers_ping, check_greeting, check_ready, ping_context,
@@ -12,35 +12,36 @@ use crate::transport::Message;
 use bytes::buf::Limit;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
-/// Room for one read that is not known to belong to a long frame.
+/// Size of one read when no long frame is being received.
 const READ_BYTES: usize = 32 << 10;
-/// A frame with at least so much missing is read where it will stay; a shorter rest comes with what follows it.
+/// A frame that lacks at least this many bytes is read directly into its own buffer; a shorter rest is read together
+/// with the bytes after it.
 const IN_PLACE_BYTES: usize = READ_BYTES / 2;
-/// Memory of a frame at first: a batch of 1,024 rows of 168 bytes fits.
+/// Initial capacity of a frame's buffer: a batch of 1,024 rows of 168 bytes fits.
 const BODY_BYTES_FIRST: usize = 256 << 10;
 
-/// One thing that a peer sent.
+/// One item that a peer sent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Item {
-    /// Its greeting.
+    /// The greeting.
     Greeting {
-        /// Whether it speaks 3.1 or later, and therefore answers PING.
+        /// Whether the peer speaks ZMTP 3.1 or later, and therefore answers PING.
         heartbeats: bool,
     },
-    /// Its READY.
+    /// The READY command.
     Ready {
-        /// Its kind of socket, such as `DEALER`; empty if it does not say.
+        /// Type of the peer's socket, such as `DEALER`; empty if it is not given.
         socket_type: Bytes,
     },
     /// A message.
     Message(Message),
-    /// It wants this context back in a PONG.
+    /// PING with its context, which the PONG must repeat.
     Ping(Bytes),
-    /// It answers a PING.
+    /// PONG, the answer to a PING.
     Pong,
-    /// It wants messages that begin so.
+    /// Subscription to messages that begin with this prefix.
     Subscribe(Bytes),
-    /// It does not want them any more.
+    /// End of the subscription to this prefix.
     Cancel(Bytes),
 }
 
@@ -57,16 +58,16 @@ enum Expect {
 pub struct Decoder {
     expect: Expect,
     meter: Meter,
-    /// Bytes that are not understood yet.
+    /// Bytes that are not decoded yet.
     buffer: BytesMut,
-    /// The frame that is coming in.
+    /// The frame that is being received.
     body: BytesMut,
-    /// The frames before it of the same message.
+    /// Earlier frames of the same message.
     frames: Vec<Bytes>,
 }
 
 impl Decoder {
-    /// A decoder before the first byte of a connection.
+    /// Creates a decoder for a new connection.
     pub fn new(limits: GateLimits) -> Self {
         Self {
             expect: Expect::Greeting,
@@ -77,7 +78,8 @@ impl Decoder {
         }
     }
 
-    /// Where the next bytes of the stream go. Ask again for each read, after [`next_item`](Self::next_item) has returned `None`.
+    /// Returns the buffer for the next bytes of the stream. Call it anew for each read, after
+    /// [`next_item`](Self::next_item) has returned `None`.
     pub fn room(&mut self) -> Limit<&mut BytesMut> {
         if let Expect::Body { size, .. } = self.expect
             && size - self.body.len() >= IN_PLACE_BYTES
@@ -92,7 +94,7 @@ impl Decoder {
         (&mut self.buffer).limit(READ_BYTES)
     }
 
-    /// The next item of the bytes so far; `None` once it needs more. After an error the connection must be closed.
+    /// Returns the next item, or `None` if more bytes are needed. After an error the connection must be closed.
     pub fn next_item(&mut self) -> Result<Option<Item>, Violation> {
         loop {
             match self.expect {

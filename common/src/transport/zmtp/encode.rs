@@ -1,4 +1,4 @@
-//! We send handshakes, heartbeats and messages as pieces for vectored writes.
+//! [`Pieces`]: encodes handshakes, heartbeats and messages as pieces for vectored writes.
 
 use super::rules::announce_heartbeats;
 use super::{CONTEXT_BYTES_MAX, FLAG_COMMAND, FLAG_LONG, FLAG_MORE, GREETING_BYTES, PING, PONG};
@@ -7,15 +7,15 @@ use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-/// A frame up to this length is copied beside its neighbours; a longer one is written from where it is.
+/// Longest frame that is copied into a buffer with its neighbours; a longer one is written from its own memory.
 const COPIED_BYTES_MAX: usize = 4 << 10;
 
-/// Bytes on their way to a peer, in the order in which they were put in.
+/// Bytes to be written to a peer, in the order in which they were added.
 #[derive(Debug, Default)]
 pub(in crate::transport) struct Pieces {
     queue: VecDeque<Bytes>,
     bytes: usize,
-    /// Headers and short frames that belong behind the queue.
+    /// Headers and short frames that follow the last piece of the queue.
     short: BytesMut,
 }
 
@@ -35,7 +35,7 @@ impl Pieces {
         self.command(&[b"\x05READY\x0bSocket-Type", &length, socket_type.as_bytes()]);
     }
 
-    /// Adds PING. Its time to live is 0: the peer decides for itself how long it waits for us.
+    /// Adds PING. Its time to live is 0: the peer decides how long it waits for us.
     pub(in crate::transport) fn ping(&mut self) {
         self.command(&[PING, &[0, 0]]);
     }
@@ -74,12 +74,12 @@ impl Pieces {
         }
     }
 
-    /// How many bytes there are.
+    /// Returns the number of bytes, sealed or not.
     pub(in crate::transport) fn byte_len(&self) -> usize {
         self.bytes + self.short.len()
     }
 
-    /// Makes what was put in last ready to be written.
+    /// Moves the short pieces to the queue, so that they can be written.
     pub(in crate::transport) fn seal(&mut self) {
         if !self.short.is_empty() {
             self.bytes += self.short.len();
@@ -88,7 +88,7 @@ impl Pieces {
     }
 }
 
-/// Only what is sealed.
+/// The sealed pieces as a buffer; unsealed ones are not included.
 impl Buf for Pieces {
     fn remaining(&self) -> usize {
         self.bytes

@@ -1,8 +1,9 @@
-//! [`FrameGate`]: reads along with a ZMTP 3 byte stream and says how far it may be forwarded.
+//! [`FrameGate`]: checks a ZMTP 3 byte stream and determines how much of it may be forwarded.
 //!
-//! It stands between a connection and the zeromq crate, which reserves the length that a frame announces before the
-//! frame has come. The gate lets through one greeting, one READY command and then data frames within its limits. It
-//! sets commands apart, because zeromq 0.7 knows only READY. It holds no bytes of its own and allocates nothing.
+//! It stands between a connection and the zeromq crate, which reserves memory for the length that a frame announces
+//! before the frame has arrived. The gate admits one greeting, one READY command and then data frames within its
+//! limits. It reports other commands separately, because zeromq 0.7 knows only READY. It keeps no bytes and allocates
+//! nothing.
 
 use super::rules::{
     GateLimits, Header, Meter, Violation, check_greeting, check_ready, whole_ready,
@@ -10,29 +11,29 @@ use super::rules::{
 use super::{GREETING_BYTES, LONG_HEADER_BYTES};
 use crate::limits::COMMAND_BYTES_MAX;
 
-/// The most bytes that a caller has to keep because the gate wants to see more before it decides.
+/// Maximum number of bytes that a caller must keep because the gate needs more before it can decide.
 pub const HELD_BYTES_MAX: usize = LONG_HEADER_BYTES + COMMAND_BYTES_MAX;
 const _: () = assert!(GREETING_BYTES <= HELD_BYTES_MAX);
 
 /// A run of bytes that may be forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
-    /// How many bytes; never 0.
+    /// Number of bytes; never 0.
     pub bytes: usize,
-    /// The frame or greeting that they belong to.
+    /// The part of the stream that they belong to.
     pub part: Part,
 }
 
 /// The part of the stream that a [`Run`] belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// The greeting or the READY command, whole.
+    /// A whole greeting or a whole READY command.
     Handshake,
-    /// A later command, whole.
+    /// A whole command after the handshake.
     Command,
-    /// The inside of a message.
+    /// Bytes of a message that do not include its last byte.
     Message,
-    /// The same, up to and with the message's last byte.
+    /// Bytes of a message up to and including its last byte.
     MessageEnd,
 }
 
@@ -44,7 +45,7 @@ enum Expect {
     Body { left: u64, more: bool },
 }
 
-/// The state of one direction of one connection. See the module.
+/// State of one direction of one connection. See the module.
 #[derive(Debug, Clone)]
 pub struct FrameGate {
     expect: Expect,
@@ -52,20 +53,20 @@ pub struct FrameGate {
 }
 
 impl FrameGate {
-    /// A gate before the first byte of a connection.
+    /// Creates a gate for a new connection.
     pub fn new(limits: GateLimits) -> Self {
         Self { expect: Expect::Greeting, meter: Meter::new(limits) }
     }
 
-    /// Whether the handshake is complete.
+    /// Returns whether the handshake is complete.
     pub fn is_open(&self) -> bool {
         !matches!(self.expect, Expect::Greeting | Expect::Ready)
     }
 
-    /// How many of these bytes, the next of the stream, may be forwarded.
+    /// Returns how many of these bytes, the next ones of the stream, may be forwarded.
     ///
-    /// The rest, at most [`HELD_BYTES_MAX`], must come again at the front of the next call with more behind it. After
-    /// an error nothing of this call may be forwarded, and the connection must be closed.
+    /// The remaining bytes, at most [`HELD_BYTES_MAX`], must be passed again at the start of the next call, followed by
+    /// more. After an error no byte of this call may be forwarded, and the connection must be closed.
     pub fn admit(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
         let mut admitted = 0;
         while let Some(run) = self.next_run(&bytes[admitted..])? {
@@ -74,7 +75,7 @@ impl FrameGate {
         Ok(admitted)
     }
 
-    /// Like [`admit`](Self::admit), one run at a time: `None` once it needs more bytes than these.
+    /// Like [`admit`](Self::admit), one run at a time. Returns `None` if more bytes are needed.
     pub fn next_run(&mut self, bytes: &[u8]) -> Result<Option<Run>, Violation> {
         let run = |bytes, part| Ok(Some(Run { bytes, part }));
         match self.expect {
@@ -99,7 +100,7 @@ impl FrameGate {
                     return Ok(command.map(|body| Run { bytes: body.end, part: Part::Command }));
                 }
                 self.meter.count_frame(&header)?;
-                // The header goes along with the bytes of its body that are there.
+                // The header is forwarded together with the available bytes of its body.
                 let more = header.has_more();
                 Ok(Some(self.run_in_body(header.bytes, header.size, more, bytes.len())))
             }
@@ -108,7 +109,7 @@ impl FrameGate {
         }
     }
 
-    /// Admits `before` bytes and as much of the `left` bytes of a body behind them as there is among `available`.
+    /// Admits `before` bytes plus the next bytes of a body that lacks `left` bytes, at most `available` bytes in total.
     fn run_in_body(&mut self, before: usize, left: u64, more: bool, available: usize) -> Run {
         let here = usize::try_from(left).unwrap_or(usize::MAX).min(available - before);
         let left = left - here as u64;

@@ -1,4 +1,4 @@
-//! ZMTP 3.1 (<https://rfc.zeromq.org/spec/37/>), the protocol under every ZeroMQ socket, as far as our ports speak it.
+//! ZMTP 3.1 (<https://rfc.zeromq.org/spec/37/>), the protocol of ZeroMQ sockets, to the extent that our ports need it.
 //!
 //! All integers are big-endian:
 //!
@@ -10,11 +10,11 @@
 //! | PING | a command: `04 PING`, time to live (2), context (at most 16); answered by PONG with the same context |
 //! | SUBSCRIBE, CANCEL | commands: `09 SUBSCRIBE` or `06 CANCEL`, prefix; or one frame: `01` or `00`, prefix |
 //!
-//! [`rules`] says what a peer may send, [`gate`] applies it to a stream that somebody else reads, [`decode`] and
+//! [`rules`] defines what a peer may send. [`gate`] applies the rules to a stream that zeromq reads. [`decode`] and
 //! `encode` read and write whole messages, and `connection` is one connection of a bound port.
 //!
-//! The mechanism is NULL. A READY that claims an identity is refused: the router would hand another peer's replies to
-//! whoever claims its name.
+//! The mechanism is NULL. A READY that claims an identity is refused: otherwise the router would send one peer's
+//! replies to another peer that claims its name.
 
 pub(super) mod connection;
 pub mod decode;
@@ -24,7 +24,7 @@ pub mod rules;
 
 /// Length of a greeting.
 const GREETING_BYTES: usize = 64;
-/// Where a greeting has the minor version.
+/// Position of the minor version in a greeting.
 const MINOR_AT: usize = 11;
 /// Length of a long frame's header.
 const LONG_HEADER_BYTES: usize = 9;

@@ -1,4 +1,4 @@
-//! The rules for a peer's bytes: its greeting, its READY, and the limits of all that follows.
+//! The rules for a peer's bytes: its greeting, its READY, and the limits on everything after them.
 
 use super::{
     CANCEL, FLAG_COMMAND, FLAG_LONG, FLAG_MORE, FLAGS_RESERVED, LONG_HEADER_BYTES, MINOR_AT, PING,
@@ -10,18 +10,18 @@ use std::ops::Range;
 /// The limits of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GateLimits {
-    /// Largest frame.
+    /// Maximum length of a frame, in bytes.
     pub frame_bytes: u64,
-    /// Most frames of one message.
+    /// Maximum number of frames of one message.
     pub message_frames: usize,
-    /// Largest message, all frames together.
+    /// Maximum length of a message, all frames together, in bytes.
     pub message_bytes: u64,
-    /// Most messages over the life of the connection.
+    /// Maximum number of messages over the life of the connection.
     pub messages: u64,
 }
 
 impl GateLimits {
-    /// For a router's port: messages as every transport takes them, for ever.
+    /// Limits for a router's port: the message limits of every transport, and any number of messages.
     pub const MESSAGES: Self = Self {
         frame_bytes: FRAME_BYTES_MAX as u64,
         message_frames: MESSAGE_FRAMES_MAX,
@@ -29,80 +29,80 @@ impl GateLimits {
         messages: u64::MAX,
     };
 
-    /// For a publisher's port: a few short subscriptions, which it keeps for as long as the connection lives.
+    /// Limits for a publisher's port: a few short subscriptions, which the port keeps for the life of the connection.
     pub const SUBSCRIPTIONS: Self =
         Self { frame_bytes: 256, message_frames: 1, message_bytes: 256, messages: 16 };
 }
 
-/// Why a connection is closed.
+/// Rule that a peer broke, for which its connection is closed.
 #[derive(Debug, Clone, Copy, thiserror::Error, PartialEq, Eq)]
 pub enum Violation {
-    /// Not ZMTP at all.
+    /// The bytes are not ZMTP.
     #[error("greeting byte {at} is {byte:#04x}, not a ZMTP signature{}", hint(*at, *byte))]
     Signature {
-        /// Where in the greeting.
+        /// Position in the greeting.
         at: usize,
-        /// The bytes that were there.
+        /// The byte that was found.
         byte: u8,
     },
-    /// ZMTP 1 or 2.
+    /// The peer speaks ZMTP 1 or 2.
     #[error("ZMTP version {major}, expected at least 3")]
     Version {
-        /// The announced version.
+        /// The announced major version.
         major: u8,
     },
-    /// PLAIN, CURVE or garbage.
+    /// The mechanism is PLAIN, CURVE or unknown.
     #[error("security mechanism other than NULL")]
     Mechanism,
-    /// The handshake's command is missing or malformed.
+    /// READY is missing or malformed.
     #[error("malformed handshake: {problem}")]
     Ready {
-        /// What is wrong.
+        /// Description of the problem.
         problem: &'static str,
     },
-    /// Flags without a meaning.
+    /// The flags have reserved bits set.
     #[error("frame flags {flags:#04x} have reserved bits set")]
     Flags {
-        /// The flags.
+        /// The flags that were found.
         flags: u8,
     },
-    /// A command after the handshake that a peer has no use for, or inside a message.
+    /// A command after the handshake is unknown, too long, or inside a message.
     #[error("unexpected command of {announced} bytes")]
     Command {
-        /// Its size.
+        /// Announced size in bytes.
         announced: u64,
     },
-    /// A frame too large.
+    /// A frame is too long.
     #[error("frame of {announced} bytes announced, limit {limit}")]
     FrameBytes {
-        /// Its size.
+        /// Announced size in bytes.
         announced: u64,
-        /// The most that is allowed.
+        /// The limit.
         limit: u64,
     },
-    /// Frames too large together.
+    /// The frames of a message are too long together.
     #[error("message of {announced} bytes announced, limit {limit}")]
     MessageBytes {
-        /// Its size so far, with the offending frame.
+        /// Size of the message so far, including the offending frame.
         announced: u64,
-        /// The most that is allowed.
+        /// The limit.
         limit: u64,
     },
-    /// Too many frames.
+    /// A message has too many frames.
     #[error("message of more than {limit} frames")]
     MessageFrames {
-        /// The most that is allowed.
+        /// The limit.
         limit: usize,
     },
-    /// Too many messages.
+    /// The connection carries too many messages.
     #[error("more than {limit} messages on this connection")]
     Messages {
-        /// The most that is allowed.
+        /// The limit.
         limit: u64,
     },
 }
 
-/// Names the likely fault where a greeting begins with a record of TLS.
+/// Returns a hint if a greeting begins with a TLS record.
 fn hint(at: usize, byte: u8) -> &'static str {
     const ALERT: u8 = 21;
     const HANDSHAKE: u8 = 22;
@@ -116,7 +116,7 @@ fn hint(at: usize, byte: u8) -> &'static str {
 /// The header of a frame.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Header {
-    /// Flags, reserved ones excluded.
+    /// Flags; the reserved bits are 0.
     pub(super) flags: u8,
     /// Length of the body.
     pub(super) size: u64,
@@ -125,7 +125,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// The header that these bytes begin with, once it is there as a whole.
+    /// Reads the header at the start of these bytes. Returns `None` if it is not complete.
     pub(super) fn read(bytes: &[u8]) -> Result<Option<Self>, Violation> {
         let Some(&flags) = bytes.first() else { return Ok(None) };
         if flags & FLAGS_RESERVED != 0 {
@@ -140,18 +140,18 @@ impl Header {
         Ok(size.map(|size| Self { flags, size: u64::from(size), bytes: 2 }))
     }
 
-    /// Whether another frame of the same message follows.
+    /// Returns whether another frame of the same message follows.
     pub(super) fn has_more(&self) -> bool {
         self.flags & FLAG_MORE != 0
     }
 
-    /// Whether it heads a command.
+    /// Returns whether the frame is a command.
     pub(super) fn is_command(&self) -> bool {
         self.flags & FLAG_COMMAND != 0
     }
 }
 
-/// Holds one direction of a connection to its limits.
+/// Checks one direction of a connection against its limits.
 #[derive(Debug, Clone)]
 pub(super) struct Meter {
     limits: GateLimits,
@@ -165,7 +165,7 @@ impl Meter {
         Self { limits, messages: 0, message_frames: 0, message_bytes: 0 }
     }
 
-    /// Counts a frame of a message.
+    /// Counts a frame of a message. Returns an error if it exceeds a limit.
     pub(super) fn count_frame(&mut self, header: &Header) -> Result<(), Violation> {
         let GateLimits { frame_bytes, message_frames, message_bytes, messages } = self.limits;
         let announced = header.size;
@@ -190,13 +190,14 @@ impl Meter {
         Ok(())
     }
 
-    /// The last frame of a message has ended.
+    /// Records the end of a message.
     pub(super) fn end_message(&mut self) {
         self.message_frames = 0;
         self.message_bytes = 0;
     }
 
-    /// Where the body of a command lies that these bytes begin with, once it is there as a whole.
+    /// Returns the range of the command's body in these bytes, which begin with its header. Returns `None` if the
+    /// command is not complete, and an error if it is not allowed.
     pub(super) fn command(
         &self,
         header: &Header,
@@ -219,7 +220,7 @@ impl Meter {
     }
 }
 
-/// Checks as much of a greeting as is there.
+/// Checks the part of a greeting that has arrived.
 pub(super) fn check_greeting(bytes: &[u8]) -> Result<(), Violation> {
     for (at, signature) in [(0, 0xff), (9, 0x7f)] {
         match bytes.get(at) {
@@ -237,23 +238,24 @@ pub(super) fn check_greeting(bytes: &[u8]) -> Result<(), Violation> {
     }
 }
 
-/// Whether the sender of a greeting speaks 3.1 or later, and therefore answers PING.
+/// Returns whether the sender of a greeting speaks ZMTP 3.1 or later, and therefore answers PING.
 pub(in crate::transport) fn answers_ping(greeting: &[u8]) -> bool {
     greeting[MINOR_AT - 1..=MINOR_AT] >= [3, 1][..]
 }
 
-/// Makes a greeting one of 3.1.
+/// Sets the version of a greeting to 3.1.
 pub(in crate::transport) fn announce_heartbeats(greeting: &mut [u8]) {
     greeting[MINOR_AT - 1..=MINOR_AT].copy_from_slice(&[3, 1]);
 }
 
-/// The context that a whole command wants back, if it is a PING. Its time to live is advice for who has no deadline of its own.
+/// Returns the context of a whole command if it is a PING. The time to live is ignored: it is advice for peers without
+/// a deadline of their own.
 pub(in crate::transport) fn ping_context(command: &[u8]) -> Option<&[u8]> {
     let header = Header::read(command).ok()??;
     command[header.bytes..].strip_prefix(PING)?.get(2..)
 }
 
-/// Where the body of READY lies that these bytes begin with, once it is there as a whole.
+/// Returns the range of READY's body in these bytes, which begin with its header. Returns `None` if it is not complete.
 pub(super) fn whole_ready(bytes: &[u8]) -> Result<Option<Range<usize>>, Violation> {
     let Some(header) = Header::read(bytes)? else { return Ok(None) };
     if !header.is_command() || header.has_more() {
@@ -270,7 +272,7 @@ pub(super) fn whole_ready(bytes: &[u8]) -> Result<Option<Range<usize>>, Violatio
     Ok((bytes.len() >= body.end).then_some(body))
 }
 
-/// Checks a READY, and returns the socket type that it names; empty if it names none.
+/// Checks a READY command, and returns the socket type in it; empty if there is none.
 pub(super) fn check_ready(command: &[u8]) -> Result<&[u8], Violation> {
     let Some(mut rest) = command.strip_prefix(b"\x05READY") else {
         return Err(Violation::Ready { problem: "expected the command READY" });

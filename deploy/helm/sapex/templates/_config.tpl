@@ -1,19 +1,20 @@
 {{- define "sapex.cluster.toml" -}}
-# The settings of the run, for all of its processes (docs/configuration.md). What is not here has its default or, for the
-# environments of config/tuned, the tuned value.
+# Settings of the run for all of its processes (docs/configuration.md). A key that is missing here has its default or,
+# for the environments of config/tuned, its tuned value.
 [cluster]
 env = {{ .Values.env | toJson }}
 
-# The only place that names the pods. One entry per replica of the StatefulSet replay, in order.
+# Addresses of the pods, which are named only here. One entry per replica of the StatefulSet replay, in order.
 [endpoints]
 replay = [{{ range $index := until (int .Values.replay.replicas) }}{{ if $index }}, {{ end }}"tcp://replay-{{ $index }}.replay:5601"{{ end }}]
 weights = "tcp://learner-0.learner:5600"
 bind = "0.0.0.0"
 
 [run]
-# The label `run` of all metrics.
+# Value of the label `run` of all metrics.
 name = {{ .Values.run | toJson }}
-# Without end, whatever the tuned settings say. Where an end is set, the learner stays and serves its last weights.
+# The run has no end, even if the tuned settings define one. If an end is set here, the learner continues to serve its
+# last weights after it.
 env_steps = 0
 target_return = inf
 when_done = "wait"
@@ -23,19 +24,19 @@ save_replay = true
 admin = "0.0.0.0:9100"
 {{ end }}
 
-{{- /* The name that kustomize would give it: a digest of the content, so that pods start anew when a setting changes. */ -}}
+{{- /* Name of the ConfigMap, as kustomize generates it. Its digest makes a changed setting restart the pods. */ -}}
 {{- define "sapex.config.name" -}}
 {{- $content := dict "kind" "ConfigMap" "name" "" "data" (dict "cluster.toml" (include "sapex.cluster.toml" .)) -}}
 {{- $digest := $content | toJson | sha256sum | trunc 10 -}}
 sapex-{{ $digest | replace "0" "g" | replace "1" "h" | replace "3" "k" | replace "a" "m" | replace "e" "t" }}
 {{- end }}
 
-{{- /* Argument: (list context container). What the environment says on top of the file. */ -}}
+{{- /* Environment variables of a container, which override the file. Argument: (list context container). */ -}}
 {{- define "sapex.env" -}}
 {{- $values := (index . 0).Values -}}
 {{- $container := index . 1 -}}
 {{- if eq $container "evaluator" }}
-# Port 9100 is the learner's, and a pod has one address.
+# The learner uses port 9100, and the containers of a pod share one address.
 - {name: SAPEX__TELEMETRY__ADMIN, value: "0.0.0.0:9101"}
 {{- end }}
 {{- if and $values.gpu.enabled (eq $container "learner") }}

@@ -1,12 +1,12 @@
-{{- /* The pods' templates: of StatefulSets and a Deployment, or of the Jobs in a JobSet. */ -}}
+{{- /* Templates of the pods, used by the StatefulSets and the Deployment, or by the Jobs of a JobSet. */ -}}
 
-{{- /* Argument: component. */ -}}
+{{- /* Labels of a component. Argument: component. */ -}}
 {{- define "sapex.labels" -}}
 app.kubernetes.io/name: sapex
 app.kubernetes.io/component: {{ . }}
 {{- end }}
 
-{{- /* Argument: name of the admin port. */ -}}
+{{- /* Probes of a container. Argument: name of its admin port. */ -}}
 {{- define "sapex.probes" -}}
 startupProbe:
   httpGet: {path: /healthz, port: {{ . }}}
@@ -23,7 +23,7 @@ readinessProbe:
   timeoutSeconds: 5
 {{- end }}
 
-{{- /* Argument: (list context container resources data-volume). */ -}}
+{{- /* Fields that all containers have. Argument: (list context container resources data-volume). */ -}}
 {{- define "sapex.container.rest" -}}
 {{- $context := index . 0 }}
 {{- $container := index . 1 }}
@@ -49,7 +49,7 @@ volumeMounts:
 - {name: tmp, mountPath: /tmp}
 {{- end }}
 
-{{- /* Argument: context. */ -}}
+{{- /* Service account and restart policy of a pod. Argument: context. */ -}}
 {{- define "sapex.pod.identity" -}}
 serviceAccountName: sapex
 automountServiceAccountToken: false
@@ -59,7 +59,7 @@ restartPolicy: Never
 {{- end }}
 {{- end }}
 
-{{- /* Argument: (list context secret). */ -}}
+{{- /* Volumes that all pods have. Argument: (list context secret). */ -}}
 {{- define "sapex.pod.volumes" -}}
 - name: config
   configMap:
@@ -70,7 +70,7 @@ restartPolicy: Never
 - name: tls
   secret:
     secretName: {{ index . 1 }}
-    # Readable by the group of the pod's user.
+    # Owner and group can read the files; the pod's user belongs to the group.
     defaultMode: 0440
 {{- end }}
 {{- end }}
@@ -81,7 +81,7 @@ metadata:
     {{- include "sapex.labels" "learner" | nindent 4 }}
 spec:
   {{- include "sapex.pod.identity" . | nindent 2 }}
-  # The learner and then the evaluator may each take run.grace (20 s).
+  # The learner and the evaluator stop one after the other. Each may take run.grace (20 s).
   terminationGracePeriodSeconds: 60
   securityContext:
     runAsNonRoot: true
@@ -96,7 +96,8 @@ spec:
   - {key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}
   {{- end }}
   initContainers:
-  # A sidecar: it shares the run directory, whose volume only one node may mount. It ends after the learner.
+  # A sidecar of the learner, because both share the run directory, whose volume only one node may mount. It stops after
+  # the learner.
   - name: evaluator
     image: {{ .Values.registry }}/actor-node:{{ .Values.tag }}
     restartPolicy: Always
@@ -121,7 +122,7 @@ spec:
   volumes:
   {{- include "sapex.pod.volumes" (list . "learner-tls") | nindent 2 }}
   {{- if .Values.tls.enabled }}
-  # The evaluator is a client, as actors are, and no learner.
+  # The evaluator uses the actors' certificate, because it is a client like an actor and not a learner.
   - name: tls-evaluator
     secret:
       secretName: actor-tls
@@ -161,7 +162,7 @@ spec:
   containers:
   - name: replay
     image: {{ .Values.registry }}/replay-server:{{ .Values.tag }}
-    # The number is the one at the end of the pod's name.
+    # The index is the number at the end of the pod's name.
     args: [--config, /etc/sapex/cluster.toml, --index, auto, --run-dir, /runs/cluster]
     ports:
     - name: replay
@@ -173,7 +174,7 @@ spec:
   volumes:
   {{- include "sapex.pod.volumes" (list . "replay-tls") | nindent 2 }}
   {{- if .Values.jobset.enabled }}
-  # Pods of a Job have no claims of their own. The rows end with the run.
+  # Pods of a Job have no volume claim templates. The rows are deleted with the run.
   - name: rows
     emptyDir: {}
   {{- end }}
@@ -194,7 +195,7 @@ spec:
     fsGroup: 65532
     seccompProfile:
       type: RuntimeDefault
-  # Nodes that may go at any time are good enough: an actor takes nothing with it.
+  # Spot nodes, which may be removed at any time, are suitable: an actor keeps no state.
   tolerations:
   - {key: cloud.google.com/gke-spot, operator: Equal, value: "true", effect: NoSchedule}
   - {key: kubernetes.azure.com/scalesetpriority, operator: Equal, value: spot, effect: NoSchedule}

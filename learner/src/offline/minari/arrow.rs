@@ -1,7 +1,8 @@
-//! The Arrow layout: `data/N/part-0.arrow`, an Arrow IPC file for each episode, has a column for each field.
+//! The Arrow layout: each episode has one Arrow IPC file, `data/N/part-0.arrow`, with one column per field.
 //!
-//! Observations and continuous actions are lists of a fixed length. All columns have the n+1 rows of the observations: the
-//! last row of the others is padding, and is not looked at. What the environment reported beside (`infos`) is passed over.
+//! Observations and continuous actions are lists of fixed length. All columns have the n+1 rows of the observations.
+//! The last row of the other columns is padding and is ignored. The environment's extra information (`infos`) is
+//! ignored too.
 
 use super::Stored;
 use crate::offline::DatasetError;
@@ -23,16 +24,17 @@ use std::path::{Path, PathBuf};
 
 const DATA: &str = "data";
 const PART: &str = "part-0.arrow";
-/// The columns that are read. No other is decoded: of what others may be, nothing is checked.
+/// Columns that are read. Other columns are not decoded, so nothing in them is checked.
 const FIELDS: [&str; 5] = ["observations", "actions", "rewards", "terminations", "truncations"];
-/// The length of the footer, and `ARROW1`.
+/// Length of the trailer: the length of the footer, and `ARROW1`.
 const TRAILER_BYTES: usize = 10;
-/// Of a column. The decoder multiplies it by the width of lists, which is below 2^31, and must not overflow.
+/// Largest length of a column. The decoder multiplies it by the width of lists, which is below 2^31, and the product
+/// must not overflow.
 const LENGTH_MAX: i64 = u32::MAX as i64;
-/// Before the length of a message since Arrow 0.15.
+/// Marker before the length of a message, since Arrow 0.15.
 const CONTINUATION: &[u8] = &[0xff; 4];
 
-/// The files of all episodes of the dataset in `dir`, by number.
+/// Returns the files of all episodes of the dataset in `dir`, sorted by number.
 pub(super) fn files(dir: &Path) -> Result<Vec<PathBuf>, DatasetError> {
     let data = dir.join(DATA);
     let mut files = Vec::new();
@@ -55,7 +57,7 @@ pub(super) fn files(dir: &Path) -> Result<Vec<PathBuf>, DatasetError> {
     Ok(files.into_iter().map(|(_, file)| file).collect())
 }
 
-/// The columns of one episode: `FIELDS`, in that order.
+/// Columns of one episode: `FIELDS`, in that order.
 pub(super) struct File {
     path: PathBuf,
     schema: SchemaRef,
@@ -63,7 +65,7 @@ pub(super) struct File {
 }
 
 impl File {
-    /// Reads the file. Every column is there and one of numbers or of lists of them; no length is checked.
+    /// Reads the file. Checks that every column exists and holds numbers or lists of numbers. Checks no length.
     pub(super) fn open(path: PathBuf) -> Result<Self, DatasetError> {
         let bytes = Buffer::from_vec(fs_err::read(&path)?);
         let failed = |place: &str| {
@@ -145,16 +147,16 @@ impl Stored for File {
     }
 }
 
-/// What a column holds.
+/// Type of a column.
 struct Column {
-    /// Of its lists; a column of numbers has none.
+    /// Length of the column's lists. `None` for a column of numbers.
     width: Option<usize>,
-    /// Reads its numbers, or those of its lists.
+    /// Reads the column's numbers, or the numbers in its lists.
     numbers: fn(&dyn Array) -> Vec<f64>,
 }
 
 impl Column {
-    /// That of this type, if it is one of numbers.
+    /// Returns the column of this type. `None` if the type holds no numbers.
     fn of(kind: &DataType) -> Option<Self> {
         match kind {
             DataType::FixedSizeList(item, width) => {
@@ -166,7 +168,7 @@ impl Column {
     }
 }
 
-/// How numbers of this type are read.
+/// Returns the function that reads numbers of this type. `None` if the type is not numeric.
 #[expect(clippy::cast_precision_loss, reason = "rows are f32")]
 fn numbers(kind: &DataType) -> Option<fn(&dyn Array) -> Vec<f64>> {
     Some(match kind {
@@ -190,7 +192,7 @@ fn read<T: ArrowPrimitiveType>(array: &dyn Array, to: fn(T::Native) -> f64) -> V
     array.as_primitive::<T>().values().iter().map(|&x| to(x)).collect()
 }
 
-/// What the end of the file says about it.
+/// Returns the footer at the end of the file.
 fn footer(bytes: &[u8]) -> Result<Footer<'_>, ArrowError> {
     let cut = || ArrowError::ParseError(format!("there is none in {} bytes", bytes.len()));
     let (front, trailer) = bytes.split_last_chunk::<TRAILER_BYTES>().ok_or_else(cut)?;
@@ -206,8 +208,9 @@ fn schema(footer: &Footer<'_>) -> Result<Schema, ArrowError> {
     try_fb_to_schema(schema)
 }
 
-/// The columns `projection` of one record batch. Lengths that reach beyond what they are lengths in are refused here: the
-/// decoder cuts the file into pieces by them and would panic. What is in the pieces it checks itself.
+/// Reads the columns `projection` of one record batch. Offsets and lengths beyond the data that they refer to are
+/// refused here, because the decoder slices the file by them and would panic. The decoder checks the content of the
+/// slices itself.
 fn batch(
     bytes: &Buffer,
     block: &Block,
@@ -238,7 +241,7 @@ fn batch(
         .read_record_batch()
 }
 
-/// `length` bytes from `start` on, all of them before `end`.
+/// Returns the range of `length` bytes from `start`. Fails if it does not end at or before `end`.
 fn range<N>(start: N, length: i64, end: usize) -> Result<Range<usize>, ArrowError>
 where
     N: TryInto<usize> + Copy + Display,

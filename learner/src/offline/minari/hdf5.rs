@@ -1,4 +1,4 @@
-//! The HDF5 layout: `data/main_data.hdf5` has a group `episode_N` for each episode, and a dataset in it for each field.
+//! The HDF5 layout: `data/main_data.hdf5` has one group `episode_N` per episode, which has one dataset per field.
 
 use super::Stored;
 use crate::offline::DatasetError;
@@ -7,21 +7,21 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 const MAIN: &str = "data/main_data.hdf5";
-/// Of one number in the file.
+/// Largest size of one number in the file.
 const ELEMENT_BYTES_MAX: u64 = 8;
 
-/// The group of one episode.
+/// Group of one episode.
 pub(super) struct Episode {
     path: Rc<PathBuf>,
     number: u64,
     group: Group,
 }
 
-/// All episodes of the dataset in `dir`, by number.
+/// Returns all episodes of the dataset in `dir`, sorted by number.
 pub(super) fn episodes(dir: &Path) -> Result<Vec<Episode>, DatasetError> {
     let path = Rc::new(dir.join(MAIN));
     let file = File::open_streaming(&*path).map_err(failed(&path, "the file"))?;
-    // One walk for all: looking groups up by name walks the file's list of groups for each.
+    // All groups are listed in one pass. A lookup by name would pass through the file's list of groups every time.
     let groups = file.root().iter_groups().map_err(failed(&path, "the root group"))?;
     let mut episodes = Vec::with_capacity(groups.len());
     for (name, group) in groups {
@@ -78,7 +78,7 @@ impl Stored for Episode {
             let (found, expected) = (format!("{shape:?}"), format!("{expected:?}"));
             return Err(self.differs(format!("shape of {place}"), found, expected));
         }
-        // A damaged type may announce elements of gigabytes.
+        // A damaged type may declare elements of gigabytes.
         let element = dataset.element_size().map_err(failed(&self.path, &place))?;
         if element > ELEMENT_BYTES_MAX {
             let expected = format!("numbers of at most {ELEMENT_BYTES_MAX} bytes");

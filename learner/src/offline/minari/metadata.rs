@@ -1,4 +1,4 @@
-//! [`Metadata`]: the description of a Minari dataset, and what a run expects of it.
+//! [`Metadata`]: the description of a Minari dataset, and the checks that a run makes on it.
 
 use crate::offline::DatasetError;
 use common::config::Cluster;
@@ -7,15 +7,15 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// What a Minari dataset's folder is known by.
+/// File that identifies a directory as a Minari dataset.
 pub(in crate::offline) const METADATA: &str = "data/metadata.json";
 
-/// How the episodes are kept.
+/// Storage layout of the episodes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Format {
-    /// All in one file.
+    /// All episodes in one file.
     Hdf5,
-    /// A file for each.
+    /// One file per episode.
     Arrow,
 }
 
@@ -28,14 +28,14 @@ struct Described {
     action_space: String,
 }
 
-/// The description, and where it was found.
+/// Description of a dataset, with the path of its file.
 pub(super) struct Metadata {
     path: PathBuf,
     is: Described,
 }
 
 impl Metadata {
-    /// That of the dataset in `dir`.
+    /// Reads the description of the dataset in `dir`.
     pub(super) fn read(dir: &Path) -> Result<Self, DatasetError> {
         let path = dir.join(METADATA);
         let text = fs_err::read_to_string(&path)?;
@@ -45,7 +45,7 @@ impl Metadata {
         }
     }
 
-    /// Steps of all episodes.
+    /// Returns the number of steps of all episodes.
     pub(super) fn total_steps(&self) -> u64 {
         self.is.total_steps
     }
@@ -55,7 +55,7 @@ impl Metadata {
         DatasetError::Differs { path: self.path.clone(), what, found, expected }
     }
 
-    /// How the episodes are kept.
+    /// Returns the storage layout of the episodes.
     pub(super) fn format(&self) -> Result<Format, DatasetError> {
         match &self.is.data_format[..] {
             "hdf5" => Ok(Format::Hdf5),
@@ -68,7 +68,7 @@ impl Metadata {
         }
     }
 
-    /// As many episodes as there are in `home`, and one at least.
+    /// Checks that the description gives the number of episodes counted in `home`, at least one.
     pub(super) fn expect_episodes(&self, counted: u64, home: &str) -> Result<(), DatasetError> {
         self.expect("total_episodes", self.is.total_episodes, counted, home)?;
         if counted == 0 {
@@ -77,7 +77,7 @@ impl Metadata {
         Ok(())
     }
 
-    /// As many steps as the episodes in `home` have.
+    /// Checks that the description gives the number of steps counted in `home`.
     pub(super) fn expect_steps(&self, counted: u64, home: &str) -> Result<(), DatasetError> {
         self.expect("total_steps", self.is.total_steps, counted, home)
     }
@@ -89,7 +89,7 @@ impl Metadata {
         Err(self.differs(what, found, format!("{counted}, as many as {home} has")))
     }
 
-    /// Refuses what cannot be made of a Minari dataset's episodes.
+    /// Refuses settings whose rows cannot be made from a Minari dataset: sequences, recurrent states and images.
     pub(super) fn expect_transitions(
         &self,
         spec: &EnvSpec,
@@ -109,7 +109,7 @@ impl Metadata {
         Ok(())
     }
 
-    /// Refuses spaces of another environment.
+    /// Refuses a dataset whose spaces are not the environment's.
     pub(super) fn expect_spaces(&self, spec: &EnvSpec) -> Result<(), DatasetError> {
         let space = self.space(&self.is.observation_space)?;
         let expected = format!("Box of shape [{}]", spec.obs_dim);
@@ -138,13 +138,13 @@ impl Metadata {
         Ok(())
     }
 
-    /// The number of the first discrete action.
+    /// Returns the number of the first discrete action.
     pub(super) fn first_choice(&self) -> Result<f64, DatasetError> {
         Ok(self.space(&self.is.action_space)?["start"].as_f64().unwrap_or(0.0))
     }
 
-    /// A space's JSON. Infinite bounds are read as null: no bound of an action may be infinite, and those of observations
-    /// do not matter.
+    /// Parses a space's JSON. Infinite bounds become null: no action bound may be infinite, and observation bounds are
+    /// not used.
     fn space(&self, text: &str) -> Result<Value, DatasetError> {
         let text = text.replace("-Infinity", "null").replace("Infinity", "null");
         serde_json::from_str(&text)
@@ -152,7 +152,7 @@ impl Metadata {
     }
 }
 
-/// What a space is, in a word; a Dict with its keys.
+/// Describes a space in a few words; a Dict by its keys.
 fn kind(space: &Value) -> String {
     let kind = space["type"].as_str().unwrap_or("no space");
     match (kind, &space["subspaces"]) {

@@ -1,4 +1,5 @@
-//! [`Algorithm`]: a learning rule, and what it is given and gives back.
+//! [`Algorithm`]: a learning rule, with its inputs ([`GraphBatch`], [`GraphNoise`]), its state ([`Model`]) and its
+//! statistics ([`Losses`]).
 
 use super::params::{Adam, Params, Place, Values};
 use crate::torch::ops::signed;
@@ -6,20 +7,20 @@ use crate::trainer::{NoiseSizes, PriorityRule, StepSizes, TrainState, TrainerCon
 use std::fmt::Debug;
 use tch::{Kind, Tensor};
 
-/// A learning rule: the settings, and the update as a function of (model, batch, noise). It waits for no device, and no
-/// shape in it depends on data.
+/// A learning rule: its settings, and the update as a function of model, batch and noise. It does not wait for the
+/// device, and no shape in it depends on data.
 pub trait Algorithm: Debug + Send {
-    /// How many random numbers an update takes.
+    /// Returns how many random numbers an update takes.
     fn noise_sizes(&self) -> NoiseSizes;
 
-    /// The numbers that schedules move: each update has its own.
+    /// Returns the numeric settings. The trainer sets the step sizes for each update, because schedules change them.
     fn numbers(&mut self) -> &mut Numbers;
 
-    /// One update of everything in the model; `step` is its number, from 1 on.
+    /// Does one update of everything in the model. `step` is its number, counted from 1.
     fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: u64) -> Losses;
 }
 
-/// The numbers of a configuration in f64: 0.9 where it says 0.9, not the f32 beside it.
+/// Numeric settings in f64: the decimal number of the configuration, such as 0.9, not the nearest f32.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Numbers {
     /// Adam's step sizes.
@@ -28,17 +29,17 @@ pub struct Numbers {
     pub betas: (f64, f64),
     /// Adam's epsilon.
     pub adam_eps: f64,
-    /// Polyak rate.
+    /// Polyak rate of the targets.
     pub tau: f64,
     /// Factor of the critics' mean squared errors.
     pub critic_loss_factor: f64,
-    /// Where the temperature is tuned.
+    /// Target entropy. `None` if the temperature is fixed.
     pub target_entropy: Option<f64>,
-    /// Bound of the temperature's logarithm.
+    /// Upper bound of the temperature's logarithm.
     pub log_alpha_max: f64,
 }
 
-/// As [`StepSizes`].
+/// [`StepSizes`] in f64.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[expect(missing_docs, reason = "as StepSizes")]
 pub struct StepSizesExact {
@@ -62,7 +63,7 @@ impl From<&StepSizes> for StepSizesExact {
 }
 
 impl Numbers {
-    /// Those of a configuration.
+    /// Reads the numeric settings of a configuration.
     pub fn new(config: &TrainerConfig) -> Self {
         Self {
             lr: (&config.step_sizes()).into(),
@@ -75,18 +76,18 @@ impl Numbers {
         }
     }
 
-    /// Adam at that step.
+    /// Returns Adam's settings for step size `lr` at step number `step`, counted from 1.
     pub fn adam(&self, lr: f64, step: u64) -> Adam {
         Adam { lr, betas: self.betas, eps: self.adam_eps, step }
     }
 }
 
-/// The shortest decimal that the f32 stands for.
+/// Returns the shortest decimal number that rounds to this f32, as an f64.
 pub fn exact(number: f32) -> f64 {
     number.to_string().parse().expect("a printed number is one")
 }
 
-/// Everything that is learned. What an algorithm does not have has no elements.
+/// All learned parameters, with moments and target networks. A member that the algorithm does not use has no elements.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "as TrainState")]
 pub struct Model {
@@ -100,7 +101,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// Zeros for everything that the algorithm has.
+    /// Creates all members that the algorithm uses, filled with zeros.
     pub fn new(config: &TrainerConfig, place: Place) -> Self {
         let critic = config.critic.tensor_layout();
         Self {
@@ -114,7 +115,7 @@ impl Model {
         }
     }
 
-    /// The tensors that an update changes.
+    /// Returns the tensors that an update changes.
     pub fn tensors(&self) -> Vec<Tensor> {
         let trained = [&self.actor, &self.critics, &self.vae, &self.log_alpha, &self.log_lambda];
         let copies =
@@ -122,7 +123,7 @@ impl Model {
         trained.map(Params::tensors).into_iter().flatten().chain(copies).collect()
     }
 
-    /// Copies from the host; lengths fit.
+    /// Copies a state from the host. Its lengths must fit.
     pub fn load(&self, state: &TrainState) {
         self.actor.load(&state.actor);
         self.target_actor.load(&state.target_actor);
@@ -133,7 +134,8 @@ impl Model {
         self.log_lambda.load(&state.log_lambda);
     }
 
-    /// Copies to the host; what is no tensor (the statistics of observations, the count of updates) stays as it is there.
+    /// Copies the tensors to the host. Leaves the rest of `state`, the observation statistics and the update count,
+    /// unchanged.
     pub fn save(&self, state: &mut TrainState) {
         state.actor = self.actor.save();
         state.target_actor = self.target_actor.save();
@@ -145,55 +147,55 @@ impl Model {
     }
 }
 
-/// A batch on the device; observations are normalised already.
+/// A batch on the device. Its observations are already normalised.
 #[derive(Debug)]
 pub struct GraphBatch {
-    /// Steps at the start of each item that only warm up states.
+    /// Number of steps at the start of each item that only update the recurrent states.
     pub burn_in: usize,
-    /// (B, T, O)
+    /// Observations, (B, T, O).
     pub obs: Tensor,
-    /// (B, T, A), normalised; (B, T, 1), the index, for discrete actions
+    /// Normalised actions, (B, T, A), or for discrete actions their indices, (B, T, 1).
     pub action: Tensor,
-    /// (B, T)
+    /// Rewards, (B, T).
     pub reward: Tensor,
-    /// (B, T)
+    /// Discounts, (B, T).
     pub discount: Tensor,
-    /// (B, T, O)
+    /// Next observations, (B, T, O).
     pub next_obs: Tensor,
-    /// (B, S), before the first observation
+    /// Policy state before the first observation, (B, S).
     pub state: Tensor,
-    /// (B, S), before the next observation of a transition
+    /// Policy state before the next observation of a transition, (B, S).
     pub next_state: Tensor,
-    /// (B, T), 1 for steps that happened
+    /// 1 for steps that happened, 0 for padding, (B, T).
     pub valid: Tensor,
-    /// (B, T), or (B, 0) where costs are not summed
+    /// Sums of rewards over a finite horizon, (B, T), or (B, 0) if costs are not summed.
     pub horizon_cost: Tensor,
-    /// (B, 1)
+    /// Importance weights, (B, 1).
     pub weight: Tensor,
 }
 
 impl GraphBatch {
-    /// The steps after the burn-in of x (B, T, ..).
+    /// Returns the steps after the burn-in of x (B, T, ..).
     pub fn kept(&self, x: &Tensor) -> Tensor {
         let burn_in = signed(self.burn_in);
         x.narrow(1, burn_in, x.size()[1] - burn_in)
     }
 
-    /// The mean of x (.., B, T - burn_in) over the steps that happened, (..).
+    /// Returns the mean of x (.., B, T - burn_in) over the steps that happened, (..).
     pub fn mean(&self, x: &Tensor) -> Tensor {
         let valid = self.kept(&self.valid);
         let happened = valid.sum(None::<Kind>).clamp_min(1.0);
         (x * valid).sum_dim_intlist([-2, -1].as_slice(), false, None::<Kind>) / happened
     }
 
-    /// The mean of x (B, T - burn_in) over each item's steps that happened, (B).
+    /// Returns the mean of x (B, T - burn_in) over each item's steps that happened, (B).
     pub fn mean_of_items(&self, x: &Tensor) -> Tensor {
         let valid = self.kept(&self.valid);
         let sum = |x: &Tensor| x.sum_dim_intlist(-1, false, None::<Kind>);
         sum(&(x * &valid)) / sum(&valid).clamp_min(1.0)
     }
 
-    /// What [`crate::trainer::Trainer::pop_td_abs`] gives: of td (C, B, T - burn_in), (B).
+    /// Computes the result of [`crate::trainer::Trainer::pop_td_abs`], (B), from td (C, B, T - burn_in).
     pub fn priority(&self, td: &Tensor, rule: PriorityRule) -> Tensor {
         let critics = |x: &Tensor| x.mean_dim(0, false, None::<Kind>);
         self.mean_of_items(&match rule {
@@ -206,20 +208,20 @@ impl GraphBatch {
 /// Random numbers of one update on the device; see [`crate::trainer::Noise`].
 #[derive(Debug)]
 pub struct GraphNoise {
-    /// (B, T - burn_in, A), empty for discrete actions; BCQ: (B, 1, samples * latent)
+    /// (B, T - burn_in, A), empty for discrete actions; BCQ: (B, 1, samples * latent).
     pub next_action: Tensor,
-    /// (B, T - burn_in, A) or empty; BCQ: (B, 1, latent)
+    /// (B, T - burn_in, A) or empty; BCQ: (B, 1, latent).
     pub action: Tensor,
-    /// LAC: (B, T - burn_in, A); BCQ: (B, 1, latent); empty otherwise
+    /// LAC: (B, T - burn_in, A); BCQ: (B, 1, latent); empty otherwise.
     pub extra: Tensor,
 }
 
-/// What one update says about itself, still on the device. Statistics have one element each, but for `critics` (C); what
-/// is absent is 0.
+/// Statistics of one update, still on the device. Each has one element, except `td_abs` (B) and `critics` (C). `None`
+/// counts as 0.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "as UpdateStats")]
 pub struct Losses {
-    /// For priorities, (B).
+    /// |td| of each item, for its new priority, (B).
     pub td_abs: Tensor,
     pub critics: Tensor,
     pub actor: Tensor,
@@ -231,11 +233,12 @@ pub struct Losses {
     pub extra_loss: Option<Tensor>,
 }
 
-/// Statistics of one update, in the order of [`Losses::numbers`].
+/// Number of statistics of one update, in the order of [`Losses::numbers`].
 pub const STATISTICS: usize = 9;
 
 impl Losses {
-    /// (STATISTICS) in f64: the first two critics' losses, then the rest in order.
+    /// Returns the statistics in f64, (STATISTICS): the losses of the first two critics, then the other fields in
+    /// order.
     pub fn numbers(&self) -> Tensor {
         let of = |x: &Tensor| x.detach().to_kind(Kind::Double).reshape([1]);
         let zero = || Tensor::zeros([1], (Kind::Double, self.actor.device()));

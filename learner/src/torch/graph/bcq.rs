@@ -1,4 +1,4 @@
-//! Batch-constrained Q-learning (SEED-SPEC §5.9): values of actions like those of the data, and no others.
+//! Batch-constrained Q-learning (SEED-SPEC §5.9): learns values only of actions that are similar to those in the data.
 
 use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Numbers, exact};
 use super::critic;
@@ -12,28 +12,28 @@ use crate::trainer::{self, ActionUnits, NoiseSizes, TrainerConfig};
 use common::policy::arch::Body;
 use tch::{Tensor, no_grad};
 
-/// The rule for recorded data.
+/// The learning rule for recorded data.
 #[derive(Debug)]
 pub struct Bcq {
     rule: Rule,
     vae: Vae,
     perturbation: Perturbation,
-    /// Z.
+    /// Latent size Z.
     latent: usize,
-    /// Actions drawn per next observation.
+    /// Number of actions drawn per next observation.
     samples: usize,
-    /// Share of the smaller critic in the target.
+    /// Weight of the smaller critic in the target.
     lambda: f64,
-    /// Whether target actions are perturbed.
+    /// Whether the perturbation network changes the target's actions.
     target_perturb: bool,
 }
 
 impl Bcq {
-    /// With the settings' switches and numbers.
+    /// Creates the rule from the settings.
     ///
     /// # Errors
-    /// Networks that it cannot train: everything must be a plain perceptron, on single transitions, in normalised
-    /// units.
+    /// Returns an error for networks that it cannot train: everything must be a plain perceptron, on single
+    /// transitions, in normalised units.
     pub fn new(config: &TrainerConfig, bcq: &trainer::Bcq) -> Result<Self, String> {
         let arch = &config.policy;
         let (Some(vae), Some(perturbation)) =
@@ -74,15 +74,15 @@ impl Bcq {
         })
     }
 
-    /// Values of actions (B, N, A) at obs (B, N, O), (C, B, N).
+    /// Returns each critic's values of actions (B, N, A) at obs (B, N, O), as (C, B, N).
     fn values(&self, networks: &[Weights], obs: &Tensor, action: &Tensor) -> Tensor {
         let none = Tensor::zeros([0], (obs.kind(), obs.device())); // perceptrons have no state
         let value = |w: &Weights| critic::values(&self.rule.config.critic, w, obs, action, &none);
         Tensor::stack(&networks.iter().map(value).collect::<Vec<_>>(), 0)
     }
 
-    /// max_i (lambda min_c Q'_c + (1 - lambda) max_c Q'_c)(s', a'_i), (B, 1), of actions drawn by normals
-    /// (B, 1, samples Z).
+    /// Computes max_i (lambda min_c Q'_c + (1 - lambda) max_c Q'_c)(s', a'_i), (B, 1), over actions a'_i that are drawn
+    /// with standard normals (B, 1, samples Z).
     fn next_value(&self, model: &Model, batch: &GraphBatch, normals: &Tensor) -> Tensor {
         let samples = signed(self.samples);
         let obs = batch.next_obs.expand([-1, samples, -1], false);

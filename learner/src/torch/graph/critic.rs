@@ -1,9 +1,9 @@
 //! Forward passes of critics ([`CriticArch`]) over windows of steps.
 //!
-//! A recurrent critic remembers what happened: its state runs over the stored observations and actions of the window,
-//! from zeros, and every question (what is this action worth here?) is one step from the state before it.
+//! The state of a recurrent critic starts with zeros and runs over the stored observations and actions of the window.
+//! The value of any other action at a step is computed by one step from the state before it.
 //!
-//! Letters: B batch, T steps, A action.
+//! Letters: B batch, T steps, A action, S state of the critic.
 
 use super::net;
 use super::params::Weights;
@@ -12,16 +12,16 @@ use crate::torch::ops::signed;
 use common::policy::arch::{Body, Mlp};
 use tch::{Kind, Tensor};
 
-/// States of one critic around each step after the burn-in, (B, T - burn_in, S) each; S is 0 for feed-forward critics.
+/// States of one critic around each step after the burn-in, (B, T - burn_in, S) each. S is 0 for feed-forward critics.
 #[derive(Debug)]
 pub struct Memory {
-    /// Before the observation: for questions about it.
+    /// State before the step, for values at its observation.
     pub before: Tensor,
-    /// After the stored step: for questions about the next observation.
+    /// State after the stored step, for values at the next observation.
     pub after: Tensor,
 }
 
-/// Runs the critic's state over what happened: obs (B, T, O), action (B, T, A) as the critic sees it.
+/// Runs the critic's state over the stored steps: obs (B, T, O), action (B, T, A) in the critic's units.
 pub fn remember(
     arch: &CriticArch,
     w: &Weights,
@@ -40,8 +40,8 @@ pub fn remember(
     Memory { before: passed.before, after: passed.after }
 }
 
-/// The values of actions (B, T, A) at obs (B, T, O), from the given states (B, T, S): (B, T), or (B, T, A) for a
-/// [`CriticKind::VectorQ`], which does not look at the actions.
+/// Returns the values of actions (B, T, A) at obs (B, T, O), from the given states (B, T, S), as (B, T). For a
+/// [`CriticKind::VectorQ`], which ignores the actions, returns (B, T, A).
 pub fn values(
     arch: &CriticArch,
     w: &Weights,
@@ -67,13 +67,14 @@ pub fn values(
     if arch.kind == CriticKind::VectorQ { out } else { out.squeeze_dim(-1) }
 }
 
-/// What enters the body.
+/// Returns the input of the critic's body.
 fn input(arch: &CriticArch, obs: &Tensor, action: &Tensor) -> Tensor {
     let alone = arch.kind == CriticKind::VectorQ || arch.action_joins_late();
     if alone { obs.shallow_clone() } else { Tensor::cat(&[obs, action], -1) }
 }
 
-/// `layers.{i}`, the last of them the output, or the sum of the squared features (SEED-SPEC §7.3): (B, T, outputs).
+/// Evaluates the layers `layers.{i}`, the last of which is the output layer, to (B, T, outputs). A Lyapunov critic has
+/// no output layer; it returns the sum of the squared features (SEED-SPEC §7.3), (B, T, 1).
 fn perceptron(kind: CriticKind, w: &Weights, layers: &Mlp, x: &Tensor) -> Tensor {
     if kind == CriticKind::Lyapunov {
         let features = net::mlp(w, "layers", layers, x);

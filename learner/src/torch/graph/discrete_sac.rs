@@ -1,4 +1,4 @@
-//! Soft actor-critic for discrete actions (SEED-SPEC §4.12), and Velora's form of it (SEED-SPEC §3.10).
+//! Soft actor-critic for discrete actions (SEED-SPEC §4.12), and Velora's variant (SEED-SPEC §3.10).
 
 use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Numbers};
 use super::policy::{Categorical, categorical};
@@ -7,7 +7,7 @@ use crate::trainer::{DiscreteLoss, NoiseSizes, TrainerConfig};
 use std::f64::consts::SQRT_2;
 use tch::{Kind, Tensor, no_grad};
 
-/// The rule for discrete actions.
+/// The learning rule for discrete actions.
 #[derive(Debug)]
 pub struct DiscreteSac {
     rule: Rule,
@@ -15,12 +15,12 @@ pub struct DiscreteSac {
 }
 
 impl DiscreteSac {
-    /// With the settings' switches and numbers.
+    /// Creates the rule from the settings.
     pub fn new(config: &TrainerConfig, loss: DiscreteLoss) -> Self {
         Self { rule: Rule::new(config), loss }
     }
 
-    /// ln p, or Velora's ln(p + 1e-8).
+    /// Returns ln p, or Velora's ln(p + 1e-8).
     fn log(&self, policy: &Categorical) -> Tensor {
         match self.loss {
             DiscreteLoss::Expected => policy.log_probs.shallow_clone(),
@@ -28,7 +28,8 @@ impl DiscreteSac {
         }
     }
 
-    /// The logarithms in the policy's loss, (B, T, A), or (B, T, 1) of the one sampled action for all.
+    /// Returns the log-probabilities in the policy's loss, (B, T, A). In the sampled form it returns (B, T, 1): the
+    /// sampled action's, used for all actions.
     fn entropy_term(&self, policy: &Categorical, noise: &GraphNoise) -> Tensor {
         match self.loss {
             DiscreteLoss::Expected => policy.log_probs.shallow_clone(),
@@ -99,13 +100,13 @@ impl Algorithm for DiscreteSac {
     }
 }
 
-/// Over actions, (.., A) to (..).
+/// Sums over actions, (.., A) to (..).
 fn sum(x: &Tensor) -> Tensor {
     x.sum_dim_intlist(-1, false, None::<Kind>)
 }
 
-/// Draws one action of (.., A) from its logarithmic probabilities by as many standard normals: each becomes a Gumbel
-/// number, -ln(-ln Phi(z)), and the largest sum wins; (.., 1).
+/// Draws one action, (.., 1), from log-probabilities (.., A) and equally many standard normals. Each normal z becomes a
+/// Gumbel number, -ln(-ln Phi(z)). The action with the largest sum of log-probability and Gumbel number is drawn.
 fn draw(log_probs: &Tensor, normals: &Tensor) -> Tensor {
     let uniform = (normals * (-1.0 / SQRT_2)).erfc() * 0.5;
     (log_probs.detach() - (-uniform.log()).log()).argmax(-1, true)

@@ -1,4 +1,4 @@
-//! [`Inputs`]: a batch, its noise and the statistics of observations in one vector and one copy.
+//! [`Inputs`]: copies a batch, its noise and the statistics of observations to the device, in one vector and one copy.
 
 use super::algorithm::{GraphBatch, GraphNoise};
 use super::params::Weights;
@@ -8,11 +8,11 @@ use crate::trainer::{Batch, Noise, NoiseSizes, Normaliser, TrainerConfig, Traine
 use common::policy::arch::Head;
 use tch::{Device, Tensor};
 
-/// What arrives with each update, as it lies in one vector.
+/// The expected noise sizes, and the host vector for the inputs of an update.
 #[derive(Debug, Clone)]
 pub(super) struct Inputs {
     noise: NoiseSizes,
-    /// Reused by every update.
+    /// Host vector, reused by every update.
     host: Vec<f32>,
 }
 
@@ -21,7 +21,7 @@ impl Inputs {
         Self { noise, host: Vec::new() }
     }
 
-    /// Refuses what does not have the configured shapes.
+    /// Checks that batch and noise have the configured shapes, and that discrete actions are valid indices.
     pub(super) fn check(
         &self,
         config: &TrainerConfig,
@@ -55,7 +55,8 @@ impl Inputs {
         Ok(())
     }
 
-    /// Copies to the device, writes the statistics into the policy's buffers and normalises by them.
+    /// Copies the inputs to the device. Writes the statistics to the policy's buffers and normalises the observations
+    /// with them.
     pub(super) fn upload(
         &mut self,
         config: &TrainerConfig,
@@ -131,7 +132,8 @@ impl Inputs {
     }
 }
 
-/// An index outside would read beside the values, and on a GPU take the process down.
+/// Checks that every action is an index below `actions`. An index outside would read past the values; on a GPU this
+/// aborts the process.
 fn check_indices(action: &[f32], actions: usize) -> Result<(), TrainerError> {
     #[expect(clippy::cast_precision_loss, reason = "few actions")]
     let end = actions as f32;

@@ -7,22 +7,22 @@ use super::sac::{At, Rule, Sac};
 use crate::trainer::{self, Cost, Decrease, NoiseSizes, TrainerConfig};
 use tch::{Tensor, no_grad};
 
-/// The rule that makes a Lyapunov function of the costs fall in the mean.
+/// The learning rule that makes a Lyapunov function of the costs decrease on average.
 #[derive(Debug)]
 pub struct Lac {
-    /// Policy, units and switches are soft actor-critic's.
+    /// Policy, units and switches, as in soft actor-critic.
     sac: Sac,
     /// Weight of the cost in the decrease condition.
     alpha3: f64,
     decrease: Decrease,
-    /// Whether the multiplier's logarithm stays at or below 0.
+    /// Whether the multiplier's logarithm is limited to at most 0.
     lambda_clamp: bool,
     cost: Cost,
     reward_max: f64,
 }
 
 impl Lac {
-    /// With the settings' switches and numbers.
+    /// Creates the rule from the settings.
     pub fn new(config: &TrainerConfig, lac: &trainer::Lac, place: Place) -> Self {
         Self {
             sac: Sac::new(config, place),
@@ -34,7 +34,7 @@ impl Lac {
         }
     }
 
-    /// What is minimised, of the environment's rewards.
+    /// Converts the environment's rewards to the costs that are minimised.
     fn cost(&self, reward: &Tensor) -> Tensor {
         match self.cost {
             Cost::Reward => reward.shallow_clone(),
@@ -43,13 +43,13 @@ impl Lac {
         }
     }
 
-    /// A drawn action in the critics' units and its log-probability.
+    /// Draws an action and returns it in the critics' units, with its log-probability.
     fn draw(&self, policy: &Weights, raw: &Tensor, noise: &Tensor) -> (Tensor, Tensor) {
         let drawn = sample(&self.sac.distribution(policy, raw), noise, &self.sac.squash);
         (self.sac.seen_by_critics(&drawn.action), drawn.log_prob)
     }
 
-    /// L_lambda = -log_lambda l_delta, l_delta a constant; the loss.
+    /// Does one step on L_lambda = -log_lambda l_delta, with l_delta constant. Returns the loss.
     fn tune_multiplier(&self, model: &Model, l_delta: &Tensor, step: u64) -> Tensor {
         let log_lambda = model.log_lambda.trained()[0].get("log_lambda");
         let loss = -(log_lambda * l_delta);
@@ -82,7 +82,7 @@ impl Algorithm for Lac {
         let lambda = model.log_lambda.values().flat().exp().clamp_max(1.0);
         let cost = batch.kept(&self.cost(&batch.reward));
 
-        // y = c + discount max_i L'_i(s', a'),  a' ~ pi'(s'); with a finite horizon the sum of its costs
+        // y = c + discount max_i L'_i(s', a'),  a' ~ pi'(s'); with a finite horizon, y is the sum of its costs
         let y = if batch.horizon_cost.numel() > 0 {
             batch.kept(&self.cost(&batch.horizon_cost))
         } else {
@@ -103,7 +103,7 @@ impl Algorithm for Lac {
         model.critics.descend(&critic_losses.sum(None), &numbers.adam(numbers.lr.critic, step));
 
         // l_delta = mean(max_i L_i(s', a~') - max_i L_i(s, a) + alpha3 c),  a~' ~ pi(s'), with the critics after their
-        // step; the second value is a constant
+        // step; the second value is constant
         let acting = &model.actor.trained()[0];
         let updated = model.critics.values().networks();
         let raw_next = rule.policy_next(acting, batch);
@@ -116,13 +116,13 @@ impl Algorithm for Lac {
         let increase = &l_next - &l_now + cost * self.alpha3;
         let l_delta = batch.mean(&increase.detach());
 
-        // L_pi = mean(lambda l_delta + alpha log_prob),  the log-probability of a~ ~ pi(s)
+        // L_pi = mean(lambda l_delta + alpha log_prob),  with the log-probability of a~ ~ pi(s)
         let (_, log_prob) = self.draw(acting, &rule.policy_now(acting, batch), &noise.action);
         let loss = &lambda * increase + &alpha * &log_prob;
         let actor_loss = batch.mean(&rule.weigh(&loss, batch));
         model.actor.descend(&actor_loss, &numbers.adam(numbers.lr.actor, step));
 
-        // Both multipliers are those from before their steps everywhere above.
+        // All lines above use both multipliers from before their steps.
         let entropy = -batch.mean(&log_prob.detach());
         let alpha_loss = rule.tune_temperature(model, &entropy, step);
         let lambda_loss = self.tune_multiplier(model, &l_delta, step);

@@ -1,18 +1,20 @@
-//! Every network and algorithm by autograd: what the hand-written perceptron path beside it does not cover.
+//! All networks and algorithms by autograd, including those that the hand-written perceptron path does not support.
 //!
-//! Bottom up:
+//! The modules, from the lowest level up:
 //! - [`params`]: parameters as flat vectors; gradients, Adam and Polyak averaging on them.
-//! - [`net`]: forward passes of every body, one step or a window.
-//! - [`policy`]: from a network's numbers to distributions, samples and densities.
+//! - [`net`]: forward passes of every body, over one step or a window of steps.
+//! - [`policy`]: distributions from the network's outputs, samples and densities.
 //! - [`critic`]: values of observations and actions.
-//! - [`algorithm`]: what every learning rule is given and gives back; the rules are [`sac`], [`discrete_sac`],
-//!   [`lac`] and [`bcq`], whose own networks are [`vae`] and [`perturbation`].
-//! - `trainer`: batches in, statistics out; `inputs`: a batch on its way to the device.
+//! - [`algorithm`]: the interface of every learning rule. The rules are [`sac`], [`discrete_sac`], [`lac`] and [`bcq`];
+//!   BCQ has networks of its own, [`vae`] and [`perturbation`].
+//! - `inputs`: copies a batch to the device; `trainer`: runs updates and collects statistics.
 //!
-//! Shapes: B items of a batch, T steps of each (1 for transitions), O observation, A action, S recurrent state, C critics.
+//! Shapes: B items of a batch, T steps of each (1 for transitions), O observation, A action, S recurrent state, C
+//! critics.
 //!
-//! Below the trainer, operations are written as equations: tch's operators, which panic where libtorch fails. The trainer
-//! checks every shape beforehand, and turns the one failure that is left, that of a device, back into an error.
+//! Below the trainer, operations are written as equations with tch's operators, which panic if libtorch fails. The
+//! trainer checks every shape beforehand. It converts the one remaining failure, a device failure, from a panic to an
+//! error.
 
 pub mod algorithm;
 pub mod bcq;

@@ -1,4 +1,4 @@
-//! Forward passes of every [`Body`] on named tensors: one step, and a window of steps.
+//! Forward passes of every [`Body`] on named tensors, over one step or a window of steps.
 //!
 //! Letters: N rows, B batch, T steps, S floats of state.
 
@@ -7,7 +7,7 @@ use crate::torch::ops::signed;
 use common::policy::arch::{Activation, BackboneActivation, Body, CfcMode, Conv, Mlp};
 use tch::{Tensor, no_grad};
 
-/// The non-linearity.
+/// Applies the activation.
 pub fn activate(activation: Activation, x: &Tensor) -> Tensor {
     match activation {
         Activation::Relu => x.relu(),
@@ -19,19 +19,20 @@ pub fn activate(activation: Activation, x: &Tensor) -> Tensor {
     }
 }
 
-/// `x W' + b`, x (N, in).
+/// Computes `x W' + b`, x (N, in).
 pub fn linear(w: &Weights, name: &str, x: &Tensor) -> Tensor {
     let (weight, bias) = w.linear(name);
     x.linear(weight, Some(bias))
 }
 
-/// `x (W * mask)' + b`: the product is taken here, so that masked weights have zero gradient (SEED-SPEC §3.5).
+/// Computes `x (W * mask)' + b`. The mask is multiplied here, so that masked weights have zero gradient
+/// (SEED-SPEC §3.5).
 pub fn sparse(w: &Weights, name: &str, mask: &str, x: &Tensor) -> Tensor {
     let (weight, bias) = w.linear(name);
     x.linear(&(weight * w.get(mask)), Some(bias))
 }
 
-/// The hidden layers `{prefix}.{i}`, x (N, in) to (N, last width).
+/// Evaluates the hidden layers `{prefix}.{i}`, x (N, in) to (N, last width).
 pub fn mlp(w: &Weights, prefix: &str, mlp: &Mlp, x: &Tensor) -> Tensor {
     let mut x = x.shallow_clone();
     for (i, &width) in mlp.hidden.iter().enumerate() {
@@ -46,20 +47,20 @@ pub fn mlp(w: &Weights, prefix: &str, mlp: &Mlp, x: &Tensor) -> Tensor {
     x
 }
 
-/// The hidden layers `{prefix}.{i}` and, numbered on, the output layer, which has no activation: x (N, in) to
-/// (N, out).
+/// Evaluates the hidden layers `{prefix}.{i}` and the output layer, which has the next number and no activation: x (N,
+/// in) to (N, out).
 pub fn stack(w: &Weights, prefix: &str, layers: &Mlp, x: &Tensor) -> Tensor {
     linear(w, &format!("{prefix}.{}", layers.hidden.len()), &mlp(w, prefix, layers, x))
 }
 
-/// Added to the variance by layer normalisation.
+/// Epsilon that layer normalisation adds to the variance.
 const LAYER_NORM_EPS: f64 = 1e-5;
 
-/// One step: x (N, in) and state (N, S) to features or outputs (N, width), and the next state (N, S). `elapsed` (N, 1) is
-/// the time since the last step for closed-form cells; one unit where it is absent.
+/// Does one step: x (N, in) and state (N, S) to features or outputs (N, width), and the next state (N, S). `elapsed`
+/// (N, 1) is the time since the last step, for closed-form cells. `None` means one time unit.
 ///
 /// # Panics
-/// For [`Body::BatchConstrained`], which is a way to act and not a network that is trained.
+/// Panics for [`Body::BatchConstrained`], which composes networks for acting and is not trained as one network.
 pub fn step(
     body: &Body,
     w: &Weights,
@@ -112,10 +113,10 @@ pub fn step(
     }
 }
 
-/// A window of steps that has been passed through.
+/// Outputs and states of a window of steps.
 #[derive(Debug)]
 pub struct Unrolled {
-    /// (B, T, width)
+    /// Output of each step, (B, T, width).
     pub out: Tensor,
     /// State before each step, (B, T, S).
     pub before: Tensor,
@@ -123,8 +124,8 @@ pub struct Unrolled {
     pub after: Tensor,
 }
 
-/// Passes through x (B, T, in) from state (B, S); the first `burn_in` steps only move the state, without gradient, and
-/// are not part of what comes back.
+/// Evaluates x (B, T, in) step by step from state (B, S). The first `burn_in` steps only update the state, without
+/// gradient. They are not part of the result.
 pub fn unroll(body: &Body, w: &Weights, x: &Tensor, state: &Tensor, burn_in: usize) -> Unrolled {
     let burn_in = signed(burn_in);
     let t = x.size()[1] - burn_in;
@@ -153,7 +154,8 @@ pub fn unroll(body: &Body, w: &Weights, x: &Tensor, state: &Tensor, burn_in: usi
     }
 }
 
-/// One step from each of the states (B, T, S), x (B, T, in): what would come out, and the state after it.
+/// Does one step from each of the states (B, T, S) with x (B, T, in). Returns each step's output and the state after
+/// it.
 pub fn step_each(body: &Body, w: &Weights, x: &Tensor, states: &Tensor) -> (Tensor, Tensor) {
     let rows = |x: &Tensor| x.reshape([-1, x.size()[2]]);
     let (b, t) = (x.size()[0], x.size()[1]);
@@ -162,7 +164,7 @@ pub fn step_each(body: &Body, w: &Weights, x: &Tensor, states: &Tensor) -> (Tens
     (y.reshape([b, t, y.size()[1]]), after.reshape([b, t, states.size()[2]]))
 }
 
-/// Bytes of an image (N, C*H*W) to features (N, F).
+/// Converts an image (N, C*H*W) of byte values to features (N, F).
 fn convolve(
     w: &Weights,
     [channels, height, width]: [usize; 3],
@@ -179,7 +181,8 @@ fn convolve(
     convs.iter().enumerate().fold(image, pass).flatten(1, -1)
 }
 
-/// Stacked layers, gates i, f, g, o; state (N, 2*layers*H): every layer's hidden, then every layer's cell.
+/// Evaluates stacked LSTM layers with gates i, f, g, o. The state (N, 2*layers*H) holds every layer's hidden part, then
+/// every layer's cell part.
 fn lstm(w: &Weights, layers: i64, hidden: i64, x: &Tensor, state: &Tensor) -> (Tensor, Tensor) {
     let part = |i: i64| state.narrow(1, i * hidden, hidden);
     let mut x = x.shallow_clone();
@@ -201,7 +204,7 @@ fn lstm(w: &Weights, layers: i64, hidden: i64, x: &Tensor, state: &Tensor) -> (T
     (x, Tensor::cat(&h, 1))
 }
 
-/// Velora's cell (SEED-SPEC §3.6): x (N, inter) and h (N, H) to y (N, H) and h' (N, H).
+/// Evaluates Velora's cell (SEED-SPEC §3.6): x (N, inter) and h (N, H) to y (N, H) and h' (N, H).
 pub fn liquid_cell(w: &Weights, x: &Tensor, h: &Tensor) -> (Tensor, Tensor) {
     let z = Tensor::cat(&[x, h], 1);
     let head = |name: &str| sparse(w, name, "command.mask", &z);
@@ -210,11 +213,11 @@ pub fn liquid_cell(w: &Weights, x: &Tensor, h: &Tensor) -> (Tensor, Tensor) {
     (head("proj") + &h, h)
 }
 
-/// Of a cell without layers before its heads.
+/// Backbone of a cell that has no layers before its heads.
 const NO_BACKBONE: (usize, BackboneActivation) = (0, BackboneActivation::LecunTanh);
 
-/// The closed-form cell of SEED-SPEC §3.14 on [x; h], tensors behind `prefix`; a mask `{prefix}mask`, where there is a
-/// prefix, multiplies the two candidate heads only.
+/// Evaluates the closed-form cell of SEED-SPEC §3.14 on [x; h]. `prefix` is put before the tensor names. If it is not
+/// empty, the mask `{prefix}mask` multiplies the two candidate heads only.
 fn cfc_cell(
     w: &Weights,
     prefix: &str,
@@ -256,7 +259,8 @@ fn cfc_cell(
     }
 }
 
-/// The LSTM cell in front of a closed-form cell: gates candidate, input, forget (+1), output (SEED-SPEC §3.14).
+/// Evaluates the LSTM cell before a closed-form cell, with gates candidate, input, forget (+1), output
+/// (SEED-SPEC §3.14).
 fn mixed_memory_cell(w: &Weights, x: &Tensor, h: &Tensor, c: &Tensor) -> (Tensor, Tensor) {
     let recurrent = h.linear(w.get("lstm.recurrent.weight"), None::<&Tensor>);
     let gates = (linear(w, "lstm.input", x) + recurrent).chunk(4, 1);

@@ -1,8 +1,8 @@
-//! [`Params`]: networks as one flat vector, which autograd sees tensor by tensor and the optimiser as a whole.
+//! [`Params`]: networks as one flat vector. Autograd uses it tensor by tensor, the optimiser as a whole.
 //!
-//! Each tensor of a layout is a *leaf*: a view of the flat vector, detached, so that it shares the memory but has a
-//! gradient of its own. After the backward pass the leaves' gradients are joined, and Adam and Polyak averaging are a
-//! handful of operations on flat vectors, however many tensors there are.
+//! Each tensor of a layout is a *leaf*: a detached view of the flat vector, which shares its memory but has its own
+//! gradient. After the backward pass the leaves' gradients are joined. Adam and Polyak averaging are then a few
+//! operations on flat vectors, for any number of tensors.
 
 use crate::torch::ops::signed;
 use crate::trainer::Group;
@@ -10,23 +10,23 @@ use common::policy::layout::TensorLayout;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
-/// Number type and device of everything in one model. Training is in [`Kind::Float`].
+/// Number type and device of all tensors in one model. Training uses [`Kind::Float`].
 pub type Place = (Kind, Device);
 
-/// The tensors of one network by name.
+/// Tensors of one network by name.
 #[derive(Debug, Default)]
 pub struct Weights(BTreeMap<String, Tensor>);
 
 impl Weights {
-    /// The tensor of that name.
+    /// Returns the tensor with that name.
     ///
     /// # Panics
-    /// If there is none: names come from the layout of the architecture that is evaluated.
+    /// Panics if no tensor has that name. Names come from the layout of the architecture that is evaluated.
     pub fn get(&self, name: &str) -> &Tensor {
         self.0.get(name).unwrap_or_else(|| panic!("no tensor {name} in this network"))
     }
 
-    /// `{name}.weight` and `{name}.bias`.
+    /// Returns `{name}.weight` and `{name}.bias`.
     pub fn linear(&self, name: &str) -> (&Tensor, &Tensor) {
         (self.get(&format!("{name}.weight")), self.get(&format!("{name}.bias")))
     }
@@ -38,75 +38,76 @@ impl FromIterator<(String, Tensor)> for Weights {
     }
 }
 
-/// Networks of one layout without gradients: targets, and what an optimiser's losses only look through.
+/// Networks of one layout without gradients: target networks, and networks that a loss uses but does not train.
 #[derive(Debug)]
 pub struct Values {
-    /// (networks * parameters)
+    /// All parameters, (networks * parameters).
     flat: Tensor,
     networks: Vec<Weights>,
 }
 
 impl Values {
-    /// Zeros for so many networks, one after another.
+    /// Creates `networks` networks of zeros, one after another in the flat vector.
     pub fn new(layout: &TensorLayout, networks: usize, place: Place) -> Self {
         let flat = Tensor::zeros([signed(networks * layout.parameters)], place);
         let networks = (0..networks).map(|n| views(&flat, layout, n).collect()).collect();
         Self { flat, networks }
     }
 
-    /// The networks; no gradient reaches them.
+    /// Returns the networks. No gradient reaches them.
     pub fn networks(&self) -> &[Weights] {
         &self.networks
     }
 
-    /// The flat vector.
+    /// Returns the flat vector.
     pub fn flat(&self) -> &Tensor {
         &self.flat
     }
 
-    /// `self <- self + tau (source - self)`: exact where both are equal, so that buffers stay what they are.
+    /// Computes `self <- self + tau (source - self)`. The result is exact if both are equal, so buffers keep their
+    /// values.
     pub fn follow(&self, source: &Self, tau: f64) {
         let _written = self.flat.shallow_clone().lerp_(&source.flat, tau);
     }
 
-    /// Copies from the host.
+    /// Copies the parameters from the host.
     pub fn load(&self, params: &[f32]) {
         write(&self.flat, params);
     }
 
-    /// Copies to the host.
+    /// Returns a copy of the parameters on the host.
     pub fn save(&self) -> Vec<f32> {
         read(&self.flat)
     }
 }
 
-/// Adam's numbers for one group at one step.
+/// Settings of Adam for one group at one step.
 #[derive(Debug, Clone, Copy)]
 pub struct Adam {
     /// Step size.
     pub lr: f64,
     /// Decay rates of the moments.
     pub betas: (f64, f64),
-    /// Added to the root of the second moment.
+    /// Number added to the root of the second moment.
     pub eps: f64,
-    /// Which step this is, from 1 on.
+    /// Step number, counted from 1.
     pub step: u64,
 }
 
-/// An optimiser group: networks of one layout with Adam's moments.
+/// Optimiser group: networks of one layout with Adam's moments.
 #[derive(Debug)]
 pub struct Params {
     values: Values,
-    /// As `values`, seen by autograd.
+    /// The same networks as `values`, with gradients.
     networks: Vec<Weights>,
-    /// The trainable leaves in order, each with the elements of buffers that follow it.
+    /// Trainable leaves in order, each with the number of buffer elements that follow it.
     leaves: Vec<(Tensor, i64)>,
     adam_m: Tensor,
     adam_v: Tensor,
 }
 
 impl Params {
-    /// Zeros for so many networks, one after another.
+    /// Creates `networks` networks of zeros, one after another in the flat vector.
     pub fn new(layout: &TensorLayout, networks: usize, place: Place) -> Self {
         let values = Values::new(layout, networks, place);
         let mut leaves: Vec<(Tensor, i64)> = Vec::new();
@@ -132,22 +133,23 @@ impl Params {
         Self { networks: trained, leaves, adam_m, adam_v, values }
     }
 
-    /// The tensors that a step changes.
+    /// Returns the tensors that a step changes.
     pub fn tensors(&self) -> [Tensor; 3] {
         [&self.values.flat, &self.adam_m, &self.adam_v].map(Tensor::shallow_clone)
     }
 
-    /// The networks, for losses that train them.
+    /// Returns the networks with gradients, for losses that train them.
     pub fn trained(&self) -> &[Weights] {
         &self.networks
     }
 
-    /// The same numbers, for losses that only look through them.
+    /// Returns the networks without gradients, for losses that use but do not train them.
     pub fn values(&self) -> &Values {
         &self.values
     }
 
-    /// The loss's gradient, flat; zero for buffers and for what the loss does not depend on.
+    /// Returns the flat gradient of the loss. It is zero for buffers and for parameters that the loss does not depend
+    /// on.
     pub fn gradient(&self, loss: &Tensor) -> Tensor {
         let leaves: Vec<&Tensor> = self.leaves.iter().map(|(leaf, _)| leaf).collect();
         let gradients = Tensor::run_backward(&[loss], &leaves, false, false);
@@ -164,13 +166,13 @@ impl Params {
         Tensor::cat(&parts, 0)
     }
 
-    /// One Adam step down the loss (SEED-SPEC §2.3).
+    /// Does one Adam step along the negative gradient of the loss (SEED-SPEC §2.3).
     pub fn descend(&self, loss: &Tensor, adam: &Adam) {
         let Adam { lr, betas: (beta1, beta2), eps, step } = *adam;
         let step = i32::try_from(step).unwrap_or(i32::MAX); // both powers are 0 long before
         let (bias1, bias2) = (1.0 - beta1.powi(step), 1.0 - beta2.powi(step));
         let g = self.gradient(loss);
-        // Handles to the same memory: tch's in-place operations want them mutable.
+        // Handles to the same memory, because tch's in-place operations need mutable tensors.
         let (mut m, mut v) = (self.adam_m.shallow_clone(), self.adam_v.shallow_clone());
         m.copy_(&(&m * beta1 + &g * (1.0 - beta1)));
         v.copy_(&(&v * beta2 + g.square() * (1.0 - beta2)));
@@ -178,25 +180,25 @@ impl Params {
         flat -= m * (lr / bias1) / (v.sqrt() / bias2.sqrt() + eps);
     }
 
-    /// Copies from the host.
+    /// Copies parameters and moments from the host.
     pub fn load(&self, group: &Group) {
         self.values.load(&group.params);
         write(&self.adam_m, &group.adam_m);
         write(&self.adam_v, &group.adam_v);
     }
 
-    /// Copies to the host.
+    /// Returns a copy of parameters and moments on the host.
     pub fn save(&self) -> Group {
         Group { params: self.values.save(), adam_m: read(&self.adam_m), adam_v: read(&self.adam_v) }
     }
 
-    /// Adam's first and second moment, flat.
+    /// Returns Adam's first and second moments, flat.
     pub fn moments(&self) -> (&Tensor, &Tensor) {
         (&self.adam_m, &self.adam_v)
     }
 }
 
-/// The tensors of the n-th network in `flat`, by name, detached.
+/// Returns the tensors of network `n` in `flat`, by name, detached.
 fn views<'a>(
     flat: &'a Tensor,
     layout: &'a TensorLayout,

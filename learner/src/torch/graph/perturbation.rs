@@ -1,4 +1,4 @@
-//! [`Perturbation`]: how far batch-constrained Q-learning moves an action of the data (SEED-SPEC §5.7).
+//! [`Perturbation`]: the network by which batch-constrained Q-learning changes an action of the data (SEED-SPEC §5.7).
 
 use super::algorithm::exact;
 use super::net;
@@ -6,17 +6,17 @@ use super::params::Weights;
 use common::policy::arch::{Body, Head, Mlp, PolicyArch};
 use tch::Tensor;
 
-/// A network that moves actions a little.
+/// Network that changes actions by a bounded amount.
 #[derive(Debug, Clone)]
 pub struct Perturbation {
     layers: Mlp,
-    /// Farthest, phi times the bound.
+    /// Largest change of an action, phi times the bound.
     reach: f64,
     bound: f64,
 }
 
 impl Perturbation {
-    /// That of a batch-constrained policy; `None` for any other.
+    /// Creates the perturbation network of a batch-constrained policy. Returns `None` for any other policy.
     pub fn of(arch: &PolicyArch) -> Option<Self> {
         let (Body::BatchConstrained { perturbation, phi, .. }, Head::Deterministic { bound }) =
             (&arch.body, arch.head.clone())
@@ -27,8 +27,8 @@ impl Perturbation {
         Some(Self { layers: perturbation.clone(), reach: exact(*phi) * bound, bound })
     }
 
-    /// `clamp(action + phi bound tanh(net([obs; action])), -bound, bound)`, row by row: obs (.., O) and action (.., A)
-    /// to (.., A).
+    /// Computes `clamp(action + phi bound tanh(net([obs; action])), -bound, bound)` for each row: obs (.., O) and
+    /// action (.., A) to (.., A).
     pub fn perturb(&self, w: &Weights, obs: &Tensor, action: &Tensor) -> Tensor {
         let raw = net::stack(w, "perturbation", &self.layers, &Tensor::cat(&[obs, action], -1));
         (action + raw.tanh() * self.reach).clamp(-self.bound, self.bound)

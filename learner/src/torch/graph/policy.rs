@@ -1,4 +1,4 @@
-//! From a network's numbers to distributions over actions, samples and their densities.
+//! Distributions over actions from a network's outputs, with samples and their densities.
 //!
 //! Letters: B batch, T steps, A action.
 
@@ -10,14 +10,14 @@ use common::policy::arch::{Head, LogStd, PolicyArch};
 use std::f64::consts::{LN_2, PI};
 use tch::{Kind, Tensor};
 
-/// Observations as the networks see them: `clamp((obs - mean) / std, ±clip)` where they are normalised.
+/// Normalises observations if the policy does so: `clamp((obs - mean) / std, ±clip)`.
 pub fn normalise(arch: &PolicyArch, w: &Weights, obs: &Tensor) -> Tensor {
     let Some(clip) = arch.obs_clip.map(f64::from) else { return obs.shallow_clone() };
     let (mean, std) = (w.get("normaliser.mean"), w.get("normaliser.std"));
     ((obs - mean) / std).clamp(-clip, clip)
 }
 
-/// The network over a window obs (B, T, O), already normalised, from state (B, S): what it hands to its head
+/// Evaluates the network over a window obs (B, T, O), already normalised, from state (B, S). Returns the head's outputs
 /// (B, T - burn_in, [`PolicyArch::outputs`]), with the states around each step.
 pub fn unroll(
     arch: &PolicyArch,
@@ -30,12 +30,12 @@ pub fn unroll(
     Unrolled { out: head(arch, w, &features.out), ..features }
 }
 
-/// One step from each of the states (B, T, S): what the network hands to its head (B, T, outputs).
+/// Does one step from each of the states (B, T, S). Returns the head's outputs (B, T, outputs).
 pub fn step_each(arch: &PolicyArch, w: &Weights, obs: &Tensor, states: &Tensor) -> Tensor {
     head(arch, w, &net::step_each(&arch.body, w, obs, states).0)
 }
 
-/// Features to the head's numbers; a body that is its own head has given them already.
+/// Converts features to the head's outputs. A body that is its own head has already computed them.
 fn head(arch: &PolicyArch, w: &Weights, features: &Tensor) -> Tensor {
     if arch.body.is_its_own_head() {
         return features.shallow_clone();
@@ -51,7 +51,7 @@ fn head(arch: &PolicyArch, w: &Weights, features: &Tensor) -> Tensor {
     }
 }
 
-/// A diagonal Gaussian before the squashing, each (B, T, A).
+/// Diagonal Gaussian before squashing, each field (B, T, A).
 #[derive(Debug)]
 pub struct Gaussian {
     /// Means.
@@ -60,10 +60,10 @@ pub struct Gaussian {
     pub log_std: Tensor,
 }
 
-/// Reads the head's numbers `raw` (B, T, outputs) as a Gaussian.
+/// Reads the head's outputs `raw` (B, T, outputs) as a Gaussian.
 ///
 /// # Panics
-/// If the head is no Gaussian.
+/// Panics if the head is not a Gaussian.
 pub fn gaussian(arch: &PolicyArch, w: &Weights, raw: &Tensor) -> Gaussian {
     let Head::Gaussian { log_std, mean_bound } = arch.head else { panic!("not a Gaussian head") };
     let (mu, log_std) = match log_std {
@@ -77,28 +77,28 @@ pub fn gaussian(arch: &PolicyArch, w: &Weights, raw: &Tensor) -> Gaussian {
     Gaussian { mu: mean_bound.map_or_else(|| mu.shallow_clone(), bounded), log_std }
 }
 
-/// What turns a sample into an action and its density.
+/// Settings of the squashing, which turns a sample into an action and determines its density.
 #[derive(Debug)]
 pub struct Squash {
-    /// Slope of tanh.
+    /// Formula for the slope of tanh in the log-density.
     pub correction: TanhCorrection,
-    /// Whose density it is.
+    /// Units of actions in which the density is measured.
     pub units: ActionUnits,
-    /// Half the width of the environment's bounds, (A).
+    /// Half the width of the environment's action bounds, (A).
     pub scale: Tensor,
 }
 
-/// A drawn action and the logarithm of its density.
+/// A drawn action and its log-probability.
 #[derive(Debug)]
 pub struct Sample {
-    /// In [-1, 1], (B, T, A).
+    /// Action in [-1, 1], (B, T, A).
     pub action: Tensor,
-    /// (B, T)
+    /// Log-probability of the action, (B, T).
     pub log_prob: Tensor,
 }
 
-/// `u = mu + sigma * noise`, `action = tanh u`, and
-/// `log_prob = sum_j [-noise²/2 - ln sigma - ln(2 pi)/2 - ln |d action / d u|]`, noise (B, T, A).
+/// Computes `u = mu + sigma * noise`, `action = tanh u`, and
+/// `log_prob = sum_j [-noise²/2 - ln sigma - ln(2 pi)/2 - ln |d action / d u|]`, with noise (B, T, A).
 pub fn sample(policy: &Gaussian, noise: &Tensor, squash: &Squash) -> Sample {
     let u = &policy.mu + policy.log_std.exp() * noise;
     let action = u.tanh();
@@ -107,13 +107,13 @@ pub fn sample(policy: &Gaussian, noise: &Tensor, squash: &Squash) -> Sample {
     Sample { log_prob: log_prob.sum_dim_intlist(-1, false, None::<Kind>), action }
 }
 
-/// Logarithm of the slope of the squashing at u, by the configured form (SEED-SPEC §2.2).
+/// Returns the logarithm of the squashing's slope at u, in the configured form (SEED-SPEC §2.2).
 fn log_slope(u: &Tensor, action: &Tensor, squash: &Squash) -> Tensor {
     let env = squash.units == ActionUnits::Env;
     let slope = || -> Tensor { 1.0 - action.square() };
     match squash.correction {
-        // 2 (ln 2 - u - softplus(-2u)), as the originals write it. libtorch's softplus(x) is x beyond 20, 2e-9 off: an f64
-        // update that is to follow theirs has to do the same.
+        // 2 (ln 2 - u - softplus(-2u)), as in the originals. libtorch's softplus(x) is x beyond 20, an error of 2e-9.
+        // An f64 update that must match theirs has to use the same function.
         TanhCorrection::Exact => {
             let exact = (LN_2 - u - (u * -2.0).softplus()) * 2.0;
             if env { exact + squash.scale.log() } else { exact }
@@ -132,13 +132,13 @@ fn log_slope(u: &Tensor, action: &Tensor, squash: &Squash) -> Tensor {
 /// Probabilities of discrete actions.
 #[derive(Debug)]
 pub struct Categorical {
-    /// (B, T, A)
+    /// Probabilities, (B, T, A).
     pub probs: Tensor,
-    /// Exact logarithms, (B, T, A).
+    /// Exact logarithms of the probabilities, (B, T, A).
     pub log_probs: Tensor,
 }
 
-/// Reads the head's numbers `raw` (B, T, A) as logits.
+/// Reads the head's outputs `raw` (B, T, A) as logits.
 pub fn categorical(raw: &Tensor) -> Categorical {
     let log_probs = raw.log_softmax(-1, raw.kind());
     Categorical { probs: log_probs.exp(), log_probs }

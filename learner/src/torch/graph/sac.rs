@@ -1,4 +1,4 @@
-//! Soft actor-critic for continuous actions (SEED-SPEC §§4.5, 10), and what its relatives share.
+//! Soft actor-critic for continuous actions (SEED-SPEC §§4.5, 10), and the parts that related algorithms share.
 
 use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Numbers};
 use super::critic;
@@ -9,17 +9,17 @@ use crate::trainer::{
 };
 use tch::{Tensor, no_grad};
 
-/// The rule for continuous actions.
+/// The learning rule for continuous actions.
 #[derive(Debug)]
 pub struct Sac {
     pub(super) rule: Rule,
     pub(super) squash: Squash,
-    /// (A)
+    /// Offset from normalised actions to environment units, (A).
     bias: Tensor,
 }
 
 impl Sac {
-    /// With the settings' switches and numbers.
+    /// Creates the rule from the settings.
     pub fn new(config: &TrainerConfig, place: Place) -> Self {
         let (kind, device) = place;
         let vector = |x: &[f32]| Tensor::from_slice(x).to_kind(kind).to_device(device);
@@ -31,7 +31,7 @@ impl Sac {
         Self { rule: Rule::new(config), squash, bias: vector(&config.action_bias) }
     }
 
-    /// A normalised action (.., A) in the units that the critics see.
+    /// Converts a normalised action (.., A) to the critics' units.
     pub fn seen_by_critics(&self, action: &Tensor) -> Tensor {
         match self.rule.config.critic_action_units {
             ActionUnits::Normalised => action.shallow_clone(),
@@ -39,7 +39,7 @@ impl Sac {
         }
     }
 
-    /// What the head's numbers `raw` (B, T, outputs) of a policy say.
+    /// Reads the policy head's outputs `raw` (B, T, outputs) as a Gaussian.
     pub(super) fn distribution(&self, w: &Weights, raw: &Tensor) -> Gaussian {
         gaussian(&self.rule.config.policy, w, raw)
     }
@@ -88,7 +88,7 @@ impl Algorithm for Sac {
         let actor_loss = batch.mean(&rule.weigh(&(&alpha * &now.log_prob - &q), batch));
         model.actor.descend(&actor_loss, &numbers.adam(numbers.lr.actor, step));
 
-        // L_alpha = -log_alpha mean(log_prob + target entropy), with alpha before its step everywhere above
+        // L_alpha = -log_alpha mean(log_prob + target entropy). All lines above use alpha from before its step.
         let entropy = -batch.mean(&now.log_prob.detach());
         let alpha_loss = rule.tune_temperature(model, &entropy, step);
 
@@ -107,37 +107,37 @@ impl Algorithm for Sac {
     }
 }
 
-/// Which observation of a step a critic is asked about.
+/// Observation of a step at which a critic is evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
-    /// The step's own.
+    /// The step's observation.
     Now,
-    /// The one it led to.
+    /// The next observation.
     Next,
 }
 
-/// What soft actor-critic, discrete actions and Lyapunov critics have in common: the switches, and the parts that do not
-/// depend on the kind of action.
+/// The parts that soft actor-critic, its discrete form and Lyapunov actor-critic share: the switches, and the
+/// computations that do not depend on the kind of action.
 #[derive(Debug)]
 pub struct Rule {
-    /// The switches.
+    /// Settings with all switches.
     pub config: TrainerConfig,
-    /// The numbers.
+    /// Numeric settings.
     pub numbers: Numbers,
 }
 
 impl Rule {
-    /// Those of a configuration.
+    /// Creates the shared parts from a configuration.
     pub fn new(config: &TrainerConfig) -> Self {
         Self { config: config.clone(), numbers: Numbers::new(config) }
     }
 
-    /// Steps of a batch that losses are over: B (T - burn_in).
+    /// Returns the number of steps in a batch that losses are computed over: B (T - burn_in).
     pub fn steps(&self) -> usize {
         self.config.batch_size * (self.config.sequence_len - self.config.burn_in)
     }
 
-    /// The policy that acts in targets.
+    /// Returns the policy that acts in targets.
     pub fn target_actor<'a>(&self, model: &'a Model) -> &'a Weights {
         let copy: &Values = match self.config.target_actor {
             TargetActor::Current => model.actor.values(),
@@ -146,7 +146,7 @@ impl Rule {
         &copy.networks()[0]
     }
 
-    /// What the policy says at the observations, (B, T - burn_in, outputs).
+    /// Returns the policy's outputs at the observations, (B, T - burn_in, outputs).
     pub fn policy_now(&self, w: &Weights, batch: &GraphBatch) -> Tensor {
         let state = match self.config.stored_state {
             StoredState::Shared if self.config.sequence_len == 1 => &batch.next_state,
@@ -155,7 +155,7 @@ impl Rule {
         policy::unroll(&self.config.policy, w, &batch.obs, state, batch.burn_in).out
     }
 
-    /// What the policy says at the next observations, (B, T - burn_in, outputs).
+    /// Returns the policy's outputs at the next observations, (B, T - burn_in, outputs).
     pub fn policy_next(&self, w: &Weights, batch: &GraphBatch) -> Tensor {
         let arch = &self.config.policy;
         let states = if self.config.sequence_len == 1 {
@@ -166,8 +166,9 @@ impl Rule {
         policy::step_each(arch, w, &batch.kept(&batch.next_obs), &states)
     }
 
-    /// Every critic's values of `action` (B, T - burn_in, A) after what happened, `stored` (B, T, A), both in the
-    /// critics' units: (C, B, T - burn_in), for vector critics (C, B, T - burn_in, A).
+    /// Returns every critic's values of `action` (B, T - burn_in, A), as (C, B, T - burn_in), or for vector critics as
+    /// (C, B, T - burn_in, A). The stored actions `stored` (B, T, A) update recurrent critics. Both are in the critics'
+    /// units.
     pub fn values(
         &self,
         networks: &[Weights],
@@ -188,7 +189,7 @@ impl Rule {
         Tensor::stack(&networks.iter().map(value).collect::<Vec<_>>(), 0)
     }
 
-    /// The critics' values (C, ..) as one, (..).
+    /// Reduces the critics' values (C, ..) to one, (..).
     pub fn reduce(&self, q: &Tensor) -> Tensor {
         match self.config.critic_reduce {
             Reduce::Min => q.amin([0].as_slice(), false),
@@ -196,12 +197,14 @@ impl Rule {
         }
     }
 
-    /// The policy's losses (B, T - burn_in) times the importance weights, where they count there.
+    /// Multiplies the policy's losses (B, T - burn_in) by the importance weights, if the settings apply them to the
+    /// policy.
     pub fn weigh(&self, loss: &Tensor, batch: &GraphBatch) -> Tensor {
         if self.config.weights_in_actor_loss { loss * &batch.weight } else { loss.shallow_clone() }
     }
 
-    /// Moves the temperature towards the target entropy, where it is tuned, up to its bound; the loss.
+    /// Does one step of the temperature towards the target entropy, limited to its bound. Returns the loss, or `None`
+    /// if the temperature is fixed.
     pub fn tune_temperature(&self, model: &Model, entropy: &Tensor, step: u64) -> Option<Tensor> {
         let surplus = entropy - self.numbers.target_entropy?;
         let log_alpha = model.log_alpha.trained()[0].get("log_alpha");
@@ -215,7 +218,7 @@ impl Rule {
         Some(loss)
     }
 
-    /// Polyak averaging, every so many updates.
+    /// Does one Polyak step of the targets in every `target_updates`-th update.
     pub fn move_targets(&self, model: &Model, step: u64) {
         if step.is_multiple_of(self.config.target_updates) {
             model.targets.follow(model.critics.values(), self.numbers.tau);

@@ -1,4 +1,4 @@
-//! [`GraphTrainer`]: any configuration behind the [`Trainer`] seam.
+//! [`GraphTrainer`]: the [`Trainer`] for every configuration.
 
 use super::super::{check, check_group, device_error, parse_device};
 use super::algorithm::{Algorithm, Losses, Model, STATISTICS};
@@ -22,44 +22,45 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 /// Every network and every algorithm on libtorch, by autograd.
 ///
-/// Its size of libtorch's thread pool is one number for the whole process: the trainer built last decides it.
+/// The size of libtorch's thread pool is one number for the whole process. The trainer that was created last sets it.
 #[derive(Debug)]
 pub struct GraphTrainer {
     config: TrainerConfig,
-    /// As in the configuration.
+    /// Device name as in the configuration.
     device: String,
     place: Place,
     threads: usize,
     algorithm: Box<dyn Algorithm>,
     model: Model,
-    /// The learner's statistics, from which the actors' copies are written.
+    /// Observation statistics of the learner. The actors' copies are written from them.
     normaliser: Option<Normaliser>,
     inputs: Inputs,
     undo: Undo,
-    /// The updates not yet asked for, oldest first: at most [`Trainer::pipeline_depth`].
+    /// Updates that have not been read yet, oldest first: at most [`Trainer::pipeline_depth`].
     outstanding: VecDeque<Outstanding>,
-    /// (STATISTICS) in f64.
+    /// Sums of the statistics in f64, (STATISTICS).
     sums: Tensor,
     updates: u64,
     updates_summed: u64,
 }
 
-/// An update that has not been asked for.
+/// An update whose |td| has not been read yet.
 #[derive(Debug)]
 struct Outstanding {
-    /// (B)
+    /// |td| of each item, (B).
     td_abs: Tensor,
-    /// (1), see [`Undo::judge`].
+    /// Verdict of [`Undo::judge`], (1).
     verdict: Tensor,
-    /// The statistics of observations before it.
+    /// Observation statistics from before the update.
     normaliser: Option<Normaliser>,
 }
 
 impl GraphTrainer {
-    /// A trainer in the given state on `cpu` or `cuda:N`, with `threads` threads where it is the CPU.
+    /// Creates a trainer with the given state on `cpu` or `cuda:N`. On the CPU it uses `threads` threads.
     ///
     /// # Errors
-    /// An unknown or absent device, an algorithm on a network that it cannot train, a state that does not fit.
+    /// Returns an error if the device is unknown or absent, if the algorithm cannot train the network, or if the state
+    /// does not fit.
     pub fn new(
         config: TrainerConfig,
         state: TrainState,
@@ -92,7 +93,7 @@ impl GraphTrainer {
         Ok(trainer)
     }
 
-    /// One update, and its verdict; libtorch's failures are panics in here.
+    /// Does one update and returns its losses and its verdict. Failures of libtorch are panics in here.
     fn step(&mut self, batch: &Batch<'_>, noise: &Noise<'_>) -> (Losses, Tensor) {
         self.undo.keep().expect("copies on the device");
         let actor = (&self.model.actor.values().networks()[0], self.place.1);
@@ -105,7 +106,7 @@ impl GraphTrainer {
         (losses, verdict)
     }
 
-    /// The statistics after this batch's observations, padding left out.
+    /// Updates the statistics with this batch's observations, without padding.
     fn observe(&mut self, batch: &Batch<'_>) {
         let Some(normaliser) = &mut self.normaliser else { return };
         if !self.config.normaliser_frozen {
@@ -116,7 +117,7 @@ impl GraphTrainer {
     }
 }
 
-/// The rule and its model, all zero.
+/// Creates the learning rule and its model, all zero.
 fn build(
     config: &TrainerConfig,
     place: Place,
@@ -152,8 +153,8 @@ fn build(
     }
 }
 
-/// Runs libtorch's operations, whose failures are panics, and turns those back into errors. What a failed operation
-/// leaves behind does not matter: there is no device to go on with.
+/// Runs libtorch operations and converts their panics to errors. The state after a failed operation does not matter,
+/// because training cannot continue without the device.
 fn guarded<T>(device: &str, operations: impl FnOnce() -> T) -> Result<T, TrainerError> {
     catch_unwind(AssertUnwindSafe(operations)).map_err(|panic| {
         let said = panic

@@ -1,5 +1,5 @@
-//! [`Vae`]: the conditional auto-encoder of actions, by which batch-constrained Q-learning knows what the data would
-//! do (SEED-SPEC §5.8).
+//! [`Vae`]: the conditional auto-encoder of actions, which gives batch-constrained Q-learning actions similar to those
+//! in the data (SEED-SPEC §5.8).
 
 use super::algorithm::exact;
 use super::net;
@@ -7,13 +7,13 @@ use super::params::Weights;
 use common::policy::arch::{Body, Head, Mlp, PolicyArch};
 use tch::{Kind, Tensor};
 
-/// Bounds of the logarithm of the latent's standard deviation.
+/// Bounds of the log standard deviation of the latent.
 const LOG_STD: (f64, f64) = (-4.0, 15.0);
 
-/// Drawn latents stay within this.
+/// Bound of the absolute value of drawn latents.
 const LATENT_MAX: f64 = 0.5;
 
-/// Encoder and decoder.
+/// Encoder and decoder of actions.
 #[derive(Debug, Clone)]
 pub struct Vae {
     encoder: Mlp,
@@ -21,7 +21,7 @@ pub struct Vae {
     bound: f64,
 }
 
-/// Where an action lies in the latent space, each (.., Z).
+/// Latent distribution of an action, each field (.., Z).
 #[derive(Debug)]
 pub struct Latent {
     /// Means.
@@ -31,7 +31,8 @@ pub struct Latent {
 }
 
 impl Vae {
-    /// That of a batch-constrained policy, with an encoder of these widths; `None` for any other.
+    /// Creates the auto-encoder of a batch-constrained policy, with hidden layers of these widths in the encoder.
+    /// Returns `None` for any other policy.
     pub fn of(arch: &PolicyArch, encoder: &[usize]) -> Option<Self> {
         let (Body::BatchConstrained { decoder, .. }, Head::Deterministic { bound }) =
             (&arch.body, arch.head.clone())
@@ -42,7 +43,7 @@ impl Vae {
         Some(Self { encoder, decoder: decoder.clone(), bound: exact(bound) })
     }
 
-    /// obs (.., O) and action (.., A).
+    /// Encodes action (.., A) at obs (.., O).
     pub fn encode(&self, w: &Weights, obs: &Tensor, action: &Tensor) -> Latent {
         let input = Tensor::cat(&[obs, action], -1);
         let features = net::mlp(w, "encoder", &self.encoder, &input);
@@ -50,18 +51,18 @@ impl Vae {
         Latent { mean, log_std: net::linear(w, "log_std", &features).clamp(LOG_STD.0, LOG_STD.1) }
     }
 
-    /// `bound tanh(decoder([obs; z]))`: obs (.., O) and z (.., Z) to actions (.., A).
+    /// Computes `bound tanh(decoder([obs; z]))`: obs (.., O) and z (.., Z) to actions (.., A).
     pub fn decode(&self, w: &Weights, obs: &Tensor, z: &Tensor) -> Tensor {
         net::stack(w, "decoder", &self.decoder, &Tensor::cat(&[obs, z], -1)).tanh() * self.bound
     }
 
-    /// An action like those of the data at obs (.., O), by standard normals (.., Z).
+    /// Draws an action similar to those in the data at obs (.., O), from standard normals (.., Z).
     pub fn draw(&self, w: &Weights, obs: &Tensor, normals: &Tensor) -> Tensor {
         self.decode(w, obs, &normals.clamp(-LATENT_MAX, LATENT_MAX))
     }
 
-    /// `mean((a - V(s, a))²) + KL / 2`, with `KL = mean(-ln std + (std² + mean² - 1) / 2)`: obs (.., O), action (.., A)
-    /// and standard normals (.., Z) to a scalar.
+    /// Computes `mean((a - V(s, a))²) + KL / 2`, with `KL = mean(-ln std + (std² + mean² - 1) / 2)`: obs (.., O),
+    /// action (.., A) and standard normals (.., Z) to a scalar.
     pub fn loss(&self, w: &Weights, obs: &Tensor, action: &Tensor, normals: &Tensor) -> Tensor {
         let Latent { mean, log_std } = self.encode(w, obs, action);
         let std = log_std.exp();

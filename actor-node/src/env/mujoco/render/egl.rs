@@ -1,8 +1,8 @@
-//! OpenGL without a window by EGL: on a graphics card, or on processors by Mesa.
+//! OpenGL without a window by EGL: on a graphics card, or on CPUs by Mesa.
 //!
-//! A display is opened on the first device that gives a context, on Mesa's without a surface, or on the default one. It
-//! is opened once and stays: a display is the process's, and closing it would take other environments' contexts along.
-//! Drawing goes to MuJoCo's own buffers, so contexts are current without a surface.
+//! The display is that of the first device that can create a context, else Mesa's surfaceless display, else the default
+//! display. It is opened once and never closed: it belongs to the process, so closing it would destroy the contexts of
+//! other environments. MuJoCo draws to its own buffers, so contexts are current without a surface.
 #![expect(unsafe_code, reason = "the functions of EGL")]
 
 use super::library::{Library, function};
@@ -20,8 +20,8 @@ const PLATFORM_DEVICE: u32 = 0x313F;
 const PLATFORM_SURFACELESS: u32 = 0x31DD;
 const DEVICES_MAX: usize = 32;
 
-/// Pairs of an attribute and its least value, then the end: 8 bits a colour, a depth of 24 bits, a stencil of 8, for
-/// OpenGL and surfaces in memory.
+/// Pairs of an attribute and its minimum value, then a terminator: 8 bits per colour, a depth of 24 bits, a stencil of
+/// 8 bits, for OpenGL and surfaces in memory.
 #[rustfmt::skip]
 const CONFIG: [i32; 17] = [
     0x3024, 8,   0x3023, 8,   0x3022, 8,   0x3021, 8,
@@ -37,7 +37,7 @@ pub(super) struct Egl {
     config: Handle,
 }
 
-// SAFETY: handles and functions of EGL may be used from every thread.
+// SAFETY: handles and functions of EGL may be used from any thread.
 unsafe impl Send for Egl {}
 // SAFETY: as above; EGL locks its displays.
 unsafe impl Sync for Egl {}
@@ -57,7 +57,7 @@ struct Functions {
 
 impl Functions {
     fn of(library: &Library) -> Result<Self, String> {
-        // SAFETY: the signatures are those of EGL 1.4.
+        // SAFETY: the signatures match EGL 1.4.
         unsafe {
             Ok(Self {
                 get_proc_address: library.function(c"eglGetProcAddress")?,
@@ -73,10 +73,10 @@ impl Functions {
         }
     }
 
-    /// Displays to try, best first; none is open yet.
+    /// Returns the displays to try, best first. None of them is open yet.
     fn displays(&self) -> Vec<Handle> {
-        // SAFETY: the signatures are those of EGL_EXT_platform_base and EGL_EXT_device_enumeration; the array is as
-        // long as said.
+        // SAFETY: the signatures match EGL_EXT_platform_base and EGL_EXT_device_enumeration; the array has the stated
+        // length.
         let mut displays = unsafe {
             let platform_display: Option<GetPlatformDisplay> =
                 function((self.get_proc_address)(c"eglGetPlatformDisplayEXT".as_ptr()));
@@ -93,16 +93,17 @@ impl Functions {
                 all.map(|(platform, device)| display(platform, device, std::ptr::null())).collect()
             })
         };
-        // SAFETY: null is the default display.
+        // SAFETY: null means the default display.
         displays.push(unsafe { (self.get_display)(null_mut()) });
         displays.retain(|display| !display.is_null());
         displays
     }
 
-    /// Opens a display and finds what contexts on it are made of.
+    /// Opens a display and returns a configuration for its contexts.
     fn open(&self, display: Handle) -> Result<Handle, String> {
         let (mut config, mut found) = (null_mut(), 0);
-        // SAFETY: the display is one of EGL's; the list ends; one configuration is asked for and there is room for it.
+        // SAFETY: the display is one of EGL's; the attribute list is terminated; there is room for the one requested
+        // configuration.
         let done = unsafe {
             (self.initialize)(display, null_mut(), null_mut()) != 0
                 && (self.choose_config)(
@@ -117,16 +118,16 @@ impl Functions {
     }
 
     fn error(&self, what: &str) -> String {
-        // SAFETY: the number of this thread's last call.
+        // SAFETY: reads the error number of this thread's last call.
         format!("{what} (error {:#x})", unsafe { (self.get_error)() })
     }
 }
 
 impl Egl {
-    /// Opens the first display on which a context can be made, and shows EGL to MuJoCo.
+    /// Opens the first display on which a context can be created, and makes EGL visible to MuJoCo.
     ///
     /// # Errors
-    /// No library, or no display that works.
+    /// Returns an error if the library is missing, or if no display works.
     pub(super) fn open() -> Result<Self, String> {
         let library = Library::open(NAMES)?;
         let functions = Functions::of(&library)?;
@@ -153,7 +154,8 @@ impl Egl {
     }
 
     fn create(&self) -> Result<Handle, String> {
-        // SAFETY: the display is open and the configuration is its own; no attributes means OpenGL's compatible profile.
+        // SAFETY: the display is open, and the configuration belongs to it. No attributes means OpenGL's compatibility
+        // profile.
         let context = unsafe {
             (self.functions.bind_api)(OPENGL_API);
             (self.functions.create_context)(self.display, self.config, null_mut(), std::ptr::null())
@@ -165,14 +167,14 @@ impl Egl {
         if self.switch(context) { Ok(()) } else { Err(self.functions.error("no current context")) }
     }
 
-    /// Leaves this thread without a context; it had one, or nothing happens.
+    /// Leaves this thread without a current context.
     fn release(&self) {
         self.switch(null_mut());
     }
 
     fn switch(&self, context: Handle) -> bool {
         let Functions { bind_api, make_current, .. } = &self.functions;
-        // SAFETY: the context, or null for none, is one of this display.
+        // SAFETY: the context belongs to this display, or is null for none.
         unsafe {
             bind_api(OPENGL_API);
             make_current(self.display, null_mut(), null_mut(), context) != 0
@@ -180,12 +182,12 @@ impl Egl {
     }
 
     fn destroy(&self, context: Handle) {
-        // SAFETY: made by `create`, destroyed once.
+        // SAFETY: created by `create`, destroyed once.
         unsafe { (self.functions.destroy_context)(self.display, context) };
     }
 }
 
-/// A context of its own.
+/// A context of one renderer.
 #[derive(Debug)]
 pub(super) struct Context {
     egl: &'static Egl,
@@ -193,10 +195,10 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// A new one.
+    /// Creates a context.
     ///
     /// # Errors
-    /// The driver has no more.
+    /// Returns an error if the driver cannot create one.
     pub(super) fn new(egl: &'static Egl) -> Result<Self, String> {
         Ok(Self { egl, context: egl.create()? })
     }

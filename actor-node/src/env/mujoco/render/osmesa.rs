@@ -1,4 +1,4 @@
-//! OpenGL without a window by OSMesa: Mesa in memory, where there is no EGL.
+//! OpenGL without a window by OSMesa, which is Mesa drawing in memory. Used if there is no EGL.
 #![expect(unsafe_code, reason = "the functions of OSMesa")]
 
 use super::library::Library;
@@ -9,13 +9,14 @@ const NAMES: &[&CStr] = &[c"libOSMesa.so.8", c"libOSMesa.so.6", c"libOSMesa.so"]
 
 const RGBA: u32 = 0x1908;
 const UNSIGNED_BYTE: u32 = 0x1401;
-/// Pixels a side of the buffer that a context must have, and that MuJoCo, which brings its own, does not draw to.
+/// Side length in pixels of the buffer that a context must have. MuJoCo does not draw to it, because it has its own
+/// buffers.
 const SIDE: i32 = 16;
 const BUFFER_BYTES: usize = 16 * 16 * 4;
 
 type Handle = *mut c_void;
 
-/// OSMesa, found.
+/// Functions of the OSMesa library.
 #[derive(Debug)]
 pub(super) struct Osmesa {
     create: unsafe extern "C" fn(u32, i32, i32, i32, Handle) -> Handle,
@@ -24,13 +25,13 @@ pub(super) struct Osmesa {
 }
 
 impl Osmesa {
-    /// Finds it and shows it to MuJoCo.
+    /// Opens the library and makes it visible to MuJoCo.
     ///
     /// # Errors
-    /// No library.
+    /// Returns an error if the library or one of its functions is missing.
     pub(super) fn open() -> Result<Self, String> {
         let library = Library::open(NAMES)?;
-        // SAFETY: the signatures are those of OSMesa 4 and later.
+        // SAFETY: the signatures match OSMesa 4 and later.
         let found = unsafe {
             Self {
                 create: library.function(c"OSMesaCreateContextExt")?,
@@ -43,7 +44,7 @@ impl Osmesa {
     }
 }
 
-/// A context of its own.
+/// A context of one renderer.
 #[derive(Debug)]
 pub(super) struct Context {
     osmesa: &'static Osmesa,
@@ -52,12 +53,12 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// A new one.
+    /// Creates a context.
     ///
     /// # Errors
-    /// The library gives none.
+    /// Returns an error if the library cannot create one.
     pub(super) fn new(osmesa: &'static Osmesa) -> Result<Self, String> {
-        // SAFETY: a depth of 24 bits, a stencil of 8, nothing shared with another context.
+        // SAFETY: a depth of 24 bits, a stencil of 8 bits, and no state shared with another context.
         let context = unsafe { (osmesa.create)(RGBA, 24, 8, 0, null_mut()) };
         if context.is_null() {
             return Err("OSMesa made no context".into());
@@ -76,14 +77,14 @@ impl super::Context for Context {
     }
 
     fn release(&self) {
-        // SAFETY: no context and no buffer: nothing is current on this thread any more.
+        // SAFETY: null context and null buffer mean that nothing is current on this thread.
         unsafe { (self.osmesa.make_current)(null_mut(), null_mut(), 0, 0, 0) };
     }
 }
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: made by `new`, destroyed once.
+        // SAFETY: created by `new`, destroyed once.
         unsafe { (self.osmesa.destroy)(self.context) };
     }
 }
