@@ -1,9 +1,9 @@
 //! [`CostHorizon`]: sums each step's costs over the next N steps, for Lyapunov critics with a finite horizon.
 //!
-//! Sums are undiscounted. If an episode ends earlier, its last cost is repeated (SEED-SPEC §7.5). A row is held back
-//! until the N costs of all its steps are known, which is N − 1 steps later or at the episode's end. A row is therefore
-//! never sampled with a sum that is too small, unlike in implementations that insert rows first and add the sums at the
-//! episode's end.
+//! Sums are undiscounted. If an episode ends earlier, its last cost is repeated (docs/algorithms/lac.md §4). A row is
+//! held back until the N costs of all its steps are known, which is N − 1 steps later or at the episode's end. A row is
+//! therefore never sampled with a sum that is too small, unlike in implementations that insert rows first and add the
+//! sums at the episode's end.
 
 use crate::step::Place;
 use common::spec::ItemLayout;

@@ -1,4 +1,4 @@
-//! [`Exploration`]: noise on actions, in addition to the policy's own (SEED-SPEC §4.4).
+//! [`Exploration`]: noise on actions, in addition to the policy's own (docs/algorithms/sac.md §2.3).
 //!
 //! Every number of a batch has its own noise process. Noise is in normalised units, and the noisy action is clipped to
 //! `[−1, 1]`.

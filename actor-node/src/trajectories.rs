@@ -1,5 +1,5 @@
-//! Logs of every step of a run, in its directory (`run.track_trajectories`; SEED-SPEC §6.11): [`TurnLog`] for its
-//! actors, [`TrajectoryLog`] for its evaluations.
+//! Logs of every step of a run, in its directory (`run.track_trajectories`; docs/algorithms/arlbench.md §7):
+//! [`TurnLog`] for its actors, [`TrajectoryLog`] for its evaluations.
 //!
 //! `trajectories-actor-N.jsonl` has one line per turn of actor N's L lanes: the `version` of the policy, `obs` (L, O)
 //! before the actions, `action` (L, W) of the policy (normalised, or indices), `reward` (L), `done` (L), and the

@@ -4,7 +4,8 @@
 //!
 //! Two columns are not compared. ARLBench updates its targets by environment steps, even before the first update; Sapex
 //! updates them every `learner.target_updates` updates. ARLBench's normaliser counts the rows that environments
-//! produced, ours the rows that were sampled. docs/algorithm.md describes both differences.
+//! produced, ours the rows that were sampled. docs/algorithms/arlbench.md §2 and docs/algorithms/arlbench.md §3
+//! describe both differences.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 

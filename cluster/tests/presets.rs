@@ -1,4 +1,5 @@
-//! Presets: each seed algorithm in its original and its corrected form, as in the table of SEED-SPEC §1.3.
+//! Presets: each seed algorithm in its original and its corrected form, as in the table of
+//! docs/algorithms/README.md §5.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 

@@ -188,7 +188,7 @@ impl ItemLayout {
     /// | `horizon_cost` | f32 | (T) | only if N > 0: see below; one per step, 0 in the padding |
     ///
     /// `horizon_cost` of a step is the undiscounted sum of the environment's rewards over that step and the N - 1 steps
-    /// after it. If the episode ends earlier, its last reward is repeated (SEED-SPEC §7.5).
+    /// after it. If the episode ends earlier, its last reward is repeated (docs/algorithms/lac.md §4).
     pub fn of(spec: &EnvSpec, state_dim: usize, sequence_len: usize, cost_horizon: usize) -> Self {
         let (obs_dim, width, steps) = (spec.obs_dim, spec.action_width(), sequence_len);
         let pixel = if spec.obs_image.is_some() { Dtype::U8 } else { Dtype::F32 };

@@ -82,8 +82,8 @@ pub fn losses(stats: &UpdateStats) -> BTreeMap<String, f64> {
     losses.map(|(entry, loss)| (entry.to_owned(), loss)).into()
 }
 
-/// Contents that a checkpoint may be restricted to, in addition to the policy: everything, or the entries (SEED-SPEC
-/// §6.12) whose names contain one of the given words.
+/// Contents that a checkpoint may be restricted to, in addition to the policy: everything, or the entries
+/// (docs/algorithms/arlbench.md §8) whose names contain one of the given words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Contents(Vec<String>);

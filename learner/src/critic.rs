@@ -14,7 +14,7 @@ pub enum CriticKind {
     Q,
     /// One value per discrete action.
     VectorQ,
-    /// L(s, a) = sum of the squared features (SEED-SPEC §7.3); perceptrons only.
+    /// L(s, a) = sum of the squared features (docs/algorithms/lac.md §1); perceptrons only.
     Lyapunov,
 }
 

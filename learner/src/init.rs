@@ -9,7 +9,7 @@ use rand_distr::{Distribution, StandardNormal};
 use rand_pcg::Pcg64;
 
 /// Returns the state before the first update. Every critic is drawn separately, because identical critics would learn
-/// the same error (SEED-SPEC §10 row 5). Targets start as copies of the critics.
+/// the same error (docs/algorithms/shared.md §7). Targets start as copies of the critics.
 pub fn train_state(config: &TrainerConfig, rng: &mut Pcg64) -> TrainState {
     let mut networks = 0;
     let mut draw = |layout: &TensorLayout, body: &Body, rng: &mut Pcg64| {
@@ -92,7 +92,7 @@ impl Rule {
             "weight" if layer.ends_with(".norm") => return Self::Fill(1.0),
             "bias" if layer.ends_with(".norm") => return Self::Fill(0.0),
             // A `log_std` that is a parameter of its own starts at 0, so the deviation starts at 1. A time constant
-            // starts at 0 (SEED-SPEC §3.14, §5.1).
+            // starts at 0 (docs/algorithms/shared.md §7).
             "log_std" | "w_tau" => return Self::Fill(0.0),
             _ => {}
         }
@@ -119,8 +119,8 @@ impl Rule {
         }
     }
 
-    /// Returns the rule of PyTorch's own modules, or of the closed-form cells, which have their own rule (SEED-SPEC
-    /// §3.14).
+    /// Returns the rule of PyTorch's own modules, or of the closed-form cells, which have their own rule
+    /// (docs/algorithms/liquid.md §6.4).
     fn pytorch(entry: &TensorEntry, layout: &TensorLayout, layer: &str) -> Self {
         let (outputs, inputs) = fans(entry);
         if let Some("weight_ih" | "weight_hh" | "bias_ih" | "bias_hh") =
@@ -153,8 +153,8 @@ fn fans(entry: &TensorEntry) -> (f32, f32) {
 }
 
 /// Returns the gain of orthogonal weights: sqrt 2 for a layer that is followed by an activation, 0.01 for the policy's
-/// heads so that the policy starts near uniform, 1 for the critic's head (SEED-SPEC §6.6), and 1 for the layers of
-/// wired and recurrent networks (§3.5).
+/// heads so that the policy starts near uniform, 1 for the critic's head and for the layers of wired and recurrent
+/// networks (docs/algorithms/shared.md §7).
 fn gain(layer: &str, layout: &TensorLayout) -> f32 {
     if matches!(layer, "mu" | "log_std" | "logits" | "action") {
         return 0.01;

@@ -3,7 +3,8 @@
 /// Bounds of the standard deviation. The lower one prevents division by zero if an observation element is constant.
 const STD_BOUNDS: (f64, f64) = (1e-6, 1e6);
 
-/// Running statistics of observations (Welford's algorithm in batches; SEED-SPEC §6.7). Vectors have shape (O).
+/// Running statistics of observations (Welford's algorithm in batches; docs/algorithms/shared.md §6). Vectors have
+/// shape (O).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Normaliser {
     /// Number of observations seen.

@@ -1,4 +1,5 @@
-//! Step sizes over time: constant, linear or exponential, changing per update or per epoch (SEED-SPEC §§4.9, 7.7).
+//! Step sizes over time: constant, linear or exponential, changing per update or per epoch
+//! (docs/algorithms/shared.md §8).
 
 use crate::trainer::StepSizes;
 use common::config::{Config, LrSchedule};

@@ -1,5 +1,5 @@
-//! [`Tracker`]: statistics of every single update, for studies of learning itself (`run.track_metrics`; SEED-SPEC
-//! §6.11).
+//! [`Tracker`]: statistics of every single update, for studies of learning itself (`run.track_metrics`;
+//! docs/algorithms/arlbench.md §6).
 //!
 //! It writes one line of `track_metrics.jsonl` per update: the losses, |td| of every item, and the norm and the
 //! variance of the actor's and the critics' gradients. Gradients are computed from Adam's first moments before and

@@ -44,7 +44,7 @@ pub struct TrainerConfig {
     /// Factor of the mean squared error in each critic's loss.
     pub critic_loss_factor: f32,
     /// Units of the actions that the critics receive. The same units apply to stored, target and policy actions
-    /// (SEED-SPEC §10 row 4).
+    /// (docs/algorithms/shared.md §3).
     pub critic_action_units: ActionUnits,
     /// Units of the actions whose density the log-probabilities give. With `Env`, the sum of ln(scale) is subtracted.
     pub log_prob_units: ActionUnits,
@@ -390,10 +390,10 @@ pub struct NoiseSizes {
 
 /// A backend. It is not shared between threads: one training loop owns it.
 pub trait Trainer {
-    /// Does one update (docs/algorithm.md): critics, actor, temperature and targets, in that order. The new state
-    /// depends only on the state, the batch, the noise and the step sizes. If the update would make a loss, a parameter
-    /// or a moment infinite or NaN, it is refused: the state stays as it was before. On a GPU the update is only
-    /// enqueued, without waiting for the device.
+    /// Does one update (docs/algorithms/sac.md §3): critics, actor, temperature and targets, in that order. The new
+    /// state depends only on the state, the batch, the noise and the step sizes. If the update would make a loss, a
+    /// parameter or a moment infinite or NaN, it is refused: the state stays as it was before. On a GPU the update is
+    /// only enqueued, without waiting for the device.
     ///
     /// # Errors
     /// Returns an error if the batch's slices do not have the configured shapes (the state is unchanged then), or if

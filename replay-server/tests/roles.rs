@@ -171,7 +171,10 @@ async fn a_client_of_another_version_is_told_the_versions_although_its_hello_has
     // Hello of version 1, in which the role Learner had no fields.
     let old = [&[0, 0, 0, 0][..], &[1, 0], &[1, 0, 0, 0], &[0; 32]].concat();
     client.send(Message { frames: vec![Bytes::from(old)] }).await;
-    assert_eq!(refusal(client.reply().await), Refusal::Protocol { server: common::wire::PROTOCOL_VERSION, client: 1 });
+    assert_eq!(
+        refusal(client.reply().await),
+        Refusal::Protocol { server: common::wire::PROTOCOL_VERSION, client: 1 }
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

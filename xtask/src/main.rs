@@ -1,5 +1,6 @@
 //! `cargo xtask <chore>`: repository tasks other than compiling.
 
+mod citations;
 mod docs;
 mod libtorch;
 mod mujoco;

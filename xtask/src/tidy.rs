@@ -10,7 +10,9 @@
 //! | `docs/protocol.md` carries the digest of the wire's source | a change there must pass by the page |
 //! | `docs/configuration.md` is what `config/default.toml` makes it | one explanation per key |
 //! | relative links in documents lead somewhere | files move |
+//! | a citation of the mathematics names a page of `docs/algorithms` and its section (`citations`) | readers can follow it |
 
+use crate::citations;
 use crate::docs;
 use crate::source::{Source, closing, line};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -21,6 +23,8 @@ use std::path::Path;
 const LINES_MAX: usize = 500;
 /// Folders that hold nothing of ours. Hidden ones are passed over, too, except `.ci`.
 const FOREIGN: &[&str] = &["target", "runs", "testdata", "results"];
+/// The page in such a folder whose citations are checked.
+const GOLDENS_PAGE: &str = "testdata/goldens/README.md";
 /// What the digest in [`PROTOCOL_PAGE`] is over.
 const WIRE: &[&str] =
     &["common/src/wire/message.rs", "common/src/wire/handshake.rs", "common/src/wire/refusal.rs"];
@@ -30,10 +34,10 @@ const PROTOCOL_PAGE: &str = "docs/protocol.md";
 const HASH_MARK: [&str; 2] = ["<!-- wire-source-hash: ", " -->"];
 
 /// A text file of the repository.
-struct File {
+pub(crate) struct File {
     /// Relative to the root, with `/`.
-    path: String,
-    text: String,
+    pub(crate) path: String,
+    pub(crate) text: String,
 }
 
 /// Checks all rules and prints what breaks one, as `path:line: what`.
@@ -46,6 +50,9 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     ensure!(!files.is_empty(), "nothing to check in {}", root.display());
     let mut problems: Vec<String> = files.iter().flat_map(check_file).collect();
     problems.extend(files.iter().flat_map(|file| broken_links(root, file)));
+    let goldens = fs::read_to_string(root.join(GOLDENS_PAGE)).ok();
+    files.extend(goldens.map(|text| File { path: GOLDENS_PAGE.into(), text }));
+    problems.extend(citations::broken(&files));
     problems.extend(generated(root).err().map(|error| format!("{error:#}")));
     problems.extend(wire_is_documented(root).err().map(|error| format!("{error:#}")));
     if problems.is_empty() {
@@ -107,7 +114,8 @@ fn check_file(file: &File) -> Vec<String> {
     found.into_iter().map(|(line, what)| format!("{}:{line}: {what}", file.path)).collect()
 }
 
-type Found = Vec<(usize, String)>;
+/// Lines, from 1 on, and what is wrong there.
+pub(crate) type Found = Vec<(usize, String)>;
 
 fn opening_and_length(text: &str) -> Found {
     let mut found = Vec::new();

@@ -18,7 +18,7 @@ fn another_repository_is_checked_where_it_lies() {
         ("common/src/wire/message.rs", "//! Messages.\n"),
         ("common/src/wire/handshake.rs", "//! Handshake.\n"),
         ("common/src/wire/refusal.rs", "//! Refusals.\n"),
-        ("docs/protocol.md", "<!-- wire-source-hash: 0 -->\n[a](b.md)\n"),
+        ("docs/protocol.md", "<!-- wire-source-hash: 0 -->\n[a](b.md)\nc.md \u{a7}1\n"),
     ] {
         let path = root.join(path);
         fs_err::create_dir_all(path.parent().unwrap()).unwrap();
@@ -36,6 +36,7 @@ fn another_repository_is_checked_where_it_lies() {
     assert!(said.contains("docs/configuration.md: out of date, run `make docs`"), "{said}");
     assert!(said.contains("docs/protocol.md: the wire's source has changed"), "{said}");
     assert!(said.contains("docs/protocol.md:2: b.md leads nowhere"), "{said}");
+    assert!(said.contains("docs/protocol.md:3: c.md \u{a7}1: docs/algorithms/ has no"), "{said}");
 
     assert!(run("docs").0);
     let marked = said.lines().find(|line| line.starts_with("<!--")).unwrap();

@@ -1,5 +1,5 @@
 //! A pole on a cart: CartPole-v1 with the dynamics of Gymnasium 1.x, and CartPoleCost-v1, whose reward is a cost
-//! (SEED-SPEC §11.1).
+//! (docs/algorithms/environments.md §1).
 //!
 //! - State, which is also the observation: (x, x', θ, θ'), with θ = 0 upright. The cart has mass 1.0, the pole has mass
 //!   m = 0.1 and half-length l = 0.5. The total mass is M = 1.1, and g = 9.8.

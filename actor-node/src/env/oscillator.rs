@@ -1,5 +1,5 @@
 //! Oscillator-v1: control a ring of three genes so that a protein follows a wave. The reward is a cost
-//! (SEED-SPEC §11.1).
+//! (docs/algorithms/environments.md §2).
 //!
 //! - State: m1..3 (messengers) and p1..3 (proteins). Actions are u in `[0, 1]³`.
 //! - Step: explicit Euler step of 1 from the old values, then max(0, ·):

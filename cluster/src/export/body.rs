@@ -243,7 +243,7 @@ impl<'a> Builder<'a> {
         (self.graph.zip(Zip::Mul, output, squashed), c)
     }
 
-    /// Adds Velora's cell (SEED-SPEC §3.6): maps x (N, inter) and h (N, H) to y (N, H) and h' (N, H).
+    /// Adds Velora's cell (docs/algorithms/liquid.md §4): maps x (N, inter) and h (N, H) to y (N, H) and h' (N, H).
     fn liquid_cell(&mut self, x: Value, h: Value) -> (Value, Value) {
         let z = self.graph.concat(&[x, h]);
         let [to_g, to_h, g, h, proj] =
@@ -255,8 +255,8 @@ impl<'a> Builder<'a> {
         (self.graph.zip(Zip::Add, proj, h), h)
     }
 
-    /// Adds the closed-form cell of SEED-SPEC §3.14 on [x; h], one unit of time later. Its tensors have names that
-    /// start with `prefix`. With a prefix, the tensor `{prefix}mask` masks the two candidate heads only.
+    /// Adds the closed-form cell of docs/algorithms/liquid.md §6.1 on [x; h], one unit of time later. Its tensors have
+    /// names that start with `prefix`. With a prefix, the tensor `{prefix}mask` masks the two candidate heads only.
     fn cfc_cell(
         &mut self,
         prefix: &str,
@@ -317,7 +317,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Adds the LSTM cell in front of a closed-form cell, with the gates candidate, input, forget (+1) and output
-    /// (SEED-SPEC §3.14).
+    /// (docs/algorithms/liquid.md §6.3).
     fn mixed_memory_cell(&mut self, hidden: usize, x: Value, state: Value) -> (Value, Value) {
         let h = self.graph.columns(state, 0, hidden);
         let c = self.graph.columns(state, hidden, hidden);

@@ -32,7 +32,7 @@ pub enum Variant {
     Sampler,
 }
 
-/// Largest absolute value of a latent that a batch-constrained policy draws (SEED-SPEC §5.8).
+/// Largest absolute value of a latent that a batch-constrained policy draws (docs/algorithms/bcq.md §1.1).
 const LATENT_MAX: f32 = 0.5;
 
 impl Policy<'_> {
@@ -164,8 +164,8 @@ impl Policy<'_> {
         g.push(Op::ArgMax, &[above])
     }
 
-    /// Chooses the action of batch-constrained Q-learning (SEED-SPEC §5.9), (N, A) in normalised units. Without noise
-    /// from the caller, [`Policy::fixed_noise`] is used for every row.
+    /// Chooses the action of batch-constrained Q-learning (docs/algorithms/bcq.md §3), (N, A) in normalised units.
+    /// Without noise from the caller, [`Policy::fixed_noise`] is used for every row.
     fn batch_constrained(&self, b: &mut Builder<'_>, obs: Value, noise: Option<Value>) -> Value {
         let (Body::BatchConstrained { decoder, perturbation, critic, latent, samples, phi }, head) =
             (&self.arch.body, &self.arch.head)

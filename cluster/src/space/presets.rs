@@ -1,7 +1,7 @@
 //! The search spaces of a preset, and the settings that their configurations stand for.
 //!
-//! Only ARLBench's SAC has spaces (SEED-SPEC §§6.3, 6.4). Some parameters have a slightly different meaning here,
-//! because actors and learner run concurrently:
+//! Only ARLBench's SAC has spaces (docs/algorithms/arlbench.md §5). Some parameters have a slightly different meaning
+//! here, because actors and learner run concurrently:
 //!
 //! | parameters | settings |
 //! |---|---|

@@ -1,4 +1,5 @@
-//! Options of the algorithms: the switches of SEED-SPEC §1.2, and the sections of algorithms that have their own.
+//! Options of the algorithms: the switches of docs/algorithms/README.md §4, and the sections of algorithms that have
+//! their own.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,7 @@ pub enum ActionUnits {
     Env,
 }
 
-/// Formula of the temperature's loss (SEED-SPEC §1.2, switch 9).
+/// Formula of the temperature's loss (docs/algorithms/sac.md §4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AlphaLoss {
@@ -54,7 +55,8 @@ pub enum Network {
 pub enum Join {
     /// One layer with ReLU, as wide as the features.
     Hidden,
-    /// No layer. The value is linear in the action, so that the best action is the same everywhere (SEED-SPEC §5.6).
+    /// No layer. The value is linear in the action, so that the best action is the same everywhere
+    /// (docs/algorithms/networks.md §3).
     Linear,
 }
 
@@ -75,13 +77,13 @@ pub enum Init {
     /// Uniform within ±1/sqrt(in) for weights and biases (LSTM: ±1/sqrt(H)).
     Pytorch,
     /// Orthogonal with gain sqrt 2 for hidden layers, 0.01 for the policy's heads and 1 for the critics' heads; biases
-    /// 0 (SEED-SPEC §6.6).
+    /// 0 (docs/algorithms/shared.md §7).
     Orthogonal,
-    /// The same distribution as `Pytorch`, by He's rule with a = sqrt 5 (SEED-SPEC §3.5).
+    /// The same distribution as `Pytorch`, by He's rule with a = sqrt 5 (docs/algorithms/shared.md §7).
     KaimingUniform,
     /// Normal with variance 2 / (in + out); biases 0.
     Xavier,
-    /// Uniform within ±0.006 sqrt(3 / in); biases 0 (SEED-SPEC §3.5).
+    /// Uniform within ±0.006 sqrt(3 / in); biases 0 (docs/algorithms/shared.md §7).
     Sonar,
     /// Normal with standard deviation 1e-3, truncated at two standard deviations; biases 0.
     TruncNormal,
@@ -121,7 +123,7 @@ pub enum Reduce {
     Max,
 }
 
-/// Formula for the derivative of tanh in log-probabilities (SEED-SPEC §2.2).
+/// Formula for the derivative of tanh in log-probabilities (docs/algorithms/shared.md §2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TanhCorrection {
     /// Form E: computed from u, the action before tanh.
@@ -139,9 +141,9 @@ pub enum TanhCorrection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DiscreteLoss {
-    /// Expectations over all actions, with exact logarithms (SEED-SPEC §4.12).
+    /// Expectations over all actions, with exact logarithms (docs/algorithms/discrete-sac.md §1).
     Expected,
-    /// The entropy term of the one sampled action, with logarithms of p + 1e-8 (SEED-SPEC §3.10; defect 1).
+    /// The entropy term of the one sampled action, with logarithms of p + 1e-8 (docs/algorithms/discrete-sac.md §3).
     Sampled,
 }
 
@@ -151,7 +153,7 @@ pub enum DiscreteLoss {
 pub enum StoredState {
     /// Each observation has its own state.
     Exact,
-    /// Both observations have the later state (SEED-SPEC §3.11; defect 5).
+    /// Both observations have the later state (docs/algorithms/liquid.md §7).
     Shared,
 }
 
@@ -193,7 +195,7 @@ pub enum Exploration {
 pub enum Decrease {
     /// Both values come from the updated critics.
     Recomputed,
-    /// The present value comes from the first critic before its update (SEED-SPEC §7.4).
+    /// The present value comes from the first critic before its update (docs/algorithms/lac.md §6).
     Mixed,
 }
 

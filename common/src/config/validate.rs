@@ -403,7 +403,7 @@ fn tls(c: &Config) -> Vec<Rule> {
 }
 
 /// Entries that a checkpoint may be restricted to. `learner.checkpoint_contents` is `all`, or a list of words; each
-/// word selects the entries whose names contain it (SEED-SPEC §6.12).
+/// word selects the entries whose names contain it (docs/algorithms/arlbench.md §8).
 const CHECKPOINT_ENTRIES: [&str; 16] = [
     "actor_network_params",
     "actor_target_params",

@@ -35,12 +35,12 @@ pub enum Head {
     Gaussian {
         /// Source of the standard deviation.
         log_std: LogStd,
-        /// If set, `mu = bound * tanh(raw)` (SEED-SPEC §5.3, `unbounded = False`). `None` leaves the mean unbounded.
+        /// If set, `mu = bound * tanh(raw)` (docs/algorithms/networks.md §2). `None` leaves the mean unbounded.
         mean_bound: Option<f32>,
     },
     /// Logits over A discrete actions.
     Categorical,
-    /// `action = bound * tanh(raw)` (SEED-SPEC §5.2).
+    /// `action = bound * tanh(raw)` (docs/algorithms/networks.md §2).
     Deterministic {
         /// Largest absolute action, in normalised units.
         bound: f32,

@@ -32,7 +32,7 @@ pub struct Mlp {
     pub activation: Activation,
     /// Whether a layer normalisation with learned scale and shift follows each linear layer, before its activation.
     pub layer_norm: bool,
-    /// The last layers, if they belong to a head with an activation of its own (SEED-SPEC §5.1).
+    /// The last layers, if they belong to a head with an activation of its own (docs/algorithms/networks.md §1.1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<LastLayers>,
 }
@@ -56,7 +56,7 @@ impl Mlp {
     }
 }
 
-/// Activation function in the backbone of a closed-form cell (SEED-SPEC §3.14).
+/// Activation function in the backbone of a closed-form cell (docs/algorithms/liquid.md §6.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BackboneActivation {
@@ -84,7 +84,7 @@ pub struct Conv {
     pub stride: usize,
 }
 
-/// Formula that mixes the two candidate states of a closed-form continuous-time cell (SEED-SPEC §3.14).
+/// Formula that mixes the two candidate states of a closed-form continuous-time cell (docs/algorithms/liquid.md §6.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CfcMode {
@@ -111,8 +111,8 @@ pub enum Body {
         /// Linear layers after the convolutions. The convolutions use their activation.
         dense: Mlp,
     },
-    /// Stacked LSTM layers that take the observation directly (SEED-SPEC §5.5). The state has 2·layers·H floats: the
-    /// hidden states of all layers, then their cell states.
+    /// Stacked LSTM layers that take the observation directly (docs/algorithms/networks.md §1.3). The state has
+    /// 2·layers·H floats: the hidden states of all layers, then their cell states.
     Lstm {
         /// Number of layers.
         layers: usize,
@@ -120,21 +120,22 @@ pub enum Body {
         hidden: usize,
     },
     /// Velora's liquid network: a sparse inter layer, a closed-form continuous-time command cell, and a sparse motor
-    /// layer, which is the head (SEED-SPEC §§3.3–3.7). The state has H = command neurons floats.
+    /// layer, which is the head (docs/algorithms/liquid.md §5). The state has H = command neurons floats.
     Liquid {
         /// Number of inter and command neurons together.
         neurons: usize,
         /// Seed of the wiring. The masks are stored with the weights, so only new parameters depend on it.
         wiring_seed: u64,
     },
-    /// The wiring of [`Body::Liquid`] without recurrence: three sparse layers with Mish between them (SEED-SPEC §3.7).
+    /// The wiring of [`Body::Liquid`] without recurrence: three sparse layers with Mish between them
+    /// (docs/algorithms/liquid.md §5).
     Ncp {
         /// Number of inter and command neurons together.
         neurons: usize,
         /// Seed of the wiring, as in [`Body::Liquid`].
         wiring_seed: u64,
     },
-    /// A dense closed-form continuous-time cell (SEED-SPEC §3.14). The state has H floats.
+    /// A dense closed-form continuous-time cell (docs/algorithms/liquid.md §6.1). The state has H floats.
     Cfc {
         /// H: width of the cell.
         hidden: usize,
@@ -148,8 +149,8 @@ pub enum Body {
         /// Whether an LSTM cell precedes the cell. Its memory is part of the state, which then has 2H floats.
         mixed_memory: bool,
     },
-    /// Three closed-form cells in series on an `AutoNCP` wiring (SEED-SPEC §3.14). The state of the motor cell is the
-    /// head's output. The state has `units` floats: inter, command and motor neurons.
+    /// Three closed-form cells in series on an `AutoNCP` wiring (docs/algorithms/liquid.md §6.2). The state of the
+    /// motor cell is the head's output. The state has `units` floats: inter, command and motor neurons.
     WiredCfc {
         /// Number of neurons.
         units: usize,
@@ -158,8 +159,8 @@ pub enum Body {
         /// Seed of the wiring, as in [`Body::Liquid`].
         wiring_seed: u64,
     },
-    /// Actions of batch-constrained Q-learning (SEED-SPEC §5.9). It draws actions similar to those in the data,
-    /// perturbs each of them, and takes the one with the highest value of the critic. Its head is deterministic,
+    /// Actions of batch-constrained Q-learning (docs/algorithms/bcq.md §3). It draws actions similar to those in the
+    /// data, perturbs each of them, and takes the one with the highest value of the critic. Its head is deterministic,
     /// bounded by the largest action.
     BatchConstrained {
         /// Network from `[obs, latent]` to an action similar to those in the data; its output layer follows.
@@ -177,7 +178,7 @@ pub enum Body {
     },
 }
 
-/// Numbers of neurons in Velora's wiring (SEED-SPEC §3.3).
+/// Numbers of neurons in Velora's wiring (docs/algorithms/liquid.md §1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NcpNeurons {
     /// Number of neurons in the layer after the observation.
@@ -193,7 +194,8 @@ impl NcpNeurons {
         Self { inter: neurons - command, command }
     }
 
-    /// Returns [`NcpNeurons::velora`] of the neurons that are not motor neurons (`AutoNCP`, SEED-SPEC §3.14).
+    /// Returns [`NcpNeurons::velora`] of the neurons that are not motor neurons (`AutoNCP`,
+    /// docs/algorithms/liquid.md §1).
     pub fn auto_ncp(units: usize, motor: usize) -> Self {
         Self::velora(units - motor)
     }

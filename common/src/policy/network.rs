@@ -195,7 +195,8 @@ impl Network {
         x
     }
 
-    /// Computes one step of Velora's command cell (SEED-SPEC §3.6). Returns y = p(z) + h'; the state becomes h'.
+    /// Computes one step of Velora's command cell (docs/algorithms/liquid.md §4). Returns y = p(z) + h'; the state
+    /// becomes h'.
     fn liquid(
         &self,
         (inter, command): (usize, usize),
@@ -213,8 +214,8 @@ impl Network {
         y
     }
 
-    /// Computes one step of a dense closed-form cell (SEED-SPEC §3.14). With mixed memory an LSTM cell precedes it, and
-    /// the state is h, then c.
+    /// Computes one step of a dense closed-form cell (docs/algorithms/liquid.md §6.1). With mixed memory an LSTM cell
+    /// precedes it, and the state is h, then c.
     fn closed_form(
         &self,
         (hidden, mode, (layers, activation), mixed): (
@@ -282,7 +283,7 @@ impl Network {
         x
     }
 
-    /// Returns h' for z = `[x; h]` (SEED-SPEC §3.14).
+    /// Returns h' for z = `[x; h]` (docs/algorithms/liquid.md §6.1).
     fn cell(&self, prefix: &str, mode: CfcMode, z: &[f32], rows: usize) -> Vec<f32> {
         let mut next = self.linear(&format!("{prefix}ff1"), z, rows);
         if mode == CfcMode::Pure {

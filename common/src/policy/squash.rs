@@ -3,7 +3,8 @@
 //! Letters: B batch, A action dimensions. Noise is standard normal and drawn by the caller, so that a run can be
 //! repeated.
 //!
-//! The density of an action is the Gaussian's divided by the derivative of the squashing (SEED-SPEC §2.2), in form E:
+//! The density of an action is the Gaussian's divided by the derivative of the squashing
+//! (docs/algorithms/shared.md §2), in form E:
 //!
 //! `log_prob = sum_j [ -noise_j²/2 - log_std_j - ln(2π)/2 ] - sum_j 2 (ln 2 - u_j - softplus(-2 u_j))`
 //!

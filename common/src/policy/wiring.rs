@@ -1,4 +1,5 @@
-//! Wirings: the synapses of a wired network. There are two rules, Velora's (SEED-SPEC §3.4) and `AutoNCP`'s (§3.14).
+//! Wirings: the synapses of a wired network. There are two rules, Velora's (docs/algorithms/liquid.md §2.1) and
+//! `AutoNCP`'s (docs/algorithms/liquid.md §2.2).
 //!
 //! A wiring is drawn once, for new parameters. From then on it is stored with the weights, as buffers of zeros and
 //! ones: see [`Body::push_buffers`]. The originals also draw a polarity per synapse, and synapses between command

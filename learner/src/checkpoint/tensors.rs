@@ -15,7 +15,7 @@ const _: () = assert!(cfg!(target_endian = "little"), "safetensors are little-en
 struct Vector {
     /// Name for error messages.
     name: &'static str,
-    /// Name by which `learner.checkpoint_contents` selects the vector (SEED-SPEC §6.12).
+    /// Name by which `learner.checkpoint_contents` selects the vector (docs/algorithms/arlbench.md §8).
     content: &'static str,
     /// Named tensors that lie in the vector, one directly after another.
     tensors: Vec<Tensor>,

@@ -1,5 +1,5 @@
-//! One update of discrete SAC, in equation order (docs/algorithm.md). Letters: B rows, O observation, A discrete
-//! actions.
+//! One update of discrete SAC, in equation order (docs/algorithms/discrete-sac.md §1). Letters: B rows, O observation,
+//! A discrete actions.
 //!
 //! | phase | split by | computed |
 //! |---|---|---|

@@ -125,7 +125,7 @@ pub(crate) fn polyak(target: &[f32], source: &[f32], tau: f32, next: &mut [f32])
     }
 }
 
-/// Scalars of one Adam step that depend on the step number (SEED-SPEC §2.3).
+/// Scalars of one Adam step that depend on the step number (docs/algorithms/shared.md §4).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AdamStep {
     /// Step size with the first moment's bias correction, lr / (1 − β1^t).

@@ -188,7 +188,7 @@ impl Part {
 
 impl Sampled {
     /// Computes from the policy's outputs in `kept`: the action a = tanh(μ + σξ), its log-probability (form E,
-    /// SEED-SPEC §2.2), and the critic's input.
+    /// docs/algorithms/shared.md §2.1), and the critic's input.
     fn draw(&mut self, config: &TrainerConfig, obs: &[f32], noise: &[f32]) {
         let (obs_dim, act_dim) = (config.policy.obs_dim, config.policy.act_dim);
         let (_, (low, high)) = config.plain_policy();

@@ -1,4 +1,5 @@
-//! One update of continuous SAC, in equation order (docs/algorithm.md). Letters: B rows, O observation, A action.
+//! One update of continuous SAC, in equation order (docs/algorithms/sac.md §3). Letters: B rows, O observation, A
+//! action.
 //!
 //! | phase | split by | computed |
 //! |---|---|---|

@@ -1,9 +1,9 @@
 //! Adam on flat vectors, with state that can be saved and loaded. The optimisers of tch do not expose their state.
 //!
 //! `m <- b1 m + (1 - b1) g`, `v <- b2 v + (1 - b2) g²`, `p <- p - lr * m̂ / (sqrt(v̂) + eps)` with the bias-corrected
-//! `m̂ = m / (1 - b1^t)` and `v̂ = v / (1 - b2^t)` (SEED-SPEC §2.3). Multiplying numerator and denominator by
-//! `c = sqrt(1 - b2^t)` leaves two scalars that depend on t, a step size and an epsilon: [`StepScalars`]. They reach the
-//! device together with the batch, at a fixed address, so the device does not need t.
+//! `m̂ = m / (1 - b1^t)` and `v̂ = v / (1 - b2^t)` (docs/algorithms/shared.md §4). Multiplying numerator and denominator
+//! by `c = sqrt(1 - b2^t)` leaves two scalars that depend on t, a step size and an epsilon: [`StepScalars`]. They reach
+//! the device together with the batch, at a fixed address, so the device does not need t.
 
 use super::TchResult;
 use super::ops::{Into as _, lerp, signed};

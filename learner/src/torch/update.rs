@@ -1,4 +1,4 @@
-//! Soft Actor-Critic: one update, in the order of docs/algorithm.md.
+//! Soft Actor-Critic: one update, in the order of docs/algorithms/sac.md §3.
 //!
 //! [`Sac::step`] does not wait for the device and allocates no device memory, and no shape or address in it depends on
 //! data. These are conditions for recording it into a CUDA graph, but no graph is recorded: each operation is launched

@@ -1,5 +1,5 @@
-//! Actions of batch-constrained Q-learning (SEED-SPEC §5.9): it draws actions similar to those in the data, perturbs
-//! each of them, and takes the one with the highest value of the critic.
+//! Actions of batch-constrained Q-learning (docs/algorithms/bcq.md §3): it draws actions similar to those in the data,
+//! perturbs each of them, and takes the one with the highest value of the critic.
 
 use super::largest;
 use crate::policy::arch::{Body, Head, Mlp, PolicyArch};

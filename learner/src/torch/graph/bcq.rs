@@ -1,4 +1,5 @@
-//! Batch-constrained Q-learning (SEED-SPEC §5.9): learns values only of actions that are similar to those in the data.
+//! Batch-constrained Q-learning (docs/algorithms/bcq.md §2): learns values only of actions that are similar to those in
+//! the data.
 
 use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Numbers, exact};
 use super::critic;

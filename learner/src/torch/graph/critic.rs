@@ -74,7 +74,7 @@ fn input(arch: &CriticArch, obs: &Tensor, action: &Tensor) -> Tensor {
 }
 
 /// Evaluates the layers `layers.{i}`, the last of which is the output layer, to (B, T, outputs). A Lyapunov critic has
-/// no output layer; it returns the sum of the squared features (SEED-SPEC §7.3), (B, T, 1).
+/// no output layer; it returns the sum of the squared features (docs/algorithms/lac.md §1), (B, T, 1).
 fn perceptron(kind: CriticKind, w: &Weights, layers: &Mlp, x: &Tensor) -> Tensor {
     if kind == CriticKind::Lyapunov {
         let features = net::mlp(w, "layers", layers, x);

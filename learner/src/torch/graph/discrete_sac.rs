@@ -1,4 +1,5 @@
-//! Soft actor-critic for discrete actions (SEED-SPEC §4.12), and Velora's variant (SEED-SPEC §3.10).
+//! Soft actor-critic for discrete actions (docs/algorithms/discrete-sac.md §1), and Velora's variant
+//! (docs/algorithms/discrete-sac.md §3).
 
 use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Numbers};
 use super::policy::{Categorical, categorical};

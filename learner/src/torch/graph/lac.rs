@@ -1,4 +1,4 @@
-//! The Lyapunov actor-critic (SEED-SPEC §7.4): LAC with one critic, LATC with two.
+//! The Lyapunov actor-critic (docs/algorithms/lac.md §3): LAC with one critic, LATC with two.
 
 use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Numbers, exact};
 use super::params::{Place, Weights};

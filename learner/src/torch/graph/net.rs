@@ -26,7 +26,7 @@ pub fn linear(w: &Weights, name: &str, x: &Tensor) -> Tensor {
 }
 
 /// Computes `x (W * mask)' + b`. The mask is multiplied here, so that masked weights have zero gradient
-/// (SEED-SPEC §3.5).
+/// (docs/algorithms/liquid.md §3).
 pub fn sparse(w: &Weights, name: &str, mask: &str, x: &Tensor) -> Tensor {
     let (weight, bias) = w.linear(name);
     x.linear(&(weight * w.get(mask)), Some(bias))
@@ -204,7 +204,7 @@ fn lstm(w: &Weights, layers: i64, hidden: i64, x: &Tensor, state: &Tensor) -> (T
     (x, Tensor::cat(&h, 1))
 }
 
-/// Evaluates Velora's cell (SEED-SPEC §3.6): x (N, inter) and h (N, H) to y (N, H) and h' (N, H).
+/// Evaluates Velora's cell (docs/algorithms/liquid.md §4): x (N, inter) and h (N, H) to y (N, H) and h' (N, H).
 pub fn liquid_cell(w: &Weights, x: &Tensor, h: &Tensor) -> (Tensor, Tensor) {
     let z = Tensor::cat(&[x, h], 1);
     let head = |name: &str| sparse(w, name, "command.mask", &z);
@@ -216,8 +216,8 @@ pub fn liquid_cell(w: &Weights, x: &Tensor, h: &Tensor) -> (Tensor, Tensor) {
 /// Backbone of a cell that has no layers before its heads.
 const NO_BACKBONE: (usize, BackboneActivation) = (0, BackboneActivation::LecunTanh);
 
-/// Evaluates the closed-form cell of SEED-SPEC §3.14 on [x; h]. `prefix` is put before the tensor names. If it is not
-/// empty, the mask `{prefix}mask` multiplies the two candidate heads only.
+/// Evaluates the closed-form cell of docs/algorithms/liquid.md §6.1 on [x; h]. `prefix` is put before the tensor names.
+/// If it is not empty, the mask `{prefix}mask` multiplies the two candidate heads only.
 fn cfc_cell(
     w: &Weights,
     prefix: &str,
@@ -260,7 +260,7 @@ fn cfc_cell(
 }
 
 /// Evaluates the LSTM cell before a closed-form cell, with gates candidate, input, forget (+1), output
-/// (SEED-SPEC §3.14).
+/// (docs/algorithms/liquid.md §6.3).
 fn mixed_memory_cell(w: &Weights, x: &Tensor, h: &Tensor, c: &Tensor) -> (Tensor, Tensor) {
     let recurrent = h.linear(w.get("lstm.recurrent.weight"), None::<&Tensor>);
     let gates = (linear(w, "lstm.input", x) + recurrent).chunk(4, 1);

@@ -166,7 +166,7 @@ impl Params {
         Tensor::cat(&parts, 0)
     }
 
-    /// Does one Adam step along the negative gradient of the loss (SEED-SPEC §2.3).
+    /// Does one Adam step along the negative gradient of the loss (docs/algorithms/shared.md §4).
     pub fn descend(&self, loss: &Tensor, adam: &Adam) {
         let Adam { lr, betas: (beta1, beta2), eps, step } = *adam;
         let step = i32::try_from(step).unwrap_or(i32::MAX); // both powers are 0 long before

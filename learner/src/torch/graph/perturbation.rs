@@ -1,4 +1,5 @@
-//! [`Perturbation`]: the network by which batch-constrained Q-learning changes an action of the data (SEED-SPEC §5.7).
+//! [`Perturbation`]: the network by which batch-constrained Q-learning changes an action of the data
+//! (docs/algorithms/bcq.md §1.2).
 
 use super::algorithm::exact;
 use super::net;

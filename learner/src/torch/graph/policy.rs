@@ -107,7 +107,7 @@ pub fn sample(policy: &Gaussian, noise: &Tensor, squash: &Squash) -> Sample {
     Sample { log_prob: log_prob.sum_dim_intlist(-1, false, None::<Kind>), action }
 }
 
-/// Returns the logarithm of the squashing's slope at u, in the configured form (SEED-SPEC §2.2).
+/// Returns the logarithm of the squashing's slope at u, in the configured form (docs/algorithms/shared.md §2).
 fn log_slope(u: &Tensor, action: &Tensor, squash: &Squash) -> Tensor {
     let env = squash.units == ActionUnits::Env;
     let slope = || -> Tensor { 1.0 - action.square() };

@@ -1,4 +1,4 @@
-//! Soft actor-critic for continuous actions (SEED-SPEC §§4.5, 10), and the parts that related algorithms share.
+//! Soft actor-critic for continuous actions (docs/algorithms/sac.md §3), and the parts that related algorithms share.
 
 use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Numbers};
 use super::critic;

@@ -1,5 +1,5 @@
 //! [`Vae`]: the conditional auto-encoder of actions, which gives batch-constrained Q-learning actions similar to those
-//! in the data (SEED-SPEC §5.8).
+//! in the data (docs/algorithms/bcq.md §1.1).
 
 use super::algorithm::exact;
 use super::net;

@@ -1,0 +1,210 @@
+//! Citations of the mathematics: `docs/algorithms/lac.md §3` is a page and the number of one of its headings.
+//!
+//! A page of `docs/algorithms` may leave out the folder, and its own name as well. Every other file writes the whole
+//! path and the number on one line.
+
+use crate::source::line;
+use crate::tidy::{File, Found};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Folder of the pages.
+const PAGES: &str = "docs/algorithms/";
+/// Stands before the number of a section.
+const SECTION: char = '\u{a7}';
+/// Documents outside of the repository.
+const ELSEWHERE: [&str; 4] = [
+    concat!("SEED", "-SPEC"),
+    concat!("DES", "IGN.md"),
+    concat!("ST", "YLE.md"),
+    concat!("PE", "ERS.md"),
+];
+/// A folder outside of the repository.
+const ELSEWHERE_FOLDER: &str = concat!("sha", "red/");
+/// Recorded data, which may say where it comes from.
+const RECORDED: &str = "testdata/";
+
+/// Sections by path of their page.
+type Pages<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
+
+/// Returns the citations in `files` that lead nowhere, as `path:line: what`. The pages are among the files.
+pub(crate) fn broken(files: &[File]) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut pages = Pages::new();
+    for File { path, text } in files.iter().filter(|file| is_page(&file.path)) {
+        let sections = pages.entry(path).or_default();
+        for (at, number) in headings(text) {
+            if !sections.insert(number) {
+                problems.push(format!("{path}:{at}: a second section {number}"));
+            }
+        }
+    }
+    for file in files {
+        let mut found = without_target(file, &pages);
+        if !file.path.starts_with(RECORDED) {
+            found.extend(elsewhere(&file.text));
+        }
+        problems.extend(found.into_iter().map(|(at, what)| format!("{}:{at}: {what}", file.path)));
+    }
+    problems
+}
+
+fn is_page(path: &str) -> bool {
+    path.starts_with(PAGES) && path.ends_with(".md")
+}
+
+/// Lines, from 1 on, and numbers of a page's numbered headings, such as 2 and 2.1. Fenced text has none.
+fn headings(text: &str) -> Vec<(usize, &str)> {
+    let mut is_fenced = false;
+    let mut found = Vec::new();
+    for (at, row) in text.lines().enumerate() {
+        is_fenced ^= row.starts_with("```");
+        let title = row.trim_start_matches('#');
+        let Some((number, _)) = title.trim_start().split_once(' ') else { continue };
+        if !is_fenced && title.len() < row.len() && leading_number(number) == Some(number) {
+            found.push((at + 1, number));
+        }
+    }
+    found
+}
+
+/// The number that a text begins with, such as 2 or 2.1.
+fn leading_number(text: &str) -> Option<&str> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number = text[..end].trim_end_matches('.');
+    number.starts_with(|c: char| c.is_ascii_digit()).then_some(number)
+}
+
+/// Citations of pages and sections that do not exist, and of sections without a page.
+fn without_target(file: &File, pages: &Pages<'_>) -> Found {
+    let File { path, text } = file;
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices(SECTION) {
+        let after = &text[at + SECTION.len_utf8()..];
+        let Some(number) = leading_number(after) else { continue };
+        let cited = cited_page(path, &text[..at], &after[number.len()..]);
+        let sections = cited.as_ref().and_then(|page| pages.get(page.as_str()));
+        let what = match (cited, sections) {
+            (Some(_), Some(sections)) if sections.contains(number) => continue,
+            (Some(page), Some(_)) => format!("{page} has no section {number}"),
+            (Some(page), None) => format!("{page} {SECTION}{number}: {PAGES} has no such page"),
+            (None, _) => format!("{SECTION}{number}: name its page before it, on the same line"),
+        };
+        found.push((line(text, at), what));
+    }
+    found
+}
+
+/// The path of the page that the file `path` cites between `before` and `after`, which begins behind the number.
+fn cited_page(path: &str, before: &str, after: &str) -> Option<String> {
+    let named = page_before(before);
+    if !is_page(path) {
+        return named.map(str::to_owned);
+    }
+    let named = named.or_else(|| link_target(after)).unwrap_or(path);
+    Some(if named.contains('/') { named.to_owned() } else { format!("{PAGES}{named}") })
+}
+
+/// The path of a Markdown file that a text ends with, before one space.
+fn page_before(text: &str) -> Option<&str> {
+    let words = text.strip_suffix(' ')?;
+    let path = words.rsplit(|c: char| !c.is_alphanumeric() && !"-_./".contains(c)).next()?;
+    path.ends_with(".md").then_some(path)
+}
+
+/// The file that a Markdown link leads to, where a text begins behind the link's words.
+fn link_target(text: &str) -> Option<&str> {
+    let target = text.strip_prefix("](")?.split(['#', ')']).next()?;
+    (!target.is_empty()).then_some(target)
+}
+
+/// Names of documents and folders outside of the repository.
+fn elsewhere(text: &str) -> Found {
+    let is_start = |at: usize, inner: &str| {
+        let before = text[..at].chars().next_back();
+        before.is_none_or(|c| !c.is_alphanumeric() && !inner.contains(c))
+    };
+    let documents = ELSEWHERE.iter().flat_map(|name| text.match_indices(*name));
+    let documents = documents.filter(|(at, _)| is_start(*at, "_-"));
+    let folders = text.match_indices(ELSEWHERE_FOLDER).filter(|(at, _)| is_start(*at, "_-./"));
+    let names = documents.chain(folders);
+    names
+        .map(|(at, name)| (line(text, at), format!("{name}: cite what is in the repository")))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Checks `text` beside two pages; `%` stands for the mark of a section, so that this file cites nothing.
+    fn found(path: &str, text: &str) -> Vec<String> {
+        let file = |path: &str, text: &str| File {
+            path: path.into(),
+            text: text.replace('%', &SECTION.to_string()),
+        };
+        let fenced = "# A\n\n## 1 One\n\n### 1.2 More\n\n```\n## 9 Code\n```\n\n## Others\n";
+        broken(&[
+            file("docs/algorithms/a.md", fenced),
+            file("docs/algorithms/b.md", "# B\n\n## 3 Three\n"),
+            file(path, text),
+        ])
+    }
+
+    #[test]
+    fn a_page_and_the_number_of_a_heading_are_a_citation() {
+        for (path, text) in [
+            ("learner/src/a.rs", "//! As it is (docs/algorithms/a.md %1.2).\n"),
+            ("config/a.toml", "# docs/algorithms/a.md %1, docs/algorithms/b.md %3.\n"),
+            ("docs/a.md", "[docs/algorithms/b.md %3](algorithms/b.md#3-three)\n"),
+            ("docs/algorithms/c.md", "## 1 Own\n[%1](#1-own), [b.md %3](b.md#3-three), %1\n"),
+            ("docs/algorithms/c.md", "[a.md %1](a.md#1-one), [%1.2](a.md#12-more), a.md %1\n"),
+            ("testdata/goldens/README.md", "| 4.5 | docs/algorithms/a.md %1 |\n"),
+            ("a.py", "# % is the mark of a section.\n"),
+        ] {
+            assert_eq!(found(path, text), Vec::<String>::new(), "{path}: {text}");
+        }
+    }
+
+    #[test]
+    fn what_leads_nowhere_is_named_with_its_line() {
+        for (path, text, expected) in [
+            (
+                "a.rs",
+                "//! docs/algorithms/a.md %2\n",
+                "a.rs:1: docs/algorithms/a.md has no section 2",
+            ),
+            (
+                "a.rs",
+                "//! docs/algorithms/a.md %9\n",
+                "a.rs:1: docs/algorithms/a.md has no section 9",
+            ),
+            ("a.rs", "\n//! docs/algorithms/d.md %1\n", "a.rs:2: docs/algorithms/d.md %1: docs/"),
+            ("a.rs", "//! docs/algorithms/a.md\n//! %1\n", "a.rs:2: %1: name its page"),
+            ("a.rs", "//! a.md %1\n", "a.rs:1: a.md %1: docs/algorithms/ has no such page"),
+            ("docs/a.md", "As in %3.\n", "docs/a.md:1: %3: name its page"),
+            ("docs/algorithms/c.md", "%1\n", "docs/algorithms/c.md:1: docs/algorithms/c.md has no"),
+            (
+                "docs/algorithms/c.md",
+                "## 1 A\n## 1 B\n",
+                "docs/algorithms/c.md:2: a second section 1",
+            ),
+        ] {
+            let expected = expected.replace('%', &SECTION.to_string());
+            let found = found(path, text);
+            assert!(found.len() == 1 && found[0].starts_with(&expected), "{expected}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn documents_outside_of_the_repository_are_cited_by_recorded_data_only() {
+        let folder = format!("{ELSEWHERE_FOLDER}a.md");
+        for name in ELSEWHERE.iter().copied().chain([folder.as_str()]) {
+            let text = format!("A.\nSee `{name}`.\n");
+            assert_eq!(found("docs/a.md", &text).len(), 1, "{name}");
+            assert!(found("docs/a.md", &text)[0].starts_with("docs/a.md:2: "), "{name}");
+            assert_eq!(found("testdata/goldens/README.md", &text), Vec::<String>::new(), "{name}");
+        }
+        let fine = format!("deploy/{ELSEWHERE_FOLDER}a, un{folder}, RE{}\n", ELSEWHERE[1]);
+        assert_eq!(found("docs/a.md", &fine), Vec::<String>::new());
+    }
+}
