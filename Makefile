@@ -161,6 +161,12 @@ bench: .bench-venv/reverb/ready .bench-venv/sac/ready .bench-venv/envpool/ready 
 	$(MAKE) build
 	$(SAPEX) bench --peers bench $(ARGS)
 
+.PHONY: scaling
+scaling: ## Measure what rows, samples and weights cost, and check the model of docs/scaling.md (10 minutes, idle machine).
+	cargo xtask mujoco
+	$(MAKE) build
+	$(PYTHON) bench/scaling.py $(ARGS)
+
 .PHONY: learn
 learn: ## Train every algorithm and network of bench/learning.toml and check the promised returns (half an hour).
 	$(FETCH_LIBTORCH)

@@ -66,6 +66,10 @@ class Process:
 
     def stop(self) -> None:
         self.child.terminate()
+        self.wait()
+
+    def wait(self) -> None:
+        """Waits for the end; a process that does not end in time is killed."""
         try:
             self.child.wait(30)
         except subprocess.TimeoutExpired:
@@ -76,12 +80,12 @@ class Process:
 class Cluster:
     """Replay servers of one shard each, actors, and a learner if asked for."""
 
-    def __init__(self, stack: ExitStack, binaries: Path, settings: list[str], servers: int):
-        self.stack, self.binaries = stack, binaries
-        self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scaling-")))
+    def __init__(self, folder: Path, binaries: Path, settings: list[str], servers: int):
+        self.folder, self.binaries = folder, binaries
         *replay, weights = free_ports(servers + 1)
         addresses = ", ".join(f'"tcp://127.0.0.1:{port}"' for port in replay)
         self.settings = [*ENDLESS, *settings, f"endpoints.replay=[{addresses}]", f'endpoints.weights="tcp://127.0.0.1:{weights}"']
+        self.processes: list[Process] = []
         self.actors: list[Process] = []
         self.learner: Process | None = None
         self.servers = [self.start("replay-server", ["--index", str(index)]) for index in range(servers)]
@@ -89,8 +93,15 @@ class Cluster:
     def start(self, program: str, arguments: list[str], settings: list[str] | None = None) -> Process:
         log = self.folder / f"{program}.log"
         process = Process(self.binaries, program, arguments, [*self.settings, *(settings or [])], log)
-        self.stack.callback(process.stop)
+        self.processes.append(process)
         return process
+
+    def stop(self) -> None:
+        """Asks all processes to stop. An actor that the limiter holds takes some seconds to give up its rows."""
+        for process in self.processes:
+            process.child.terminate()
+        for process in self.processes:
+            process.wait()
 
     def act(self, actors: int, warm_up: int) -> None:
         settings = [f"actor.warmup_steps={warm_up}"]
@@ -99,13 +110,17 @@ class Cluster:
     def learn(self) -> None:
         self.learner = self.start("learner", ["--run-dir", str(self.folder / "run")])
 
+    def retire(self, process: Process) -> None:
+        self.processes.remove(process)
+        process.stop()
+
     def inserted(self) -> float:
         return sum(server.metric(INSERTED) for server in self.servers)
 
     def wait(self, what: str, reached, seconds: float = 120.0) -> None:
         deadline = time.monotonic() + seconds
         while True:
-            dead = [p for p in [*self.servers, *self.actors, *filter(None, [self.learner])] if p.child.poll() is not None]
+            dead = [process for process in self.processes if process.child.poll() is not None]
             if dead:
                 raise RuntimeError(f"a process ended early: {dead[0].log.read_text()[-2000:]}")
             try:
@@ -143,8 +158,12 @@ class Cluster:
 
 @contextmanager
 def cluster(options: argparse.Namespace, settings: list[str], servers: int):
-    with ExitStack() as stack:
-        yield Cluster(stack, options.binaries, settings, servers)
+    with tempfile.TemporaryDirectory(prefix="scaling-") as folder:
+        running = Cluster(Path(folder), options.binaries, settings, servers)
+        try:
+            yield running
+        finally:
+            running.stop()
 
 
 def inserts(options: argparse.Namespace, case: "Case", actors: int, servers: int) -> dict[str, float]:
@@ -164,7 +183,7 @@ def samples(options: argparse.Namespace, case: "Case", servers: int) -> dict[str
     with cluster(options, case.settings, servers) as running:
         running.act(1, warm_up=1 << 40)
         running.wait("50,000 rows", lambda: running.inserted() > 50_000)
-        running.actors.pop().stop()
+        running.retire(running.actors.pop())
         running.learn()
         running.wait("the first updates", lambda: running.learner.metric(UPDATES) > 500)
         time.sleep(WARM_UP_SECONDS)

@@ -77,7 +77,7 @@ def endure(cluster: Cluster, fault: Fault, before: Accounts, table: Table) -> tu
     except (TimeoutError, RuntimeError) as error:
         table.line(fault.kind, fault.target, "FAILED", "", str(error))
         return False, settle(cluster)
-    after = settle(cluster)
+    after = settle(cluster, None if fault.dead else before)
     fits, rows = judge(before, after, fault.dead, cluster.take_peak())
     goes_on = meanwhile > 0 or not fault.goes_on
     verdict = "" if fits and goes_on else "FAILED: rows" if goes_on else "FAILED: stood still"

@@ -24,8 +24,10 @@ IN_FLIGHT = 4 * 8 * 2
 # Longest time between the last read of a process's counters and its end. A kill comes right after a read; a stop may
 # come between two reads.
 UNSEEN_SECONDS = 0.5
-# Time without change after which the sums count as settled.
+# Time without change after which the sums count as settled if they fit each other, and if they do not. An actor whose
+# acknowledgement was lost sends the batch again after 8 s at the latest (RESEND_MAX of the uploader).
 STILL_SECONDS = 1.0
+STILL_SECONDS_MAX = 10.0
 
 
 @dataclass
@@ -41,15 +43,18 @@ def read(cluster: Cluster) -> Accounts:
     return Accounts(cluster.total("actor", ACKNOWLEDGED), stored)
 
 
-def settle(cluster: Cluster, patience: float = 4.0) -> Accounts:
+def settle(cluster: Cluster, before: Accounts | None = None, patience: float = 15.0) -> Accounts:
     """Pauses the learner until both sums stop changing, because the rate limiter then holds every insert. Returns the
-    sums."""
+    sums. If they differ by another number than `before`, waits longer: an acknowledgement may have been lost."""
     learner = cluster.of("learner")
     run("docker", "pause", learner.id)
     try:
         deadline = time.monotonic() + patience
         last, since = read(cluster), time.monotonic()
-        while time.monotonic() < deadline and time.monotonic() - since < STILL_SECONDS:
+        while time.monotonic() < deadline:
+            fits = before is None or last.stored - last.acknowledged == before.stored - before.acknowledged
+            if time.monotonic() - since >= (STILL_SECONDS if fits else STILL_SECONDS_MAX):
+                break
             time.sleep(0.1)
             answered = cluster.look_at(["actor", *SHARDS])
             now = read(cluster)
