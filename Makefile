@@ -28,6 +28,12 @@ ROLE_FEATURES += --features cluster/mujoco,actor-node/mujoco
 endif
 EVERY_FEATURE := --features cluster/torch,learner/torch,cluster/mujoco,actor-node/mujoco
 
+# Type-checks the code of the torch backend and of the MuJoCo environments. Needs neither library: the feature removes
+# libtorch, and mujoco-rs takes DOCS_RS as a request to do without MuJoCo. If MuJoCo was fetched, the variable stays
+# unset, because changing it makes cargo build mujoco-rs again.
+CHECK_ONLY := --features cluster/check-only
+DOCS_RS := $(if $(wildcard .mujoco/version),,DOCS_RS=1)
+
 # The commit that `--version` reports. It is set only for release builds, because it would cause a rebuild after every
 # commit.
 train build bench learn: export SAPEX_COMMIT := $(shell git describe --always --dirty --abbrev=10 2>/dev/null)
@@ -56,16 +62,18 @@ test: check test-bare test-libraries test-python test-deploy ## Run the fast che
 	$(call STEP,all passed)
 
 .PHONY: check
-check: ## Run the fast checks: format, house rules, clippy, Dockerfile, dependencies, documentation.
+check: ## Run the fast checks: format, house rules, clippy, Dockerfiles, dependencies, documentation.
 	$(call STEP,format)
 	cargo fmt --all --check
 	$(call STEP,house rules)
 	cargo xtask tidy
 	$(call STEP,clippy)
 	cargo clippy --workspace --all-targets -- -D warnings
-	$(call STEP,Dockerfile)
+	$(call STEP,clippy with the torch backend and MuJoCo)
+	$(DOCS_RS) cargo clippy --workspace --all-targets $(CHECK_ONLY) -- -D warnings
+	$(call STEP,Dockerfiles)
 	@if $(MAKE) --no-print-directory .deploy-venv/ready; then \
-		.deploy-venv/bin/hadolint Dockerfile; \
+		.deploy-venv/bin/hadolint Dockerfile .devcontainer/Dockerfile; \
 	else \
 		echo 'SKIPPED: hadolint could not be installed (see above)'; \
 	fi
@@ -77,6 +85,7 @@ else
 endif
 	$(call STEP,documentation)
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+	$(DOCS_RS) RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps $(CHECK_ONLY)
 
 # Everything except the torch backend and the MuJoCo environments must build and pass on a bare machine.
 .PHONY: test-bare
@@ -95,9 +104,6 @@ test-libraries:
 	$(call STEP,libtorch and MuJoCo)
 	$(FETCH_LIBTORCH)
 	cargo xtask mujoco
-	$(call STEP,clippy and documentation with the torch backend and MuJoCo)
-	cargo clippy --workspace --all-targets $(EVERY_FEATURE) -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps $(EVERY_FEATURE)
 	$(call STEP,tests with the torch backend and MuJoCo)
 ifeq ($(NEXTEST),yes)
 	cargo nextest run --workspace $(EVERY_FEATURE) -E 'package(learner) or package(cluster) or package(actor-node)'
@@ -193,6 +199,10 @@ docs: ## Generate docs/configuration.md, docs/metrics.md and (needs make mujoco)
 .PHONY: fmt
 fmt: ## Format the code.
 	cargo fmt --all
+
+.PHONY: hooks
+hooks: ## Let git run the fastest checks before every commit in this checkout (.githooks).
+	git config core.hooksPath .githooks
 
 .PHONY: audit
 audit: ## Check the dependencies for security advisories (needs cargo-deny and the network).

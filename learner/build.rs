@@ -6,7 +6,8 @@ use std::{env, fs};
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    if env::var_os("CARGO_FEATURE_TORCH").is_none() {
+    let has = |feature| env::var_os(feature).is_some();
+    if !has("CARGO_FEATURE_TORCH") || has("CARGO_FEATURE_CHECK_ONLY") {
         return;
     }
     println!("cargo::rerun-if-env-changed=LIBTORCH");
