@@ -7,9 +7,12 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`ids`], [`limits`], [`values`] | newtypes for counters and names; every bound of the system on one page; bounds on the numbers that a run learns from |
+//! | [`ids`] | newtypes for counters and names |
+//! | [`limits`] | every bound of the system on one page |
+//! | [`values`] | bounds on the numbers that a run learns from |
 //! | [`about`] | build, version and machine information of a program |
-//! | [`appended`], [`durable`] | files that grow by whole records; directories and files that are written completely or not at all |
+//! | [`appended`] | files that grow by whole records |
+//! | [`durable`] | directories and files that are written completely or not at all |
 //! | [`spec`] | shapes and bounds of an environment, and the layout of a replay row |
 //! | [`runtime`] | shutdown, clock, random seeds and backoff |
 //! | [`telemetry`] | logs, metrics and readiness |
@@ -17,7 +20,8 @@
 //! | [`tls`] | certificates of a process, and the peers that it accepts |
 //! | [`transport`] | message transport: ZeroMQ behind a guard, and an in-memory version with seeded faults |
 //! | [`config`] | settings from TOML files in layers; every value keeps its origin |
-//! | [`wire`], [`recording`] | the protocol: typed headers, raw rows, the handshake; rows of actors in files, for offline training |
+//! | [`wire`] | the protocol: typed headers, raw rows, the handshake |
+//! | [`recording`] | rows of actors in files, for offline training |
 //! | [`run_dir`] | the directory of a run: its file names, and the lock that allows one process to train in it |
 //! | [`admin`] | the admin port, which shows telemetry and accepts changes of settings |
 //! | [`process`] | startup and shutdown code that all programs share |

@@ -2,7 +2,8 @@
 //!
 //! - this file: [`Tls`], which follows the files. Ports and clients ask it for their TLS settings at each connection.
 //! - `role`: the role that a certificate grants, and which roles talk to each other.
-//! - `paths`: where the three files of `[tls]` are. `identity`: their contents, checked together. `verifier`: which peers are accepted.
+//! - `paths`: where the three files of `[tls]` are. `identity`: their contents, checked together.
+//! - `verifier`: which peers are accepted.
 //! - `reason`: error messages for failed handshakes.
 //!
 //! The `transport` module makes the connections themselves.
