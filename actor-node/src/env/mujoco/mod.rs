@@ -96,8 +96,9 @@ pub fn new(name: &str, params: &Params) -> Result<Mujoco, EnvError> {
     }
 }
 
-#[cfg(all(test, not(feature = "mujoco")))]
+#[cfg(test)]
 mod tests {
+    #[cfg(not(feature = "mujoco"))]
     #[test]
     fn a_build_without_mujoco_says_what_to_run() {
         let error = super::make(super::HALF_CHEETAH, &super::Params::new()).err().unwrap();

@@ -178,12 +178,13 @@ fn nearest(name: &str) -> Option<String> {
     (!names.is_empty()).then(|| names.join(" or "))
 }
 
-#[cfg(all(test, feature = "mujoco"))]
+#[cfg(test)]
 mod tests {
-    use super::*;
-
+    #[cfg(feature = "mujoco")]
     #[test]
     fn every_listed_task_can_be_made() {
+        use super::{MUJOCO, Params, mujoco};
+
         for entry in MUJOCO {
             mujoco::new(entry.name, &Params::new()).unwrap();
         }
