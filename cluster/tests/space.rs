@@ -97,7 +97,7 @@ fn a_value_outside_names_itself_and_its_range() {
         (json!({"alpha": null}), "alpha has no value: must be in [0.0, 1.0]"),
         (json!({"reward_scale": 1}), "reward_scale = 1: unknown, the parameters are alpha "),
     ] {
-        let mut values = defaults(kind);
+        let mut values = defaults(Kind::Hpo);
         for (name, value) in changes.as_object().unwrap() {
             if value.is_null() {
                 values.remove(name);
