@@ -23,7 +23,7 @@ impl Env for Line {
     }
 
     fn reset(&mut self, seed: Option<u64>, obs: &mut [f32]) -> Result<(), EnvError> {
-        self.1 = if seed.unwrap_or(0) % 2 == 0 { 1.0 } else { -1.0 };
+        self.1 = if seed.unwrap_or(0).is_multiple_of(2) { 1.0 } else { -1.0 };
         obs[0] = self.1;
         Ok(())
     }
