@@ -51,7 +51,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     ensure!(!files.is_empty(), "nothing to check in {}", root.display());
     let mut problems: Vec<String> = files.iter().flat_map(check_file).collect();
     problems.extend(files.iter().flat_map(|file| broken_links(root, file)));
-    problems.extend(files.iter().filter_map(|file| split_module(root, file)));
+    problems.extend(split_modules(&files));
     let goldens = fs::read_to_string(root.join(GOLDENS_PAGE)).ok();
     files.extend(goldens.map(|text| File { path: GOLDENS_PAGE.into(), text }));
     problems.extend(citations::broken(&files));
@@ -243,12 +243,21 @@ fn message_problem(message: &str) -> Option<&'static str> {
     }
 }
 
-/// Returns a problem if a module's file is next to its folder instead of in it.
-fn split_module(root: &Path, file: &File) -> Option<String> {
-    let folder = file.path.strip_suffix(".rs")?;
-    let is_split = root.join(folder).is_dir();
-    is_split
-        .then(|| format!("{}:1: move it to {folder}/mod.rs: one style for all modules", file.path))
+/// Returns a problem for each module whose file is next to its folder instead of in it.
+fn split_modules(files: &[File]) -> Vec<String> {
+    let paths: Vec<&str> =
+        files.iter().map(|file| file.path.as_str()).filter(|path| path.ends_with(".rs")).collect();
+    let modules = paths.iter().filter_map(|path| path.strip_suffix(".rs"));
+    modules
+        .filter(|module| {
+            paths
+                .iter()
+                .any(|path| path.strip_prefix(module).is_some_and(|inside| inside.starts_with('/')))
+        })
+        .map(|module| {
+            format!("{module}.rs:1: move it to {module}/mod.rs: one style for all modules")
+        })
+        .collect()
 }
 
 fn broken_links(root: &Path, file: &File) -> Vec<String> {
