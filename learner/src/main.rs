@@ -6,7 +6,7 @@ use common::process::{self, Args, Process};
 use common::run_dir::RunDir;
 use common::run_dir::claim::Claim;
 use common::spec::EnvSpec;
-use common::tls::Role;
+use common::tls::{Role, Tls};
 use common::transport::zmq::ZmqTransport;
 use learner::backend;
 use learner::checkpoint;
