@@ -20,6 +20,8 @@
 //! - [`process`]: startup and shutdown code that all programs share.
 //! - [`runtime`]: shutdown, clock, random seeds and backoff.
 
+#![forbid(unsafe_code)]
+
 pub mod about;
 pub mod appended;
 pub mod config;

@@ -11,8 +11,8 @@
 //! The forms with `ln(1 - action² + epsilon)` lose all digits if |u| > 4, because 1 - action² cancels. Form E uses u
 //! and is exact to f32 rounding for every finite u. [`log_slope`] implements all forms.
 
-use super::kernels::tanh::{tanh, tanh_in_place};
 use crate::config::TanhCorrection;
+use kernels::tanh::{tanh, tanh_in_place};
 use std::f32::consts::{LN_2, PI};
 
 /// Output of a Gaussian policy for a batch of observations.
