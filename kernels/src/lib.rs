@@ -20,7 +20,8 @@
 //!
 //! - To add a kernel: write `kernel! { /// … pub fn … }` if the compiler vectorises the loop. Otherwise implement
 //!   `Kernel` for a struct of the operands, and use the methods of the token. Everything below `run` that is given the
-//!   token must be `#[inline(always)]`.
+//!   token must be `#[inline(always)]`. The public function must not be generic and not `#[inline]`, so that it is
+//!   compiled in this crate, at its level of optimisation.
 //! - To add an instruction set: write a token with `detect`, `run` and `Simd` (as in `x86.rs`), and a variant of
 //!   [`Isa`].
 //!

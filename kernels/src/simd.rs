@@ -76,8 +76,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn relu(self, a: Self::Vector) -> Self::Vector {
-        a.map(|x| if x < 0.0 { 0.0 } else { x })
+    fn relu(self, mut a: Self::Vector) -> Self::Vector {
+        for lane in &mut a {
+            *lane = if *lane < 0.0 { 0.0 } else { *lane };
+        }
+        a
     }
 
     #[inline(always)]

@@ -72,7 +72,7 @@ impl Packed {
         let [mut from, mut to] = self.scratch.each_mut();
         let mut input = View::new(obs, rows, self.obs_dim);
         for layer in &self.layers {
-            layer.forward(self.isa, input, to);
+            layer.forward(self.isa, &input, to);
             std::mem::swap(&mut from, &mut to);
             input = View::of_lines(from, rows, layer.outputs());
         }
