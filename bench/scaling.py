@@ -60,10 +60,6 @@ class Process:
         fields = Path(f"/proc/{self.child.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
 
-    def memory_bytes(self) -> int:
-        status = Path(f"/proc/{self.child.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) << 10
-
     def stop(self) -> None:
         self.child.terminate()
         self.wait()
@@ -167,19 +163,16 @@ def cluster(options: argparse.Namespace, settings: list[str], servers: int):
 
 
 def inserts(options: argparse.Namespace, case: "Case", actors: int, servers: int) -> dict[str, float]:
-    """Actors that fill tables as fast as they can; nobody samples."""
+    """Measures actors that fill tables as fast as they can. Nobody samples."""
     with cluster(options, case.settings, servers) as running:
         running.act(actors, warm_up=1 << 40)
-        running.wait("the first row of every actor", lambda: running.inserted() > 1000 * actors)
+        running.wait("1,000 rows per actor", lambda: running.inserted() > 1000 * actors)
         time.sleep(WARM_UP_SECONDS)
-        figures = running.window(options.seconds)
-        figures["memory_replay"] = sum(server.memory_bytes() for server in running.servers)
-        figures["memory_actor"] = running.actors[0].memory_bytes()
-    return figures
+        return running.window(options.seconds)
 
 
 def samples(options: argparse.Namespace, case: "Case", servers: int) -> dict[str, float]:
-    """A learner that samples full tables as fast as it can; nobody inserts."""
+    """Measures a learner that samples full tables as fast as it can. Nobody inserts."""
     with cluster(options, case.settings, servers) as running:
         running.act(1, warm_up=1 << 40)
         running.wait("50,000 rows", lambda: running.inserted() > 50_000)
@@ -191,7 +184,7 @@ def samples(options: argparse.Namespace, case: "Case", servers: int) -> dict[str
 
 
 def weights(options: argparse.Namespace, case: "Case", actors: int) -> dict[str, float]:
-    """A learner that publishes often to actors that the limiter holds: they do nothing but receive weights."""
+    """Measures a learner that publishes often to actors that the limiter holds, so that they only receive weights."""
     held = [*case.settings, "replay.samples_per_insert=1000000", "replay.min_size=2000", "learner.publish_updates=5"]
     with cluster(options, held, 1) as running:
         running.act(actors, warm_up=100)
@@ -202,19 +195,31 @@ def weights(options: argparse.Namespace, case: "Case", actors: int) -> dict[str,
 
 
 class Case:
-    """An environment with the settings that go with it, and the bytes of its rows."""
+    """An environment with its settings, and the bytes of its rows."""
 
-    def __init__(self, name: str, env: str, row_bytes: int, *settings: str):
-        self.name, self.row_bytes = name, row_bytes
-        self.settings = [f'cluster.env="{env}"', *settings]
+    def __init__(self, env: str, row_bytes: int, insert_rows: int, *settings: str):
+        self.name = f"{env}, {insert_rows} rows per batch"
+        self.row_bytes, self.insert_rows = row_bytes, insert_rows
+        self.settings = [f'cluster.env="{env}"', "actor.lanes=8", f"actor.insert_rows={insert_rows}", *settings]
 
 
 SMALL = ("cluster.hidden=[64, 64]", "learner.critic_hidden=[64, 64]")
-PENDULUM_8 = Case("Pendulum-v1, 8 rows per batch", "Pendulum-v1", 0, "actor.lanes=8", "actor.insert_rows=8", *SMALL)
-PENDULUM_64 = Case("Pendulum-v1, 64 rows per batch", "Pendulum-v1", 0, "actor.lanes=8", "actor.insert_rows=64", *SMALL)
-CHEETAH = Case("HalfCheetah-v5, 64 rows per batch", "HalfCheetah-v5", 0, "actor.lanes=8", "actor.insert_rows=64")
+PENDULUM_8 = Case("Pendulum-v1", 44, 8, *SMALL)
+PENDULUM_64 = Case("Pendulum-v1", 44, 64, *SMALL)
+CHEETAH = Case("HalfCheetah-v5", 176, 64)
 ACTORS = (1, 2, 4, 8, 16, 32, 64)
 SERVERS = (1, 2, 4, 8)
+
+
+def table(*heads: str):
+    """Prints the heads of a table; returns a function that prints one of its lines."""
+    widths = [max(9, len(head)) for head in heads]
+
+    def line(*cells) -> None:
+        print("  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)), flush=True)
+
+    line(*heads)
+    return line
 
 
 def main() -> None:
@@ -233,70 +238,76 @@ def main() -> None:
         options.out.write_text(json.dumps(raw, indent=1) + "\n")
 
 
-def costs(figures: dict[str, float]) -> tuple[float, float]:
-    """Processor microseconds per row of actors and of replay servers."""
-    return tuple(1e6 * figures[role] / figures["rows"] for role in ("cpu_actors", "cpu_replay"))
-
-
 def check_inserts(options: argparse.Namespace) -> list[dict]:
     records = []
     for case in (PENDULUM_8, PENDULUM_64, CHEETAH):
-        print(f"\n{case.name}: rows inserted per second, nobody samples", flush=True)
-        print(f"{'actors':>7} {'servers':>7} {'rows/s':>10} {'model':>10} {'measured/model':>14} {'actor us':>9} {'replay us':>9}")
+        print(f"\n{case.name}: rows inserted, nobody samples")
+        line = table("actors", "servers", "rows/s", "model", "measured/model", "actor us/row", "replay us/row")
         combinations = [(n, 1) for n in ACTORS] + [(8, s) for s in SERVERS[1:]] + [(64, 8)]
         if case is CHEETAH:
             combinations = [(1, 1), (4, 1), (16, 2), (64, 8)]
-        alone, full = None, None
+        measured: dict[tuple[int, int], float] = {}
         for actors, servers in combinations:
             figures = inserts(options, case, actors, servers)
-            actor_us, replay_us = costs(figures)
-            # Two constants come from two of the runs; every other run is a prediction.
-            if (actors, servers) == (1, 1):
-                alone = figures["rows"]
-            if (actors, servers) == (4, 1):
-                full = figures["rows"]
-            model = None if full is None else min(actors * alone, full)
-            ratio = "" if model is None else f"{figures['rows'] / model:14.2f}"
-            print(
-                f"{actors:7} {servers:7} {figures['rows']:10.0f} {'-' if model is None else round(model):>10} {ratio:>14} {actor_us:9.2f} {replay_us:9.2f}",
-                flush=True,
-            )
-            records.append({"case": case.name, "actors": actors, "servers": servers, "model": model, **figures})
+            rows = measured[actors, servers] = figures["rows"]
+            actor, replay = (1e6 * figures[role] / rows for role in ("cpu_actors", "cpu_replay"))
+            # Two of the runs give the constants: one actor alone, and all cores full. Every other run is a prediction.
+            full = measured.get((4, 1))
+            model = full and min(actors * measured[1, 1], full)
+            predicted = (f"{model:.0f}", f"{rows / model:.2f}") if model else ("", "")
+            line(actors, servers, f"{rows:.0f}", *predicted, f"{actor:.2f}", f"{replay:.2f}")
+            records.append({"case": case.name, "actors": actors, "servers": servers, "actor_us": actor, "replay_us": replay, **figures})
+    cost = {r["case"]: (r["actor_us"], r["replay_us"]) for r in records if (r["actors"], r["servers"]) == (4, 1)}
+    # A row costs r + c / k with k rows per batch. Two batch sizes give c, and two row sizes give the cost of a byte.
+    few, many = 1 / PENDULUM_8.insert_rows, 1 / PENDULUM_64.insert_rows
+    per_batch = [(a - b) / (few - many) for a, b in zip(cost[PENDULUM_8.name], cost[PENDULUM_64.name], strict=True)]
+    small, large = (cost[case.name][1] - per_batch[1] * many for case in (PENDULUM_64, CHEETAH))
+    print(f"\nwith 4 actors: c_a = {per_batch[0]:.0f} us and c_r = {per_batch[1]:.0f} us per batch")
+    for case in (PENDULUM_64, CHEETAH):
+        print(f"a = {cost[case.name][0] - per_batch[0] * many:.2f} us per row of {case.name.split(',')[0]}")
+    print(f"r = {1e3 * (large - small) / (CHEETAH.row_bytes - PENDULUM_64.row_bytes):.1f} ns per byte of a row")
     return records
 
 
 def check_samples(options: argparse.Namespace) -> list[dict]:
     records = []
     for case in (PENDULUM_64, CHEETAH):
-        print(f"\n{case.name}: a learner samples, nobody inserts", flush=True)
-        print(f"{'servers':>7} {'updates/s':>10} {'items/s':>10} {'replay us/item':>14} {'replay us/update':>16} {'learner us/update':>17}")
+        print(f"\n{case.name}: a learner samples, nobody inserts")
+        line = table("servers", "updates/s", "items/s", "replay us/update", "learner us/update")
+        costs = []
         for servers in SERVERS:
             figures = samples(options, case, servers)
-            updates, items = figures[UPDATES], figures["sampled"]
-            replay, learner = figures["cpu_replay"], figures["cpu_learner"]
-            print(
-                f"{servers:7} {updates:10.0f} {items:10.0f} {1e6 * replay / items:14.3f} {1e6 * replay / updates:16.1f} {1e6 * learner / updates:17.1f}",
-                flush=True,
-            )
+            updates = figures[UPDATES]
+            costs.append([1e6 * figures[role] / updates for role in ("cpu_replay", "cpu_learner")])
+            line(servers, f"{updates:.0f}", f"{figures['sampled']:.0f}", *(f"{cost:.0f}" for cost in costs[-1]))
             records.append({"case": case.name, "servers": servers, **figures})
+        q_r, q_l = ((costs[-1][role] - costs[0][role]) / (SERVERS[-1] - SERVERS[0]) for role in (0, 1))
+        print(f"q_r = {q_r:.0f} us and q_l = {q_l:.0f} us per update and server")
     return records
 
 
 def check_weights(options: argparse.Namespace) -> list[dict]:
-    records = []
+    records, sizes, sent, received = [], [], [], []
     for case in (PENDULUM_64, CHEETAH):
-        print(f"\n{case.name}: weights, published every 5 updates, to actors that only receive", flush=True)
-        print(f"{'actors':>7} {'updates/s':>10} {'messages/s':>10} {'bytes':>9} {'learner us/update':>17} {'actor us/message':>16}")
+        print(f"\n{case.name}: weights, published every 5 updates, to actors that only receive")
+        line = table("actors", "updates/s", "messages/s", "bytes", "learner us/update", "actor us/message")
+        alone = 0.0
         for actors in ACTORS:
             figures = weights(options, case, actors)
-            messages = figures[PUBLISHED]
+            updates, messages = figures[UPDATES], figures[PUBLISHED]
+            learner = 1e6 * figures["cpu_learner"] / updates
+            actor = 1e6 * figures["cpu_actors"] / messages / actors
             size = figures[PUBLISHED_BYTES] / messages
-            learner = 1e6 * figures["cpu_learner"] / figures[UPDATES]
-            print(
-                f"{actors:7} {figures[UPDATES]:10.0f} {messages:10.0f} {size:9.0f} {learner:17.1f} {1e6 * figures['cpu_actors'] / messages / actors:16.1f}",
-                flush=True,
-            )
+            line(actors, f"{updates:.0f}", f"{messages:.0f}", f"{size:.0f}", f"{learner:.0f}", f"{actor:.0f}")
             records.append({"case": case.name, "actors": actors, **figures})
+            alone = alone or learner
+        # The last line has the most subscribers, so that the noise of the update matters least.
+        sizes.append(size)
+        sent.append((learner - alone) * updates / messages / (actors - 1))
+        received.append(actor)
+    for name, costs in (("w", sent), ("v", received)):
+        per_byte = (costs[1] - costs[0]) / (sizes[1] - sizes[0])
+        print(f"{name}_0 = {costs[0] - per_byte * sizes[0]:.0f} us per message, {name}_1 = {1e3 * per_byte:.2f} ns per byte")
     return records
 
 

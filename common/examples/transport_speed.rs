@@ -84,7 +84,7 @@ fn report_shares(bytes: usize, shares: Vec<[f64; 2]>) {
     println!("{bytes:>7} B: tls has {wall:.0}% of tcp's messages/s, and {cpu:.0}% by cpu");
 }
 
-/// What a run took: on the clock, and of the processors.
+/// Wall-clock time and processor time of a run.
 struct Cost {
     wall: Duration,
     cpu: Duration,

@@ -14,8 +14,7 @@ use crate::updates::Suspect;
 use common::about::{self, Build};
 use common::appended::Appended;
 use common::config::Change;
-use common::run_dir::METRICS;
-use common::run_dir::events::EventFile;
+use common::run_dir::{METRICS, events};
 use common::runtime::clock::Clock;
 use fs_err as fs;
 use serde_json::{Map, Value};
@@ -84,7 +83,7 @@ pub struct RunLog(Arc<Mutex<Files>>);
 #[derive(Debug)]
 struct Files {
     metrics: Appended,
-    events: EventFile,
+    events: Appended,
     clock: Clock,
     counts: Counts,
     /// Number of records that were not written to both files.
@@ -101,7 +100,7 @@ impl RunLog {
     pub fn open(run_dir: &Path, clock: &Clock) -> Result<Self, RunLogError> {
         fs::create_dir_all(run_dir)?;
         let metrics = Appended::open_lines(&run_dir.join(METRICS))?;
-        let events = EventFile::create(run_dir, clock.unix_time())?;
+        let events = events::create(run_dir, clock.unix_time())?;
         let (clock, counts) = (clock.clone(), Counts::new(clock));
         let files = Files { metrics, events, clock, counts, missing: 0, failing: false };
         Ok(Self(Arc::new(Mutex::new(files))))
@@ -274,7 +273,8 @@ impl Files {
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
         let updates = ("updates", updates as f64);
         let fields = fields.iter().map(|(name, value)| (name.as_str(), *value));
-        self.events.append(self.clock.unix_time(), step, kind, fields.chain([updates]))
+        let scalars = events::scalars(self.clock.unix_time(), step, kind, fields.chain([updates]));
+        self.events.append(&scalars)
     }
 }
 
@@ -383,7 +383,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let clock = Clock::system();
         let metrics = Appended::open(Path::new("/dev/full")).unwrap();
-        let events = EventFile::create(dir.path(), clock.unix_time()).unwrap();
+        let events = events::create(dir.path(), clock.unix_time()).unwrap();
         let counts = Counts::new(&clock);
         let files = Files { metrics, events, clock, counts, missing: 0, failing: false };
         let log = RunLog(Arc::new(Mutex::new(files)));

@@ -44,7 +44,7 @@ pub enum SavedError {
     Damaged {
         /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Reason why it cannot be used.
         what: String,
     },
     /// The tables were written with other settings.

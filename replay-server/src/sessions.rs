@@ -88,7 +88,7 @@ impl From<&Role> for Client {
     }
 }
 
-/// What happens to a message before it is decoded.
+/// Decision about a message before it is decoded.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
     /// The message is decoded.

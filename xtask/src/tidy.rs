@@ -25,7 +25,7 @@ const LINES_MAX: usize = 500;
 const FOREIGN: &[&str] = &["target", "runs", "testdata", "results"];
 /// The page in such a folder whose citations are checked.
 const GOLDENS_PAGE: &str = "testdata/goldens/README.md";
-/// What the digest in [`PROTOCOL_PAGE`] is over.
+/// Files that the digest in [`PROTOCOL_PAGE`] covers.
 const WIRE: &[&str] =
     &["common/src/wire/message.rs", "common/src/wire/handshake.rs", "common/src/wire/refusal.rs"];
 /// Describes the wire.
@@ -199,7 +199,7 @@ fn dependencies(file: &File) -> Found {
     found
 }
 
-/// What logs and errors say.
+/// Texts of logs and errors.
 fn messages(text: &str, source: &Source) -> Found {
     let openers =
         ["trace!(", "debug!(", "info!(", "warn!(", "error!(", "bail!(", "anyhow!(", "#[error("];

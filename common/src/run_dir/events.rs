@@ -1,5 +1,5 @@
-//! [`EventFile`]: scalars for TensorBoard. The file format is written by hand: it is one message of three fields in a framed
-//! record, and the crates for it bring a protobuf compiler or have been left alone for years.
+//! Scalars for TensorBoard: a writer of the event file format, without a library. The format is one message of three fields
+//! in a framed record. The crates for it need a protobuf compiler or have been unmaintained for years.
 //!
 //! A record is `length: u64`, `masked CRC-32C of those 8 bytes: u32`, the data, `masked CRC-32C of the data: u32`, all
 //! little-endian. The data is an `Event` protobuf: `wall_time: double = 1`, `step: int64 = 2`, `file_version: string = 3`
@@ -11,54 +11,36 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-/// An event file that grows. Each start of a process writes one of its own.
-#[derive(Debug)]
-pub struct EventFile(Appended);
-
-impl EventFile {
-    /// Creates a file in `dir`, which must exist.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn create(dir: &Path, unix_time: Duration) -> io::Result<Self> {
-        let (seconds, process) = (unix_time.as_secs(), std::process::id());
-        let name = format!("{EVENTS_PREFIX}{seconds}.sapex.{process}");
-        let mut file = Appended::open(&dir.join(name))?;
-        if file.length() == 0 {
-            let mut begin = Vec::new();
-            version(&mut begin, unix_time.as_secs_f64());
-            file.append(&begin)?;
-        }
-        Ok(Self(file))
+/// Creates an event file in `dir`, which must exist. Each start of a process writes a file of its own.
+///
+/// # Errors
+/// Returns an error if the file cannot be written.
+pub fn create(dir: &Path, unix_time: Duration) -> io::Result<Appended> {
+    let (seconds, process) = (unix_time.as_secs(), std::process::id());
+    let name = format!("{EVENTS_PREFIX}{seconds}.sapex.{process}");
+    let mut file = Appended::open(&dir.join(name))?;
+    if file.length() == 0 {
+        let mut begin = Vec::new();
+        version(&mut begin, unix_time.as_secs_f64());
+        file.append(&begin)?;
     }
+    Ok(file)
+}
 
-    /// Adds one scalar per field, all at `step`, with the tag `kind/NAME`: all of them or, on an error, none.
-    ///
-    /// # Errors
-    /// The file system refuses: a full disk, say.
-    pub fn append<'a>(
-        &mut self,
-        unix_time: Duration,
-        step: u64,
-        kind: &str,
-        fields: impl IntoIterator<Item = (&'a str, f64)>,
-    ) -> io::Result<()> {
-        let mut scalars = Vec::new();
-        for (name, value) in fields {
-            #[expect(clippy::cast_possible_truncation, reason = "TensorBoard's scalars are f32")]
-            let value = value as f32;
-            scalar(&mut scalars, unix_time.as_secs_f64(), step, &format!("{kind}/{name}"), value);
-        }
-        self.0.append(&scalars)
+/// Returns the bytes of one scalar per field, all at `step`, with the tag `kind/NAME`.
+pub fn scalars<'a>(
+    unix_time: Duration,
+    step: u64,
+    kind: &str,
+    fields: impl IntoIterator<Item = (&'a str, f64)>,
+) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, value) in fields {
+        #[expect(clippy::cast_possible_truncation, reason = "TensorBoard's scalars are f32")]
+        let value = value as f32;
+        scalar(&mut out, unix_time.as_secs_f64(), step, &format!("{kind}/{name}"), value);
     }
-
-    /// Waits until everything is on the disk.
-    ///
-    /// # Errors
-    /// The file system refuses.
-    pub fn sync(&self) -> io::Result<()> {
-        self.0.sync()
-    }
+    out
 }
 
 /// Appends the version record that a file begins with.

@@ -6,8 +6,7 @@
 //! of its starts. TensorBoard's step is `run_env_steps`, as in the log of whoever trains; the events lie in a folder of their
 //! own, which TensorBoard shows as a run of its own.
 
-use super::events::EventFile;
-use super::{actor_events, actor_metrics, evaluator_events, evaluator_metrics};
+use super::{actor_events, actor_metrics, evaluator_events, evaluator_metrics, events};
 use crate::appended::{Appended, append_or_stop};
 use crate::ids::ActorId;
 use crate::runtime::clock::Clock;
@@ -16,7 +15,6 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use tracing::warn;
 
 /// The log of one process. Where a write fails, that file ends with the record before, and a warning says so.
 #[derive(Debug)]
@@ -24,7 +22,7 @@ pub struct GuestLog {
     kind: &'static str,
     clock: Clock,
     file: Option<Appended>,
-    events: Option<EventFile>,
+    events: Option<Appended>,
 }
 
 impl GuestLog {
@@ -53,7 +51,7 @@ impl GuestLog {
         let folder = run_dir.join(events);
         fs_err::create_dir_all(&folder)?;
         let file = Some(Appended::open_lines(&run_dir.join(lines))?);
-        let events = Some(EventFile::create(&folder, clock.unix_time())?);
+        let events = Some(events::create(&folder, clock.unix_time())?);
         Ok(Self { kind, clock: clock.clone(), file, events })
     }
 
@@ -76,13 +74,9 @@ impl GuestLog {
         let line = format!("{}\n", Value::from(record));
         append_or_stop(&mut self.file, line.as_bytes(), "this process's log in the run directory");
         let terms = terms.iter().map(|(name, value)| (name.as_str(), *value));
-        let scalars = fields.iter().copied().chain(terms);
-        if let Some(events) = &mut self.events
-            && let Err(error) = events.append(unix_time, run.env_steps, self.kind, scalars)
-        {
-            warn!(%error, "this process's events for TensorBoard stopped");
-            self.events = None;
-        }
+        let fields = fields.iter().copied().chain(terms);
+        let scalars = events::scalars(unix_time, run.env_steps, self.kind, fields);
+        append_or_stop(&mut self.events, &scalars, "this process's events for TensorBoard");
     }
 }
 

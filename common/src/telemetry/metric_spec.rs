@@ -93,7 +93,7 @@ pub struct MetricSpec {
     pub unit: &'static str,
     /// One sentence that says what is measured.
     pub help: &'static str,
-    /// What a bad value looks like, and what to do about it.
+    /// Description of a bad value, with the remedy.
     pub when_bad: &'static str,
     /// Names of the labels. Each should have few values, because every combination is a time series.
     pub labels: &'static [&'static str],
@@ -105,7 +105,7 @@ pub struct MetricSpec {
 pub struct SpecError {
     /// Name of the metric.
     pub name: &'static str,
-    /// What is wrong, and what was expected.
+    /// The deviation, and the expected form.
     pub problem: String,
 }
 

@@ -1,4 +1,4 @@
-//! What a process reports about itself: logs, metrics and the admin port.
+//! Self-reporting of a process: logs, metrics and the admin port.
 //!
 //! - [`logs`]: tracing to standard output, text on a terminal and JSON otherwise; panics are logged, too.
 //! - [`log_limit`]: the limit on log lines that a peer can cause.

@@ -55,7 +55,7 @@ pub fn ca_expiry(pem: &[u8]) -> Result<i64, TlsError> {
 pub struct TlsError {
     /// Key of the setting.
     pub key: &'static str,
-    /// What is wrong with the file that it names.
+    /// Reason why the file that the key names cannot be used.
     pub problem: String,
 }
 

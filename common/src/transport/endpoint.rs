@@ -28,7 +28,7 @@ pub enum Endpoint {
 pub struct EndpointError {
     /// The text.
     pub text: String,
-    /// What is wrong with it.
+    /// Reason why it is invalid.
     pub problem: &'static str,
 }
 

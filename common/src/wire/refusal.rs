@@ -36,7 +36,7 @@ pub enum Refusal {
     },
     /// The message does not follow the protocol.
     Malformed {
-        /// What is wrong with it.
+        /// Reason why it is invalid.
         what: String,
     },
     /// The client sent too many wrong messages and is ignored for a while.
