@@ -291,7 +291,7 @@ def check_weights(options: argparse.Namespace) -> list[dict]:
     for case in (PENDULUM_64, CHEETAH):
         print(f"\n{case.name}: weights, published every 5 updates, to actors that only receive")
         line = table("actors", "updates/s", "messages/s", "bytes", "learner us/update", "actor us/message")
-        alone = 0.0
+        learners = []
         for actors in ACTORS:
             figures = weights(options, case, actors)
             updates, messages = figures[UPDATES], figures[PUBLISHED]
@@ -300,10 +300,11 @@ def check_weights(options: argparse.Namespace) -> list[dict]:
             size = figures[PUBLISHED_BYTES] / messages
             line(actors, f"{updates:.0f}", f"{messages:.0f}", f"{size:.0f}", f"{learner:.0f}", f"{actor:.0f}")
             records.append({"case": case.name, "actors": actors, **figures})
-            alone = alone or learner
-        # The last line has the most subscribers, so that the noise of the update matters least.
+            learners.append(learner)
+        # The last line has the most subscribers, so that the noise of the update matters least. The cheapest line stands
+        # for an update without them.
         sizes.append(size)
-        sent.append((learner - alone) * updates / messages / (actors - 1))
+        sent.append((learner - min(learners)) * updates / messages / (actors - 1))
         received.append(actor)
     for name, costs in (("w", sent), ("v", received)):
         per_byte = (costs[1] - costs[0]) / (sizes[1] - sizes[0])
