@@ -6,9 +6,17 @@ use common::config::{Layers, load};
 use common::process::Process;
 use common::transport::Transport;
 use common::transport::zmq::ZmqTransport;
+use common::wire::PROTOCOL_VERSION;
 use replay_server::service::ReplayServer;
 use std::process::Command;
 use tokio::sync::oneshot;
+
+#[test]
+fn the_client_speaks_the_version_of_this_server() {
+    let client = include_str!("protocol_client/client.py");
+    let expected = format!("\nPROTOCOL = {PROTOCOL_VERSION}\n");
+    assert!(client.contains(&expected), "client.py has no line {expected:?}");
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_with_another_library_speaks_from_the_page_alone() {

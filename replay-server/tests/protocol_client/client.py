@@ -12,7 +12,7 @@ from decimal import Decimal
 import blake3
 import zmq
 
-PROTOCOL = 3
+PROTOCOL = 4
 FLOATS_32 = {
     "action_noise", "log_std_min", "log_std_max", "mean_bound", "obs_clip", "action_low", "action_high", "action_rescale",
 }
