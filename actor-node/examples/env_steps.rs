@@ -5,7 +5,8 @@
 #![expect(clippy::print_stdout, reason = "prints what it measures")]
 #![expect(clippy::disallowed_methods, reason = "measures time")]
 
-use actor_node::env::{Params, Setup};
+use actor_node::env::Params;
+use actor_node::env::registry::Setup;
 use actor_node::lanes::Lanes;
 use common::runtime::seed::SeedTree;
 use rand::{RngExt as _, SeedableRng as _};

@@ -3,7 +3,9 @@
 //! An episode that fails is discarded and counted. Its environment is rebuilt, and another episode with an unused seed
 //! replaces it. A stop ends the evaluation at the next step.
 
-use crate::env::{Env, EnvError, Purpose, Setup};
+use crate::env::registry::Setup;
+use crate::env::wrappers::Purpose;
+use crate::env::{Env, EnvError};
 use crate::evaluation::{Acting, Episode, Evaluation, Observer, Step, summarise};
 use crate::lane::{FAILURES_IN_A_ROW_MAX, Fault, Lane, Maker};
 use crate::lanes::Scaling;

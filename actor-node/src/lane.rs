@@ -1,7 +1,9 @@
 //! [`Lane`]: one environment and its episode. Any failure of a step or a reset is reported as a [`Fault`], and no
 //! environment ends the process. An environment that panicked is rebuilt, because its state may be inconsistent.
 
-use crate::env::{Env, EnvError, Purpose, Setup, StepOutcome, Terms, bridge};
+use crate::env::registry::Setup;
+use crate::env::wrappers::Purpose;
+use crate::env::{Env, EnvError, StepOutcome, Terms, bridge};
 use common::spec::EnvSpec;
 use common::values::{VALUE_MAX, first_beyond, is_value};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -6,7 +6,9 @@
 //! module, and no failing environment ends the process. A lane that panics, fails or returns NaN is rebuilt, and its
 //! episode is discarded and reported.
 
-use crate::env::{EnvError, Purpose, Setup, Terms};
+use crate::env::registry::Setup;
+use crate::env::wrappers::Purpose;
+use crate::env::{EnvError, Terms};
 use crate::lane::{FAILURES_IN_A_ROW_MAX, Lane, Maker};
 use crate::said::Said;
 use common::runtime::seed::SeedTree;

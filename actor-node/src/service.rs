@@ -3,7 +3,8 @@
 
 use crate::actor::{Actor, ActorError, Counters, Habits, Share};
 use crate::best::BestError;
-use crate::env::{EnvError, Setup};
+use crate::env::EnvError;
+use crate::env::registry::Setup;
 use crate::evaluation::EvaluationError;
 use crate::exploration::Exploration;
 use crate::metrics::{ActorMetrics, FeedMetrics, UploadMetrics};

@@ -5,7 +5,8 @@
 //! discarded. Passing turns between threads costs a few microseconds, so lanes run inline unless `actor.step_deadline`
 //! is set.
 
-use crate::env::{EnvError, Setup, bridge};
+use crate::env::registry::Setup;
+use crate::env::{EnvError, bridge};
 use crate::lanes::{Fault, Lanes, Turn};
 use common::runtime::seed::SeedTree;
 use common::spec::EnvSpec;

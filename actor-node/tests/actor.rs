@@ -220,7 +220,7 @@ fn what_is_recorded_is_what_is_sent() {
     let dir = tempfile::tempdir().unwrap();
     let config = config::load(&Layers::default()).unwrap().config;
     let Acting { actor, layout } = acting("Pendulum-v1", &[], u64::MAX, &[]);
-    let env = actor_node::env::make("Pendulum-v1", &Params::new()).unwrap();
+    let env = actor_node::env::registry::make("Pendulum-v1", &Params::new()).unwrap();
     let header = Header::new(env.spec(), &config.cluster, 0);
     let recorder = Recorder::open(dir.path(), ActorId(3), &header).unwrap();
     let mut acting = Acting { actor: actor.recorded_by(Some(recorder)), layout };

@@ -10,7 +10,8 @@ mod servers;
 #[path = "bridge/unlucky.rs"]
 mod unlucky;
 
-use actor_node::env::{Params, Setup};
+use actor_node::env::Params;
+use actor_node::env::registry::Setup;
 
 /// Returns a setup with these parameters.
 fn with(pairs: &[(&str, &str)]) -> Setup {

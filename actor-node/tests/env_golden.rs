@@ -9,7 +9,8 @@ use actor_node::env::acrobot::Acrobot;
 use actor_node::env::cart_pole::CartPole;
 use actor_node::env::mountain_car::MountainCar;
 use actor_node::env::pendulum::Pendulum;
-use actor_node::env::{Env, StateAccess, TimeLimit};
+use actor_node::env::wrappers::TimeLimit;
+use actor_node::env::{Env, StateAccess};
 use golden::{Case, numbers};
 use serde_json::Value;
 
@@ -150,7 +151,7 @@ fn both_flags_at_the_limit(case: &Case, same: &Value, limited: &Value, told: &st
 
 #[test]
 fn a_reset_repeats_with_its_seed_and_an_action_that_is_no_number_is_refused() {
-    let mut env = actor_node::env::make("Pendulum-v1", &Default::default()).unwrap();
+    let mut env = actor_node::env::registry::make("Pendulum-v1", &Default::default()).unwrap();
     let (mut first, mut second) = ([0.0; 3], [0.0; 3]);
     env.reset(Some(7), &mut first).unwrap();
     env.reset(Some(7), &mut second).unwrap();

@@ -2,8 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+use actor_node::env::registry::Setup;
 use actor_node::env::wrappers::Wrap;
-use actor_node::env::{Env, EnvError, Setup};
+use actor_node::env::{Env, EnvError};
 use actor_node::evaluation::{
     Acting, EpisodeRunner, Evaluation, EvaluationError, Observer, Plan, Step, Trajectory, evaluate,
 };

@@ -1,6 +1,7 @@
 //! Lanes tolerate environments that fail, and report the discarded episodes.
 
-use actor_node::env::{Params, Setup};
+use actor_node::env::Params;
+use actor_node::env::registry::Setup;
 use actor_node::lanes::{Fault, Lanes};
 use actor_node::watched::{LaneGroup, Recipe};
 use common::runtime::seed::SeedTree;

@@ -8,7 +8,8 @@
 mod golden;
 
 use actor_node::env::mujoco::{self, Mujoco, Snapshot};
-use actor_node::env::{Env, EnvError, Params, StateAccess, StepOutcome, TimeLimit};
+use actor_node::env::wrappers::TimeLimit;
+use actor_node::env::{Env, EnvError, Params, StateAccess, StepOutcome};
 use golden::{Case, numbers};
 use serde_json::Value;
 
@@ -171,7 +172,7 @@ fn whole_episode(case: &Case, trajectory: &Value, limit: usize, told: &str) -> S
 #[test]
 fn specs_are_gymnasiums() {
     for case in golden::cases("env_mujoco") {
-        let env = actor_node::env::make(id(&case), &Params::new()).unwrap();
+        let env = actor_node::env::registry::make(id(&case), &Params::new()).unwrap();
         let spec = env.spec();
         assert_eq!(spec.id, id(&case));
         case.compared();

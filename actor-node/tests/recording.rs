@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use actor_node::env;
+use actor_node::env::registry;
 use actor_node::recording::Recorder;
 use common::config::{self, Cluster, Layers};
 use common::ids::ActorId;
@@ -14,7 +14,7 @@ fn cluster() -> Cluster {
 }
 
 fn header(env: &str, cluster: &Cluster) -> Header {
-    let env = env::make(env, &Default::default()).unwrap();
+    let env = registry::make(env, &Default::default()).unwrap();
     Header::new(env.spec(), cluster, 0)
 }
 

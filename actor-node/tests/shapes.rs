@@ -3,7 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use actor_node::env::{self, EnvError, Params, Purpose, Setup};
+use actor_node::env::registry::{self, Setup};
+use actor_node::env::wrappers::Purpose;
+use actor_node::env::{EnvError, Params};
 use common::config::{
     Layers, known_envs, known_shapes, load, option_changes_shapes, shape_settings,
 };
@@ -14,7 +16,7 @@ const HEAD: &str = "# Shapes of the native environments, by which every process 
 
 /// Returns the shapes of an environment; `None` if this build lacks it.
 fn shapes_of(name: &str, params: &Params) -> Option<Result<EnvSpec, EnvError>> {
-    match env::make(name, params) {
+    match registry::make(name, params) {
         Err(EnvError::NotBuilt { .. }) => None,
         made => Some(made.map(|env| EnvSpec { episode_steps_max: None, ..env.spec().clone() })),
     }
@@ -28,7 +30,7 @@ fn section(spec: &EnvSpec) -> String {
 
 #[test]
 fn the_file_has_every_native_environment_as_it_is() {
-    let made = env::names().map(|(name, _)| Some(shapes_of(name, &Params::new())?.unwrap()));
+    let made = registry::names().map(|(name, _)| Some(shapes_of(name, &Params::new())?.unwrap()));
     let made: Option<Vec<EnvSpec>> = made.collect();
     if std::env::var_os("SAPEX_WRITE_DOCS").is_some() {
         let made = made.expect("a build with every environment writes the file");
@@ -36,7 +38,7 @@ fn the_file_has_every_native_environment_as_it_is() {
         let sections: String = made.iter().map(section).collect();
         return fs_err::write(page, format!("{HEAD}{sections}")).unwrap();
     }
-    let named: BTreeSet<_> = env::names().map(|(name, _)| name).collect();
+    let named: BTreeSet<_> = registry::names().map(|(name, _)| name).collect();
     assert_eq!(known_envs().collect::<BTreeSet<_>>(), named, "run `make docs`");
     for name in named {
         if let Some(spec) = shapes_of(name, &Params::new()) {
@@ -56,7 +58,7 @@ fn options(name: &str) -> Vec<String> {
 #[test]
 fn an_option_that_changes_shapes_is_known_to_do_so() {
     let mut changing = 0;
-    for (name, _) in env::names() {
+    for (name, _) in registry::names() {
         let Some(plain) = shapes_of(name, &Params::new()) else { continue };
         let plain = plain.unwrap();
         for option in options(name) {

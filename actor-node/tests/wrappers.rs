@@ -2,8 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use actor_node::env::wrappers::Wrap;
-use actor_node::env::{Env, Params, Purpose, Setup, StepOutcome};
+use actor_node::env::registry::Setup;
+use actor_node::env::wrappers::{Purpose, Wrap};
+use actor_node::env::{Env, Params, StepOutcome};
 use actor_node::lanes::Lanes;
 use common::config::{Layers, load};
 use common::runtime::seed::SeedTree;

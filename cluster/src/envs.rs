@@ -4,7 +4,7 @@
 use crate::cli::Settings;
 use crate::progress::say;
 use crate::train;
-use actor_node::env::{self, bridge};
+use actor_node::env::{bridge, registry};
 use common::config::{self, shape_settings};
 use common::durable::commit_file;
 use common::process::Usage;
@@ -19,8 +19,8 @@ pub fn list(settings: &Settings) -> anyhow::Result<()> {
         return Err(Usage("settings are of one environment: give its NAME".to_owned()).into());
     }
     let mut missing = None;
-    for (name, about) in env::names() {
-        let brings = env::missing(name);
+    for (name, about) in registry::names() {
+        let brings = registry::missing(name);
         let mark = if brings.is_some() { " *" } else { "" };
         say(&format!("{:<26} {about}", format!("{name}{mark}")));
         missing = missing.or(brings);

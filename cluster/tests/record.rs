@@ -174,7 +174,7 @@ fn discrete_actions_and_whole_images_are_what_the_library_says_they_are() {
         sapex: json!({ "env": "made" }),
     };
     let mut spec =
-        actor_node::env::make("CartPole-v1", &Default::default()).unwrap().spec().clone();
+        actor_node::env::registry::make("CartPole-v1", &Default::default()).unwrap().spec().clone();
     spec.obs_image = Some([1, 2, 2]);
     let mut dataset = Dataset::new(spec, Origin::default()).unwrap();
     dataset.push(&Episode {

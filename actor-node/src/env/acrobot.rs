@@ -9,10 +9,8 @@
 //! - Observation: (cos θ1, sin θ1, cos θ2, sin θ2, θ1', θ2').
 //! - Episode: at most 500 steps, start U(±0.1).
 
-use super::{
-    Env, EnvError, Params, StateAccess, StepOutcome, check_index, check_params, discrete, uniform,
-    write_obs,
-};
+use super::helpers::{check_index, check_params, discrete, uniform, write_obs};
+use super::{Env, EnvError, Params, StateAccess, StepOutcome};
 use crate::draw::{Frame, classic};
 use common::spec::EnvSpec;
 use rand_pcg::Pcg64;

@@ -11,10 +11,10 @@
 //! - CartPoleCost-v1: F is in `[−20, 20]`, and the cost is (x/10)² + 20 (θ/20°)². Terminates outside |x| ≤ 10 or
 //!   |θ| ≤ 20°; the cost of that step is 100. At most 250 steps, start x U(±5), other values U(±0.2).
 
-use super::{
-    Env, EnvError, Params, StateAccess, StepOutcome, check_action, check_index, check_params,
-    continuous, discrete, uniform, write_obs,
+use super::helpers::{
+    check_action, check_index, check_params, continuous, discrete, uniform, write_obs,
 };
+use super::{Env, EnvError, Params, StateAccess, StepOutcome};
 use crate::draw::{Frame, classic};
 use common::spec::EnvSpec;
 use rand_pcg::Pcg64;

@@ -1,6 +1,7 @@
 //! `faulty`: an environment that fails on schedule, for tests of code that must tolerate failures.
 
-use super::{Env, EnvError, Params, StepOutcome, check_action, check_params, continuous};
+use super::helpers::{check_action, check_params, continuous};
+use super::{Env, EnvError, Params, StepOutcome};
 use common::spec::EnvSpec;
 use std::time::Duration;
 

@@ -2,7 +2,8 @@
 //! reward is −|action − target|². The next target does not depend on the action. A policy that repeats its observation
 //! gets a return of 0.
 
-use super::{Env, EnvError, Params, StepOutcome, check_action, check_params, continuous};
+use super::helpers::{check_action, check_params, continuous};
+use super::{Env, EnvError, Params, StepOutcome};
 use common::spec::EnvSpec;
 use rand::RngExt;
 use rand_pcg::Pcg64;

@@ -9,10 +9,10 @@
 //!   100 at the goal. Terminates at x ≥ 0.45 with v ≥ 0. At most 999 steps. The state is rounded to f32 after each
 //!   step, as in Gymnasium.
 
-use super::{
-    Env, EnvError, Params, StateAccess, StepOutcome, check_action, check_index, check_params,
-    continuous, discrete, uniform, write_obs,
+use super::helpers::{
+    check_action, check_index, check_params, continuous, discrete, uniform, write_obs,
 };
+use super::{Env, EnvError, Params, StateAccess, StepOutcome};
 use crate::draw::{Frame, classic};
 use common::spec::EnvSpec;
 use rand_pcg::Pcg64;

@@ -8,9 +8,8 @@
 //! - Observation: (m1..3, p1..3, r, p1 − r).
 //! - Episode: at most 400 steps, start U(0, 5).
 
-use super::{
-    Env, EnvError, Params, StepOutcome, check_action, check_params, continuous, uniform, write_obs,
-};
+use super::helpers::{check_action, check_params, continuous, uniform, write_obs};
+use super::{Env, EnvError, Params, StepOutcome};
 use crate::draw::{Frame, classic};
 use common::spec::EnvSpec;
 use rand_pcg::Pcg64;

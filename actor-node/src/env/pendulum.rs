@@ -10,10 +10,8 @@
 //! PendulumNoVelocity-v1 is the same without the observation's third number, so only a policy with memory can infer the
 //! speed.
 
-use super::{
-    Env, EnvError, Params, StateAccess, StepOutcome, check_action, check_params, continuous,
-    uniform, write_obs,
-};
+use super::helpers::{check_action, check_params, continuous, uniform, write_obs};
+use super::{Env, EnvError, Params, StateAccess, StepOutcome};
 use crate::draw::{Frame, classic};
 use common::spec::EnvSpec;
 use rand_pcg::Pcg64;

@@ -3,7 +3,9 @@
 use crate::with;
 use actor_node::env::bridge::{self, PYTHON};
 use actor_node::env::cart_pole::CartPole;
-use actor_node::env::{self, Env, Purpose, Setup, StateAccess};
+use actor_node::env::registry::{self, Setup};
+use actor_node::env::wrappers::Purpose;
+use actor_node::env::{Env, StateAccess};
 use actor_node::lanes::{Fault, Lanes, Turn};
 use actor_node::watched::{LaneGroup, Recipe};
 use common::runtime::seed::SeedTree;
@@ -270,11 +272,11 @@ fn gymnasium_pictures_are_seen_where_they_were_asked_for() {
     let Some(python) = python() else { return };
     let mut params = setup(&python, &[]).params;
     let mut obs = [0.0; 1];
-    let mut blind = env::make(PAINTED, &params).unwrap();
+    let mut blind = registry::make(PAINTED, &params).unwrap();
     blind.reset(Some(1), &mut obs).unwrap();
     assert_eq!(blind.render().unwrap(), None);
     params.extend(bridge::with_pictures(PAINTED));
-    let mut env = env::make(PAINTED, &params).unwrap();
+    let mut env = registry::make(PAINTED, &params).unwrap();
     env.reset(Some(1), &mut obs).unwrap();
     for step in 0..3 {
         let frame = env.render().unwrap().unwrap();
@@ -292,7 +294,7 @@ fn gymnasium_pictures_are_seen_where_they_were_asked_for() {
         ("floats", "ValueError: picture of float64 and shape (3, 2, 3), expected uint8 and"),
     ] {
         params.insert("kind".into(), kind.into());
-        let mut env = env::make(PAINTED, &params).unwrap();
+        let mut env = registry::make(PAINTED, &params).unwrap();
         env.reset(Some(1), &mut obs).unwrap();
         let error = env.render().unwrap_err().to_string();
         assert!(error.starts_with(&format!("{PAINTED}: no picture: {expected}")), "{error}");
@@ -300,7 +302,7 @@ fn gymnasium_pictures_are_seen_where_they_were_asked_for() {
     }
     let mut params = setup(&python, &[]).params;
     params.extend(bridge::with_pictures(SPACES));
-    let error = env::make(SPACES, &params).err().unwrap().to_string();
+    let error = registry::make(SPACES, &params).err().unwrap().to_string();
     let expected = "no pictures: its render modes are [], expected 'rgb_array' among them";
     assert_eq!(error, format!("{SPACES}: {expected}"));
 }
@@ -311,7 +313,7 @@ fn gymnasium_draws_a_lunar_lander() {
     let name = "gym:LunarLanderContinuous-v3";
     let mut params = setup(&python, &[]).params;
     params.extend(bridge::with_pictures(name));
-    let mut env = env::make(name, &params).unwrap();
+    let mut env = registry::make(name, &params).unwrap();
     env.reset(Some(1), &mut [0.0; 8]).unwrap();
     let first = env.render().unwrap().unwrap();
     assert_eq!((first.width, first.height, first.seconds), (600, 400, 0.02));
@@ -360,7 +362,7 @@ fn gymnasium_that_cannot_serve_is_refused_on_one_line_that_says_why() {
                 .into(),
         ),
     ] {
-        let made = env::make(name, &setup(&python, &[parameter]).params);
+        let made = registry::make(name, &setup(&python, &[parameter]).params);
         let error = made.err().unwrap().to_string();
         assert!(error.starts_with(&expected), "{error}\nexpected {expected}");
         assert_eq!(error.lines().count(), 1, "{error}");
@@ -369,7 +371,7 @@ fn gymnasium_that_cannot_serve_is_refused_on_one_line_that_says_why() {
 
 #[test]
 fn gymnasium_that_is_missing_is_refused_with_what_to_install() {
-    let missing = env::make("gym:CartPole-v1", &setup("/nowhere/python", &[]).params);
+    let missing = registry::make("gym:CartPole-v1", &setup("/nowhere/python", &[]).params);
     let error = missing.err().unwrap().to_string();
     assert!(error.starts_with("gym:CartPole-v1: cannot start /nowhere/python ("), "{error}");
     assert!(
@@ -382,7 +384,7 @@ fn gymnasium_that_is_missing_is_refused_with_what_to_install() {
     let bare = folder.path().join("python");
     fs_err::write(&bare, format!("#!/bin/sh\nexec '{python}' -S \"$@\"\n")).unwrap();
     fs_err::set_permissions(&bare, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let bare = env::make("gym:CartPole-v1", &setup(bare.to_str().unwrap(), &[]).params);
+    let bare = registry::make("gym:CartPole-v1", &setup(bare.to_str().unwrap(), &[]).params);
     let error = bare.err().unwrap().to_string();
     assert!(error.contains("has no gymnasium: `"), "{error}");
     assert!(error.ends_with(" -m pip install 'gymnasium>=1.0'`"), "{error}");

@@ -4,7 +4,8 @@
 use crate::with;
 use actor_node::draw::Frame;
 use actor_node::env::bridge::{self, DEADLINE_MS, PICTURES};
-use actor_node::env::{self, Env, Params};
+use actor_node::env::registry;
+use actor_node::env::{Env, Params};
 use actor_node::lanes::{Fault, Lanes};
 use common::runtime::seed::SeedTree;
 use std::io::{Read, Write};
@@ -193,7 +194,7 @@ fn filmed<T>(spec: &str, answers: Vec<Vec<u8>>, look: impl FnOnce(&mut dyn Env) 
     let answers = [vec![one(0.0)], answers].concat();
     let server = std::thread::spawn(move || liar(&listener, &spec, &answers));
     let name = format!("unix:{}", path.display());
-    let mut env = env::make(&name, &bridge::with_pictures(&name)).unwrap();
+    let mut env = registry::make(&name, &bridge::with_pictures(&name)).unwrap();
     env.reset(Some(1), &mut [0.0]).unwrap();
     let seen = look(env.as_mut());
     drop(env);
@@ -301,7 +302,7 @@ fn a_server_that_hangs_in_a_step_costs_a_hang() {
 
 #[test]
 fn an_address_where_nobody_listens_is_refused_and_so_are_wrong_parameters() {
-    let error = env::make("tcp:nowhere", &Params::new()).err().unwrap().to_string();
+    let error = registry::make("tcp:nowhere", &Params::new()).err().unwrap().to_string();
     assert!(error.starts_with("tcp:nowhere: nobody answers at nowhere: "), "{error}");
     for (key, value, expected) in [
         (DEADLINE_MS, "soon", "expected a whole number above 0"),
@@ -313,7 +314,8 @@ fn an_address_where_nobody_listens_is_refused_and_so_are_wrong_parameters() {
              \"bridge.pictures\", \"bridge.unlimited\"]",
         ),
     ] {
-        let error = env::make("gym:X", &with(&[(key, value)]).params).err().unwrap().to_string();
+        let error =
+            registry::make("gym:X", &with(&[(key, value)]).params).err().unwrap().to_string();
         assert_eq!(error, format!("gym:X: parameter {key} = {value}: {expected}"));
     }
 }

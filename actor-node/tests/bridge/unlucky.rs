@@ -3,8 +3,9 @@
 
 use crate::gymnasium::{python, setup, start};
 use actor_node::env::bridge::CLOSE_MS;
-use actor_node::env::wrappers::Wrap;
-use actor_node::env::{self, Env, EnvError, Purpose, Setup};
+use actor_node::env::registry::{self, Setup};
+use actor_node::env::wrappers::{Purpose, Wrap};
+use actor_node::env::{Env, EnvError};
 use actor_node::lanes::{Lanes, Turn};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -105,7 +106,7 @@ fn gymnasium_is_asked_for_by_module_and_not_by_file() {
         ("gym:myenv.py", "myenv.py", "gym:myenv:ID"),
         ("gym:./envs/my.py:X-v0", "./envs/my.py", "gym:my:X-v0, and set PYTHONPATH=./envs"),
     ] {
-        let error = env::make(name, &setup(&python, &[]).params).err().unwrap().to_string();
+        let error = registry::make(name, &setup(&python, &[]).params).err().unwrap().to_string();
         assert_eq!(error, format!("{name}: {file} is a file: write {expected}"));
     }
 }

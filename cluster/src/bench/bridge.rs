@@ -3,8 +3,9 @@
 use crate::bench::peers::{PeerFigure, Peers};
 use crate::bench::table::{Bar, Row};
 use crate::progress::say;
+use actor_node::env::Params;
 use actor_node::env::bridge::PYTHON;
-use actor_node::env::{Params, Setup};
+use actor_node::env::registry::Setup;
 use actor_node::lanes::Lanes;
 use common::runtime::clock::Clock;
 use common::runtime::seed::SeedTree;

@@ -22,7 +22,8 @@ use super::simulation::Simulation;
 use super::sums::{norm, squares};
 use super::task::{Mujoco, Task, Term, Verdict, shake, simulate};
 use super::{PUSHER, REACHER};
-use crate::env::{EnvError, Params, uniform};
+use crate::env::helpers::uniform;
+use crate::env::{EnvError, Params};
 use rand_pcg::Pcg64;
 
 /// Number of angles of the Pusher's arm.

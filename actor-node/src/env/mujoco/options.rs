@@ -1,6 +1,7 @@
 //! Parses environment parameters, which are Gymnasium's keyword arguments, into numbers, switches, ranges and texts.
 
-use crate::env::{EnvError, Params, check_params};
+use crate::env::helpers::check_params;
+use crate::env::{EnvError, Params};
 use std::cell::RefCell;
 
 /// Parameters of one environment. Each parameter that is read becomes known; [`Options::finish`] refuses all others.

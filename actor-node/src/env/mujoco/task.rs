@@ -4,9 +4,8 @@ use super::options::Options;
 use super::render::Renderer;
 use super::simulation::{Simulation, Snapshot};
 use crate::draw::Frame;
-use crate::env::{
-    Env, EnvError, StateAccess, StepOutcome, check_action, continuous, uniform, write_obs,
-};
+use crate::env::helpers::{check_action, continuous, uniform, write_obs};
+use crate::env::{Env, EnvError, StateAccess, StepOutcome};
 use common::spec::EnvSpec;
 use rand_distr::{Distribution as _, StandardNormal};
 use rand_pcg::Pcg64;
