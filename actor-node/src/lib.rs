@@ -1,50 +1,39 @@
-//! The actor node: steps environments with slightly stale policies and pushes transitions to the replay servers.
+//! The actor node: steps environments with slightly stale policies and pushes rows to the replay servers.
 //!
-//! Modules for stepping, all on the actor's own thread:
-//! - [`mod@env`]: environments. No other process steps an environment.
-//! - [`draw`]: pictures of some environments.
-//! - [`lanes`]: several environments stepped as one batch, with auto-reset; a failed environment is rebuilt.
-//! - [`watched`]: lanes with a deadline per step.
-//! - [`exploration`]: noise on actions.
-//! - [`rows`]: turns [`step`]s into replay rows: [`n_step`] transitions or [`windows`] of steps, with costs summed over
-//!   a horizon if configured.
-//! - [`actor`]: the acting loop.
-//! - [`recording`]: a copy of the actor's rows on disk.
-//! - [`evaluation`]: deterministic episodes, which tolerate environments that fail; [`trajectories`]: every step, on
-//!   disk.
-//! - [`best`]: the policy with the best evaluation, on disk.
+//! A folder uses only folders in the lines below it, and no two folders use each other:
 //!
-//! Modules that communicate with other processes:
-//! - [`policy_feed`] and [`policy_cache`]: the newest weights.
-//! - [`spool`] and [`uploader`]: delivery of rows, exactly once.
-//! - [`place`]: the number of the actor that this process is.
-//! - [`service`]: assembles the roles from these parts.
-//! - [`metrics`]: exported metrics; [`figures`]: figures for the run's log.
+//! ```text
+//! service
+//! actor      evaluation
+//! weights    upload      rows    lanes
+//! env
+//! draw
+//! ```
+//!
+//! | folder | contents | uses |
+//! |---|---|---|
+//! | [`service`] | the roles, run with given sockets until a stop is requested | all folders |
+//! | [`actor`] | the acting loop, with its settings and counters | `weights`, `upload`, `rows`, `lanes`, `env` |
+//! | [`evaluation`] | deterministic episodes and their statistics; the best policy, on disk | `lanes`, `env` |
+//! | [`weights`] | receives, checks and caches the newest weights | |
+//! | [`upload`] | delivers rows to the replay servers, exactly once | |
+//! | [`rows`] | turns steps into rows: transitions, or sequences of steps | |
+//! | [`lanes`] | several environments as one batch, with auto-reset; a failed environment is rebuilt | `env` |
+//! | [`mod@env`] | environments. No other process steps an environment | `draw` |
+//! | [`draw`] | pictures of some environments | |
+//!
+//! Three files are below all folders: [`metrics`] (what the process exports), `log_once` (each warning once) and
+//! `json_lines` (files of records in the run directory).
 
 pub mod actor;
-pub mod best;
-mod cost_horizon;
 pub mod draw;
 pub mod env;
-mod episode_runner;
 pub mod evaluation;
-mod evaluator;
-pub mod exploration;
-pub mod figures;
-mod lane;
+mod json_lines;
 pub mod lanes;
+mod log_once;
 pub mod metrics;
-pub mod n_step;
-pub mod place;
-pub mod policy_cache;
-pub mod policy_feed;
-pub mod recording;
 pub mod rows;
-mod said;
 pub mod service;
-pub mod spool;
-pub mod step;
-pub mod trajectories;
-pub mod uploader;
-pub mod watched;
-pub mod windows;
+pub mod upload;
+pub mod weights;

@@ -2,9 +2,8 @@
 
 use actor_node::actor::Share;
 use actor_node::evaluation::Evaluation;
-use actor_node::figures;
-use actor_node::place::{Place, drawn};
-use actor_node::service::{ActorNode, Evaluator, NodeError, Peers};
+use actor_node::service::place::{Place, drawn};
+use actor_node::service::{ActorNode, Evaluator, NodeError, Peers, figures};
 use clap::Parser;
 use common::about::Build;
 use common::config::ActorNumber;

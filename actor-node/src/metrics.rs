@@ -1,6 +1,6 @@
 //! Metrics of the actor and the evaluator: names, descriptions, and a small recorder for each part.
 
-use crate::evaluation::Evaluation;
+use common::ids::PolicyVersion;
 use common::telemetry::metric_spec::{BUCKETS_SHORT_SECONDS, MetricKind, MetricSpec};
 use common::telemetry::metrics::{Metrics, MetricsError};
 use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec};
@@ -287,11 +287,12 @@ impl EvaluatorMetrics {
         })
     }
 
-    pub(crate) fn evaluated(&self, evaluation: &Evaluation) {
-        self.episode_return.set(evaluation.mean);
+    /// Records an evaluation: the version of the policy, its mean return and the number of discarded episodes.
+    pub(crate) fn evaluated(&self, version: PolicyVersion, mean: f64, discarded: u64) {
+        self.episode_return.set(mean);
         #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-        self.version.set(evaluation.version.0 as f64);
-        self.discarded.inc_by(evaluation.discarded);
+        self.version.set(version.0 as f64);
+        self.discarded.inc_by(discarded);
     }
 
     pub(crate) fn gave_up(&self) {

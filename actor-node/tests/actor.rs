@@ -2,13 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use actor_node::actor::{Actor, Habits, Share};
+use actor_node::actor::{Actor, Exploration, Habits, Share};
 use actor_node::env::Params;
-use actor_node::exploration::Exploration;
+use actor_node::lanes::{LaneGroup, Recipe};
 use actor_node::metrics::ActorMetrics;
-use actor_node::recording::Recorder;
-use actor_node::rows::Assembler;
-use actor_node::watched::{LaneGroup, Recipe};
+use actor_node::rows::{Assembler, Recorder};
 use common::config::{self, Config, Layers};
 use common::ids::{ActorId, PolicyVersion};
 use common::policy::infer::PolicyNet;

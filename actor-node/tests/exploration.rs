@@ -4,7 +4,7 @@
 
 mod golden;
 
-use actor_node::exploration::Exploration;
+use actor_node::actor::Exploration;
 use common::runtime::seed::SeedTree;
 use golden::{Case, numbers};
 

@@ -2,8 +2,7 @@
 
 use actor_node::env::Params;
 use actor_node::env::registry::Setup;
-use actor_node::lanes::{Fault, Lanes};
-use actor_node::watched::{LaneGroup, Recipe};
+use actor_node::lanes::{Fault, LaneGroup, Lanes, Recipe};
 use common::runtime::seed::SeedTree;
 use common::values::{VALUE_MAX, is_value};
 use std::time::Duration;

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use actor_node::env::registry;
-use actor_node::recording::Recorder;
+use actor_node::rows::Recorder;
 use common::config::{self, Cluster, Layers};
 use common::ids::ActorId;
 use common::recording::{Header, LAYOUT_FILE, Recording};

@@ -3,10 +3,11 @@
 use crate::progress::say;
 use crate::report;
 use crate::run_policy;
-use actor_node::best::{BestPolicy, best_policy};
-use actor_node::evaluation::{Acting, EpisodeRunner, Evaluation, EvaluationError, Plan};
-use actor_node::figures;
-use actor_node::trajectories::TrajectoryLog;
+use actor_node::evaluation::{
+    Acting, BestPolicy, EpisodeRunner, Evaluation, EvaluationError, Plan, TrajectoryLog,
+    best_policy,
+};
+use actor_node::service::figures;
 use common::policy::snapshot::PolicySnapshot;
 use common::process::Process;
 use common::run_dir::{POLICY, RunDir};

@@ -7,8 +7,7 @@ use crate::goal::Goal;
 use crate::progress::{Acting, Progress, Snapshot, say};
 use actor_node::actor::{Actor, Share};
 
-use actor_node::figures;
-use actor_node::service::{ActorNode, Evaluator};
+use actor_node::service::{ActorNode, Evaluator, figures};
 use anyhow::Context;
 use common::config::{ConfigError, Resolved};
 use common::ids::ActorId;

@@ -1,7 +1,8 @@
 //! Access to a run's policy: the best one that its evaluator found, or the one of the newest checkpoint.
 
-use actor_node::best::best_policy;
-use actor_node::evaluation::{Acting, EpisodeRunner, Evaluation, EvaluationError, Plan};
+use actor_node::evaluation::{
+    Acting, EpisodeRunner, Evaluation, EvaluationError, Plan, best_policy,
+};
 use anyhow::bail;
 use common::config::Resolved;
 use common::ids::PolicyVersion;

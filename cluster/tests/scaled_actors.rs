@@ -4,7 +4,7 @@
 
 use actor_node::actor::Share;
 use actor_node::metrics::UploadMetrics;
-use actor_node::place::{Place, drawn};
+use actor_node::service::place::{Place, drawn};
 use actor_node::service::{ActorNode, NodeError, Peers};
 use common::config::{Layers, load};
 use common::limits::ACTOR_IDS_DRAWN;

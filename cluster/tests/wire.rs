@@ -4,8 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use actor_node::metrics::UploadMetrics;
-use actor_node::spool::{RowBatch, Spool};
-use actor_node::uploader::Uploader;
+use actor_node::upload::{RowBatch, Spool, Uploader};
 use common::config::{Layers, Resolved, load};
 use common::ids::{ActorId, Incarnation};
 use common::process::Process;

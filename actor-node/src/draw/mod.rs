@@ -1,6 +1,6 @@
 //! Pictures of environments, for videos of evaluations.
 //!
-//! - [`Frame`]: a picture, as returned by [`Env::render`](crate::env::Env::render).
+//! - [`Frame`]: a picture, as returned by `Env::render`.
 //! - [`Canvas`]: draws lines and shapes in the environment's own coordinates, on a CPU.
 //! - `classic`: drawings of the environments that are simple enough for a canvas.
 

@@ -33,7 +33,7 @@ use common::spec::EnvSpec;
 use std::collections::BTreeMap;
 
 pub use error::EnvError;
-pub use origin::{Origin, Terms};
+pub use origin::{Origin, Terms, mean_terms};
 
 /// Result of one step, without the observation.
 #[derive(Debug, Clone, Copy, PartialEq)]

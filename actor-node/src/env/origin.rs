@@ -7,6 +7,17 @@ use std::collections::BTreeMap;
 /// reward. `docs/env-protocol.md` specifies how these numbers are computed from the numbers of the steps.
 pub type Terms = BTreeMap<String, f64>;
 
+/// Returns the mean of each term over the episodes that have it.
+#[expect(clippy::cast_precision_loss, reason = "few episodes")]
+pub fn mean_terms<'a>(episodes: impl Iterator<Item = &'a Terms>) -> Terms {
+    let mut sums = BTreeMap::<&str, (f64, u64)>::new();
+    for (name, value) in episodes.flatten() {
+        let (sum, count) = sums.entry(name).or_default();
+        (*sum, *count) = (*sum + value, *count + 1);
+    }
+    sums.into_iter().map(|(name, (sum, count))| (name.to_owned(), sum / count as f64)).collect()
+}
+
 /// Description of an environment by its own library, in addition to its [`EnvSpec`](common::spec::EnvSpec).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Origin {

@@ -1,8 +1,7 @@
 //! A synthetic lane: step i has the observation (i, −i), its successor is (i + 0.5, …), its action is i / 1000, and the
 //! policy state before and after it is (i, i + 0.25). Every number in a row therefore identifies its step.
 
-use actor_node::rows::Assembler;
-use actor_node::step::Step;
+use actor_node::rows::{Assembler, Step};
 use common::config::{self, Cluster, Layers};
 use common::ids::PolicyVersion;
 use common::spec::{ActionKind, EnvSpec, ItemLayout};

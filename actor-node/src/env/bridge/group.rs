@@ -6,7 +6,7 @@ use super::{BridgeError, Recipe};
 use crate::draw::Frame;
 use crate::env::helpers::{check_action, check_index};
 use crate::env::{Env, EnvError, Origin, Params, StepOutcome, Terms};
-use crate::said::Said;
+use crate::log_once::LogOnce;
 use common::spec::{ActionKind, EnvSpec};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -40,7 +40,7 @@ impl Group {
             reply: vec![0; blocks.reply_bytes],
             blocks,
             lanes: vec![Stage::Idle; lanes],
-            logged: Said::default(),
+            logged: LogOnce::default(),
             recipe,
         };
         Ok(Self { shared: Arc::new(Mutex::new(shared)), spec, origin })
@@ -99,7 +99,7 @@ struct Shared {
     /// The server's last reply block, which is meaningless for idle lanes.
     reply: Vec<u8>,
     lanes: Vec<Stage>,
-    logged: Said,
+    logged: LogOnce,
 }
 
 impl Shared {

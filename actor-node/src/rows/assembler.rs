@@ -1,12 +1,12 @@
 //! [`Assembler`]: turns the steps of one lane into replay rows (`ItemLayout::of`), as configured.
 //!
-//! [`NStep`] builds transitions, [`Windows`] builds sequences. If costs are summed over a finite horizon, `CostHorizon`
+//! `NStep` builds transitions, `Windows` builds sequences. If costs are summed over a finite horizon, `CostHorizon`
 //! holds rows back until their sums are known. A row that is handed over never changes.
 
-use crate::cost_horizon::CostHorizon;
-use crate::n_step::NStep;
-use crate::step::Step;
-use crate::windows::Windows;
+use super::cost_horizon::CostHorizon;
+use super::n_step::NStep;
+use super::step::Step;
+use super::windows::Windows;
 use common::config::Cluster;
 use common::spec::ItemLayout;
 

@@ -5,31 +5,32 @@
 //! windows are flushed, so that every step starts exactly one row. A truncated end bootstraps, a terminated one does
 //! not.
 
-use crate::step::{Place, Step};
+use super::position::Position;
+use super::step::Step;
 use common::spec::ItemLayout;
 use std::collections::VecDeque;
 
 /// Open windows of one lane. Allocates nothing after its first `n` steps.
 #[derive(Debug)]
-pub struct NStep {
+pub(super) struct NStep {
     n: usize,
     gamma: f64,
-    places: Places,
+    positions: Positions,
     row_bytes: usize,
     open: VecDeque<Window>,
     spare: Vec<Vec<u8>>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Places {
-    version: Place,
-    obs: Place,
-    action: Place,
-    reward: Place,
-    discount: Place,
-    next_obs: Place,
-    state: Option<Place>,
-    next_state: Option<Place>,
+struct Positions {
+    version: Position,
+    obs: Position,
+    action: Position,
+    reward: Position,
+    discount: Position,
+    next_obs: Position,
+    state: Option<Position>,
+    next_state: Option<Position>,
 }
 
 /// A row that waits for its remaining steps.
@@ -44,23 +45,30 @@ struct Window {
 
 impl NStep {
     /// Creates an assembler of windows of `n` steps with discount factor `gamma`.
-    pub fn new(layout: &ItemLayout, n: usize, gamma: f64) -> Self {
-        let places = Places {
-            version: Place::expect(layout, "policy_version"),
-            obs: Place::expect(layout, "obs"),
-            action: Place::expect(layout, "action"),
-            reward: Place::expect(layout, "reward"),
-            discount: Place::expect(layout, "discount"),
-            next_obs: Place::expect(layout, "next_obs"),
-            state: Place::of(layout, "state"),
-            next_state: Place::of(layout, "next_state"),
+    pub(super) fn new(layout: &ItemLayout, n: usize, gamma: f64) -> Self {
+        let positions = Positions {
+            version: Position::expect(layout, "policy_version"),
+            obs: Position::expect(layout, "obs"),
+            action: Position::expect(layout, "action"),
+            reward: Position::expect(layout, "reward"),
+            discount: Position::expect(layout, "discount"),
+            next_obs: Position::expect(layout, "next_obs"),
+            state: Position::of(layout, "state"),
+            next_state: Position::of(layout, "next_state"),
         };
         let open = VecDeque::with_capacity(n);
-        Self { n, gamma, places, row_bytes: layout.row_bytes, open, spare: Vec::with_capacity(n) }
+        Self {
+            n,
+            gamma,
+            positions,
+            row_bytes: layout.row_bytes,
+            open,
+            spare: Vec::with_capacity(n),
+        }
     }
 
     /// Takes a step, appends the rows that it completes, and returns their number.
-    pub fn push(&mut self, step: &Step<'_>, rows: &mut Vec<u8>) -> usize {
+    pub(super) fn push(&mut self, step: &Step<'_>, rows: &mut Vec<u8>) -> usize {
         self.start(step);
         for window in &mut self.open {
             window.reward += window.discount * step.reward;
@@ -78,17 +86,17 @@ impl NStep {
     }
 
     /// Drops the open windows, because their episode was discarded.
-    pub fn discard(&mut self) {
+    pub(super) fn discard(&mut self) {
         self.spare.extend(self.open.drain(..).map(|window| window.row));
     }
 
     fn start(&mut self, step: &Step<'_>) {
         let mut row = self.spare.pop().unwrap_or_else(|| vec![0; self.row_bytes]);
-        self.places.version.write_version(&mut row, step.version);
-        self.places.obs.write(&mut row, 0, step.obs);
-        self.places.action.write(&mut row, 0, step.action);
-        if let Some(place) = self.places.state {
-            place.write(&mut row, 0, step.state);
+        self.positions.version.write_version(&mut row, step.version);
+        self.positions.obs.write(&mut row, 0, step.obs);
+        self.positions.action.write(&mut row, 0, step.action);
+        if let Some(position) = self.positions.state {
+            position.write(&mut row, 0, step.state);
         }
         self.open.push_back(Window { row, reward: 0.0, discount: 1.0, steps: 0 });
     }
@@ -100,11 +108,11 @@ impl NStep {
     fn finish(&mut self, window: Window, last: &Step<'_>, rows: &mut Vec<u8>) {
         let Window { mut row, reward, discount, .. } = window;
         let discount = if last.terminated { 0.0 } else { discount };
-        self.places.reward.write(&mut row, 0, &[reward as f32]);
-        self.places.discount.write(&mut row, 0, &[discount as f32]);
-        self.places.next_obs.write(&mut row, 0, last.next_obs);
-        if let Some(place) = self.places.next_state {
-            place.write(&mut row, 0, last.next_state);
+        self.positions.reward.write(&mut row, 0, &[reward as f32]);
+        self.positions.discount.write(&mut row, 0, &[discount as f32]);
+        self.positions.next_obs.write(&mut row, 0, last.next_obs);
+        if let Some(position) = self.positions.next_state {
+            position.write(&mut row, 0, last.next_state);
         }
         rows.extend_from_slice(&row);
         self.spare.push(row);

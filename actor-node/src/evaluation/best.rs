@@ -4,7 +4,7 @@
 //! folder `best/` of the run directory holds `policy.safetensors`, in the format of a checkpoint, and
 //! `evaluation.json`, its [`Evaluation`].
 
-use crate::evaluation::Evaluation;
+use super::summary::Evaluation;
 use common::policy::arch::PolicyArch;
 use common::policy::snapshot::{PolicySnapshot, SnapshotFileError};
 use common::run_dir::{BEST, EVALUATION, POLICY};

@@ -1,4 +1,4 @@
-//! [`Said`]: remembers which warnings were logged, so that each is logged once.
+//! [`LogOnce`]: remembers which warnings were logged, so that each is logged once.
 
 use common::spec::digest64;
 use std::collections::VecDeque;
@@ -9,9 +9,9 @@ const TEXTS_MAX: usize = 64;
 /// Digests of logged texts. Texts that differ only in their digits count as one, because counters and addresses are not
 /// new information.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Said(VecDeque<u64>);
+pub(crate) struct LogOnce(VecDeque<u64>);
 
-impl Said {
+impl LogOnce {
     /// Returns whether the text is new, and remembers it.
     pub(crate) fn is_new(&mut self, text: &str) -> bool {
         let mut shape = String::with_capacity(text.len());
@@ -38,15 +38,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_said_once_whatever_its_numbers_are() {
-        let mut said = Said::default();
-        assert!(said.is_new("step 9 failed at 0x7f12"));
-        assert!(!said.is_new("step 9 failed at 0x7f12"));
-        assert!(!said.is_new("step 10 failed at 0x7f345"));
-        assert!(said.is_new("reset failed at 0x7f12"));
+    fn a_text_is_new_once_whatever_its_numbers_are() {
+        let mut once = LogOnce::default();
+        assert!(once.is_new("step 9 failed at 0x7f12"));
+        assert!(!once.is_new("step 9 failed at 0x7f12"));
+        assert!(!once.is_new("step 10 failed at 0x7f345"));
+        assert!(once.is_new("reset failed at 0x7f12"));
         for text in ('a'..='z').flat_map(|a| ('a'..='z').map(move |b| format!("{a}{b}"))) {
-            assert!(said.is_new(&text));
+            assert!(once.is_new(&text));
         }
-        assert_eq!(said.0.len(), TEXTS_MAX, "it does not grow for ever");
+        assert_eq!(once.0.len(), TEXTS_MAX, "it does not grow for ever");
     }
 }

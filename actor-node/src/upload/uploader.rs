@@ -5,8 +5,8 @@
 //! all outstanding batches in order. The server drops those that it already has (`docs/protocol.md`, "Inserting,
 //! exactly once"). A batch that was sent to one shard is never sent to another, because it could then be in both.
 
+use super::spool::{RowBatch, Spool};
 use crate::metrics::UploadMetrics;
-use crate::spool::{RowBatch, Spool};
 use common::ids::BatchSequence;
 use common::limits::INSERT_WINDOW_MAX;
 use common::runtime::clock::Clock;

@@ -5,18 +5,19 @@
 //! padded with zeros. Every step is therefore in exactly one window outside the burn-in part. The exception is the
 //! first burn-in steps of an episode, which are only in the burn-in part of the first window.
 
-use crate::step::{Place, Step};
+use super::position::Position;
+use super::step::Step;
 use common::ids::PolicyVersion;
 use common::spec::{Field, ItemLayout};
 
 /// Open window of one lane. Allocates nothing after its creation.
 #[derive(Debug)]
-pub struct Windows {
+pub(super) struct Windows {
     /// Window length T in steps.
     steps_max: usize,
     burn_in: usize,
     gamma: f64,
-    places: Places,
+    positions: Positions,
     row: Vec<u8>,
     /// Policy state before each step, shape (T, S). A later window may start with any of them.
     states: Vec<f32>,
@@ -29,14 +30,14 @@ pub struct Windows {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Places {
-    version: Place,
-    state: Option<Place>,
-    obs: Place,
-    action: Place,
-    reward: Place,
-    discount: Place,
-    valid: Place,
+struct Positions {
+    version: Position,
+    state: Option<Position>,
+    obs: Position,
+    action: Position,
+    reward: Position,
+    discount: Position,
+    valid: Position,
     /// Numbers per observation, O.
     obs_dim: usize,
     /// Numbers per action, W.
@@ -50,17 +51,17 @@ impl Windows {
     ///
     /// # Panics
     /// Panics if `burn_in` is not less than `steps_max`. The configuration check refuses such values.
-    pub fn new(layout: &ItemLayout, steps_max: usize, burn_in: usize, gamma: f64) -> Self {
+    pub(super) fn new(layout: &ItemLayout, steps_max: usize, burn_in: usize, gamma: f64) -> Self {
         assert!(burn_in < steps_max, "burn-in {burn_in} in windows of {steps_max}");
         let elements = |name| layout.field(name).map_or(0, Field::elements);
-        let places = Places {
-            version: Place::expect(layout, "policy_version"),
-            state: Place::of(layout, "state"),
-            obs: Place::expect(layout, "obs"),
-            action: Place::expect(layout, "action"),
-            reward: Place::expect(layout, "reward"),
-            discount: Place::expect(layout, "discount"),
-            valid: Place::expect(layout, "valid"),
+        let positions = Positions {
+            version: Position::expect(layout, "policy_version"),
+            state: Position::of(layout, "state"),
+            obs: Position::expect(layout, "obs"),
+            action: Position::expect(layout, "action"),
+            reward: Position::expect(layout, "reward"),
+            discount: Position::expect(layout, "discount"),
+            valid: Position::expect(layout, "valid"),
             obs_dim: elements("obs") / (steps_max + 1),
             action_width: elements("action") / steps_max,
             state_dim: elements("state"),
@@ -70,16 +71,16 @@ impl Windows {
             burn_in,
             gamma,
             row: vec![0; layout.row_bytes],
-            states: vec![0.0; steps_max * places.state_dim],
+            states: vec![0.0; steps_max * positions.state_dim],
             versions: vec![PolicyVersion::default(); steps_max],
-            places,
+            positions,
             length: 0,
             fresh: 0,
         }
     }
 
     /// Takes a step, appends the rows that it completes, and returns their number.
-    pub fn push(&mut self, step: &Step<'_>, rows: &mut Vec<u8>) -> usize {
+    pub(super) fn push(&mut self, step: &Step<'_>, rows: &mut Vec<u8>) -> usize {
         self.write(step);
         let mut completed = 0;
         if self.length == self.steps_max {
@@ -98,31 +99,31 @@ impl Windows {
     }
 
     /// Drops the open window, because its episode was discarded.
-    pub fn discard(&mut self) {
+    pub(super) fn discard(&mut self) {
         self.keep(0);
         self.fresh = 0;
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "rows are f32")]
     fn write(&mut self, step: &Step<'_>) {
-        let (at, places, row) = (self.length, self.places, &mut self.row);
+        let (at, positions, row) = (self.length, self.positions, &mut self.row);
         let discount = if step.terminated { 0.0 } else { self.gamma };
-        places.obs.write(row, at * places.obs_dim, step.obs);
-        places.obs.write(row, (at + 1) * places.obs_dim, step.next_obs);
-        places.action.write(row, at * places.action_width, step.action);
-        places.reward.write(row, at, &[step.reward as f32]);
-        places.discount.write(row, at, &[discount as f32]);
-        places.valid.write(row, at, &[1.0]);
-        self.states[at * places.state_dim..][..places.state_dim].copy_from_slice(step.state);
+        positions.obs.write(row, at * positions.obs_dim, step.obs);
+        positions.obs.write(row, (at + 1) * positions.obs_dim, step.next_obs);
+        positions.action.write(row, at * positions.action_width, step.action);
+        positions.reward.write(row, at, &[step.reward as f32]);
+        positions.discount.write(row, at, &[discount as f32]);
+        positions.valid.write(row, at, &[1.0]);
+        self.states[at * positions.state_dim..][..positions.state_dim].copy_from_slice(step.state);
         self.versions[at] = step.version;
         self.length += 1;
         self.fresh += 1;
     }
 
     fn emit(&mut self, rows: &mut Vec<u8>) {
-        self.places.version.write_version(&mut self.row, self.versions[0]);
-        if let Some(place) = self.places.state {
-            place.write(&mut self.row, 0, &self.states[..self.places.state_dim]);
+        self.positions.version.write_version(&mut self.row, self.versions[0]);
+        if let Some(position) = self.positions.state {
+            position.write(&mut self.row, 0, &self.states[..self.positions.state_dim]);
         }
         rows.extend_from_slice(&self.row);
         self.fresh = 0;
@@ -130,15 +131,15 @@ impl Windows {
 
     /// Starts the next window with the last `count` steps of this one.
     fn keep(&mut self, count: usize) {
-        let (from, t, places) = (self.length - count, self.steps_max, self.places);
-        let (o, w, s) = (places.obs_dim, places.action_width, places.state_dim);
+        let (from, t, positions) = (self.length - count, self.steps_max, self.positions);
+        let (o, w, s) = (positions.obs_dim, positions.action_width, positions.state_dim);
         let row = &mut self.row;
         // The observation after the last step is kept as well. The next step writes the same values there.
         let observations = if count > 0 { count + 1 } else { 0 };
-        places.obs.shift(row, from * o, observations * o, (t + 1) * o);
-        places.action.shift(row, from * w, count * w, t * w);
-        for place in [places.reward, places.discount, places.valid] {
-            place.shift(row, from, count, t);
+        positions.obs.shift(row, from * o, observations * o, (t + 1) * o);
+        positions.action.shift(row, from * w, count * w, t * w);
+        for position in [positions.reward, positions.discount, positions.valid] {
+            position.shift(row, from, count, t);
         }
         self.states.copy_within(from * s..(from + count) * s, 0);
         self.versions.copy_within(from..from + count, 0);

@@ -5,9 +5,11 @@
 //! discarded. Passing turns between threads costs a few microseconds, so lanes run inline unless `actor.step_deadline`
 //! is set.
 
+use super::batch::Lanes;
+use super::fault::Fault;
+use super::turn::Turn;
 use crate::env::registry::Setup;
 use crate::env::{EnvError, bridge};
-use crate::lanes::{Fault, Lanes, Turn};
 use common::runtime::seed::SeedTree;
 use common::spec::EnvSpec;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};

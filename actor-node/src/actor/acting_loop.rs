@@ -1,37 +1,29 @@
 //! [`Actor`]: the acting loop. One thread with L lanes observes, acts, steps, assembles rows and hands them over.
 
-use crate::env::{EnvError, Terms};
-use crate::evaluation::mean_terms;
-use crate::exploration::Exploration;
-use crate::lanes::{Ended, Turn};
+use super::counters::Counters;
+use super::habits::Habits;
+use super::turn_log::TurnLog;
+use crate::env::EnvError;
+use crate::lanes::{LaneGroup, Turn};
+use crate::log_once::LogOnce;
 use crate::metrics::ActorMetrics;
-use crate::policy_cache::PolicyCache;
-use crate::recording::Recorder;
-use crate::rows::Assembler;
-use crate::said::Said;
-use crate::spool::{RowBatch, Spool};
-use crate::step::Step;
-use crate::trajectories::TurnLog;
-use crate::watched::LaneGroup;
+use crate::rows::{Assembler, Recorder, Step};
+use crate::upload::{RowBatch, Spool};
+use crate::weights::PolicyCache;
 use common::ids::PolicyVersion;
 use common::policy::infer::PolicyNet;
 use common::policy::snapshot::SnapshotError;
 use common::runtime::clock::Clock;
 use common::runtime::shutdown::StopToken;
 use common::spec::ActionKind;
-use common::wire::message::RunPosition;
 use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal, StandardUniform};
 use rand_pcg::Pcg64;
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tracing::warn;
 
-/// Number of latest training episodes over which the reported means are taken.
-const RETURN_WINDOW: usize = 20;
 /// Interval at which a waiting actor checks for weights and for the stop.
 const POLL: Duration = Duration::from_millis(2);
 
@@ -44,109 +36,6 @@ pub enum ActorError {
     /// The weights are unusable, although the feed accepted them.
     #[error(transparent)]
     Weights(#[from] SnapshotError),
-}
-
-/// Progress that other threads may read while the actor runs.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Environment steps, including those of earlier starts.
-    pub env_steps: AtomicU64,
-    /// Number of ended episodes.
-    pub episodes: AtomicU64,
-    /// Version of the weights in use.
-    pub version: AtomicU64,
-    run: Mutex<RunPosition>,
-    latest: Mutex<VecDeque<Latest>>,
-}
-
-/// A training episode that ended.
-#[derive(Debug)]
-struct Latest {
-    episode_return: f64,
-    length: u64,
-    terms: Terms,
-}
-
-impl Counters {
-    /// Returns the number of ended episodes.
-    pub fn episodes(&self) -> u64 {
-        self.episodes.load(Ordering::Relaxed)
-    }
-
-    /// How far the run was when the weights in use were published.
-    pub fn run(&self) -> RunPosition {
-        *self.run.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Mean return of the latest training episodes; `None` before the first.
-    pub fn return_mean(&self) -> Option<f64> {
-        self.mean(|episode| episode.episode_return)
-    }
-
-    /// Returns the mean length of the latest training episodes in steps; `None` before the first one ends.
-    #[expect(clippy::cast_precision_loss, reason = "episodes are far shorter than 2^53")]
-    pub fn length_mean(&self) -> Option<f64> {
-        self.mean(|episode| episode.length as f64)
-    }
-
-    /// Returns the environment's own numbers about the latest training episodes. Each is the mean over the episodes
-    /// that report it.
-    pub fn terms(&self) -> Terms {
-        mean_terms(self.latest().iter().map(|episode| &episode.terms))
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "few episodes")]
-    fn mean(&self, of: impl Fn(&Latest) -> f64) -> Option<f64> {
-        let latest = self.latest();
-        (!latest.is_empty()).then(|| latest.iter().map(of).sum::<f64>() / latest.len() as f64)
-    }
-
-    fn latest(&self) -> MutexGuard<'_, VecDeque<Latest>> {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn ended(&self, ended: &Ended) {
-        self.episodes.fetch_add(1, Ordering::Relaxed);
-        let Ended { episode_return, length, terms, .. } = ended.clone();
-        let mut latest = self.latest();
-        latest.push_back(Latest { episode_return, length, terms });
-        if latest.len() > RETURN_WINDOW {
-            latest.pop_front();
-        }
-    }
-}
-
-/// One actor's share of a run's environment steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Share {
-    /// Steps that earlier starts of the run have taken. They count towards the warm-up, so that it is not repeated.
-    pub done: u64,
-    /// Number of steps, including `done`, after which the actor has finished its share; 0 for no limit.
-    pub max: u64,
-}
-
-impl Share {
-    /// Returns the share of actor number `id` out of `actors`, in a run that has taken `done` steps of `max` (0 for no
-    /// limit).
-    pub fn of(done: u64, max: u64, actors: u64, id: u64) -> Self {
-        let part = |steps: u64| steps / actors + u64::from(id < steps % actors);
-        Self { done: part(done), max: if max == 0 { 0 } else { part(max).max(1) } }
-    }
-}
-
-/// Settings of an actor's loop.
-#[derive(Debug, Clone)]
-pub struct Habits {
-    /// Number of steps with uniformly random actions at the start.
-    pub warmup_steps: u64,
-    /// Rows per insert batch.
-    pub insert_rows: usize,
-    /// Age of the weights above which the actor pauses; zero for no limit.
-    pub policy_age_max: Duration,
-    /// The actor's share of the run's steps.
-    pub share: Share,
-    /// Noise on continuous actions, in addition to the policy's own.
-    pub exploration: Exploration,
 }
 
 /// Owner of one group of lanes. L lanes, O numbers per observation, W per action, S of policy state.
@@ -176,7 +65,7 @@ pub struct Actor {
     log: Option<TurnLog>,
     steps: u64,
     counters: Arc<Counters>,
-    said: Said,
+    logged: LogOnce,
     metrics: ActorMetrics,
 }
 
@@ -215,7 +104,7 @@ impl Actor {
             steps: habits.share.done,
             habits,
             counters: Arc::new(counters),
-            said: Said::default(),
+            logged: LogOnce::default(),
             metrics,
         }
     }
@@ -299,7 +188,7 @@ impl Actor {
         let Some(cached) = cache.load() else { return Ok(self.is_warming_up()) };
         if self.in_use != Some(cached.snapshot.version) {
             self.use_weights(cached.snapshot.version, &cached.snapshot.weights)?;
-            *self.counters.run.lock().unwrap_or_else(PoisonError::into_inner) = cached.run;
+            self.counters.set_run(cached.run);
         }
         self.metrics.lag_seconds.set(now.saturating_sub(cached.received_at).as_secs_f64());
         Ok(!cache.is_stale(now, self.habits.policy_age_max))
@@ -339,7 +228,7 @@ impl Actor {
             log.append(self.in_use.unwrap_or_default(), &self.obs, &self.actions, &self.turn);
         }
         for (lane, fault, reason) in &self.turn.discarded {
-            if self.said.is_new(reason) {
+            if self.logged.is_new(reason) {
                 warn!(lane, fault = fault.name(), reason, "episode discarded, environment rebuilt");
             }
             self.metrics.discarded(fault.name());

@@ -4,12 +4,13 @@
 //! completed in [`GIVEN_UP_MAX`] evaluations in a row, the evaluator stops evaluating while training continues. Each
 //! evaluation runs on a thread of its own, so that a step that hangs does not prevent a stop.
 
-use crate::best::BestPolicy;
-use crate::evaluation::{Acting, EpisodeRunner, Evaluation, EvaluationError, Plan, Running};
+use super::error::NodeError;
+use super::parts::{Peers, start_feed, tracked, weights_received};
+use crate::evaluation::{
+    Acting, BestPolicy, EpisodeRunner, Evaluation, EvaluationError, Plan, Running, TrajectoryLog,
+};
 use crate::metrics::EvaluatorMetrics;
-use crate::policy_cache::{Cached, PolicyCache};
-use crate::service::{NodeError, Peers, start_feed, tracked, weights_received};
-use crate::trajectories::TrajectoryLog;
+use crate::weights::{Cached, PolicyCache};
 use common::ids::PolicyVersion;
 use common::policy::arch::PolicyArch;
 use common::policy::infer::PolicyNet;
@@ -99,8 +100,9 @@ impl Evaluator {
         }
     }
 
-    /// Evaluates each newer policy, at most once per `evaluator.interval`, and hands `report` the result and how far the run
-    /// was when that policy was published, until the process is asked to stop. A signal ends an evaluation that runs, any other stop waits for it.
+    /// Evaluates each newer policy, at most once per `evaluator.interval`, until the process is asked to stop. A signal
+    /// also ends a running evaluation; any other stop waits for it. `report` receives each result, and how far the run
+    /// was when the policy was published.
     ///
     /// # Errors
     /// Returns an error if the environment does not exist, if one of its parameters or wrappers is invalid, or if the
@@ -147,7 +149,8 @@ impl Evaluator {
             match outcome {
                 Ok(evaluation) => {
                     given_up = 0;
-                    metrics.evaluated(&evaluation);
+                    let Evaluation { version, mean, discarded, .. } = evaluation;
+                    metrics.evaluated(version, mean, discarded);
                     keep(best.as_mut(), &evaluation, &cached.snapshot, &arch);
                     report(&evaluation, cached.run);
                 }

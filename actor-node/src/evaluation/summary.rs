@@ -1,12 +1,8 @@
-//! [`Evaluation`]: summary of whole episodes of a policy; [`Observer`]: a trait to watch them. `episode_runner` runs
-//! them.
+//! [`Evaluation`]: summary of whole episodes of a policy.
 
-use crate::env::{Env, EnvError, StepOutcome, Terms};
+use crate::env::{Terms, mean_terms};
 use common::ids::PolicyVersion;
 use serde::Serialize;
-use std::collections::BTreeMap;
-
-pub use crate::episode_runner::{EpisodeRunner, EvaluationError, Plan, Running, evaluate};
 
 /// Summary of the episodes of one evaluation.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
@@ -44,95 +40,6 @@ pub struct Episode {
     pub terms: Terms,
 }
 
-/// Steps of one episode: O numbers per observation, W per action ([`common::spec::EnvSpec::action_width`]).
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Trajectory {
-    /// Observations before each action, shape (steps, O).
-    pub obs: Vec<f32>,
-    /// Actions of the policy, shape (steps, W): normalised, or indices.
-    pub action: Vec<f32>,
-    /// Rewards, shape (steps).
-    pub reward: Vec<f64>,
-    /// Whether each step terminated or truncated the episode, shape (steps).
-    pub done: Vec<bool>,
-}
-
-/// Method of choosing actions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Acting {
-    /// The mode of the policy.
-    #[default]
-    Deterministic,
-    /// Actions are drawn from the policy, as actors do. The random numbers come from the episode's seed.
-    Sampled,
-}
-
-/// One step of an episode.
-#[derive(Debug, Clone, Copy)]
-pub struct Step<'a> {
-    /// Action of the policy, shape (W): normalised, or an index.
-    pub action: &'a [f32],
-    /// Action in the environment's units, or an index, shape (W).
-    pub env_action: &'a [f32],
-    /// Reward and end flags.
-    pub outcome: StepOutcome,
-    /// Observation after the action, shape (O). At an episode's end it is the final observation.
-    pub obs: &'a [f32],
-}
-
-/// Watches episodes as they run. An error of the observer ends the evaluation, so that a recording is never silently
-/// incomplete.
-pub trait Observer {
-    /// Receives the start of an episode: its seed and its first observation `obs` (O).
-    ///
-    /// # Errors
-    /// Returns an error if the observer cannot do its work.
-    fn started(&mut self, env: &mut dyn Env, seed: u64, obs: &[f32]) -> Result<(), EnvError>;
-
-    /// Receives a step. All its numbers are finite.
-    ///
-    /// # Errors
-    /// Returns an error if the observer cannot do its work.
-    fn stepped(&mut self, env: &mut dyn Env, step: &Step<'_>) -> Result<(), EnvError>;
-
-    /// Receives the failure of the running episode, which does not count.
-    fn discarded(&mut self) {}
-}
-
-/// An observer that ignores everything.
-impl Observer for () {
-    fn started(&mut self, _: &mut dyn Env, _: u64, _: &[f32]) -> Result<(), EnvError> {
-        Ok(())
-    }
-
-    fn stepped(&mut self, _: &mut dyn Env, _: &Step<'_>) -> Result<(), EnvError> {
-        Ok(())
-    }
-}
-
-impl Observer for Vec<Trajectory> {
-    fn started(&mut self, _: &mut dyn Env, _: u64, obs: &[f32]) -> Result<(), EnvError> {
-        self.push(Trajectory { obs: obs.to_vec(), ..Trajectory::default() });
-        Ok(())
-    }
-
-    fn stepped(&mut self, _: &mut dyn Env, step: &Step<'_>) -> Result<(), EnvError> {
-        let trajectory = self.last_mut().expect("an episode starts before its first step");
-        let done = step.outcome.terminated || step.outcome.truncated;
-        trajectory.action.extend_from_slice(step.action);
-        trajectory.reward.push(step.outcome.reward);
-        trajectory.done.push(done);
-        if !done {
-            trajectory.obs.extend_from_slice(step.obs);
-        }
-        Ok(())
-    }
-
-    fn discarded(&mut self) {
-        self.pop();
-    }
-}
-
 /// Summarises at least one episode.
 #[expect(clippy::cast_precision_loss, reason = "few episodes")]
 pub(crate) fn summarise(version: PolicyVersion, episodes: Vec<Episode>) -> Evaluation {
@@ -148,17 +55,6 @@ pub(crate) fn summarise(version: PolicyVersion, episodes: Vec<Episode>) -> Evalu
     let cut_off = episodes.iter().filter(|episode| episode.is_cut_off).count() as u64;
     let terms = mean_terms(episodes.iter().map(|episode| &episode.terms));
     Evaluation { version, returns, lengths, mean, std, ci95, discarded: 0, cut_off, terms }
-}
-
-/// Returns the mean of each term over the episodes that have it.
-#[expect(clippy::cast_precision_loss, reason = "few episodes")]
-pub fn mean_terms<'a>(episodes: impl Iterator<Item = &'a Terms>) -> Terms {
-    let mut sums = BTreeMap::<&str, (f64, u64)>::new();
-    for (name, value) in episodes.flatten() {
-        let (sum, count) = sums.entry(name).or_default();
-        (*sum, *count) = (*sum + value, *count + 1);
-    }
-    sums.into_iter().map(|(name, (sum, count))| (name.to_owned(), sum / count as f64)).collect()
 }
 
 /// Returns the 97.5% quantile of Student's t. Up to 30 degrees of freedom it is exact to the digits given. Beyond, it

@@ -3,18 +3,16 @@
 //! An episode that fails is discarded and counted. Its environment is rebuilt, and another episode with an unused seed
 //! replaces it. A stop ends the evaluation at the next step.
 
-use crate::env::registry::Setup;
+use super::observer::{Observer, Step};
+use super::plan::{Acting, Plan};
+use super::summary::{Episode, Evaluation, summarise};
 use crate::env::wrappers::Purpose;
 use crate::env::{Env, EnvError};
-use crate::evaluation::{Acting, Episode, Evaluation, Observer, Step, summarise};
-use crate::lane::{FAILURES_IN_A_ROW_MAX, Fault, Lane, Maker};
-use crate::lanes::Scaling;
-use crate::said::Said;
-use common::config::Config;
+use crate::lanes::{FAILURES_IN_A_ROW_MAX, Fault, Lane, Maker, Scaling};
+use crate::log_once::LogOnce;
 use common::ids::PolicyVersion;
 use common::policy::infer::PolicyNet;
 use common::runtime::seed::SeedTree;
-use common::runtime::shutdown::{Shutdown, StopToken};
 use rand_distr::{Distribution as _, StandardNormal, StandardUniform};
 use rand_pcg::Pcg64;
 use std::sync::Arc;
@@ -40,32 +38,6 @@ pub enum EvaluationError {
         /// Reason of the last failure.
         reason: String,
     },
-}
-
-/// Environment of an evaluation, and the conditions that end episodes early.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// Environment name.
-    pub env: String,
-    /// Parameters and wrappers of the environment.
-    pub setup: Setup,
-    /// Number of steps after which an episode is cut off, like by a time limit.
-    pub steps_max: u64,
-    /// Stop that ends the evaluation.
-    pub stop: StopToken,
-}
-
-impl Plan {
-    /// Creates the plan from the configuration.
-    pub fn new(config: &Config, stop: StopToken) -> Self {
-        let env = config.cluster.env.clone();
-        Self { env, setup: Setup::new(config), steps_max: config.evaluator.steps_max, stop }
-    }
-
-    /// Creates the plan from the configuration, without a stop. For programs that a signal ends directly.
-    pub fn without_stop(config: &Config) -> Self {
-        Self::new(config, Shutdown::new().token())
-    }
 }
 
 /// Progress of the current evaluation, which other threads may read.
@@ -97,7 +69,7 @@ pub struct EpisodeRunner {
     maker: Option<Maker>,
     /// `None` before the first episode, and after a failed one.
     lane: Option<Lane>,
-    said: Said,
+    logged: LogOnce,
 }
 
 /// Reason why an episode stops early.
@@ -116,8 +88,8 @@ impl From<(Fault, String)> for Broken {
 impl EpisodeRunner {
     /// Creates a runner. The environment is created later, when it is first needed.
     pub fn new(plan: Plan) -> Self {
-        let said = Said::default();
-        Self { plan, running: Arc::default(), maker: None, lane: None, said }
+        let logged = LogOnce::default();
+        Self { plan, running: Arc::default(), maker: None, lane: None, logged }
     }
 
     /// Returns the progress of the current evaluation, which can be read at any time.
@@ -192,7 +164,7 @@ impl EpisodeRunner {
                 Err(Broken::Observer(error)) => return Err(error.into()),
                 Err(Broken::Fault(fault, reason)) => {
                     observer.discarded();
-                    if self.said.is_new(&reason) {
+                    if self.logged.is_new(&reason) {
                         let fault = fault.name();
                         warn!(fault, reason, "evaluation's episode discarded, environment rebuilt");
                     }
@@ -223,7 +195,7 @@ impl EpisodeRunner {
 
     /// Logs once that episodes are cut off.
     fn warn_of(&mut self, episode: &Episode) {
-        if !episode.is_cut_off || !self.said.is_new("cut off") {
+        if !episode.is_cut_off || !self.logged.is_new("cut off") {
             return;
         }
         let limit = self.lane.as_ref().and_then(|lane| lane.spec().episode_steps_max);

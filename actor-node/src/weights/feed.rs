@@ -1,7 +1,7 @@
 //! [`PolicyFeed`]: receives weights, checks them, and puts them into the policy cache.
 
+use super::cache::PolicyCache;
 use crate::metrics::FeedMetrics;
-use crate::policy_cache::PolicyCache;
 use common::policy::arch::PolicyArch;
 use common::policy::snapshot::PolicySnapshot;
 use common::runtime::clock::Clock;

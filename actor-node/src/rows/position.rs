@@ -1,41 +1,17 @@
-//! [`Step`]: one step of a lane; `Place`: position of a field in a row.
+//! [`Position`]: where a field is in a row.
 
 use common::ids::PolicyVersion;
 use common::spec::ItemLayout;
 
-/// One step of a lane, as reported by the lanes.
-#[derive(Debug, Clone, Copy)]
-pub struct Step<'a> {
-    /// Observation before the action, shape (O).
-    pub obs: &'a [f32],
-    /// Action, shape (W): normalised to `[-1, 1]`, or the index of a discrete action.
-    pub action: &'a [f32],
-    /// Reward of this step.
-    pub reward: f64,
-    /// Whether the task is over.
-    pub terminated: bool,
-    /// Whether the episode is cut off.
-    pub truncated: bool,
-    /// Observation after the action, shape (O). At an episode's end it is the final observation, not the one after the
-    /// reset.
-    pub next_obs: &'a [f32],
-    /// Policy state before `obs`, shape (S).
-    pub state: &'a [f32],
-    /// Policy state before `next_obs`, shape (S).
-    pub next_state: &'a [f32],
-    /// Version of the policy that chose the action.
-    pub version: PolicyVersion,
-}
-
 /// Position of a field's elements in a row.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct Position {
     offset: usize,
     /// Bytes per element: 1 for pixels, 4 for floats.
     size: usize,
 }
 
-impl Place {
+impl Position {
     /// Returns the position of a field, or `None` if the layout does not have it.
     pub(crate) fn of(layout: &ItemLayout, name: &str) -> Option<Self> {
         layout.field(name).map(|field| Self { offset: field.offset, size: field.dtype.size() })

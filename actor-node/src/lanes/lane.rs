@@ -1,86 +1,15 @@
 //! [`Lane`]: one environment and its episode. Any failure of a step or a reset is reported as a [`Fault`], and no
 //! environment ends the process. An environment that panicked is rebuilt, because its state may be inconsistent.
 
-use crate::env::registry::Setup;
+use super::fault::Fault;
 use crate::env::wrappers::Purpose;
-use crate::env::{Env, EnvError, StepOutcome, Terms, bridge};
+use crate::env::{Env, EnvError, StepOutcome, Terms};
 use common::spec::EnvSpec;
 use common::values::{VALUE_MAX, first_beyond, is_value};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Number of failures without a good step in between after which an environment counts as unrecoverable.
 pub(crate) const FAILURES_IN_A_ROW_MAX: u32 = 10;
-
-/// Reason why an episode was discarded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// The environment panicked.
-    Panic,
-    /// The environment reported an error.
-    Error,
-    /// An observation or a reward was not finite.
-    NotFinite,
-    /// An observation or a reward was beyond [`VALUE_MAX`].
-    TooLarge,
-    /// A step took longer than its deadline.
-    Hang,
-}
-
-impl Fault {
-    /// Returns the name used in metrics and logs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Panic => "panic",
-            Self::Error => "error",
-            Self::NotFinite => "not_finite",
-            Self::TooLarge => "too_large",
-            Self::Hang => "hang",
-        }
-    }
-}
-
-/// Creates the environments of a group of lanes. Environments in another process share that process.
-#[derive(Debug)]
-pub(crate) struct Maker {
-    pub(crate) name: String,
-    setup: Setup,
-    purpose: Purpose,
-    /// Other process that runs the environments, if any.
-    bridge: Option<bridge::Group>,
-}
-
-impl Maker {
-    /// Creates a maker for `lanes` lanes of an environment.
-    ///
-    /// # Errors
-    /// Returns an error if the process of the environments does not start.
-    pub(crate) fn new(
-        name: &str,
-        setup: &Setup,
-        purpose: Purpose,
-        lanes: usize,
-    ) -> Result<Self, EnvError> {
-        let start = || bridge::Group::start(name, &setup.env_params(name), lanes);
-        let bridge = bridge::is_bridged(name).then(start).transpose()?;
-        Ok(Self { name: name.to_owned(), setup: setup.clone(), purpose, bridge })
-    }
-
-    /// Returns whether the environments run in another process.
-    pub(crate) fn is_bridged(&self) -> bool {
-        self.bridge.is_some()
-    }
-
-    /// Creates a new environment for a lane.
-    ///
-    /// # Errors
-    /// Returns an error if the environment does not exist or does not start, or if a wrapper does not fit it.
-    pub(crate) fn make(&self, lane: usize) -> Result<Box<dyn Env>, EnvError> {
-        match &self.bridge {
-            Some(group) => self.setup.around(group.lane(lane)?, self.purpose),
-            None => self.setup.make(&self.name, self.purpose),
-        }
-    }
-}
 
 /// An environment and the progress of its episode.
 pub(crate) struct Lane {

@@ -1,34 +1,25 @@
-//! [`ActorNode`]: the actor's role, run with given sockets until a stop is requested. The evaluator's role is in
-//! `evaluator`.
+//! [`ActorNode`]: the actor's role, run with given sockets until a stop is requested.
 
-use crate::actor::{Actor, ActorError, Counters, Habits, Share};
-use crate::best::BestError;
-use crate::env::EnvError;
+use super::error::NodeError;
+use super::parts::{Peers, start_feed, tracked, weights_received};
+use super::place::Place;
+use crate::actor::{Actor, Counters, Exploration, Habits, Share, TurnLog};
 use crate::env::registry::Setup;
-use crate::evaluation::EvaluationError;
-use crate::exploration::Exploration;
-use crate::metrics::{ActorMetrics, FeedMetrics, UploadMetrics};
-use crate::place::Place;
-use crate::policy_cache::PolicyCache;
-use crate::policy_feed::PolicyFeed;
-use crate::recording::Recorder;
-use crate::rows::Assembler;
-use crate::spool::Spool;
-use crate::trajectories::TurnLog;
-use crate::uploader::Uploader;
-use crate::watched::{LaneGroup, Recipe};
-use common::config::{Config, ConfigError};
+use crate::lanes::{LaneGroup, Recipe};
+use crate::metrics::{ActorMetrics, UploadMetrics};
+use crate::rows::{Assembler, Recorder};
+use crate::upload::{Spool, Uploader};
+use crate::weights::PolicyCache;
+use common::config::Config;
 use common::ids::{ActorId, Incarnation};
-use common::policy::arch::{ArchError, PolicyArch};
+use common::policy::arch::PolicyArch;
 use common::policy::infer::PolicyNet;
-use common::policy::snapshot::SnapshotError;
 use common::process::Process;
-use common::recording::{Header, RecordingError};
+use common::recording::Header;
 use common::runtime::shutdown::StopReason;
 use common::spec::EnvSpec;
-use common::telemetry::metrics::MetricsError;
 use common::telemetry::progress::{Goes, ProgressWatch};
-use common::transport::{Endpoint, Transport, TransportError};
+use common::transport::Transport;
 use common::wire::handshake::{Hello, Role};
 use common::wire::link::{Link, Rejected};
 use std::path::Path;
@@ -36,70 +27,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tracing::info;
-
-pub use crate::evaluator::Evaluator;
-
-/// Reason why an actor or an evaluator does not start, or ends early.
-#[derive(Debug, thiserror::Error)]
-pub enum NodeError {
-    /// The settings do not fit the environment.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The environment is unusable.
-    #[error(transparent)]
-    Env(#[from] EnvError),
-    /// The evaluation failed.
-    #[error(transparent)]
-    Evaluation(#[from] EvaluationError),
-    /// The actor ended early.
-    #[error(transparent)]
-    Actor(#[from] ActorError),
-    /// The operating system cannot start the evaluation's thread.
-    #[error("start the evaluation's thread: {0}")]
-    EvaluationThread(std::io::Error),
-    /// The description of the policy network is invalid.
-    #[error(transparent)]
-    Arch(#[from] ArchError),
-    /// The weights do not fit the policy network.
-    #[error(transparent)]
-    Weights(#[from] SnapshotError),
-    /// A metric of this name is already registered with another definition.
-    #[error(transparent)]
-    Metrics(#[from] MetricsError),
-    /// A socket cannot be created.
-    #[error(transparent)]
-    Transport(#[from] TransportError),
-    /// A replay server rejects this process.
-    #[error(transparent)]
-    Rejected(#[from] Rejected),
-    /// Rows cannot be recorded to the configured folder.
-    #[error("actor.record: {0}")]
-    Recording(#[from] RecordingError),
-    /// Trajectories cannot be written to the run directory.
-    #[error("run.track_trajectories: {0}")]
-    Trajectories(#[source] std::io::Error),
-    /// The best policy of an earlier start cannot be read.
-    #[error(transparent)]
-    Best(#[from] BestError),
-    /// The operating system cannot provide a random number.
-    #[error("draw this actor's number: {0}")]
-    Randomness(String),
-    /// The operating system cannot start the actor's thread.
-    #[error("start the actor's thread: {0}")]
-    Thread(std::io::Error),
-    /// A thread or task panicked; the log has the details.
-    #[error("the {0} panicked")]
-    Panicked(&'static str),
-}
-
-/// Endpoints of an actor's peers.
-#[derive(Debug, Clone)]
-pub struct Peers {
-    /// Endpoints of the replay servers, in order.
-    pub replay: Vec<Endpoint>,
-    /// Endpoint that publishes weights.
-    pub weights: Endpoint,
-}
 
 /// One actor that is built but not yet connected.
 #[derive(Debug)]
@@ -204,16 +131,6 @@ impl ActorNode {
     }
 }
 
-/// Returns a progress check for received weights. The learner repeats its newest weights every second, so silence means
-/// that it is gone.
-pub(crate) fn weights_received(name: &str, cache: &Arc<PolicyCache>) -> Goes {
-    let cache = Arc::clone(cache);
-    let heard = move || cache.load().map_or(0, |cached| cached.received_at.as_millis());
-    let heard = move || u64::try_from(heard()).expect("a process lives less than 2^64 ms");
-    Goes::new(format!("{name} weights"), "weights received", heard)
-        .because(|| Some("is the learner up at endpoints.weights?".into()))
-}
-
 fn rows_stored(name: &str, acknowledged: UploadMetrics, spool: &Arc<Spool>) -> Goes {
     let (spool, rows) = (Arc::clone(spool), move || acknowledged.rows_acknowledged());
     Goes::new(format!("{name} rows"), "rows stored", rows).because(move || {
@@ -268,22 +185,6 @@ fn build_actor(
     Ok(Actor::new(started, assemblers, net, rng, habits, metrics).recorded_by(recorder))
 }
 
-/// Returns what `open` creates in the run directory, or `None` if `run.track_trajectories` is not set.
-pub(crate) fn tracked<L>(
-    process: &Process,
-    run_dir: Option<&Path>,
-    open: impl FnOnce(&Path) -> std::io::Result<L>,
-) -> Result<Option<L>, NodeError> {
-    if !process.resolved.config.run.track_trajectories {
-        return Ok(None);
-    }
-    let Some(dir) = run_dir else {
-        let expected = "needs a run directory: give this process --run-dir";
-        return Err(process.resolved.invalid("run.track_trajectories", expected).into());
-    };
-    open(dir).map(Some).map_err(NodeError::Trajectories)
-}
-
 /// Refuses an environment whose shapes differ from the settings, which all other processes rely on.
 fn check_spec(process: &Process, spec: &EnvSpec, expected: &EnvSpec) -> Result<(), NodeError> {
     for (key, same) in [
@@ -306,25 +207,6 @@ fn check_spec(process: &Process, spec: &EnvSpec, expected: &EnvSpec) -> Result<(
         }
     }
     Ok(())
-}
-
-pub(crate) fn start_feed(
-    process: &Process,
-    transport: &dyn Transport,
-    peers: &Peers,
-    cache: &Arc<PolicyCache>,
-    arch: &PolicyArch,
-    who: &str,
-) -> Result<tokio::task::JoinHandle<()>, NodeError> {
-    let feed = PolicyFeed {
-        subscriber: transport.subscribe(&peers.weights)?,
-        cache: Arc::clone(cache),
-        arch: arch.clone(),
-        cluster_hash: process.resolved.config.cluster.hash(),
-        clock: process.clock.clone(),
-        metrics: FeedMetrics::new(&process.admin.metrics, who)?,
-    };
-    Ok(tokio::spawn(feed.run()))
 }
 
 /// Waits until all uploads are complete. After the process is asked to stop, waits for at most `flush` more.

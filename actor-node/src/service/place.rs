@@ -1,7 +1,8 @@
 //! [`Place`]: an actor's number in the run and its incarnation. Actors of a scaled deployment have no configured number
 //! (`actor.id = "auto"`). Each draws a number and claims it at the replay servers, which know all connected actors.
 
-use crate::service::{NodeError, Peers};
+use super::error::NodeError;
+use super::parts::Peers;
 use common::ids::{ActorId, Incarnation};
 use common::limits::ACTOR_IDS_DRAWN;
 use common::process::Process;

@@ -5,20 +5,20 @@
 //! therefore never sampled with a sum that is too small, unlike in implementations that insert rows first and add the
 //! sums at the episode's end.
 
-use crate::step::Place;
+use super::position::Position;
 use common::spec::ItemLayout;
 use std::collections::VecDeque;
 
 /// Rows of one lane that wait for their sums. Holds the rows of at most N steps.
 #[derive(Debug)]
-pub(crate) struct CostHorizon {
+pub(super) struct CostHorizon {
     /// N, the number of summed costs per step.
     horizon: usize,
     /// Number of steps in a row.
     span: usize,
     /// Number of steps between the starts of two successive rows.
     stride: usize,
-    place: Place,
+    position: Position,
     row_bytes: usize,
     /// Held rows, oldest first.
     held: Vec<u8>,
@@ -27,15 +27,15 @@ pub(crate) struct CostHorizon {
 }
 
 impl CostHorizon {
-    pub(crate) fn new(layout: &ItemLayout, horizon: usize, span: usize, stride: usize) -> Self {
-        let place = Place::expect(layout, "horizon_cost");
+    pub(super) fn new(layout: &ItemLayout, horizon: usize, span: usize, stride: usize) -> Self {
+        let position = Position::expect(layout, "horizon_cost");
         let (held, costs, row_bytes) = (Vec::new(), VecDeque::new(), layout.row_bytes);
-        Self { horizon, span, stride, place, row_bytes, held, costs }
+        Self { horizon, span, stride, position, row_bytes, held, costs }
     }
 
     /// Takes a step's cost and the rows that this step completed. Appends the rows whose sums are known to `rows` and
     /// returns their number.
-    pub(crate) fn push(
+    pub(super) fn push(
         &mut self,
         cost: f64,
         ended: bool,
@@ -52,7 +52,7 @@ impl CostHorizon {
                 break;
             }
             for step in 0..self.span {
-                self.place.write(row, step, &[self.sum(step)]);
+                self.position.write(row, step, &[self.sum(step)]);
             }
             self.costs.drain(..self.stride.min(self.costs.len()));
             count += 1;
@@ -68,7 +68,7 @@ impl CostHorizon {
     }
 
     /// Drops the held rows and costs of the running episode.
-    pub(crate) fn discard(&mut self) {
+    pub(super) fn discard(&mut self) {
         self.held.clear();
         self.costs.clear();
     }

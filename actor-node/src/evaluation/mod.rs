@@ -1,0 +1,22 @@
+//! Evaluation: whole episodes of a policy, which tolerate environments that fail, are slow or never end.
+//!
+//! - `plan`: the environment of evaluations, and how the policy acts in them ([`Plan`], [`Acting`]).
+//! - `runner`: runs the episodes ([`EpisodeRunner`]).
+//! - `observer`: watches the episodes as they run ([`Observer`], [`Trajectory`]).
+//! - `summary`: statistics of the episodes ([`Evaluation`]).
+//! - `trajectory_log`: every step of the episodes, on disk ([`TrajectoryLog`]).
+//! - `best`: the policy with the best evaluation, on disk ([`BestPolicy`]).
+
+mod best;
+mod observer;
+mod plan;
+mod runner;
+mod summary;
+mod trajectory_log;
+
+pub use best::{BestError, BestPolicy, best_policy};
+pub use observer::{Observer, Step, Trajectory};
+pub use plan::{Acting, Plan};
+pub use runner::{EpisodeRunner, EvaluationError, Running, evaluate};
+pub use summary::{Episode, Evaluation};
+pub use trajectory_log::TrajectoryLog;

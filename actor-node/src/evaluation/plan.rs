@@ -1,0 +1,41 @@
+//! [`Plan`]: the environment of evaluations; [`Acting`]: how the policy acts in them.
+
+use crate::env::registry::Setup;
+use common::config::Config;
+use common::runtime::shutdown::{Shutdown, StopToken};
+
+/// Environment of an evaluation, and the conditions that end episodes early.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Environment name.
+    pub env: String,
+    /// Parameters and wrappers of the environment.
+    pub setup: Setup,
+    /// Number of steps after which an episode is cut off, like by a time limit.
+    pub steps_max: u64,
+    /// Stop that ends the evaluation.
+    pub stop: StopToken,
+}
+
+impl Plan {
+    /// Creates the plan from the configuration.
+    pub fn new(config: &Config, stop: StopToken) -> Self {
+        let env = config.cluster.env.clone();
+        Self { env, setup: Setup::new(config), steps_max: config.evaluator.steps_max, stop }
+    }
+
+    /// Creates the plan from the configuration, without a stop. For programs that a signal ends directly.
+    pub fn without_stop(config: &Config) -> Self {
+        Self::new(config, Shutdown::new().token())
+    }
+}
+
+/// Method of choosing actions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Acting {
+    /// The mode of the policy.
+    #[default]
+    Deterministic,
+    /// Actions are drawn from the policy, as actors do. The random numbers come from the episode's seed.
+    Sampled,
+}

@@ -1,0 +1,23 @@
+//! Lanes: several environments that are stepped as one batch, and survive environments that fail.
+//!
+//! - `maker`: creates environments; a failed environment is rebuilt.
+//! - `lane`: one environment with its episode. Every failure becomes a [`Fault`].
+//! - `scaling`: the actions of a policy in the units of the environment.
+//! - `batch`: all lanes on the caller's thread ([`Lanes`]), with the results of a [`Turn`].
+//! - `watched`: the same with a deadline per step ([`LaneGroup`]).
+
+mod batch;
+mod fault;
+mod lane;
+mod maker;
+mod scaling;
+mod turn;
+mod watched;
+
+pub use batch::Lanes;
+pub use fault::Fault;
+pub(crate) use lane::{FAILURES_IN_A_ROW_MAX, Lane};
+pub(crate) use maker::Maker;
+pub(crate) use scaling::Scaling;
+pub use turn::{Ended, Turn};
+pub use watched::{LaneGroup, Recipe, Watched};

@@ -1,0 +1,18 @@
+//! The roles of this program, assembled from the other folders.
+//!
+//! - `actor_node`: an actor ([`ActorNode`]); [`place`]: its number in the run.
+//! - `evaluator`: the role that evaluates the newest policy ([`Evaluator`]).
+//! - `parts`: parts of both roles; `error`: what can go wrong in them ([`NodeError`]).
+//! - [`figures`]: the records of both roles in the run's log.
+
+mod actor_node;
+mod error;
+mod evaluator;
+pub mod figures;
+mod parts;
+pub mod place;
+
+pub use actor_node::ActorNode;
+pub use error::NodeError;
+pub use evaluator::Evaluator;
+pub use parts::Peers;
