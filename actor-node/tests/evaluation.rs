@@ -6,7 +6,7 @@ use actor_node::env::registry::Setup;
 use actor_node::env::wrappers::Wrap;
 use actor_node::env::{Env, EnvError};
 use actor_node::evaluation::{
-    Acting, EpisodeRunner, Evaluation, EvaluationError, Observer, Plan, Step, Trajectory, evaluate,
+    Acting, EpisodeRunner, Episodes, Evaluation, EvaluationError, Observer, Plan, Step, Trajectory,
 };
 use common::config::{Layers, load};
 use common::ids::PolicyVersion;
@@ -38,16 +38,22 @@ fn faulty(pairs: &[(&str, &str)]) -> Plan {
     plan("faulty", Setup { params: pairs.collect(), wraps: Vec::new() })
 }
 
+/// Returns deterministic episodes.
+fn episodes(policy: &mut PolicyNet, count: usize, seed: u64) -> Episodes<'_> {
+    let (version, seeds) = (PolicyVersion(3), SeedTree::new(seed));
+    Episodes { policy, version, count, seeds, acting: Acting::Deterministic }
+}
+
 /// Runs ten deterministic episodes of `faulty`.
 fn ten(plan: Plan) -> Result<Evaluation, EvaluationError> {
-    evaluate(plan, (&mut perceptron((2, 1)), PolicyVersion(0)), 10, &SeedTree::new(3))
+    EpisodeRunner::new(plan).run(episodes(&mut perceptron((2, 1)), 10, 3), &mut ())
 }
 
 #[test]
 fn the_same_seeds_give_the_same_returns_and_other_seeds_do_not() {
     let run = |seed| {
-        let policy = (&mut perceptron((3, 1)), PolicyVersion(3));
-        evaluate(plan("Pendulum-v1", Setup::default()), policy, 4, &SeedTree::new(seed)).unwrap()
+        let mut runner = EpisodeRunner::new(plan("Pendulum-v1", Setup::default()));
+        runner.run(episodes(&mut perceptron((3, 1)), 4, seed), &mut ()).unwrap()
     };
     let first = run(1);
     assert_eq!(first, run(1));
@@ -60,12 +66,10 @@ fn the_same_seeds_give_the_same_returns_and_other_seeds_do_not() {
 fn discrete_and_recurrent_policies_are_evaluated_and_what_they_did_is_recorded() {
     let body = Body::Lstm { layers: 1, hidden: 4 };
     let mut policy = zero_policy(body, Head::Categorical, (4, 2));
-    let (seeds, mut trajectories) = (SeedTree::new(4), Vec::<Trajectory>::new());
+    let mut trajectories = Vec::<Trajectory>::new();
     let mut runner = EpisodeRunner::new(plan("CartPole-v1", Setup::default()));
-    let mut run = |observer: &mut dyn Observer| {
-        let policy = (&mut policy, PolicyVersion(0));
-        runner.run(policy, 3, &seeds, Acting::Deterministic, observer).unwrap()
-    };
+    let mut run =
+        |observer: &mut dyn Observer| runner.run(episodes(&mut policy, 3, 4), observer).unwrap();
     let evaluation = run(&mut trajectories);
     assert_eq!(evaluation, run(&mut ()), "in the same environment once more");
     assert_eq!(trajectories.len(), 3);
@@ -84,8 +88,9 @@ fn sampled_actions_differ_from_the_mode_and_come_from_the_seed() {
     let actions = |acting, seed| {
         let mut recorded = Vec::<Trajectory>::new();
         let mut runner = EpisodeRunner::new(plan("Pendulum-v1", Setup::default()));
-        let policy = (&mut perceptron((3, 1)), PolicyVersion(0));
-        runner.run(policy, 2, &SeedTree::new(seed), acting, &mut recorded).unwrap();
+        let mut policy = perceptron((3, 1));
+        let episodes = Episodes { acting, ..episodes(&mut policy, 2, seed) };
+        runner.run(episodes, &mut recorded).unwrap();
         recorded.remove(1).action
     };
     assert_eq!(actions(Acting::Deterministic, 5), vec![0.0; 200]);
@@ -100,11 +105,9 @@ fn episodes_that_fail_are_discarded_and_counted_and_others_take_their_places() {
     for fault in ["error_at", "panic_at", "nan_obs_at", "nan_reward_at"] {
         let plan = faulty(&[(fault, "3"), ("spare_even_seeds", "1")]);
         let mut trajectories = Vec::<Trajectory>::new();
-        let policy = (&mut perceptron((2, 1)), PolicyVersion(0));
         let mut runner = EpisodeRunner::new(plan);
-        let acting = Acting::Deterministic;
-        let evaluation =
-            runner.run(policy, 10, &SeedTree::new(3), acting, &mut trajectories).unwrap();
+        let mut policy = perceptron((2, 1));
+        let evaluation = runner.run(episodes(&mut policy, 10, 3), &mut trajectories).unwrap();
         assert_eq!(evaluation.returns, [50.0; 10], "{fault}");
         assert_eq!(evaluation.lengths, [50; 10], "{fault}");
         assert!((1..20).contains(&evaluation.discarded), "{fault}: {}", evaluation.discarded);
@@ -163,9 +166,7 @@ fn a_stop_ends_an_evaluation_at_the_next_step() {
     let plan = Plan { steps_max: u64::MAX, stop: shutdown.token(), ..endless() };
     let mut runner = EpisodeRunner::new(plan);
     let (running, mut observer) = (runner.running(), Impatient(shutdown, 1000));
-    let policy = (&mut perceptron((2, 1)), PolicyVersion(0));
-    let acting = Acting::Deterministic;
-    let stopped = runner.run(policy, 10, &SeedTree::new(3), acting, &mut observer);
+    let stopped = runner.run(episodes(&mut perceptron((2, 1)), 10, 3), &mut observer);
     assert!(matches!(stopped, Err(EvaluationError::Stopped)));
     assert_eq!(running.episodes(), None);
 }

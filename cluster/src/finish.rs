@@ -4,7 +4,7 @@ use crate::progress::say;
 use crate::report;
 use crate::run_policy;
 use actor_node::evaluation::{
-    Acting, BestPolicy, EpisodeRunner, Evaluation, EvaluationError, Plan, TrajectoryLog,
+    Acting, BestPolicy, EpisodeRunner, Episodes, Evaluation, EvaluationError, Plan, TrajectoryLog,
     best_policy,
 };
 use actor_node::service::figures;
@@ -23,9 +23,10 @@ use std::path::Path;
 /// Returns an error if the policy or the log cannot be read, or if the report cannot be written.
 pub fn finish(process: &Process, run: &RunDir, path: &Path, log: &RunLog) -> anyhow::Result<()> {
     let config = &process.resolved.config;
-    let mut runner = EpisodeRunner::new(Plan::new(config, process.shutdown.signal_token()));
+    let runner = EpisodeRunner::new(Plan::new(config, process.shutdown.signal_token()));
+    let mut evaluations = Evaluations { process, run, runner };
     if config.evaluator.episodes > 0 && best_policy(run.path()).is_some() {
-        match offer_newest(process, run, path, &mut runner)? {
+        match evaluations.offer_newest(path)? {
             Some(Ok(newest)) => log.eval(&figures::of_evaluation(&newest), &newest.terms),
             Some(Err(error)) => say(&format!("evaluation  of the newest policy: {error}")),
             None => {}
@@ -39,7 +40,8 @@ pub fn finish(process: &Process, run: &RunDir, path: &Path, log: &RunLog) -> any
     let episodes = config.evaluator.final_episodes;
     let ended = if episodes > 0 {
         say(&format!("evaluating  the {policy} policy, version {version}: {episodes} episodes"));
-        match final_evaluation(process, run, &policy_path, &mut runner)? {
+        let seeds = process.seeds.role("final evaluation");
+        match evaluations.evaluate("final", &policy_path, episodes, seeds)? {
             Ok(evaluation) => {
                 let mut record = figures::of_evaluation(&evaluation);
                 record.push(("best", f64::from(u8::from(policy == "best"))));
@@ -63,63 +65,57 @@ pub fn finish(process: &Process, run: &RunDir, path: &Path, log: &RunLog) -> any
 /// An evaluation, or the reason why it failed. Other failures are reported as a separate error.
 type Evaluated = Result<Evaluation, EvaluationError>;
 
-fn final_evaluation(
-    process: &Process,
-    run: &RunDir,
-    policy: &Path,
-    runner: &mut EpisodeRunner,
-) -> anyhow::Result<Evaluated> {
-    let episodes = process.resolved.config.evaluator.final_episodes;
-    let seeds = process.seeds.role("final evaluation");
-    evaluate((process, run), "final", policy, runner, episodes, &seeds)
+/// The evaluations at the end of a run, all in one environment.
+struct Evaluations<'a> {
+    process: &'a Process,
+    run: &'a RunDir,
+    runner: EpisodeRunner,
 }
 
-/// Runs one evaluation of the policy in a folder. If `run.track_trajectories` is set, its episodes are written to the
-/// trajectory log under `kind`.
-fn evaluate(
-    (process, run): (&Process, &RunDir),
-    kind: &'static str,
-    policy: &Path,
-    runner: &mut EpisodeRunner,
-    episodes: usize,
-    seeds: &SeedTree,
-) -> anyhow::Result<Evaluated> {
-    let (mut net, version) = run_policy::load(policy)?;
-    let policy = (&mut net, version);
-    Ok(if process.resolved.config.run.track_trajectories {
-        let mut log = TrajectoryLog::open(run.path(), kind)?;
-        log.evaluate(runner, policy, episodes, seeds)
-    } else {
-        runner.run(policy, episodes, seeds, Acting::Deterministic, &mut ())
-    })
-}
+impl Evaluations<'_> {
+    /// Runs one evaluation of the policy in a folder. If `run.track_trajectories` is set, its episodes are written to
+    /// the trajectory log under `kind`.
+    fn evaluate(
+        &mut self,
+        kind: &'static str,
+        policy: &Path,
+        count: usize,
+        seeds: SeedTree,
+    ) -> anyhow::Result<Evaluated> {
+        let (mut net, version) = run_policy::load(policy)?;
+        let acting = Acting::Deterministic;
+        let episodes = Episodes { policy: &mut net, version, count, seeds, acting };
+        Ok(if self.process.resolved.config.run.track_trajectories {
+            let mut log = TrajectoryLog::open(self.run.path(), kind)?;
+            log.evaluate(&mut self.runner, episodes)
+        } else {
+            self.runner.run(episodes, &mut ())
+        })
+    }
 
-/// Evaluates the newest policy and offers it as the best one, because the evaluator may not have seen it: in a run of a
-/// few seconds it sees only the first versions. Returns `None` if the log already has an evaluation of that version.
-fn offer_newest(
-    process: &Process,
-    run: &RunDir,
-    checkpoint: &Path,
-    runner: &mut EpisodeRunner,
-) -> anyhow::Result<Option<Evaluated>> {
-    let config = &process.resolved.config;
-    let (newest, arch) = PolicySnapshot::load(&checkpoint.join(POLICY))?;
-    let (episodes, seeds) = (config.evaluator.episodes, process.seeds.role("last evaluation"));
-    #[expect(clippy::cast_precision_loss, reason = "versions are far below 2^53")]
-    let version = newest.version.0 as f64;
-    let is_seen = |record: &Record| {
-        let is = |field: &str, value: &Value| record.get(field) == Some(value);
-        is("kind", &"eval".into()) && is("version", &version.into())
-    };
-    if run_log::read(run.path())?.iter().any(is_seen) {
-        return Ok(None);
+    /// Evaluates the newest policy and offers it as the best one, because the evaluator may not have seen it: in a run
+    /// of a few seconds it sees only the first versions. Returns `None` if the log already has an evaluation of that
+    /// version.
+    fn offer_newest(&mut self, checkpoint: &Path) -> anyhow::Result<Option<Evaluated>> {
+        let config = &self.process.resolved.config;
+        let (newest, arch) = PolicySnapshot::load(&checkpoint.join(POLICY))?;
+        #[expect(clippy::cast_precision_loss, reason = "versions are far below 2^53")]
+        let version = newest.version.0 as f64;
+        let is_seen = |record: &Record| {
+            let is = |field: &str, value: &Value| record.get(field) == Some(value);
+            is("kind", &"eval".into()) && is("version", &version.into())
+        };
+        if run_log::read(self.run.path())?.iter().any(is_seen) {
+            return Ok(None);
+        }
+        let seeds = self.process.seeds.role("last evaluation");
+        let evaluation = self.evaluate("eval", checkpoint, config.evaluator.episodes, seeds)?;
+        if let Ok(evaluation) = &evaluation {
+            let mut best = BestPolicy::open(self.run.path(), config.returns_are_costs())?;
+            best.offer(evaluation, &newest, &arch)?;
+        }
+        Ok(Some(evaluation))
     }
-    let evaluation = evaluate((process, run), "eval", checkpoint, runner, episodes, &seeds)?;
-    if let Ok(evaluation) = &evaluation {
-        let mut best = BestPolicy::open(run.path(), config.returns_are_costs())?;
-        best.offer(evaluation, &newest, &arch)?;
-    }
-    Ok(Some(evaluation))
 }
 
 /// Returns the result as text, such as `mean deterministic return -142.3 ± 35.1 (95%) over 20 episodes`.

@@ -192,10 +192,10 @@ fn eval_command(eval: &Eval) -> anyhow::Result<()> {
     }
     let seeds = SeedTree::new(eval.seed).role("eval");
     let (evaluation, film) = match &eval.video {
-        None => (run_policy::evaluation(&resolved, &policy, episodes, &seeds)?, None),
+        None => (run_policy::evaluation(&resolved, &policy, episodes, seeds)?, None),
         Some(path) => {
             let film = (path.as_path(), eval.video_episodes);
-            let (evaluation, path) = video::evaluation(&resolved, &policy, episodes, &seeds, film)?;
+            let (evaluation, path) = video::evaluation(&resolved, &policy, episodes, seeds, film)?;
             (evaluation, Some(path))
         }
     };

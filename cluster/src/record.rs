@@ -6,7 +6,7 @@ pub mod minari;
 use crate::cli::Record;
 use crate::run_policy;
 use actor_node::env::{Env, EnvError};
-use actor_node::evaluation::{Acting, Evaluation, Observer, Plan, Step};
+use actor_node::evaluation::{Acting, Episodes, Evaluation, Observer, Plan, Step};
 use common::process::Usage;
 use common::run_dir::RunDir;
 use common::runtime::seed::SeedTree;
@@ -43,10 +43,9 @@ pub fn record(options: &Record) -> anyhow::Result<Evaluation> {
     let mut recorder = Recorder { dataset, episode: None };
     // The same seed role as in `sapex eval`: the same seed gives the same start states.
     let seeds = SeedTree::new(options.seed).role("eval");
-    let policy = (&mut policy, version);
-    let evaluation = runner
-        .run(policy, options.episodes, &seeds, acting, &mut recorder)
-        .map_err(run_policy::blame)?;
+    let count = options.episodes;
+    let episodes = Episodes { policy: &mut policy, version, count, seeds, acting };
+    let evaluation = runner.run(episodes, &mut recorder).map_err(run_policy::blame)?;
     let about = minari::About {
         id,
         algorithm: format!("{:?}", resolved.config.learner.algorithm).to_uppercase(),

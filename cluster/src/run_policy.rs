@@ -1,7 +1,7 @@
 //! Access to a run's policy: the best one that its evaluator found, or the one of the newest checkpoint.
 
 use actor_node::evaluation::{
-    Acting, EpisodeRunner, Evaluation, EvaluationError, Plan, best_policy,
+    Acting, EpisodeRunner, Episodes, Evaluation, EvaluationError, Plan, best_policy,
 };
 use anyhow::bail;
 use common::config::Resolved;
@@ -23,12 +23,13 @@ pub fn evaluation(
     resolved: &Resolved,
     path: &Path,
     episodes: usize,
-    seeds: &SeedTree,
+    seeds: SeedTree,
 ) -> anyhow::Result<Evaluation> {
     let (mut policy, version) = load(path)?;
     let mut runner = runner(resolved, Plan::without_stop(&resolved.config), &policy)?;
-    let (policy, acting) = ((&mut policy, version), Acting::Deterministic);
-    runner.run(policy, episodes, seeds, acting, &mut ()).map_err(blame)
+    let acting = Acting::Deterministic;
+    let episodes = Episodes { policy: &mut policy, version, count: episodes, seeds, acting };
+    runner.run(episodes, &mut ()).map_err(blame)
 }
 
 /// Creates a runner of episodes in the configured environment and checks that the policy can act in it.

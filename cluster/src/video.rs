@@ -11,7 +11,7 @@ mod partial;
 use crate::run_policy;
 use actor_node::draw::Frame;
 use actor_node::env::{Env, EnvError, bridge};
-use actor_node::evaluation::{Acting, Evaluation, Observer, Plan, Step};
+use actor_node::evaluation::{Acting, Episodes, Evaluation, Observer, Plan, Step};
 use common::config::Resolved;
 use common::process::Usage;
 use common::runtime::seed::SeedTree;
@@ -26,7 +26,7 @@ pub fn evaluation(
     resolved: &Resolved,
     path: &Path,
     episodes: usize,
-    seeds: &SeedTree,
+    seeds: SeedTree,
     film: (&Path, usize),
 ) -> anyhow::Result<(Evaluation, PathBuf)> {
     let (mut policy, version) = run_policy::load(path)?;
@@ -34,8 +34,9 @@ pub fn evaluation(
     plan.setup.params.extend(bridge::with_pictures(&plan.env));
     let mut runner = run_policy::runner(resolved, plan, &policy)?;
     let mut video = Video::create(film.0, film.1, runner.env()?)?;
-    let (policy, acting) = ((&mut policy, version), Acting::Deterministic);
-    let evaluation = runner.run(policy, episodes, seeds, acting, &mut video);
+    let acting = Acting::Deterministic;
+    let episodes = Episodes { policy: &mut policy, version, count: episodes, seeds, acting };
+    let evaluation = runner.run(episodes, &mut video);
     Ok((evaluation.map_err(run_policy::blame)?, video.finish()?))
 }
 

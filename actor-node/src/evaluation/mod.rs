@@ -1,6 +1,6 @@
 //! Evaluation: whole episodes of a policy, which tolerate environments that fail, are slow or never end.
 //!
-//! - `plan`: the environment of evaluations, and how the policy acts in them ([`Plan`], [`Acting`]).
+//! - `plan`: the environment of evaluations ([`Plan`]); the policy, number and seeds of one evaluation ([`Episodes`]).
 //! - `runner`: runs the episodes ([`EpisodeRunner`]).
 //! - `observer`: watches the episodes as they run ([`Observer`], [`Trajectory`]).
 //! - `summary`: statistics of the episodes ([`Evaluation`]).
@@ -16,7 +16,7 @@ mod trajectory_log;
 
 pub use best::{BestError, BestPolicy, best_policy};
 pub use observer::{Observer, Step, Trajectory};
-pub use plan::{Acting, Plan};
-pub use runner::{EpisodeRunner, EvaluationError, Running, evaluate};
+pub use plan::{Acting, Episodes, Plan};
+pub use runner::{EpisodeRunner, EvaluationError, Running};
 pub use summary::{Episode, Evaluation};
 pub use trajectory_log::TrajectoryLog;

@@ -1,7 +1,10 @@
-//! [`Plan`]: the environment of evaluations; [`Acting`]: how the policy acts in them.
+//! [`Plan`]: the environment of evaluations; [`Episodes`]: the policy, number and seeds of one evaluation.
 
 use crate::env::registry::Setup;
 use common::config::Config;
+use common::ids::PolicyVersion;
+use common::policy::infer::PolicyNet;
+use common::runtime::seed::SeedTree;
 use common::runtime::shutdown::{Shutdown, StopToken};
 
 /// Environment of an evaluation, and the conditions that end episodes early.
@@ -38,4 +41,19 @@ pub enum Acting {
     Deterministic,
     /// Actions are drawn from the policy, as actors do. The random numbers come from the episode's seed.
     Sampled,
+}
+
+/// The episodes of one evaluation.
+#[derive(Debug)]
+pub struct Episodes<'a> {
+    /// Policy that acts.
+    pub policy: &'a mut PolicyNet,
+    /// Version of the policy.
+    pub version: PolicyVersion,
+    /// Number of episodes.
+    pub count: usize,
+    /// Seeds. The start state of episode i comes from `seeds.index(i)`.
+    pub seeds: SeedTree,
+    /// How the policy chooses actions.
+    pub acting: Acting,
 }

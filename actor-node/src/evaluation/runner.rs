@@ -4,15 +4,13 @@
 //! replaces it. A stop ends the evaluation at the next step.
 
 use super::observer::{Observer, Step};
-use super::plan::{Acting, Plan};
+use super::plan::{Acting, Episodes, Plan};
 use super::summary::{Episode, Evaluation, summarise};
 use crate::env::wrappers::Purpose;
 use crate::env::{Env, EnvError};
 use crate::lanes::{FAILURES_IN_A_ROW_MAX, Fault, Lane, Maker, Scaling};
 use crate::log_once::LogOnce;
-use common::ids::PolicyVersion;
 use common::policy::infer::PolicyNet;
-use common::runtime::seed::SeedTree;
 use rand_distr::{Distribution as _, StandardNormal, StandardUniform};
 use rand_pcg::Pcg64;
 use std::sync::Arc;
@@ -117,47 +115,40 @@ impl EpisodeRunner {
         Ok(lane.as_mut().expect("made in the lines above"))
     }
 
-    /// Runs `episodes` episodes while `observer` watches. Start states are seeded from `seeds.index(i)`. A recurrent
-    /// policy starts each episode with a state of zeros. If too many episodes fail, the result is over the completed
-    /// ones only.
+    /// Runs the episodes while `observer` watches. A recurrent policy starts each episode with a state of zeros. If too
+    /// many episodes fail, the result is over the completed ones only.
     ///
     /// # Errors
     /// Returns an error if the environment cannot be created, the observer fails, no episode is completed, or the
     /// process is asked to stop.
     pub fn run(
         &mut self,
-        (policy, version): (&mut PolicyNet, PolicyVersion),
-        episodes: usize,
-        seeds: &SeedTree,
-        acting: Acting,
+        episodes: Episodes<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Evaluation, EvaluationError> {
         let running = self.running();
-        running.set(0, episodes);
-        let result = self.run_all((policy, version), episodes, seeds, acting, observer);
+        running.set(0, episodes.count);
+        let result = self.run_all(episodes, observer);
         running.set(0, 0);
         result
     }
 
     fn run_all(
         &mut self,
-        (policy, version): (&mut PolicyNet, PolicyVersion),
-        episodes: usize,
-        seeds: &SeedTree,
-        acting: Acting,
+        Episodes { policy, version, count, seeds, acting }: Episodes<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Evaluation, EvaluationError> {
-        let failures_max = u64::from(FAILURES_IN_A_ROW_MAX) + episodes as u64;
+        let failures_max = u64::from(FAILURES_IN_A_ROW_MAX) + count as u64;
         let (mut done, mut failures, mut last) = (Vec::<Episode>::new(), 0, String::new());
         let mut seed = 0;
-        while done.len() < episodes && failures < failures_max {
+        while done.len() < count && failures < failures_max {
             let seeds = seeds.index(seed);
             let draws = (acting == Acting::Sampled).then(|| seeds.role("actions").rng());
             match self.run_episode(policy, seeds.seed(), draws, observer) {
                 Ok(episode) => {
                     self.warn_of(&episode);
                     done.push(episode);
-                    self.running.set(done.len(), episodes);
+                    self.running.set(done.len(), count);
                     seed = done.len() as u64;
                 }
                 Err(Broken::Stopped) => return Err(EvaluationError::Stopped),
@@ -168,8 +159,8 @@ impl EpisodeRunner {
                         let fault = fault.name();
                         warn!(fault, reason, "evaluation's episode discarded, environment rebuilt");
                     }
-                    // The indices below `episodes` belong to the other episodes.
-                    seed = episodes as u64 + failures;
+                    // The indices below `count` belong to the other episodes.
+                    seed = count as u64 + failures;
                     failures += 1;
                     self.lane = None;
                     last = reason;
@@ -186,8 +177,8 @@ impl EpisodeRunner {
             let env = self.plan.env.clone();
             return Err(EvaluationError::GivenUp { env, failures, reason: last });
         }
-        if done.len() < episodes {
-            let (completed, reason) = (done.len(), last);
+        if done.len() < count {
+            let (completed, episodes, reason) = (done.len(), count, last);
             warn!(completed, episodes, failures, reason, "an evaluation is over fewer episodes");
         }
         Ok(Evaluation { discarded: failures, ..summarise(version, done) })
@@ -255,17 +246,4 @@ impl EpisodeRunner {
             }
         }
     }
-}
-
-/// Runs `episodes` deterministic episodes in a new environment.
-///
-/// # Errors
-/// Fails like [`EpisodeRunner::run`].
-pub fn evaluate(
-    plan: Plan,
-    policy: (&mut PolicyNet, PolicyVersion),
-    episodes: usize,
-    seeds: &SeedTree,
-) -> Result<Evaluation, EvaluationError> {
-    EpisodeRunner::new(plan).run(policy, episodes, seeds, Acting::Deterministic, &mut ())
 }

@@ -6,14 +6,12 @@
 //! (steps, W), `reward` (steps) and `done` (steps).
 
 use super::observer::Trajectory;
-use super::plan::Acting;
+use super::plan::Episodes;
 use super::runner::{EpisodeRunner, EvaluationError};
 use super::summary::Evaluation;
 use crate::json_lines::{JsonLines, split};
 use common::ids::PolicyVersion;
-use common::policy::infer::PolicyNet;
 use common::run_dir::TRAJECTORIES;
-use common::runtime::seed::SeedTree;
 use serde::Serialize;
 use std::io;
 use std::path::Path;
@@ -59,20 +57,17 @@ impl TrajectoryLog {
         Ok(Self { kind, lines: JsonLines::open(run_dir, TRAJECTORIES)? })
     }
 
-    /// Runs deterministic episodes like [`EpisodeRunner::run`], and appends their steps to the log.
+    /// Runs episodes like [`EpisodeRunner::run`], and appends their steps to the log.
     ///
     /// # Errors
     /// Fails like [`EpisodeRunner::run`].
     pub fn evaluate(
         &mut self,
         runner: &mut EpisodeRunner,
-        (policy, version): (&mut PolicyNet, PolicyVersion),
-        episodes: usize,
-        seeds: &SeedTree,
+        episodes: Episodes<'_>,
     ) -> Result<Evaluation, EvaluationError> {
-        let (acting, mut trajectories) = (Acting::Deterministic, Vec::with_capacity(episodes));
-        let policy = (policy, version);
-        let evaluation = runner.run(policy, episodes, seeds, acting, &mut trajectories)?;
+        let (version, mut trajectories) = (episodes.version, Vec::with_capacity(episodes.count));
+        let evaluation = runner.run(episodes, &mut trajectories)?;
         let line = |numbered| EpisodeLine::new(self.kind, version, numbered);
         let lines: Vec<_> = trajectories.iter().enumerate().map(line).collect();
         self.lines.append(&lines, "tracking trajectories");
@@ -83,8 +78,10 @@ impl TrajectoryLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluation::Plan;
+    use crate::evaluation::{Acting, Plan};
     use common::policy::arch::{Activation, PolicyArch};
+    use common::policy::infer::PolicyNet;
+    use common::runtime::seed::SeedTree;
 
     fn evaluate(log: &mut TrajectoryLog, version: u64) -> Evaluation {
         let arch = PolicyArch::mlp_gaussian((3, 1), &[4], Activation::Relu, (-20.0, 2.0));
@@ -92,8 +89,10 @@ mod tests {
         policy.set_weights(&vec![0.5; arch.tensor_layout().parameters]).unwrap();
         let config = common::config::load(&Default::default()).unwrap().config;
         let mut runner = EpisodeRunner::new(Plan::without_stop(&config));
-        let policy = (&mut policy, PolicyVersion(version));
-        log.evaluate(&mut runner, policy, 2, &SeedTree::new(3)).unwrap()
+        let (version, seeds) = (PolicyVersion(version), SeedTree::new(3));
+        let acting = Acting::Deterministic;
+        let episodes = Episodes { policy: &mut policy, version, count: 2, seeds, acting };
+        log.evaluate(&mut runner, episodes).unwrap()
     }
 
     #[test]

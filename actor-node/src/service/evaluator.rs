@@ -7,7 +7,8 @@
 use super::error::NodeError;
 use super::parts::{Peers, start_feed, tracked, weights_received};
 use crate::evaluation::{
-    Acting, BestPolicy, EpisodeRunner, Evaluation, EvaluationError, Plan, Running, TrajectoryLog,
+    Acting, BestPolicy, EpisodeRunner, Episodes, Evaluation, EvaluationError, Plan, Running,
+    TrajectoryLog,
 };
 use crate::metrics::EvaluatorMetrics;
 use crate::weights::{Cached, PolicyCache};
@@ -34,7 +35,6 @@ const GIVEN_UP_MAX: u32 = 3;
 #[derive(Debug)]
 pub struct Evaluator {
     process: Process,
-    arch: PolicyArch,
     bench: Bench,
     running: Arc<Running>,
     /// `None` if there is no run directory.
@@ -44,7 +44,10 @@ pub struct Evaluator {
 /// State that moves to the evaluation's thread and returns with its result.
 #[derive(Debug)]
 struct Bench {
+    arch: PolicyArch,
     runner: EpisodeRunner,
+    /// Number of episodes of an evaluation.
+    episodes: usize,
     /// `None` if `run.track_trajectories` is not set.
     trajectories: Option<TrajectoryLog>,
 }
@@ -66,8 +69,9 @@ impl Evaluator {
         let trajectories = tracked(&process, run_dir, |dir| TrajectoryLog::open(dir, "eval"))?;
         let costs = config.returns_are_costs();
         let best = run_dir.map(|dir| BestPolicy::open(dir, costs)).transpose()?;
-        let (running, bench) = (runner.running(), Bench { runner, trajectories });
-        Ok(Self { process, arch, bench, running, best })
+        let (running, episodes) = (runner.running(), config.evaluator.episodes);
+        let bench = Bench { arch, runner, episodes, trajectories };
+        Ok(Self { process, bench, running, best })
     }
 
     /// Returns the progress of the current evaluation.
@@ -87,12 +91,10 @@ impl Evaluator {
         policy: &PolicySnapshot,
         round: u64,
     ) -> Result<Option<Evaluation>, NodeError> {
-        let Self { process, arch, bench, best, .. } = self;
-        let (episodes, seeds) =
-            (process.resolved.config.evaluator.episodes, process.seeds.role(NAME).index(round));
-        match bench.evaluate(arch, policy, episodes, &seeds) {
+        let Self { process, bench, best, .. } = self;
+        match bench.evaluate(policy, process.seeds.role(NAME).index(round)) {
             Ok(evaluation) => {
-                keep(best.as_mut(), &evaluation, policy, arch);
+                keep(best.as_mut(), &evaluation, policy, &bench.arch);
                 Ok(Some(evaluation))
             }
             Err(error) if is_stop(&error) => Ok(None),
@@ -113,14 +115,14 @@ impl Evaluator {
         peers: &Peers,
         mut report: impl FnMut(&Evaluation, RunPosition),
     ) -> Result<(), NodeError> {
-        let Self { process, arch, mut bench, mut best, .. } = self;
+        let Self { process, mut bench, mut best, .. } = self;
         let config = &process.resolved.config;
         if config.evaluator.episodes == 0 {
             rest(&process, None).await;
             return Ok(());
         }
         let cache = Arc::new(PolicyCache::new());
-        let feed = start_feed(&process, transport, peers, &cache, &arch, NAME)?;
+        let feed = start_feed(&process, transport, peers, &cache, &bench.arch, NAME)?;
         let metrics = EvaluatorMetrics::new(&process.admin.metrics)?;
         let (mut evaluated, mut round, mut given_up) = (None::<PolicyVersion>, 0, 0);
         let signalled = process.shutdown.signal_token();
@@ -140,7 +142,7 @@ impl Evaluator {
             evaluated = Some(cached.snapshot.version);
             let seeds = process.seeds.role(NAME).index(round);
             round += 1;
-            let begun = begin(&process, bench, &arch, &cached, seeds)?;
+            let begun = begin(&process, bench, &cached, seeds)?;
             let outcome;
             (bench, outcome) = tokio::select! {
                 ended = begun => ended.map_err(|_| NodeError::Panicked("evaluation"))?,
@@ -151,7 +153,7 @@ impl Evaluator {
                     given_up = 0;
                     let Evaluation { version, mean, discarded, .. } = evaluation;
                     metrics.evaluated(version, mean, discarded);
-                    keep(best.as_mut(), &evaluation, &cached.snapshot, &arch);
+                    keep(best.as_mut(), &evaluation, &cached.snapshot, &bench.arch);
                     report(&evaluation, cached.run);
                 }
                 Err(error) if is_stop(&error) => break,
@@ -224,15 +226,13 @@ fn survived(error: NodeError) -> Result<(), NodeError> {
 fn begin(
     process: &Process,
     mut bench: Bench,
-    arch: &PolicyArch,
     cached: &Arc<Cached>,
     seeds: SeedTree,
 ) -> Result<oneshot::Receiver<(Bench, Outcome)>, NodeError> {
-    let episodes = process.resolved.config.evaluator.episodes;
-    let (policy, arch, (sender, ended)) = (Arc::clone(cached), arch.clone(), oneshot::channel());
-    info!(version = policy.snapshot.version.0, episodes, "evaluation begins");
+    let (policy, (sender, ended)) = (Arc::clone(cached), oneshot::channel());
+    info!(version = policy.snapshot.version.0, episodes = bench.episodes, "evaluation begins");
     let body = move || {
-        let outcome = bench.evaluate(&arch, &policy.snapshot, episodes, &seeds);
+        let outcome = bench.evaluate(&policy.snapshot, seeds);
         // The receiver no longer exists after a signal.
         drop(sender.send((bench, outcome)));
     };
@@ -241,20 +241,14 @@ fn begin(
 }
 
 impl Bench {
-    fn evaluate(
-        &mut self,
-        arch: &PolicyArch,
-        policy: &PolicySnapshot,
-        episodes: usize,
-        seeds: &SeedTree,
-    ) -> Outcome {
-        let Self { runner, trajectories } = self;
-        let mut net = PolicyNet::new(arch)?;
+    fn evaluate(&mut self, policy: &PolicySnapshot, seeds: SeedTree) -> Outcome {
+        let mut net = PolicyNet::new(&self.arch)?;
         net.set_weights(&policy.weights)?;
-        let policy = (&mut net, policy.version);
-        Ok(match trajectories {
-            None => runner.run(policy, episodes, seeds, Acting::Deterministic, &mut ())?,
-            Some(log) => log.evaluate(runner, policy, episodes, seeds)?,
+        let (version, count, acting) = (policy.version, self.episodes, Acting::Deterministic);
+        let episodes = Episodes { policy: &mut net, version, count, seeds, acting };
+        Ok(match &mut self.trajectories {
+            None => self.runner.run(episodes, &mut ())?,
+            Some(log) => log.evaluate(&mut self.runner, episodes)?,
         })
     }
 }
