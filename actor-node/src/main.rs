@@ -10,7 +10,7 @@ use common::config::ActorNumber;
 use common::ids::ActorId;
 use common::process::{self, Args, Process, Usage};
 use common::run_dir::guest::GuestLog;
-use common::tls::{Role, Tls};
+use common::tls::Role;
 use common::transport::zmq::ZmqTransport;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,7 +44,7 @@ async fn serve(process: Process, evaluates: bool, run_dir: Option<PathBuf>) -> a
     let resolved = &process.resolved;
     let peers =
         Peers { replay: resolved.replay_endpoints()?, weights: resolved.weights_endpoint()? };
-    let tls = Tls::start(&process, Role::ActorNode)?;
+    let tls = process.tls(Role::ActorNode)?;
     let transport =
         ZmqTransport::exported(process.seeds.role("transport"), &process.admin.metrics)?
             .with_tls(tls);

@@ -3,11 +3,10 @@
 use crate::cli::Certs;
 use crate::progress::say;
 use anyhow::Context as _;
-use common::config;
 use common::process::Usage;
 use common::runtime::clock::Clock;
 use common::spec::digest64;
-use common::tls::{self, Role, Tls};
+use common::tls::{self, Paths, Role, Tls};
 use fs_err as fs;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use rcgen::{
@@ -48,7 +47,7 @@ pub fn make(options: &Certs) -> anyhow::Result<()> {
         let texts = [pem.clone(), cert, key];
         let [ca, cert, key] = put(&trial.path().join(role.name()), &texts)?
             .map(|path| path.to_string_lossy().into_owned());
-        Tls::load(&config::Tls { ca, cert, key }, role)
+        Tls::load(&Paths { ca, cert, key }, role)
             .with_context(|| format!("the certificate of the {role} is of no use"))?;
         made.push((role, texts));
     }

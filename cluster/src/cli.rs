@@ -4,9 +4,8 @@ use crate::space;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use common::config::{self, ConfigError, Layers, Resolved};
-use common::process::Args;
+use common::process::{Args, Health};
 use common::run_dir::RunDir;
-use common::telemetry::health::Health;
 use std::path::PathBuf;
 
 /// Distributed Soft Actor-Critic: actors, a sharded prioritized replay and a learner.

@@ -100,7 +100,7 @@ fn train_command(options: &Train) -> ExitCode {
             Ok(process) => process,
             Err(error) => return refuse(&error, status(&error)),
         };
-        claim.keep(&process);
+        claim.keep(&process.resolved, &process.shutdown);
         notes.iter().for_each(|note| say(&format!("resumed     {note}")));
         let trained = train_claimed(&process, &claim, start, options.lockstep).await;
         let ended = claim.kept().map_err(anyhow::Error::from).and(trained);

@@ -2,8 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use common::config;
-use common::tls::{Role, Tls};
+use common::tls::{Paths, Role, Tls};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -28,10 +27,10 @@ fn read(dir: &Path, name: &str) -> String {
     std::fs::read_to_string(dir.join(name)).unwrap()
 }
 
-fn of(dir: &Path, role: Role) -> config::Tls {
+fn of(dir: &Path, role: Role) -> Paths {
     let [ca, cert, key] = ["ca.crt", "tls.crt", "tls.key"]
         .map(|name| dir.join(role.name()).join(name).to_str().unwrap().to_owned());
-    config::Tls { ca, cert, key }
+    Paths { ca, cert, key }
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+use common::config::RUN_FILE;
 use common::config::Resolved;
-use common::run_dir::{CONFIG, LOCK, RunDir};
+use common::run_dir::{LOCK, RunDir};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -254,7 +255,7 @@ fn a_copied_run_is_evaluated_with_settings_of_the_other_machine() {
     let envs = sapex(&["envs", "identity", "--python", "x", "--set", "cluster.wrappers=[]"]);
     let said = text(&envs);
     assert!(envs.status.success() && said.contains("\nwrappers = []\n"), "{said}");
-    assert!(moved.join(CONFIG).is_file());
+    assert!(moved.join(RUN_FILE).is_file());
 }
 
 #[test]

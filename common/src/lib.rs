@@ -2,25 +2,32 @@
 //!
 //! Nothing here links libtorch, opens a socket before it is called, or keeps global state.
 //!
-//! - [`ids`]: newtypes for counters and names.
-//! - [`about`]: build, version and machine information of a program.
-//! - [`config`]: settings from TOML files in layers; every value keeps its origin.
-//! - [`appended`]: files that grow by whole records.
-//! - [`durable`]: directories and files that are written completely or not at all.
-//! - [`limits`]: every bound of the system on one page.
-//! - [`run_dir`]: the directory of a run: its file names, and the lock that allows one process to train in it.
-//! - [`recording`]: rows of actors in files, for offline training.
-//! - [`values`]: bounds on the numbers that a run learns from.
-//! - [`spec`]: shapes and bounds of an environment, and the layout of a replay row.
-//! - [`policy`]: the policy's description, weights, pure-Rust inference and squashing functions.
-//! - [`transport`]: message transport: ZeroMQ behind a guard, and an in-memory version with seeded faults.
-//! - [`tls`]: certificates of a process, and the peers that it accepts.
-//! - [`wire`]: the protocol: typed headers, raw rows, the handshake.
-//! - [`telemetry`]: logs, metrics and the admin port.
-//! - [`process`]: startup and shutdown code that all programs share.
-//! - [`runtime`]: shutdown, clock, random seeds and backoff.
+//! The modules form layers, from the lowest to the highest. A module uses only modules of the lines above its own, and
+//! no two modules use each other:
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`ids`] | newtypes for counters and names |
+//! | [`limits`] | every bound of the system on one page |
+//! | [`values`] | bounds on the numbers that a run learns from |
+//! | [`about`] | build, version and machine information of a program |
+//! | [`appended`] | files that grow by whole records |
+//! | [`durable`] | directories and files that are written completely or not at all |
+//! | [`spec`] | shapes and bounds of an environment, and the layout of a replay row |
+//! | [`runtime`] | shutdown, clock, random seeds and backoff |
+//! | [`telemetry`] | logs, metrics and readiness |
+//! | [`policy`] | the policy's description, weights, pure-Rust inference and squashing functions |
+//! | [`tls`] | certificates of a process, and the peers that it accepts |
+//! | [`transport`] | message transport: ZeroMQ behind a guard, and an in-memory version with seeded faults |
+//! | [`config`] | settings from TOML files in layers; every value keeps its origin |
+//! | [`wire`] | the protocol: typed headers, raw rows, the handshake |
+//! | [`recording`] | rows of actors in files, for offline training |
+//! | [`run_dir`] | the directory of a run: its file names, and the lock that allows one process to train in it |
+//! | [`admin`] | the admin port, which shows telemetry and accepts changes of settings |
+//! | [`process`] | startup and shutdown code that all programs share |
 
 pub mod about;
+pub mod admin;
 pub mod appended;
 pub mod config;
 pub mod durable;

@@ -7,9 +7,8 @@ mod golden_names;
 #[expect(dead_code, reason = "shared with other tests")]
 mod golden_policy;
 
-use common::config::TanhCorrection;
 use common::policy::arch::{Body, Head, LogStd, PolicyArch};
-use common::policy::squash::Heads;
+use common::policy::squash::{Heads, TanhCorrection};
 use golden_policy::{at_any_batch, heads, logits, policy_net, rename, tensors};
 
 #[test]

@@ -7,10 +7,9 @@ mod golden;
 mod golden_names;
 mod golden_policy;
 
-use common::config::TanhCorrection;
 use common::policy::arch::{Body, Head, LastLayers, Mlp, PolicyArch};
 use common::policy::infer::PolicyNet;
-use common::policy::squash::Heads;
+use common::policy::squash::{Heads, TanhCorrection};
 use common::spec::{ActionKind, EnvSpec};
 use golden::Case;
 use golden_policy::{

@@ -5,8 +5,7 @@
 #[expect(dead_code, reason = "shared with other tests")]
 mod golden;
 
-use common::config::TanhCorrection;
-use common::policy::squash::{Heads, log_prob_term};
+use common::policy::squash::{Heads, TanhCorrection, log_prob_term};
 
 /// Returns the integral of the action's density over (-1, 1), by Simpson's rule over u of p(tanh u) * dtanh/du.
 fn mass(mu: f32, log_std: f32) -> f64 {

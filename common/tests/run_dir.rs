@@ -2,10 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
-use common::config::{Layers, Resolved, load};
+use common::config::{Layers, RUN_FILE, Resolved, load};
 use common::process::{self, Process};
 use common::run_dir::claim::Claim;
-use common::run_dir::{CHECKPOINTS, CONFIG, LOCK, METRICS, RunDir};
+use common::run_dir::{CHECKPOINTS, LOCK, METRICS, RunDir};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ fn a_run_that_began_is_not_begun_again_and_its_settings_read_back() {
     assert!(error.to_string().contains("holds a run already"), "{error}");
     assert_eq!(process::status(&error), process::EXIT_CONFIG);
     drop(Claim::old_run(&path).unwrap());
-    assert_eq!(names(&path), [CONFIG, LOCK], "a start that failed leaves the run as it was");
+    assert_eq!(names(&path), [RUN_FILE, LOCK], "a start that failed leaves the run as it was");
     assert!(RunDir::open(&path.join("nothing")).is_err());
 }
 
@@ -49,7 +49,7 @@ fn a_second_process_is_refused_while_the_first_lives_and_touches_nothing() {
     assert!(refused().contains("is in use"), "{}", refused());
     let resumed = Claim::old_run(&path).unwrap_err().to_string();
     assert!(resumed.contains("is in use"), "{resumed}");
-    assert_eq!(names(&path), [CONFIG, LOCK]);
+    assert_eq!(names(&path), [RUN_FILE, LOCK]);
     drop(first);
     Claim::old_run(&path).unwrap();
 }
@@ -84,7 +84,7 @@ async fn a_directory_that_is_deleted_under_a_run_stops_it_and_can_be_resumed() {
         claim.begin(&resolved()).unwrap();
         let process = Process::quiet(resolved());
         let shutdown = &process.shutdown;
-        claim.keep(&process);
+        claim.keep(&process.resolved, shutdown);
         tokio::time::sleep(std::time::Duration::from_secs(5)).await;
         assert!(!shutdown.is_stopping() && claim.kept().is_ok());
         if how == "moved" {

@@ -7,10 +7,9 @@ mod certs;
 
 use bytes::Bytes;
 use certs::{Ca, Leaf, leaf, write};
-use common::config;
 use common::runtime::seed::SeedTree;
 use common::telemetry::metrics::Metrics;
-use common::tls::{Reloaded, Role, Tls};
+use common::tls::{Paths, Reloaded, Role, Tls};
 use common::transport::zmq::ZmqTransport;
 use common::transport::{Dealer, Endpoint, Message, Router, Transport as _};
 use std::os::unix::fs::symlink;
@@ -31,7 +30,7 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
-fn load(paths: &config::Tls, role: Role) -> Tls {
+fn load(paths: &Paths, role: Role) -> Tls {
     Tls::load(paths, role).unwrap().unwrap()
 }
 
@@ -83,7 +82,7 @@ async fn files_behind_links_are_followed_and_their_expiry_is_exported() {
         folder.path().join(name).to_str().unwrap().to_owned()
     });
     let metrics = Metrics::new();
-    let tls = load(&config::Tls { ca, cert, key }, Role::Learner);
+    let tls = load(&Paths { ca, cert, key }, Role::Learner);
     let gauges = tls.export(&metrics).unwrap();
     let expiry = || gauges.with_label_values(&["cert"]).get();
     let before = expiry();

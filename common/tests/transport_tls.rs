@@ -7,10 +7,9 @@ mod log_page;
 
 use bytes::Bytes;
 use certs::{Ca, Leaf, leaf};
-use common::config;
 use common::runtime::seed::SeedTree;
 use common::telemetry::logs::{Look, choose_filter, subscriber};
-use common::tls::{Role, Tls};
+use common::tls::{Paths, Role, Tls};
 use common::transport::guard::GuardConfig;
 use common::transport::zmq::ZmqTransport;
 use common::transport::{Dealer, Endpoint, Message, Router, Transport, TransportStats};
@@ -69,14 +68,14 @@ impl Files {
         Self { folder: tempfile::tempdir().unwrap(), count: Mutex::default() }
     }
 
-    fn of(&self, ca: &Ca, believed: &[&Ca], leaf: &Leaf<'_>) -> config::Tls {
+    fn of(&self, ca: &Ca, believed: &[&Ca], leaf: &Leaf<'_>) -> Paths {
         let mut count = self.count.lock().unwrap();
         *count += 1;
         ca.files(&self.folder.path().join(count.to_string()), believed, leaf)
     }
 }
 
-fn transport(files: &config::Tls, role: Role) -> ZmqTransport {
+fn transport(files: &Paths, role: Role) -> ZmqTransport {
     let tls = Tls::load(files, role).unwrap();
     assert!(tls.is_some());
     ZmqTransport::new(SeedTree::new(1)).with_tls(tls)
@@ -405,7 +404,7 @@ async fn who_does_not_finish_the_tls_handshake_in_time_is_closed() {
     until(server.stats(), |stats| stats.guard_refused_timeout.get() == 1).await;
 }
 
-fn problem(paths: &config::Tls, role: Role) -> String {
+fn problem(paths: &Paths, role: Role) -> String {
     Tls::load(paths, role).unwrap_err().to_string()
 }
 
@@ -414,9 +413,9 @@ fn files_that_do_not_fit_are_refused_by_setting_at_the_start() {
     let (files, ca, other) = (Files::new(), Ca::new("a"), Ca::new("b"));
     let good = files.of(&ca, &[&ca], &leaf(ACTOR));
     let twin = files.of(&ca, &[&ca], &leaf(ACTOR));
-    let missing = config::Tls { ca: "/nowhere/ca.crt".into(), ..good.clone() };
-    let swapped = config::Tls { key: twin.key, ..good.clone() };
-    let not_pem = config::Tls { cert: good.key.clone(), ..good.clone() };
+    let missing = Paths { ca: "/nowhere/ca.crt".into(), ..good.clone() };
+    let swapped = Paths { key: twin.key, ..good.clone() };
+    let not_pem = Paths { cert: good.key.clone(), ..good.clone() };
     let of_other = files.of(&ca, &[&other], &leaf(ACTOR));
     let [none, unknown] =
         [&[][..], &["sapex://role/king"]].map(|uris| Leaf { uris: uris.to_vec(), ..leaf(ACTOR) });
@@ -438,7 +437,7 @@ fn files_that_do_not_fit_are_refused_by_setting_at_the_start() {
     }
     let expected = "tls.cert has the role actor-node, expected learner";
     assert_eq!(problem(&good, Role::Learner), expected);
-    let off = config::Tls { ca: String::new(), cert: String::new(), key: String::new() };
+    let off = Paths { ca: String::new(), cert: String::new(), key: String::new() };
     assert!(Tls::load(&off, Role::Learner).unwrap().is_none());
     assert!(Path::new(&good.ca).exists());
 }

@@ -189,7 +189,7 @@ def test_probes_ask_the_admin_port_and_no_peer(objects):
 
 def test_the_admin_port_serves_what_is_probed():
     for path in ("/healthz", "/readyz", "/metrics"):
-        assert f'"{path}"' in read("common/src/telemetry/admin.rs")
+        assert f'"{path}"' in read("common/src/admin/mod.rs")
 
 
 @every_rendering
@@ -219,7 +219,7 @@ def test_images_are_ours(objects):
 def options(program):
     """Returns the long options that a program declares."""
     found = {"config", "set", "preset", "print-config"}
-    for crate in (f"{program}/src/main.rs", "common/src/process.rs"):
+    for crate in (f"{program}/src/main.rs", "common/src/process/args.rs"):
         for name in re.findall(r"#\[arg\([^\]]*long[^\]]*\)\]\n\s+(?:pub )?(\w+):", read(crate)):
             found.add(name.replace("_", "-"))
     return found
@@ -469,7 +469,7 @@ def test_a_job_set_ends_with_its_learner_and_at_wrong_settings():
     (job_set,) = k8s.of_kind(objects, "JobSet")
     assert not k8s.of_kind(objects, "StatefulSet", "Deployment")
     assert job_set["spec"]["successPolicy"] == {"operator": "All", "targetReplicatedJobs": ["learner"]}
-    (status,) = re.findall(r"pub const EXIT_CONFIG: u8 = (\d+);", read("common/src/process.rs"))
+    (status,) = re.findall(r"pub const EXIT_CONFIG: u8 = (\d+);", read("common/src/process/mod.rs"))
     for workload in k8s.workloads(objects):
         main = workload.pod["containers"][0]["name"]
         fails = {"containerName": main, "operator": "In", "values": [int(status)]}

@@ -28,10 +28,11 @@ mod manifest;
 mod tensors;
 
 use crate::trainer::{TrainState, TrainerConfig, UpdateStats};
+use common::config::RUN_FILE;
 use common::durable::{commit_dir, remove_dir};
 use common::ids::PolicyVersion;
 use common::policy::snapshot::{PolicySnapshot, SnapshotFileError};
-use common::run_dir::{CONFIG, POLICY};
+use common::run_dir::POLICY;
 use common::runtime::clock::Clock;
 use common::runtime::seed::SavedRng;
 use fs_err as fs;
@@ -183,13 +184,13 @@ pub fn save(
     commit_dir::<CheckpointError>(&target, |at| {
         fs::write(at.join(STATE), &tensors)?;
         policy.save(&at.join(POLICY), &sac.policy)?;
-        fs::write(at.join(CONFIG), config_toml)?;
+        fs::write(at.join(RUN_FILE), config_toml)?;
         // State and settings: digests of the bytes that were to be written, not of bytes read back. If the disk stored
         // something else, loading detects it.
         let digests = [
             (STATE, digest(&tensors)),
             (POLICY, digest(&fs::read(at.join(POLICY))?)),
-            (CONFIG, digest(config_toml.as_bytes())),
+            (RUN_FILE, digest(config_toml.as_bytes())),
         ];
         let manifest = Manifest {
             format: FORMAT,
@@ -235,7 +236,7 @@ fn read_whole(path: &Path) -> Result<(Manifest, Vec<u8>), CheckpointError> {
     };
     let tensors = read(STATE)?;
     read(POLICY)?;
-    read(CONFIG)?;
+    read(RUN_FILE)?;
     Ok((manifest, tensors))
 }
 

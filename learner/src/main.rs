@@ -48,7 +48,7 @@ async fn learn(process: Process, run_dir: PathBuf, resume: bool) -> anyhow::Resu
     let spec = resolved.env_spec()?;
     backend::choose(resolved, &backend::trainer_config(&resolved.config, &spec))?;
     OfflineSource::check(resolved, &spec)?;
-    let tls = Tls::start(&process, Role::Learner)?;
+    let tls = process.tls(Role::Learner)?;
     let places = Places {
         replay: resolved.replay_endpoints()?,
         weights: resolved.listens_at(&resolved.weights_endpoint()?),
@@ -58,7 +58,7 @@ async fn learn(process: Process, run_dir: PathBuf, resume: bool) -> anyhow::Resu
     let goes_on = resume && RunDir::at(&places.run_dir).holds_run();
     let claim = if goes_on { Claim::old_run } else { Claim::new_run };
     let claim = Arc::new(claim(&places.run_dir)?);
-    claim.keep(&process);
+    claim.keep(resolved, &process.shutdown);
     let checkpoints = places.checkpoints();
     let learnt = train(&process, spec, places, &claim, goes_on, tls).await;
     if learnt.is_err() && checkpoint::updates(&checkpoints)? == 0 {

@@ -9,9 +9,10 @@ pub use crate::normaliser::Normaliser;
 pub use crate::stats::UpdateStats;
 pub use common::config::{
     ActionUnits, AlphaLoss, Bcq, Cost, Decrease, DiscreteLoss, Init, Lac, PriorityRule, Reduce,
-    StoredState, TanhCorrection, TargetActor,
+    StoredState, TargetActor,
 };
 use common::policy::arch::{Activation, Body, Head, Mlp, PolicyArch};
+pub use common::policy::squash::TanhCorrection;
 
 /// Learning rule, with the settings that no other rule has.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,7 +5,7 @@ use common::about::Build;
 use common::process::{self, Args, Process};
 use common::run_dir::RunDir;
 use common::runtime::memory;
-use common::tls::{Role, Tls};
+use common::tls::Role;
 use common::transport::Transport;
 use common::transport::zmq::ZmqTransport;
 use replay_server::index::Index;
@@ -53,7 +53,7 @@ async fn serve(process: Process, index: Index, run_dir: Option<PathBuf>) -> anyh
         let expected = "needs a run directory: give this process --run-dir";
         return Err(resolved.invalid("run.save_replay", expected).into());
     }
-    let tls = Tls::start(&process, Role::ReplayServer)?;
+    let tls = process.tls(Role::ReplayServer)?;
     let of_run = |dir| SavedReplay::of_run(&RunDir::at(dir), index, &resolved.config, &spec);
     let saved = run_dir.as_deref().and_then(of_run);
     let server = ReplayServer::new(process.clone(), &spec, first_shard)?.kept_in(saved)?;

@@ -123,20 +123,6 @@ pub enum Reduce {
     Max,
 }
 
-/// Formula for the derivative of tanh in log-probabilities (docs/algorithms/shared.md §2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum TanhCorrection {
-    /// Form E: computed from u, the action before tanh.
-    #[serde(rename = "exact")]
-    Exact,
-    /// Form T: ln(1 - a^2 + 1.1920929e-7).
-    #[serde(rename = "f32-eps")]
-    F32Eps,
-    /// Form V: ln(scale (1 - a^2) + 1e-6).
-    #[serde(rename = "1e-6")]
-    Millionth,
-}
-
 /// Losses of discrete SAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -4,13 +4,14 @@ use super::error::{ConfigError, Origin, unknown};
 use super::presets::{self, Preset};
 use super::resolved::Resolved;
 use super::{Config, DEFAULT_TOML, TUNED, shape_settings, shapes, validate};
-use crate::run_dir::RunDir;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf, absolute};
 use toml::{Table, Value};
 
 /// Keys that accept values of several types. The type of the setting checks which.
 const MIXED_KEYS: [&str; 1] = ["actor.id"];
+/// Name of the file with a run's resolved settings, in the run's directory.
+pub const RUN_FILE: &str = "config.toml";
 /// Prefix of environment variables: `SAPEX__LEARNER__BATCH_SIZE=128`.
 const ENV_PREFIX: &str = "SAPEX__";
 
@@ -135,7 +136,7 @@ fn overlay(layers: &Layers, preset: &[Given]) -> Result<Vec<Given>, ConfigError>
     }
     let chosen = preset.iter().chain(&user).rev().find(|(key, ..)| key == "cluster.env");
     let mut all = match &layers.run {
-        Some(dir) => read(&RunDir::at(dir).config_path(), &Origin::Run(dir.clone()))?,
+        Some(dir) => read(&dir.join(RUN_FILE), &Origin::Run(dir.clone()))?,
         None => tuned(chosen.map(|(_, env, _)| env))?,
     };
     all.retain(|(key, ..)| layers.preset.is_none() || presets::tuned_beside(key));
@@ -271,15 +272,5 @@ impl Resolved {
             }
             _ => false,
         }
-    }
-}
-
-impl RunDir {
-    /// Returns the run's settings.
-    ///
-    /// # Errors
-    /// Returns an error if the settings cannot be loaded.
-    pub fn config(&self) -> Result<Resolved, ConfigError> {
-        load(&Layers { run: Some(self.path().to_owned()), ..Layers::default() })
     }
 }

@@ -33,7 +33,7 @@ mod wrappers;
 pub use actor_id::ActorNumber;
 pub use change::{Change, LIVE_KEYS};
 pub use error::{ConfigError, Origin};
-pub use load::{Layers, load};
+pub use load::{Layers, RUN_FILE, load};
 pub use port::{ApplyError, ConfigChange, ConfigPort};
 pub use presets::{PRESETS, Preset};
 pub use resolved::Resolved;
@@ -46,8 +46,10 @@ pub use algorithms::*;
 use crate::policy::arch::{
     Activation, BackboneActivation, Body, CfcMode, Conv, Head, LastLayers, LogStd, Mlp, PolicyArch,
 };
+use crate::policy::squash::TanhCorrection;
 use crate::spec::{ActionKind, EnvSpec, ItemLayout, digest64};
 use crate::telemetry::logs::LogFormat;
+use crate::tls;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -77,7 +79,7 @@ pub struct Config {
     pub bcq: Bcq,
     pub offline: Offline,
     pub telemetry: Telemetry,
-    pub tls: Tls,
+    pub tls: tls::Paths,
 }
 
 /// Settings on which every process of a run must agree.
@@ -311,23 +313,6 @@ pub struct Telemetry {
     pub admin_token_file: String,
     pub log_format: LogFormat,
     pub log_filter: String,
-}
-
-/// Mutual TLS. Either all three paths are set, or none.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
-pub struct Tls {
-    pub ca: String,
-    pub cert: String,
-    pub key: String,
-}
-
-impl Tls {
-    /// Returns whether TCP connections are encrypted and authenticated by certificates on both sides.
-    pub fn is_on(&self) -> bool {
-        !self.ca.is_empty()
-    }
 }
 
 /// The convolutions of the nature-CNN (Mnih et al. 2015), for images of at least 36 by 36.

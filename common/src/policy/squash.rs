@@ -9,11 +9,25 @@
 //! `log_prob = sum_j [ -noise_j²/2 - log_std_j - ln(2π)/2 ] - sum_j 2 (ln 2 - u_j - softplus(-2 u_j))`
 //!
 //! The forms with `ln(1 - action² + epsilon)` lose all digits if |u| > 4, because 1 - action² cancels. Form E uses u
-//! and is exact to f32 rounding for every finite u. [`log_slope`] implements all forms.
+//! and is exact to f32 rounding for every finite u. [`log_slope`] implements all forms ([`TanhCorrection`]).
 
 use super::kernels::tanh::{tanh, tanh_in_place};
-use crate::config::TanhCorrection;
+use serde::{Deserialize, Serialize};
 use std::f32::consts::{LN_2, PI};
+
+/// Formula for the derivative of tanh in log-probabilities (docs/algorithms/shared.md §2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TanhCorrection {
+    /// Form E: computed from u, the action before tanh.
+    #[serde(rename = "exact")]
+    Exact,
+    /// Form T: ln(1 - a^2 + 1.1920929e-7).
+    #[serde(rename = "f32-eps")]
+    F32Eps,
+    /// Form V: ln(scale (1 - a^2) + 1e-6).
+    #[serde(rename = "1e-6")]
+    Millionth,
+}
 
 /// Output of a Gaussian policy for a batch of observations.
 #[derive(Debug, Clone, Copy, PartialEq)]

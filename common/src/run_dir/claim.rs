@@ -4,9 +4,8 @@
 //! before anything in the directory is changed. Until [`Claim::begin`] is called, dropping the claim removes everything
 //! that the start created, so that the same command can be run again after a failed start.
 
-use super::{CONFIG, LOCK, RunDir, RunDirError, is_ours};
-use crate::config::Resolved;
-use crate::process::Process;
+use super::{LOCK, RunDir, RunDirError, is_ours};
+use crate::config::{RUN_FILE, Resolved};
 use crate::runtime::shutdown::{Shutdown, StopReason};
 use fs_err::{self as fs, File, OpenOptions};
 use std::collections::BTreeSet;
@@ -45,7 +44,7 @@ impl Claim {
     pub fn new_run(path: &Path) -> Result<Self, RunDirError> {
         let claim = Self::take(path)?;
         // The check is made under the lock, so that no other process can begin a run in between.
-        if claim.before.contains(&OsString::from(CONFIG)) {
+        if claim.before.contains(&OsString::from(RUN_FILE)) {
             return Err(RunDirError::HoldsRun(path.to_owned()));
         }
         Ok(claim)
@@ -108,11 +107,10 @@ impl Claim {
     /// process' files would be lost or divided between two directories. The task creates the directory again with the
     /// run's settings, so that the last checkpoint is written there and the run can be resumed. Must be called inside a
     /// tokio runtime.
-    pub fn keep(self: &Arc<Self>, process: &Process) {
-        let (claim, process) = (Arc::clone(self), process.clone());
-        let shutdown = process.shutdown.clone();
+    pub fn keep(self: &Arc<Self>, resolved: &Resolved, shutdown: &Shutdown) {
+        let (claim, resolved, stopping) = (Arc::clone(self), resolved.clone(), shutdown.clone());
         drop(shutdown.spawn("run directory", async move {
-            claim.watch(&process.resolved, &process.shutdown).await;
+            claim.watch(&resolved, &stopping).await;
         }));
     }
 
@@ -152,7 +150,7 @@ impl Claim {
                 }
             }
         }
-        if !self.before.contains(&OsString::from(CONFIG)) {
+        if !self.before.contains(&OsString::from(RUN_FILE)) {
             drop(std::fs::remove_file(self.run.path().join(LOCK)));
         }
         remove(&self.made);

@@ -22,15 +22,13 @@ pub mod claim;
 pub mod events;
 pub mod guest;
 
-use crate::config::{ConfigError, Resolved};
+use crate::config::{self, ConfigError, Layers, RUN_FILE, Resolved};
 use crate::ids::ActorId;
 use fs_err as fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-/// The resolved settings; in a checkpoint those that it was written under.
-pub const CONFIG: &str = "config.toml";
 /// Locked by the process that trains.
 pub const LOCK: &str = "run.lock";
 /// The run's log.
@@ -83,7 +81,7 @@ pub fn evaluator_events() -> String {
 
 /// Whether a start of training makes entries of this name.
 fn is_ours(name: &str) -> bool {
-    [CONFIG, LOCK, METRICS, CHECKPOINTS, REPLAY, BEST, TRACK_METRICS].contains(&name)
+    [RUN_FILE, LOCK, METRICS, CHECKPOINTS, REPLAY, BEST, TRACK_METRICS].contains(&name)
         || name.starts_with(EVENTS_PREFIX)
         || (name.starts_with("trajectories") && name.ends_with(".jsonl"))
 }
@@ -92,7 +90,7 @@ fn is_ours(name: &str) -> bool {
 #[derive(Debug, thiserror::Error)]
 pub enum RunDirError {
     /// Nothing to open.
-    #[error("{0} holds no run: it has no {CONFIG}")]
+    #[error("{0} holds no run: it has no {RUN_FILE}")]
     NoRun(PathBuf),
     /// Nothing new can begin there.
     #[error("{0} holds a run already: choose another --run-dir, or continue it with --resume")]
@@ -171,7 +169,7 @@ impl RunDir {
 
     /// Where the resolved settings are.
     pub fn config_path(&self) -> PathBuf {
-        self.0.join(CONFIG)
+        self.0.join(RUN_FILE)
     }
 
     /// Where checkpoints are.
@@ -182,6 +180,14 @@ impl RunDir {
     /// Where replay servers save their rows.
     pub fn replay(&self) -> PathBuf {
         self.0.join(REPLAY)
+    }
+
+    /// Returns the run's settings.
+    ///
+    /// # Errors
+    /// Returns an error if the settings cannot be loaded.
+    pub fn config(&self) -> Result<Resolved, ConfigError> {
+        config::load(&Layers { run: Some(self.0.clone()), ..Layers::default() })
     }
 
     /// Replaces the run's settings, whole or not at all. Only the process that has claimed the directory may.

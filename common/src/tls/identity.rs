@@ -1,9 +1,9 @@
 //! [`Identity`]: the three files of `[tls]`, read together and accepted only if they fit each other.
 
 use super::TlsError;
+use super::paths::Paths;
 use super::role::{Conversation, Role};
 use super::verifier::OfRole;
-use crate::config;
 use crate::limits::TLS_FILE_BYTES_MAX;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
@@ -28,7 +28,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn read(paths: &config::Tls) -> Result<Self, TlsError> {
+    pub(super) fn read(paths: &Paths) -> Result<Self, TlsError> {
         Ok(Self {
             ca: read("tls.ca", &paths.ca)?,
             cert: read("tls.cert", &paths.cert)?,

@@ -2,22 +2,24 @@
 //!
 //! - this file: [`Tls`], which follows the files. Ports and clients ask it for their TLS settings at each connection.
 //! - `role`: the role that a certificate grants, and which roles talk to each other.
-//! - `identity`: the three files of `[tls]`, checked together. `verifier`: which peers are accepted.
+//! - `paths`: where the three files of `[tls]` are. `identity`: their contents, checked together.
+//! - `verifier`: which peers are accepted.
 //! - `reason`: error messages for failed handshakes.
 //!
 //! The `transport` module makes the connections themselves.
 
 mod identity;
+mod paths;
 mod reason;
 mod role;
 mod verifier;
 
+pub use paths::Paths;
 pub use reason::explain;
 pub use role::{Conversation, Role, RoleError};
 
-use crate::config;
 use crate::limits::TLS_RELOAD_EVERY;
-use crate::process::Process;
+use crate::runtime::shutdown::Shutdown;
 use crate::telemetry::metric_spec::{MetricKind, MetricSpec};
 use crate::telemetry::metrics::{Metrics, MetricsError};
 use arc_swap::ArcSwap;
@@ -82,7 +84,7 @@ pub struct Tls(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    paths: config::Tls,
+    paths: Paths,
     role: Role,
     identity: ArcSwap<Identity>,
     seen: Mutex<Seen>,
@@ -100,7 +102,7 @@ impl Tls {
     ///
     /// # Errors
     /// Returns an error if a file cannot be read, or does not fit the role or the other files.
-    pub fn load(paths: &config::Tls, role: Role) -> Result<Option<Self>, TlsError> {
+    pub fn load(paths: &Paths, role: Role) -> Result<Option<Self>, TlsError> {
         if !paths.is_on() {
             return Ok(None);
         }
@@ -110,27 +112,21 @@ impl Tls {
         Ok(Some(Self(Arc::new(Inner { paths: paths.clone(), role, identity, seen }))))
     }
 
-    /// Loads the files like [`Tls::load`], follows their changes as long as the process runs, and exports their expiry.
-    /// Must be called inside a tokio runtime.
+    /// Follows changes of the files until the shutdown, and exports their expiry. Must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// Returns the error of [`Tls::load`] as an error of the setting, and an error if the process already has another
-    /// metric of the same name.
-    pub fn start(process: &Process, role: Role) -> anyhow::Result<Option<Self>> {
-        let resolved = &process.resolved;
-        let loaded = Self::load(&resolved.config.tls, role)
-            .map_err(|error| resolved.invalid(error.key, error.problem))?;
-        let Some(tls) = loaded else { return Ok(None) };
-        let gauges = tls.export(&process.admin.metrics)?;
-        info!(%role, until = %tls.until(), "TLS is on");
-        let (following, shutdown) = (tls.clone(), process.shutdown.clone());
-        drop(process.shutdown.spawn("tls", async move {
+    /// Returns an error if the process already has another metric of the same name.
+    pub fn start(&self, metrics: &Metrics, shutdown: &Shutdown) -> Result<(), MetricsError> {
+        let gauges = self.export(metrics)?;
+        info!(role = %self.0.role, until = %self.until(), "TLS is on");
+        let (following, stopping) = (self.clone(), shutdown.clone());
+        drop(shutdown.spawn("tls", async move {
             tokio::select! {
-                () = shutdown.cancelled() => {}
+                () = stopping.cancelled() => {}
                 () = following.follow(TLS_RELOAD_EVERY, &gauges) => {}
             }
         }));
-        Ok(Some(tls))
+        Ok(())
     }
 
     /// Exports the times at which the files expire.

@@ -1,6 +1,6 @@
 //! Creates a separate CA for each test, and valid and invalid certificates.
 
-use common::config;
+use common::tls::Paths;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use std::path::Path;
 use time::{Duration, OffsetDateTime};
@@ -55,7 +55,7 @@ impl Ca {
     }
 
     /// Writes the files of a process that trusts the CAs in `believed` and has a certificate from this CA.
-    pub(crate) fn files(&self, folder: &Path, believed: &[&Self], leaf: &Leaf<'_>) -> config::Tls {
+    pub(crate) fn files(&self, folder: &Path, believed: &[&Self], leaf: &Leaf<'_>) -> Paths {
         let [cert, key] = self.issue(leaf);
         let ca: String = believed.iter().map(|ca| ca.pem.as_str()).collect();
         write(folder, [&ca, &cert, &key])
@@ -63,14 +63,14 @@ impl Ca {
 }
 
 /// Writes CA, certificate and key under the file names used in a cluster.
-pub(crate) fn write(folder: &Path, texts: [&str; 3]) -> config::Tls {
+pub(crate) fn write(folder: &Path, texts: [&str; 3]) -> Paths {
     std::fs::create_dir_all(folder).unwrap();
     let [ca, cert, key] = ["ca.crt", "tls.crt", "tls.key"].map(|name| folder.join(name));
     for (path, text) in [&ca, &cert, &key].into_iter().zip(texts) {
         std::fs::write(path, text).unwrap();
     }
     let [ca, cert, key] = [ca, cert, key].map(|path| path.to_str().unwrap().to_owned());
-    config::Tls { ca, cert, key }
+    Paths { ca, cert, key }
 }
 
 fn params(valid: [i64; 2]) -> CertificateParams {

@@ -1,23 +1,31 @@
 //! Code that every program of Sapex runs first and last: arguments, configuration, logs, the admin port, signals, the
 //! drain.
 //!
+//! - `args`: the arguments that all programs share ([`Args`]).
+//! - `health`: `PROGRAM health`, which sends a request to the admin port ([`Health`]).
+//!
 //! A `main` therefore reads like a table of contents: `Args::load` → [`Process::start`] → run the role →
 //! [`Process::finish`].
 
+mod args;
+mod health;
+
 use crate::about::{self, Build};
-use crate::config::{self, ConfigError, Layers, Resolved};
+use crate::admin::{self, Admin, BindError, Writes};
+use crate::config::{ConfigError, Resolved};
 use crate::run_dir::RunDirError;
 use crate::runtime::clock::Clock;
 use crate::runtime::seed::SeedTree;
 use crate::runtime::shutdown::{ListenError, Shutdown};
-use crate::telemetry::admin::{self, Admin, BindError, Writes};
-use crate::telemetry::health::{Health, HealthError};
 use crate::telemetry::logs::{self, LogsError};
 use crate::telemetry::metrics::{Metrics, MetricsError};
+use crate::tls::{Role, Tls};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing::{error, info};
+
+pub use args::Args;
+pub use health::{Health, HealthError};
 
 /// Exit status if a setting or an argument is wrong.
 pub const EXIT_CONFIG: u8 = 2;
@@ -39,50 +47,6 @@ pub fn status(error: &anyhow::Error) -> u8 {
             || error.downcast_ref::<RunDirError>().is_some_and(RunDirError::is_users)
     };
     if error.chain().any(is_users) { EXIT_CONFIG } else { EXIT_FAILURE }
-}
-
-/// Arguments that all programs share.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct Args {
-    /// Preset to start from, instead of the environment's tuned settings; `sapex presets` lists them.
-    #[arg(long, value_name = "NAME")]
-    pub preset: Option<String>,
-    /// Settings, as TOML; keys are those of docs/configuration.md. May be repeated, later files win.
-    #[arg(long, value_name = "FILE")]
-    pub config: Vec<PathBuf>,
-    /// One setting; may be repeated. Wins over the file and over SAPEX__SECTION__KEY.
-    #[arg(long, value_name = "SECTION.KEY=VALUE")]
-    pub set: Vec<String>,
-    /// The directory of the run to resume.
-    #[arg(skip)]
-    pub run: Option<PathBuf>,
-    /// A program's own options, each as (option, the assignment that it is short for). `--set` overrides them.
-    #[arg(skip)]
-    pub options: Vec<(&'static str, String)>,
-    /// Show every setting with its origin, and stop.
-    #[arg(long)]
-    pub print_config: bool,
-}
-
-impl Args {
-    /// Loads the configuration from these arguments, the environment variables and the program's own settings.
-    ///
-    /// # Errors
-    /// Returns the errors of [`config::load`].
-    pub fn load(
-        &self,
-        program: Vec<(String, toml::Value, &'static str)>,
-    ) -> Result<Resolved, ConfigError> {
-        config::load(&Layers {
-            preset: self.preset.clone(),
-            run: self.run.clone(),
-            program,
-            files: self.config.clone(),
-            env: std::env::vars().collect(),
-            options: self.options.clone(),
-            set: self.set.clone(),
-        })
-    }
 }
 
 /// Reason why a process cannot start.
@@ -173,6 +137,22 @@ impl Process {
                 phases.wait_for(|phase| *phase == crate::runtime::shutdown::Phase::Stopped).await;
         }));
         Ok(process)
+    }
+
+    /// Loads the certificates of `[tls]` for this role, and follows their changes until the process stops. Returns
+    /// `None` if `[tls]` is not set. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// Returns the error of [`Tls::load`] as an error of the setting, and an error if the process already has another
+    /// metric of the same name.
+    pub fn tls(&self, role: Role) -> anyhow::Result<Option<Tls>> {
+        let resolved = &self.resolved;
+        let loaded = Tls::load(&resolved.config.tls, role)
+            .map_err(|error| resolved.invalid(error.key, error.problem))?;
+        if let Some(tls) = &loaded {
+            tls.start(&self.admin.metrics, &self.shutdown)?;
+        }
+        Ok(loaded)
     }
 
     /// Checks that `POST /config` requires a secret if other machines can reach the admin port, and that its file is

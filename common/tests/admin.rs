@@ -3,10 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
 use common::about::Build;
+use common::admin::{self, Admin, HEAD_BYTES_MAX, Writes};
 use common::config::{Layers, Resolved, load};
-use common::process::{self, Args, Process};
-use common::telemetry::admin::{self, Admin, HEAD_BYTES_MAX, Writes};
-use common::telemetry::health::{Health, HealthError};
+use common::process::{self, Args, Health, HealthError, Process};
 use common::telemetry::metric_spec::{MetricKind, MetricSpec};
 use serde_json::{Value, json};
 use std::collections::HashSet;

@@ -1,6 +1,7 @@
 //! `PROGRAM health`: sends a request to the admin port of the program that runs in the same container. Images contain
 //! neither a shell nor curl.
 
+use super::Args;
 use crate::config::{ConfigError, Resolved};
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
@@ -16,7 +17,7 @@ const ANSWER_BYTES_MAX: u64 = 64 << 10;
 pub struct Health {
     /// Settings of the program to ask; its address is telemetry.admin.
     #[command(flatten)]
-    pub args: crate::process::Args,
+    pub args: Args,
     /// Ask whether the program is ready (/readyz), not only whether it is alive (/healthz).
     #[arg(long)]
     pub ready: bool,

@@ -24,12 +24,13 @@
 //! - 503 if the token file cannot be read, or if the training loop did not take the changes in time (it will still take
 //!   them later).
 
-use super::metrics::Metrics;
-use super::readiness::Readiness;
-use super::status::StatusBoard;
-use super::token::{TokenError, TokenFile};
+mod token;
+
 use crate::config::watch::CHANGE_BYTES_MAX;
 use crate::config::{ApplyError, ConfigChange, ConfigPort, Origin, Resolved, Telemetry};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::readiness::Readiness;
+use crate::telemetry::status::StatusBoard;
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -47,6 +48,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
+
+pub use token::{TokenError, TokenFile};
 
 /// Largest request head: the line and all headers.
 pub const HEAD_BYTES_MAX: usize = 16 << 10;
