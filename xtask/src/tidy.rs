@@ -3,6 +3,7 @@
 //! | rule | why |
 //! |---|---|
 //! | a source file opens with `//!` and ends within 500 lines | a reader learns what a file is for, and can hold it |
+//! | a module with a folder is `foo/mod.rs`, never `foo.rs` next to `foo/` | a folder holds all of its module |
 //! | no `unwrap()` outside tests | `expect("why it cannot fail")` states the reason |
 //! | one file names bincode, one crate names tch | both can be replaced there (ADR 2, ADR 5) |
 //! | messages begin in lower case and end without a full stop | they are parts of longer lines |
@@ -50,6 +51,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     ensure!(!files.is_empty(), "nothing to check in {}", root.display());
     let mut problems: Vec<String> = files.iter().flat_map(check_file).collect();
     problems.extend(files.iter().flat_map(|file| broken_links(root, file)));
+    problems.extend(split_modules(&files));
     let goldens = fs::read_to_string(root.join(GOLDENS_PAGE)).ok();
     files.extend(goldens.map(|text| File { path: GOLDENS_PAGE.into(), text }));
     problems.extend(citations::broken(&files));
@@ -239,6 +241,23 @@ fn message_problem(message: &str) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// Returns a problem for each module whose file is next to its folder instead of in it.
+fn split_modules(files: &[File]) -> Vec<String> {
+    let paths: Vec<&str> =
+        files.iter().map(|file| file.path.as_str()).filter(|path| path.ends_with(".rs")).collect();
+    let modules = paths.iter().filter_map(|path| path.strip_suffix(".rs"));
+    modules
+        .filter(|module| {
+            paths
+                .iter()
+                .any(|path| path.strip_prefix(module).is_some_and(|inside| inside.starts_with('/')))
+        })
+        .map(|module| {
+            format!("{module}.rs:1: move it to {module}/mod.rs: one style for all modules")
+        })
+        .collect()
 }
 
 fn broken_links(root: &Path, file: &File) -> Vec<String> {

@@ -15,6 +15,7 @@ fn another_repository_is_checked_where_it_lies() {
     for (path, text) in [
         ("config/default.toml", "# All.\n[run]\n# Root of every random number.\nseed = 0\n"),
         ("config/tuned/A.toml", "[run]\nseed = 1\n"),
+        ("common/src/wire.rs", "//! The wire.\n"),
         ("common/src/wire/message.rs", "//! Messages.\n"),
         ("common/src/wire/handshake.rs", "//! Handshake.\n"),
         ("common/src/wire/refusal.rs", "//! Refusals.\n"),
@@ -35,10 +36,12 @@ fn another_repository_is_checked_where_it_lies() {
     let (_, said) = run("tidy");
     assert!(said.contains("docs/configuration.md: out of date, run `make docs`"), "{said}");
     assert!(said.contains("docs/protocol.md: the wire's source has changed"), "{said}");
+    assert!(said.contains("common/src/wire.rs:1: move it to common/src/wire/mod.rs"), "{said}");
     assert!(said.contains("docs/protocol.md:2: b.md leads nowhere"), "{said}");
     assert!(said.contains("docs/protocol.md:3: c.md \u{a7}1: docs/algorithms/ has no"), "{said}");
 
     assert!(run("docs").0);
+    fs_err::remove_file(root.join("common/src/wire.rs")).unwrap();
     let marked = said.lines().find(|line| line.starts_with("<!--")).unwrap();
     fs_err::write(root.join("docs/protocol.md"), marked).unwrap();
     assert_eq!(run("tidy"), (true, String::new()));

@@ -3,11 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
 
-#[path = "bridge/gymnasium.rs"]
 mod gymnasium;
-#[path = "bridge/servers.rs"]
 mod servers;
-#[path = "bridge/unlucky.rs"]
 mod unlucky;
 
 use actor_node::env::Params;
