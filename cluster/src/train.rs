@@ -71,7 +71,7 @@ pub fn spec(resolved: &Resolved) -> anyhow::Result<EnvSpec> {
 }
 
 /// Returns the shapes of the environment as settings: key, value and origin.
-pub fn from_environment(spec: &EnvSpec) -> Vec<(String, Value, &'static str)> {
+fn from_environment(spec: &EnvSpec) -> Vec<(String, Value, &'static str)> {
     let settings = shape_settings(spec).into_iter();
     settings.map(|(key, value)| (key, value, "the environment")).collect()
 }

@@ -293,11 +293,6 @@ impl Recording {
         expect(&self.header, expected, &folder.join(LAYOUT_FILE))
     }
 
-    /// Returns the description of the rows.
-    pub fn header(&self) -> &Header {
-        &self.header
-    }
-
     /// Returns the layout of the rows.
     pub fn layout(&self) -> &ItemLayout {
         &self.layout

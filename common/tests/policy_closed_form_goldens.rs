@@ -1,4 +1,4 @@
-//! Closed-form continuous-time cells, sequences and wired networks, compared with the original's numbers.
+//! Sequences of closed-form continuous-time cells and wired networks, compared with the original's numbers.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
@@ -32,30 +32,6 @@ fn cell(case: &Case, width: &str, mixed_memory: bool) -> Body {
     };
     let backbone = vec![case.size("/config/backbone_units"); case.size("/config/backbone_layers")];
     Body::Cfc { hidden: case.size(width), mode: mode(case), backbone, activation, mixed_memory }
-}
-
-#[test]
-fn cells_with_elapsed_time_are_the_originals() {
-    for case in golden::cases("ncps_cfc_cell") {
-        let (inputs, hidden) = (case.size("/config/input_size"), case.size("/config/hidden_size"));
-        let arch = read_out(inputs, hidden, cell(&case, "/config/hidden_size", false));
-        let mut tensors = tensors(&case, "", &rename);
-        hand_on(&mut tensors, hidden);
-        let mut net = policy_net(&case, &arch, &tensors);
-        let mut state = case.tensor_f32("/inputs/h0");
-        for k in 0..case.count("/inputs/x") {
-            let x = case.tensor_f32(&format!("/inputs/x/{k}"));
-            // Our policy has one elapsed time per step, whereas the file has one per row.
-            let elapsed = case.tensor_f32(&format!("/inputs/elapsed/{k}"));
-            let mut out = Vec::new();
-            for (row, (x, elapsed)) in x.chunks_exact(inputs).zip(elapsed).enumerate() {
-                net.set_elapsed(elapsed);
-                out.extend(net.logits(x, &mut state[row * hidden..(row + 1) * hidden]));
-            }
-            case.assert_close(&out, &format!("/outputs/hidden/{k}"), "forward");
-            case.assert_close(&state, &format!("/outputs/hidden/{k}"), "forward");
-        }
-    }
 }
 
 #[test]

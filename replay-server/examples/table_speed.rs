@@ -9,7 +9,7 @@ use common::spec::{Dtype, ItemLayout};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use replay_server::rate_limiter::RateLimiterConfig;
-use replay_server::selector::{Draws, PrioritizedConfig, SelectorConfig};
+use replay_server::selector::{PrioritizedConfig, SelectorConfig};
 use replay_server::sum_tree::SumTree;
 use replay_server::table::{SampleBlock, Table, TableConfig};
 use std::hint::black_box;
@@ -140,7 +140,7 @@ impl Binary {
 }
 
 fn config() -> TableConfig {
-    let prioritized = PrioritizedConfig { alpha: 0.6, epsilon: 1e-6, draws: Draws::Stratified };
+    let prioritized = PrioritizedConfig { alpha: 0.6, epsilon: 1e-6 };
     TableConfig {
         // 168 bytes, about the size of a HalfCheetah transition.
         layout: ItemLayout::new(&[

@@ -3,7 +3,7 @@
 use crate::metrics::{ServerMetrics, ShardMetrics};
 use crate::rate_limiter::RateLimiterConfig;
 use crate::saved::{SavedError, SavedReplay};
-use crate::selector::{Draws, PrioritizedConfig, SelectorConfig};
+use crate::selector::{PrioritizedConfig, SelectorConfig};
 use crate::server::{Front, ShardDoor};
 use crate::shard::{Command, Published, Shard};
 use crate::table::{Table, TableConfig, TableError};
@@ -54,7 +54,6 @@ pub fn table_config(config: &Config, layout: &ItemLayout) -> TableConfig {
         SelectorKind::Prioritized => SelectorConfig::Prioritized(PrioritizedConfig {
             alpha: replay.priority_alpha,
             epsilon: replay.priority_epsilon,
-            draws: Draws::default(),
         }),
     };
     let limiter = RateLimiterConfig {

@@ -232,11 +232,6 @@ impl Table {
         })
     }
 
-    /// Returns whether an insert of `rows` is allowed now.
-    pub fn can_insert(&self, rows: usize) -> bool {
-        self.limiter.can_insert(rows)
-    }
-
     /// Calls [`Table::insert_of`] for an unknown actor.
     ///
     /// # Errors
@@ -344,11 +339,6 @@ impl Table {
         self.priorities_stale += stale as u64;
         self.count_td_abs_refused(refused);
         PriorityUpdate { applied, stale, refused }
-    }
-
-    /// Returns p of an item; `None` if it was overwritten.
-    pub fn priority(&self, key: ItemKey) -> Option<f64> {
-        self.ring.holds(key).then(|| self.selector.priority(key.slot))
     }
 
     /// Returns M, the sum of priorities: the weight of this table when a sample is spread over several tables.

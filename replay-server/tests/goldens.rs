@@ -11,7 +11,7 @@
 use common::ids::ItemKey;
 use common::spec::{Dtype, ItemLayout};
 use replay_server::rate_limiter::RateLimiterConfig;
-use replay_server::selector::{Draws, PrioritizedConfig, SelectorConfig};
+use replay_server::selector::{PrioritizedConfig, SelectorConfig};
 use replay_server::sum_tree::SumTree;
 use replay_server::table::{Table, TableConfig};
 use serde_json::Value;
@@ -59,8 +59,7 @@ fn assert_close(ours: &[f64], given: &[f64], tolerance: f64) {
 
 /// Creates a prioritized table of rows with one number each, without rate limit.
 fn table(capacity: usize, alpha: f64, epsilon: f64) -> Table {
-    let selector =
-        SelectorConfig::Prioritized(PrioritizedConfig { alpha, epsilon, draws: Draws::Stratified });
+    let selector = SelectorConfig::Prioritized(PrioritizedConfig { alpha, epsilon });
     let limiter = RateLimiterConfig {
         min_size: 1,
         samples_per_insert: 0.0,
@@ -107,10 +106,12 @@ impl Keyed {
 
     /// Returns p by slot; 0 for an empty slot.
     fn leaves(&self) -> Vec<f64> {
-        self.keys
-            .iter()
-            .map(|key| key.map_or(0.0, |key| self.table.priority(key).unwrap()))
-            .collect()
+        let mut leaves = vec![0.0; self.capacity];
+        let oldest = self.added.saturating_sub(self.capacity);
+        for (number, (_, priority)) in (oldest..).zip(self.table.items()) {
+            leaves[number % self.capacity] = priority;
+        }
+        leaves
     }
 
     /// Returns w_i = (N P_i)^-beta / max over the batch, with P_i = p_i / M.

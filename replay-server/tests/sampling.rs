@@ -8,7 +8,7 @@ use common::spec::{Dtype, ItemLayout};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use replay_server::rate_limiter::RateLimiterConfig;
-use replay_server::selector::{Draws, PrioritizedConfig, SelectorConfig};
+use replay_server::selector::{PrioritizedConfig, SelectorConfig};
 use replay_server::table::{SampleBlock, Table, TableConfig};
 use std::time::Duration;
 
@@ -32,8 +32,8 @@ fn table(selector: SelectorConfig, td_abs: &[f32], first_id: usize) -> Table {
     table
 }
 
-fn prioritized(alpha: f64, draws: Draws) -> SelectorConfig {
-    SelectorConfig::Prioritized(PrioritizedConfig { alpha, epsilon: 1e-3, draws })
+fn prioritized(alpha: f64) -> SelectorConfig {
+    SelectorConfig::Prioritized(PrioritizedConfig { alpha, epsilon: 1e-3 })
 }
 
 /// Returns |td| values that span two orders of magnitude.
@@ -84,31 +84,20 @@ fn draw(table: &mut Table, probabilities: &[f64], seed: u64) -> Vec<u64> {
 }
 
 #[test]
-fn independent_draws_follow_the_priorities() {
-    let td_abs = errors(500, 1);
-    for alpha in [0.0, 0.6, 1.0] {
-        let probabilities = expected_probabilities(&td_abs, alpha);
-        let mut table = table(prioritized(alpha, Draws::Independent), &td_abs, 0);
-        let statistic = chi_square(&draw(&mut table, &probabilities, 2), &probabilities);
-        assert!(statistic < chi_square_limit(500), "alpha {alpha}: {statistic}");
-        // Independent draws must also scatter enough.
-        assert!(statistic > 400.0, "alpha {alpha}: {statistic}");
-    }
-}
-
-#[test]
 fn stratified_draws_follow_the_priorities_and_scatter_less() {
     let td_abs = errors(500, 3);
-    let probabilities = expected_probabilities(&td_abs, 0.6);
-    let mut table = table(prioritized(0.6, Draws::Stratified), &td_abs, 0);
-    let statistic = chi_square(&draw(&mut table, &probabilities, 4), &probabilities);
-    assert!(statistic < 400.0, "{statistic}");
+    for alpha in [0.0, 0.6, 1.0] {
+        let probabilities = expected_probabilities(&td_abs, alpha);
+        let mut table = table(prioritized(alpha), &td_abs, 0);
+        let statistic = chi_square(&draw(&mut table, &probabilities, 4), &probabilities);
+        assert!(statistic < 400.0, "alpha {alpha}: {statistic}");
+    }
 }
 
 #[test]
 fn each_stratum_of_a_stratified_sample_gives_one_item() {
     let td_abs = [1.0_f32; BATCH];
-    let mut table = table(prioritized(0.6, Draws::Stratified), &td_abs, 0);
+    let mut table = table(prioritized(0.6), &td_abs, 0);
     let mut block = SampleBlock::default();
     let mut rng = Pcg64::seed_from_u64(5);
     table.sample(BATCH, 0.0, &mut rng, &mut block, Duration::ZERO).unwrap();
@@ -142,32 +131,30 @@ fn multinomial(draws: usize, masses: &[f64], rng: &mut Pcg64) -> Vec<usize> {
 #[test]
 fn four_shards_give_the_distribution_of_one() {
     let td_abs = errors(500, 8);
-    for draws in [Draws::Stratified, Draws::Independent] {
-        let probabilities = expected_probabilities(&td_abs, 0.6);
-        // Shards with a tenth to more than half of all items.
-        let bounds = [0, 50, 120, 220, 500];
-        let mut shards: Vec<Table> = bounds
-            .windows(2)
-            .map(|range| table(prioritized(0.6, draws), &td_abs[range[0]..range[1]], range[0]))
-            .collect();
-        let masses: Vec<f64> = shards.iter().map(Table::mass).collect();
-        let total: f64 = masses.iter().sum();
-        let mut rng = Pcg64::seed_from_u64(9);
-        let mut block = SampleBlock::default();
-        let mut counts = vec![0; td_abs.len()];
-        for _ in 0..ROUNDS {
-            let share = multinomial(BATCH, &masses, &mut rng);
-            for ((shard, &count), mass) in shards.iter_mut().zip(&share).zip(&masses) {
-                shard.sample(count, 0.0, &mut rng, &mut block, Duration::ZERO).unwrap();
-                for (id, probability) in ids(&block).zip(&block.probabilities) {
-                    counts[id] += 1;
-                    let used = mass / total * probability;
-                    assert!((used / probabilities[id] - 1.0).abs() < 1e-12);
-                }
+    let probabilities = expected_probabilities(&td_abs, 0.6);
+    // Shards with a tenth to more than half of all items.
+    let bounds = [0, 50, 120, 220, 500];
+    let mut shards: Vec<Table> = bounds
+        .windows(2)
+        .map(|range| table(prioritized(0.6), &td_abs[range[0]..range[1]], range[0]))
+        .collect();
+    let masses: Vec<f64> = shards.iter().map(Table::mass).collect();
+    let total: f64 = masses.iter().sum();
+    let mut rng = Pcg64::seed_from_u64(9);
+    let mut block = SampleBlock::default();
+    let mut counts = vec![0; td_abs.len()];
+    for _ in 0..ROUNDS {
+        let share = multinomial(BATCH, &masses, &mut rng);
+        for ((shard, &count), mass) in shards.iter_mut().zip(&share).zip(&masses) {
+            shard.sample(count, 0.0, &mut rng, &mut block, Duration::ZERO).unwrap();
+            for (id, probability) in ids(&block).zip(&block.probabilities) {
+                counts[id] += 1;
+                let used = mass / total * probability;
+                assert!((used / probabilities[id] - 1.0).abs() < 1e-12);
             }
         }
-        assert_eq!(counts.iter().sum::<u64>(), (ROUNDS * BATCH) as u64);
-        let statistic = chi_square(&counts, &probabilities);
-        assert!(statistic < chi_square_limit(500), "{draws:?}: {statistic}");
     }
+    assert_eq!(counts.iter().sum::<u64>(), (ROUNDS * BATCH) as u64);
+    let statistic = chi_square(&counts, &probabilities);
+    assert!(statistic < chi_square_limit(500), "{statistic}");
 }

@@ -13,8 +13,7 @@ use std::time::Duration;
 
 fn table(capacity: usize, prioritized: bool) -> Table {
     let selector = if prioritized {
-        let draws = replay_server::selector::Draws::default();
-        SelectorConfig::Prioritized(PrioritizedConfig { alpha: 0.6, epsilon: 1e-6, draws })
+        SelectorConfig::Prioritized(PrioritizedConfig { alpha: 0.6, epsilon: 1e-6 })
     } else {
         SelectorConfig::Uniform
     };

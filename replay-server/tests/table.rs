@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use rand::SeedableRng;
 use rand_pcg::Pcg64;
 use replay_server::rate_limiter::{Blocked, Limited, RateLimiterConfig};
-use replay_server::selector::{Draws, PrioritizedConfig, SelectorConfig};
+use replay_server::selector::{PrioritizedConfig, SelectorConfig};
 use replay_server::table::{
     InsertError, Inserted, PriorityUpdate, REFUSED_TD_ABS, SampleBlock, SampleError, Table,
     TableConfig,
@@ -37,11 +37,7 @@ fn config(capacity: usize) -> TableConfig {
     TableConfig {
         layout: layout(),
         capacity,
-        selector: SelectorConfig::Prioritized(PrioritizedConfig {
-            alpha: 1.0,
-            epsilon: EPSILON,
-            draws: Draws::Stratified,
-        }),
+        selector: SelectorConfig::Prioritized(PrioritizedConfig { alpha: 1.0, epsilon: EPSILON }),
         limiter: RateLimiterConfig {
             min_size: 1,
             samples_per_insert: 0.0,
@@ -76,6 +72,11 @@ fn rows(numbers: impl IntoIterator<Item = u32>) -> Vec<u8> {
 
 fn insert(table: &mut Table, numbers: impl IntoIterator<Item = u32>) -> Inserted {
     table.insert(&rows(numbers), None, Duration::ZERO).unwrap()
+}
+
+/// Returns the priorities of all items, oldest first.
+fn stored(table: &Table) -> Vec<f64> {
+    table.items().map(|(_, priority)| priority).collect()
 }
 
 fn key(slot: u32, generation: u32) -> ItemKey {
@@ -136,9 +137,8 @@ proptest! {
             }
             prop_assert_eq!(table.update_priorities(&keys, &td_abs), expected);
             prop_assert_eq!(table.len(), held.len());
-            for key in &all_keys {
-                prop_assert_eq!(table.priority(*key), priorities.get(key).copied());
-            }
+            let model: Vec<f64> = held.iter().map(|(key, _)| priorities[key]).collect();
+            prop_assert_eq!(stored(&table), model);
             let mass: f64 = priorities.values().sum();
             prop_assert!((table.mass() - mass).abs() <= 1e-12 * mass);
             if held.is_empty() {
@@ -172,8 +172,7 @@ fn rows_with_numbers_that_no_row_may_hold_are_refused_by_field_and_the_others_go
     let stats = table.stats();
     assert_eq!((stats.len, stats.inserts), (3, 3));
     assert_eq!(stats.refusals.into_iter().collect::<Vec<_>>(), [("next_obs", 1), ("reward", 2)]);
-    let priorities: Vec<_> = (0..4).map(|slot| table.priority(key(slot, 0))).collect();
-    assert_eq!(priorities, [Some(0.5 + EPSILON), Some(1.5 + EPSILON), Some(2.5 + EPSILON), None]);
+    assert_eq!(stored(&table), [0.5, 1.5, 2.5].map(|td_abs| td_abs + EPSILON));
 }
 
 #[test]
@@ -186,7 +185,7 @@ fn a_td_that_is_out_of_range_is_counted_and_never_stored() {
         inserted.unwrap(),
         Inserted { inserted: 5, td_abs_refused: 4, ..Inserted::default() }
     );
-    assert_eq!(table.priority(key(1, 0)), Some(1.0), "the row enters at the maximum");
+    assert_eq!(stored(&table)[1], 1.0, "the row enters at the maximum");
     assert_eq!(table.mass(), 4.25 + EPSILON);
 
     let keys: Vec<u64> = (0..4).map(|slot| key(slot, 0).to_bits()).collect();
@@ -202,9 +201,9 @@ fn the_largest_td_is_taken_and_the_next_larger_one_leaves_the_item_and_the_maxim
     insert(&mut table, 0..2);
     let keys = [key(0, 0).to_bits()];
     assert_eq!(table.update_priorities(&keys, &[TD_ABS_MAX.next_up()]).refused, 1);
-    assert_eq!((table.stats().max_priority, table.priority(key(0, 0))), (1.0, Some(1.0)));
+    assert_eq!((table.stats().max_priority, stored(&table)[0]), (1.0, 1.0));
     assert_eq!(table.update_priorities(&keys, &[TD_ABS_MAX]).applied, 1);
-    assert_eq!(table.priority(key(0, 0)), Some(f64::from(TD_ABS_MAX) + EPSILON));
+    assert_eq!(stored(&table)[0], f64::from(TD_ABS_MAX) + EPSILON);
 }
 
 #[test]
@@ -214,9 +213,9 @@ fn of_two_priorities_for_one_item_the_last_stays_and_new_items_get_the_largest_e
     let first = key(0, 0).to_bits();
     let update = table.update_priorities(&[first, first], &[7.0, 0.5]);
     assert_eq!(update.applied, 2);
-    assert_eq!(table.priority(key(0, 0)), Some(0.5 + EPSILON));
+    assert_eq!(stored(&table), [0.5 + EPSILON]);
     insert(&mut table, 1..2);
-    assert_eq!(table.priority(key(1, 0)), Some(7.0 + EPSILON));
+    assert_eq!(stored(&table), [0.5 + EPSILON, 7.0 + EPSILON]);
 }
 
 #[test]
@@ -227,7 +226,7 @@ fn a_priority_for_an_overwritten_item_leaves_its_successor_alone() {
     let keys = [key(0, 0).to_bits(), key(1, 0).to_bits(), key(7, 0).to_bits(), u64::MAX];
     let update = table.update_priorities(&keys, &[5.0; 4]);
     assert_eq!(update, PriorityUpdate { applied: 1, stale: 3, refused: 0 });
-    assert_eq!(table.priority(key(0, 1)), Some(1.0));
+    assert_eq!(stored(&table), [5.0 + EPSILON, 1.0]);
     assert_eq!(table.stats().priorities_stale, 3);
 }
 
@@ -268,7 +267,6 @@ fn the_limiter_holds_inserts_and_samples_and_every_sample_counts_its_share() {
 
     insert(&mut table, 2..4);
     insert(&mut table, 4..6);
-    assert!(!table.can_insert(2));
     let held = table.insert(&rows(6..8), None, Duration::ZERO).unwrap_err();
     assert_eq!(held, InsertError::Limited(Limited::Insert { rows: 2, samples_needed: 2.0 }));
     assert_eq!(table.len(), 6);
@@ -314,9 +312,8 @@ fn settings_outside_their_range_are_refused_by_name() {
         change(&mut config);
         Table::new(&config).unwrap_err().to_string()
     };
-    let selector = |alpha, epsilon| {
-        SelectorConfig::Prioritized(PrioritizedConfig { alpha, epsilon, draws: Draws::Stratified })
-    };
+    let selector =
+        |alpha, epsilon| SelectorConfig::Prioritized(PrioritizedConfig { alpha, epsilon });
     assert_eq!(
         refused(|c| c.layout = ItemLayout::new(&[])),
         "rows of 0 bytes: expected 1 to 1048576"

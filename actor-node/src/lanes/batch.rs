@@ -74,11 +74,6 @@ impl Lanes {
         &self.spec
     }
 
-    /// Returns the number of lanes.
-    pub fn count(&self) -> usize {
-        self.lanes.len()
-    }
-
     /// Steps every lane with its action of `actions` (L, W), which is normalised or an index. Replaces the contents of
     /// `turn`, which must come from [`Lanes::new`].
     ///

@@ -1,7 +1,6 @@
 //! [`PolicyCache`]: the newest weights, shared by the feed that receives them and the actors that use them.
 
 use arc_swap::ArcSwapOption;
-use common::ids::PolicyVersion;
 use common::policy::snapshot::PolicySnapshot;
 use common::wire::message::RunPosition;
 use std::sync::Arc;
@@ -34,8 +33,9 @@ impl PolicyCache {
         Self::default()
     }
 
-    /// Takes a snapshot if it is newer than what is there, or if what is there has not been heard of for
-    /// a few seconds; `false` otherwise. A repetition of the same version renews its time: the learner is alive.
+    /// Takes a snapshot if it is newer than the present one, or if the present one was last received more than a few
+    /// seconds ago. A repetition of the same version renews its time, because the learner is alive. Returns whether the
+    /// version is a new one.
     pub fn offer(&self, snapshot: PolicySnapshot, run: RunPosition, now: Duration) -> bool {
         let current = self.newest.load();
         let version = current.as_ref().map(|cached| cached.snapshot.version);
@@ -53,13 +53,8 @@ impl PolicyCache {
         self.newest.load_full()
     }
 
-    /// Returns the version of the newest weights; `None` before the first arrive.
-    pub fn version(&self) -> Option<PolicyVersion> {
-        self.newest.load().as_ref().map(|cached| cached.snapshot.version)
-    }
-
     /// Returns the time since the newest weights were last received; `None` before the first arrive.
-    pub fn age(&self, now: Duration) -> Option<Duration> {
+    fn age(&self, now: Duration) -> Option<Duration> {
         self.newest.load().as_ref().map(|cached| now.saturating_sub(cached.received_at))
     }
 
@@ -73,12 +68,17 @@ impl PolicyCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use common::ids::PolicyVersion;
     use common::policy::arch::{Activation, PolicyArch};
 
     fn snapshot(version: u64) -> PolicySnapshot {
         let arch = PolicyArch::mlp_gaussian((1, 1), &[1], Activation::Relu, (-20.0, 2.0));
         let parameters = arch.tensor_layout().parameters;
         PolicySnapshot::new(PolicyVersion(version), &arch, vec![0.0; parameters]).unwrap()
+    }
+
+    fn version(cache: &PolicyCache) -> Option<u64> {
+        cache.load().map(|cached| cached.snapshot.version.0)
     }
 
     fn seconds(seconds: u64) -> Duration {
@@ -88,10 +88,10 @@ mod tests {
     #[test]
     fn only_newer_versions_are_taken_and_repetitions_renew_the_age() {
         let cache = PolicyCache::new();
-        assert_eq!(cache.version(), None);
+        assert_eq!(version(&cache), None);
         assert!(cache.offer(snapshot(2), RunPosition::default(), seconds(1)));
         assert!(!cache.offer(snapshot(1), RunPosition::default(), seconds(2)));
-        assert_eq!(cache.version(), Some(PolicyVersion(2)));
+        assert_eq!(version(&cache), Some(2));
         assert_eq!(cache.age(seconds(4)), Some(seconds(3)));
         assert!(!cache.offer(snapshot(2), RunPosition::default(), seconds(4)));
         assert_eq!(cache.age(seconds(4)), Some(seconds(0)));
@@ -103,7 +103,7 @@ mod tests {
         cache.offer(snapshot(90), RunPosition::default(), seconds(1));
         assert!(!cache.offer(snapshot(40), RunPosition::default(), seconds(5)));
         assert!(cache.offer(snapshot(40), RunPosition::default(), seconds(6)));
-        assert_eq!(cache.version(), Some(PolicyVersion(40)));
+        assert_eq!(version(&cache), Some(40));
     }
 
     #[test]

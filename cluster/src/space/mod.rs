@@ -189,11 +189,6 @@ impl Space {
         }
     }
 
-    /// Returns the configuration in which every active parameter has its default.
-    pub fn defaults(&self) -> Values {
-        self.choose(|parameter| parameter.domain.default())
-    }
-
     /// Returns the names of all parameters, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.parameters.iter().map(|parameter| parameter.name.as_str())

@@ -76,11 +76,6 @@ impl Synapses {
         self.destinations
     }
 
-    /// Returns the number of synapses that leave a source.
-    pub fn fan_out(&self, source: usize) -> usize {
-        (0..self.destinations).filter(|&destination| self.has(source, destination)).count()
-    }
-
     /// Returns the number of synapses that reach a destination.
     pub fn fan_in(&self, destination: usize) -> usize {
         (0..self.sources).filter(|&source| self.has(source, destination)).count()

@@ -168,7 +168,7 @@ impl RunDir {
     }
 
     /// Where the resolved settings are.
-    pub fn config_path(&self) -> PathBuf {
+    fn config_path(&self) -> PathBuf {
         self.0.join(RUN_FILE)
     }
 

@@ -10,31 +10,6 @@ use std::fmt::Write as _;
 /// Bucket bounds in seconds, for durations of microseconds: locks, gathers, one policy evaluation.
 pub const BUCKETS_SHORT_SECONDS: &[f64] =
     &[1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0];
-/// Bucket bounds in seconds, for operations over a network or a disk: requests, acknowledgements, ages in queues.
-pub const BUCKETS_SECONDS: &[f64] =
-    &[1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0];
-/// Bucket bounds in bytes, for messages and files: 64 B to 64 MiB in powers of four.
-pub const BUCKETS_BYTES: &[f64] = &[
-    64.0,
-    256.0,
-    1_024.0,
-    4_096.0,
-    16_384.0,
-    65_536.0,
-    262_144.0,
-    1_048_576.0,
-    4_194_304.0,
-    16_777_216.0,
-    67_108_864.0,
-];
-/// Bucket bounds in items, for batches and queues: 1 to 16,384 in powers of two or four.
-pub const BUCKETS_ITEMS: &[f64] =
-    &[1.0, 4.0, 16.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 4_096.0, 16_384.0];
-/// Bucket bounds in policy versions, for policy lag.
-pub const BUCKETS_VERSIONS: &[f64] =
-    &[0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0];
-/// Bucket bounds for ratios between 0 and 1.
-pub const BUCKETS_RATIO: &[f64] = &[0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0];
 
 /// Type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -4,8 +4,8 @@ use super::metric_spec::{BUILD_INFO, MetricKind, MetricSpec, RUN_LABEL, SpecErro
 use crate::about::Build;
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
-    Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
-    IntCounterVec, Opts, Registry, TextEncoder,
+    Counter, CounterVec, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    Opts, Registry, TextEncoder,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -135,12 +135,7 @@ impl Metrics {
         }
     }
 
-    /// Returns a [`MetricKind::Histogram`] without labels; exported as empty from now on.
-    pub fn histogram(&self, spec: &MetricSpec) -> Result<Histogram, MetricsError> {
-        single(spec, &self.histograms(spec)?)
-    }
-
-    /// Returns a [`MetricKind::Histogram`] with labels.
+    /// Returns a [`MetricKind::Histogram`], with or without labels.
     pub fn histograms(&self, spec: &MetricSpec) -> Result<HistogramVec, MetricsError> {
         match self.family(spec)? {
             Family::Histogram(vec) => Ok(vec),

@@ -9,7 +9,7 @@
 pub mod prioritized;
 pub mod uniform;
 
-pub use prioritized::{Draws, Prioritized, PrioritizedConfig};
+pub use prioritized::{Prioritized, PrioritizedConfig};
 pub use uniform::Uniform;
 
 use common::values::is_td_abs;

@@ -19,19 +19,6 @@ pub struct PrioritizedConfig {
     pub alpha: f64,
     /// Added to |td|, in [[`EPSILON_MIN`], 1].
     pub epsilon: f64,
-    /// Dependence between the draws of one sample.
-    pub draws: Draws,
-}
-
-/// Dependence between the draws of one sample. In both cases the expected number of draws of an item is
-/// `count * p_i / M`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Draws {
-    /// One draw from each of `count` equal parts of the mass. The batch is spread more evenly, and its slots ascend.
-    #[default]
-    Stratified,
-    /// Each draw is independent.
-    Independent,
 }
 
 /// Draws items in proportion to a power of |td|. O(log8 n) per write and draw.
@@ -50,7 +37,7 @@ pub struct Prioritized {
 
 impl Prioritized {
     pub(super) fn new(config: &PrioritizedConfig, capacity: usize) -> Result<Self, SelectorError> {
-        let PrioritizedConfig { alpha, epsilon, .. } = *config;
+        let PrioritizedConfig { alpha, epsilon } = *config;
         if !(0.0..=1.0).contains(&alpha) {
             let (key, expected) = ("replay.priority_alpha", "[0, 1]");
             return Err(SelectorError::OutOfRange { key, value: alpha, expected });
@@ -101,6 +88,8 @@ impl Prioritized {
         refused
     }
 
+    /// Draws one item from each of `count` equal parts of the mass (stratified sampling). The expected number of draws
+    /// of an item is `count * p_i / M`, as with independent draws, but the batch is spread more evenly. Slots ascend.
     pub(super) fn sample(
         &mut self,
         count: usize,
@@ -111,10 +100,7 @@ impl Prioritized {
         let total = self.tree.total();
         let width = total / count as f64;
         self.masses.clear();
-        self.masses.extend((0..count).map(|part| match self.config.draws {
-            Draws::Stratified => (part as f64 + rng.random::<f64>()) * width,
-            Draws::Independent => rng.random::<f64>() * total,
-        }));
+        self.masses.extend((0..count).map(|part| (part as f64 + rng.random::<f64>()) * width));
         self.tree.find_many(&mut self.masses, slots);
         probabilities.clear();
         probabilities.extend(slots.iter().map(|&slot| self.priority(slot) / total));

@@ -46,11 +46,6 @@ impl Group {
         Ok(Self { shared: Arc::new(Mutex::new(shared)), spec, origin })
     }
 
-    /// Returns the shapes and bounds of the environment.
-    pub fn spec(&self) -> &EnvSpec {
-        &self.spec
-    }
-
     /// Returns a new environment for a lane. The server creates it at its first reset.
     ///
     /// # Errors

@@ -92,13 +92,6 @@ impl PolicyNet {
         self.arch.head == Head::Categorical
     }
 
-    /// Sets the elapsed time of one step for closed-form continuous-time cells. The default is 1.
-    pub fn set_elapsed(&mut self, elapsed: f32) {
-        if let Pass::General(network) = &mut self.pass {
-            network.elapsed = elapsed;
-        }
-    }
-
     /// Sets flat weights, laid out by [`PolicyArch::tensor_layout`], and converts them to the format of the kernels.
     ///
     /// This takes several passes over the weights. Call it once per snapshot, not once per step.

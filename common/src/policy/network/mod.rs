@@ -18,8 +18,8 @@ pub(super) struct Network {
     layout: TensorLayout,
     ranges: BTreeMap<String, Range<usize>>,
     weights: Vec<f32>,
-    /// Elapsed time of one step, for closed-form cells.
-    pub(super) elapsed: f32,
+    /// Elapsed time of one step, for closed-form cells. It is 1, except in tests.
+    elapsed: f32,
 }
 
 impl Network {

@@ -1,5 +1,5 @@
-//! Tests of masked layers and the liquid cell against the original's numbers. A policy never consists of one of them
-//! alone.
+//! Tests of masked layers and cells against the original's numbers. A policy never consists of one of them alone, and
+//! its steps always last 1.
 
 #[expect(dead_code, reason = "shared with other tests")]
 #[path = "../../../tests/golden/mod.rs"]
@@ -8,6 +8,7 @@ mod golden;
 mod golden_names;
 
 use super::Network;
+use crate::policy::body::{BackboneActivation, Body, CfcMode};
 use crate::policy::layout::TensorLayout;
 use golden::Case;
 use golden_names::{POLICY, ours};
@@ -71,6 +72,52 @@ fn the_liquid_cell_is_the_original_over_time() {
             let x = case.tensor_f32(&format!("/inputs/x/{k}"));
             let y = net.liquid(sizes, &x, &mut state, x.len() / sizes.0);
             case.assert_close(&y, &format!("/outputs/y/{k}"), "forward");
+            case.assert_close(&state, &format!("/outputs/hidden/{k}"), "forward");
+        }
+    }
+}
+
+/// Returns the cell that the case describes.
+fn closed_form(case: &Case) -> Body {
+    let text = |key| case.at(key).as_str().expect("a name");
+    let mode = match text("/config/mode") {
+        "default" => CfcMode::Default,
+        "pure" => CfcMode::Pure,
+        "no_gate" => CfcMode::NoGate,
+        other => panic!("{}: mode {other}", case.name),
+    };
+    let activation = match text("/config/backbone_activation") {
+        "lecun_tanh" => BackboneActivation::LecunTanh,
+        "relu" => BackboneActivation::Relu,
+        "tanh" => BackboneActivation::Tanh,
+        "gelu" => BackboneActivation::Gelu,
+        "silu" => BackboneActivation::Silu,
+        other => panic!("{}: activation {other}", case.name),
+    };
+    let backbone = vec![case.size("/config/backbone_units"); case.size("/config/backbone_layers")];
+    let hidden = case.size("/config/hidden_size");
+    Body::Cfc { hidden, mode, backbone, activation, mixed_memory: false }
+}
+
+#[test]
+fn closed_form_cells_with_elapsed_time_are_the_originals() {
+    for case in golden::cases("ncps_cfc_cell") {
+        let (layout, weights) = network(&case, |name| ours(name, POLICY));
+        let mut net = Network::new(layout);
+        net.set(&weights);
+        let (inputs, hidden) = (case.size("/config/input_size"), case.size("/config/hidden_size"));
+        let (body, mut state) = (closed_form(&case), case.tensor_f32("/inputs/h0"));
+        for k in 0..case.count("/inputs/x") {
+            let x = case.tensor_f32(&format!("/inputs/x/{k}"));
+            // A step has one elapsed time, whereas the file has one per row.
+            let elapsed = case.tensor_f32(&format!("/inputs/elapsed/{k}"));
+            let mut out = Vec::new();
+            for (row, (x, elapsed)) in x.chunks_exact(inputs).zip(elapsed).enumerate() {
+                net.elapsed = elapsed;
+                let state = &mut state[row * hidden..(row + 1) * hidden];
+                out.extend(net.step(&body, x, state, 1));
+            }
+            case.assert_close(&out, &format!("/outputs/hidden/{k}"), "forward");
             case.assert_close(&state, &format!("/outputs/hidden/{k}"), "forward");
         }
     }
