@@ -17,7 +17,6 @@ use common::runtime::clock::Clock;
 use common::runtime::shutdown::StopToken;
 use common::spec::ActionKind;
 use rand::RngExt;
-use rand_distr::{Distribution, StandardNormal, StandardUniform};
 use rand_pcg::Pcg64;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -265,12 +264,7 @@ impl Actor {
         // A recurrent policy also runs during the warm-up, so that the stored states are those of a policy that saw
         // every observation.
         if !is_warming_up || (!self.state.is_empty() && self.in_use.is_some()) {
-            let rng = &mut self.rng;
-            if self.net.noise_is_uniform() {
-                self.noise.iter_mut().for_each(|noise| *noise = StandardUniform.sample(rng));
-            } else {
-                self.noise.iter_mut().for_each(|noise| *noise = StandardNormal.sample(rng));
-            }
+            self.net.draw_noise(&mut self.rng, &mut self.noise);
             self.net.sample(&self.turn.obs, &mut self.state, &self.noise, &mut self.actions);
         }
         let (spec, rng, actions) = (self.lanes.spec(), &mut self.rng, &mut self.actions);

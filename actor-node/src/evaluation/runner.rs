@@ -11,7 +11,6 @@ use crate::env::{Env, EnvError};
 use crate::lanes::{FAILURES_IN_A_ROW_MAX, Fault, Lane, Maker, Scaling};
 use crate::log_once::LogOnce;
 use common::policy::infer::PolicyNet;
-use rand_distr::{Distribution as _, StandardNormal, StandardUniform};
 use rand_pcg::Pcg64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -220,11 +219,7 @@ impl EpisodeRunner {
                 return Err(Broken::Stopped);
             }
             if let Some(rng) = &mut draws {
-                if policy.noise_is_uniform() {
-                    noise.iter_mut().for_each(|noise| *noise = StandardUniform.sample(rng));
-                } else {
-                    noise.iter_mut().for_each(|noise| *noise = StandardNormal.sample(rng));
-                }
+                policy.draw_noise(rng, &mut noise);
                 policy.sample(&obs, &mut state, &noise, &mut action);
             } else {
                 policy.mode(&obs, &mut state, &mut action);

@@ -14,6 +14,8 @@ use super::{
     squash::Heads,
 };
 use packed::Packed;
+use rand::Rng;
+use rand_distr::{Distribution as _, StandardNormal, StandardUniform};
 use rand_pcg::Pcg64;
 
 /// A policy that is ready to act: its weights in the format of the kernels, and scratch buffers. One thread owns it.
@@ -90,6 +92,15 @@ impl PolicyNet {
     /// others.
     pub fn noise_is_uniform(&self) -> bool {
         self.arch.head == Head::Categorical
+    }
+
+    /// Fills `noise` with these numbers, in its order.
+    pub fn draw_noise(&self, rng: &mut impl Rng, noise: &mut [f32]) {
+        if self.noise_is_uniform() {
+            noise.iter_mut().for_each(|noise| *noise = StandardUniform.sample(rng));
+        } else {
+            noise.iter_mut().for_each(|noise| *noise = StandardNormal.sample(rng));
+        }
     }
 
     /// Sets flat weights, laid out by [`PolicyArch::tensor_layout`], and converts them to the format of the kernels.
