@@ -89,6 +89,12 @@ impl EpisodeRunner {
         Self { plan, running: Arc::default(), maker: None, lane: None, logged }
     }
 
+    /// Creates a runner in environments that the registry does not know. The setup of the plan is not used.
+    pub fn with_maker(plan: Plan, maker: Maker) -> Self {
+        let plan = Plan { env: maker.name().to_owned(), ..plan };
+        Self { maker: Some(maker), ..Self::new(plan) }
+    }
+
     /// Returns the progress of the current evaluation, which can be read at any time.
     pub fn running(&self) -> Arc<Running> {
         Arc::clone(&self.running)
@@ -106,7 +112,7 @@ impl EpisodeRunner {
         let Self { plan, maker, lane, .. } = self;
         if lane.is_none() {
             if maker.is_none() {
-                *maker = Some(Maker::new(&plan.env, &plan.setup, Purpose::Evaluation, 1)?);
+                *maker = Some(Maker::named(&plan.env, &plan.setup, Purpose::Evaluation, 1)?);
             }
             let maker = maker.as_ref().expect("made in the lines above");
             *lane = Some(Lane::new(maker.make(0)?, Purpose::Evaluation));
@@ -165,7 +171,9 @@ impl EpisodeRunner {
                     last = reason;
                     if let Err(error) = self.lane() {
                         // The process of the environment does not restart. The next evaluation starts a new one.
-                        self.maker = None;
+                        if self.maker.as_ref().is_some_and(Maker::is_bridged) {
+                            self.maker = None;
+                        }
                         last = error.to_string();
                         break;
                     }

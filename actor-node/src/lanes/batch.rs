@@ -44,7 +44,7 @@ impl Lanes {
         count: usize,
         seeds: SeedTree,
     ) -> Result<(Self, Turn), EnvError> {
-        let maker = Maker::new(name, setup, Purpose::Training, count)?;
+        let maker = Maker::named(name, setup, Purpose::Training, count)?;
         let spec = maker.make(0)?.spec().clone();
         let mut lanes = Self {
             maker,
@@ -125,7 +125,7 @@ impl Lanes {
     fn rebuild(&mut self, lane: usize, reason: &str, obs: &mut [f32]) -> Result<(), EnvError> {
         let failures = self.lanes[lane].failures + 1;
         if failures >= FAILURES_IN_A_ROW_MAX {
-            let name = &self.maker.name;
+            let name = self.maker.name();
             return Err(EnvError::Failed(format!(
                 "{name} failed {failures} times in a row without a good step, the last time: {reason}"
             )));
@@ -141,7 +141,7 @@ impl Lanes {
         self.builds += 1;
         let mut lane = Lane::new(self.maker.make(lane)?, Purpose::Training);
         lane.reset(Some(seed), obs)
-            .map_err(|(_, reason)| EnvError::Failed(format!("{}: {reason}", self.maker.name)))?;
+            .map_err(|(_, reason)| EnvError::Failed(format!("{}: {reason}", self.maker.name())))?;
         Ok(lane)
     }
 }

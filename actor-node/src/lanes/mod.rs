@@ -1,6 +1,6 @@
 //! Lanes: several environments that are stepped as one batch, and survive environments that fail.
 //!
-//! - `maker`: creates environments; a failed environment is rebuilt.
+//! - `maker`: creates environments, those of the registry or your own ([`Maker`]).
 //! - `lane`: one environment with its episode. Every failure becomes a [`Fault`].
 //! - `scaling`: the actions of a policy in the units of the environment.
 //! - `batch`: all lanes on the caller's thread ([`Lanes`]), with the results of a [`Turn`].
@@ -17,7 +17,7 @@ mod watched;
 pub use batch::Lanes;
 pub use fault::Fault;
 pub(crate) use lane::{FAILURES_IN_A_ROW_MAX, Lane};
-pub(crate) use maker::Maker;
+pub use maker::Maker;
 pub(crate) use scaling::Scaling;
 pub use turn::{Ended, Turn};
 pub use watched::{LaneGroup, Recipe, Watched};
