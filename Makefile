@@ -177,7 +177,7 @@ scaling: ## Measure what rows, samples and weights cost, and check the model of 
 learn: ## Train every algorithm and network of bench/learning.toml and check the promised returns (half an hour).
 	$(FETCH_LIBTORCH)
 	$(MAKE) build
-	cargo run --release -p cluster $(SAPEX_FEATURES) --example learn -- --sapex $(SAPEX) $(ARGS)
+	cargo bench -p cluster $(SAPEX_FEATURES) --bench learn -- --sapex $(SAPEX) $(ARGS)
 
 # Virtual environments with exactly the pinned packages, independent of the system's packages.
 .bench-venv/%/ready: bench/requirements-%.txt

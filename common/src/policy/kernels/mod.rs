@@ -6,7 +6,7 @@
 //!
 //! The alternative is `matrixmultiply::sgemm` with a pass for bias and activation. It packs both operands in every
 //! call, which costs too much for an actor's small batches. A 17→256→256→12 policy takes 28 µs with it and 1.5 here at
-//! batch 1, 30 and 10 at 16, 221 and 155 at 256 (one core, AVX-512; `examples/policy_latency.rs` measures both). Do not
+//! batch 1, 30 and 10 at 16, 221 and 155 at 256 (one core, AVX-512; `benches/policy_latency.rs` measures both). Do not
 //! use this module for training: there the weights change with every product, and packing them would cost more than it
 //! saves.
 //!

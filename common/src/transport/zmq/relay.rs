@@ -34,7 +34,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Buffer of one direction: large enough for few system calls, small enough to stay in a core's cache. Measured with
-/// `examples/transport_speed.rs`: 64 KiB costs a tenth more CPU time per batch, and 512 KiB saves nothing; nor do
+/// `benches/transport_speed.rs`: 64 KiB costs a tenth more CPU time per batch, and 512 KiB saves nothing; nor do
 /// larger buffers of the private socket.
 const BUFFER_BYTES: usize = 256 << 10;
 const _: () = assert!(BUFFER_BYTES > 2 * HELD_BYTES_MAX);

@@ -1,6 +1,6 @@
 //! Measures the speed of one table on one core, without threads and sockets, and of the sum tree next to a binary tree.
 //! The table holds a million rows of 168 bytes; batches have 256 items. Run it with
-//! `cargo run --release -p replay-server --example table_speed`.
+//! `cargo bench -p replay-server --bench table_speed`.
 
 #![expect(clippy::print_stdout, reason = "a program that prints a table")]
 #![expect(clippy::disallowed_methods, reason = "it measures wall time")]

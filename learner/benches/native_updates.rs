@@ -1,6 +1,6 @@
-//! Updates per second of the native backend: `cargo run --release -p learner --example native_updates`.
+//! Updates per second of the native backend: `cargo bench -p learner --bench native_updates`.
 //!
-//! The example measures three shapes (HalfCheetah with 2x256 networks; Pendulum and CartPole, which has discrete
+//! It measures three shapes (HalfCheetah with 2x256 networks; Pendulum and CartPole, which has discrete
 //! actions, with 2x64), with one and two threads, on a fixed random batch. It reports the best of several stretches,
 //! because other programs share the machine. If they take the cores away, compare the time per update in which the
 //! calling thread had a core (Linux only).
@@ -8,7 +8,7 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stdout,
-    reason = "an example measures time and prints"
+    reason = "a benchmark measures time and prints"
 )]
 
 use common::policy::arch::{Activation, Head, PolicyArch};

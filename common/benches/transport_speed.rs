@@ -1,7 +1,7 @@
 //! How fast the transports are: one dealer sends batches, the router acknowledges each, a window of 64 is open.
 //!
 //! ```text
-//! cargo run --release -p common --example transport_speed
+//! cargo bench -p common --bench transport_speed
 //! ```
 //!
 //! Dealer, router, ZeroMQ and guard share one process and two tokio workers, so each figure is the cost of both ends
@@ -10,7 +10,7 @@
 //! after `tcp` in each round, and the last lines are the medians of its share of the figures of `tcp`.
 
 #[path = "../tests/certs/mod.rs"]
-#[expect(clippy::unwrap_used, reason = "an example that cannot go on may panic")]
+#[expect(clippy::unwrap_used, reason = "a benchmark that cannot go on may panic")]
 mod certs;
 
 use bytes::Bytes;

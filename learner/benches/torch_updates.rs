@@ -1,6 +1,6 @@
 //! Updates per second of the torch backend, and the latency of plain tch inference for comparison.
 //!
-//! `cargo run --release -p learner --features torch --example torch_updates -- [device] [threads]`
+//! `cargo bench -p learner --features torch --bench torch_updates -- [device] [threads]`
 
 #![expect(clippy::print_stdout, reason = "a command-line front door")]
 
@@ -34,7 +34,8 @@ const SHAPES: [Shapes; 2] = [
 ];
 
 fn main() -> Result<(), TrainerError> {
-    let mut args = std::env::args().skip(1);
+    // Cargo adds the argument `--bench`.
+    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     let device = args.next().unwrap_or_else(|| "cpu".into());
     let threads = args.next().map_or(2, |n| n.parse().expect("the second argument is a number"));
     for shapes in &SHAPES {

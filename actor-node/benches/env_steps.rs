@@ -1,6 +1,6 @@
 //! Measures steps per second of an environment on one core, with lanes. Actions are drawn beforehand, and ended
 //! episodes are restarted. Arguments are the environment, the seconds to run and the number of lanes:
-//! `cargo run --release -p actor-node --features mujoco --example env_steps -- HalfCheetah-v5 5 8`.
+//! `cargo bench -p actor-node --features mujoco --bench env_steps -- HalfCheetah-v5 5 8`.
 
 #![expect(clippy::print_stdout, reason = "prints what it measures")]
 #![expect(clippy::disallowed_methods, reason = "measures time")]
@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 const BATCH: usize = 500;
 
 fn main() -> anyhow::Result<()> {
-    let mut args = std::env::args().skip(1);
+    // Cargo adds the argument `--bench`.
+    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     let name = args.next().unwrap_or_else(|| "HalfCheetah-v5".into());
     let seconds = args.next().map_or(Ok(5), |text| text.parse())?;
     let lanes = args.next().map_or(Ok(1), |text| text.parse())?;

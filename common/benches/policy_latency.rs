@@ -1,11 +1,11 @@
 //! Prints what one forward pass of a policy costs on each instruction set of this processor, and what the same layers
 //! cost through `matrixmultiply::sgemm`, the rival of our kernels.
 //!
-//! `cargo run --release -p common --example policy_latency`
+//! `cargo bench -p common --bench policy_latency`
 //!
 //! Each figure is the fastest of many repetitions, so that other work on the machine disturbs it little. Weights and
 //! observations are random; the kernels skip nothing, so their values do not matter.
-#![expect(clippy::print_stdout, reason = "an example prints")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints")]
 
 use common::policy::{
     arch::{Activation, Mlp, PolicyArch},

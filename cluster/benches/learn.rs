@@ -2,7 +2,10 @@
 //! with actors, replay and learner. Compares the final deterministic evaluation with the case's promise and writes a
 //! table.
 //!
-//! `cargo run --release -p cluster --example learn -- --sapex target/release/sapex [--only TEXT] [--out FILE]`
+//! `cargo bench -p cluster --bench learn -- --sapex target/release/sapex [--only TEXT] [--out FILE]`, or `make learn`.
+//! Paths are relative to the repository.
+//!
+//! It is a benchmark, because it measures a built program for half an hour, and is no model for other code.
 
 #![expect(clippy::print_stdout, reason = "a front door")]
 
@@ -35,6 +38,9 @@ struct Arguments {
     /// Run only the first seed of each case.
     #[arg(long)]
     quick: bool,
+    /// Cargo adds this argument.
+    #[arg(long, hide = true)]
+    bench: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -83,6 +89,8 @@ struct Reached {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    // Cargo runs benchmarks in the folder of their crate.
+    std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))?;
     let text = fs_err::read_to_string(&arguments.cases)?;
     let cases: Cases =
         toml::from_str(&text).with_context(|| arguments.cases.display().to_string())?;
