@@ -13,6 +13,8 @@
 //! - [`certs`]: a CA and the certificates for a cluster.
 //! - [`mod@bench`]: benchmarks of this machine, compared with peer libraries.
 
+#![forbid(unsafe_code)]
+
 use common::about::Build;
 
 pub mod bench;

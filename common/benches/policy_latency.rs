@@ -10,8 +10,8 @@
 use common::policy::{
     arch::{Activation, Mlp, PolicyArch},
     infer::PolicyNet,
-    kernels::Isa,
 };
+use kernels::Isa;
 use rand::SeedableRng as _;
 use rand_distr::{Distribution as _, StandardNormal};
 use rand_pcg::Pcg64;

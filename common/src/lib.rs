@@ -26,6 +26,8 @@
 //! | [`admin`] | the admin port, which shows telemetry and accepts changes of settings |
 //! | [`process`] | startup and shutdown code that all programs share |
 
+#![forbid(unsafe_code)]
+
 pub mod about;
 pub mod admin;
 pub mod appended;

@@ -5,8 +5,8 @@
 use common::policy::{
     arch::{Activation, PolicyArch},
     infer::PolicyNet,
-    kernels::Isa,
 };
+use kernels::Isa;
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,

@@ -5,8 +5,8 @@
 use common::policy::{
     arch::{Activation, PolicyArch},
     infer::PolicyNet,
-    kernels::Isa,
 };
+use kernels::Isa;
 use rand::SeedableRng as _;
 use rand_distr::{Distribution as _, StandardNormal};
 use rand_pcg::Pcg64;
@@ -90,7 +90,7 @@ fn assert_close(ours: &[f32], exact: &[f64], what: &str) {
 
 #[test]
 fn every_instruction_set_agrees_with_a_naive_f64_network() {
-    let available = Isa::available().iter().map(Isa::to_string).collect::<Vec<_>>();
+    let available = Isa::available().map(|isa| isa.to_string()).collect::<Vec<_>>();
     for isa in ["portable", "avx2", "avx512"] {
         if !available.iter().any(|name| name == isa) {
             println!("{isa}: NOT TESTED, this processor does not have it");

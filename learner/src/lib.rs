@@ -25,6 +25,8 @@
 //! - [`stats`]: means over updates; [`run_log`]: metrics.jsonl and TensorBoard events.
 //! - [`metrics`]: the exported metrics.
 
+#![forbid(unsafe_code)]
+
 pub mod backend;
 pub mod batch;
 pub mod checkpoint;

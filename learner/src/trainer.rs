@@ -13,6 +13,7 @@ pub use common::config::{
 };
 use common::policy::arch::{Activation, Body, Head, Mlp, PolicyArch};
 pub use common::policy::squash::TanhCorrection;
+use kernels::adam::{AdamState, AdamStep, NextAdamState};
 
 /// Learning rule, with the settings that no other rule has.
 #[derive(Debug, Clone, PartialEq)]
@@ -336,6 +337,15 @@ pub struct Group {
     pub adam_m: Vec<f32>,
     /// Second moment.
     pub adam_v: Vec<f32>,
+}
+
+impl Group {
+    /// Writes the result of one Adam step along `gradient` to `next`. Returns whether all of its numbers are finite.
+    pub fn adam(&self, gradient: &[f32], step: AdamStep, next: &mut Self) -> bool {
+        let from = AdamState { params: &self.params, m: &self.adam_m, v: &self.adam_v };
+        let Self { params, adam_m: m, adam_v: v } = next;
+        step.apply(from, gradient, NextAdamState { params, m, v })
+    }
 }
 
 /// Complete state of the mathematics, which a checkpoint stores and the backends exchange. Parts that the algorithm

@@ -3,23 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a golden file that does not read is a failed test")]
 
-#[allow(
-    dead_code,
-    reason = "the native backend keeps its loops to itself; an expectation counts as use"
-)]
-#[path = "../src/native/elementwise.rs"]
-mod elementwise;
 mod golden;
 
-use elementwise::AdamStep;
 use golden::{assert_near, floats, numbers, of_kind};
+use kernels::adam::AdamStep;
+use learner::trainer::Group;
 use serde_json::Value;
-use trainer::Group;
-
-/// `elementwise` is included by path and expects `Group` in this module.
-mod trainer {
-    pub(crate) use learner::trainer::Group;
-}
 
 /// Runs every case with `step(group, gradient, lr, eps, t)` and compares after each step.
 fn follow(mut step: impl FnMut(&mut Group, &[f32], f32, f32, u64)) {
@@ -58,7 +47,7 @@ fn list(value: &Value) -> &Vec<Value> {
 fn the_native_backend_steps_like_the_recorded_adam() {
     follow(|group, gradient, lr, eps, t| {
         let from = group.clone();
-        assert!(elementwise::adam(&from, gradient, AdamStep::new(lr, eps, t), group));
+        assert!(from.adam(gradient, AdamStep::new(lr, eps, t), group));
     });
 }
 
@@ -102,6 +91,6 @@ fn stepped(gradient: f32) -> (Group, bool) {
     let zero = || vec![0.0];
     let mut next = Group { params: zero(), adam_m: zero(), adam_v: zero() };
     let from = next.clone();
-    let finite = elementwise::adam(&from, &[gradient], AdamStep::new(1e-3, 1e-8, 1), &mut next);
+    let finite = from.adam(&[gradient], AdamStep::new(1e-3, 1e-8, 1), &mut next);
     (next, finite)
 }

@@ -15,6 +15,8 @@
 //! - [`index`]: the position of this server among a run's replay servers.
 //! - [`metrics`]: the exported metrics.
 
+#![forbid(unsafe_code)]
+
 pub mod index;
 mod ledger;
 pub mod metrics;

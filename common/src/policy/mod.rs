@@ -7,7 +7,8 @@
 //! - [`snapshot`]: [`PolicySnapshot`](snapshot::PolicySnapshot), one version of the weights, on the wire and on disk.
 //! - [`infer`]: [`PolicyNet`](infer::PolicyNet), the forward pass for actors.
 //! - [`squash`]: the tanh-Gaussian distribution of actions.
-//! - [`kernels`]: dense layers and tanh, per instruction set.
+//!
+//! The arithmetic per instruction set is in the crate `kernels`.
 //!
 //! [`PolicyArch::hash`](arch::PolicyArch::hash) connects them: a weight vector is used only with the architecture whose
 //! hash it carries.
@@ -16,7 +17,6 @@ pub mod arch;
 pub mod body;
 mod bounds;
 pub mod infer;
-pub mod kernels;
 pub mod layout;
 mod network;
 pub mod snapshot;

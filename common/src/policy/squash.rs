@@ -11,7 +11,7 @@
 //! The forms with `ln(1 - action² + epsilon)` lose all digits if |u| > 4, because 1 - action² cancels. Form E uses u
 //! and is exact to f32 rounding for every finite u. [`log_slope`] implements all forms ([`TanhCorrection`]).
 
-use super::kernels::tanh::{tanh, tanh_in_place};
+use kernels::tanh::{tanh, tanh_in_place};
 use serde::{Deserialize, Serialize};
 use std::f32::consts::{LN_2, PI};
 

@@ -1,10 +1,10 @@
 //! [`Agent`]: the learned state, and the steps that continuous and discrete SAC share.
 
 use super::critic::Critic;
-use super::elementwise::{AdamStep, adam, add};
 use super::mlp::Mlp;
 use super::split::PARTS;
 use crate::trainer::{AlphaLoss, Group, StepSizes, TrainState, TrainerConfig, UpdateStats};
+use kernels::{adam::AdamStep, elementwise::add};
 
 /// Networks, optimisers, temperature, and the statistics of updates. Everything is allocated once.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Agent {
         let [first, second] = shares;
         add(&mut first.grads, &second.grads);
         let step = self.step(sizes.actor);
-        let policy_finite = adam(&self.actor, &first.grads, step, &mut self.next_actor);
+        let policy_finite = self.actor.adam(&first.grads, step, &mut self.next_actor);
 
         #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^24")]
         let rows = self.config.batch_size as f64;
@@ -156,7 +156,7 @@ impl Agent {
         #[expect(clippy::cast_possible_truncation, reason = "log α is f32 on both backends")]
         let gradient = [gradient as f32];
         let next = &mut self.next_log_alpha;
-        let finite = adam(&self.log_alpha, &gradient, step, next);
+        let finite = self.log_alpha.adam(&gradient, step, next);
         next.params[0] = next.params[0].min(self.config.alpha_max.ln());
         (loss, finite && loss.is_finite())
     }

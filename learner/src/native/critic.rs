@@ -1,9 +1,9 @@
 //! One of the two critics with its target network, and the steps of an update that change them.
 
-use super::elementwise::{AdamStep, adam, polyak};
 use super::mlp::{Activations, Mlp, Packed, Scratch};
 use super::split::{PARTS, parts};
 use crate::trainer::{Group, TrainState, TrainerConfig};
+use kernels::{adam::AdamStep, elementwise::polyak};
 
 /// State and buffers of one critic. Letters: K values per row, which is 1 or the number of discrete actions.
 #[derive(Debug)]
@@ -130,7 +130,8 @@ impl Critic {
             &mut self.scratch,
             &mut self.grads,
         );
-        self.finite = adam(&self.group, &self.grads, step, &mut self.next) && self.loss.is_finite();
+        let finite = self.group.adam(&self.grads, step, &mut self.next);
+        self.finite = finite && self.loss.is_finite();
         let params = &self.next.params;
         polyak(&self.target, params, config.tau, &mut self.next_target);
         critic.pack(params, &mut self.packed);

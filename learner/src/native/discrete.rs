@@ -15,8 +15,8 @@ use super::agent::{Agent, Share};
 use super::critic::{Critic, Lesson};
 use super::mlp::{Activations, Mlp, Packed, Scratch};
 use super::split::{PARTS, parts};
-use super::team::Team;
 use crate::trainer::{Batch, StepSizes, TrainerConfig, TrainerError};
+use kernels::Team;
 use std::ops::Range;
 
 /// Buffers of an update that are not part of the agent. Allocated once.

@@ -2,14 +2,14 @@
 //!
 //! Letters: n rows, `in`/`out` widths of a layer. Weights are (out, in), as in PyTorch. Matrices are row-major.
 
-use super::elementwise::{
-    activation_backward, activation_forward, column_sums, dot_rows, outer, weighted_rows,
-};
-use super::gemm::{Finish, Panels, View, product};
 use common::policy::{
-    arch::{Activation, Body, Head, PolicyArch},
+    arch::{self, Body, Head, PolicyArch},
     layout::TensorLayout,
 };
+use kernels::activation::{Activation, activation_backward, activation_forward};
+use kernels::elementwise::{column_sums, dot_rows, outer, weighted_rows};
+use kernels::gemm::{Finish, product};
+use kernels::{Panels, View};
 use std::ops::Range;
 
 /// Ranges of one layer's parameters in the flat vector, and the layer's widths.
@@ -51,7 +51,7 @@ pub(crate) struct Packed(Vec<Panels>);
 
 impl Mlp {
     /// Creates a critic from a layout of alternating `weight` and `bias` tensors.
-    pub(crate) fn critic(layout: &TensorLayout, activation: Activation) -> Self {
+    pub(crate) fn critic(layout: &TensorLayout, activation: arch::Activation) -> Self {
         let pairs = layout.entries.chunks_exact(2);
         let layers = pairs.map(|pair| Layer {
             weight: pair[0].range(),
@@ -59,7 +59,7 @@ impl Mlp {
             input: pair[0].shape[1],
             output: pair[0].shape[0],
         });
-        Self { layers: layers.collect(), activation }
+        Self { layers: layers.collect(), activation: kernel_activation(activation) }
     }
 
     /// Creates the policy: its trunk, then the output layer. That layer holds the logits, or both heads of a Gaussian
@@ -84,7 +84,7 @@ impl Mlp {
             (both("weight"), both("bias"))
         };
         layers.push(Layer { weight, bias, input, output: arch.outputs() });
-        Self { layers, activation: mlp.activation }
+        Self { layers, activation: kernel_activation(mlp.activation) }
     }
 
     /// Returns the width of the last layer.
@@ -146,12 +146,13 @@ impl Mlp {
                 dot_rows(input, &params[layer.weight.clone()], bias[0], output);
                 continue;
             }
-            let finish = match self.activation {
-                Activation::Relu if !last => Finish::BiasRelu(bias),
-                _ => Finish::Bias(bias),
-            };
-            product(View::new(input, rows, layer.input), weights, finish, output);
-            if !last {
+            let input = View::new(input, rows, layer.input);
+            if last {
+                product(input, weights, Finish::Bias(bias), output);
+            } else if self.activation == Activation::Relu {
+                product(input, weights, Finish::BiasRelu(bias), output);
+            } else {
+                product(input, weights, Finish::Bias(bias), output);
                 activation_forward(output, self.activation);
             }
         }
@@ -254,5 +255,16 @@ impl Mlp {
                 out.copy_from_slice(&kept[row * width..(row + 1) * width]);
             }
         }
+    }
+}
+
+/// Returns an activation as the kernels name it.
+fn kernel_activation(activation: arch::Activation) -> Activation {
+    match activation {
+        arch::Activation::Relu => Activation::Relu,
+        arch::Activation::Tanh => Activation::Tanh,
+        arch::Activation::Elu => Activation::Elu,
+        arch::Activation::LeakyRelu => Activation::LeakyRelu,
+        other => unreachable!("{other:?} is left to the torch backend"),
     }
 }

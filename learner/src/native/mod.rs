@@ -5,23 +5,16 @@
 //! - `agent`: the learned state and the steps that both algorithms share; `critic`: one of the two critics; `split`:
 //!   how rows are split over threads.
 //! - `mlp`: networks over flat parameter vectors, with a hand-written backward pass.
-//! - `gemm`: matrix products, built on `tile` and `lanes`; `view`: their operands; `elementwise`: the loops between
-//!   them.
-//! - `team`: the threads.
+//!
+//! The matrix products, the loops between them and the team of threads are in the crate `kernels`.
 
 mod agent;
 mod critic;
 mod discrete;
-mod elementwise;
-mod gemm;
-mod lanes;
 mod mlp;
 mod part;
 mod sac;
 mod split;
-mod team;
-mod tile;
-mod view;
 
 use crate::trainer::{
     Algorithm, Batch, Group, Noise, NoiseSizes, StepSizes, TrainState, Trainer, TrainerConfig,
@@ -29,8 +22,8 @@ use crate::trainer::{
 };
 use agent::Agent;
 use discrete::DiscreteSac;
+use kernels::Team;
 use sac::Sac;
-use team::Team;
 
 /// Trainer of the `native` backend: plain Rust on the CPU.
 #[derive(Debug)]
@@ -77,7 +70,7 @@ impl NativeTrainer {
         Self::serves(&config).map_err(TrainerError::Unsupported)?;
         check_state(&config, &state)?;
         let device = "cpu".to_owned();
-        let team = Team::new(threads).map_err(|error| TrainerError::Device {
+        let team = Team::new("update", threads).map_err(|error| TrainerError::Device {
             device,
             message: format!("start threads: {error}"),
         })?;

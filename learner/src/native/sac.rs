@@ -13,8 +13,8 @@ use super::agent::Agent;
 use super::critic::Lesson;
 use super::part::{Part, critic_action};
 use super::split::PARTS;
-use super::team::Team;
 use crate::trainer::{Batch, Noise, StepSizes, TrainerConfig};
+use kernels::Team;
 
 /// Buffers of an update that are not part of the agent. Allocated once.
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 
 use super::largest;
 use crate::policy::arch::{Body, Head, Mlp, PolicyArch};
-use crate::policy::kernels::tanh::tanh_in_place;
 use crate::policy::network::{Network, activate};
+use kernels::tanh::tanh_in_place;
 use rand_distr::{Distribution, StandardNormal};
 use rand_pcg::Pcg64;
 

@@ -8,11 +8,11 @@ mod packed;
 
 use super::{
     arch::{ArchError, Body, Head, LogStd, PolicyArch},
-    kernels::{Isa, tanh::tanh_in_place},
     network::Network,
     snapshot::{SnapshotError, check_weights},
     squash::Heads,
 };
+use kernels::{Isa, tanh::tanh_in_place};
 use packed::Packed;
 use rand::Rng;
 use rand_distr::{Distribution as _, StandardNormal, StandardUniform};

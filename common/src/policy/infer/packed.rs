@@ -1,7 +1,8 @@
 //! [`Packed`]: a squashed Gaussian on a perceptron, with layers packed for the kernels.
 
-use crate::policy::arch::PolicyArch;
-use crate::policy::kernels::{Isa, Layer, Line, Rows};
+use crate::policy::arch::{Activation, PolicyArch};
+use kernels::dense::{Fused, Layer};
+use kernels::{Isa, Line, View};
 use std::ops::Range;
 
 /// Packed weights and scratch buffers.
@@ -19,18 +20,18 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    /// Creates the layers with zero weights. Returns `None` for other policies, and for an activation that the kernels
-    /// do not fuse.
+    /// Creates the layers with zero weights. Returns `None` for other policies, and for an activation that a layer
+    /// cannot apply itself.
     pub(super) fn new(arch: &PolicyArch, isa: Isa) -> Option<Self> {
         let (mlp, log_std_bounds) = arch.as_mlp_gaussian()?;
-        Layer::fuses(mlp.activation).then_some(())?;
+        let activation = fused(mlp.activation)?;
         let layout = arch.tensor_layout();
         let range = |name: &str| layout.entry(name).expect("the layout has every layer").range();
         let mut layers = Vec::with_capacity(mlp.hidden.len() + 1);
         let mut ranges = Vec::with_capacity(mlp.hidden.len() + 1);
         let mut width = arch.obs_dim;
         for (i, &hidden) in mlp.hidden.iter().enumerate() {
-            layers.push(Layer::new(width, hidden, Some(mlp.activation)));
+            layers.push(Layer::new(width, hidden, Some(activation)));
             ranges.push((range(&format!("trunk.{i}.weight")), range(&format!("trunk.{i}.bias"))));
             width = hidden;
         }
@@ -69,21 +70,29 @@ impl Packed {
             log_std.resize(rows * act_dim, 0.0);
         }
         let [mut from, mut to] = self.scratch.each_mut();
-        let mut input = Rows { values: obs, stride: self.obs_dim, count: rows };
+        let mut input = View::new(obs, rows, self.obs_dim);
         for layer in &self.layers {
-            layer.forward(self.isa, input, to);
+            layer.forward(self.isa, &input, to);
             std::mem::swap(&mut from, &mut to);
-            input = Rows::of(from, layer.lines(), rows);
+            input = View::of_lines(from, rows, layer.outputs());
         }
         let (low, high) = self.log_std_bounds;
         for row in 0..rows {
-            let heads = &input.values[row * input.stride..][..2 * act_dim];
-            let (means, raw) = heads.split_at(act_dim);
+            let (means, raw) = input.row(row).split_at(act_dim);
             let range = row * act_dim..(row + 1) * act_dim;
             mu[range.clone()].copy_from_slice(means);
             for (clamped, &raw) in log_std[range].iter_mut().zip(raw) {
                 *clamped = raw.clamp(low, high);
             }
         }
+    }
+}
+
+/// Returns an activation as the kernels name it, or `None` if a layer cannot apply it itself.
+fn fused(activation: Activation) -> Option<Fused> {
+    match activation {
+        Activation::Relu => Some(Fused::Relu),
+        Activation::Tanh => Some(Fused::Tanh),
+        _ => None,
     }
 }

@@ -7,8 +7,8 @@
 use super::body::{
     Activation, BackboneActivation, Body, CfcMode, Conv, LIQUID_HEADS, Mlp, NcpNeurons,
 };
-use super::kernels::tanh::tanh_in_place;
 use super::layout::TensorLayout;
+use kernels::tanh::tanh_in_place;
 use std::collections::BTreeMap;
 use std::ops::Range;
 

@@ -21,7 +21,7 @@ const LN2_LOW: f32 = -2.121_944_4e-4;
 const ROUND: f32 = 12_582_912.0;
 
 /// Returns tanh(x). NaN stays NaN.
-#[inline(always)]
+#[inline(always)] // a loop over it is vectorised for the instruction set of the kernel that contains the loop
 pub fn tanh(x: f32) -> f32 {
     let a = x.abs();
     // This is a comparison because `f32::min` would drop a NaN.
@@ -42,8 +42,13 @@ pub fn tanh(x: f32) -> f32 {
 }
 
 /// Replaces every element by its [`tanh`].
-#[inline(always)]
 pub fn tanh_in_place(values: &mut [f32]) {
+    tanh_all(values);
+}
+
+/// Does the same as [`tanh_in_place`], compiled as a part of the kernel that calls it.
+#[inline(always)]
+pub(crate) fn tanh_all(values: &mut [f32]) {
     for value in values {
         *value = tanh(*value);
     }

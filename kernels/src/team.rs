@@ -1,8 +1,9 @@
-//! [`Team`]: a few threads that work together on one update.
+//! [`Team`]: a few threads that work together on short phases of arithmetic.
 //!
-//! Rayon is not used because an update has five short phases (20 to 500 µs), and waking a parked pool takes as long as
-//! a phase. These threads spin for a moment before they sleep. A phase then starts within about a microsecond while
-//! updates follow each other, and idle threads cost nothing. For the useful number of threads see `learner.threads`.
+//! Rayon is not used because an update of the learner has five short phases (20 to 500 µs), and waking a parked pool
+//! takes as long as a phase. These threads spin for a moment before they sleep. A phase then starts within about a
+//! microsecond while updates follow each other, and idle threads cost nothing. For the useful number of threads see
+//! `learner.threads`.
 
 #![expect(
     unsafe_code,
@@ -21,7 +22,7 @@ const YIELDS: u32 = 200;
 
 /// A team of threads that includes the caller's thread.
 #[derive(Debug)]
-pub(crate) struct Team {
+pub struct Team {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
 }
@@ -61,8 +62,12 @@ unsafe impl Sync for JobCell {}
 unsafe impl Send for JobCell {}
 
 impl Team {
-    /// Starts a team of `threads` threads in total. With 1, all work runs on the caller's thread.
-    pub(crate) fn new(threads: usize) -> std::io::Result<Self> {
+    /// Starts a team of `threads` threads in total. With 1, all work runs on the caller's thread. The other threads are
+    /// named `name-1`, `name-2`, ….
+    ///
+    /// # Errors
+    /// Returns an error if a thread cannot be started.
+    pub fn new(name: &str, threads: usize) -> std::io::Result<Self> {
         let helpers = threads.max(1) - 1;
         let shared = Arc::new(Shared {
             given: AtomicU64::new(0),
@@ -76,7 +81,7 @@ impl Team {
             .map(|helper| {
                 let shared = Arc::clone(&shared);
                 thread::Builder::new()
-                    .name(format!("update-{}", helper + 1))
+                    .name(format!("{name}-{}", helper + 1))
                     .spawn(move || work(&shared, helper))
             })
             .collect::<Result<_, _>>()?;
@@ -84,8 +89,11 @@ impl Team {
     }
 
     /// Calls `f(i, &mut items[i])` once for every item. Thread i modulo the team's size processes item i. Returns when
-    /// all items are done. A panic in any thread becomes a panic in the caller.
-    pub(crate) fn each<T: Send>(&mut self, items: &mut [T], f: impl Fn(usize, &mut T) + Sync) {
+    /// all items are done.
+    ///
+    /// # Panics
+    /// If `f` panics in any of the threads.
+    pub fn each<T: Send>(&mut self, items: &mut [T], f: impl Fn(usize, &mut T) + Sync) {
         let threads = self.workers.len() + 1;
         let (base, count) = (AtomicPtr::new(items.as_mut_ptr()), items.len());
         let share = |thread: usize| {
@@ -107,7 +115,7 @@ impl Team {
         if let Err(panic) = mine {
             std::panic::resume_unwind(panic);
         }
-        assert!(!self.shared.panicked.load(Ordering::Relaxed), "a thread of the update panicked");
+        assert!(!self.shared.panicked.load(Ordering::Relaxed), "a thread of the team panicked");
     }
 
     fn start<F: Fn(usize) + Sync>(&mut self, share: &F) {
@@ -212,7 +220,7 @@ mod tests {
     #[test]
     fn every_item_is_done_once_whatever_the_team() {
         for threads in 1..5 {
-            let mut team = Team::new(threads).unwrap();
+            let mut team = Team::new("test", threads).unwrap();
             let mut items = vec![0_usize; 7];
             for round in 1..=200 {
                 team.each(&mut items, |i, item| *item += i + 1);
@@ -226,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_team_that_slept_wakes_up() {
-        let mut team = Team::new(2).unwrap();
+        let mut team = Team::new("test", 2).unwrap();
         let mut items = [0; 2];
         for _ in 0..3 {
             thread::sleep(std::time::Duration::from_millis(20));
@@ -237,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_panic_of_a_helper_reaches_the_caller() {
-        let mut team = Team::new(2).unwrap();
+        let mut team = Team::new("test", 2).unwrap();
         let each = || team.each(&mut [0, 1], |i, _| assert!(i != 1, "item 1 fails"));
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(each)).is_err());
     }

@@ -1,0 +1,70 @@
+//! [`accumulate`]: the innermost loop of every matrix product.
+
+#![expect(
+    unsafe_code,
+    reason = "bounds are checked once per tile instead of once per factor; see `x86` for what the instruction sets bring"
+)]
+
+use crate::simd::{Line, Simd};
+use crate::view::View;
+
+/// Computes sums[r][v] += Σᵢ a(r, i) · b(i, v) for R rows and V lines of columns, with the sums in registers.
+///
+/// `a` is (R, k). Row i of the right factor is the lines from `i * stride` on in `b`.
+///
+/// Every sum adds its k terms in order, for any R and V. So a row's result does not depend on the rows next to it.
+#[inline(always)]
+pub(crate) fn accumulate<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    mut sums: [[S::Vector; V]; R],
+    a: View<'_>,
+    (b, stride): (&[Line], usize),
+) -> [[S::Vector; V]; R] {
+    assert!(a.rows == R && rows_fit(a.columns, V, b, stride), "a tile exceeds its factors");
+    for i in 0..a.columns {
+        let mut factors = [simd.splat(0.0); V];
+        for (v, factor) in factors.iter_mut().enumerate() {
+            // SAFETY: `rows_fit` holds, so lines i * stride to i * stride + V - 1 exist.
+            *factor = simd.load(unsafe { &b.get_unchecked(i * stride + v).0 });
+        }
+        for r in 0..R {
+            // SAFETY: r < a.rows and i < a.columns, and every element of a view lies in its slice.
+            let x = simd.splat(unsafe { *a.data.get_unchecked(r * a.row + i * a.column) });
+            for v in 0..V {
+                sums[r][v] = simd.mul_add(factors[v], x, sums[r][v]);
+            }
+        }
+    }
+    sums
+}
+
+/// Returns whether `rows` rows of `width` lines each, `stride` lines apart, fit `lines`.
+#[inline(always)]
+fn rows_fit(rows: usize, width: usize, lines: &[Line], stride: usize) -> bool {
+    let last = rows.saturating_sub(1).checked_mul(stride);
+    rows == 0 || (lines.len() >= width && last.is_some_and(|last| last <= lines.len() - width))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::Portable;
+
+    /// Runs a tile of two rows and one line over `lines` lines that are `stride` apart.
+    fn tile(a: View<'_>, lines: usize, stride: usize) {
+        let b = vec![Line::default(); lines];
+        let zero = [[Portable.splat(0.0); 1]; 2];
+        std::hint::black_box(accumulate(Portable, zero, a, (&b, stride)));
+    }
+
+    #[test]
+    fn a_tile_reads_exactly_its_rows_and_lines() {
+        let data = [0.0; 6];
+        tile(View::new(&data, 2, 3), 5, 2);
+        tile(View::new(&data, 2, 0), 0, 2);
+        for (rows, columns, lines, stride) in [(3, 2, 2, 1), (2, 3, 4, 2), (2, 2, 2, usize::MAX)] {
+            let wrong = || tile(View::new(&data, rows, columns), lines, stride);
+            assert!(std::panic::catch_unwind(wrong).is_err(), "{rows} {columns} {lines} {stride}");
+        }
+    }
+}
