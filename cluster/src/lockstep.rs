@@ -15,7 +15,6 @@ use common::policy::snapshot::PolicySnapshot;
 use common::process::Process;
 use common::run_dir::RunDir;
 use common::runtime::seed::SavedRng;
-use learner::backend;
 use learner::batch::{Columns, Part, ReadyBatch, importance_weights};
 use learner::checkpoint::{self, Checkpoint, Contents};
 use learner::counts::Counts;
@@ -130,7 +129,7 @@ impl<'a> Lockstep<'a> {
         let config = &process.resolved.config;
         let spec = process.resolved.env_spec()?;
         let layout = config.item_layout(&spec);
-        let trainer = backend::trainer_config(config, &spec);
+        let trainer = TrainerConfig::new(config, &spec);
         let seeds = process.seeds.role("learner");
         let counts = log.counts();
         let share = Share { done: counts.now().env_steps, max: config.run.env_steps };
@@ -207,8 +206,8 @@ impl<'a> Lockstep<'a> {
 
     /// Does one update. Returns `None` if the rate limiter does not allow a sample.
     fn update(&mut self) -> anyhow::Result<Option<Due>> {
-        let learner = self.updates.config();
-        let (batch_size, beta) = (learner.batch_size, learner.importance_beta);
+        let (batch_size, beta) =
+            (self.trainer.training.batch_size, self.updates.config().importance_beta);
         #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
         let share = batch_size as f64;
         if !self.table.can_sample(share) {
@@ -287,7 +286,7 @@ impl<'a> Lockstep<'a> {
 
     fn snapshot(&self) -> Snapshot {
         let now = self.counts.now();
-        let batch_size = self.updates.config().batch_size as u64;
+        let batch_size = self.trainer.training.batch_size as u64;
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
         let (done, steps, samples) =
             (now.updates as f64, now.env_steps as f64, (now.updates * batch_size) as f64);

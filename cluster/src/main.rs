@@ -15,11 +15,12 @@ use common::run_dir::claim::Claim;
 use common::runtime::seed::SeedTree;
 use common::spec::EnvSpec;
 use common::telemetry::logs::{self, LogFormat, Look};
-use learner::backend::{choose, trainer_config};
+use learner::backend::choose;
 use learner::checkpoint;
 use learner::counts;
 use learner::offline::OfflineSource;
 use learner::resume::Start;
+use learner::trainer::TrainerConfig;
 use replay_server::saved::SavedReplay;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -67,7 +68,7 @@ fn train_command(options: &Train) -> ExitCode {
             lockstep::check(&resolved)?;
         }
         let spec = resolved.env_spec()?;
-        choose(&resolved, &trainer_config(&resolved.config, &spec))?;
+        choose(&resolved, &TrainerConfig::new(&resolved.config, &spec))?;
         OfflineSource::check(&resolved, &spec)?;
         let claim = claim(options, &resolved)?;
         let start = if options.resume {

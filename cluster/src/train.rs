@@ -268,7 +268,7 @@ impl System {
     fn snapshot(&self, process: &Process) -> Snapshot {
         self.count();
         let now = self.counts.now();
-        let batch_size = process.resolved.config.learner.batch_size;
+        let batch_size = process.resolved.config.training.batch_size;
         let progress = *self.progress.borrow();
         let samples = (progress.updates * batch_size as u64) as f64;
         let acting = (!self.counters.is_empty()).then(|| Acting {

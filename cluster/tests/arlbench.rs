@@ -11,8 +11,8 @@
 
 use common::policy::layout::TensorLayout;
 use common::run_dir::RunDir;
-use learner::backend;
 use learner::checkpoint::{self, Checkpoint};
+use learner::trainer::TrainerConfig;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -79,7 +79,7 @@ fn run(golden: &Value, rows: u64, dir: &Path, more: &[&str]) -> Result<Checkpoin
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }
     let resolved = RunDir::open(&run).unwrap().config().unwrap();
-    let sac = backend::trainer_config(&resolved.config, &resolved.env_spec().unwrap());
+    let sac = TrainerConfig::new(&resolved.config, &resolved.env_spec().unwrap());
     let newest = checkpoint::newest(&run.join("checkpoints")).unwrap().unwrap();
     Ok(checkpoint::load(&newest, &sac).unwrap())
 }
@@ -171,7 +171,7 @@ fn what_is_tracked_has_the_originals_shapes_a_record_per_update_per_turn_and_per
         }
 
         let resolved = RunDir::open(&run).unwrap().config().unwrap();
-        let sac = backend::trainer_config(&resolved.config, &resolved.env_spec().unwrap());
+        let sac = TrainerConfig::new(&resolved.config, &resolved.env_spec().unwrap());
         let sorted = |layout: &TensorLayout| {
             let mut shapes: Vec<_> = layout.entries.iter().map(|it| it.shape.clone()).collect();
             shapes.sort();

@@ -120,10 +120,10 @@ fn the_settings_of_batch_constrained_q_learning_are_those_of_its_seed_but_for_it
     let (seed, corrected) = (with("bcq-seed", "Other-v0"), with("bcq", "Other-v0"));
     for preset in [&seed, &corrected] {
         let c = &preset.config;
-        assert_eq!((c.cluster.gamma, c.learner.tau), (0.99, 0.005));
+        assert_eq!((c.cluster.gamma, c.training.tau), (0.99, 0.005));
         assert_eq!((c.bcq.lambda, c.bcq.phi), (0.75, 0.05));
         assert_eq!((c.bcq.act_samples, c.bcq.samples), (100, 10));
-        assert_eq!([c.learner.lr_actor, c.learner.lr_critic, c.bcq.lr_vae], [1e-3; 3]);
+        assert_eq!([c.training.lr_actor, c.training.lr_critic, c.bcq.lr_vae], [1e-3; 3]);
         assert_eq!((&c.bcq.vae_hidden[..], c.bcq.vae_latent), (&[512, 512][..], 0));
         assert_eq!(c.offline.share, 1.0);
     }

@@ -91,7 +91,7 @@ fn a_run_goes_on_with_its_own_settings_and_says_what_changed() {
     assert!(!said.contains(" INFO "), "it is as quiet as the first start: {said}");
     let after = settings(&run);
     assert_eq!(after.config.cluster, before.config.cluster, "gamma and networks are the run's");
-    assert_eq!(after.config.learner.batch_size, 16);
+    assert_eq!(after.config.training.batch_size, 16);
     let records = learner::run_log::read(&run).unwrap();
     let changed = records.iter().filter(|record| record["kind"] == "config");
     let keys: Vec<_> = changed.map(|record| record["key"].as_str().unwrap()).collect();
@@ -269,5 +269,5 @@ fn settings_that_change_while_training_are_the_runs_own_from_then_on() {
     let output =
         sapex(&[&start[..], &sizes, &["--set", &watch, "--set", "run.env_steps=3000"]].concat());
     assert!(output.status.success(), "{}", text(&output));
-    assert_eq!(settings(&run).config.learner.lr_actor, 7e-4);
+    assert_eq!(settings(&run).config.training.lr_actor, 7e-4);
 }

@@ -42,7 +42,7 @@ fn later_layers_win_and_every_value_keeps_its_origin() {
         ..Layers::default()
     })
     .unwrap();
-    assert_eq!(resolved.config.learner.batch_size, 128);
+    assert_eq!(resolved.config.training.batch_size, 128);
     assert_eq!(resolved.config.cluster.env, "identity");
     assert_eq!(resolved.config.run.seed, 5);
     let shown = resolved.render();

@@ -39,7 +39,7 @@ fn toml_and_json_change_the_same_and_say_what() {
             {"key": "learner.tau", "old": 0.005, "new": 0.01},
         ]);
         assert_eq!(serde_json::to_value(&changes).unwrap(), expected, "{text}");
-        assert_eq!(after.config.learner.tau, 0.01);
+        assert_eq!(after.config.training.tau, 0.01);
         let shown = after.render();
         assert!(shown.contains("tau = 0.01 # POST /config"), "{shown}");
         assert!(shown.contains("lr_actor = 0.001 # tuned for Pendulum-v1"), "{shown}");
@@ -102,7 +102,7 @@ async fn a_change_counts_once_the_loop_has_taken_it_and_not_before() {
     let refused =
         tokio::spawn(async move { asking.apply("learner.tau = 0.01", &Origin::Admin).await });
     let change = changes.recv().await.unwrap();
-    assert_eq!(change.resolved.config.learner.tau, 0.01);
+    assert_eq!(change.resolved.config.training.tau, 0.01);
     let meanwhile = port.apply("learner.lr_actor = 1e-5", &Origin::Admin).await;
     assert!(matches!(meanwhile, Err(ApplyError::Busy)), "{meanwhile:?}");
     change.reply.send(Err("not now".into())).unwrap();
@@ -138,7 +138,7 @@ async fn a_watched_file_is_applied_whenever_its_text_changes() {
     for (text, tau) in [("learner.tau = 0.01", 0.01), ("learner.tau = 0.02", 0.02)] {
         std::fs::write(&file, text).unwrap();
         let change = changes.recv().await.unwrap();
-        assert_eq!(change.resolved.config.learner.tau, tau);
+        assert_eq!(change.resolved.config.training.tau, tau);
         change.reply.send(Ok(())).unwrap();
     }
     // A refused change is skipped, and a later valid one is applied.
@@ -147,7 +147,7 @@ async fn a_watched_file_is_applied_whenever_its_text_changes() {
     assert!(changes.try_recv().is_err());
     std::fs::write(&file, "learner.tau = 0.03").unwrap();
     let change = changes.recv().await.unwrap();
-    assert_eq!(change.resolved.config.learner.tau, 0.03);
+    assert_eq!(change.resolved.config.training.tau, 0.03);
     change.reply.send(Ok(())).unwrap();
     drop(changes);
     following.await.unwrap();

@@ -28,7 +28,7 @@ fn resumed(run: &Path, assignments: &[&str]) -> Resolved {
 fn a_run_goes_on_with_its_own_settings_below_those_that_are_given() {
     let dir = run(&["cluster.gamma=0.9", "learner.batch_size=64", "learner.tau=0.01"]);
     let resolved = resumed(dir.path(), &["learner.tau=0.02"]);
-    assert_eq!((resolved.config.cluster.gamma, resolved.config.learner.batch_size), (0.9, 64));
+    assert_eq!((resolved.config.cluster.gamma, resolved.config.training.batch_size), (0.9, 64));
     let shown = resolved.render();
     assert!(shown.contains(&format!("gamma = 0.9 # run {}", dir.path().display())), "{shown}");
     assert!(shown.contains("tau = 0.02 # --set"), "{shown}");

@@ -71,7 +71,7 @@ fn measure(config: &TrainerConfig, threads: usize) -> Stretch {
     let state = train_state(config, &mut rng);
     let mut trainer =
         NativeTrainer::new(config.clone(), state, threads).expect("a valid configuration");
-    let (rows, step_sizes) = (config.batch_size, config.step_sizes());
+    let (rows, step_sizes) = (config.training.batch_size, config.step_sizes());
     let mut normal = |width: usize| {
         let mut values = vec![0.0; rows * width];
         fill_normal(&mut values, &mut rng);

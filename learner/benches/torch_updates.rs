@@ -96,19 +96,9 @@ fn updates_per_second(shapes: &Shapes, device: &str, threads: usize) -> Result<f
 fn config(shapes: &Shapes) -> TrainerConfig {
     let hidden = vec![shapes.hidden; 2];
     TrainerConfig {
-        critic_loss_factor: 1.0,
-        critic_action_units: ActionUnits::Normalised,
-        log_prob_units: ActionUnits::Normalised,
-        alpha_loss: AlphaLoss::Log,
         action_scale: vec![1.0; shapes.act],
         action_bias: vec![0.0; shapes.act],
-        lr_actor: 3e-4,
-        lr_critic: 3e-4,
-        lr_alpha: 3e-4,
-        adam_eps: 1e-8,
-        tau: 0.005,
         target_entropy: Some(-6.0),
-        alpha_init: 1.0,
         ..TrainerConfig::sac(
             PolicyArch::mlp_gaussian(
                 (shapes.obs, shapes.act),
@@ -120,6 +110,18 @@ fn config(shapes: &Shapes) -> TrainerConfig {
             shapes.batch,
         )
     }
+    .with(|training| {
+        training.critic_loss_factor = 1.0;
+        training.critic_action_units = ActionUnits::Normalised;
+        training.log_prob_units = ActionUnits::Normalised;
+        training.alpha_loss = AlphaLoss::Log;
+        training.lr_actor = 3e-4;
+        training.lr_critic = 3e-4;
+        training.lr_alpha = 3e-4;
+        training.adam_eps = 1e-8;
+        training.tau = 0.005;
+        training.alpha_init = 1.0;
+    })
 }
 
 /// Returns the latency of a policy built with tch's standard layers: `nn::seq`, no gradients, one observation.

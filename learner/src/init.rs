@@ -13,21 +13,22 @@ use rand_pcg::Pcg64;
 pub fn train_state(config: &TrainerConfig, rng: &mut Pcg64) -> TrainState {
     let mut networks = 0;
     let mut draw = |layout: &TensorLayout, body: &Body, rng: &mut Pcg64| {
-        let mut params = fresh(layout, config.init, rng);
+        let mut params = fresh(layout, config.training.init, rng);
         wiring::fill(body, layout, networks, &mut params);
         networks += 1;
         params
     };
     let actor = draw(&config.actor_layout(), &config.policy.body, rng);
     let critic = config.critic.tensor_layout();
-    let critics: Vec<f32> =
-        (0..config.critics).flat_map(|_| draw(&critic, &config.critic.body, rng)).collect();
-    let vae = fresh(&config.vae_layout(), config.init, rng);
+    let critics: Vec<f32> = (0..config.training.critics)
+        .flat_map(|_| draw(&critic, &config.critic.body, rng))
+        .collect();
+    let vae = fresh(&config.vae_layout(), config.training.init, rng);
     let lambda = match &config.algorithm {
         Algorithm::Lac(lac) => lac.lambda_init,
         _ => 1.0,
     };
-    let scalar = |layout: TensorLayout, start: f32| group(vec![start.ln(); layout.parameters]);
+    let scalar = |layout: TensorLayout, start| group(vec![logarithm(start); layout.parameters]);
     let kept = config.target_actor_layout().parameters > 0;
     TrainState {
         target_actor: if kept { actor.clone() } else { Vec::new() },
@@ -35,11 +36,18 @@ pub fn train_state(config: &TrainerConfig, rng: &mut Pcg64) -> TrainState {
         targets: critics.clone(),
         critics: group(critics),
         vae: group(vae),
-        log_alpha: scalar(config.log_alpha_layout(), config.alpha_init),
+        log_alpha: scalar(config.log_alpha_layout(), config.training.alpha_init),
         log_lambda: scalar(config.log_lambda_layout(), lambda),
         normaliser: config.policy.obs_clip.map(|_| Normaliser::new(config.policy.obs_dim)),
         updates: 0,
     }
+}
+
+/// Returns the logarithm that a trained multiplier starts from. 0 becomes the smallest normal f32, 1.2e-38, because the
+/// logarithm of 0 is not finite.
+#[expect(clippy::cast_possible_truncation, reason = "parameters are f32")]
+pub fn logarithm(multiplier: f64) -> f32 {
+    (multiplier as f32).max(f32::MIN_POSITIVE).ln()
 }
 
 /// Returns a group with these parameters and with Adam's moments at zero.

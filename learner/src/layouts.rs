@@ -34,7 +34,7 @@ impl TrainerConfig {
     /// Returns whether the state has a Polyak copy of the policy: always for BCQ, for the other algorithms if
     /// [`TargetActor::Copy`] is set.
     pub fn keeps_target_actor(&self) -> bool {
-        self.is_bcq() || self.target_actor == TargetActor::Copy
+        self.is_bcq() || self.training.target_actor == TargetActor::Copy
     }
 
     /// Returns the layout of [`TrainState::vae`]: BCQ's `encoder.{i}`, `mean`, `log_std` and `decoder.{i}`, each with

@@ -40,6 +40,7 @@ pub mod native;
 pub mod noise;
 pub mod normaliser;
 pub mod offline;
+mod plain_sac;
 pub mod progress;
 pub mod publisher;
 pub mod resume;

@@ -14,6 +14,7 @@ use learner::offline::OfflineSource;
 use learner::resume::Start;
 use learner::run_log::RunLog;
 use learner::service::{Learner, LearnerError, Places};
+use learner::trainer::TrainerConfig;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
 async fn learn(process: Process, run_dir: PathBuf, resume: bool) -> anyhow::Result<()> {
     let resolved = &process.resolved;
     let spec = resolved.env_spec()?;
-    backend::choose(resolved, &backend::trainer_config(&resolved.config, &spec))?;
+    backend::choose(resolved, &TrainerConfig::new(&resolved.config, &spec))?;
     OfflineSource::check(resolved, &spec)?;
     let tls = process.tls(Role::Learner)?;
     let places = Places {

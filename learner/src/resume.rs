@@ -1,11 +1,10 @@
 //! [`Start`]: the state from which learning starts: fresh parameters, or the newest undamaged checkpoint of a run. The
 //! settings may have changed since that checkpoint.
 
-use crate::backend;
 use crate::checkpoint::{self, Checkpoint, CheckpointError};
 use crate::init;
 use crate::run_log::RunLog;
-use crate::trainer::TrainState;
+use crate::trainer::{TrainState, TrainerConfig};
 use common::config::{Change, Config, Resolved};
 use common::run_dir::RunDir;
 use common::runtime::seed::SeedTree;
@@ -29,7 +28,7 @@ pub struct Start {
 impl Start {
     /// Creates the start of a new run.
     pub fn fresh(resolved: &Resolved, spec: &EnvSpec) -> Self {
-        let config = backend::trainer_config(&resolved.config, spec);
+        let config = TrainerConfig::new(&resolved.config, spec);
         let seeds = SeedTree::new(resolved.config.run.seed).role("learner");
         let state = init::train_state(&config, &mut seeds.role("parameters").rng());
         let (damaged, changes) = (Vec::new(), Vec::new());
@@ -44,7 +43,7 @@ impl Start {
     /// the newest undamaged one does not fit.
     pub fn resume(run: &RunDir, resolved: &Resolved, spec: &EnvSpec) -> anyhow::Result<Self> {
         let changes = resolved.changes_of_run(run.path())?;
-        let config = backend::trainer_config(&resolved.config, spec);
+        let config = TrainerConfig::new(&resolved.config, spec);
         let found = checkpoint::newest_whole(&run.checkpoints())?;
         let Some(path) = found.whole else {
             return Ok(Self { changes, ..Self::fresh(resolved, spec) });
@@ -89,12 +88,12 @@ impl Start {
 /// Applies changed initial values: the temperature and LAC's multiplier restart from them, with Adam's moments at zero.
 fn apply(changes: &[Change], config: &Config, state: &mut TrainState) {
     let starts = [
-        ("learner.alpha_init", &mut state.log_alpha, config.learner.alpha_init),
+        ("learner.alpha_init", &mut state.log_alpha, config.training.alpha_init),
         ("lac.lambda_init", &mut state.log_lambda, config.lac.lambda_init),
     ];
     for (name, group, value) in starts {
         if changes.iter().any(|change| change.key == name) {
-            *group = init::group(vec![value.ln(); group.params.len()]);
+            *group = init::group(vec![init::logarithm(value); group.params.len()]);
         }
     }
 }

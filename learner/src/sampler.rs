@@ -94,7 +94,7 @@ impl Sampler {
             shards,
             shards_per_server: config.replay.shards,
             hello: Hello::new(Role::learner(config, new_life(&clock, 0)), &config.cluster, &layout),
-            batch_size: config.learner.batch_size,
+            batch_size: config.training.batch_size,
             beta,
             in_flight_max: config.learner.prefetch_batches,
             columns: Columns::new(&layout),

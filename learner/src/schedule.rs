@@ -53,22 +53,22 @@ pub struct StepSchedules {
 impl StepSchedules {
     /// Creates the configured schedules. The optimisers share the form of the decay, and each has its own rates.
     pub fn new(config: &Config) -> Self {
-        let (learner, lac, bcq) = (&config.learner, &config.lac, &config.bcq);
+        let (training, lac, bcq) = (&config.training, &config.lac, &config.bcq);
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53 updates")]
-        let steps = learner.lr_schedule_steps as f64;
-        let schedule = |rate: f32, last: f32| {
-            let constant = Schedule::constant(f64::from(rate));
-            if learner.lr_schedule == LrSchedule::Constant {
+        let steps = training.lr_schedule_steps as f64;
+        let schedule = |rate: f64, last: f64| {
+            let constant = Schedule::constant(rate);
+            if training.lr_schedule == LrSchedule::Constant {
                 return constant;
             }
-            let updates_per_step = learner.lr_schedule_updates;
-            let (kind, last) = (learner.lr_schedule, f64::from(last));
+            let updates_per_step = training.lr_schedule_updates;
+            let kind = training.lr_schedule;
             Schedule { kind, last, steps, updates_per_step, ..constant }
         };
         Self {
-            actor: schedule(learner.lr_actor, learner.lr_actor_final),
-            critic: schedule(learner.lr_critic, learner.lr_critic_final),
-            alpha: schedule(learner.lr_alpha, learner.lr_alpha_final),
+            actor: schedule(training.lr_actor, training.lr_actor_final),
+            critic: schedule(training.lr_critic, training.lr_critic_final),
+            alpha: schedule(training.lr_alpha, training.lr_alpha_final),
             lambda: schedule(lac.lr_lambda, lac.lr_lambda_final),
             vae: schedule(bcq.lr_vae, bcq.lr_vae_final),
         }
@@ -76,14 +76,12 @@ impl StepSchedules {
 
     /// Returns the step sizes of the next update after `updates` updates.
     pub fn at(&self, updates: u64) -> StepSizes {
-        #[expect(clippy::cast_possible_truncation, reason = "step sizes are f32")]
-        let rate = |schedule: &Schedule| schedule.rate(updates) as f32;
         StepSizes {
-            actor: rate(&self.actor),
-            critic: rate(&self.critic),
-            alpha: rate(&self.alpha),
-            lambda: rate(&self.lambda),
-            vae: rate(&self.vae),
+            actor: self.actor.rate(updates),
+            critic: self.critic.rate(updates),
+            alpha: self.alpha.rate(updates),
+            lambda: self.lambda.rate(updates),
+            vae: self.vae.rate(updates),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! [`Learner`]: the learner as a function of its sockets and a stop signal. It starts and connects sampler, training
 //! loop, publisher and checkpoint writer.
 
-use crate::backend::{self, BackendError};
+use crate::backend::BackendError;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Contents};
 use crate::exchange::Exchange;
 use crate::metrics::{self, CheckpointMetrics, TrainingMetrics};
@@ -107,7 +107,7 @@ impl Places {
 pub struct Learner {
     process: Process,
     spec: EnvSpec,
-    sac: TrainerConfig,
+    trainer_config: TrainerConfig,
     places: Places,
     start: Checkpoint,
     log: RunLog,
@@ -124,10 +124,10 @@ impl Learner {
         log: RunLog,
         start: Checkpoint,
     ) -> Self {
-        let sac = backend::trainer_config(&process.resolved.config, &spec);
+        let trainer_config = TrainerConfig::new(&process.resolved.config, &spec);
         let (progress, _) =
             watch::channel(Progress { updates: start.state.updates, ..Progress::default() });
-        Self { process, spec, sac, places, start, log, progress, is_alone: false }
+        Self { process, spec, trainer_config, places, start, log, progress, is_alone: false }
     }
 
     /// Marks this learner as a process of its own. No other part ends the run, so it counts environment steps by
@@ -200,7 +200,7 @@ impl Learner {
         self,
         transport: &dyn Transport,
     ) -> Result<(Tasks, JoinHandle<Trained>), LearnerError> {
-        let Self { process, spec, sac, places, start, log, progress, is_alone } = self;
+        let Self { process, spec, trainer_config, places, start, log, progress, is_alone } = self;
         let (shutdown, config) = (&process.shutdown, &process.resolved.config);
         let recorders = metrics::register(&process.admin.metrics)?;
         let seeds = process.seeds.role("learner");
@@ -234,7 +234,7 @@ impl Learner {
                 spawn_sampler(shutdown, sampler, exchange)
             }
         };
-        let (arch, cluster_hash) = (sac.policy.clone(), config.cluster.hash());
+        let (arch, cluster_hash) = (trainer_config.policy.clone(), config.cluster.hash());
         let publisher = Publisher { socket, arch, cluster_hash, metrics: recorders.publisher };
         let publishing = spawn_publisher(shutdown, publisher, slot);
         let writer = Writer {
@@ -245,7 +245,7 @@ impl Learner {
             clock: process.clock.clone(),
             metrics: recorders.checkpoint,
             readiness: process.admin.readiness.clone(),
-            sac,
+            trainer_config,
         };
         let watch = watch_updates(&process, &recorders.training);
         let training_loop = TrainingLoop {
@@ -370,7 +370,7 @@ fn connect(transport: &dyn Transport, replay: &[Endpoint]) -> Result<Vec<Link>, 
 #[derive(Debug, Clone)]
 struct Writer {
     dir: PathBuf,
-    sac: TrainerConfig,
+    trainer_config: TrainerConfig,
     config_toml: String,
     keep: usize,
     contents: Contents,
@@ -391,8 +391,8 @@ impl Writer {
     }
 
     fn save(&self, checkpoint: &Checkpoint) -> Result<PathBuf, CheckpointError> {
-        let Self { dir, sac, contents, config_toml, clock, .. } = self;
-        let saved = checkpoint::save(dir, checkpoint, sac, contents, config_toml, clock);
+        let Self { dir, trainer_config, contents, config_toml, clock, .. } = self;
+        let saved = checkpoint::save(dir, checkpoint, trainer_config, contents, config_toml, clock);
         let path = saved.inspect_err(|error| {
             self.metrics.failed();
             self.readiness.not_ready("checkpoints", format!("the latest was not written: {error}"));
@@ -428,7 +428,7 @@ mod tests {
             clock: Clock::system(),
             metrics: metrics::register(&Metrics::new()).unwrap().checkpoint,
             readiness: readiness.clone(),
-            sac: backend::trainer_config(&resolved.config, &spec),
+            trainer_config: TrainerConfig::new(&resolved.config, &spec),
         };
         let checkpoint = Start::fresh(&resolved, &spec).checkpoint;
         fs::write(&dir, "a file where the folder should be").unwrap();

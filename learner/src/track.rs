@@ -54,7 +54,8 @@ impl Tracker {
         let path = run_dir.join(TRACK_METRICS);
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         let (actor_m, critics_m) = (state.actor.adam_m, state.critics.adam_m);
-        let (beta1, _) = config.adam_betas;
+        #[expect(clippy::cast_possible_truncation, reason = "moments are f32")]
+        let beta1 = config.training.adam_beta1 as f32;
         Ok(Self { file: BufWriter::new(file), beta1, actor_m, critics_m })
     }
 

@@ -11,7 +11,7 @@ use crate::progress::Progress;
 use crate::publisher::Publication;
 use crate::schedule::StepSchedules;
 use crate::track::Tracker;
-use crate::trainer::{Trainer, TrainerError, UpdateStats};
+use crate::trainer::{Trainer, TrainerConfig, TrainerError, Training, UpdateStats};
 use common::config::{self, OnDivergence, Resolved};
 use common::ids::{ActorId, PolicyVersion};
 use common::runtime::seed::{SavedRng, SeedTree};
@@ -118,6 +118,7 @@ pub struct Updates {
     draws: NoiseBuffers,
     steps: StepSchedules,
     config: config::Learner,
+    training: Training,
     spec: EnvSpec,
     /// Number of parameters of the published policy.
     parameters: usize,
@@ -169,17 +170,18 @@ impl Updates {
         run_dir: &Path,
     ) -> Result<Self, BeginError> {
         let config = &resolved.config;
-        let sac = backend::trainer_config(config, spec);
-        let parameters = sac.policy.tensor_layout().parameters;
-        let track = || Tracker::open(run_dir, &sac, start.state.clone());
+        let trainer_config = TrainerConfig::new(config, spec);
+        let parameters = trainer_config.policy.tensor_layout().parameters;
+        let track = || Tracker::open(run_dir, &trainer_config, start.state.clone());
         let tracker = config.run.track_metrics.then(track).transpose()?;
-        let trainer = backend::build(resolved, sac, &start.state)?;
+        let trainer = backend::build(resolved, trainer_config, &start.state)?;
         let saved = start.generators.get(NOISE).map(SavedRng::restore);
         Ok(Self {
             noise: saved.unwrap_or_else(|| seeds.role(NOISE).rng()),
             draws: NoiseBuffers::new(trainer.noise_sizes()),
             steps: StepSchedules::new(config),
             config: config.learner.clone(),
+            training: config.training.clone(),
             spec: spec.clone(),
             parameters,
             tracker,
@@ -190,7 +192,7 @@ impl Updates {
             refused: 0,
             blamed: Vec::new(),
             pending: VecDeque::new(),
-            td_abs: vec![0.0; config.learner.batch_size],
+            td_abs: vec![0.0; config.training.batch_size],
             losses: start.losses.clone(),
             at_alpha_max: false,
             trainer,
@@ -362,8 +364,8 @@ impl Updates {
 
     /// Warns when the temperature reaches its upper bound, because then the target entropy is out of reach.
     fn watch_temperature(&mut self, alpha: f64) {
-        let bound = f64::from(self.config.alpha_max);
-        let is_there = self.config.alpha_auto && alpha >= 0.999 * bound;
+        let bound = self.training.alpha_max;
+        let is_there = self.training.alpha_auto && alpha >= 0.999 * bound;
         if is_there && !std::mem::replace(&mut self.at_alpha_max, is_there) {
             warn!(
                 alpha,
@@ -379,9 +381,10 @@ impl Updates {
     /// # Errors
     /// Returns the reason if the settings cannot be applied. Nothing is changed then.
     pub fn change(&mut self, resolved: &Resolved) -> Result<(), String> {
-        let config = backend::trainer_config(&resolved.config, &self.spec);
+        let config = TrainerConfig::new(&resolved.config, &self.spec);
         self.trainer.reconfigure(&config).map_err(|error| error.to_string())?;
         self.config = resolved.config.learner.clone();
+        self.training = resolved.config.training.clone();
         self.steps = StepSchedules::new(&resolved.config);
         Ok(())
     }

@@ -179,7 +179,11 @@ fn networks_of_the_same_shapes_that_compute_something_else_are_refused() {
     let Body::Mlp(mlp) = &mut critic.critic.body else { panic!("a perceptron") };
     mlp.activation = Activation::Tanh;
     assert!(refusal(&path, &critic).contains("critic is Critic"), "{}", refusal(&path, &critic));
-    let other_rates = TrainerConfig { lr_actor: 0.1, tau: 0.5, batch_size: 3, ..config() };
+    let other_rates = config().with(|training| {
+        training.lr_actor = 0.1;
+        training.tau = 0.5;
+        training.batch_size = 3;
+    });
     load(&path, &other_rates).unwrap();
 }
 

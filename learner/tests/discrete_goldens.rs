@@ -57,7 +57,7 @@ fn updates_follow_tianshou() {
                 unreachable!("one")
             };
             mlp.last = Some(LastLayers { count: 1, activation: Activation::Relu });
-            assert!(NativeTrainer::serves(&trained).is_err(), "{name}");
+            assert!(learner::native::serves(&trained).is_err(), "{name}");
             compared();
         }
     }
@@ -94,7 +94,7 @@ struct Case<'a> {
 impl Case<'_> {
     fn config(&self) -> TrainerConfig {
         let config = &self.file["config"];
-        let number = |key: &str| config[key].as_f64().unwrap_or(0.0) as f32;
+        let number = |key: &str| config[key].as_f64().unwrap_or(0.0);
         let activation =
             serde_json::from_value::<Activation>(config["activation"].clone()).unwrap();
         let (obs_dim, actions) = (size(&config["obs_dim"]), size(&config["num_actions"]));
@@ -109,14 +109,16 @@ impl Case<'_> {
             algorithm: Algorithm::DiscreteSac(DiscreteLoss::Expected),
             policy: PolicyArch { head: Head::Categorical, ..sac.policy },
             critic: CriticArch { kind: CriticKind::VectorQ, ..sac.critic },
-            lr_actor: number("lr_actor"),
-            lr_critic: number("lr_critic"),
-            lr_alpha: number("lr_alpha"),
-            adam_eps: number("adam_eps"),
-            tau: number("tau"),
-            target_entropy: config["target_entropy"].as_f64().map(|target| target as f32),
+            target_entropy: config["target_entropy"].as_f64(),
             ..sac
         }
+        .with(|training| {
+            training.lr_actor = number("lr_actor");
+            training.lr_critic = number("lr_critic");
+            training.lr_alpha = number("lr_alpha");
+            training.adam_eps = number("adam_eps");
+            training.tau = number("tau");
+        })
     }
 
     fn state(&self) -> TrainState {
@@ -217,7 +219,7 @@ impl Case<'_> {
 
 fn check(case: &Case<'_>, threads: usize) {
     let config = case.config();
-    let (rows, sizes) = (config.batch_size, config.step_sizes());
+    let (rows, sizes) = (config.training.batch_size, config.step_sizes());
     let mut trainer = NativeTrainer::new(config, case.state(), threads).unwrap();
     let (mut before, mut params) = (trainer.state(), &case.file["params"]);
     for (k, expected) in case.file["outputs"]["updates"].as_array().unwrap().iter().enumerate() {

@@ -28,7 +28,7 @@ fn update(
     config: &TrainerConfig,
 ) -> Result<(), TrainerError> {
     trainer.update(&drawn.batch(), &drawn.noise(), &config.step_sizes())?;
-    trainer.pop_td_abs(&mut vec![0.0; config.batch_size])
+    trainer.pop_td_abs(&mut vec![0.0; config.training.batch_size])
 }
 
 /// Asserts that `trainer` refuses the spoilt batches and then continues like `twin`, which does not receive them.

@@ -54,7 +54,7 @@ fn perceptrons_start_as_pytorch_draws_them_and_the_critics_apart() {
     assert_eq!(state.critics.params, state.targets);
     assert!(state.actor.adam_m.iter().chain(&state.critics.adam_v).all(|moment| *moment == 0.0));
     assert_eq!(state.actor.adam_m.len(), state.actor.params.len());
-    assert_eq!(state.log_alpha.params, [config.alpha_init.ln()]);
+    assert_eq!(state.log_alpha.params, [(config.training.alpha_init as f32).ln()]);
 }
 
 #[test]

@@ -81,7 +81,7 @@ impl Shape {
             samples: [count("num_sampled_action"), count("forward_sampled_times")],
             bound: given["max_action"].as_f64().unwrap() as f32,
             phi: given["phi"].as_f64().unwrap_or(0.05) as f32,
-            lambda: given["lmbda"].as_f64().unwrap_or(0.75) as f32,
+            lambda: given["lmbda"].as_f64().unwrap_or(0.75),
         }
     }
 
@@ -112,29 +112,30 @@ impl Shape {
             }),
             policy: PolicyArch { obs_dim, act_dim, body, head, obs_clip: None },
             critic: CriticArch::mlp(obs_dim, act_dim, &self.critic, Activation::Relu),
-            lr_actor: 1e-3,
-            lr_critic: 1e-3,
             ..TrainerConfig::sac(gaussian, &[1], batch_size)
         }
+        .with(|training| {
+            training.lr_actor = 1e-3;
+            training.lr_critic = 1e-3;
+        })
     }
 }
 
 /// Returns the configuration with the file's networks and numbers.
 fn config(file: &Value) -> TrainerConfig {
     let given = &file["config"];
-    let number = |key: &str| given[key].as_f64().unwrap() as f32;
+    let number = |key: &str| given[key].as_f64().unwrap();
     let shape = Shape::of(file);
     let mut config = shape.config(size(&given["batch"]));
     let Algorithm::Bcq(bcq) = &mut config.algorithm else { unreachable!("it is") };
     bcq.lr_vae = number("lr_vae");
     bcq.target_perturb = given["target_perturb"].as_bool().unwrap();
-    TrainerConfig {
-        lr_actor: number("lr_perturbation"),
-        lr_critic: number("lr_critic"),
-        adam_eps: number("adam_eps"),
-        tau: number("tau"),
-        ..config
-    }
+    config.with(|training| {
+        training.lr_actor = number("lr_perturbation");
+        training.lr_critic = number("lr_critic");
+        training.adam_eps = number("adam_eps");
+        training.tau = number("tau");
+    })
 }
 
 fn columns<'a>(file: &'a Value, k: usize) -> Columns<'a> {
@@ -386,7 +387,7 @@ fn what_could_not_be_published_or_trained_is_refused() {
     let changes: [(Change, &str); 5] = [
         (|config| config.sequence_len = 2, "bcq trains on single transitions"),
         (
-            |config| config.critic_action_units = ActionUnits::Env,
+            |config| config.training.critic_action_units = ActionUnits::Env,
             "bcq's critics see normalised actions",
         ),
         (

@@ -39,7 +39,7 @@ use update::{Case, Columns, renamed};
 /// Returns the configuration with the file's networks, numbers and switches.
 fn config(file: &Value) -> TrainerConfig {
     let given = &file["config"];
-    let number = |key: &str| given[key].as_f64().unwrap() as f32;
+    let number = |key: &str| given[key].as_f64().unwrap();
     let corrected = file["variant"] == "corrected";
     let dims = (size(&given["obs_dim"]), size(&given["act_dim"]));
     let relu = activation(&given["activation"]);
@@ -59,21 +59,23 @@ fn config(file: &Value) -> TrainerConfig {
             reward_max: 0.0,
         }),
         critic: CriticArch { kind: CriticKind::Lyapunov, ..critic },
-        critics: size(&given["n_critics"]),
-        critic_reduce: Reduce::Max,
-        critic_loss_factor: 0.5,
-        critic_action_units: ActionUnits::Env,
-        alpha_loss: AlphaLoss::Exp,
-        target_actor: TargetActor::Copy,
         action_scale: scale,
         action_bias: bias,
-        lr_actor: number("lr_a"),
-        lr_critic: number("lr_c"),
-        lr_alpha: number("lr_alpha"),
-        adam_eps: number("adam_eps"),
-        tau: (1.0 - given["polyak"].as_f64().unwrap()) as f32,
         ..TrainerConfig::sac(policy, &[1], size(&given["batch"]))
     }
+    .with(|training| {
+        training.critics = size(&given["n_critics"]);
+        training.critic_reduce = Reduce::Max;
+        training.critic_loss_factor = 0.5;
+        training.critic_action_units = ActionUnits::Env;
+        training.alpha_loss = AlphaLoss::Exp;
+        training.target_actor = TargetActor::Copy;
+        training.lr_actor = number("lr_a");
+        training.lr_critic = number("lr_c");
+        training.lr_alpha = number("lr_alpha");
+        training.adam_eps = number("adam_eps");
+        training.tau = 1.0 - given["polyak"].as_f64().unwrap();
+    })
 }
 
 fn columns<'a>(file: &'a Value, k: usize) -> Columns<'a> {
@@ -211,11 +213,13 @@ fn drawn(policy: Body, critics: usize) -> TrainerConfig {
     let plain = Mlp { layer_norm: false, ..mlp(&[8, 6]) };
     let mut config = TrainerConfig {
         algorithm: Algorithm::Lac(lac),
-        critics,
-        critic_reduce: Reduce::Max,
-        target_actor: TargetActor::Copy,
         ..graph_drawn::config(policy, Body::Mlp(plain))
-    };
+    }
+    .with(|training| {
+        training.critics = critics;
+        training.critic_reduce = Reduce::Max;
+        training.target_actor = TargetActor::Copy;
+    });
     config.critic.kind = CriticKind::Lyapunov;
     config
 }
@@ -264,7 +268,9 @@ fn a_cost_is_the_reward_or_its_negative_or_what_it_lacks_to_the_largest() {
 
 #[test]
 fn the_multiplier_does_not_wind_up_unless_it_is_told_to() {
-    let config = TrainerConfig { tau: 1.0, ..drawn(Body::Mlp(mlp(&[7])), 1) };
+    let config = drawn(Body::Mlp(mlp(&[7])), 1).with(|training| {
+        training.tau = 1.0;
+    });
     let rng = &mut Pcg64::seed_from_u64(SEED);
     let start = TrainState { log_lambda: group(vec![0.0]), ..train_state(&config, rng) };
     for clamp in [true, false] {
@@ -334,8 +340,8 @@ fn every_preset_leads_to_a_trainer_with_the_switches_that_it_is_named_for() {
     ] {
         let config = configured::trainer(preset, &[]);
         let Algorithm::Lac(lac) = &config.algorithm else { panic!("{preset}: {config:?}") };
-        assert_eq!((config.critics, lac.decrease), (critics, decrease), "{preset}");
-        assert_eq!(config.critic_reduce, Reduce::Max, "{preset}");
+        assert_eq!((config.training.critics, lac.decrease), (critics, decrease), "{preset}");
+        assert_eq!(config.training.critic_reduce, Reduce::Max, "{preset}");
         let start = train_state(&config, &mut Pcg64::seed_from_u64(SEED));
         assert_eq!(start.target_actor, start.actor.params, "{preset}: a copy acts in targets");
         assert_eq!(graph(&config, &start, "cpu").state(), start, "{preset}");

@@ -14,7 +14,9 @@ use rand_pcg::Pcg64;
 #[test]
 fn a_window_of_a_feed_forward_policy_is_its_transitions() {
     let windows = sequences(config(Body::Mlp(mlp(&[7])), Body::Mlp(mlp(&[6]))), 3, 0);
-    let transitions = TrainerConfig { batch_size: 3 * BATCH, sequence_len: 1, ..windows.clone() };
+    let transitions = TrainerConfig { sequence_len: 1, ..windows.clone() }.with(|training| {
+        training.batch_size = 3 * BATCH;
+    });
     let rng = &mut Pcg64::seed_from_u64(SEED);
     let start = state(&windows, rng);
     let mut a = graph(&windows, &start, "cpu");
@@ -101,10 +103,9 @@ fn padding_and_the_other_state_do_not_matter() {
     assert_eq!(step.take(first), other.take(second));
     assert_eq!(first.state(), second.state());
 
-    let shared = TrainerConfig {
-        stored_state: StoredState::Shared,
-        ..sequences(config(lstm(), Body::Mlp(mlp(&[6]))), 1, 0)
-    };
+    let shared = sequences(config(lstm(), Body::Mlp(mlp(&[6]))), 1, 0).with(|training| {
+        training.stored_state = StoredState::Shared;
+    });
     let start = state(&shared, rng);
     let [mut first, mut second] = [0, 1].map(|_| graph(&shared, &start, "cpu"));
     let step = Step::draw(&shared, first.noise_sizes(), rng);

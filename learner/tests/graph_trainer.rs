@@ -60,13 +60,16 @@ fn a_plain_perceptron_trains_as_on_the_hand_written_backend() {
     for units in [ActionUnits::Normalised, ActionUnits::Env] {
         let policy = PolicyArch::mlp_gaussian((OBS, ACT), &[9, 7], Activation::Relu, (-20.0, 2.0));
         let config = TrainerConfig {
-            critic_action_units: units,
-            log_prob_units: units,
-            alpha_loss: if units == ActionUnits::Env { AlphaLoss::Exp } else { AlphaLoss::Log },
             action_scale: vec![2.0, 0.5],
             action_bias: vec![0.25, -1.0],
             ..TrainerConfig::sac(policy, &[8, 6], BATCH)
-        };
+        }
+        .with(|training| {
+            training.critic_action_units = units;
+            training.log_prob_units = units;
+            training.alpha_loss =
+                if units == ActionUnits::Env { AlphaLoss::Exp } else { AlphaLoss::Log };
+        });
         let rng = &mut Pcg64::seed_from_u64(SEED);
         let start = state(&config, rng);
         let mut native = NativeTrainer::new(config.clone(), start.clone(), 1).unwrap();
@@ -98,7 +101,7 @@ fn every_network_resumes_with_the_same_next_update() {
         for (sequence_len, burn_in) in [(1, 0), (4, 1)] {
             let critic = if for_critics(&body) { body.clone() } else { Body::Mlp(mlp(&[6])) };
             let mut config = sequences(config(body.clone(), critic), sequence_len, burn_in);
-            config.target_actor = TargetActor::Copy;
+            config.training.target_actor = TargetActor::Copy;
             config.policy.obs_clip = Some(4.0);
             let rng = &mut Pcg64::seed_from_u64(SEED);
             let start = state(&config, rng);
@@ -146,11 +149,10 @@ fn every_trainable_tensor_learns_and_no_buffer_does() {
 
 #[test]
 fn targets_move_every_so_many_updates() {
-    let config = TrainerConfig {
-        target_updates: 3,
-        target_actor: TargetActor::Copy,
-        ..config(Body::Mlp(mlp(&[7])), Body::Mlp(mlp(&[6])))
-    };
+    let config = config(Body::Mlp(mlp(&[7])), Body::Mlp(mlp(&[6]))).with(|training| {
+        training.target_updates = 3;
+        training.target_actor = TargetActor::Copy;
+    });
     let rng = &mut Pcg64::seed_from_u64(SEED);
     let start = state(&config, rng);
     let mut trainer = graph(&config, &start, "cpu");
@@ -170,7 +172,7 @@ fn sampled_discrete_losses_give_the_policy_no_entropy_gradient_and_expected_ones
         config.algorithm = Algorithm::DiscreteSac(loss);
         config.policy.head = Head::Categorical;
         config.critic.kind = CriticKind::VectorQ;
-        config.lr_critic = 0.0;
+        config.training.lr_critic = 0.0;
         config.target_entropy = None;
         let rng = &mut Pcg64::seed_from_u64(SEED);
         let mut start = state(&config, rng);
@@ -255,7 +257,9 @@ fn the_learner_owns_the_statistics_and_the_actors_get_them() {
     assert_eq!(actor[layout.entry("normaliser.mean").unwrap().range()], mean);
     assert_eq!(actor[layout.entry("normaliser.std").unwrap().range()], std);
 
-    let frozen = TrainerConfig { normaliser_frozen: true, ..config };
+    let frozen = config.with(|training| {
+        training.normaliser_frozen = true;
+    });
     trainer.reconfigure(&frozen).unwrap();
     Step::draw(&frozen, trainer.noise_sizes(), rng).take(&mut trainer);
     assert_eq!(trainer.state().normaliser, Some(expected), "frozen");
@@ -269,9 +273,13 @@ fn settings_change_while_training_and_networks_do_not() {
     let mut trainer = graph(&config, &start, "cpu");
     Step::draw(&config, trainer.noise_sizes(), rng).take(&mut trainer);
     let before = trainer.state();
-    let other = TrainerConfig { critics: 1, ..config.clone() };
+    let other = config.clone().with(|training| {
+        training.critics = 1;
+    });
     assert!(matches!(trainer.reconfigure(&other), Err(TrainerError::Unsupported(_))));
-    let copy = TrainerConfig { target_actor: TargetActor::Copy, ..config.clone() };
+    let copy = config.clone().with(|training| {
+        training.target_actor = TargetActor::Copy;
+    });
     trainer.reconfigure(&copy).unwrap();
     let after = trainer.state();
     assert_eq!(after.target_actor, before.actor.params, "a new copy starts as the policy");

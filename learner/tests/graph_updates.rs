@@ -29,19 +29,18 @@ const EXACT: [(&str, f64); 3] = [("loss", 1e-10), ("grad", 1e-10), ("params", 1e
 /// Returns the configuration of a perceptron policy with a Gaussian head and two perceptron critics, with the numbers
 /// that every file contains.
 fn gaussian(config: &Value, actor: &[usize], critic: &[usize], batch: usize) -> TrainerConfig {
-    let number = |key: &str| config[key].as_f64().map(|number| number as f32);
+    let number = |key: &str| config[key].as_f64();
     let dims = (size(&config["obs_dim"]), size(&config["act_dim"]));
     let policy =
         PolicyArch::mlp_gaussian(dims, actor, activation(&config["activation"]), (-20.0, 2.0));
     let lr = |key: &str| number(key).or(number("learning_rate")).unwrap_or(0.0);
-    TrainerConfig {
-        lr_actor: lr("lr_actor"),
-        lr_critic: lr("lr_critic"),
-        lr_alpha: lr("lr_alpha"),
-        adam_eps: number("adam_eps").unwrap(),
-        tau: number("tau").unwrap_or(0.0),
-        ..TrainerConfig::sac(policy, critic, batch)
-    }
+    TrainerConfig::sac(policy, critic, batch).with(|training| {
+        training.lr_actor = lr("lr_actor");
+        training.lr_critic = lr("lr_critic");
+        training.lr_alpha = lr("lr_alpha");
+        training.adam_eps = number("adam_eps").unwrap();
+        training.tau = number("tau").unwrap_or(0.0);
+    })
 }
 
 /// Returns the same configuration for discrete actions.
@@ -73,18 +72,17 @@ fn corrected_continuous_updates_follow_the_reference() {
         let (actor, critic) = (sizes(&given["actor_hidden"]), sizes(&given["critic_hidden"]));
         let units = |env: bool| if env { ActionUnits::Env } else { ActionUnits::Normalised };
         let config = TrainerConfig {
-            critic_loss_factor: given["critic_loss_factor"].as_f64().unwrap() as f32,
-            critic_action_units: units(given["critic_action_space"] == "env"),
-            log_prob_units: units(given["tanh_correction"] == "exact_with_scale"),
-            alpha_loss: if given["alpha_loss_form"] == "exp" {
-                AlphaLoss::Exp
-            } else {
-                AlphaLoss::Log
-            },
             action_scale: floats(&given["action_scale"]),
             action_bias: floats(&given["action_bias"]),
             ..gaussian(given, &actor, &critic, size(&given["batch"]))
-        };
+        }
+        .with(|training| {
+            training.critic_loss_factor = given["critic_loss_factor"].as_f64().unwrap();
+            training.critic_action_units = units(given["critic_action_space"] == "env");
+            training.log_prob_units = units(given["tanh_correction"] == "exact_with_scale");
+            training.alpha_loss =
+                if given["alpha_loss_form"] == "exp" { AlphaLoss::Exp } else { AlphaLoss::Log };
+        });
         let last = last_layer(&critic);
         let columns = |k: usize| corrected(&file["inputs"]["batches"][k]);
         both_kinds(|kind, tolerances| {
@@ -136,11 +134,10 @@ fn tianshou_updates_are_the_originals() {
         let given = &file["config"];
         let (actor, critic) = (sizes(&given["actor_hidden"]), sizes(&given["critic_hidden"]));
         let own = sizes(&given["critic_head_hidden"]);
-        let mut config = TrainerConfig {
-            tanh_correction: TanhCorrection::F32Eps,
-            priority_rule: PriorityRule::AbsMean,
-            ..gaussian(given, &actor, &critic, size(&given["batch"]))
-        };
+        let mut config = gaussian(given, &actor, &critic, size(&given["batch"])).with(|training| {
+            training.tanh_correction = TanhCorrection::F32Eps;
+            training.priority_rule = PriorityRule::AbsMean;
+        });
         let bound = given["max_action"].as_f64().unwrap() as f32;
         config.policy.head = Head::Gaussian {
             log_std: if given["conditioned_sigma"].as_bool().unwrap() {
@@ -162,10 +159,9 @@ fn tianshou_discrete_updates_are_the_originals() {
         let (actor, critic) = (sizes(&given["actor_hidden"]), sizes(&given["critic_hidden"]));
         let [actor_own, critic_own] =
             ["actor_head_hidden", "critic_head_hidden"].map(|key| sizes(&given[key]));
-        let mut config = TrainerConfig {
-            priority_rule: PriorityRule::AbsMean,
-            ..categorical(given, &actor, &critic)
-        };
+        let mut config = categorical(given, &actor, &critic).with(|training| {
+            training.priority_rule = PriorityRule::AbsMean;
+        });
         config.policy.body = Body::Mlp(trunk_and_head(given, &actor, &actor_own));
         config.critic.body = Body::Mlp(trunk_and_head(given, &critic, &critic_own));
         tianshou(&name, &file, config, [&actor, &actor_own], [&critic, &critic_own]);
@@ -229,7 +225,7 @@ fn wired(given: &Value, head: Head, kind: CriticKind) -> TrainerConfig {
         size(keys.map(|key| &given[key]).into_iter().find(|v| v.is_u64()).unwrap())
     };
     let (obs_dim, act_dim) = (one(["obs_dim", "num_obs"]), one(["act_dim", "num_actions"]));
-    let number = |key: &str| given[key].as_f64().unwrap() as f32;
+    let number = |key: &str| given[key].as_f64().unwrap();
     let policy = PolicyArch {
         obs_dim,
         act_dim,
@@ -247,13 +243,15 @@ fn wired(given: &Value, head: Head, kind: CriticKind) -> TrainerConfig {
     TrainerConfig {
         policy,
         critic: CriticArch { obs_dim, act_dim, body, kind, join: Join::Hidden },
-        lr_actor: number("lr_actor"),
-        lr_critic: number("lr_critic"),
-        lr_alpha: number("lr_alpha"),
-        adam_eps: number("adam_eps"),
-        tau: number("tau"),
         ..TrainerConfig::sac(placeholder, &[1], size(&given["batch"]))
     }
+    .with(|training| {
+        training.lr_actor = number("lr_actor");
+        training.lr_critic = number("lr_critic");
+        training.lr_alpha = number("lr_alpha");
+        training.adam_eps = number("adam_eps");
+        training.tau = number("tau");
+    })
 }
 
 /// Returns the configuration of a liquid policy with a Gaussian head, in the environment's units.
@@ -262,12 +260,14 @@ fn velora(file: &Value) -> TrainerConfig {
     let bound = |key: &str| given[key].as_f64().unwrap() as f32;
     let log_std = LogStd::Conditioned { min: bound("log_std_min"), max: bound("log_std_max") };
     TrainerConfig {
-        critic_action_units: ActionUnits::Env,
-        log_prob_units: ActionUnits::Env,
         action_scale: floats(&file["params"]["actor.action_scale"]),
         action_bias: floats(&file["params"]["actor.action_bias"]),
         ..wired(given, Head::Gaussian { log_std, mean_bound: None }, CriticKind::Q)
     }
+    .with(|training| {
+        training.critic_action_units = ActionUnits::Env;
+        training.log_prob_units = ActionUnits::Env;
+    })
 }
 
 fn velora_seed<'a>(file: &'a Value, k: usize) -> Columns<'a> {
@@ -302,11 +302,10 @@ fn velora_corrected<'a>(file: &'a Value, k: usize) -> Columns<'a> {
 #[test]
 fn velora_updates_are_the_originals() {
     for (name, file) in of_kind("velora_train_continuous") {
-        let config = TrainerConfig {
-            tanh_correction: TanhCorrection::Millionth,
-            stored_state: StoredState::Shared,
-            ..velora(&file)
-        };
+        let config = velora(&file).with(|training| {
+            training.tanh_correction = TanhCorrection::Millionth;
+            training.stored_state = StoredState::Shared;
+        });
         Case::new(&name, &file, config).check(Kind::Float, &|k| velora_seed(&file, k));
     }
 }
@@ -316,9 +315,11 @@ fn velora_discrete_updates_are_the_originals_with_their_defects() {
     for (name, file) in of_kind("velora_train_discrete") {
         let config = TrainerConfig {
             algorithm: Algorithm::DiscreteSac(DiscreteLoss::Sampled),
-            stored_state: StoredState::Shared,
             ..wired(&file["config"], Head::Categorical, CriticKind::VectorQ)
-        };
+        }
+        .with(|training| {
+            training.stored_state = StoredState::Shared;
+        });
         Case::new(&name, &file, config).check(Kind::Float, &|k| velora_seed(&file, k));
     }
 }

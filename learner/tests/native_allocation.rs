@@ -46,7 +46,7 @@ fn an_update_allocates_nothing() {
 
 fn check(config: &TrainerConfig, threads: usize) {
     let drawn = draw(config, 5);
-    let (mut td_abs, sizes) = (vec![0.0; config.batch_size], config.step_sizes());
+    let (mut td_abs, sizes) = (vec![0.0; config.training.batch_size], config.step_sizes());
     let mut actor = vec![0.0; drawn.state.actor.params.len()];
     let mut trainer = NativeTrainer::new(config.clone(), drawn.state.clone(), threads).unwrap();
     let mut round = || {

@@ -27,7 +27,7 @@ fn of(config: &TrainerConfig, drawn: &Drawn, threads: usize) -> NativeTrainer {
 
 /// Returns the bits of all results of [`UPDATES`] updates.
 fn outcome(trainer: &mut NativeTrainer, drawn: &Drawn) -> (Vec<u32>, UpdateStats) {
-    let mut td_abs = vec![0.0; config().batch_size];
+    let mut td_abs = vec![0.0; config().training.batch_size];
     let mut bits = Vec::new();
     for _ in 0..UPDATES {
         trainer.update(&drawn.batch(), &drawn.noise(), &config().step_sizes()).unwrap();
@@ -78,7 +78,11 @@ fn a_copied_state_continues_like_the_original() {
 #[test]
 fn a_row_that_is_there_twice_counts_as_one() {
     for config in [config(), discrete(config())] {
-        let sized = |batch_size| TrainerConfig { batch_size, ..config.clone() };
+        let sized = |batch_size| {
+            config.clone().with(|training| {
+                training.batch_size = batch_size;
+            })
+        };
         let once = draw(&sized(1), SEED);
         let mut twice = draw(&sized(1), SEED);
         let Drawn { state: _, obs, action, reward, discount, next_obs, weight, .. } = &mut twice;
@@ -154,7 +158,7 @@ fn discrete_actions_are_indices_and_take_no_noise() {
     }
     let noise = Noise { next_action: &drawn.obs, ..Noise::default() };
     assert_shape(trainer.update(&drawn.batch(), &noise, &sizes), "noise.next_action");
-    let one_hot = Batch { action: &drawn.obs[..3 * config.batch_size], ..drawn.batch() };
+    let one_hot = Batch { action: &drawn.obs[..3 * config.training.batch_size], ..drawn.batch() };
     assert_shape(trainer.update(&one_hot, &Noise::default(), &sizes), "batch.action");
     assert_eq!(trainer.noise_sizes(), learner::trainer::NoiseSizes::default());
     assert_eq!(state_bits(&trainer.state()), before);
@@ -167,9 +171,9 @@ fn what_another_backend_must_train_is_refused_by_name() {
     let changes: [(&str, Change); 6] = [
         ("leaky-relu", |c| activation(c, Activation::Silu)),
         ("leaky-relu", |c| activation(c, Activation::Mish)),
-        ("learner.critics", |c| c.critics = 1),
+        ("learner.critics", |c| c.training.critics = 1),
         ("cluster.sequence_len", |c| c.sequence_len = 2),
-        ("learner.target_updates", |c| c.target_updates = 2),
+        ("learner.target_updates", |c| c.training.target_updates = 2),
         ("perceptron", |c| c.policy.obs_clip = Some(5.0)),
     ];
     for served in [config(), discrete(config())] {
@@ -184,7 +188,7 @@ fn what_another_backend_must_train_is_refused_by_name() {
     }
     let sampled = Algorithm::DiscreteSac(learner::trainer::DiscreteLoss::Sampled);
     let config = TrainerConfig { algorithm: sampled, ..discrete(config()) };
-    assert!(NativeTrainer::serves(&config).is_err());
+    assert!(learner::native::serves(&config).is_err());
 }
 
 fn activation(config: &mut TrainerConfig, activation: Activation) {
@@ -220,7 +224,7 @@ fn a_state_of_other_shapes_is_refused_and_nothing_changes() {
 fn an_update_is_asked_for_its_errors_once() {
     let drawn = Drawn::new(&config(), SEED);
     let mut trainer = trainer(&drawn, 1);
-    let mut td_abs = vec![0.0; config().batch_size];
+    let mut td_abs = vec![0.0; config().training.batch_size];
     assert_shape(trainer.pop_td_abs(&mut td_abs), "outstanding updates");
     trainer.update(&drawn.batch(), &drawn.noise(), &config().step_sizes()).unwrap();
     assert_shape(trainer.pop_td_abs(&mut td_abs[1..]), "td_abs");

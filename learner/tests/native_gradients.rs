@@ -294,14 +294,16 @@ fn config(activation: Activation, act_dim: usize) -> TrainerConfig {
             (LOG_STD[0] as f32, LOG_STD[1] as f32),
         ),
         critic: CriticArch::mlp(OBS, act_dim, &CRITIC_WIDTHS[1..3], activation),
-        critic_loss_factor: LOSS_FACTOR as f32,
-        critic_action_units: ActionUnits::Env,
-        log_prob_units: ActionUnits::Env,
         action_scale: SCALE.map(|x| x as f32).to_vec(),
         action_bias: BIAS.map(|x| x as f32).to_vec(),
-        batch_size: ROWS,
         ..drawn::config()
     }
+    .with(|training| {
+        training.critic_loss_factor = LOSS_FACTOR;
+        training.critic_action_units = ActionUnits::Env;
+        training.log_prob_units = ActionUnits::Env;
+        training.batch_size = ROWS;
+    })
 }
 
 fn wide(values: &[f32]) -> Vec<f64> {

@@ -18,7 +18,10 @@ use std::path::Path;
 
 fn config() -> TrainerConfig {
     let policy = PolicyArch::mlp_gaussian((3, 2), &[8; 2], Activation::Relu, (-20.0, 2.0));
-    TrainerConfig { lr_actor: 1e-3, lr_critic: 1e-3, ..TrainerConfig::sac(policy, &[8; 2], 16) }
+    TrainerConfig::sac(policy, &[8; 2], 16).with(|training| {
+        training.lr_actor = 1e-3;
+        training.lr_critic = 1e-3;
+    })
 }
 
 /// Does one update with noise from `noise`, on a batch that depends on `seed` only.

@@ -48,7 +48,7 @@ fn check(name: &str, file: &Value, make: &Factory) {
         let expected = &file["outputs"]["updates"][k];
         let mut columns = ["obs", "act", "nstep_reward", "discount", "obs_next", "is_weight"]
             .map(|key| floats(&batch[key]));
-        if config.critic_action_units == ActionUnits::Env {
+        if config.training.critic_action_units == ActionUnits::Env {
             // The files store actions in the critics' units. Our rows hold normalised actions.
             let units = config.action_scale.iter().zip(&config.action_bias).cycle();
             columns[1]
@@ -62,7 +62,7 @@ fn check(name: &str, file: &Value, make: &Factory) {
         let noise = Noise { next_action: &noise[2 * k], action: &noise[2 * k + 1], extra: &[] };
         trainer.update(&batch, &noise, &config.step_sizes()).unwrap();
 
-        let mut td_abs = vec![0.0; config.batch_size];
+        let mut td_abs = vec![0.0; config.training.batch_size];
         trainer.pop_td_abs(&mut td_abs).unwrap();
         let what = |part: &str| format!("{name}, update {k}, {part}");
         assert_near(
@@ -103,7 +103,7 @@ fn check(name: &str, file: &Value, make: &Factory) {
 }
 
 fn config(config: &Value) -> TrainerConfig {
-    let number = |key: &str| config[key].as_f64().unwrap() as f32;
+    let number = |key: &str| config[key].as_f64().unwrap();
     let size = |value: &Value| usize::try_from(value.as_u64().unwrap()).unwrap();
     let widths = |key: &str| config[key].as_array().unwrap().iter().map(size).collect::<Vec<_>>();
     let activation = match config["activation"].as_str().unwrap() {
@@ -120,19 +120,9 @@ fn config(config: &Value) -> TrainerConfig {
     };
     let units = [ActionUnits::Normalised, ActionUnits::Env];
     TrainerConfig {
-        critic_loss_factor: number("critic_loss_factor"),
-        critic_action_units: units[choose("critic_action_space", &["normalised", "env"])],
-        log_prob_units: units[choose("tanh_correction", &["exact", "exact_with_scale"])],
-        alpha_loss: [AlphaLoss::Log, AlphaLoss::Exp][choose("alpha_loss_form", &["log", "exp"])],
         action_scale: floats(&config["action_scale"]),
         action_bias: floats(&config["action_bias"]),
-        lr_actor: number("lr_actor"),
-        lr_critic: number("lr_critic"),
-        lr_alpha: number("lr_alpha"),
-        adam_eps: number("adam_eps"),
-        tau: number("tau"),
         target_entropy: Some(number("target_entropy")),
-        alpha_init: 1.0,
         ..TrainerConfig::sac(
             PolicyArch::mlp_gaussian(
                 (size(&config["obs_dim"]), size(&config["act_dim"])),
@@ -144,6 +134,19 @@ fn config(config: &Value) -> TrainerConfig {
             size(&config["batch"]),
         )
     }
+    .with(|training| {
+        training.critic_loss_factor = number("critic_loss_factor");
+        training.critic_action_units = units[choose("critic_action_space", &["normalised", "env"])];
+        training.log_prob_units = units[choose("tanh_correction", &["exact", "exact_with_scale"])];
+        training.alpha_loss =
+            [AlphaLoss::Log, AlphaLoss::Exp][choose("alpha_loss_form", &["log", "exp"])];
+        training.lr_actor = number("lr_actor");
+        training.lr_critic = number("lr_critic");
+        training.lr_alpha = number("lr_alpha");
+        training.adam_eps = number("adam_eps");
+        training.tau = number("tau");
+        training.alpha_init = 1.0;
+    })
 }
 
 /// Position of each tensor of the golden files in our flat vectors: (golden name, vector, range).

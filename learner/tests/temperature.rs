@@ -17,13 +17,12 @@ fn rises_to_its_bound(
     make: impl Fn(TrainerConfig, TrainState) -> Box<dyn Trainer>,
 ) {
     for alpha_loss in [AlphaLoss::Log, AlphaLoss::Exp] {
-        let config = TrainerConfig {
-            target_entropy: Some(1000.0),
-            alpha_max: ALPHA_MAX,
-            lr_alpha: 0.1,
-            alpha_loss,
-            ..config.clone()
-        };
+        let config =
+            TrainerConfig { target_entropy: Some(1000.0), ..config.clone() }.with(|training| {
+                training.alpha_max = ALPHA_MAX.into();
+                training.lr_alpha = 0.1;
+                training.alpha_loss = alpha_loss;
+            });
         let drawn = draw(&config, 7);
         let mut trainer = make(config.clone(), drawn.state.clone());
         for _ in 0..30 {

@@ -28,25 +28,28 @@ const BATCH: usize = 32;
 
 fn config(units: ActionUnits, activation: Activation) -> TrainerConfig {
     TrainerConfig {
-        critic_loss_factor: 0.5,
-        critic_action_units: units,
-        log_prob_units: units,
-        alpha_loss: if units == ActionUnits::Env { AlphaLoss::Exp } else { AlphaLoss::Log },
         action_scale: vec![2.0, 0.5, 1.5],
         action_bias: vec![0.0, 0.25, -1.0],
-        lr_actor: 3e-4,
-        lr_critic: 1e-3,
-        lr_alpha: 5e-4,
-        adam_eps: 1e-8,
-        tau: 0.005,
         target_entropy: Some(-3.0),
-        alpha_init: 0.5,
         ..TrainerConfig::sac(
             PolicyArch::mlp_gaussian((OBS, ACT), &[24, 16], activation, (-20.0, 2.0)),
             &[20, 12],
             BATCH,
         )
     }
+    .with(|training| {
+        training.critic_loss_factor = 0.5;
+        training.critic_action_units = units;
+        training.log_prob_units = units;
+        training.alpha_loss =
+            if units == ActionUnits::Env { AlphaLoss::Exp } else { AlphaLoss::Log };
+        training.lr_actor = 3e-4;
+        training.lr_critic = 1e-3;
+        training.lr_alpha = 5e-4;
+        training.adam_eps = 1e-8;
+        training.tau = 0.005;
+        training.alpha_init = 0.5;
+    })
 }
 
 /// A batch and its noise, with owned data.

@@ -62,7 +62,7 @@ pub fn table_config(config: &Config, layout: &ItemLayout) -> TableConfig {
         error_buffer: replay.error_buffer / shards as f64,
         insert_rows: config.actor.insert_rows,
         // Use whole batches, so that the run can continue with a single remaining shard.
-        sample_share: config.learner.batch_size as f64,
+        sample_share: config.training.batch_size as f64,
     };
     TableConfig { layout: layout.clone(), capacity: config.shard_capacity(), selector, limiter }
 }

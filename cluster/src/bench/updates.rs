@@ -6,7 +6,6 @@ use super::table::{Bar, Row};
 use common::config::{Layers, load};
 use common::runtime::clock::Clock;
 use common::runtime::seed::SeedTree;
-use learner::backend::trainer_config;
 use learner::init::train_state;
 use learner::native::NativeTrainer;
 use learner::noise::fill_normal;
@@ -24,8 +23,9 @@ const SHAPES: [(&str, usize, usize, usize, usize); 2] = [
 pub(super) fn measure(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (shape, bars) in SHAPES.into_iter().zip([(4.0, Some(2.0)), (12.0, None)]) {
-        let ours =
-            updates(clock, shape, |sac, state| Ok(Box::new(NativeTrainer::new(sac, state, 2)?)))?;
+        let ours = updates(clock, shape, |config, state| {
+            Ok(Box::new(NativeTrainer::new(config, state, 2)?))
+        })?;
         let row = |peer, bar| Row {
             name: format!("updates, native, {}", shape.0),
             ours,
@@ -53,8 +53,10 @@ pub(super) fn measure_torch(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<
 #[cfg(feature = "torch")]
 fn torch(clock: &Clock, shape: (&str, usize, usize, usize, usize)) -> anyhow::Result<Option<f64>> {
     use learner::torch::TorchTrainer;
-    updates(clock, shape, |sac, state| Ok(Box::new(TorchTrainer::new(sac, state, "cpu", 2)?)))
-        .map(Some)
+    updates(clock, shape, |config, state| {
+        Ok(Box::new(TorchTrainer::new(trainer_config, state, "cpu", 2)?))
+    })
+    .map(Some)
 }
 
 #[cfg(not(feature = "torch"))]
@@ -93,11 +95,11 @@ fn updates(
         format!("learner.batch_size={batch_size}"),
     ];
     let resolved = load(&Layers { set, ..Layers::default() })?;
-    let sac = trainer_config(&resolved.config, &resolved.env_spec()?);
+    let trainer_config = TrainerConfig::new(&resolved.config, &resolved.env_spec()?);
     let mut rng = SeedTree::new(1).rng();
-    let state = train_state(&sac, &mut rng);
-    let sizes = sac.step_sizes();
-    let mut trainer = make(sac, state)?;
+    let state = train_state(&trainer_config, &mut rng);
+    let sizes = trainer_config.step_sizes();
+    let mut trainer = make(trainer_config, state)?;
     let mut normal = |width: usize| {
         let mut values = vec![0.0; batch_size * width];
         fill_normal(&mut values, &mut rng);

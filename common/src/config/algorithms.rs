@@ -202,14 +202,14 @@ pub enum Cost {
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
 pub struct Lac {
-    pub alpha3: f32,
-    pub lambda_init: f32,
-    pub lr_lambda: f32,
-    pub lr_lambda_final: f32,
+    pub alpha3: f64,
+    pub lambda_init: f64,
+    pub lr_lambda: f64,
+    pub lr_lambda_final: f64,
     pub lambda_clamp: bool,
     pub decrease: Decrease,
     pub cost: Cost,
-    pub reward_max: f32,
+    pub reward_max: f64,
 }
 
 /// Settings of batch-constrained Q-learning.
@@ -219,10 +219,10 @@ pub struct Lac {
 pub struct Bcq {
     pub vae_hidden: Vec<usize>,
     pub vae_latent: usize,
-    pub lr_vae: f32,
-    pub lr_vae_final: f32,
+    pub lr_vae: f64,
+    pub lr_vae_final: f64,
     pub phi: f32,
-    pub lambda: f32,
+    pub lambda: f64,
     pub samples: usize,
     pub act_samples: usize,
     pub target_perturb: bool,

@@ -25,7 +25,7 @@ fn sizes(c: &Config) -> Vec<Rule> {
     let capacity = c.replay.capacity;
     vec![
         (
-            c.learner.batch_size <= capacity,
+            c.training.batch_size <= capacity,
             "learner.batch_size",
             format!("must not be larger than replay.capacity = {capacity}"),
         ),
@@ -129,12 +129,12 @@ fn discrete(c: &Config) -> Vec<Rule> {
         (c.cluster.sigma == Sigma::Conditioned, "cluster.sigma", with("conditioned (unused)")),
         (c.cluster.mean_bound == 0.0, "cluster.mean_bound", with("0")),
         (
-            c.learner.critic_action_units == ActionUnits::Normalised,
+            c.training.critic_action_units == ActionUnits::Normalised,
             "learner.critic_action_units",
             with("normalised (unused)"),
         ),
         (
-            c.learner.log_prob_units == ActionUnits::Normalised,
+            c.training.log_prob_units == ActionUnits::Normalised,
             "learner.log_prob_units",
             with("normalised (unused)"),
         ),
@@ -193,7 +193,7 @@ fn algorithm(c: &Config) -> Vec<Rule> {
     let below_max = c.lac.cost == Cost::BelowMax;
     vec![
         (
-            is == lac || c.learner.critics == 2,
+            is == lac || c.training.critics == 2,
             "learner.critics",
             expect("must be 2: only learner.algorithm = lac can do with 1"),
         ),
@@ -230,7 +230,7 @@ fn algorithm(c: &Config) -> Vec<Rule> {
             expect("must be false where learner.algorithm is bcq"),
         ),
         (
-            is != bcq || c.learner.critic_action_units == ActionUnits::Normalised,
+            is != bcq || c.training.critic_action_units == ActionUnits::Normalised,
             "learner.critic_action_units",
             expect(
                 "must be normalised where learner.algorithm is bcq: actors choose by its critic",
@@ -299,7 +299,7 @@ pub(super) fn shapes(resolved: &Resolved) -> Result<(), ConfigError> {
         return Err(resolved.invalid(key, expected));
     }
     let most = limits::FRAME_BYTES_MAX / row;
-    if config.learner.batch_size > most {
+    if config.training.batch_size > most {
         let expected = format!("must be at most {most}: {row} bytes each, in one frame");
         return Err(resolved.invalid("learner.batch_size", expected));
     }

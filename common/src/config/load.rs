@@ -3,7 +3,7 @@
 use super::error::{ConfigError, Origin, unknown};
 use super::presets::{self, Preset};
 use super::resolved::Resolved;
-use super::{Config, DEFAULT_TOML, TUNED, shape_settings, shapes, validate};
+use super::{Config, DEFAULT_TOML, TUNED, shape_settings, shapes, training, validate};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf, absolute};
 use toml::{Table, Value};
@@ -237,9 +237,11 @@ pub(super) fn deserialise(
         let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
         section.as_table_mut().expect("inserted as a table").insert(key.to_owned(), value.clone());
     }
+    training::split(&mut table);
     serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
         let path = error.path().to_string();
         let key = path.split(['.', '[']).take(2).collect::<Vec<_>>().join(".");
+        let key = training::public_key(&key);
         ConfigError::Invalid {
             value: values.get(&key).map_or_else(String::new, Value::to_string),
             origin: origins.get(&key).cloned().unwrap_or(Origin::Default),
@@ -256,6 +258,15 @@ fn plainly(expected: &str) -> String {
         "usize" | "u64" => format!("{what}expected a whole number, 0 or above"),
         "u32" => format!("{what}expected a whole number from 0 to {}", u32::MAX),
         _ => expected.to_owned(),
+    }
+}
+
+impl Default for Config {
+    /// Returns the settings of `config/default.toml`, whose environment has no shapes yet.
+    fn default() -> Self {
+        let table = parse(DEFAULT_TOML, &Origin::Default);
+        let config = table.and_then(|table| deserialise(&flatten(&table), &BTreeMap::new()));
+        config.expect("it is embedded and tested")
     }
 }
 

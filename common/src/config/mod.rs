@@ -26,6 +26,7 @@ mod resolved;
 mod resume;
 mod rule;
 mod shapes;
+mod training;
 mod validate;
 pub mod watch;
 mod wrappers;
@@ -39,6 +40,7 @@ pub use presets::{PRESETS, Preset};
 pub use resolved::Resolved;
 pub use resume::FIXED_KEYS;
 pub use shapes::{known_envs, known_shapes, option_changes_shapes, shape_settings};
+pub use training::Training;
 pub use wrappers::Wrapper;
 
 pub use algorithms::*;
@@ -75,6 +77,8 @@ pub struct Config {
     pub actor: Actor,
     pub evaluator: Evaluator,
     pub learner: Learner,
+    /// Its keys stand in the section `[learner]`, too.
+    pub training: Training,
     pub lac: Lac,
     pub bcq: Bcq,
     pub offline: Offline,
@@ -245,52 +249,17 @@ pub enum BackendKind {
 
 /// The learner.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
 pub struct Learner {
     pub backend: BackendKind,
     pub device: String,
     pub threads: usize,
     pub algorithm: Algorithm,
-    pub batch_size: usize,
-    pub critics: usize,
     pub critic_network: Network,
     pub critic_hidden: Vec<usize>,
     pub critic_head_hidden: Vec<usize>,
     pub critic_neurons: usize,
     pub critic_join: Join,
-    pub init: Init,
-    pub lr_actor: f32,
-    pub lr_critic: f32,
-    pub lr_alpha: f32,
-    pub lr_schedule: LrSchedule,
-    pub lr_schedule_steps: u64,
-    pub lr_schedule_updates: u64,
-    pub lr_actor_final: f32,
-    pub lr_critic_final: f32,
-    pub lr_alpha_final: f32,
-    pub adam_eps: f32,
-    pub adam_beta1: f32,
-    pub adam_beta2: f32,
-    pub tau: f32,
-    pub target_updates: u64,
-    pub target_actor: TargetActor,
-    pub critic_reduce: Reduce,
-    pub tanh_correction: TanhCorrection,
-    pub discrete_loss: DiscreteLoss,
-    pub stored_state: StoredState,
-    pub weights_in_actor_loss: bool,
-    pub priority_rule: PriorityRule,
-    pub normaliser_frozen: bool,
-    pub alpha_auto: bool,
-    pub alpha_init: f32,
-    pub alpha_max: f32,
-    pub target_entropy_per_dim: f32,
-    pub target_entropy_ratio: f32,
-    pub alpha_loss: AlphaLoss,
-    pub critic_loss_factor: f32,
-    pub critic_action_units: ActionUnits,
-    pub log_prob_units: ActionUnits,
     pub importance_beta: f64,
     pub prefetch_batches: usize,
     pub publish_updates: u64,

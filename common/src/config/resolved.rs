@@ -1,7 +1,7 @@
 //! [`Resolved`]: a checked configuration, the environment's shapes in it, and its text forms.
 
 use super::error::{ConfigError, Origin};
-use super::{ActionUnits, Config};
+use super::{ActionUnits, Config, training};
 use crate::spec::{ActionKind, EnvSpec};
 use std::collections::BTreeMap;
 use toml::{Table, Value};
@@ -79,7 +79,7 @@ impl Resolved {
             return Err(self.invalid("cluster.action_low", expected));
         }
         let flat = low.iter().zip(high).position(|(low, high)| low == high);
-        match flat.filter(|_| self.config.learner.log_prob_units == ActionUnits::Env) {
+        match flat.filter(|_| self.config.training.log_prob_units == ActionUnits::Env) {
             None => Ok(()),
             Some(index) => Err(self.invalid(
                 "learner.log_prob_units",
@@ -133,7 +133,7 @@ impl Resolved {
 
     /// Returns the configuration as TOML without comments. A run directory keeps it.
     pub fn to_toml(&self) -> String {
-        toml::to_string(&self.config).expect("a struct of plain values serialises to TOML")
+        self.table().to_string()
     }
 
     pub(super) fn value(&self, key: &str) -> Option<Value> {
@@ -145,6 +145,7 @@ impl Resolved {
     pub(super) fn table(&self) -> Table {
         let mut table =
             Table::try_from(&self.config).expect("a struct of plain values serialises to TOML");
+        training::join(&mut table);
         for value in table.iter_mut().filter_map(|(_, section)| section.as_table_mut()) {
             value.iter_mut().for_each(|(_, value)| shorten(value));
         }

@@ -32,12 +32,15 @@ fn unit(x: f64) -> bool {
     (0.0..=1.0).contains(&x)
 }
 
-fn positive(x: f32) -> bool {
-    x > 0.0 && x.is_finite()
+/// Returns whether this number is positive and finite, also after it is narrowed to f32.
+fn positive(x: f64) -> bool {
+    #[expect(clippy::cast_possible_truncation, reason = "the narrowed number is what is checked")]
+    let narrowed = x as f32;
+    narrowed > 0.0 && narrowed.is_finite()
 }
 
 /// Largest step size. Adam changes every weight by about this much in each update, and weights start below 1.
-const STEP_SIZE_MAX: f32 = 0.1;
+const STEP_SIZE_MAX: f64 = 0.1;
 
 fn widths(widths: &[usize]) -> bool {
     (1..=8).contains(&widths.len()) && widths.iter().all(|&width| (1..=16_384).contains(&width))
@@ -57,7 +60,7 @@ fn is_used(key: &str, c: &Config) -> bool {
     match key {
         "lac.lr_lambda" => c.learner.algorithm == Algorithm::Lac,
         "bcq.lr_vae" => c.learner.algorithm == Algorithm::Bcq,
-        "learner.lr_alpha" => c.learner.algorithm != Algorithm::Bcq && c.learner.alpha_auto,
+        "learner.lr_alpha" => c.learner.algorithm != Algorithm::Bcq && c.training.alpha_auto,
         _ => true,
     }
 }
@@ -112,7 +115,7 @@ fn networks(c: &Config) -> Vec<Rule> {
             "cluster.mean_bound",
             expect("must be 0 (no bound) to 1000"),
         ),
-        (positive(c.cluster.obs_clip), "cluster.obs_clip", expect("must be above 0")),
+        (positive(c.cluster.obs_clip.into()), "cluster.obs_clip", expect("must be above 0")),
         (
             critics.contains(&critic),
             "learner.critic_network",
@@ -237,7 +240,7 @@ fn actors(c: &Config) -> Vec<Rule> {
             "actor.ou_theta",
             expect("must be 0 or above"),
         ),
-        (positive(c.actor.ou_dt), "actor.ou_dt", expect("must be above 0")),
+        (positive(c.actor.ou_dt.into()), "actor.ou_dt", expect("must be above 0")),
         (c.evaluator.steps_max >= 1, "evaluator.steps_max", expect("must be at least 1")),
     ]
 }
@@ -246,23 +249,23 @@ fn learner(c: &Config) -> Vec<Rule> {
     vec![
         (c.learner.threads <= 64, "learner.threads", expect("must be in 0..=64")),
         (
-            (1..=limits::SAMPLE_ITEMS_MAX).contains(&c.learner.batch_size),
+            (1..=limits::SAMPLE_ITEMS_MAX).contains(&c.training.batch_size),
             "learner.batch_size",
             format!("must be in 1..={}", limits::SAMPLE_ITEMS_MAX),
         ),
-        (matches!(c.learner.critics, 1 | 2), "learner.critics", expect("must be 1 or 2")),
+        (matches!(c.training.critics, 1 | 2), "learner.critics", expect("must be 1 or 2")),
         (
-            positive(c.learner.critic_loss_factor) && c.learner.critic_loss_factor <= 1000.0,
+            positive(c.training.critic_loss_factor) && c.training.critic_loss_factor <= 1000.0,
             "learner.critic_loss_factor",
             expect("must be above 0 and at most 1000"),
         ),
         (
-            c.learner.alpha_init >= 0.0 && c.learner.alpha_init.is_finite(),
+            c.training.alpha_init >= 0.0 && c.training.alpha_init.is_finite(),
             "learner.alpha_init",
             expect("must be 0 or above"),
         ),
         (
-            c.learner.alpha_init > 0.0 || !c.learner.alpha_auto,
+            c.training.alpha_init > 0.0 || !c.training.alpha_auto,
             "learner.alpha_init",
             expect(
                 "must be above 0 where learner.alpha_auto is true: its logarithm is what is tuned",
@@ -270,22 +273,22 @@ fn learner(c: &Config) -> Vec<Rule> {
         ),
         (
             // The comparison is false for NaN.
-            c.learner.alpha_max > 0.0,
+            c.training.alpha_max > 0.0,
             "learner.alpha_max",
             expect("must be above 0, or inf for none"),
         ),
         (
-            c.learner.alpha_init <= c.learner.alpha_max || !c.learner.alpha_auto,
+            c.training.alpha_init <= c.training.alpha_max || !c.training.alpha_auto,
             "learner.alpha_init",
-            format!("must be at most learner.alpha_max = {}", c.learner.alpha_max),
+            format!("must be at most learner.alpha_max = {}", c.training.alpha_max),
         ),
         (
-            (-1.0..=1.0).contains(&c.learner.target_entropy_ratio),
+            (-1.0..=1.0).contains(&c.training.target_entropy_ratio),
             "learner.target_entropy_ratio",
             expect("must be in [-1, 1]: no policy reaches more than ln A"),
         ),
         (
-            (-1000.0..=1000.0).contains(&c.learner.target_entropy_per_dim),
+            (-1000.0..=1000.0).contains(&c.training.target_entropy_per_dim),
             "learner.target_entropy_per_dim",
             expect("must be in [-1000, 1000]"),
         ),
@@ -318,7 +321,7 @@ fn learner(c: &Config) -> Vec<Rule> {
 
 /// Returns the rules for optimisers: step sizes, their schedules, decay rates, and updates of target networks.
 fn rates(c: &Config) -> Vec<Rule> {
-    let (l, lac, bcq) = (&c.learner, &c.lac, &c.bcq);
+    let (l, lac, bcq) = (&c.training, &c.lac, &c.bcq);
     let sizes = [
         ("learner.lr_actor", l.lr_actor, "learner.lr_actor_final", l.lr_actor_final),
         ("learner.lr_critic", l.lr_critic, "learner.lr_critic_final", l.lr_critic_final),
@@ -371,7 +374,7 @@ fn special(c: &Config) -> Vec<Rule> {
             expect("must be in (0, 1]"),
         ),
         (
-            lac.reward_max.abs() <= VALUE_MAX,
+            lac.reward_max.abs() <= VALUE_MAX.into(),
             "lac.reward_max",
             format!("must be in [-{VALUE_MAX:e}, {VALUE_MAX:e}]"),
         ),
@@ -381,12 +384,12 @@ fn special(c: &Config) -> Vec<Rule> {
             "bcq.vae_latent",
             expect("must be 0 (two per action dimension) or up to 16384"),
         ),
-        (positive(bcq.phi) && bcq.phi <= 1.0, "bcq.phi", expect("must be in (0, 1]")),
+        (positive(bcq.phi.into()) && bcq.phi <= 1.0, "bcq.phi", expect("must be in (0, 1]")),
         ((0.0..=1.0).contains(&bcq.lambda), "bcq.lambda", expect("must be in [0, 1]")),
         ((1..=1024).contains(&bcq.samples), "bcq.samples", expect("must be in 1..=1024")),
         ((1..=4096).contains(&bcq.act_samples), "bcq.act_samples", expect("must be in 1..=4096")),
         (
-            positive(c.offline.share) && c.offline.share <= 1.0,
+            positive(c.offline.share.into()) && c.offline.share <= 1.0,
             "offline.share",
             expect("must be in (0, 1]"),
         ),

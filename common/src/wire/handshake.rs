@@ -61,7 +61,7 @@ impl Role {
     pub fn learner(config: &Config, incarnation: Incarnation) -> Self {
         Self::Learner {
             incarnation,
-            batch_size: count(config.learner.batch_size),
+            batch_size: count(config.training.batch_size),
             shards: count(config.replay.shards),
             shards_total: count(config.shards_total()),
         }
@@ -157,7 +157,7 @@ impl Terms {
             layout_hash: layout.hash(),
             row_bytes: layout.row_bytes,
             insert_rows: config.actor.insert_rows,
-            batch_size: config.learner.batch_size,
+            batch_size: config.training.batch_size,
             shards: config.replay.shards,
             shards_total: config.shards_total(),
         }

@@ -38,7 +38,9 @@ const GROUP: [(&str, &str); 3] = [("params", ""), ("adam_m", "adam_m"), ("adam_v
 /// Returns the vectors of a state, in the order of [`slices`] and [`from_vectors`].
 fn vectors(config: &TrainerConfig) -> Vec<Vector> {
     let critic = config.critic.tensor_layout();
-    let each = |role: &str| (1..=config.critics).map(|n| format!("{role}{n}")).collect::<Vec<_>>();
+    let each = |role: &str| {
+        (1..=config.training.critics).map(|n| format!("{role}{n}")).collect::<Vec<_>>()
+    };
     let groups = [
         ("actor", vec!["actor".to_owned()], config.actor_layout()),
         ("critics", each("critic"), critic.clone()),

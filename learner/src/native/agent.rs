@@ -3,6 +3,7 @@
 use super::critic::Critic;
 use super::mlp::Mlp;
 use super::split::PARTS;
+use crate::plain_sac;
 use crate::trainer::{AlphaLoss, Group, StepSizes, TrainState, TrainerConfig, UpdateStats};
 use kernels::{adam::AdamStep, elementwise::add};
 
@@ -47,8 +48,9 @@ impl Share {
 impl Agent {
     /// Copies the state. The caller has checked its lengths.
     pub(super) fn new(config: TrainerConfig, state: &TrainState) -> Self {
-        let critic = Mlp::critic(&config.critic.tensor_layout(), config.plain_critic_activation());
-        let critics = [0, 1].map(|i| Critic::new(i, config.batch_size, &critic, state));
+        let critic =
+            Mlp::critic(&config.critic.tensor_layout(), plain_sac::critic_activation(&config));
+        let critics = [0, 1].map(|i| Critic::new(i, config.training.batch_size, &critic, state));
         Self {
             policy: Mlp::policy(&config.policy),
             critic,
@@ -58,8 +60,8 @@ impl Agent {
             log_alpha: state.log_alpha.clone(),
             next_log_alpha: state.log_alpha.clone(),
             updates: state.updates,
-            target: vec![0.0; config.batch_size],
-            td_abs: vec![0.0; config.batch_size],
+            target: vec![0.0; config.training.batch_size],
+            td_abs: vec![0.0; config.training.batch_size],
             sums: UpdateStats::default(),
             config,
         }
@@ -91,8 +93,9 @@ impl Agent {
     }
 
     /// Returns the Adam scalars of the update in progress, for step size `lr`.
-    pub(super) fn step(&self, lr: f32) -> AdamStep {
-        AdamStep::new(lr, self.config.adam_eps, self.updates + 1)
+    #[expect(clippy::cast_possible_truncation, reason = "the arithmetic is f32")]
+    pub(super) fn step(&self, lr: f64) -> AdamStep {
+        AdamStep::new(lr as f32, self.config.training.adam_eps as f32, self.updates + 1)
     }
 
     /// Ends an update: one Adam step on the policy along the sum of the shares' gradients, the temperature's step, and
@@ -104,7 +107,7 @@ impl Agent {
         let policy_finite = self.actor.adam(&first.grads, step, &mut self.next_actor);
 
         #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^24")]
-        let rows = self.config.batch_size as f64;
+        let rows = self.config.training.batch_size as f64;
         let entropy = (first.entropy + second.entropy) / rows;
         let min_q = (first.min_q + second.min_q) / rows;
         let alpha = self.alpha();
@@ -144,20 +147,20 @@ impl Agent {
 
     /// Computes L = log α · (H − H̄), or α · (H − H̄), and one Adam step on log α, limited to at most ln(`alpha_max`).
     /// Returns L, which is 0 if the temperature is fixed, and whether all numbers are finite.
-    fn tune_temperature(&mut self, entropy: f64, lr: f32) -> (f64, bool) {
+    fn tune_temperature(&mut self, entropy: f64, lr: f64) -> (f64, bool) {
         let Some(target_entropy) = self.config.target_entropy else { return (0.0, true) };
-        let surplus = entropy - f64::from(target_entropy);
+        let surplus = entropy - target_entropy;
         let (log_alpha, alpha) = (self.log_alpha.params[0], f64::from(self.alpha()));
-        let (loss, gradient) = match self.config.alpha_loss {
+        let (loss, gradient) = match self.config.training.alpha_loss {
             AlphaLoss::Log => (f64::from(log_alpha) * surplus, surplus),
             AlphaLoss::Exp => (alpha * surplus, alpha * surplus),
         };
         let step = self.step(lr);
         #[expect(clippy::cast_possible_truncation, reason = "log α is f32 on both backends")]
-        let gradient = [gradient as f32];
+        let (gradient, bound) = ([gradient as f32], self.config.training.alpha_max.ln() as f32);
         let next = &mut self.next_log_alpha;
         let finite = self.log_alpha.adam(&gradient, step, next);
-        next.params[0] = next.params[0].min(self.config.alpha_max.ln());
+        next.params[0] = next.params[0].min(bound);
         (loss, finite && loss.is_finite())
     }
 }

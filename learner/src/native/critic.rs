@@ -2,7 +2,7 @@
 
 use super::mlp::{Activations, Mlp, Packed, Scratch};
 use super::split::{PARTS, parts};
-use crate::trainer::{Group, TrainState, TrainerConfig};
+use crate::trainer::{Group, TrainState, TrainerConfig, Training};
 use kernels::{adam::AdamStep, elementwise::polyak};
 
 /// State and buffers of one critic. Letters: K values per row, which is 1 or the number of discrete actions.
@@ -111,8 +111,11 @@ impl Critic {
     /// policy's rows. The results become current only in [`Critic::settle`].
     pub(super) fn learn(&mut self, lesson: &Lesson<'_>) {
         let Lesson { config, critic, data, taken, target, weight, own, step } = *lesson;
+        let Training { batch_size, tau, critic_loss_factor, .. } = config.training;
+        #[expect(clippy::cast_possible_truncation, reason = "the arithmetic is f32")]
+        let (tau, factor) = (tau as f32, critic_loss_factor as f32);
         #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^24")]
-        let share = 2.0 * config.critic_loss_factor / config.batch_size as f32;
+        let share = 2.0 * factor / batch_size as f32;
         let values = self.data_kept.output();
         self.loss = 0.0;
         self.d_values.fill(0.0);
@@ -120,7 +123,7 @@ impl Critic {
             let td = values[at] - target[row];
             self.td[row] = td;
             self.d_values[at] = share * weight[row] * td;
-            self.loss += f64::from(config.critic_loss_factor * weight[row] * td * td);
+            self.loss += f64::from(factor * weight[row] * td * td);
         }
         critic.backward_params(
             &self.group.params,
@@ -133,7 +136,7 @@ impl Critic {
         let finite = self.group.adam(&self.grads, step, &mut self.next);
         self.finite = finite && self.loss.is_finite();
         let params = &self.next.params;
-        polyak(&self.target, params, config.tau, &mut self.next_target);
+        polyak(&self.target, params, tau, &mut self.next_target);
         critic.pack(params, &mut self.packed);
         critic.pack(&self.next_target, &mut self.packed_target);
         for (input, kept) in own.into_iter().zip(&mut self.policy_kept) {

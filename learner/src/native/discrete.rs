@@ -47,7 +47,7 @@ struct Part {
 impl DiscreteSac {
     /// Allocates all buffers.
     pub(super) fn new(agent: &Agent) -> Self {
-        let batch = agent.config.batch_size;
+        let batch = agent.config.training.batch_size;
         let [first, second] = parts(batch);
         let parts = [Part::new(0, first, agent), Part::new(1, second, agent)];
         Self { parts, taken: vec![0; batch] }
@@ -177,7 +177,7 @@ impl Part {
     ) {
         let act_dim = config.policy.act_dim;
         #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^24")]
-        let share = 1.0 / config.batch_size as f32;
+        let share = 1.0 / config.training.batch_size as f32;
         let [one, two] = twins.each_ref().map(|own| own.policy_values(self.index));
         (self.share.entropy, self.share.min_q) = (0.0, 0.0);
         for (row, d_logits) in self.d_logits.chunks_exact_mut(act_dim).enumerate() {

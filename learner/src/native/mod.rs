@@ -14,6 +14,7 @@ mod discrete;
 mod mlp;
 mod part;
 mod sac;
+mod serves;
 mod split;
 
 use crate::trainer::{
@@ -24,6 +25,7 @@ use agent::Agent;
 use discrete::DiscreteSac;
 use kernels::Team;
 use sac::Sac;
+pub use serves::serves;
 
 /// Trainer of the `native` backend: plain Rust on the CPU.
 #[derive(Debug)]
@@ -46,17 +48,6 @@ enum Rule {
 }
 
 impl NativeTrainer {
-    /// Checks whether this backend can train with these settings.
-    ///
-    /// # Errors
-    /// Returns a description of the first setting that this backend does not support.
-    pub fn serves(config: &TrainerConfig) -> Result<(), String> {
-        match config.algorithm {
-            Algorithm::DiscreteSac(_) => config.plain_discrete_sac(),
-            _ => config.native_sac(),
-        }
-    }
-
     /// Creates a trainer that uses `threads` threads, including the caller's thread.
     ///
     /// # Errors
@@ -67,7 +58,7 @@ impl NativeTrainer {
         state: TrainState,
         threads: usize,
     ) -> Result<Self, TrainerError> {
-        Self::serves(&config).map_err(TrainerError::Unsupported)?;
+        serves(&config).map_err(TrainerError::Unsupported)?;
         check_state(&config, &state)?;
         let device = "cpu".to_owned();
         let team = Team::new("update", threads).map_err(|error| TrainerError::Device {
@@ -101,7 +92,7 @@ impl Trainer for NativeTrainer {
     }
 
     fn pop_td_abs(&mut self, out: &mut [f32]) -> Result<(), TrainerError> {
-        expect("td_abs", out.len(), self.agent.config.batch_size)?;
+        expect("td_abs", out.len(), self.agent.config.training.batch_size)?;
         expect("outstanding updates", usize::from(self.outstanding), 1)?;
         out.copy_from_slice(&self.agent.td_abs);
         self.outstanding = false;
@@ -149,7 +140,7 @@ impl Trainer for NativeTrainer {
     }
 
     fn reconfigure(&mut self, config: &TrainerConfig) -> Result<(), TrainerError> {
-        Self::serves(config).map_err(TrainerError::Unsupported)?;
+        serves(config).map_err(TrainerError::Unsupported)?;
         self.agent.config.same_networks(config).map_err(TrainerError::Unsupported)?;
         self.agent.config = config.clone();
         Ok(())
@@ -169,7 +160,7 @@ fn noise_sizes(config: &TrainerConfig) -> NoiseSizes {
     match config.algorithm {
         Algorithm::DiscreteSac(_) => NoiseSizes::default(),
         _ => {
-            let each = config.batch_size * config.policy.act_dim;
+            let each = config.training.batch_size * config.policy.act_dim;
             NoiseSizes { next_action: each, action: each, extra: 0 }
         }
     }
@@ -184,7 +175,8 @@ fn check_batch(
     batch: &Batch<'_>,
     noise: &Noise<'_>,
 ) -> Result<(), TrainerError> {
-    let (rows, obs) = (config.batch_size, config.batch_size * config.policy.obs_dim);
+    let (rows, obs) =
+        (config.training.batch_size, config.training.batch_size * config.policy.obs_dim);
     expect("batch.obs", batch.obs.len(), obs)?;
     expect("batch.action", batch.action.len(), rows * config.policy.action_width())?;
     expect("batch.reward", batch.reward.len(), rows)?;

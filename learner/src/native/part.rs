@@ -4,6 +4,7 @@ use super::agent::{Agent, Share};
 use super::critic::Critic;
 use super::mlp::{Activations, Mlp, Packed, Scratch};
 use super::split::parts;
+use crate::plain_sac;
 use crate::trainer::{ActionUnits, Batch, Noise, TrainerConfig};
 
 /// One half of the batch: the policy's samples, gradients and buffers for its rows.
@@ -51,7 +52,7 @@ impl Part {
     /// Allocates the buffers of half `index` (0 or 1).
     pub(super) fn new(index: usize, agent: &Agent) -> Self {
         let Agent { config, policy, critic, .. } = agent;
-        let range = &parts(config.batch_size)[index];
+        let range = &parts(config.training.batch_size)[index];
         let (first, rows, act_dim) = (range.start, range.len(), config.policy.act_dim);
         let sampled = || Sampled {
             kept: policy.activations(rows),
@@ -150,9 +151,9 @@ impl Part {
         alpha: f32,
     ) {
         let act_dim = config.policy.act_dim;
-        let (_, (low, high)) = config.plain_policy();
+        let (_, (low, high)) = plain_sac::policy(config);
         #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^24")]
-        let share = 1.0 / config.batch_size as f32;
+        let share = 1.0 / config.training.batch_size as f32;
         let heads = self.own.kept.output().chunks_exact(2 * act_dim);
         for (row, (heads, d_heads)) in
             heads.zip(self.d_heads.chunks_exact_mut(2 * act_dim)).enumerate()
@@ -191,8 +192,8 @@ impl Sampled {
     /// docs/algorithms/shared.md §2.1), and the critic's input.
     fn draw(&mut self, config: &TrainerConfig, obs: &[f32], noise: &[f32]) {
         let (obs_dim, act_dim) = (config.policy.obs_dim, config.policy.act_dim);
-        let (_, (low, high)) = config.plain_policy();
-        let log_scale = match config.log_prob_units {
+        let (_, (low, high)) = plain_sac::policy(config);
+        let log_scale = match config.training.log_prob_units {
             ActionUnits::Normalised => 0.0,
             ActionUnits::Env => config.action_scale.iter().map(|scale| scale.ln()).sum(),
         };
@@ -227,7 +228,7 @@ impl Sampled {
 
 /// Converts a normalised action to the critic's units.
 pub(super) fn critic_action(config: &TrainerConfig, j: usize, action: f32) -> f32 {
-    match config.critic_action_units {
+    match config.training.critic_action_units {
         ActionUnits::Normalised => action,
         ActionUnits::Env => action * config.action_scale[j] + config.action_bias[j],
     }
@@ -235,7 +236,7 @@ pub(super) fn critic_action(config: &TrainerConfig, j: usize, action: f32) -> f3
 
 /// Returns d(critic's action) / d(normalised action).
 fn critic_scale(config: &TrainerConfig, j: usize) -> f32 {
-    match config.critic_action_units {
+    match config.training.critic_action_units {
         ActionUnits::Normalised => 1.0,
         ActionUnits::Env => config.action_scale[j],
     }

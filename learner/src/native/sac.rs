@@ -29,7 +29,7 @@ pub(super) struct Sac {
 impl Sac {
     /// Allocates all buffers.
     pub(super) fn new(agent: &Agent) -> Self {
-        let batch = agent.config.batch_size;
+        let batch = agent.config.training.batch_size;
         let width = agent.config.policy.obs_dim + agent.config.policy.act_dim;
         Self {
             parts: [0, 1].map(|index| Part::new(index, agent)),

@@ -219,7 +219,7 @@ impl OfflineSource {
         if config.offline.dataset.is_empty() {
             return Ok(());
         }
-        let batch_size = config.learner.batch_size;
+        let batch_size = config.training.batch_size;
         let items = recorded_items(batch_size, config.offline.share);
         if items == 0 || (items == batch_size && !config.is_offline()) {
             let most = batch_size - 1;
@@ -248,7 +248,7 @@ impl OfflineSource {
         if dataset.is_empty() {
             return Ok(None);
         }
-        let items = recorded_items(config.learner.batch_size, config.offline.share);
+        let items = recorded_items(config.training.batch_size, config.offline.share);
         let data = OfflineData::read(Path::new(dataset), spec, config)
             .map_err(|error| resolved.invalid("offline.dataset", error.to_string()))?;
         info!(dataset, rows = data.len(), "training on recorded data");

@@ -25,15 +25,15 @@ pub(super) struct StepScalars {
 #[expect(clippy::cast_possible_truncation, reason = "rounded once, to the parameters' precision")]
 impl StepScalars {
     /// Computes the scalars of step number `t`, counted from 1.
-    pub(super) fn new(t: u64, eps: f32) -> Self {
+    pub(super) fn new(t: u64, eps: f64) -> Self {
         let t = i32::try_from(t).unwrap_or(i32::MAX); // both powers underflow to 0 long before
         let c = (1.0 - BETA2.powi(t)).sqrt();
-        Self { rate: c / (1.0 - BETA1.powi(t)), eps: (f64::from(eps) * c) as f32 }
+        Self { rate: c / (1.0 - BETA1.powi(t)), eps: (eps * c) as f32 }
     }
 
     /// Returns the negative step size, the factor of `m / (sqrt(v) + eps)` in the parameters' change.
-    pub(super) fn negative_rate(&self, lr: f32) -> f32 {
-        (-f64::from(lr) * self.rate) as f32
+    pub(super) fn negative_rate(&self, lr: f64) -> f32 {
+        (-lr * self.rate) as f32
     }
 }
 
@@ -108,13 +108,13 @@ mod tests {
 
     #[test]
     fn a_hundred_steps_agree_with_the_optimiser_of_libtorch() {
-        let (lr, eps, len) = (3e-3_f32, 1e-8_f32, 64);
+        let (lr, eps, len) = (3e-3, 1e-8, 64);
         let start = Tensor::arange(len, (Kind::Float, Device::Cpu)) / 10.0 - 3.05;
         let mut ours = AdamGroup::over(start.copy()).unwrap();
         let store = nn::VarStore::new(Device::Cpu);
         let theirs = store.root().var_copy("p", &start);
-        let adam = nn::Adam { eps: f64::from(eps), ..nn::Adam::default() };
-        let mut adam = adam.build(&store, f64::from(lr)).unwrap();
+        let adam = nn::Adam { eps, ..nn::Adam::default() };
+        let mut adam = adam.build(&store, lr).unwrap();
 
         // Gradients from 1e-9 to 1e10, plus a sine wave that changes their signs.
         let slope = Tensor::arange(len, (Kind::Float, Device::Cpu)).exp2() * 1e-9;

@@ -85,7 +85,7 @@ impl Inputs {
     /// are cut here.
     #[expect(clippy::cast_precision_loss, reason = "batch sizes and action dimensions are small")]
     pub(super) fn new(config: &TrainerConfig, device: Device) -> TchResult<Self> {
-        let (b, o, a) = (config.batch_size, config.policy.obs_dim, config.policy.act_dim);
+        let (b, o, a) = (config.training.batch_size, config.policy.obs_dim, config.policy.act_dim);
         let len = 2 * b * o + 2 * b * a + 2 * b + 3 * b * (o + a) + 3 * b + 4;
         let flat = Tensor::f_zeros([signed(len)], (Kind::Float, device))?;
         let mut cutter = Cutter { flat: &flat, offset: 0 };
@@ -94,14 +94,14 @@ impl Inputs {
             (cut(&[2 * b, o])?, cut(&[2 * b, a])?, cut(&[2 * b])?);
         let critics = cut(&[3, b, o + a])?;
         let both = |i| critics.f_select(0, i)?.f_unsqueeze(0)?.f_expand([2, -1, -1], false);
-        let units = match config.critic_action_units {
+        let units = match config.training.critic_action_units {
             ActionUnits::Normalised => vec![(1.0, 0.0); a],
             ActionUnits::Env => {
                 let (scale, bias) = (&config.action_scale, &config.action_bias);
                 scale.iter().copied().zip(bias.iter().copied()).collect()
             }
         };
-        let ln_scale = match config.log_prob_units {
+        let ln_scale = match config.training.log_prob_units {
             ActionUnits::Normalised => 0.0,
             ActionUnits::Env => config.action_scale.iter().map(|scale| scale.ln()).sum(),
         };
@@ -112,7 +112,7 @@ impl Inputs {
             host: Vec::with_capacity(len),
             sizes: Sizes { obs: o, act: a },
             log_density_constant: constant,
-            weight_factor: config.critic_loss_factor * 2.0 / b as f32,
+            weight_factor: config.training.critic_loss_factor * 2.0 / b as f32,
             units,
             action_scale: Tensor::f_from_slice(&scale)?.f_to_device(device)?,
             action_bias: Tensor::f_from_slice(&bias)?.f_to_device(device)?,

@@ -19,12 +19,14 @@ mod networks;
 mod ops;
 mod plain;
 pub mod script;
+mod serves;
 mod undo;
 mod update;
 mod work;
 
 pub use graph::GraphTrainer;
 pub use plain::plain_inference;
+pub use serves::{serves, trainer};
 
 use crate::trainer::{
     AlphaLoss, Batch, Group, Noise, NoiseSizes, StepSizes, TrainState, Trainer, TrainerConfig,
@@ -85,7 +87,7 @@ impl TorchTrainer {
         let sac = Sac::new(&config, &inputs, place).map_err(failed)?;
         let depth = if place.is_cuda() { 2 } else { 1 };
         let undo = Undo::new(sac.tensors(), place).map_err(failed)?;
-        let td = || Tensor::f_zeros([signed(config.batch_size + 1)], (Kind::Float, place));
+        let td = || Tensor::f_zeros([signed(config.training.batch_size + 1)], (Kind::Float, place));
         let td_abs = (0..depth).map(|_| td()).collect::<TchResult<_>>().map_err(failed)?;
         let mut trainer = Self {
             device: device.into(),
@@ -105,8 +107,8 @@ impl TorchTrainer {
     }
 
     fn check_shapes(&self, batch: &Batch<'_>, noise: &Noise<'_>) -> Result<(), TrainerError> {
-        let TrainerConfig { batch_size: b, policy, .. } = &self.config;
-        let (b, o, a) = (*b, policy.obs_dim, policy.act_dim);
+        let TrainerConfig { training, policy, .. } = &self.config;
+        let (b, o, a) = (training.batch_size, policy.obs_dim, policy.act_dim);
         check("obs", batch.obs, b * o)?;
         check("action", batch.action, b * a)?;
         check("reward", batch.reward, b)?;
@@ -165,8 +167,8 @@ impl Trainer for TorchTrainer {
     ) -> Result<(), TrainerError> {
         self.check_shapes(batch, noise)?;
         let slot = &self.td_abs[self.slot(self.enqueued)];
-        let rows = signed(self.config.batch_size);
-        let (adam_eps, t) = (self.config.adam_eps, self.updates + 1);
+        let rows = signed(self.config.training.batch_size);
+        let (adam_eps, t) = (self.config.training.adam_eps, self.updates + 1);
         let (inputs, sac, undo) = (&mut self.inputs, &self.sac, &self.undo);
         tch::no_grad(|| {
             undo.keep()?;
@@ -184,7 +186,7 @@ impl Trainer for TorchTrainer {
 
     /// On a GPU this waits for all enqueued work, because libtorch's interface has no events for a shorter wait.
     fn pop_td_abs(&mut self, out: &mut [f32]) -> Result<(), TrainerError> {
-        check("td_abs", out, self.config.batch_size)?;
+        check("td_abs", out, self.config.training.batch_size)?;
         let Some(left) = self.outstanding.checked_sub(1) else {
             return Err(device_error(&self.device, "|td| asked for without an update"));
         };
@@ -216,7 +218,7 @@ impl Trainer for TorchTrainer {
         #[expect(clippy::cast_precision_loss, reason = "2^53 updates are never reached")]
         let [loss1, loss2, log_prob, q, alpha, log_alpha, alpha_log_prob, log_alpha_log_prob] =
             sums.map(|sum| sum / updates as f64);
-        let alpha_loss = |target: f32| match self.config.alpha_loss {
+        let alpha_loss = |target: f32| match self.config.training.alpha_loss {
             AlphaLoss::Log => -(log_alpha_log_prob + log_alpha * f64::from(target)),
             AlphaLoss::Exp => -(alpha_log_prob + alpha * f64::from(target)),
         };
@@ -266,12 +268,12 @@ impl Trainer for TorchTrainer {
     }
 
     fn noise_sizes(&self) -> NoiseSizes {
-        let each = self.config.batch_size * self.config.policy.act_dim;
+        let each = self.config.training.batch_size * self.config.policy.act_dim;
         NoiseSizes { next_action: each, action: each, extra: 0 }
     }
 
     fn reconfigure(&mut self, config: &TrainerConfig) -> Result<(), TrainerError> {
-        config.plain_sac().map_err(TrainerError::Unsupported)?;
+        serves::serves_by_hand(config).map_err(TrainerError::Unsupported)?;
         self.config.same_networks(config).map_err(TrainerError::Unsupported)?;
         let state = self.state();
         *self = Self::new(config.clone(), state, &self.device, self.threads)?;

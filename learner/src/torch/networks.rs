@@ -303,9 +303,10 @@ impl Policy {
         input: &Tensor,
     ) -> TchResult<Self> {
         let arch = &config.policy;
-        let net = Mlp::new(&group.params, &actor_slots(arch), config.plain_policy().0.activation)?;
+        let net =
+            Mlp::new(&group.params, &actor_slots(arch), plain_sac::policy(config).0.activation)?;
         let both = net.pass(input)?;
-        let chosen = both.rows_from(signed(config.batch_size))?;
+        let chosen = both.rows_from(signed(config.training.batch_size))?;
         Ok(Self { grads: net.grads(&group.grad)?, net, both, chosen })
     }
 }
@@ -336,8 +337,8 @@ impl Critics {
         let arch = &config.policy;
         let slots = critic_slots(&config.critic);
         let stack = |flat: &Tensor| flat.f_reshape([2, -1]);
-        let net = Mlp::new(&stack(&group.params)?, &slots, config.plain_critic_activation())?;
-        let target_net = Mlp::new(&stack(targets)?, &slots, config.plain_critic_activation())?;
+        let net = Mlp::new(&stack(&group.params)?, &slots, plain_sac::critic_activation(config))?;
+        let target_net = Mlp::new(&stack(targets)?, &slots, plain_sac::critic_activation(config))?;
         let taken = net.pass(&x.taken)?;
         Ok(Self {
             grads: net.grads(&stack(&group.grad)?)?,

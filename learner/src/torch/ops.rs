@@ -105,3 +105,8 @@ pub(super) fn subtract_from(value: f64, tensor: &Tensor, out: &Tensor) -> TchRes
 pub(super) fn signed(count: usize) -> i64 {
     i64::try_from(count).expect("an index into memory fits")
 }
+
+/// Returns the shortest decimal number that rounds to this f32, as an f64: 0.05, not 0.05000000074505806.
+pub(super) fn exact(number: f32) -> f64 {
+    number.to_string().parse().expect("a printed number is one")
+}

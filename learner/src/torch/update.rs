@@ -15,6 +15,7 @@ use super::ops::{
     Into as _, clamp, clamp_backward, copy, lerp, mean_rows, signed, subtract_from, tanh_backward,
 };
 use super::work::{SUMS, Work};
+use crate::plain_sac;
 use crate::trainer::{AlphaLoss, TrainerConfig};
 use tch::{Device, Kind, Tensor};
 
@@ -66,13 +67,13 @@ impl Sac {
             targets,
             temperature,
             log_std_bounds: {
-                let (_, (min, max)) = config.plain_policy();
+                let (_, (min, max)) = plain_sac::policy(config);
                 (min.into(), max.into())
             },
-            tau: config.tau.into(),
-            alpha_loss: config.alpha_loss,
-            log_alpha_max: f64::from(config.alpha_max).ln(),
-            target_entropy: config.target_entropy.map(f64::from),
+            tau: config.training.tau,
+            alpha_loss: config.training.alpha_loss,
+            log_alpha_max: config.training.alpha_max.ln(),
+            target_entropy: config.target_entropy,
         })
     }
 

@@ -132,7 +132,7 @@ impl Work {
         policy: &Policy,
         q: &Critics,
     ) -> TchResult<Self> {
-        let (b, a) = (signed(config.batch_size), signed(config.policy.act_dim));
+        let (b, a) = (signed(config.training.batch_size), signed(config.policy.act_dim));
         let device = x.noise.device();
         let zeros = |shape: &[i64]| Tensor::f_zeros(shape, (Kind::Float, device));
         let constant = |values: &[f32]| Tensor::f_from_slice(values)?.f_to_device(device);

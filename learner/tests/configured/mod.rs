@@ -1,7 +1,6 @@
 //! Trainer configurations made from settings, for tests.
 
 use common::config::{self, Layers};
-use learner::backend;
 use learner::trainer::TrainerConfig;
 
 /// Returns the trainer configuration for a preset and assignments, in an environment with three observations and two
@@ -16,5 +15,5 @@ pub(crate) fn trainer(preset: &str, set: &[&str]) -> TrainerConfig {
     let set = shapes.iter().chain(set).map(|&pair| pair.to_owned()).collect();
     let preset = Some(preset.to_owned()).filter(|name| !name.is_empty());
     let resolved = config::load(&Layers { preset, set, ..Layers::default() }).unwrap();
-    backend::trainer_config(&resolved.config, &resolved.env_spec().unwrap())
+    TrainerConfig::new(&resolved.config, &resolved.env_spec().unwrap())
 }

@@ -25,7 +25,7 @@ impl Drawn {
         let state = train_state(config, &mut rng);
         let (obs_dim, act_dim) = (config.policy.obs_dim, config.policy.act_dim);
         let mut normal = |width: usize| {
-            let mut values = vec![0.0; config.batch_size * width];
+            let mut values = vec![0.0; config.training.batch_size * width];
             fill_normal(&mut values, &mut rng);
             values
         };
@@ -63,23 +63,25 @@ impl Drawn {
 /// tile.
 pub(crate) fn config() -> TrainerConfig {
     TrainerConfig {
-        critic_loss_factor: 1.0,
-        critic_action_units: ActionUnits::Normalised,
-        log_prob_units: ActionUnits::Normalised,
-        alpha_loss: AlphaLoss::Log,
         action_scale: vec![1.0; 3],
         action_bias: vec![0.0; 3],
-        lr_actor: 3e-4,
-        lr_critic: 1e-3,
-        lr_alpha: 3e-4,
-        adam_eps: 1e-8,
-        tau: 0.005,
         target_entropy: Some(-3.0),
-        alpha_init: 0.5,
         ..TrainerConfig::sac(
             PolicyArch::mlp_gaussian((5, 3), &[37, 21], Activation::Relu, (-20.0, 2.0)),
             &[43, 19],
             29,
         )
     }
+    .with(|training| {
+        training.critic_loss_factor = 1.0;
+        training.critic_action_units = ActionUnits::Normalised;
+        training.log_prob_units = ActionUnits::Normalised;
+        training.alpha_loss = AlphaLoss::Log;
+        training.lr_actor = 3e-4;
+        training.lr_critic = 1e-3;
+        training.lr_alpha = 3e-4;
+        training.adam_eps = 1e-8;
+        training.tau = 0.005;
+        training.alpha_init = 0.5;
+    })
 }

@@ -60,10 +60,13 @@ pub(crate) fn drawn(layout: &TensorLayout, rng: &mut Pcg64) -> Vec<f32> {
 
 pub(crate) fn state(config: &TrainerConfig, rng: &mut Pcg64) -> TrainState {
     let critic = config.critic.tensor_layout();
-    let many = |rng: &mut Pcg64| (0..config.critics).flat_map(|_| drawn(&critic, rng)).collect();
+    let many =
+        |rng: &mut Pcg64| (0..config.training.critics).flat_map(|_| drawn(&critic, rng)).collect();
     let actor = drawn(&config.policy.tensor_layout(), rng);
     let (critics, mut targets): (Vec<f32>, Vec<f32>) = (many(rng), many(rng));
-    for (n, entry) in (0..config.critics).flat_map(|n| critic.entries.iter().map(move |e| (n, e))) {
+    for (n, entry) in
+        (0..config.training.critics).flat_map(|n| critic.entries.iter().map(move |e| (n, e)))
+    {
         if !entry.trainable {
             // A target network has the same wiring as its critic.
             let start = n * critic.parameters;
@@ -71,7 +74,7 @@ pub(crate) fn state(config: &TrainerConfig, rng: &mut Pcg64) -> TrainState {
             targets[range.clone()].copy_from_slice(&critics[range]);
         }
     }
-    let copies = config.target_actor == TargetActor::Copy;
+    let copies = config.training.target_actor == TargetActor::Copy;
     TrainState {
         target_actor: if copies { actor.clone() } else { Vec::new() },
         actor: group(actor),

@@ -93,7 +93,7 @@ impl<'a> Case<'a> {
                 continue; // long files leave out some updates
             }
             let (grad, params) = (self.tolerance("grad"), self.tolerance("params"));
-            let gradients = before.gradients(&model, exact(config.adam_betas.0));
+            let gradients = before.gradients(&model, exact(config.training.adam_beta1));
             self.compare(&what, &expected["grads"], grad, &|group, n, name| {
                 gradients.named(&self.layout(group), group, n, name)
             });
@@ -181,18 +181,19 @@ impl<'a> Case<'a> {
         }
         let entries = |group: &str| self.layout(group).entries.len();
         let once = ["actor", "target_actor", "vae", "log_alpha", "log_lambda"].map(entries);
-        let expected = once.iter().sum::<usize>() + 2 * self.config.critics * entries("critics");
+        let expected =
+            once.iter().sum::<usize>() + 2 * self.config.training.critics * entries("critics");
         assert_eq!(loaded, expected, "{}: tensors in the file", self.name);
     }
 
     fn batch(&self, columns: &Columns<'_>, kind: Kind) -> GraphBatch {
-        let b = i64::try_from(self.config.batch_size).unwrap();
+        let b = i64::try_from(self.config.training.batch_size).unwrap();
         let steps = |x: Tensor| x.reshape([b, 1, -1]).to_kind(kind);
         let numbers = |value: &Value| tensor(value, Kind::Double).reshape([b, 1]).to_kind(kind);
         let given = |value: &Value| tensor(value, Kind::Double);
         let discrete = self.config.policy.head == Head::Categorical;
         let mut action = steps(given(columns.action));
-        if self.config.critic_action_units == trainer::ActionUnits::Env && !discrete {
+        if self.config.training.critic_action_units == trainer::ActionUnits::Env && !discrete {
             // The files store actions in the critics' units. Our rows hold normalised actions.
             let vector = |x: &[f32]| Tensor::from_slice(x).to_kind(kind);
             let bias = vector(&self.config.action_bias);
@@ -239,7 +240,7 @@ impl<'a> Case<'a> {
                 tensor(index, Kind::Int64).one_hot(a).to_kind(kind) * 10.0 - 5.0
             }
             Some(normals) => {
-                let b = i64::try_from(self.config.batch_size).unwrap();
+                let b = i64::try_from(self.config.training.batch_size).unwrap();
                 tensor(normals, Kind::Double).to_kind(kind).reshape([b, 1, -1])
             }
         };
@@ -283,12 +284,12 @@ impl<'a> Case<'a> {
         let td = |key: &str| tensor(&expected[key], Kind::Double);
         let absolute = if !expected["td1"].is_null() {
             let td = Tensor::stack(&[td("td1"), td("td2")], 0);
-            match self.config.priority_rule {
+            match self.config.training.priority_rule {
                 PriorityRule::MeanAbs => td.abs().mean_dim(0, false, None::<Kind>),
                 PriorityRule::AbsMean => td.mean_dim(0, false, None::<Kind>).abs(),
             }
         } else if !expected["mean_signed_td"].is_null() {
-            assert_eq!(self.config.priority_rule, PriorityRule::AbsMean);
+            assert_eq!(self.config.training.priority_rule, PriorityRule::AbsMean);
             td("mean_signed_td").abs()
         } else if !expected["abs_td"].is_null() {
             td("abs_td").mean_dim(0, false, None::<Kind>)

@@ -6,7 +6,7 @@ use learner::trainer::{Algorithm, CriticArch, CriticKind, DiscreteLoss, TrainerC
 
 /// Returns the configuration for discrete actions with the same hidden layers, switches and sizes.
 pub(crate) fn discrete(continuous: TrainerConfig) -> TrainerConfig {
-    let actions = continuous.policy.act_dim as f32;
+    let actions = continuous.policy.act_dim as f64;
     TrainerConfig {
         algorithm: Algorithm::DiscreteSac(DiscreteLoss::Expected),
         policy: PolicyArch { head: Head::Categorical, ..continuous.policy },

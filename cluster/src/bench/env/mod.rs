@@ -19,8 +19,8 @@ use common::ids::PolicyVersion;
 use common::process::Process;
 use common::runtime::clock::Clock;
 use common::runtime::seed::SeedTree;
-use learner::backend::trainer_config;
 use learner::init::train_state;
+use learner::trainer::TrainerConfig;
 use rand::RngExt as _;
 use std::sync::Barrier;
 
@@ -180,7 +180,7 @@ fn settings(set: &[String]) -> anyhow::Result<Resolved> {
 
 /// Returns the policy's initial weights.
 fn fresh_policy(resolved: &Resolved) -> anyhow::Result<Vec<f32>> {
-    let sac = trainer_config(&resolved.config, &resolved.env_spec()?);
-    let state = train_state(&sac, &mut SeedTree::new(1).rng());
-    Ok(sac.published_policy(&state))
+    let trainer_config = TrainerConfig::new(&resolved.config, &resolved.env_spec()?);
+    let state = train_state(&trainer_config, &mut SeedTree::new(1).rng());
+    Ok(trainer_config.published_policy(&state))
 }

@@ -1,7 +1,7 @@
 //! [`Algorithm`]: a learning rule, with its inputs ([`GraphBatch`], [`GraphNoise`]), its state ([`Model`]) and its
 //! statistics ([`Losses`]).
 
-use super::params::{Adam, Params, Place, Values};
+use super::params::{Params, Place, Values};
 use crate::torch::ops::signed;
 use crate::trainer::{NoiseSizes, PriorityRule, StepSizes, TrainState, TrainerConfig};
 use std::fmt::Debug;
@@ -13,78 +13,17 @@ pub trait Algorithm: Debug + Send {
     /// Returns how many random numbers an update takes.
     fn noise_sizes(&self) -> NoiseSizes;
 
-    /// Returns the numeric settings. The trainer sets the step sizes for each update, because schedules change them.
-    fn numbers(&mut self) -> &mut Numbers;
-
-    /// Does one update of everything in the model. `step` is its number, counted from 1.
-    fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: u64) -> Losses;
+    /// Does one update of everything in the model.
+    fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: &Step) -> Losses;
 }
 
-/// Numeric settings in f64: the decimal number of the configuration, such as 0.9, not the nearest f32.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Numbers {
+/// Number and step sizes of one update.
+#[derive(Debug, Clone, Copy)]
+pub struct Step {
+    /// Number of the update, counted from 1.
+    pub number: u64,
     /// Adam's step sizes.
-    pub lr: StepSizesExact,
-    /// Adam's decay rates.
-    pub betas: (f64, f64),
-    /// Adam's epsilon.
-    pub adam_eps: f64,
-    /// Polyak rate of the targets.
-    pub tau: f64,
-    /// Factor of the critics' mean squared errors.
-    pub critic_loss_factor: f64,
-    /// Target entropy. `None` if the temperature is fixed.
-    pub target_entropy: Option<f64>,
-    /// Upper bound of the temperature's logarithm.
-    pub log_alpha_max: f64,
-}
-
-/// [`StepSizes`] in f64.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[expect(missing_docs, reason = "as StepSizes")]
-pub struct StepSizesExact {
-    pub actor: f64,
-    pub critic: f64,
-    pub alpha: f64,
-    pub lambda: f64,
-    pub vae: f64,
-}
-
-impl From<&StepSizes> for StepSizesExact {
-    fn from(sizes: &StepSizes) -> Self {
-        Self {
-            actor: exact(sizes.actor),
-            critic: exact(sizes.critic),
-            alpha: exact(sizes.alpha),
-            lambda: exact(sizes.lambda),
-            vae: exact(sizes.vae),
-        }
-    }
-}
-
-impl Numbers {
-    /// Reads the numeric settings of a configuration.
-    pub fn new(config: &TrainerConfig) -> Self {
-        Self {
-            lr: (&config.step_sizes()).into(),
-            betas: (exact(config.adam_betas.0), exact(config.adam_betas.1)),
-            adam_eps: exact(config.adam_eps),
-            tau: exact(config.tau),
-            critic_loss_factor: exact(config.critic_loss_factor),
-            target_entropy: config.target_entropy.map(exact),
-            log_alpha_max: exact(config.alpha_max).ln(),
-        }
-    }
-
-    /// Returns Adam's settings for step size `lr` at step number `step`, counted from 1.
-    pub fn adam(&self, lr: f64, step: u64) -> Adam {
-        Adam { lr, betas: self.betas, eps: self.adam_eps, step }
-    }
-}
-
-/// Returns the shortest decimal number that rounds to this f32, as an f64.
-pub fn exact(number: f32) -> f64 {
-    number.to_string().parse().expect("a printed number is one")
+    pub sizes: StepSizes,
 }
 
 /// All learned parameters, with moments and target networks. A member that the algorithm does not use has no elements.
@@ -107,8 +46,8 @@ impl Model {
         Self {
             actor: Params::new(&config.actor_layout(), 1, place),
             target_actor: Values::new(&config.target_actor_layout(), 1, place),
-            critics: Params::new(&critic, config.critics, place),
-            targets: Values::new(&critic, config.critics, place),
+            critics: Params::new(&critic, config.training.critics, place),
+            targets: Values::new(&critic, config.training.critics, place),
             vae: Params::new(&config.vae_layout(), 1, place),
             log_alpha: Params::new(&config.log_alpha_layout(), 1, place),
             log_lambda: Params::new(&config.log_lambda_layout(), 1, place),

@@ -1,7 +1,7 @@
 //! Batch-constrained Q-learning (docs/algorithms/bcq.md §2): learns values only of actions that are similar to those in
 //! the data.
 
-use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Numbers, exact};
+use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Step};
 use super::critic;
 use super::params::Weights;
 use super::perturbation::Perturbation;
@@ -57,7 +57,7 @@ impl Bcq {
             ),
             (config.sequence_len == 1, "bcq trains on single transitions"),
             (
-                config.critic_action_units == ActionUnits::Normalised,
+                config.training.critic_action_units == ActionUnits::Normalised,
                 "bcq's critics see normalised actions",
             ),
         ];
@@ -70,7 +70,7 @@ impl Bcq {
             perturbation,
             latent: *latent,
             samples: bcq.samples,
-            lambda: exact(bcq.lambda),
+            lambda: bcq.lambda,
             target_perturb: bcq.target_perturb,
         })
     }
@@ -100,21 +100,18 @@ impl Bcq {
 
 impl Algorithm for Bcq {
     fn noise_sizes(&self) -> NoiseSizes {
-        let each = self.rule.config.batch_size * self.latent;
+        let each = self.rule.config.training.batch_size * self.latent;
         NoiseSizes { next_action: self.samples * each, action: each, extra: each }
     }
 
-    fn numbers(&mut self) -> &mut Numbers {
-        &mut self.rule.numbers
-    }
-
-    fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: u64) -> Losses {
-        let Rule { config, numbers } = &self.rule;
+    fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: &Step) -> Losses {
+        let rule = &self.rule;
+        let config = &rule.config;
         let GraphBatch { obs, action, .. } = batch;
 
         // L_V = mean((a - V(s, a))²) + KL / 2
         let vae_loss = self.vae.loss(&model.vae.trained()[0], obs, action, &noise.extra);
-        model.vae.descend(&vae_loss, &numbers.adam(numbers.lr.vae, step));
+        model.vae.descend(&vae_loss, &rule.adam(step.sizes.vae, step.number));
 
         // y = r + discount max_i (lambda min_c Q'_c + (1 - lambda) max_c Q'_c)(s', a'_i),  a'_i = xi'(s', V(s', z_i))
         let y = no_grad(|| {
@@ -124,8 +121,9 @@ impl Algorithm for Bcq {
 
         // L_c = factor mean(w (Q_c(s, a) - y)²)
         let td = self.values(model.critics.trained(), obs, action) - y;
-        let critic_losses = batch.mean(&(&batch.weight * td.square())) * numbers.critic_loss_factor;
-        model.critics.descend(&critic_losses.sum(None), &numbers.adam(numbers.lr.critic, step));
+        let critic_losses =
+            batch.mean(&(&batch.weight * td.square())) * config.training.critic_loss_factor;
+        model.critics.descend(&critic_losses.sum(None), &rule.adam(step.sizes.critic, step.number));
 
         // L_xi = -mean Q_1(s, xi(s, V(s, z))), with the auto-encoder and the critic after their steps
         let drawn = self.vae.draw(&model.vae.values().networks()[0], obs, &noise.action);
@@ -133,11 +131,11 @@ impl Algorithm for Bcq {
         let first = &model.critics.values().networks()[..1];
         let q = self.values(first, obs, &moved).squeeze_dim(0);
         let actor_loss = -batch.mean(&self.rule.weigh(&q, batch));
-        model.actor.descend(&actor_loss, &numbers.adam(numbers.lr.actor, step));
+        model.actor.descend(&actor_loss, &rule.adam(step.sizes.actor, step.number));
 
-        self.rule.move_targets(model, step);
+        self.rule.move_targets(model, step.number);
         Losses {
-            td_abs: batch.priority(&td.detach(), config.priority_rule),
+            td_abs: batch.priority(&td.detach(), config.training.priority_rule),
             critics: critic_losses,
             actor: actor_loss,
             alpha_loss: None,

@@ -1,7 +1,7 @@
 //! Soft actor-critic for discrete actions (docs/algorithms/discrete-sac.md §1), and Velora's variant
 //! (docs/algorithms/discrete-sac.md §3).
 
-use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Numbers};
+use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Step};
 use super::policy::{Categorical, categorical};
 use super::sac::{At, Rule};
 use crate::trainer::{DiscreteLoss, NoiseSizes, TrainerConfig};
@@ -49,13 +49,9 @@ impl Algorithm for DiscreteSac {
         NoiseSizes { next_action: 0, action, extra: 0 }
     }
 
-    fn numbers(&mut self) -> &mut Numbers {
-        &mut self.rule.numbers
-    }
-
-    fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: u64) -> Losses {
-        let Rule { config, numbers, .. } = &self.rule;
+    fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: &Step) -> Losses {
         let rule = &self.rule;
+        let config = &rule.config;
         let stored = batch.kept(&batch.action).to_kind(Kind::Int64);
         let critics = |networks, at| rule.values(networks, batch, &batch.action, at, &batch.action);
         let alpha = model.log_alpha.values().flat().exp();
@@ -72,23 +68,24 @@ impl Algorithm for DiscreteSac {
         let q = critics(model.critics.trained(), At::Now);
         let index = stored.unsqueeze(0).expand([q.size()[0], -1, -1, -1], false);
         let td = q.gather(-1, &index, false).squeeze_dim(-1) - y;
-        let critic_losses = batch.mean(&(&batch.weight * td.square())) * numbers.critic_loss_factor;
-        model.critics.descend(&critic_losses.sum(None), &numbers.adam(numbers.lr.critic, step));
+        let critic_losses =
+            batch.mean(&(&batch.weight * td.square())) * config.training.critic_loss_factor;
+        model.critics.descend(&critic_losses.sum(None), &rule.adam(step.sizes.critic, step.number));
 
         // L_pi = mean(sum_a p_a (alpha ln p_a - min_i Q_i(s)_a)), with the critics after their step
         let now = categorical(&rule.policy_now(&model.actor.trained()[0], batch));
         let q = rule.reduce(&critics(model.critics.values().networks(), At::Now));
         let loss = sum(&(&now.probs * (&alpha * self.entropy_term(&now, noise) - &q)));
         let actor_loss = batch.mean(&rule.weigh(&loss, batch));
-        model.actor.descend(&actor_loss, &numbers.adam(numbers.lr.actor, step));
+        model.actor.descend(&actor_loss, &rule.adam(step.sizes.actor, step.number));
 
         // L_alpha = log_alpha (mean H - target entropy), H = -sum_a p_a ln p_a
         let entropy = -batch.mean(&sum(&(&now.probs * self.log(&now))).detach());
         let alpha_loss = rule.tune_temperature(model, &entropy, step);
 
-        rule.move_targets(model, step);
+        rule.move_targets(model, step.number);
         Losses {
-            td_abs: batch.priority(&td.detach(), config.priority_rule),
+            td_abs: batch.priority(&td.detach(), config.training.priority_rule),
             critics: critic_losses,
             actor: actor_loss,
             alpha_loss,

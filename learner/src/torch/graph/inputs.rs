@@ -28,7 +28,7 @@ impl Inputs {
         batch: &Batch<'_>,
         noise: &Noise<'_>,
     ) -> Result<(), TrainerError> {
-        let (b, t) = (config.batch_size, config.sequence_len);
+        let (b, t) = (config.training.batch_size, config.sequence_len);
         let (o, s) = (config.policy.obs_dim, config.policy.state_dim());
         let next_state = if t == 1 { b * s } else { 0 };
         let check = super::super::check;
@@ -65,7 +65,7 @@ impl Inputs {
         normaliser: Option<&Normaliser>,
         (actor, device): (&Weights, Device),
     ) -> (GraphBatch, GraphNoise) {
-        let (b, t) = (config.batch_size, config.sequence_len);
+        let (b, t) = (config.training.batch_size, config.sequence_len);
         let ones = vec![1.0; if batch.valid.is_empty() { b * t } else { 0 }];
         let valid = if batch.valid.is_empty() { &ones } else { batch.valid };
         #[expect(clippy::cast_possible_truncation, reason = "the networks compute in f32")]

@@ -1,6 +1,6 @@
 //! The Lyapunov actor-critic (docs/algorithms/lac.md §3): LAC with one critic, LATC with two.
 
-use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Numbers, exact};
+use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Step};
 use super::params::{Place, Weights};
 use super::policy::sample;
 use super::sac::{At, Rule, Sac};
@@ -26,11 +26,11 @@ impl Lac {
     pub fn new(config: &TrainerConfig, lac: &trainer::Lac, place: Place) -> Self {
         Self {
             sac: Sac::new(config, place),
-            alpha3: exact(lac.alpha3),
+            alpha3: lac.alpha3,
             decrease: lac.decrease,
             lambda_clamp: lac.lambda_clamp,
             cost: lac.cost,
-            reward_max: exact(lac.reward_max),
+            reward_max: lac.reward_max,
         }
     }
 
@@ -50,11 +50,10 @@ impl Lac {
     }
 
     /// Does one step on L_lambda = -log_lambda l_delta, with l_delta constant. Returns the loss.
-    fn tune_multiplier(&self, model: &Model, l_delta: &Tensor, step: u64) -> Tensor {
+    fn tune_multiplier(&self, model: &Model, l_delta: &Tensor, step: &Step) -> Tensor {
         let log_lambda = model.log_lambda.trained()[0].get("log_lambda");
         let loss = -(log_lambda * l_delta);
-        let numbers = &self.sac.rule.numbers;
-        model.log_lambda.descend(&loss, &numbers.adam(numbers.lr.lambda, step));
+        model.log_lambda.descend(&loss, &self.sac.rule.adam(step.sizes.lambda, step.number));
         if self.lambda_clamp {
             let _clamped = model.log_lambda.values().flat().shallow_clone().clamp_max_(0.0);
         }
@@ -68,13 +67,9 @@ impl Algorithm for Lac {
         NoiseSizes { next_action: each, action: each, extra: each }
     }
 
-    fn numbers(&mut self) -> &mut Numbers {
-        self.sac.numbers()
-    }
-
-    fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: u64) -> Losses {
+    fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: &Step) -> Losses {
         let rule = &self.sac.rule;
-        let Rule { config, numbers } = rule;
+        let Rule { config } = rule;
         let stored = self.sac.seen_by_critics(&batch.action);
         let critics =
             |networks, at, action: &Tensor| rule.values(networks, batch, &stored, at, action);
@@ -99,8 +94,9 @@ impl Algorithm for Lac {
         let taken = batch.kept(&stored);
         let l_before = critics(model.critics.trained(), At::Now, &taken);
         let td = &l_before - y;
-        let critic_losses = batch.mean(&(&batch.weight * td.square())) * numbers.critic_loss_factor;
-        model.critics.descend(&critic_losses.sum(None), &numbers.adam(numbers.lr.critic, step));
+        let critic_losses =
+            batch.mean(&(&batch.weight * td.square())) * config.training.critic_loss_factor;
+        model.critics.descend(&critic_losses.sum(None), &rule.adam(step.sizes.critic, step.number));
 
         // l_delta = mean(max_i L_i(s', a~') - max_i L_i(s, a) + alpha3 c),  a~' ~ pi(s'), with the critics after their
         // step; the second value is constant
@@ -120,16 +116,16 @@ impl Algorithm for Lac {
         let (_, log_prob) = self.draw(acting, &rule.policy_now(acting, batch), &noise.action);
         let loss = &lambda * increase + &alpha * &log_prob;
         let actor_loss = batch.mean(&rule.weigh(&loss, batch));
-        model.actor.descend(&actor_loss, &numbers.adam(numbers.lr.actor, step));
+        model.actor.descend(&actor_loss, &rule.adam(step.sizes.actor, step.number));
 
         // All lines above use both multipliers from before their steps.
         let entropy = -batch.mean(&log_prob.detach());
         let alpha_loss = rule.tune_temperature(model, &entropy, step);
         let lambda_loss = self.tune_multiplier(model, &l_delta, step);
 
-        rule.move_targets(model, step);
+        rule.move_targets(model, step.number);
         Losses {
-            td_abs: batch.priority(&td.detach(), config.priority_rule),
+            td_abs: batch.priority(&td.detach(), config.training.priority_rule),
             critics: critic_losses,
             actor: actor_loss,
             alpha_loss,

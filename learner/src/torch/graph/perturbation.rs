@@ -1,9 +1,9 @@
 //! [`Perturbation`]: the network by which batch-constrained Q-learning changes an action of the data
 //! (docs/algorithms/bcq.md §1.2).
 
-use super::algorithm::exact;
 use super::net;
 use super::params::Weights;
+use crate::torch::ops::exact;
 use common::policy::arch::{Body, Head, Mlp, PolicyArch};
 use tch::Tensor;
 

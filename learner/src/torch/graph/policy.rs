@@ -2,9 +2,9 @@
 //!
 //! Letters: B batch, T steps, A action.
 
-use super::algorithm::exact;
 use super::net::{self, Unrolled};
 use super::params::Weights;
+use crate::torch::ops::exact;
 use crate::trainer::{ActionUnits, TanhCorrection};
 use common::policy::arch::{Head, LogStd, PolicyArch};
 use std::f64::consts::{LN_2, PI};

@@ -1,11 +1,11 @@
 //! Soft actor-critic for continuous actions (docs/algorithms/sac.md §3), and the parts that related algorithms share.
 
-use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Numbers};
+use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Step};
 use super::critic;
-use super::params::{Place, Values, Weights};
+use super::params::{Adam, Place, Values, Weights};
 use super::policy::{self, Gaussian, Squash, gaussian, sample};
 use crate::trainer::{
-    ActionUnits, AlphaLoss, NoiseSizes, Reduce, StoredState, TargetActor, TrainerConfig,
+    ActionUnits, AlphaLoss, NoiseSizes, Reduce, StoredState, TargetActor, TrainerConfig, Training,
 };
 use tch::{Tensor, no_grad};
 
@@ -24,8 +24,8 @@ impl Sac {
         let (kind, device) = place;
         let vector = |x: &[f32]| Tensor::from_slice(x).to_kind(kind).to_device(device);
         let squash = Squash {
-            correction: config.tanh_correction,
-            units: config.log_prob_units,
+            correction: config.training.tanh_correction,
+            units: config.training.log_prob_units,
             scale: vector(&config.action_scale),
         };
         Self { rule: Rule::new(config), squash, bias: vector(&config.action_bias) }
@@ -33,7 +33,7 @@ impl Sac {
 
     /// Converts a normalised action (.., A) to the critics' units.
     pub fn seen_by_critics(&self, action: &Tensor) -> Tensor {
-        match self.rule.config.critic_action_units {
+        match self.rule.config.training.critic_action_units {
             ActionUnits::Normalised => action.shallow_clone(),
             ActionUnits::Env => action * &self.squash.scale + &self.bias,
         }
@@ -51,13 +51,9 @@ impl Algorithm for Sac {
         NoiseSizes { next_action: each, action: each, extra: 0 }
     }
 
-    fn numbers(&mut self) -> &mut Numbers {
-        &mut self.rule.numbers
-    }
-
-    fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: u64) -> Losses {
+    fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: &Step) -> Losses {
         let Self { rule, squash, .. } = self;
-        let Rule { config, numbers, .. } = rule;
+        let Rule { config } = rule;
         let stored = self.seen_by_critics(&batch.action);
         let critics =
             |networks, at, action: &Tensor| rule.values(networks, batch, &stored, at, action);
@@ -76,8 +72,9 @@ impl Algorithm for Sac {
 
         // L_i = factor mean(w (Q_i(s, a) - y)²)
         let td = critics(model.critics.trained(), At::Now, &batch.kept(&stored)) - y;
-        let critic_losses = batch.mean(&(&batch.weight * td.square())) * numbers.critic_loss_factor;
-        model.critics.descend(&critic_losses.sum(None), &numbers.adam(numbers.lr.critic, step));
+        let critic_losses =
+            batch.mean(&(&batch.weight * td.square())) * config.training.critic_loss_factor;
+        model.critics.descend(&critic_losses.sum(None), &rule.adam(step.sizes.critic, step.number));
 
         // L_pi = mean(alpha log_prob - min_i Q_i(s, a~)),  a~ ~ pi(s), with the critics after their step
         let acting = &model.actor.trained()[0];
@@ -86,15 +83,15 @@ impl Algorithm for Sac {
         let action = self.seen_by_critics(&now.action);
         let q = rule.reduce(&critics(model.critics.values().networks(), At::Now, &action));
         let actor_loss = batch.mean(&rule.weigh(&(&alpha * &now.log_prob - &q), batch));
-        model.actor.descend(&actor_loss, &numbers.adam(numbers.lr.actor, step));
+        model.actor.descend(&actor_loss, &rule.adam(step.sizes.actor, step.number));
 
         // L_alpha = -log_alpha mean(log_prob + target entropy). All lines above use alpha from before its step.
         let entropy = -batch.mean(&now.log_prob.detach());
         let alpha_loss = rule.tune_temperature(model, &entropy, step);
 
-        rule.move_targets(model, step);
+        rule.move_targets(model, step.number);
         Losses {
-            td_abs: batch.priority(&td.detach(), config.priority_rule),
+            td_abs: batch.priority(&td.detach(), config.training.priority_rule),
             critics: critic_losses,
             actor: actor_loss,
             alpha_loss,
@@ -122,24 +119,28 @@ pub enum At {
 pub struct Rule {
     /// Settings with all switches.
     pub config: TrainerConfig,
-    /// Numeric settings.
-    pub numbers: Numbers,
 }
 
 impl Rule {
     /// Creates the shared parts from a configuration.
     pub fn new(config: &TrainerConfig) -> Self {
-        Self { config: config.clone(), numbers: Numbers::new(config) }
+        Self { config: config.clone() }
+    }
+
+    /// Returns Adam's settings for step size `lr` at step number `step`, counted from 1.
+    pub fn adam(&self, lr: f64, step: u64) -> Adam {
+        let Training { adam_beta1, adam_beta2, adam_eps: eps, .. } = self.config.training;
+        Adam { lr, betas: (adam_beta1, adam_beta2), eps, step }
     }
 
     /// Returns the number of steps in a batch that losses are computed over: B (T - burn_in).
     pub fn steps(&self) -> usize {
-        self.config.batch_size * (self.config.sequence_len - self.config.burn_in)
+        self.config.training.batch_size * (self.config.sequence_len - self.config.burn_in)
     }
 
     /// Returns the policy that acts in targets.
     pub fn target_actor<'a>(&self, model: &'a Model) -> &'a Weights {
-        let copy: &Values = match self.config.target_actor {
+        let copy: &Values = match self.config.training.target_actor {
             TargetActor::Current => model.actor.values(),
             TargetActor::Copy => &model.target_actor,
         };
@@ -148,7 +149,7 @@ impl Rule {
 
     /// Returns the policy's outputs at the observations, (B, T - burn_in, outputs).
     pub fn policy_now(&self, w: &Weights, batch: &GraphBatch) -> Tensor {
-        let state = match self.config.stored_state {
+        let state = match self.config.training.stored_state {
             StoredState::Shared if self.config.sequence_len == 1 => &batch.next_state,
             _ => &batch.state,
         };
@@ -191,7 +192,7 @@ impl Rule {
 
     /// Reduces the critics' values (C, ..) to one, (..).
     pub fn reduce(&self, q: &Tensor) -> Tensor {
-        match self.config.critic_reduce {
+        match self.config.training.critic_reduce {
             Reduce::Min => q.amin([0].as_slice(), false),
             Reduce::Max => q.amax([0].as_slice(), false),
         }
@@ -200,30 +201,34 @@ impl Rule {
     /// Multiplies the policy's losses (B, T - burn_in) by the importance weights, if the settings apply them to the
     /// policy.
     pub fn weigh(&self, loss: &Tensor, batch: &GraphBatch) -> Tensor {
-        if self.config.weights_in_actor_loss { loss * &batch.weight } else { loss.shallow_clone() }
+        if self.config.training.weights_in_actor_loss {
+            loss * &batch.weight
+        } else {
+            loss.shallow_clone()
+        }
     }
 
     /// Does one step of the temperature towards the target entropy, limited to its bound. Returns the loss, or `None`
     /// if the temperature is fixed.
-    pub fn tune_temperature(&self, model: &Model, entropy: &Tensor, step: u64) -> Option<Tensor> {
-        let surplus = entropy - self.numbers.target_entropy?;
+    pub fn tune_temperature(&self, model: &Model, entropy: &Tensor, step: &Step) -> Option<Tensor> {
+        let surplus = entropy - self.config.target_entropy?;
         let log_alpha = model.log_alpha.trained()[0].get("log_alpha");
-        let loss = match self.config.alpha_loss {
+        let loss = match self.config.training.alpha_loss {
             AlphaLoss::Log => log_alpha * surplus,
             AlphaLoss::Exp => log_alpha.exp() * surplus,
         };
-        model.log_alpha.descend(&loss, &self.numbers.adam(self.numbers.lr.alpha, step));
+        model.log_alpha.descend(&loss, &self.adam(step.sizes.alpha, step.number));
         let mut log_alpha = model.log_alpha.values().flat().shallow_clone();
-        no_grad(|| drop(log_alpha.clamp_max_(self.numbers.log_alpha_max)));
+        no_grad(|| drop(log_alpha.clamp_max_(self.config.training.alpha_max.ln())));
         Some(loss)
     }
 
     /// Does one Polyak step of the targets in every `target_updates`-th update.
     pub fn move_targets(&self, model: &Model, step: u64) {
-        if step.is_multiple_of(self.config.target_updates) {
-            model.targets.follow(model.critics.values(), self.numbers.tau);
+        if step.is_multiple_of(self.config.training.target_updates) {
+            model.targets.follow(model.critics.values(), self.config.training.tau);
             if self.config.keeps_target_actor() {
-                model.target_actor.follow(model.actor.values(), self.numbers.tau);
+                model.target_actor.follow(model.actor.values(), self.config.training.tau);
             }
         }
     }

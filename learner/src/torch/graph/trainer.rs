@@ -1,7 +1,7 @@
 //! [`GraphTrainer`]: the [`Trainer`] for every configuration.
 
 use super::super::{check, check_group, device_error, parse_device};
-use super::algorithm::{Algorithm, Losses, Model, STATISTICS};
+use super::algorithm::{Algorithm, Losses, Model, STATISTICS, Step};
 use super::bcq::Bcq;
 use super::discrete_sac::DiscreteSac;
 use super::inputs::Inputs;
@@ -12,8 +12,8 @@ use crate::critic::CriticKind;
 use crate::torch::ops::signed;
 use crate::torch::undo::Undo;
 use crate::trainer::{
-    self, Batch, Noise, NoiseSizes, Normaliser, StepSizes, TrainState, Trainer, TrainerConfig,
-    TrainerError, UpdateStats,
+    Algorithm as Rule, Batch, Noise, NoiseSizes, Normaliser, StepSizes, TrainState, Trainer,
+    TrainerConfig, TrainerError, UpdateStats,
 };
 use common::policy::arch::Head;
 use std::collections::VecDeque;
@@ -94,12 +94,18 @@ impl GraphTrainer {
     }
 
     /// Does one update and returns its losses and its verdict. Failures of libtorch are panics in here.
-    fn step(&mut self, batch: &Batch<'_>, noise: &Noise<'_>) -> (Losses, Tensor) {
+    fn step(
+        &mut self,
+        batch: &Batch<'_>,
+        noise: &Noise<'_>,
+        sizes: &StepSizes,
+    ) -> (Losses, Tensor) {
         self.undo.keep().expect("copies on the device");
         let actor = (&self.model.actor.values().networks()[0], self.place.1);
         let (batch, noise) =
             self.inputs.upload(&self.config, batch, noise, self.normaliser.as_ref(), actor);
-        let losses = self.algorithm.update(&self.model, &batch, &noise, self.updates + 1);
+        let step = Step { number: self.updates + 1, sizes: *sizes };
+        let losses = self.algorithm.update(&self.model, &batch, &noise, &step);
         self.sums += losses.numbers();
         let verdict = Tensor::zeros([1], self.place);
         no_grad(|| self.undo.judge(&verdict)).expect("sums on the device");
@@ -109,11 +115,33 @@ impl GraphTrainer {
     /// Updates the statistics with this batch's observations, without padding.
     fn observe(&mut self, batch: &Batch<'_>) {
         let Some(normaliser) = &mut self.normaliser else { return };
-        if !self.config.normaliser_frozen {
+        if !self.config.training.normaliser_frozen {
             let happened = |step: usize| batch.valid.get(step).is_none_or(|valid| *valid > 0.0);
             let rows = batch.obs.chunks_exact(self.config.policy.obs_dim).enumerate();
             normaliser.see(rows.filter(|(step, _)| happened(*step)).map(|(_, row)| row));
         }
+    }
+}
+
+/// Checks whether autograd can train with these settings.
+///
+/// # Errors
+/// Returns a description of what does not fit.
+pub fn serves(config: &TrainerConfig) -> Result<(), String> {
+    let refuse = |why: &str| Err(why.to_owned());
+    if config.burn_in >= config.sequence_len {
+        return refuse("cluster.burn_in leaves no step of a sequence to learn from");
+    }
+    match (&config.algorithm, &config.policy.head, config.critic.kind) {
+        (Rule::Sac, Head::Gaussian { .. }, CriticKind::Q)
+        | (Rule::DiscreteSac(_), Head::Categorical, CriticKind::VectorQ)
+        | (Rule::Lac(_), Head::Gaussian { .. }, CriticKind::Lyapunov) => Ok(()),
+        (Rule::Bcq(bcq), ..) => Bcq::new(config, bcq).map(drop),
+        (Rule::Sac, ..) => refuse("continuous sac trains a gaussian policy with scalar critics"),
+        (Rule::DiscreteSac(_), ..) => {
+            refuse("discrete sac trains a categorical policy with vector critics")
+        }
+        (Rule::Lac(_), ..) => refuse("lac trains a gaussian policy with lyapunov critics"),
     }
 }
 
@@ -122,35 +150,14 @@ fn build(
     config: &TrainerConfig,
     place: Place,
 ) -> Result<(Box<dyn Algorithm>, Model), TrainerError> {
-    let refuse = |why: &str| Err(TrainerError::Unsupported(why.to_owned()));
-    if config.burn_in >= config.sequence_len {
-        return refuse("learner.burn_in leaves no step of a sequence to learn from");
-    }
-    let (head, critic) = (&config.policy.head, config.critic.kind);
-    match &config.algorithm {
-        trainer::Algorithm::Sac => match (head, critic) {
-            (Head::Gaussian { .. }, CriticKind::Q) => {
-                Ok((Box::new(Sac::new(config, place)), Model::new(config, place)))
-            }
-            _ => refuse("continuous sac trains a gaussian policy with scalar critics"),
-        },
-        trainer::Algorithm::DiscreteSac(loss) => match (head, critic) {
-            (Head::Categorical, CriticKind::VectorQ) => {
-                Ok((Box::new(DiscreteSac::new(config, *loss)), Model::new(config, place)))
-            }
-            _ => refuse("discrete sac trains a categorical policy with vector critics"),
-        },
-        trainer::Algorithm::Lac(lac) => match (head, critic) {
-            (Head::Gaussian { .. }, CriticKind::Lyapunov) => {
-                Ok((Box::new(Lac::new(config, lac, place)), Model::new(config, place)))
-            }
-            _ => refuse("lac trains a gaussian policy with lyapunov critics"),
-        },
-        trainer::Algorithm::Bcq(bcq) => {
-            let rule = Bcq::new(config, bcq).map_err(TrainerError::Unsupported)?;
-            Ok((Box::new(rule), Model::new(config, place)))
-        }
-    }
+    serves(config).map_err(TrainerError::Unsupported)?;
+    let algorithm: Box<dyn Algorithm> = match &config.algorithm {
+        Rule::Sac => Box::new(Sac::new(config, place)),
+        Rule::DiscreteSac(loss) => Box::new(DiscreteSac::new(config, *loss)),
+        Rule::Lac(lac) => Box::new(Lac::new(config, lac, place)),
+        Rule::Bcq(bcq) => Box::new(Bcq::new(config, bcq).map_err(TrainerError::Unsupported)?),
+    };
+    Ok((algorithm, Model::new(config, place)))
 }
 
 /// Runs libtorch operations and converts their panics to errors. The state after a failed operation does not matter,
@@ -173,11 +180,10 @@ impl Trainer for GraphTrainer {
         sizes: &StepSizes,
     ) -> Result<(), TrainerError> {
         self.inputs.check(&self.config, batch, noise)?;
-        self.algorithm.numbers().lr = sizes.into();
         let normaliser = self.normaliser.clone();
         self.observe(batch);
         let device = self.device.clone();
-        let (losses, verdict) = guarded(&device, || self.step(batch, noise))?;
+        let (losses, verdict) = guarded(&device, || self.step(batch, noise, sizes))?;
         self.updates += 1;
         self.updates_summed += 1;
         if self.outstanding.len() == self.pipeline_depth() {
@@ -188,7 +194,7 @@ impl Trainer for GraphTrainer {
     }
 
     fn pop_td_abs(&mut self, out: &mut [f32]) -> Result<(), TrainerError> {
-        check("td_abs", out, self.config.batch_size)?;
+        check("td_abs", out, self.config.training.batch_size)?;
         let Some(Outstanding { td_abs, verdict, normaliser }) = self.outstanding.pop_front() else {
             return Err(device_error(&self.device, "|td| asked for without an update"));
         };

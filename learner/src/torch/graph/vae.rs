@@ -1,9 +1,9 @@
 //! [`Vae`]: the conditional auto-encoder of actions, which gives batch-constrained Q-learning actions similar to those
 //! in the data (docs/algorithms/bcq.md §1.1).
 
-use super::algorithm::exact;
 use super::net;
 use super::params::Weights;
+use crate::torch::ops::exact;
 use common::policy::arch::{Body, Head, Mlp, PolicyArch};
 use tch::{Kind, Tensor};
 

@@ -1,0 +1,147 @@
+//! [`TrainerConfig`]: everything that determines the mathematics of an update.
+
+use super::{Bcq, CriticArch, CriticKind, DiscreteLoss, Lac, StepSizes, Training};
+use common::config::{self, Config};
+use common::policy::arch::PolicyArch;
+use common::spec::{ActionKind, EnvSpec};
+
+/// Learning rule, with the settings that no other rule has.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Algorithm {
+    /// Soft actor-critic for continuous actions.
+    Sac,
+    /// Soft actor-critic for discrete actions.
+    DiscreteSac(DiscreteLoss),
+    /// Lyapunov actor-critic. With two critics it is LATC.
+    Lac(Lac),
+    /// Batch-constrained Q-learning.
+    Bcq(Bcq),
+}
+
+/// All settings of the mathematics, and the shapes of one environment. The backends read nothing else.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainerConfig {
+    /// The user's settings.
+    pub training: Training,
+    /// Learning rule.
+    pub algorithm: Algorithm,
+    /// Policy network.
+    pub policy: PolicyArch,
+    /// Network of each critic.
+    pub critic: CriticArch,
+    /// Scale of `env_action = action * scale + bias`, shape (A). Used by [`super::ActionUnits::Env`] only.
+    pub action_scale: Vec<f32>,
+    /// Bias of the same formula, shape (A).
+    pub action_bias: Vec<f32>,
+    /// Number of steps T of one item. 1 for transitions.
+    pub sequence_len: usize,
+    /// Number of steps at the start of an item that only update the recurrent state.
+    pub burn_in: usize,
+    /// Entropy towards which the temperature is tuned, in nats. `None` if the temperature is fixed.
+    pub target_entropy: Option<f64>,
+}
+
+impl TrainerConfig {
+    /// Creates the configuration for an environment of these shapes.
+    pub fn new(config: &Config, spec: &EnvSpec) -> Self {
+        let Config { learner, training, .. } = config;
+        let discrete = spec.actions == ActionKind::Discrete;
+        let algorithm = match learner.algorithm {
+            config::Algorithm::Sac if discrete => Algorithm::DiscreteSac(training.discrete_loss),
+            config::Algorithm::Sac => Algorithm::Sac,
+            config::Algorithm::Lac => Algorithm::Lac(config.lac.clone()),
+            config::Algorithm::Bcq => Algorithm::Bcq(config.bcq.clone()),
+        };
+        let kind = match algorithm {
+            Algorithm::DiscreteSac(_) => CriticKind::VectorQ,
+            Algorithm::Lac(_) => CriticKind::Lyapunov,
+            Algorithm::Sac | Algorithm::Bcq(_) => CriticKind::Q,
+        };
+        let hidden: [&[usize]; 2] = [&learner.critic_hidden, &learner.critic_head_hidden];
+        let body = config.body(learner.critic_network, hidden, learner.critic_neurons, spec);
+        let (obs_dim, act_dim, join) = (spec.obs_dim, spec.act_dim, learner.critic_join);
+        #[expect(clippy::cast_precision_loss, reason = "few action dimensions")]
+        let actions = spec.act_dim as f64;
+        let target_entropy = if discrete {
+            training.target_entropy_ratio * actions.ln()
+        } else {
+            training.target_entropy_per_dim * actions
+        };
+        Self {
+            training: training.clone(),
+            algorithm,
+            policy: config.policy_arch(spec),
+            critic: CriticArch { obs_dim, act_dim, body, kind, join },
+            action_scale: spec.action_scale(),
+            action_bias: spec.action_bias(),
+            sequence_len: config.cluster.sequence_len,
+            burn_in: config.cluster.burn_in,
+            target_entropy: training.alpha_auto.then_some(target_entropy),
+        }
+    }
+
+    /// Creates continuous SAC with the settings of `config/default.toml`, two perceptron critics of the given widths, and
+    /// actions in [-1, 1].
+    ///
+    /// # Panics
+    /// Panics if the policy is not a plain squashed Gaussian on a perceptron.
+    pub fn sac(policy: PolicyArch, critic_hidden: &[usize], batch_size: usize) -> Self {
+        let (mlp, _) = policy.as_mlp_gaussian().expect("a squashed Gaussian on a perceptron");
+        let critic = CriticArch::mlp(policy.obs_dim, policy.act_dim, critic_hidden, mlp.activation);
+        #[expect(clippy::cast_precision_loss, reason = "few action dimensions")]
+        let target_entropy = Some(-(policy.act_dim as f64));
+        Self {
+            training: Training { batch_size, ..Training::default() },
+            algorithm: Algorithm::Sac,
+            critic,
+            action_scale: vec![1.0; policy.act_dim],
+            action_bias: vec![0.0; policy.act_dim],
+            sequence_len: 1,
+            burn_in: 0,
+            target_entropy,
+            policy,
+        }
+    }
+
+    /// Returns this configuration with other settings.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Training)) -> Self {
+        change(&mut self.training);
+        self
+    }
+
+    /// Returns the configured step sizes, without any schedule.
+    pub fn step_sizes(&self) -> StepSizes {
+        let (lambda, vae) = match &self.algorithm {
+            Algorithm::Lac(lac) => (lac.lr_lambda, 0.0),
+            Algorithm::Bcq(bcq) => (0.0, bcq.lr_vae),
+            Algorithm::Sac | Algorithm::DiscreteSac(_) => (0.0, 0.0),
+        };
+        let Training { lr_actor: actor, lr_critic: critic, lr_alpha: alpha, .. } = self.training;
+        StepSizes { actor, critic, alpha, lambda, vae }
+    }
+
+    /// Checks that `other` trains the same networks by the same rule on batches of the same shapes, so that a running
+    /// trainer may switch to it.
+    ///
+    /// # Errors
+    /// Returns an error that names the difference.
+    pub fn same_networks(&self, other: &Self) -> Result<(), String> {
+        let same_rule =
+            std::mem::discriminant(&self.algorithm) == std::mem::discriminant(&other.algorithm);
+        let same_critics =
+            self.critic == other.critic && self.training.critics == other.training.critics;
+        let steps = |config: &Self| (config.sequence_len, config.burn_in);
+        let rules = [
+            (same_rule, "the algorithm"),
+            (self.policy == other.policy, "the policy network"),
+            (same_critics, "the critics"),
+            (self.training.batch_size == other.training.batch_size, "learner.batch_size"),
+            (steps(self) == steps(other), "the length of sequences"),
+        ];
+        match rules.iter().find(|(same, _)| !same) {
+            None => Ok(()),
+            Some((_, what)) => Err(format!("{what} cannot change while training")),
+        }
+    }
+}

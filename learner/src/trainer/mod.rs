@@ -1,0 +1,217 @@
+//! [`Trainer`]: the interface between the training loop and the backends that do the arithmetic.
+//!
+//! There are two backends: `native` (plain Rust, CPU) and `torch` (tch, feature `torch`). They hold the same
+//! [`TrainState`] and compute the same numbers. Tests compare each one with the other. Letters: B batch, O observation,
+//! A action.
+
+mod config;
+
+pub use crate::critic::{CriticArch, CriticKind};
+pub use crate::normaliser::Normaliser;
+pub use crate::stats::UpdateStats;
+pub use common::config::{
+    ActionUnits, AlphaLoss, Bcq, Cost, Decrease, DiscreteLoss, Init, Lac, PriorityRule, Reduce,
+    StoredState, TargetActor, Training,
+};
+pub use common::policy::squash::TanhCorrection;
+pub use config::{Algorithm, TrainerConfig};
+use kernels::adam::{AdamState, AdamStep, NextAdamState};
+
+/// One batch, borrowed, row-major. T is [`TrainerConfig::sequence_len`], 1 for transitions. S is the size of the
+/// policy's recurrent state, 0 for feed-forward policies.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Batch<'a> {
+    /// Observations (B, T, O).
+    pub obs: &'a [f32],
+    /// Actions (B, T, A), normalised to [-1, 1]. For discrete actions (B, T), the indices.
+    pub action: &'a [f32],
+    /// N-step sums of rewards (B, T).
+    pub reward: &'a [f32],
+    /// Discounts gamma^m * (1 - terminated), (B, T).
+    pub discount: &'a [f32],
+    /// Next observations (B, T, O).
+    pub next_obs: &'a [f32],
+    /// State of the policy before the first observation (B, S).
+    pub state: &'a [f32],
+    /// State of the policy before the first next observation (B, S). For transitions only; empty if T > 1.
+    pub next_state: &'a [f32],
+    /// 1 for steps that happened, 0 for padding after an episode's end, (B, T). Empty if T = 1.
+    pub valid: &'a [f32],
+    /// Each step's sum of rewards over a finite horizon (B, T). Empty unless `cluster.cost_horizon` is set.
+    pub horizon_cost: &'a [f32],
+    /// Importance weights (B), of which the largest is 1.
+    pub weight: &'a [f32],
+}
+
+/// Random numbers of one update: standard normals that the caller draws from its seeded generator. This makes the
+/// update a pure function of (state, batch, noise, step sizes). [`Trainer::noise_sizes`] returns the length of each
+/// slice.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Noise<'a> {
+    /// Noise of the target's next action, (B, A). BCQ: (B, samples, latent), for several next actions.
+    pub next_action: &'a [f32],
+    /// Noise of the action in the actor's loss, (B, A). BCQ: (B, latent).
+    pub action: &'a [f32],
+    /// LAC: noise of the next action in the decrease condition, (B, A). BCQ: noise of the auto-encoder's latent, (B,
+    /// latent).
+    pub extra: &'a [f32],
+}
+
+/// Parameters of one optimiser group and their Adam moments. The three vectors have the same length and layout.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Group {
+    /// Current values of the parameters.
+    pub params: Vec<f32>,
+    /// First moment.
+    pub adam_m: Vec<f32>,
+    /// Second moment.
+    pub adam_v: Vec<f32>,
+}
+
+impl Group {
+    /// Writes the result of one Adam step along `gradient` to `next`. Returns whether all of its numbers are finite.
+    pub fn adam(&self, gradient: &[f32], step: AdamStep, next: &mut Self) -> bool {
+        let from = AdamState { params: &self.params, m: &self.adam_m, v: &self.adam_v };
+        let Self { params, adam_m: m, adam_v: v } = next;
+        step.apply(from, gradient, NextAdamState { params, m, v })
+    }
+}
+
+/// Complete state of the mathematics, which a checkpoint stores and the backends exchange. Parts that the algorithm
+/// does not have are empty.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TrainState {
+    /// Actor, laid out as [`TrainerConfig::actor_layout`], including buffers (whose moments stay 0). BCQ: perturbation
+    /// network.
+    pub actor: Group,
+    /// Polyak copy of `actor.params`, if the algorithm has one.
+    pub target_actor: Vec<f32>,
+    /// All critics in order, each laid out as [`CriticArch::tensor_layout`].
+    pub critics: Group,
+    /// Target networks of the critics, laid out as `critics.params`.
+    pub targets: Vec<f32>,
+    /// BCQ's auto-encoder, laid out as [`TrainerConfig::vae_layout`].
+    pub vae: Group,
+    /// Logarithm of the temperature: one element per vector.
+    pub log_alpha: Group,
+    /// Logarithm of LAC's multiplier: one element per vector.
+    pub log_lambda: Group,
+    /// Statistics of observations. `None` if observations are not normalised.
+    pub normaliser: Option<Normaliser>,
+    /// Number of updates done, which is Adam's step count.
+    pub updates: u64,
+}
+
+/// Adam's step sizes of one update, which schedules may change. With the default, all zeros, no parameter changes.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct StepSizes {
+    /// Step size of the policy. BCQ: of the perturbation network.
+    pub actor: f64,
+    /// Step size of the critics.
+    pub critic: f64,
+    /// Step size of `log_alpha`.
+    pub alpha: f64,
+    /// Step size of `log_lambda`. 0 if there is none.
+    pub lambda: f64,
+    /// Step size of BCQ's auto-encoder. 0 if there is none.
+    pub vae: f64,
+}
+
+/// Lengths of the slices of [`Noise`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NoiseSizes {
+    /// Length of `next_action`.
+    pub next_action: usize,
+    /// Length of `action`.
+    pub action: usize,
+    /// Length of `extra`.
+    pub extra: usize,
+}
+
+/// A backend. It is not shared between threads: one training loop owns it.
+pub trait Trainer {
+    /// Does one update (docs/algorithms/sac.md §3): critics, actor, temperature and targets, in that order. The new
+    /// state depends only on the state, the batch, the noise and the step sizes. If the update would make a loss, a
+    /// parameter or a moment infinite or NaN, it is refused: the state stays as it was before. On a GPU the update is
+    /// only enqueued, without waiting for the device.
+    ///
+    /// # Errors
+    /// Returns an error if the batch's slices do not have the configured shapes (the state is unchanged then), or if
+    /// the device fails.
+    fn update(
+        &mut self,
+        batch: &Batch<'_>,
+        noise: &Noise<'_>,
+        sizes: &StepSizes,
+    ) -> Result<(), TrainerError>;
+
+    /// Writes |td| of the oldest update whose |td| was not read yet to `out`, shape (B). It is by
+    /// `learner.priority_rule`, with the critics before their step. Waits for the device if necessary. Must be called
+    /// once per update, at most [`Trainer::pipeline_depth`] updates late.
+    ///
+    /// # Errors
+    /// Returns [`TrainerError::NotFinite`] if that update was refused; `out` is written nevertheless. Also returns an
+    /// error if no update is outstanding, if `out` does not have length B, or if the device failed.
+    fn pop_td_abs(&mut self, out: &mut [f32]) -> Result<(), TrainerError>;
+
+    /// Returns the number of random numbers that an update needs.
+    fn noise_sizes(&self) -> NoiseSizes;
+
+    /// Changes rates and switches from the next update on: everything but the networks, the algorithm and the shapes.
+    /// No |td| may be outstanding.
+    ///
+    /// # Errors
+    /// Returns an error if the settings need another network or another backend. Nothing is changed then.
+    fn reconfigure(&mut self, config: &TrainerConfig) -> Result<(), TrainerError>;
+
+    /// Returns how many updates may be outstanding before [`Trainer::pop_td_abs`] must be called. 1 on a CPU.
+    fn pipeline_depth(&self) -> usize;
+
+    /// Returns the means since the last call and resets them. Waits for the device.
+    fn take_stats(&mut self) -> UpdateStats;
+
+    /// Copies the parameters of the published policy to `out`, laid out as [`PolicyArch::tensor_layout`].
+    fn actor_params(&self, out: &mut [f32]);
+
+    /// Returns a copy of the complete state in host memory.
+    fn state(&self) -> TrainState;
+
+    /// Replaces the complete state.
+    ///
+    /// # Errors
+    /// Returns an error if the lengths in the state do not fit the configuration. Nothing is changed then.
+    fn load(&mut self, state: &TrainState) -> Result<(), TrainerError>;
+
+    /// Returns the name of the backend for logs: `native`, `torch cpu` or `torch cuda:0`.
+    fn describe(&self) -> String;
+}
+
+/// Reasons why a backend refuses.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainerError {
+    /// A slice from the caller has the wrong length.
+    #[error("{what} has {got} elements, expected {expected}")]
+    Shape {
+        /// Name of the slice.
+        what: &'static str,
+        /// Its length.
+        got: usize,
+        /// Length that the configuration requires.
+        expected: usize,
+    },
+    /// The update would have made a loss, a parameter or a moment infinite or NaN. The state is as it was before, and
+    /// the update does not count.
+    #[error("a loss, a parameter or a moment is not finite")]
+    NotFinite,
+    /// The backend cannot train with these settings.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The device or its library failed.
+    #[error("{device}: {message}")]
+    Device {
+        /// Device as in the configuration, for example `cuda:0`.
+        device: String,
+        /// Error of the device or its library.
+        message: String,
+    },
+}
