@@ -27,11 +27,11 @@ pub(crate) fn accumulate<S: Simd, const R: usize, const V: usize>(
             // SAFETY: `rows_fit` holds, so lines i * stride to i * stride + V - 1 exist.
             *factor = simd.load(unsafe { &b.get_unchecked(i * stride + v).0 });
         }
-        for r in 0..R {
-            // SAFETY: r < a.rows and i < a.columns, and every element of a view lies in its slice.
+        for (r, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: r < R = a.rows and i < a.columns, and every element of a view lies in its slice.
             let x = simd.splat(unsafe { *a.data.get_unchecked(r * a.row + i * a.column) });
-            for v in 0..V {
-                sums[r][v] = simd.mul_add(factors[v], x, sums[r][v]);
+            for (sum, factor) in sums.iter_mut().zip(factors) {
+                *sum = simd.mul_add(factor, x, *sum);
             }
         }
     }
