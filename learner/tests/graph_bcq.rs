@@ -54,7 +54,7 @@ struct Shape {
     samples: [usize; 2],
     bound: f32,
     phi: f32,
-    lambda: f32,
+    lambda: f64,
 }
 
 const LATENT: usize = 4;

@@ -194,13 +194,12 @@ fn arlbench_updates_are_the_originals() {
     for (name, file) in of_kind("arlbench_sac_update") {
         let given = &file["config"];
         let hidden = [size(&given["hidden_size"]); 2];
-        let config = TrainerConfig {
-            critic_loss_factor: 0.5,
-            alpha_loss: AlphaLoss::Exp,
-            weights_in_actor_loss: true,
-            tau: 0.0, // in these calls the targets do not change
-            ..gaussian(given, &hidden, &hidden, size(&given["batch"]))
-        };
+        let config = gaussian(given, &hidden, &hidden, size(&given["batch"])).with(|training| {
+            training.critic_loss_factor = 0.5;
+            training.alpha_loss = AlphaLoss::Exp;
+            training.weights_in_actor_loss = true;
+            training.tau = 0.0; // in these calls the targets do not change
+        });
         let columns = |k: usize| {
             let batch = &file["inputs"]["batches"][k];
             Columns {

@@ -128,7 +128,7 @@ fn config(config: &Value) -> TrainerConfig {
                 (size(&config["obs_dim"]), size(&config["act_dim"])),
                 &widths("actor_hidden"),
                 activation,
-                (number("log_std_min"), number("log_std_max")),
+                (number("log_std_min") as f32, number("log_std_max") as f32),
             ),
             &widths("critic_hidden"),
             size(&config["batch"]),

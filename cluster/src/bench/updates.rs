@@ -53,10 +53,8 @@ pub(super) fn measure_torch(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<
 #[cfg(feature = "torch")]
 fn torch(clock: &Clock, shape: (&str, usize, usize, usize, usize)) -> anyhow::Result<Option<f64>> {
     use learner::torch::TorchTrainer;
-    updates(clock, shape, |config, state| {
-        Ok(Box::new(TorchTrainer::new(trainer_config, state, "cpu", 2)?))
-    })
-    .map(Some)
+    updates(clock, shape, |config, state| Ok(Box::new(TorchTrainer::new(config, state, "cpu", 2)?)))
+        .map(Some)
 }
 
 #[cfg(not(feature = "torch"))]

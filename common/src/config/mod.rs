@@ -48,7 +48,6 @@ pub use algorithms::*;
 use crate::policy::arch::{
     Activation, BackboneActivation, Body, CfcMode, Conv, Head, LastLayers, LogStd, Mlp, PolicyArch,
 };
-use crate::policy::squash::TanhCorrection;
 use crate::spec::{ActionKind, EnvSpec, ItemLayout, digest64};
 use crate::telemetry::logs::LogFormat;
 use crate::tls;

@@ -112,7 +112,7 @@ impl Inputs {
             host: Vec::with_capacity(len),
             sizes: Sizes { obs: o, act: a },
             log_density_constant: constant,
-            weight_factor: config.training.critic_loss_factor * 2.0 / b as f32,
+            weight_factor: (config.training.critic_loss_factor * 2.0 / b as f64) as f32,
             units,
             action_scale: Tensor::f_from_slice(&scale)?.f_to_device(device)?,
             action_bias: Tensor::f_from_slice(&bias)?.f_to_device(device)?,

@@ -218,9 +218,9 @@ impl Trainer for TorchTrainer {
         #[expect(clippy::cast_precision_loss, reason = "2^53 updates are never reached")]
         let [loss1, loss2, log_prob, q, alpha, log_alpha, alpha_log_prob, log_alpha_log_prob] =
             sums.map(|sum| sum / updates as f64);
-        let alpha_loss = |target: f32| match self.config.training.alpha_loss {
-            AlphaLoss::Log => -(log_alpha_log_prob + log_alpha * f64::from(target)),
-            AlphaLoss::Exp => -(alpha_log_prob + alpha * f64::from(target)),
+        let alpha_loss = |target: f64| match self.config.training.alpha_loss {
+            AlphaLoss::Log => -(log_alpha_log_prob + log_alpha * target),
+            AlphaLoss::Exp => -(alpha_log_prob + alpha * target),
         };
         UpdateStats {
             updates,

@@ -5,7 +5,7 @@
 use crate::graph_support::{Names, assert_tensor, ours, tensor, tolerance, values};
 use common::policy::arch::Head;
 use common::policy::layout::TensorLayout;
-use learner::torch::graph::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, exact};
+use learner::torch::graph::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Step};
 use learner::torch::graph::bcq::Bcq;
 use learner::torch::graph::discrete_sac::DiscreteSac;
 use learner::torch::graph::lac::Lac;
@@ -35,8 +35,6 @@ pub(crate) struct Case<'a> {
     pub(crate) name: &'a str,
     pub(crate) file: &'a Value,
     pub(crate) config: TrainerConfig,
-    /// The file's target entropy in f64, because f32 may not represent it exactly.
-    pub(crate) target_entropy: Option<f64>,
     /// Initial temperature, for files whose parameters do not contain one.
     pub(crate) alpha: Option<f64>,
     /// Names of the output layers of policy and critics.
@@ -51,16 +49,8 @@ impl<'a> Case<'a> {
     pub(crate) fn new(name: &'a str, file: &'a Value, config: TrainerConfig) -> Self {
         let tolerances = ["loss", "grad", "params"].map(|key| (key, tolerance(file, key)));
         let target_entropy = file["config"]["target_entropy"].as_f64();
-        Self {
-            name,
-            file,
-            config,
-            target_entropy,
-            alpha: None,
-            last: ["logits", "q"],
-            heads: None,
-            tolerances,
-        }
+        let config = TrainerConfig { target_entropy, ..config };
+        Self { name, file, config, alpha: None, last: ["logits", "q"], heads: None, tolerances }
     }
 
     fn tolerance(&self, key: &str) -> f64 {
@@ -73,13 +63,12 @@ impl<'a> Case<'a> {
         let place = (kind, Device::Cpu);
         let model = Model::new(&self.config, place);
         let config = &self.config;
-        let mut algorithm: Box<dyn Algorithm> = match &config.algorithm {
+        let algorithm: Box<dyn Algorithm> = match &config.algorithm {
             trainer::Algorithm::Sac => Box::new(Sac::new(config, place)),
             trainer::Algorithm::DiscreteSac(loss) => Box::new(DiscreteSac::new(config, *loss)),
             trainer::Algorithm::Lac(lac) => Box::new(Lac::new(config, lac, place)),
             trainer::Algorithm::Bcq(bcq) => Box::new(Bcq::new(config, bcq).unwrap()),
         };
-        algorithm.numbers().target_entropy = self.target_entropy;
         self.load(&model);
         let updates = self.file["outputs"]["updates"].as_array().unwrap();
         for (k, expected) in updates.iter().enumerate() {
@@ -87,13 +76,14 @@ impl<'a> Case<'a> {
             let batch = self.batch(&columns(k), kind);
             let before = Moments::of(&model);
             let noise = self.noise(k, kind);
-            let losses = algorithm.update(&model, &batch, &noise, k as u64 + 1);
+            let step = Step { number: k as u64 + 1, sizes: config.step_sizes() };
+            let losses = algorithm.update(&model, &batch, &noise, &step);
             self.check_losses(&what, &losses, &model, expected);
             if expected["grads"].is_null() && k + 1 < updates.len() {
                 continue; // long files leave out some updates
             }
             let (grad, params) = (self.tolerance("grad"), self.tolerance("params"));
-            let gradients = before.gradients(&model, exact(config.training.adam_beta1));
+            let gradients = before.gradients(&model, config.training.adam_beta1);
             self.compare(&what, &expected["grads"], grad, &|group, n, name| {
                 gradients.named(&self.layout(group), group, n, name)
             });
