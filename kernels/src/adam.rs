@@ -1,7 +1,7 @@
 //! [`AdamStep`]: one step of the optimiser Adam (docs/algorithms/shared.md §4).
 
-use crate::isa::{Isa, Kernel};
-use crate::simd::Simd;
+use crate::isa::Isa;
+use crate::simd::{Kernel, Simd};
 
 // In f64, because 1 - 0.999_f32 is smaller than 0.001 by a relative 1.3e-5, an error that every second moment would
 // share.

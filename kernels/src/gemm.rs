@@ -5,9 +5,8 @@
 //! place. With AVX-512, one core reaches 260 to 270 GFLOP/s from 64×64×64 on. `matrixmultiply::sgemm`, which packs both
 //! factors in every call and allocates memory for it, reaches 125 to 220 at the same shapes.
 
-use crate::isa::Kernel;
 use crate::panels::{PANEL_LINES, Panels};
-use crate::simd::{LANES, Line, Simd};
+use crate::simd::{Kernel, LANES, Line, Simd};
 use crate::tile::accumulate;
 use crate::view::View;
 

@@ -1,6 +1,6 @@
-//! [`Isa`]: the instruction sets that kernels are compiled for. [`Kernel`]: a computation that is compiled for each.
+//! [`Isa`]: the instruction sets that kernels are compiled for, and the choice among them at run time.
 
-use crate::simd::{Portable, Simd};
+use crate::simd::{Kernel, Portable};
 #[cfg(target_arch = "x86_64")]
 use crate::x86::{Avx2, Avx512};
 use std::fmt;
@@ -19,16 +19,6 @@ pub enum Isa {
     Avx512(Avx512),
 }
 
-/// A computation, stored with its operands, that is written once and compiled for every instruction set.
-pub(crate) trait Kernel {
-    /// Result of the computation.
-    type Output;
-
-    /// Computes. Every implementation is `#[inline(always)]`, and so is every function that it calls with the token:
-    /// a function that is not inlined is compiled for the baseline.
-    fn run<S: Simd>(self, simd: S) -> Self::Output;
-}
-
 /// Defines a function without a result whose body is a [`Kernel`]. It runs on the fastest instruction set of the
 /// processor. The lifetime is that of its operands.
 macro_rules! kernel {
@@ -42,7 +32,7 @@ macro_rules! kernel {
                 $($operand: $kind),*
             }
 
-            impl $crate::isa::Kernel for Operands<'_> {
+            impl $crate::simd::Kernel for Operands<'_> {
                 type Output = ();
 
                 #[inline(always)]

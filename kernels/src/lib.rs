@@ -14,7 +14,7 @@
 //! # Instruction sets
 //! [`Isa`] is a set that this processor has. It holds a token, a value that only a detection function can create. The
 //! trait `Simd` (`simd.rs`) has the operations on 16 floats and is implemented once per token. The trait `Kernel`
-//! (`isa.rs`) is a computation with its operands; `Isa::run` runs the copy that is compiled for the set. A kernel is
+//! (also there) is a computation with its operands; `Isa::run` runs the copy that is compiled for the set. A kernel is
 //! generic over the token and the shape of a tile, and over nothing else: activations, biases and edges are values, so
 //! that there is one copy per set.
 //!

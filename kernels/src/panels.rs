@@ -1,7 +1,7 @@
 //! [`Panels`]: the right factor of a matrix product, packed so that a tile reads it from end to end.
 
-use crate::isa::{Isa, Kernel};
-use crate::simd::{LANES, Line, Simd};
+use crate::isa::Isa;
+use crate::simd::{Kernel, LANES, Line, Simd};
 use crate::view::View;
 
 /// Width of a panel in lines: the number of lines in the widest tile of any instruction set.

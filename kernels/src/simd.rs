@@ -1,4 +1,5 @@
 //! [`Simd`]: the token of an instruction set, with its operations on sixteen floats, and the portable implementation.
+//! [`Kernel`]: a computation that is compiled for each set.
 
 /// Number of floats in a vector and in a [`Line`].
 pub(crate) const LANES: usize = 16;
@@ -31,6 +32,16 @@ pub(crate) trait Simd: Copy {
     fn relu(self, a: Self::Vector) -> Self::Vector;
     /// Returns a₀ b₀ a₁ b₁ … in two halves.
     fn interleave(self, a: Self::Vector, b: Self::Vector) -> [Self::Vector; 2];
+}
+
+/// A computation, stored with its operands, that is written once and compiled for every instruction set.
+pub(crate) trait Kernel {
+    /// Result of the computation.
+    type Output;
+
+    /// Computes. Every implementation is `#[inline(always)]`, and so is every function that it calls with the token:
+    /// a function that is not inlined is compiled for the baseline.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
 /// Token of the compiler's baseline: plain arrays, which the compiler translates to the vectors of its baseline.

@@ -6,8 +6,7 @@
               a 256×256×256 product takes 123 µs with AVX-512 and 455 as the compiler vectorises plain arrays"
 )]
 
-use crate::isa::Kernel;
-use crate::simd::{LANES, Simd};
+use crate::simd::{Kernel, LANES, Simd};
 use std::arch::x86_64::*;
 
 /// Proof that this processor has AVX2 and FMA.
