@@ -59,7 +59,14 @@ fn numbers_that_no_update_survives_are_refused() {
         ("actor.exploration_sigma=1e30", "must be in [0, 10]"),
         ("cluster.mean_bound=1e30", "must be 0 (no bound) to 1000"),
         ("cluster.reward_scale=1e30", "at most 1e6"),
-        ("learner.alpha_init=2000", "must be at most learner.alpha_max = 1000"),
+        (
+            "learner.alpha_init=2000",
+            "must be at least learner.alpha_min = 0 and at most learner.alpha_max = 1000",
+        ),
+        ("learner.alpha_min=2", "must be at least learner.alpha_min = 2"),
+        ("learner.alpha_min=-1", "must be 0 (no bound) to learner.alpha_max = 1000"),
+        ("learner.alpha_min=2000", "must be 0 (no bound) to learner.alpha_max = 1000"),
+        ("learner.alpha_min=nan", "must be 0 (no bound) to learner.alpha_max = 1000"),
         ("learner.alpha_max=0", "must be above 0, or inf for none"),
     ] {
         let key = assignment.split('=').next().unwrap_or_default();

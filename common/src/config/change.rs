@@ -32,6 +32,7 @@ pub const LIVE_KEYS: &[&str] = &[
     "learner.priority_rule",
     "learner.normaliser_frozen",
     "learner.alpha_auto",
+    "learner.alpha_min",
     "learner.alpha_max",
     "learner.target_entropy_per_dim",
     "learner.target_entropy_ratio",

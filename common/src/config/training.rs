@@ -49,6 +49,7 @@ pub struct Training {
     pub normaliser_frozen: bool,
     pub alpha_auto: bool,
     pub alpha_init: f64,
+    pub alpha_min: f64,
     pub alpha_max: f64,
     pub target_entropy_per_dim: f64,
     pub target_entropy_ratio: f64,

@@ -278,9 +278,18 @@ fn learner(c: &Config) -> Vec<Rule> {
             expect("must be above 0, or inf for none"),
         ),
         (
-            c.training.alpha_init <= c.training.alpha_max || !c.training.alpha_auto,
+            (0.0..=c.training.alpha_max).contains(&c.training.alpha_min),
+            "learner.alpha_min",
+            format!("must be 0 (no bound) to learner.alpha_max = {}", c.training.alpha_max),
+        ),
+        (
+            (c.training.alpha_min..=c.training.alpha_max).contains(&c.training.alpha_init)
+                || !c.training.alpha_auto,
             "learner.alpha_init",
-            format!("must be at most learner.alpha_max = {}", c.training.alpha_max),
+            format!(
+                "must be at least learner.alpha_min = {} and at most learner.alpha_max = {}",
+                c.training.alpha_min, c.training.alpha_max
+            ),
         ),
         (
             (-1.0..=1.0).contains(&c.training.target_entropy_ratio),

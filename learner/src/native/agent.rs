@@ -145,8 +145,8 @@ impl Agent {
         true
     }
 
-    /// Computes L = log α · (H − H̄), or α · (H − H̄), and one Adam step on log α, limited to at most ln(`alpha_max`).
-    /// Returns L, which is 0 if the temperature is fixed, and whether all numbers are finite.
+    /// Computes L = log α · (H − H̄), or α · (H − H̄), and one Adam step on log α, within its
+    /// bounds. Returns L, which is 0 if the temperature is fixed, and whether all numbers are finite.
     fn tune_temperature(&mut self, entropy: f64, lr: f64) -> (f64, bool) {
         let Some(target_entropy) = self.config.target_entropy else { return (0.0, true) };
         let surplus = entropy - target_entropy;
@@ -156,11 +156,12 @@ impl Agent {
             AlphaLoss::Exp => (alpha * surplus, alpha * surplus),
         };
         let step = self.step(lr);
+        let (min, max) = self.config.log_alpha_bounds();
         #[expect(clippy::cast_possible_truncation, reason = "log α is f32 on both backends")]
-        let (gradient, bound) = ([gradient as f32], self.config.training.alpha_max.ln() as f32);
+        let (gradient, min, max) = ([gradient as f32], min as f32, max as f32);
         let next = &mut self.next_log_alpha;
         let finite = self.log_alpha.adam(&gradient, step, next);
-        next.params[0] = next.params[0].min(bound);
+        next.params[0] = next.params[0].max(min).min(max);
         (loss, finite && loss.is_finite())
     }
 }

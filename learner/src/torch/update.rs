@@ -41,7 +41,7 @@ pub(super) struct Sac {
     tau: f64,
     target_entropy: Option<f64>,
     alpha_loss: AlphaLoss,
-    log_alpha_max: f64,
+    log_alpha_bounds: (f64, f64),
 }
 
 impl Sac {
@@ -72,7 +72,7 @@ impl Sac {
             },
             tau: config.training.tau,
             alpha_loss: config.training.alpha_loss,
-            log_alpha_max: config.training.alpha_max.ln(),
+            log_alpha_bounds: config.log_alpha_bounds(),
             target_entropy: config.target_entropy,
         })
     }
@@ -173,7 +173,7 @@ impl Sac {
     }
 
     /// Computes loss = -log_alpha * mean(log pi + target entropy), or with `alpha` in place of `log_alpha`, and does
-    /// one Adam step on `log_alpha`, which stays at or below its bound. The losses above use the alpha from before this
+    /// one Adam step on `log_alpha`, which stays within its bounds. The losses above use the alpha from before this
     /// step.
     fn learn_temperature(&self, x: &Inputs) -> TchResult<()> {
         let Some(target_entropy) = self.target_entropy else { return Ok(()) };
@@ -184,7 +184,7 @@ impl Sac {
         }
         self.log_alpha.step(&x.negative_rate_alpha, &x.adam_eps)?;
         let log_alpha = &self.log_alpha.params;
-        clamp(log_alpha, (f64::NEG_INFINITY, self.log_alpha_max), log_alpha)?;
+        clamp(log_alpha, self.log_alpha_bounds, log_alpha)?;
         self.refresh_alpha()
     }
 }

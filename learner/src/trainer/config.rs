@@ -121,6 +121,11 @@ impl TrainerConfig {
         StepSizes { actor, critic, alpha, lambda, vae }
     }
 
+    /// Returns the smallest and the largest value of log α while the temperature is tuned.
+    pub fn log_alpha_bounds(&self) -> (f64, f64) {
+        (self.training.alpha_min.ln(), self.training.alpha_max.ln())
+    }
+
     /// Checks that `other` trains the same networks by the same rule on batches of the same shapes, so that a running
     /// trainer may switch to it.
     ///

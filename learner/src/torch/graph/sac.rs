@@ -208,7 +208,7 @@ impl Rule {
         }
     }
 
-    /// Does one step of the temperature towards the target entropy, limited to its bound. Returns the loss, or `None`
+    /// Does one step of the temperature towards the target entropy, within its bounds. Returns the loss, or `None`
     /// if the temperature is fixed.
     pub fn tune_temperature(&self, model: &Model, entropy: &Tensor, step: &Step) -> Option<Tensor> {
         let surplus = entropy - self.config.target_entropy?;
@@ -219,7 +219,8 @@ impl Rule {
         };
         model.log_alpha.descend(&loss, &self.adam(step.sizes.alpha, step.number));
         let mut log_alpha = model.log_alpha.values().flat().shallow_clone();
-        no_grad(|| drop(log_alpha.clamp_max_(self.config.training.alpha_max.ln())));
+        let (min, max) = self.config.log_alpha_bounds();
+        no_grad(|| drop(log_alpha.clamp_(min, max)));
         Some(loss)
     }
 
