@@ -63,7 +63,6 @@ fn numbers_that_no_update_survives_are_refused() {
             "learner.alpha_init=2000",
             "must be at least learner.alpha_min = 0 and at most learner.alpha_max = 1000",
         ),
-        ("learner.alpha_min=2", "must be at least learner.alpha_min = 2"),
         ("learner.alpha_min=-1", "must be 0 (no bound) to learner.alpha_max = 1000"),
         ("learner.alpha_min=2000", "must be 0 (no bound) to learner.alpha_max = 1000"),
         ("learner.alpha_min=nan", "must be 0 (no bound) to learner.alpha_max = 1000"),
@@ -72,6 +71,8 @@ fn numbers_that_no_update_survives_are_refused() {
         let key = assignment.split('=').next().unwrap_or_default();
         refused(&[assignment], key, &[said]);
     }
+    // The default of alpha_init, 1, lies below this bound.
+    refused(&["learner.alpha_min=2"], "learner.alpha_init", &["learner.alpha_min = 2"]);
 }
 
 #[test]
