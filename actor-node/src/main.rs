@@ -9,7 +9,7 @@ use common::about::Build;
 use common::config::ActorNumber;
 use common::ids::ActorId;
 use common::process::{self, Args, Process, Usage};
-use common::run_dir::guest::GuestLog;
+use common::run_dir::process_log::ProcessLog;
 use common::tls::Role;
 use common::transport::zmq::ZmqTransport;
 use std::path::PathBuf;
@@ -49,7 +49,7 @@ async fn serve(process: Process, evaluates: bool, run_dir: Option<PathBuf>) -> a
         ZmqTransport::exported(process.seeds.role("transport"), &process.admin.metrics)?
             .with_tls(tls);
     if evaluates {
-        let open = |dir| GuestLog::of_evaluator(dir, &process.clock);
+        let open = |dir| ProcessLog::of_evaluator(dir, &process.clock);
         let mut log = run_dir.as_deref().map(open).transpose()?;
         let evaluator = Evaluator::new(process.clone(), run_dir.as_deref()).map_err(blame)?;
         let report = |evaluation: &Evaluation, run| {
@@ -78,7 +78,7 @@ async fn serve(process: Process, evaluates: bool, run_dir: Option<PathBuf>) -> a
             .map_err(blame)?
             .living(life);
         if let Some(dir) = &run_dir {
-            let log = GuestLog::of_actor(dir, ActorId(id), &process.clock)?;
+            let log = ProcessLog::of_actor(dir, ActorId(id), &process.clock)?;
             let (counters, clock) = (node.counters(), process.clock.clone());
             let following = figures::follow(log, counters, clock, process.shutdown.clone());
             drop(process.shutdown.spawn("figures", following));

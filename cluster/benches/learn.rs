@@ -7,7 +7,7 @@
 //!
 //! It is a benchmark, because it measures a built program for half an hour, and is no model for other code.
 
-#![expect(clippy::print_stdout, reason = "a front door")]
+#![expect(clippy::print_stdout, reason = "a command-line program")]
 
 use actor_node::env::{Params, registry};
 use anyhow::{Context as _, bail};

@@ -14,7 +14,7 @@ use common::run_dir::RunDir;
 use common::run_dir::claim::Claim;
 use common::runtime::seed::SeedTree;
 use common::spec::EnvSpec;
-use common::telemetry::logs::{self, LogFormat, Look};
+use common::telemetry::logs::{self, LogFormat, LogStyle};
 use learner::backend::choose;
 use learner::checkpoint;
 use learner::counts;
@@ -170,11 +170,11 @@ async fn serve(resolved: Resolved) -> anyhow::Result<Process> {
         _ if resolved.is_default("telemetry.log_filter") => "warn,common::transport=error",
         filter => filter,
     };
-    let look = match telemetry.log_format {
-        LogFormat::Json => Look::Json,
-        LogFormat::Auto | LogFormat::Text => Look::text(std::io::stderr().is_terminal()),
+    let style = match telemetry.log_format {
+        LogFormat::Json => LogStyle::Json,
+        LogFormat::Auto | LogFormat::Text => LogStyle::text(std::io::stderr().is_terminal()),
     };
-    logs::init_to(std::io::stderr, look, filter)?;
+    logs::init_to(std::io::stderr, style, filter)?;
     logs::banner("sapex", &cluster::BUILD.to_string());
     Ok(Process::serve("sapex", &cluster::BUILD, resolved).await?)
 }

@@ -22,7 +22,7 @@ use common::runtime::clock::Clock;
 use common::runtime::shutdown::{Shutdown, StopReason};
 use common::spec::EnvSpec;
 use common::telemetry::metrics::MetricsError;
-use common::telemetry::progress::{Goes, ProgressWatch};
+use common::telemetry::progress::{ProgressCheck, ProgressWatch};
 use common::telemetry::readiness::Readiness;
 use common::transport::{Endpoint, Transport, TransportError};
 use common::wire::link::{Link, Rejected};
@@ -276,7 +276,7 @@ impl Learner {
 
 fn watch_updates(process: &Process, training: &TrainingMetrics) -> ProgressWatch {
     let training = training.clone();
-    let updates = Goes::new("updates", "updates done", move || training.updates())
+    let updates = ProgressCheck::new("updates", "updates done", move || training.updates())
         .because(|| Some("no batches come, or one update takes longer".into()));
     ProgressWatch::start(&process.admin.readiness, &process.clock, vec![updates])
 }

@@ -41,7 +41,7 @@ pub fn evaluation(
 }
 
 /// A film file under construction. All its frames have the same size.
-trait Film {
+trait VideoFile {
     /// Appends a frame.
     fn push(&mut self, frame: &Frame) -> anyhow::Result<()>;
 
@@ -52,7 +52,7 @@ trait Film {
 /// Observer that films the first episodes of an evaluation.
 pub struct Video {
     path: PathBuf,
-    film: Box<dyn Film>,
+    film: Box<dyn VideoFile>,
     /// Number of episodes that are still to be filmed, including the one in progress.
     left: usize,
     running: bool,
@@ -89,7 +89,7 @@ impl Video {
         if env.render()?.is_none() {
             return Err(Usage(format!("{}: {} has no picture", option(), env.spec().id)).into());
         }
-        let film: Box<dyn Film> = match extension.as_deref() {
+        let film: Box<dyn VideoFile> = match extension.as_deref() {
             Some("gif") => Box::new(gif::Gif::create(path)?),
             _ => Box::new(mp4::Mp4::create(path)?),
         };

@@ -36,9 +36,9 @@ pub(super) struct Critic {
     pub(super) loss: f64,
 }
 
-/// Inputs of [`Critic::learn`], the same for both critics.
+/// Arguments of [`Critic::learn`], the same for both critics.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Lesson<'a> {
+pub(super) struct CriticUpdate<'a> {
     pub(super) config: &'a TrainerConfig,
     pub(super) critic: &'a Mlp,
     /// Critic inputs of the stored rows, (B, in).
@@ -109,8 +109,8 @@ impl Critic {
 
     /// Computes L = k mean(w (Q(s, a) − y)²), one Adam step, one Polyak step of the target, and the new values of the
     /// policy's rows. The results become current only in [`Critic::settle`].
-    pub(super) fn learn(&mut self, lesson: &Lesson<'_>) {
-        let Lesson { config, critic, data, taken, target, weight, own, step } = *lesson;
+    pub(super) fn learn(&mut self, update: &CriticUpdate<'_>) {
+        let CriticUpdate { config, critic, data, taken, target, weight, own, step } = *update;
         let Training { batch_size, tau, critic_loss_factor, .. } = config.training;
         #[expect(clippy::cast_possible_truncation, reason = "the arithmetic is f32")]
         let (tau, factor) = (tau as f32, critic_loss_factor as f32);

@@ -12,7 +12,7 @@
 //! The update takes expectations over all actions, where continuous SAC samples one action. So it needs no noise.
 
 use super::agent::{Agent, Share};
-use super::critic::{Critic, Lesson};
+use super::critic::{Critic, CriticUpdate};
 use super::mlp::{Activations, Mlp, Packed, Scratch};
 use super::split::{PARTS, parts};
 use crate::trainer::{Batch, StepSizes, TrainerConfig, TrainerError};
@@ -91,8 +91,8 @@ impl DiscreteSac {
             }
         }
         let (data, weight) = (batch.obs, batch.weight);
-        let lesson = Lesson { config, critic, data, taken, target, weight, own, step };
-        team.each(critics, |_, own| own.learn(&lesson));
+        let update = CriticUpdate { config, critic, data, taken, target, weight, own, step };
+        team.each(critics, |_, own| own.learn(&update));
 
         let twins = &*critics;
         team.each(parts, |_, part| {

@@ -6,7 +6,7 @@
 //! the device together with the batch, at a fixed address, so the device does not need t.
 
 use super::TchResult;
-use super::ops::{Into as _, lerp, signed};
+use super::ops::{TensorOps as _, lerp, signed};
 use crate::trainer::Group;
 use tch::{Device, Kind, Tensor};
 

@@ -8,7 +8,7 @@
 use super::TchResult;
 use super::adam::AdamGroup;
 use super::inputs::Inputs;
-use super::ops::{Into as _, copy, relu, relu_backward, signed, sum_rows, tanh_backward};
+use super::ops::{TensorOps as _, copy, relu, relu_backward, signed, sum_rows, tanh_backward};
 use crate::plain_sac;
 use crate::trainer::{CriticArch, TrainerConfig};
 use common::policy::{

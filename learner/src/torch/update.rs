@@ -12,7 +12,8 @@ use super::adam::AdamGroup;
 use super::inputs::Inputs;
 use super::networks::{Critics, Policy};
 use super::ops::{
-    Into as _, clamp, clamp_backward, copy, lerp, mean_rows, signed, subtract_from, tanh_backward,
+    TensorOps as _, clamp, clamp_backward, copy, lerp, mean_rows, signed, subtract_from,
+    tanh_backward,
 };
 use super::work::{SUMS, Work};
 use crate::plain_sac;

@@ -111,7 +111,7 @@ enum BridgeError {
 
 /// Parameters for starting a server's session.
 #[derive(Debug, Clone)]
-struct Recipe {
+struct SessionConfig {
     /// The name that the user has given.
     name: String,
     server: Server,
@@ -125,7 +125,7 @@ struct Recipe {
     unlimited: bool,
 }
 
-impl Recipe {
+impl SessionConfig {
     fn new(name: &str, params: &Params, lanes: usize) -> Result<Self, EnvError> {
         let Some(server) = Server::parse(name) else {
             let what = format!("{name}: expected gym:ID, unix:PATH or tcp:HOST:PORT");
@@ -134,7 +134,7 @@ impl Recipe {
         let refused = |key: &str, expected: &str| {
             EnvError::Failed(format!("{name}: parameter {key} = {}: {expected}", params[key]))
         };
-        let mut recipe = Self {
+        let mut config = Self {
             name: name.to_owned(),
             server,
             lanes,
@@ -155,21 +155,21 @@ impl Recipe {
         };
         for (key, value) in params {
             match key.as_str() {
-                PYTHON => recipe.python.clone_from(value),
-                DEADLINE_MS => recipe.deadline = millis(key, value)?,
-                CLOSE_MS => recipe.close_limit = millis(key, value)?,
-                PICTURES => recipe.with_pictures = flag(key, value)?,
-                UNLIMITED => recipe.unlimited = flag(key, value)?,
+                PYTHON => config.python.clone_from(value),
+                DEADLINE_MS => config.deadline = millis(key, value)?,
+                CLOSE_MS => config.close_limit = millis(key, value)?,
+                PICTURES => config.with_pictures = flag(key, value)?,
+                UNLIMITED => config.unlimited = flag(key, value)?,
                 key if key.contains('.') => {
                     let known = [PYTHON, DEADLINE_MS, CLOSE_MS, PICTURES, UNLIMITED];
                     return Err(refused(key, &format!("expected one of {known:?}")));
                 }
                 key => {
-                    recipe.params.insert(key.to_owned(), value.clone());
+                    config.params.insert(key.to_owned(), value.clone());
                 }
             }
         }
-        Ok(recipe)
+        Ok(config)
     }
 
     /// Returns the time limit of operations other than steps: starts, resets and pictures.

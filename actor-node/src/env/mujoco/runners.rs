@@ -22,7 +22,7 @@
 use super::options::Options;
 use super::simulation::Simulation;
 use super::sums::{norm, squares};
-use super::task::{Mujoco, Task, Term, Verdict, shake, shake_normally, simulate};
+use super::task::{Mujoco, Task, TaskOutcome, Term, shake, shake_normally, simulate};
 use super::{HALF_CHEETAH, HOPPER, SWIMMER, WALKER};
 use crate::env::{EnvError, Params};
 use rand_pcg::Pcg64;
@@ -172,7 +172,7 @@ impl Task for Runner {
         }));
     }
 
-    fn judge(&self, sim: &Simulation, action: &[f64], terms: &mut Vec<Term>) -> Verdict {
+    fn outcome(&self, sim: &Simulation, action: &[f64], terms: &mut Vec<Term>) -> TaskOutcome {
         let (qpos, qvel) = (sim.data().qpos(), sim.data().qvel());
         let speed = (qpos[0] - self.before[0]) / sim.dt();
         terms.push(("x_position", qpos[0]));
@@ -189,12 +189,12 @@ impl Task for Runner {
         terms.push(("reward_forward", forward));
         terms.push(("reward_ctrl", -ctrl_cost));
         let Some(health) = &self.health else {
-            return Verdict { reward: forward - ctrl_cost, terminated: false };
+            return TaskOutcome { reward: forward - ctrl_cost, terminated: false };
         };
         let is_healthy = health.holds(qpos, qvel);
         let survive = if is_healthy { health.reward } else { 0.0 };
         terms.push(("reward_survive", survive));
         let terminated = !is_healthy && health.terminates;
-        Verdict { reward: forward + survive - ctrl_cost, terminated }
+        TaskOutcome { reward: forward + survive - ctrl_cost, terminated }
     }
 }

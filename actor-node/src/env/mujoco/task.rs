@@ -28,12 +28,12 @@ pub(super) trait Task: Send + std::fmt::Debug {
 
     /// Returns the reward of the step since [`Task::before`] and whether the step terminated the episode. `action` is
     /// not clipped. Appends the terms to `terms`, which is empty.
-    fn judge(&self, sim: &Simulation, action: &[f64], terms: &mut Vec<Term>) -> Verdict;
+    fn outcome(&self, sim: &Simulation, action: &[f64], terms: &mut Vec<Term>) -> TaskOutcome;
 }
 
 /// Reward of a step, and whether it terminated the episode.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Verdict {
+pub(super) struct TaskOutcome {
     pub(super) reward: f64,
     pub(super) terminated: bool,
 }
@@ -143,8 +143,8 @@ impl Env for Mujoco {
         self.sim.advance(&self.ctrl);
         self.observe();
         self.terms.clear();
-        let Verdict { reward, terminated } =
-            self.task.judge(&self.sim, &self.ctrl, &mut self.terms);
+        let TaskOutcome { reward, terminated } =
+            self.task.outcome(&self.sim, &self.ctrl, &mut self.terms);
         write_obs(obs, &self.observation);
         Ok(StepOutcome { reward, terminated, truncated: false })
     }

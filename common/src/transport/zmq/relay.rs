@@ -48,7 +48,7 @@ const LAST_WORD_WITHIN: Duration = Duration::from_millis(100);
 
 /// Address of a server, and the TLS settings for reaching it.
 #[derive(Debug)]
-pub(super) struct Way {
+pub(super) struct Route {
     pub(super) to: Endpoint,
     pub(super) tls: Option<(Tls, Conversation)>,
     pub(super) stats: Arc<TransportStats>,
@@ -56,25 +56,29 @@ pub(super) struct Way {
 
 /// An open connection to a server. After drop, messages in flight have [`LINGER`] to arrive.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct RelayedConnection {
     /// Address to which zeromq connects.
     pub(super) address: String,
     relay: Option<JoinHandle<Option<String>>>,
     _open: Option<DropGuard>,
 }
 
-impl Line {
+impl RelayedConnection {
     /// Returns the reason why the relay closed the connection, if it did.
     pub(super) async fn reason(mut self) -> Option<String> {
         timeout(REASON_WITHIN, self.relay.take()?).await.ok()?.ok()?
     }
 }
 
-impl Way {
+impl Route {
     /// Connects to the server. Starts a relay if the endpoint is TCP.
-    pub(super) async fn open(&self, patience: Duration) -> Result<Line, Refusal> {
+    pub(super) async fn open(&self, patience: Duration) -> Result<RelayedConnection, Refusal> {
         let Endpoint::Tcp { host, port } = &self.to else {
-            return Ok(Line { address: self.to.to_string(), relay: None, _open: None });
+            return Ok(RelayedConnection {
+                address: self.to.to_string(),
+                relay: None,
+                _open: None,
+            });
         };
         let server = resolve::connect(host, *port, patience).await?;
         let secured = self.secure(server, host, patience).await;
@@ -88,7 +92,7 @@ impl Way {
             count(&refusal, &stats);
             Some(refusal.to_string())
         });
-        Ok(Line { address, relay: Some(relay), _open: Some(closed.drop_guard()) })
+        Ok(RelayedConnection { address, relay: Some(relay), _open: Some(closed.drop_guard()) })
     }
 
     async fn secure(
