@@ -55,7 +55,7 @@ fn the_native_backend_steps_like_the_recorded_adam() {
 #[test]
 fn the_autograd_backend_steps_like_the_recorded_adam() {
     use common::policy::layout::TensorLayout;
-    use learner::torch::graph::params::{Adam, Params};
+    use learner::torch::autograd::params::{Adam, Params};
     use tch::{Device, Kind, Tensor};
 
     follow(|group, gradient, lr, eps, step| {

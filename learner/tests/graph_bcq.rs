@@ -16,18 +16,18 @@ mod update;
 use common::policy::arch::{Activation, Body, Head, Mlp, PolicyArch};
 use common::policy::infer::PolicyNet;
 use golden::{assert_near, floats, numbers, of_kind};
-use graph_drawn::{ACT, BATCH, OBS, SEED, Step, graph, normals};
+use graph_drawn::{ACT, BATCH, OBS, SEED, Step, autograd, normals};
 use graph_support::{
     F32, POLICY, assert_complete, assert_gradients, assert_tensor, leaves, network, size, sizes,
     tensor, tolerance, values,
 };
 use learner::critic::CriticArch;
 use learner::init::train_state;
-use learner::torch::GraphTrainer;
-use learner::torch::graph::algorithm::Model;
-use learner::torch::graph::perturbation::Perturbation;
-use learner::torch::graph::vae::Vae;
-use learner::torch::graph::{critic, policy};
+use learner::torch::AutogradTrainer;
+use learner::torch::autograd::algorithm::Model;
+use learner::torch::autograd::perturbation::Perturbation;
+use learner::torch::autograd::vae::Vae;
+use learner::torch::autograd::{critic, policy};
 use learner::trainer::{
     ActionUnits, Algorithm, Bcq, TrainState, Trainer, TrainerConfig, TrainerError,
 };
@@ -274,7 +274,7 @@ fn the_published_policy_acts_as_the_trained_networks() {
             start.vae.params[decoder.entry("decoder.1.bias").unwrap().range()].fill(5.0);
             start.actor.params[moves.entry("perturbation.2.bias").unwrap().range()].fill(2.0);
         }
-        let mut trainer = graph(&config, &start, "cpu");
+        let mut trainer = autograd(&config, &start, "cpu");
         for _ in 0..3 {
             Step::draw(&config, trainer.noise_sizes(), rng).take(&mut trainer);
         }
@@ -344,12 +344,12 @@ fn a_run_resumes_with_the_same_next_update() {
     let config = drawn(1.0, Some(3.0));
     let rng = &mut Pcg64::seed_from_u64(SEED);
     let start = train_state(&config, rng);
-    let mut trainer = graph(&config, &start, "cpu");
+    let mut trainer = autograd(&config, &start, "cpu");
     for _ in 0..2 {
         Step::draw(&config, trainer.noise_sizes(), rng).take(&mut trainer);
     }
     let before = trainer.state();
-    let mut resumed = graph(&config, &before, "cpu");
+    let mut resumed = autograd(&config, &before, "cpu");
     let step = Step::draw(&config, trainer.noise_sizes(), rng);
     assert_eq!(step.take(&mut resumed), step.take(&mut trainer), "seed {SEED}");
     let after = trainer.state();
@@ -373,7 +373,7 @@ fn every_preset_leads_to_a_trainer_with_the_switches_that_it_is_named_for() {
         let Algorithm::Bcq(bcq) = &config.algorithm else { panic!("{preset}: {config:?}") };
         assert_eq!(bcq.target_perturb, perturbed, "{preset}");
         let start = train_state(&config, &mut Pcg64::seed_from_u64(SEED));
-        let trainer = graph(&config, &start, "cpu");
+        let trainer = autograd(&config, &start, "cpu");
         assert_eq!(trainer.state(), start, "{preset}");
         let published = config.published_policy(&start);
         PolicyNet::new(&config.policy).unwrap().set_weights(&published).unwrap();
@@ -412,7 +412,7 @@ fn what_could_not_be_published_or_trained_is_refused() {
     for (change, why) in changes {
         let mut other = config.clone();
         change(&mut other);
-        match GraphTrainer::new(other, start.clone(), "cpu", 1) {
+        match AutogradTrainer::new(other, start.clone(), "cpu", 1) {
             Err(TrainerError::Unsupported(said)) => assert_eq!(said, why),
             got => panic!("{got:?}, expected {why}"),
         }

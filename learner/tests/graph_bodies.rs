@@ -16,9 +16,9 @@ use graph_support::{
     tensor, tolerance, zeros,
 };
 use learner::critic::{CriticArch, CriticKind, Join};
-use learner::torch::graph::params::{Adam, Params};
-use learner::torch::graph::policy::{Squash, gaussian, sample};
-use learner::torch::graph::{critic, net, policy};
+use learner::torch::autograd::params::{Adam, Params};
+use learner::torch::autograd::policy::{Squash, gaussian, sample};
+use learner::torch::autograd::{critic, net, policy};
 use learner::trainer::{ActionUnits, TanhCorrection};
 use serde_json::Value;
 use tch::{Device, Tensor};

@@ -14,9 +14,9 @@ use graph_support::{
     network, ours, rename, size, sizes, tensor, tolerance, trunk_and_head, values, zeros,
 };
 use learner::critic::{CriticArch, CriticKind, Join};
-use learner::torch::graph::params::Weights;
-use learner::torch::graph::policy::{Gaussian, Squash, gaussian, sample};
-use learner::torch::graph::{critic, net, policy};
+use learner::torch::autograd::params::Weights;
+use learner::torch::autograd::policy::{Gaussian, Squash, gaussian, sample};
+use learner::torch::autograd::{critic, net, policy};
 use learner::trainer::{ActionUnits, TanhCorrection};
 use serde_json::Value;
 use tch::{Device, Tensor};

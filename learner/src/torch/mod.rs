@@ -1,6 +1,6 @@
 //! The `torch` backend: all algorithms on libtorch, on a CPU or an NVIDIA GPU.
 //!
-//! [`GraphTrainer`] trains every algorithm and network by autograd. [`TorchTrainer`] is the faster, hand-written path
+//! [`AutogradTrainer`] trains every algorithm and network by autograd. [`TorchTrainer`] is the faster, hand-written path
 //! for continuous SAC on perceptrons. Its modules:
 //!
 //! - `networks`: perceptrons as views of flat vectors, forward and backward.
@@ -13,7 +13,7 @@
 //! update is only enqueued.
 
 mod adam;
-pub mod graph;
+pub mod autograd;
 mod inputs;
 mod networks;
 mod ops;
@@ -24,7 +24,7 @@ mod undo;
 mod update;
 mod work;
 
-pub use graph::GraphTrainer;
+pub use autograd::AutogradTrainer;
 pub use plain::plain_inference;
 pub use serves::{serves, trainer};
 

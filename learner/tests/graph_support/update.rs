@@ -5,12 +5,14 @@
 use crate::graph_support::{Names, assert_tensor, ours, tensor, tolerance, values};
 use common::policy::arch::Head;
 use common::policy::layout::TensorLayout;
-use learner::torch::graph::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Step};
-use learner::torch::graph::bcq::Bcq;
-use learner::torch::graph::discrete_sac::DiscreteSac;
-use learner::torch::graph::lac::Lac;
-use learner::torch::graph::params::{Params, Values, Weights};
-use learner::torch::graph::sac::Sac;
+use learner::torch::autograd::algorithm::{
+    Algorithm, AutogradBatch, AutogradNoise, Losses, Model, Step,
+};
+use learner::torch::autograd::bcq::Bcq;
+use learner::torch::autograd::discrete_sac::DiscreteSac;
+use learner::torch::autograd::lac::Lac;
+use learner::torch::autograd::params::{Params, Values, Weights};
+use learner::torch::autograd::sac::Sac;
 use learner::trainer::{self, PriorityRule, TrainerConfig};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
@@ -176,7 +178,7 @@ impl<'a> Case<'a> {
         assert_eq!(loaded, expected, "{}: tensors in the file", self.name);
     }
 
-    fn batch(&self, columns: &Columns<'_>, kind: Kind) -> GraphBatch {
+    fn batch(&self, columns: &Columns<'_>, kind: Kind) -> AutogradBatch {
         let b = i64::try_from(self.config.training.batch_size).unwrap();
         let steps = |x: Tensor| x.reshape([b, 1, -1]).to_kind(kind);
         let numbers = |value: &Value| tensor(value, Kind::Double).reshape([b, 1]).to_kind(kind);
@@ -199,7 +201,7 @@ impl<'a> Case<'a> {
         );
         let [state, next_state] = states;
         let ones = Tensor::ones([b, 1], (kind, Device::Cpu));
-        GraphBatch {
+        AutogradBatch {
             burn_in: 0,
             obs: steps(given(columns.obs)),
             action,
@@ -219,7 +221,7 @@ impl<'a> Case<'a> {
     /// Returns the noise of update `k`. The file has two noises for each update, but three for LAC (next action,
     /// action, extra) and for BCQ (extra, next action, action). For sampled discrete actions, the normals are made so
     /// that they draw the given index.
-    fn noise(&self, k: usize, kind: Kind) -> GraphNoise {
+    fn noise(&self, k: usize, kind: Kind) -> AutogradNoise {
         let none = || Tensor::zeros([0], (kind, Device::Cpu));
         let noise = self.file["noise"].as_array().unwrap();
         let discrete = self.config.policy.head == Head::Categorical;
@@ -239,7 +241,7 @@ impl<'a> Case<'a> {
             trainer::Algorithm::Bcq(_) => [1, 2, 0].map(|i| drawn(3 * k + i)),
             _ => [drawn(2 * k), drawn(2 * k + 1), none()],
         };
-        GraphNoise { next_action, action, extra }
+        AutogradNoise { next_action, action, extra }
     }
 
     fn check_losses(&self, what: &str, losses: &Losses, model: &Model, expected: &Value) {

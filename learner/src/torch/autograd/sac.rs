@@ -1,6 +1,6 @@
 //! Soft actor-critic for continuous actions (docs/algorithms/sac.md §3), and the parts that related algorithms share.
 
-use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Step};
+use super::algorithm::{Algorithm, AutogradBatch, AutogradNoise, Losses, Model, Step};
 use super::critic;
 use super::params::{Adam, Place, Values, Weights};
 use super::policy::{self, Gaussian, Squash, gaussian, sample};
@@ -51,7 +51,13 @@ impl Algorithm for Sac {
         NoiseSizes { next_action: each, action: each, extra: 0 }
     }
 
-    fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: &Step) -> Losses {
+    fn update(
+        &self,
+        model: &Model,
+        batch: &AutogradBatch,
+        noise: &AutogradNoise,
+        step: &Step,
+    ) -> Losses {
         let Self { rule, squash, .. } = self;
         let Rule { config } = rule;
         let stored = self.seen_by_critics(&batch.action);
@@ -148,7 +154,7 @@ impl Rule {
     }
 
     /// Returns the policy's outputs at the observations, (B, T - burn_in, outputs).
-    pub fn policy_now(&self, w: &Weights, batch: &GraphBatch) -> Tensor {
+    pub fn policy_now(&self, w: &Weights, batch: &AutogradBatch) -> Tensor {
         let state = match self.config.training.stored_state {
             StoredState::Shared if self.config.sequence_len == 1 => &batch.next_state,
             _ => &batch.state,
@@ -157,7 +163,7 @@ impl Rule {
     }
 
     /// Returns the policy's outputs at the next observations, (B, T - burn_in, outputs).
-    pub fn policy_next(&self, w: &Weights, batch: &GraphBatch) -> Tensor {
+    pub fn policy_next(&self, w: &Weights, batch: &AutogradBatch) -> Tensor {
         let arch = &self.config.policy;
         let states = if self.config.sequence_len == 1 {
             batch.next_state.unsqueeze(1)
@@ -173,7 +179,7 @@ impl Rule {
     pub fn values(
         &self,
         networks: &[Weights],
-        batch: &GraphBatch,
+        batch: &AutogradBatch,
         stored: &Tensor,
         at: At,
         action: &Tensor,
@@ -200,7 +206,7 @@ impl Rule {
 
     /// Multiplies the policy's losses (B, T - burn_in) by the importance weights, if the settings apply them to the
     /// policy.
-    pub fn weigh(&self, loss: &Tensor, batch: &GraphBatch) -> Tensor {
+    pub fn weigh(&self, loss: &Tensor, batch: &AutogradBatch) -> Tensor {
         if self.config.training.weights_in_actor_loss {
             loss * &batch.weight
         } else {

@@ -1,6 +1,6 @@
 //! The Lyapunov actor-critic (docs/algorithms/lac.md §3): LAC with one critic, LATC with two.
 
-use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Step};
+use super::algorithm::{Algorithm, AutogradBatch, AutogradNoise, Losses, Model, Step};
 use super::params::{Place, Weights};
 use super::policy::sample;
 use super::sac::{At, Rule, Sac};
@@ -67,7 +67,13 @@ impl Algorithm for Lac {
         NoiseSizes { next_action: each, action: each, extra: each }
     }
 
-    fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: &Step) -> Losses {
+    fn update(
+        &self,
+        model: &Model,
+        batch: &AutogradBatch,
+        noise: &AutogradNoise,
+        step: &Step,
+    ) -> Losses {
         let rule = &self.sac.rule;
         let Rule { config } = rule;
         let stored = self.sac.seen_by_critics(&batch.action);

@@ -1,4 +1,4 @@
-//! [`Algorithm`]: a learning rule, with its inputs ([`GraphBatch`], [`GraphNoise`]), its state ([`Model`]) and its
+//! [`Algorithm`]: a learning rule, with its inputs ([`AutogradBatch`], [`AutogradNoise`]), its state ([`Model`]) and its
 //! statistics ([`Losses`]).
 
 use super::params::{Params, Place, Values};
@@ -14,7 +14,13 @@ pub trait Algorithm: Debug + Send {
     fn noise_sizes(&self) -> NoiseSizes;
 
     /// Does one update of everything in the model.
-    fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: &Step) -> Losses;
+    fn update(
+        &self,
+        model: &Model,
+        batch: &AutogradBatch,
+        noise: &AutogradNoise,
+        step: &Step,
+    ) -> Losses;
 }
 
 /// Number and step sizes of one update.
@@ -88,7 +94,7 @@ impl Model {
 
 /// A batch on the device. Its observations are already normalised.
 #[derive(Debug)]
-pub struct GraphBatch {
+pub struct AutogradBatch {
     /// Number of steps at the start of each item that only update the recurrent states.
     pub burn_in: usize,
     /// Observations, (B, T, O).
@@ -113,7 +119,7 @@ pub struct GraphBatch {
     pub weight: Tensor,
 }
 
-impl GraphBatch {
+impl AutogradBatch {
     /// Returns the steps after the burn-in of x (B, T, ..).
     pub fn kept(&self, x: &Tensor) -> Tensor {
         let burn_in = signed(self.burn_in);
@@ -146,7 +152,7 @@ impl GraphBatch {
 
 /// Random numbers of one update on the device; see [`crate::trainer::Noise`].
 #[derive(Debug)]
-pub struct GraphNoise {
+pub struct AutogradNoise {
     /// (B, T - burn_in, A), empty for discrete actions; BCQ: (B, 1, samples * latent).
     pub next_action: Tensor,
     /// (B, T - burn_in, A) or empty; BCQ: (B, 1, latent).

@@ -1,7 +1,7 @@
 //! Batch-constrained Q-learning (docs/algorithms/bcq.md §2): learns values only of actions that are similar to those in
 //! the data.
 
-use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Step};
+use super::algorithm::{Algorithm, AutogradBatch, AutogradNoise, Losses, Model, Step};
 use super::critic;
 use super::params::Weights;
 use super::perturbation::Perturbation;
@@ -84,7 +84,7 @@ impl Bcq {
 
     /// Computes max_i (lambda min_c Q'_c + (1 - lambda) max_c Q'_c)(s', a'_i), (B, 1), over actions a'_i that are drawn
     /// with standard normals (B, 1, samples Z).
-    fn next_value(&self, model: &Model, batch: &GraphBatch, normals: &Tensor) -> Tensor {
+    fn next_value(&self, model: &Model, batch: &AutogradBatch, normals: &Tensor) -> Tensor {
         let samples = signed(self.samples);
         let obs = batch.next_obs.expand([-1, samples, -1], false);
         let normals = normals.view([-1, samples, signed(self.latent)]);
@@ -104,10 +104,16 @@ impl Algorithm for Bcq {
         NoiseSizes { next_action: self.samples * each, action: each, extra: each }
     }
 
-    fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: &Step) -> Losses {
+    fn update(
+        &self,
+        model: &Model,
+        batch: &AutogradBatch,
+        noise: &AutogradNoise,
+        step: &Step,
+    ) -> Losses {
         let rule = &self.rule;
         let config = &rule.config;
-        let GraphBatch { obs, action, .. } = batch;
+        let AutogradBatch { obs, action, .. } = batch;
 
         // L_V = mean((a - V(s, a))²) + KL / 2
         let vae_loss = self.vae.loss(&model.vae.trained()[0], obs, action, &noise.extra);

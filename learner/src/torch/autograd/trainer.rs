@@ -1,4 +1,4 @@
-//! [`GraphTrainer`]: the [`Trainer`] for every configuration.
+//! [`AutogradTrainer`]: the [`Trainer`] for every configuration.
 
 use super::super::{check, check_group, device_error, parse_device};
 use super::algorithm::{Algorithm, Losses, Model, STATISTICS, Step};
@@ -24,7 +24,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 ///
 /// The size of libtorch's thread pool is one number for the whole process. The trainer that was created last sets it.
 #[derive(Debug)]
-pub struct GraphTrainer {
+pub struct AutogradTrainer {
     config: TrainerConfig,
     /// Device name as in the configuration.
     device: String,
@@ -55,7 +55,7 @@ struct Outstanding {
     normaliser: Option<Normaliser>,
 }
 
-impl GraphTrainer {
+impl AutogradTrainer {
     /// Creates a trainer with the given state on `cpu` or `cuda:N`. On the CPU it uses `threads` threads.
     ///
     /// # Errors
@@ -172,7 +172,7 @@ fn guarded<T>(device: &str, operations: impl FnOnce() -> T) -> Result<T, Trainer
     })
 }
 
-impl Trainer for GraphTrainer {
+impl Trainer for AutogradTrainer {
     fn update(
         &mut self,
         batch: &Batch<'_>,

@@ -1,7 +1,7 @@
 //! Soft actor-critic for discrete actions (docs/algorithms/discrete-sac.md §1), and Velora's variant
 //! (docs/algorithms/discrete-sac.md §3).
 
-use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Step};
+use super::algorithm::{Algorithm, AutogradBatch, AutogradNoise, Losses, Model, Step};
 use super::policy::{Categorical, categorical};
 use super::sac::{At, Rule};
 use crate::trainer::{DiscreteLoss, NoiseSizes, TrainerConfig};
@@ -31,7 +31,7 @@ impl DiscreteSac {
 
     /// Returns the log-probabilities in the policy's loss, (B, T, A). In the sampled form it returns (B, T, 1): the
     /// sampled action's, used for all actions.
-    fn entropy_term(&self, policy: &Categorical, noise: &GraphNoise) -> Tensor {
+    fn entropy_term(&self, policy: &Categorical, noise: &AutogradNoise) -> Tensor {
         match self.loss {
             DiscreteLoss::Expected => policy.log_probs.shallow_clone(),
             DiscreteLoss::Sampled => {
@@ -49,7 +49,13 @@ impl Algorithm for DiscreteSac {
         NoiseSizes { next_action: 0, action, extra: 0 }
     }
 
-    fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: &Step) -> Losses {
+    fn update(
+        &self,
+        model: &Model,
+        batch: &AutogradBatch,
+        noise: &AutogradNoise,
+        step: &Step,
+    ) -> Losses {
         let rule = &self.rule;
         let config = &rule.config;
         let stored = batch.kept(&batch.action).to_kind(Kind::Int64);
