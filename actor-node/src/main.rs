@@ -2,7 +2,7 @@
 
 use actor_node::actor::Share;
 use actor_node::evaluation::Evaluation;
-use actor_node::service::place::{Place, drawn};
+use actor_node::service::place::{ActorPlace, drawn};
 use actor_node::service::{ActorNode, Evaluator, NodeError, Peers, figures};
 use clap::Parser;
 use common::about::Build;
@@ -64,16 +64,16 @@ async fn serve(process: Process, evaluates: bool, run_dir: Option<PathBuf>) -> a
         // Half of the grace period. The other half is left for everything else that must stop.
         let flush = process.resolved.config.run.grace / 2;
         let place = match process.resolved.config.actor.id {
-            ActorNumber::Given(id) => Place::given(id, &process.clock),
+            ActorNumber::Given(id) => ActorPlace::given(id, &process.clock),
             ActorNumber::Auto => {
-                let claimed = Place::claim(&process, &transport, &peers, drawn).await;
+                let claimed = ActorPlace::claim(&process, &transport, &peers, drawn).await;
                 match claimed.map_err(blame)? {
                     Some(place) => place,
                     None => return Ok(()),
                 }
             }
         };
-        let Place { id, life } = place;
+        let ActorPlace { id, life } = place;
         let node = ActorNode::new(process.clone(), id, Share::default(), run_dir.as_deref())
             .map_err(blame)?
             .living(life);

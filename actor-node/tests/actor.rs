@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use actor_node::actor::{Actor, ActorSettings, Exploration, Share};
-use actor_node::env::Params;
+use actor_node::env::EnvParams;
 use actor_node::lanes::{LaneGroup, LaneGroupConfig};
 use actor_node::metrics::ActorMetrics;
 use actor_node::rows::{Assembler, Recorder};
@@ -28,7 +28,7 @@ struct Acting {
 fn acting(env: &str, params: &[(&str, &str)], warmup_steps: u64, set: &[&str]) -> Acting {
     let set = set.iter().map(ToString::to_string).collect();
     let config = config::load(&Layers { set, ..Layers::default() }).unwrap().config;
-    let params: Params = params.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+    let params: EnvParams = params.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
     let seeds = SeedTree::new(11);
     let group = LaneGroupConfig {
         env: env.into(),
@@ -222,7 +222,7 @@ fn what_is_recorded_is_what_is_sent() {
     let dir = tempfile::tempdir().unwrap();
     let config = config::load(&Layers::default()).unwrap().config;
     let Acting { actor, layout } = acting("Pendulum-v1", &[], u64::MAX, &[]);
-    let env = actor_node::env::registry::make("Pendulum-v1", &Params::new()).unwrap();
+    let env = actor_node::env::registry::make("Pendulum-v1", &EnvParams::new()).unwrap();
     let header = Header::new(env.spec(), &config.cluster, 0);
     let recorder = Recorder::open(dir.path(), ActorId(3), &header).unwrap();
     let mut acting = Acting { actor: actor.recorded_by(Some(recorder)), layout };

@@ -1,6 +1,6 @@
 //! Lanes tolerate environments that fail, and report the discarded episodes.
 
-use actor_node::env::Params;
+use actor_node::env::EnvParams;
 use actor_node::env::registry::Setup;
 use actor_node::lanes::{Fault, LaneGroup, LaneGroupConfig, Lanes};
 use common::runtime::seed::SeedTree;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 fn with(pairs: &[(&str, &str)]) -> Setup {
     let pairs = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-    pairs.collect::<Params>().into()
+    pairs.collect::<EnvParams>().into()
 }
 
 #[test]

@@ -29,7 +29,7 @@ use learner::torch::autograd::perturbation::Perturbation;
 use learner::torch::autograd::vae::Vae;
 use learner::torch::autograd::{critic, policy};
 use learner::trainer::{
-    ActionUnits, Algorithm, Bcq, TrainState, Trainer, TrainerConfig, TrainerError,
+    ActionUnits, Algorithm, BcqConfig, TrainState, Trainer, TrainerConfig, TrainerError,
 };
 use rand::SeedableRng as _;
 use rand_pcg::Pcg64;
@@ -99,7 +99,7 @@ impl Shape {
         };
         let head = Head::Deterministic { bound: self.bound };
         TrainerConfig {
-            algorithm: Algorithm::Bcq(Bcq {
+            algorithm: Algorithm::Bcq(BcqConfig {
                 vae_hidden: self.encoder.clone(),
                 vae_latent: self.latent,
                 lr_vae: 1e-3,
@@ -307,7 +307,9 @@ fn torch_acts(
     let actor = &model.actor.values().networks()[0];
     let obs = Tensor::from_slice(obs).reshape([-1, 1, i64::try_from(OBS).unwrap()]);
     let obs = policy::normalise(&config.policy, actor, &obs).expand([-1, samples, -1], false);
-    let Algorithm::Bcq(Bcq { vae_hidden, .. }) = &config.algorithm else { unreachable!("it is") };
+    let Algorithm::Bcq(BcqConfig { vae_hidden, .. }) = &config.algorithm else {
+        unreachable!("it is")
+    };
     let vae = Vae::of(&config.policy, vae_hidden).unwrap();
     let noise = Tensor::from_slice(noise).reshape([-1, samples, latent]);
     let action = vae.draw(&model.vae.values().networks()[0], &obs, &noise);
@@ -329,7 +331,9 @@ fn the_spread_of_a_latent_stays_within_its_bounds() {
     let config = drawn(1.0, None);
     let model = Model::new(&config, (F32, Device::Cpu));
     let w = &model.vae.values().networks()[0];
-    let Algorithm::Bcq(Bcq { vae_hidden, .. }) = &config.algorithm else { unreachable!("it is") };
+    let Algorithm::Bcq(BcqConfig { vae_hidden, .. }) = &config.algorithm else {
+        unreachable!("it is")
+    };
     let vae = Vae::of(&config.policy, vae_hidden).unwrap();
     let zeros = |width: usize| graph_support::zeros(1, width);
     for (raw, expected) in [(-100.0, -4.0), (100.0, 15.0), (0.5, 0.5)] {

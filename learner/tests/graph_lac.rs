@@ -27,8 +27,8 @@ use learner::torch::AutogradTrainer;
 use learner::torch::autograd::policy::{Gaussian, Squash, gaussian, sample};
 use learner::torch::autograd::{critic, policy};
 use learner::trainer::{
-    ActionUnits, Algorithm, AlphaLoss, Cost, Decrease, Lac, Reduce, TanhCorrection, TargetActor,
-    TrainState, Trainer, TrainerConfig, TrainerError,
+    ActionUnits, Algorithm, AlphaLoss, Cost, Decrease, LacConfig, Reduce, TanhCorrection,
+    TargetActor, TrainState, Trainer, TrainerConfig, TrainerError,
 };
 use rand::SeedableRng as _;
 use rand_pcg::Pcg64;
@@ -48,7 +48,7 @@ fn config(file: &Value) -> TrainerConfig {
     let bounds = floats(&given["low"]).into_iter().zip(floats(&given["high"]));
     let (scale, bias) = bounds.map(|(low, high)| ((high - low) / 2.0, (high + low) / 2.0)).unzip();
     TrainerConfig {
-        algorithm: Algorithm::Lac(Lac {
+        algorithm: Algorithm::Lac(LacConfig {
             alpha3: number("alpha3"),
             lambda_init: number("labda"),
             lr_lambda: number("lr_labda"),
@@ -200,7 +200,7 @@ fn lyapunov(name: &str, file: &Value, arch: &CriticArch) {
 
 /// Returns the corrected rule with small networks and `critics` critics.
 fn drawn(policy: Body, critics: usize) -> TrainerConfig {
-    let lac = Lac {
+    let lac = LacConfig {
         alpha3: 0.2,
         lambda_init: 0.99,
         lr_lambda: 3e-4,
@@ -224,7 +224,7 @@ fn drawn(policy: Body, critics: usize) -> TrainerConfig {
     config
 }
 
-fn with(config: &TrainerConfig, change: impl FnOnce(&mut Lac)) -> TrainerConfig {
+fn with(config: &TrainerConfig, change: impl FnOnce(&mut LacConfig)) -> TrainerConfig {
     let mut config = config.clone();
     let Algorithm::Lac(lac) = &mut config.algorithm else { unreachable!("it is") };
     change(lac);

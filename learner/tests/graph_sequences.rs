@@ -47,7 +47,7 @@ fn a_burnt_in_window_is_the_transition_at_its_end_with_the_states_around_it() {
     let step = Step::draw(&windows, a.noise_sizes(), rng);
     let td = step.take(&mut a);
 
-    let params = learner::torch::autograd::params::Params::new(
+    let params = learner::torch::autograd::params::TrainedParams::new(
         &windows.policy.tensor_layout(),
         1,
         (tch::Kind::Float, tch::Device::Cpu),

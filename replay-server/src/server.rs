@@ -3,14 +3,14 @@
 
 use crate::metrics::ServerMetrics;
 use crate::sessions::{Admission, Client, Place, Sessions};
-use crate::shard::{Command, Insert, Published, Sample};
+use crate::shard::{InsertBatch, Published, SampleRequest, ShardCommand};
 use bytes::Bytes;
 use common::ids::{ActorId, BatchSequence, Incarnation};
 use common::limits::{INSERT_ROWS_MAX, SAMPLE_ITEMS_MAX};
 use common::runtime::clock::Clock;
 use common::telemetry::log_limit::LogLimit;
 use common::transport::{Message, PeerId, Router};
-use common::wire::handshake::{Hello, Role, Terms};
+use common::wire::handshake::{ClientRole, Hello, ServerTerms};
 use common::wire::message::{Reply, Request};
 use common::wire::refusal::Refusal;
 use common::wire::rows::{expect_bytes, expect_frames, read, within};
@@ -28,7 +28,7 @@ const SAMPLE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct ShardHandle {
     /// Queue of commands. It is bounded: a command that does not fit is dropped and counted, and the client resends.
-    pub inbox: Sender<Command>,
+    pub inbox: Sender<ShardCommand>,
     /// State that the shard last published.
     pub published: Arc<Published>,
 }
@@ -37,7 +37,7 @@ pub struct ShardHandle {
 #[derive(Debug)]
 pub struct NetworkSide {
     /// Settings with which clients must agree.
-    pub terms: Terms,
+    pub terms: ServerTerms,
     /// Insert batches that an actor may have unacknowledged per shard.
     pub window: u32,
     /// The shards, in order of their numbers.
@@ -144,7 +144,14 @@ impl NetworkSide {
                 let peer = peer.clone();
                 self.hand(
                     shard,
-                    Command::Insert(Insert { peer, actor, incarnation, sequence, rows, td_abs }),
+                    ShardCommand::Insert(InsertBatch {
+                        peer,
+                        actor,
+                        incarnation,
+                        sequence,
+                        rows,
+                        td_abs,
+                    }),
                 )?;
             }
             Request::Sample { request, shard, count, share, timeout_ms } => {
@@ -161,7 +168,7 @@ impl NetworkSide {
                 let peer = peer.clone();
                 self.hand(
                     shard,
-                    Command::Sample(Sample {
+                    ShardCommand::Sample(SampleRequest {
                         peer,
                         request,
                         count,
@@ -176,7 +183,7 @@ impl NetworkSide {
                 expect_frames(data, 2)?;
                 let keys = read("keys", &data[0], count)?;
                 let td_abs = read("td", &data[1], count)?;
-                self.hand(shard, Command::UpdatePriorities { keys, td_abs })?;
+                self.hand(shard, ShardCommand::UpdatePriorities { keys, td_abs })?;
             }
         }
         Ok(None)
@@ -221,14 +228,14 @@ impl NetworkSide {
         hello.check(&self.terms).map_err(RequestError::Unwelcome)?;
         let is_news =
             state.sessions.greet(peer, client, self.clock.now()).map_err(RequestError::Refuse)?;
-        if let Role::Actor { id, incarnation, oldest_unacknowledged, .. } = &hello.role {
+        if let ClientRole::Actor { id, incarnation, oldest_unacknowledged, .. } = &hello.role {
             // An actor that has not met this server before does not know its number of shards, so the list may be
             // short.
             let oldest = |number: usize| {
                 oldest_unacknowledged.get(number).copied().unwrap_or(BatchSequence(1))
             };
             for number in 0..self.shards.len() {
-                let greet = Command::Greet {
+                let greet = ShardCommand::Greet {
                     actor: *id,
                     incarnation: *incarnation,
                     oldest_unacknowledged: oldest(number),
@@ -245,7 +252,7 @@ impl NetworkSide {
         Ok(Reply::Welcome { shards, window: self.window })
     }
 
-    fn hand(&self, shard: u16, command: Command) -> Result<(), RequestError> {
+    fn hand(&self, shard: u16, command: ShardCommand) -> Result<(), RequestError> {
         let shards = u16::try_from(self.shards.len()).expect("at most 256 shards per server");
         let shard = self
             .shards

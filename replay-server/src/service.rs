@@ -5,7 +5,7 @@ use crate::rate_limiter::RateLimiterConfig;
 use crate::saved::{SavedError, SavedReplay};
 use crate::selector::{PrioritizedConfig, SelectorConfig};
 use crate::server::{NetworkSide, ShardHandle};
-use crate::shard::{Command, Published, Shard};
+use crate::shard::{Published, Shard, ShardCommand};
 use crate::table::{Table, TableConfig, TableError};
 use common::config::{Config, SelectorKind};
 use common::process::Process;
@@ -13,7 +13,7 @@ use common::spec::{EnvSpec, ItemLayout};
 use common::telemetry::metrics::MetricsError;
 use common::telemetry::progress::{ProgressCheck, ProgressWatch};
 use common::transport::{Message, PeerId, Router};
-use common::wire::handshake::Terms;
+use common::wire::handshake::ServerTerms;
 use crossbeam::channel::{Receiver, bounded};
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,7 +139,7 @@ impl ReplayServer {
             shards.push(ShardHandle { inbox: sender, published });
         }
         let network = NetworkSide {
-            terms: Terms::new(config, &layout),
+            terms: ServerTerms::new(config, &layout),
             window: config.actor.window,
             shards: shards.clone(),
             clock: process.clock.clone(),
@@ -180,7 +180,7 @@ fn build_shard(
     table: Table,
     row_bytes: usize,
     router: &Router,
-    inbox: Receiver<Command>,
+    inbox: Receiver<ShardCommand>,
     published: &Arc<Published>,
 ) -> Result<Shard, ReplayError> {
     Ok(Shard {
@@ -222,7 +222,7 @@ async fn join(
     let joined = tokio::task::spawn_blocking(move || {
         for shard in &shards {
             // If the inbox is full, its thread empties it. If it is closed, the thread has already ended.
-            let _gone = shard.inbox.send(Command::Stop);
+            let _gone = shard.inbox.send(ShardCommand::Stop);
         }
         threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
     });

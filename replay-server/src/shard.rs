@@ -1,4 +1,4 @@
-//! A shard: one thread that owns one [`Table`]. Other threads send it [`Command`]s and read its published state.
+//! A shard: one thread that owns one [`Table`]. Other threads send it [`ShardCommand`]s and read its published state.
 //!
 //! The rate limiter may hold an insert or a sample back. It is then *parked* in order of arrival, and served as soon as
 //! the other side has moved. A parked insert is not acknowledged, which is the back-pressure on actors. A parked sample
@@ -34,7 +34,7 @@ const PARKED_SAMPLES_MAX: usize = 1_024;
 
 /// A request to a shard. Its frames are already checked against their headers.
 #[derive(Debug)]
-pub enum Command {
+pub enum ShardCommand {
     /// An actor has greeted. If this incarnation is new, its batches are counted from the given number.
     Greet {
         /// The actor.
@@ -45,9 +45,9 @@ pub enum Command {
         oldest_unacknowledged: BatchSequence,
     },
     /// See `Request::Insert`.
-    Insert(Insert),
+    Insert(InsertBatch),
     /// See `Request::Sample`.
-    Sample(Sample),
+    Sample(SampleRequest),
     /// See `Request::UpdatePriorities`.
     UpdatePriorities {
         /// Item keys, shape `[count]`.
@@ -61,7 +61,7 @@ pub enum Command {
 
 /// One batch of rows.
 #[derive(Debug)]
-pub struct Insert {
+pub struct InsertBatch {
     /// The connection that receives the answer.
     pub peer: PeerId,
     /// The actor that sent the batch.
@@ -78,7 +78,7 @@ pub struct Insert {
 
 /// One request for items.
 #[derive(Debug)]
-pub struct Sample {
+pub struct SampleRequest {
     /// The connection that receives the answer.
     pub peer: PeerId,
     /// Number of the request, repeated in the answer.
@@ -129,7 +129,7 @@ pub struct Shard {
     /// Number of insert batches that an actor may have unacknowledged.
     pub window: u32,
     /// Commands from the network side.
-    pub inbox: Receiver<Command>,
+    pub inbox: Receiver<ShardCommand>,
     /// Replies to the network side.
     pub replies: mpsc::Sender<(PeerId, Message)>,
     /// Destination of the published state.
@@ -141,15 +141,15 @@ pub struct Shard {
 /// Parked requests, and the ledger of the batches of every actor.
 #[derive(Debug, Default)]
 struct Requests {
-    inserts: VecDeque<Insert>,
-    samples: VecDeque<Sample>,
+    inserts: VecDeque<InsertBatch>,
+    samples: VecDeque<SampleRequest>,
     ledger: Ledger,
     /// Log limits by actor; `None` is the learner.
     log: LogLimit<Option<ActorId>>,
 }
 
 impl Shard {
-    /// Serves commands until [`Command::Stop`] or until all senders are dropped, and returns the table.
+    /// Serves commands until [`ShardCommand::Stop`] or until all senders are dropped, and returns the table.
     pub fn run(mut self) -> Table {
         let mut requests = Requests::default();
         let mut published_at = self.clock.now();
@@ -157,12 +157,12 @@ impl Shard {
         loop {
             let now = self.clock.now();
             match self.inbox.recv_timeout(next_wake(&requests, now)) {
-                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return self.table,
+                Ok(ShardCommand::Stop) | Err(RecvTimeoutError::Disconnected) => return self.table,
                 Ok(command) => {
                     self.take(command, &mut requests);
                     for _ in 1..COMMANDS_PER_TURN {
                         match self.inbox.try_recv() {
-                            Ok(Command::Stop) => return self.table,
+                            Ok(ShardCommand::Stop) => return self.table,
                             Ok(command) => self.take(command, &mut requests),
                             Err(_) => break,
                         }
@@ -179,24 +179,24 @@ impl Shard {
         }
     }
 
-    fn take(&mut self, command: Command, requests: &mut Requests) {
+    fn take(&mut self, command: ShardCommand, requests: &mut Requests) {
         match command {
-            Command::Greet { actor, incarnation, oldest_unacknowledged } => {
+            ShardCommand::Greet { actor, incarnation, oldest_unacknowledged } => {
                 requests.ledger.greet(actor, incarnation, oldest_unacknowledged);
             }
-            Command::Insert(insert) => self.receive(insert, requests),
-            Command::Sample(sample) => requests.samples.push_back(sample),
-            Command::UpdatePriorities { keys, td_abs } => {
+            ShardCommand::Insert(insert) => self.receive(insert, requests),
+            ShardCommand::Sample(sample) => requests.samples.push_back(sample),
+            ShardCommand::UpdatePriorities { keys, td_abs } => {
                 let outcome = self.table.update_priorities(&keys, &td_abs);
                 self.metrics.priorities(outcome);
             }
-            Command::Stop => unreachable!("handled by run"),
+            ShardCommand::Stop => unreachable!("handled by run"),
         }
     }
 
     /// Handles a batch by its number: parks the next one, acknowledges an old one again, and ignores others.
-    fn receive(&mut self, insert: Insert, requests: &mut Requests) {
-        let Insert { actor, incarnation, sequence, .. } = insert;
+    fn receive(&mut self, insert: InsertBatch, requests: &mut Requests) {
+        let InsertBatch { actor, incarnation, sequence, .. } = insert;
         match requests.ledger.arrive(actor, incarnation, sequence, self.window) {
             Arrival::Next => requests.inserts.push_back(insert),
             Arrival::Inserted(up_to) => {
@@ -244,7 +244,7 @@ impl Shard {
                 Err(InsertError::Limited(_)) => break,
                 Ok(outcome) => {
                     self.metrics.inserted(&outcome);
-                    let Insert { actor, sequence, .. } = insert;
+                    let InsertBatch { actor, sequence, .. } = insert;
                     if let Some(bad) = outcome.bad_value
                         && let Some(left_out) = requests.log.admit(Some(*actor), "rows", now)
                     {
@@ -299,7 +299,7 @@ impl Shard {
         any
     }
 
-    fn answer_sample(&self, sample: Sample, block: SampleBlock) {
+    fn answer_sample(&self, sample: SampleRequest, block: SampleBlock) {
         self.metrics.sampled(sample.count);
         let count = u32::try_from(block.keys.len()).expect("bounded by SAMPLE_ITEMS_MAX");
         let header = Reply::Sampled {
@@ -317,7 +317,7 @@ impl Shard {
         self.reply(sample.peer, encode(&header, frames));
     }
 
-    fn refuse_sample(&self, sample: &Sample) {
+    fn refuse_sample(&self, sample: &SampleRequest) {
         let header = Reply::NotSampled {
             request: sample.request,
             shard: self.number,

@@ -7,7 +7,7 @@ use crate::env::EnvError;
 use crate::lanes::{LaneGroup, Turn};
 use crate::log_once::LogOnce;
 use crate::metrics::ActorMetrics;
-use crate::rows::{Assembler, Recorder, Step};
+use crate::rows::{Assembler, LaneStep, Recorder};
 use crate::upload::{RowBatch, Spool};
 use crate::weights::PolicyCache;
 use common::ids::PolicyVersion;
@@ -290,7 +290,7 @@ impl Actor {
         let obs = lane * spec.obs_dim..(lane + 1) * spec.obs_dim;
         let width = spec.action_width();
         let state = lane * state_dim..(lane + 1) * state_dim;
-        let step = Step {
+        let step = LaneStep {
             obs: &self.obs[obs.clone()],
             action: &self.actions[lane * width..(lane + 1) * width],
             reward: self.turn.reward[lane],

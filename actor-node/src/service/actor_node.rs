@@ -2,7 +2,7 @@
 
 use super::error::NodeError;
 use super::parts::{Peers, start_feed, tracked, weights_received};
-use super::place::Place;
+use super::place::ActorPlace;
 use crate::actor::{Actor, ActorSettings, Counters, Exploration, Share, TurnLog};
 use crate::env::registry::Setup;
 use crate::lanes::{LaneGroup, LaneGroupConfig};
@@ -20,7 +20,7 @@ use common::runtime::shutdown::StopReason;
 use common::spec::EnvSpec;
 use common::telemetry::progress::{ProgressCheck, ProgressWatch};
 use common::transport::Transport;
-use common::wire::handshake::{Hello, Role};
+use common::wire::handshake::{ClientRole, Hello};
 use common::wire::link::{Link, Rejected};
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use tracing::info;
 #[derive(Debug)]
 pub struct ActorNode {
     process: Process,
-    place: Place,
+    place: ActorPlace,
     actor: Actor,
     spec: EnvSpec,
     arch: PolicyArch,
@@ -59,13 +59,13 @@ impl ActorNode {
             None => actor,
         };
         let arch = process.resolved.config.policy_arch(&spec);
-        let place = Place::given(id, &process.clock);
+        let place = ActorPlace::given(id, &process.clock);
         Ok(Self { process, place, actor, spec, arch })
     }
 
     /// Sets the incarnation with which the actor has already claimed its number.
     pub fn living(self, life: Incarnation) -> Self {
-        let place = Place { life, ..self.place };
+        let place = ActorPlace { life, ..self.place };
         Self { place, ..self }
     }
 
@@ -91,13 +91,13 @@ impl ActorNode {
         flush: Duration,
     ) -> Result<(), NodeError> {
         let Self { process, place, actor, spec, arch } = self;
-        let Place { id, life } = place;
+        let ActorPlace { id, life } = place;
         let (config, shutdown) = (&process.resolved.config, &process.shutdown);
         let name = format!("actor-{id}");
         let cache = Arc::new(PolicyCache::new());
         let spool = Arc::new(Spool::new(config.actor.spool_rows));
         let feed = start_feed(&process, transport, peers, &cache, &arch, &id.to_string())?;
-        let role = Role::actor(config, ActorId(id), life);
+        let role = ClientRole::actor(config, ActorId(id), life);
         let hello = Hello::new(role, &config.cluster, &config.item_layout(&spec));
         let mut uploads = JoinSet::new();
         for endpoint in &peers.replay {

@@ -7,7 +7,7 @@
 use super::error::NodeError;
 use super::parts::{Peers, start_feed, tracked, weights_received};
 use crate::evaluation::{
-    Acting, BestPolicy, EpisodeRunner, Episodes, Evaluation, EvaluationError, Plan, Running,
+    ActionMode, BestPolicy, EpisodeRunner, Episodes, Evaluation, EvaluationError, Plan, Running,
     TrajectoryLog,
 };
 use crate::metrics::EvaluatorMetrics;
@@ -244,7 +244,7 @@ impl EvaluationState {
     fn evaluate(&mut self, policy: &PolicySnapshot, seeds: SeedTree) -> Outcome {
         let mut net = PolicyNet::new(&self.arch)?;
         net.set_weights(&policy.weights)?;
-        let (version, count, acting) = (policy.version, self.episodes, Acting::Deterministic);
+        let (version, count, acting) = (policy.version, self.episodes, ActionMode::Deterministic);
         let episodes = Episodes { policy: &mut net, version, count, seeds, acting };
         Ok(match &mut self.trajectories {
             None => self.runner.run(episodes, &mut ())?,

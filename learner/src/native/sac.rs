@@ -18,7 +18,7 @@ use kernels::Team;
 
 /// Buffers of an update that are not part of the agent. Allocated once.
 #[derive(Debug)]
-pub(super) struct Sac {
+pub(super) struct NativeSac {
     parts: [Part; PARTS],
     /// Stored observations and actions, (B, O + A).
     data: Vec<f32>,
@@ -26,7 +26,7 @@ pub(super) struct Sac {
     taken: Vec<usize>,
 }
 
-impl Sac {
+impl NativeSac {
     /// Allocates all buffers.
     pub(super) fn new(agent: &Agent) -> Self {
         let batch = agent.config.training.batch_size;

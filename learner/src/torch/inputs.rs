@@ -13,7 +13,7 @@ use tch::{Device, Kind, Tensor};
 /// The inputs of the policy's two passes and of the critics' three, in one device vector. The update fills in the
 /// columns of sampled actions on the device.
 #[derive(Debug)]
-pub(super) struct Inputs {
+pub(super) struct PackedInputs {
     host: Vec<f32>,
     sizes: Sizes,
     /// `(scale, bias)` per action dimension, for converting normalised actions to the critics' units.
@@ -80,8 +80,8 @@ impl TensorSplitter<'_> {
     }
 }
 
-impl Inputs {
-    /// Allocates the vector for batches of the configured size. [`Inputs::pack`] writes in the order in which the views
+impl PackedInputs {
+    /// Allocates the vector for batches of the configured size. [`PackedInputs::pack`] writes in the order in which the views
     /// are cut here.
     #[expect(clippy::cast_precision_loss, reason = "batch sizes and action dimensions are small")]
     pub(super) fn new(config: &TrainerConfig, device: Device) -> TchResult<Self> {

@@ -6,13 +6,13 @@ use crate::graph_support::{Names, assert_tensor, ours, tensor, tolerance, values
 use common::policy::arch::Head;
 use common::policy::layout::TensorLayout;
 use learner::torch::autograd::algorithm::{
-    Algorithm, AutogradBatch, AutogradNoise, Losses, Model, Step,
+    AutogradBatch, AutogradNoise, LearningRule, Losses, Model, UpdateStep,
 };
-use learner::torch::autograd::bcq::Bcq;
-use learner::torch::autograd::discrete_sac::DiscreteSac;
-use learner::torch::autograd::lac::Lac;
-use learner::torch::autograd::params::{Params, Values, Weights};
-use learner::torch::autograd::sac::Sac;
+use learner::torch::autograd::bcq::BcqRule;
+use learner::torch::autograd::discrete_sac::DiscreteSacRule;
+use learner::torch::autograd::lac::LacRule;
+use learner::torch::autograd::params::{FlatParams, TrainedParams, Weights};
+use learner::torch::autograd::sac::SacRule;
 use learner::trainer::{self, PriorityRule, TrainerConfig};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
@@ -65,11 +65,11 @@ impl<'a> Case<'a> {
         let place = (kind, Device::Cpu);
         let model = Model::new(&self.config, place);
         let config = &self.config;
-        let algorithm: Box<dyn Algorithm> = match &config.algorithm {
-            trainer::Algorithm::Sac => Box::new(Sac::new(config, place)),
-            trainer::Algorithm::DiscreteSac(loss) => Box::new(DiscreteSac::new(config, *loss)),
-            trainer::Algorithm::Lac(lac) => Box::new(Lac::new(config, lac, place)),
-            trainer::Algorithm::Bcq(bcq) => Box::new(Bcq::new(config, bcq).unwrap()),
+        let algorithm: Box<dyn LearningRule> = match &config.algorithm {
+            trainer::Algorithm::Sac => Box::new(SacRule::new(config, place)),
+            trainer::Algorithm::DiscreteSac(loss) => Box::new(DiscreteSacRule::new(config, *loss)),
+            trainer::Algorithm::Lac(lac) => Box::new(LacRule::new(config, lac, place)),
+            trainer::Algorithm::Bcq(bcq) => Box::new(BcqRule::new(config, bcq).unwrap()),
         };
         self.load(&model);
         let updates = self.file["outputs"]["updates"].as_array().unwrap();
@@ -78,7 +78,7 @@ impl<'a> Case<'a> {
             let batch = self.batch(&columns(k), kind);
             let before = Moments::of(&model);
             let noise = self.noise(k, kind);
-            let step = Step { number: k as u64 + 1, sizes: config.step_sizes() };
+            let step = UpdateStep { number: k as u64 + 1, sizes: config.step_sizes() };
             let losses = algorithm.update(&model, &batch, &noise, &step);
             self.check_losses(&what, &losses, &model, expected);
             if expected["grads"].is_null() && k + 1 < updates.len() {
@@ -331,7 +331,7 @@ pub(crate) fn renamed(golden: &str, names: Names<'_>) -> Option<String> {
 }
 
 fn network<'a>(model: &'a Model, group: &str, n: usize) -> &'a Weights {
-    let values: &Values = match group {
+    let values: &FlatParams = match group {
         "actor" => model.actor.values(),
         "target_actor" => &model.target_actor,
         "vae" => model.vae.values(),
@@ -348,7 +348,7 @@ struct Moments([Vec<f64>; 5]);
 
 impl Moments {
     fn of(model: &Model) -> Self {
-        let first = |params: &Params| values(params.moments().0);
+        let first = |params: &TrainedParams| values(params.moments().0);
         let Model { actor, critics, vae, log_alpha, log_lambda, .. } = model;
         Self([actor, critics, vae, log_alpha, log_lambda].map(first))
     }

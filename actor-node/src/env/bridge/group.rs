@@ -1,30 +1,30 @@
-//! [`Group`]: lanes that share a server.
+//! [`BridgeClient`]: lanes that share a server.
 
 use super::protocol::{Answer, Blocks, Command, FAILED, TERMINATED, TRUNCATED};
 use super::session::Session;
 use super::{BridgeError, SessionConfig};
 use crate::draw::Frame;
 use crate::env::helpers::{check_action, check_index};
-use crate::env::{Env, EnvError, Origin, Params, StepOutcome, Terms};
+use crate::env::{Env, EnvError, EnvOrigin, EnvParams, EnvTerms, StepOutcome};
 use crate::log_once::LogOnce;
 use common::spec::{ActionKind, EnvSpec};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Client of one server, shared by its lanes.
 #[derive(Debug)]
-pub struct Group {
+pub struct BridgeClient {
     shared: Arc<Mutex<Shared>>,
     spec: EnvSpec,
-    origin: Origin,
+    origin: EnvOrigin,
 }
 
-impl Group {
+impl BridgeClient {
     /// Starts the server of `name`, or connects to it, for `lanes` lanes.
     ///
     /// # Errors
     /// Returns an error if Python, Gymnasium or the environment is missing, if a space of the environment is not
     /// supported, or if no server listens at the address.
-    pub fn start(name: &str, params: &Params, lanes: usize) -> Result<Self, EnvError> {
+    pub fn start(name: &str, params: &EnvParams, lanes: usize) -> Result<Self, EnvError> {
         let config = SessionConfig::new(name, params, lanes)?;
         let started = Session::start(&config, config.start_limit());
         let session = started.map_err(|error| config.error(&error))?;
@@ -201,7 +201,7 @@ impl Shared {
     }
 
     /// Returns the numbers that a lane's environment reports about its episode.
-    fn terms(&mut self, lane: usize) -> Result<Terms, EnvError> {
+    fn terms(&mut self, lane: usize) -> Result<EnvTerms, EnvError> {
         let mut session = self.session.take().expect("lanes of lost lives are not asked");
         match session.terms(lane, self.config.deadline) {
             Ok(terms) => {
@@ -231,7 +231,7 @@ fn last_line(text: &str) -> String {
 struct Lane {
     shared: Arc<Mutex<Shared>>,
     spec: EnvSpec,
-    origin: Origin,
+    origin: EnvOrigin,
     lane: usize,
     life: u64,
     is_unused: bool,
@@ -310,11 +310,11 @@ impl Env for Lane {
         shared.picture(self.lane)
     }
 
-    fn origin(&self) -> Origin {
+    fn origin(&self) -> EnvOrigin {
         self.origin.clone()
     }
 
-    fn terms(&mut self) -> Result<Terms, EnvError> {
+    fn terms(&mut self) -> Result<EnvTerms, EnvError> {
         let mut shared = lock(&self.shared);
         if shared.is_lost(self.life) {
             return Err(shared.lost.clone());

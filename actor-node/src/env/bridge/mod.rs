@@ -1,6 +1,6 @@
 //! Environments in other processes: Gymnasium's in a Python worker, and the user's own in a server at an address.
 //!
-//! A [`Group`] is the client of one server and speaks the protocol of `docs/env-protocol.md`. The environment of each
+//! A [`BridgeClient`] is the client of one server and speaks the protocol of `docs/env-protocol.md`. The environment of each
 //! of its lanes is an ordinary [`Env`](super::Env). Actions that [`stage`](super::Env::stage) has announced for several
 //! lanes are sent to the server as one batch when the first of these lanes steps. If the environment of a lane raises
 //! an exception, only that lane is rebuilt. If the server ends, hangs or breaks the protocol, all its lanes lose their
@@ -17,12 +17,12 @@ mod server;
 mod session;
 mod spin;
 
-use super::{EnvError, Params};
+use super::{EnvError, EnvParams};
 use common::config::Config;
 use server::Server;
 use std::time::Duration;
 
-pub use group::Group;
+pub use group::BridgeClient;
 
 /// Parameter: Python interpreter that has Gymnasium installed.
 pub const PYTHON: &str = "bridge.python";
@@ -57,8 +57,8 @@ const START_LIMIT_MIN: Duration = Duration::from_secs(60);
 const START_FACTOR: u32 = 20;
 
 /// Returns the bridge parameters that follow from an actor's settings; none if the environment is not bridged.
-pub fn settings(name: &str, config: &Config) -> Params {
-    let (actor, mut settings) = (&config.actor, Params::new());
+pub fn settings(name: &str, config: &Config) -> EnvParams {
+    let (actor, mut settings) = (&config.actor, EnvParams::new());
     if is_bridged(name) {
         settings.insert(PYTHON.into(), actor.python.clone());
         // The grace period ends a longer wait in any case.
@@ -73,7 +73,7 @@ pub fn settings(name: &str, config: &Config) -> Params {
 }
 
 /// Returns the parameters that enable pictures; none if the environment is not bridged.
-pub fn with_pictures(name: &str) -> Params {
+pub fn with_pictures(name: &str) -> EnvParams {
     let asked = is_bridged(name).then(|| (PICTURES.to_owned(), "true".to_owned()));
     asked.into_iter().collect()
 }
@@ -118,7 +118,7 @@ struct SessionConfig {
     lanes: usize,
     python: String,
     /// Parameters of the environment itself.
-    params: Params,
+    params: EnvParams,
     deadline: Duration,
     close_limit: Duration,
     with_pictures: bool,
@@ -126,7 +126,7 @@ struct SessionConfig {
 }
 
 impl SessionConfig {
-    fn new(name: &str, params: &Params, lanes: usize) -> Result<Self, EnvError> {
+    fn new(name: &str, params: &EnvParams, lanes: usize) -> Result<Self, EnvError> {
         let Some(server) = Server::parse(name) else {
             let what = format!("{name}: expected gym:ID, unix:PATH or tcp:HOST:PORT");
             return Err(EnvError::Failed(what));
@@ -139,7 +139,7 @@ impl SessionConfig {
             server,
             lanes,
             python: PYTHON_DEFAULT.to_owned(),
-            params: Params::new(),
+            params: EnvParams::new(),
             deadline: DEADLINE_DEFAULT,
             close_limit: CLOSE_DEFAULT,
             with_pictures: false,

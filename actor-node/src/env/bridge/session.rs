@@ -1,7 +1,7 @@
 //! [`Session`]: one session with a server, from the handshake to the end of the connection.
 
 use super::link::Link;
-use super::memory::Memory;
+use super::memory::SharedMemory;
 use super::protocol::{
     self, BATCH, Blocks, Described, EPISODE, HELLO, Hello, LANE_FAILED, MEMORY, MEMORY_BYTES_MIN,
     PICTURE, PICTURE_HEADER_BYTES, PROTOCOL, READY, RENDER, RESULT, SPEC, TERMS,
@@ -9,7 +9,7 @@ use super::protocol::{
 use super::server::{Process, Server};
 use super::{BridgeError, SessionConfig};
 use crate::draw::Frame;
-use crate::env::{Origin, Terms};
+use crate::env::{EnvOrigin, EnvTerms};
 use common::spec::EnvSpec;
 use std::time::Duration;
 
@@ -25,10 +25,10 @@ pub(super) struct Session {
 /// Result of the handshake.
 #[derive(Debug)]
 struct Agreed {
-    memory: Option<Memory>,
+    memory: Option<SharedMemory>,
     blocks: Blocks,
     spec: EnvSpec,
-    origin: Origin,
+    origin: EnvOrigin,
     has_pictures: bool,
     has_terms: bool,
 }
@@ -58,7 +58,7 @@ impl Session {
     }
 
     /// Returns the server's description of the environment's origin.
-    pub(super) fn origin(&self) -> &Origin {
+    pub(super) fn origin(&self) -> &EnvOrigin {
         &self.agreed.origin
     }
 
@@ -77,9 +77,13 @@ impl Session {
     ///
     /// # Errors
     /// Fails like [`Session::exchange`].
-    pub(super) fn terms(&mut self, lane: usize, deadline: Duration) -> Result<Terms, BridgeError> {
+    pub(super) fn terms(
+        &mut self,
+        lane: usize,
+        deadline: Duration,
+    ) -> Result<EnvTerms, BridgeError> {
         if !self.agreed.has_terms {
-            return Ok(Terms::new());
+            return Ok(EnvTerms::new());
         }
         self.link.set_deadline(deadline)?;
         let number = u32::try_from(lane).expect("lanes are counted in bytes of a block");
@@ -194,9 +198,9 @@ fn greet(link: &mut Link, config: &SessionConfig, limit: Duration) -> Result<Agr
     let blocks = Blocks::new(config.lanes, &spec)?;
     let is_large = blocks.request_bytes + blocks.reply_bytes >= MEMORY_BYTES_MIN;
     let is_shared = described.memory && is_large && !link.is_remote();
-    let mut memory = if is_shared { Some(Memory::new(&blocks)?) } else { None };
+    let mut memory = if is_shared { Some(SharedMemory::new(&blocks)?) } else { None };
     let path = memory.as_ref().map(|memory| memory.path().to_string_lossy().into_owned());
-    let chosen = protocol::Memory {
+    let chosen = protocol::MemoryMessage {
         path: path.as_deref(),
         request_bytes: blocks.request_bytes,
         reply_at: blocks.reply_at(),

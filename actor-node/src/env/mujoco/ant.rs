@@ -26,7 +26,7 @@ use super::options::Options;
 use super::simulation::Simulation;
 use super::sums::{norm, squares, sum};
 use super::task::{Mujoco, Task, TaskOutcome, Term, shake, shake_normally, simulate};
-use crate::env::{EnvError, Params};
+use crate::env::{EnvError, EnvParams};
 use rand_pcg::Pcg64;
 
 #[derive(Debug)]
@@ -47,7 +47,7 @@ struct Ant {
 }
 
 /// Creates Ant-v5.
-pub(super) fn ant(params: &Params) -> Result<Mujoco, EnvError> {
+pub(super) fn ant(params: &EnvParams) -> Result<Mujoco, EnvError> {
     let options = Options::new(ANT, params);
     let sim = simulate(&options, "ant.xml", 5, true, 3)?;
     let main_body = options.text("main_body", "1");

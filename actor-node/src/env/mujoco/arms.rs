@@ -23,7 +23,7 @@ use super::sums::{norm, squares};
 use super::task::{Mujoco, Task, TaskOutcome, Term, shake, simulate};
 use super::{PUSHER, REACHER};
 use crate::env::helpers::uniform;
-use crate::env::{EnvError, Params};
+use crate::env::{EnvError, EnvParams};
 use rand_pcg::Pcg64;
 
 /// Number of angles of the Pusher's arm.
@@ -55,7 +55,7 @@ struct Reacher {
 }
 
 /// Creates Reacher-v5.
-pub(super) fn reacher(params: &Params) -> Result<Mujoco, EnvError> {
+pub(super) fn reacher(params: &EnvParams) -> Result<Mujoco, EnvError> {
     let options = Options::new(REACHER, params);
     let sim = simulate(&options, "reacher.xml", 2, false, 4)?;
     let reacher = Reacher {
@@ -115,7 +115,7 @@ struct Pusher {
 }
 
 /// Creates Pusher-v5.
-pub(super) fn pusher(params: &Params) -> Result<Mujoco, EnvError> {
+pub(super) fn pusher(params: &EnvParams) -> Result<Mujoco, EnvError> {
     let options = Options::new(PUSHER, params);
     let sim = simulate(&options, "pusher_v5.xml", 5, false, PUSHER_ANGLES)?;
     let pusher = Pusher {

@@ -29,7 +29,7 @@ use super::simulation::Simulation;
 use super::sums::{norm, squares, sum};
 use super::task::{Mujoco, Task, TaskOutcome, Term, shake, simulate};
 use super::{HUMANOID, HUMANOID_STANDUP};
-use crate::env::{EnvError, Params};
+use crate::env::{EnvError, EnvParams};
 use rand_pcg::Pcg64;
 
 const STEPS_MAX: u32 = 1000;
@@ -113,7 +113,7 @@ struct Humanoid {
 }
 
 /// Creates Humanoid-v5.
-pub(super) fn humanoid(params: &Params) -> Result<Mujoco, EnvError> {
+pub(super) fn humanoid(params: &EnvParams) -> Result<Mujoco, EnvError> {
     let options = Options::new(HUMANOID, params);
     let sim = simulate(&options, "humanoid.xml", 5, true, ROOT)?;
     let humanoid = Humanoid {
@@ -190,7 +190,7 @@ struct Standup {
 }
 
 /// Creates HumanoidStandup-v5.
-pub(super) fn standup(params: &Params) -> Result<Mujoco, EnvError> {
+pub(super) fn standup(params: &EnvParams) -> Result<Mujoco, EnvError> {
     let options = Options::new(HUMANOID_STANDUP, params);
     let sim = simulate(&options, "humanoidstandup.xml", 5, true, ROOT)?;
     options.number("uph_cost_weight", 1.0)?;

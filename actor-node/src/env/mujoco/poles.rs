@@ -15,7 +15,7 @@ use super::options::Options;
 use super::simulation::Simulation;
 use super::task::{Mujoco, Task, TaskOutcome, Term, shake, shake_normally, simulate};
 use super::{INVERTED_DOUBLE_PENDULUM, INVERTED_PENDULUM};
-use crate::env::{EnvError, Params};
+use crate::env::{EnvError, EnvParams};
 use rand_pcg::Pcg64;
 
 const STEPS_MAX: u32 = 1000;
@@ -31,7 +31,7 @@ struct Single {
 }
 
 /// Creates InvertedPendulum-v5.
-pub(super) fn single(params: &Params) -> Result<Mujoco, EnvError> {
+pub(super) fn single(params: &EnvParams) -> Result<Mujoco, EnvError> {
     let options = Options::new(INVERTED_PENDULUM, params);
     let sim = simulate(&options, "inverted_pendulum.xml", 2, false, 2)?;
     let single = Single { reset_noise_scale: options.number("reset_noise_scale", 0.01)? };
@@ -69,7 +69,7 @@ struct Double {
 }
 
 /// Creates InvertedDoublePendulum-v5.
-pub(super) fn double(params: &Params) -> Result<Mujoco, EnvError> {
+pub(super) fn double(params: &EnvParams) -> Result<Mujoco, EnvError> {
     let options = Options::new(INVERTED_DOUBLE_PENDULUM, params);
     let sim = simulate(&options, "inverted_double_pendulum.xml", 5, false, 3)?;
     if sim.data().site_xpos().is_empty() {

@@ -2,7 +2,7 @@
 
 use super::options::Options;
 use super::render::Renderer;
-use super::simulation::{Simulation, Snapshot};
+use super::simulation::{Simulation, SimulationState};
 use crate::draw::Frame;
 use crate::env::helpers::{check_action, continuous, uniform, write_obs};
 use crate::env::{Env, EnvError, StateAccess, StepOutcome};
@@ -41,7 +41,7 @@ pub(super) struct TaskOutcome {
 /// A MuJoCo environment, without its time limit.
 ///
 /// The state of its [`StateAccess`] is (qpos, qvel), shape (Q + V); setting it starts from fresh simulator data. Only a
-/// [`Snapshot`] continues with equal digits.
+/// [`SimulationState`] continues with equal digits.
 #[derive(Debug)]
 pub struct Mujoco {
     spec: EnvSpec,
@@ -85,7 +85,7 @@ impl Mujoco {
     }
 
     /// Returns the state that the next step depends on.
-    pub fn snapshot(&self) -> Snapshot {
+    pub fn snapshot(&self) -> SimulationState {
         self.sim.snapshot()
     }
 
@@ -94,7 +94,7 @@ impl Mujoco {
     ///
     /// # Panics
     /// Panics if the snapshot is of another model.
-    pub fn restore(&mut self, snapshot: &Snapshot) {
+    pub fn restore(&mut self, snapshot: &SimulationState) {
         self.sim.restore(snapshot);
     }
 

@@ -16,7 +16,7 @@ use super::super::resolve;
 use super::super::secure;
 use super::super::zmtp::connection::{Patience, Refusal};
 use super::super::zmtp::encode::Pieces;
-use super::super::zmtp::gate::{FrameGate, HELD_BYTES_MAX, Part};
+use super::super::zmtp::gate::{FrameGate, HELD_BYTES_MAX, StreamPart};
 use super::super::zmtp::rules::{GateLimits, announce_heartbeats, answers_ping, ping_context};
 use super::super::{Endpoint, TransportStats};
 use crate::limits::{LINGER, PING_EVERY};
@@ -179,7 +179,7 @@ async fn relay_in(
         let (mut start, mut end) = (0, 0);
         while let Some(run) = gate.next_run(&buffer[end..filled])? {
             let piece = &buffer[end..end + run.bytes];
-            if run.part == Part::Command {
+            if run.part == StreamPart::Command {
                 if let Some(context) = ping_context(piece) {
                     patience.pinged();
                     // A server that sends PING faster than it reads gets fewer answers.
@@ -187,7 +187,7 @@ async fn relay_in(
                 }
                 listening = listening && to.write_all(&buffer[start..end]).await.is_ok();
                 start = end + run.bytes;
-            } else if run.part == Part::Handshake && !gate.is_open() {
+            } else if run.part == StreamPart::Handshake && !gate.is_open() {
                 patience = Patience::new(answers_ping(piece));
                 heartbeats.store(answers_ping(piece), Ordering::Relaxed);
             }
@@ -231,8 +231,8 @@ async fn relay_out(
                 }
                 let mut end = 0;
                 while let Some(run) = gate.next_run(&buffer[end..filled])? {
-                    between_messages = run.part != Part::Message;
-                    if run.part == Part::Handshake && !gate.is_open() {
+                    between_messages = run.part != StreamPart::Message;
+                    if run.part == StreamPart::Handshake && !gate.is_open() {
                         announce_heartbeats(&mut buffer[end..]);
                     }
                     end += run.bytes;

@@ -1,4 +1,4 @@
-//! [`Inputs`]: copies a batch, its noise and the statistics of observations to the device, in one vector and one copy.
+//! [`AutogradInputs`]: copies a batch, its noise and the statistics of observations to the device, in one vector and one copy.
 
 use super::algorithm::{AutogradBatch, AutogradNoise};
 use super::params::Weights;
@@ -10,13 +10,13 @@ use tch::{Device, Tensor};
 
 /// The expected noise sizes, and the host vector for the inputs of an update.
 #[derive(Debug, Clone)]
-pub(super) struct Inputs {
+pub(super) struct AutogradInputs {
     noise: NoiseSizes,
     /// Host vector, reused by every update.
     host: Vec<f32>,
 }
 
-impl Inputs {
+impl AutogradInputs {
     pub(super) fn new(noise: NoiseSizes) -> Self {
         Self { noise, host: Vec::new() }
     }
