@@ -3,8 +3,8 @@
 //! A page of `docs/algorithms` may leave out the folder, and its own name as well. Every other file writes the whole
 //! path and the number on one line.
 
+use crate::files::{File, Found};
 use crate::source::line;
-use crate::tidy::{File, Found};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Folder of the pages.

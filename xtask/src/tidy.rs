@@ -12,10 +12,13 @@
 //! | `docs/configuration.md` is what `config/default.toml` makes it | one explanation per key |
 //! | relative links in documents lead somewhere | files move |
 //! | a citation of the mathematics names a page of `docs/algorithms` and its section (`citations`) | readers can follow it |
+//! | no two public types have one name (`type_names`) | a name says which type it is |
 
 use crate::citations;
 use crate::docs;
+use crate::files::{File, Found};
 use crate::source::{Source, closing, line};
+use crate::type_names;
 use anyhow::{Context as _, Result, bail, ensure};
 use fs_err as fs;
 use std::path::Path;
@@ -34,13 +37,6 @@ const PROTOCOL_PAGE: &str = "docs/protocol.md";
 /// Stands before the digest, and behind it.
 const HASH_MARK: [&str; 2] = ["<!-- wire-source-hash: ", " -->"];
 
-/// A text file of the repository.
-pub(crate) struct File {
-    /// Relative to the root, with `/`.
-    pub(crate) path: String,
-    pub(crate) text: String,
-}
-
 /// Checks all rules and prints what breaks one, as `path:line: what`.
 ///
 /// # Errors
@@ -52,6 +48,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     let mut problems: Vec<String> = files.iter().flat_map(check_file).collect();
     problems.extend(files.iter().flat_map(|file| broken_links(root, file)));
     problems.extend(split_modules(&files));
+    problems.extend(type_names::repeated(&files));
     let goldens = fs::read_to_string(root.join(GOLDENS_PAGE)).ok();
     files.extend(goldens.map(|text| File { path: GOLDENS_PAGE.into(), text }));
     problems.extend(citations::broken(&files));
@@ -115,9 +112,6 @@ fn check_file(file: &File) -> Vec<String> {
     }
     found.into_iter().map(|(line, what)| format!("{}:{line}: {what}", file.path)).collect()
 }
-
-/// Lines, from 1 on, and what is wrong there.
-pub(crate) type Found = Vec<(usize, String)>;
 
 fn opening_and_length(text: &str) -> Found {
     let mut found = Vec::new();
