@@ -18,7 +18,7 @@ pub(crate) trait Simd: Copy {
     /// Number of vectors of sums that fit the registers in addition to the factors.
     const ACCUMULATORS: usize;
 
-    /// Returns a vector with `x` in all lanes.
+    /// Returns a vector with `x` in all SIMD lanes.
     fn splat(self, x: f32) -> Self::Vector;
     /// Loads 16 floats.
     fn load(self, from: &[f32; LANES]) -> Self::Vector;

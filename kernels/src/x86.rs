@@ -165,7 +165,7 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn interleave(self, a: __m512, b: __m512) -> [__m512; 2] {
-        // SAFETY: the token proves AVX-512F. Lane 16 + i is lane i of b.
+        // SAFETY: the token proves AVX-512F. SIMD lane 16 + i is SIMD lane i of b.
         unsafe {
             let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
             let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));

@@ -38,7 +38,7 @@ pub struct Uploader {
     spool: Arc<Spool>,
     clock: Clock,
     metrics: UploadMetrics,
-    lanes: Vec<Lane>,
+    shards: Vec<ShardWindow>,
     up: bool,
     progress_at: Duration,
     resend_after: Duration,
@@ -47,15 +47,15 @@ pub struct Uploader {
     log: LogLimit<()>,
 }
 
-/// Outstanding batches on one shard.
+/// The outstanding batches on one shard, and the credit for more.
 #[derive(Debug)]
-struct Lane {
+struct ShardWindow {
     next: u64,
     outstanding: VecDeque<(BatchSequence, RowBatch)>,
     credit: u32,
 }
 
-impl Lane {
+impl ShardWindow {
     fn spare(&self) -> usize {
         (self.credit as usize).saturating_sub(self.outstanding.len())
     }
@@ -81,7 +81,7 @@ impl Uploader {
             spool,
             clock,
             metrics,
-            lanes: Vec::new(),
+            shards: Vec::new(),
             up: false,
             progress_at,
             resend_after: RESEND_FIRST,
@@ -103,7 +103,7 @@ impl Uploader {
             }
             let takes = self.up
                 && !self.spool.is_finished()
-                && self.lanes.iter().any(|lane| lane.spare() > 0);
+                && self.shards.iter().any(|window| window.spare() > 0);
             let spool = Arc::clone(&self.spool);
             tokio::select! {
                 _ = tick.tick() => {}
@@ -118,7 +118,7 @@ impl Uploader {
 
     /// Returns the number of batches that are not acknowledged.
     fn outstanding(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.outstanding.len()).sum()
+        self.shards.iter().map(|window| window.outstanding.len()).sum()
     }
 
     /// Greets the server when a greeting is due, and reports to the spool whether the server is up.
@@ -146,7 +146,7 @@ impl Uploader {
     fn hello(&self) -> Hello {
         let mut hello = self.hello.clone();
         if let ClientRole::Actor { oldest_unacknowledged, .. } = &mut hello.role {
-            *oldest_unacknowledged = self.lanes.iter().map(Lane::oldest).collect();
+            *oldest_unacknowledged = self.shards.iter().map(ShardWindow::oldest).collect();
         }
         hello
     }
@@ -158,10 +158,10 @@ impl Uploader {
                 self.welcomed(shards.len(), window, now)
             }
             Some((Reply::Inserted { shard, sequence, rows_refused, credit }, _)) => {
-                let Some(lane) = self.lanes.get_mut(usize::from(shard)) else { return Ok(()) };
-                lane.credit = credit.min(INSERT_WINDOW_MAX);
-                while lane.outstanding.front().is_some_and(|(oldest, _)| *oldest <= sequence) {
-                    let (_, batch) = lane.outstanding.pop_front().expect("just looked at");
+                let Some(window) = self.shards.get_mut(usize::from(shard)) else { return Ok(()) };
+                window.credit = credit.min(INSERT_WINDOW_MAX);
+                while window.outstanding.front().is_some_and(|(oldest, _)| *oldest <= sequence) {
+                    let (_, batch) = window.outstanding.pop_front().expect("just looked at");
                     self.metrics.acknowledged(batch.count);
                     self.progress_at = now;
                     self.resend_after = RESEND_FIRST;
@@ -179,8 +179,8 @@ impl Uploader {
 
     /// Handles a welcome. Outstanding batches may have been lost; they are resent if that is likely.
     fn welcomed(&mut self, shards: usize, window: u32, now: Duration) {
-        while self.lanes.len() < shards {
-            self.lanes.push(Lane {
+        while self.shards.len() < shards {
+            self.shards.push(ShardWindow {
                 next: 1,
                 outstanding: VecDeque::new(),
                 credit: window.min(INSERT_WINDOW_MAX),
@@ -195,11 +195,11 @@ impl Uploader {
         self.resend_after = (self.resend_after * 2).min(RESEND_MAX);
         self.progress_at = now;
         let resends: Vec<_> = self
-            .lanes
+            .shards
             .iter()
             .zip(0..)
-            .flat_map(|(lane, shard)| {
-                lane.outstanding.iter().map(move |(seq, batch)| insert(shard, *seq, batch))
+            .flat_map(|(window, shard)| {
+                window.outstanding.iter().map(move |(seq, batch)| insert(shard, *seq, batch))
             })
             .collect();
         info!(server = %self.link.endpoint(), batches = resends.len(), ?waited, "resending insert batches");
@@ -211,19 +211,21 @@ impl Uploader {
 
     /// Sends a batch to the shard with the most spare credit.
     fn dispatch(&mut self, batch: RowBatch) {
-        let (shard, lane) = self
-            .lanes
+        let (shard, window) = self
+            .shards
             .iter_mut()
             .enumerate()
-            .max_by_key(|(shard, lane)| (lane.spare(), std::cmp::Reverse((lane.next, *shard))))
+            .max_by_key(|(shard, window)| {
+                (window.spare(), std::cmp::Reverse((window.next, *shard)))
+            })
             .expect("batches are taken only after Welcome");
         let now = self.clock.now();
-        if lane.outstanding.is_empty() {
+        if window.outstanding.is_empty() {
             self.progress_at = now;
         }
-        let sequence = BatchSequence(lane.next);
-        lane.next += 1;
-        lane.outstanding.push_back((sequence, batch.clone()));
+        let sequence = BatchSequence(window.next);
+        window.next += 1;
+        window.outstanding.push_back((sequence, batch.clone()));
         let shard = u16::try_from(shard).expect("Welcome lists at most 256 shards");
         // A full queue loses nothing: the batch is outstanding and will be resent.
         self.link.ask(insert(shard, sequence, &batch), now);
