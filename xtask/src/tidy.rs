@@ -4,6 +4,7 @@
 //! |---|---|
 //! | a source file opens with `//!` and ends within 500 lines | a reader learns what a file is for, and can hold it |
 //! | a module with a folder is `foo/mod.rs`, never `foo.rs` next to `foo/` | a folder holds all of its module |
+//! | every file of `tests/` is a module of `tests/all.rs`, or a test of its own in `Cargo.toml` | no test is forgotten |
 //! | no `unwrap()` outside tests | `expect("why it cannot fail")` states the reason |
 //! | one file names bincode, one crate names tch | both can be replaced there (ADR 2, ADR 5) |
 //! | messages begin in lower case and end without a full stop | they are parts of longer lines |
@@ -52,6 +53,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     let mut problems: Vec<String> = files.iter().flat_map(check_file).collect();
     problems.extend(files.iter().flat_map(|file| broken_links(root, file)));
     problems.extend(split_modules(&files));
+    problems.extend(forgotten_tests(&files));
     let goldens = fs::read_to_string(root.join(GOLDENS_PAGE)).ok();
     files.extend(goldens.map(|text| File { path: GOLDENS_PAGE.into(), text }));
     problems.extend(citations::broken(&files));
@@ -256,6 +258,31 @@ fn split_modules(files: &[File]) -> Vec<String> {
         })
         .map(|module| {
             format!("{module}.rs:1: move it to {module}/mod.rs: one style for all modules")
+        })
+        .collect()
+}
+
+/// Returns a problem for each file of tests that cargo would not compile, because neither the program `tests/all.rs` nor
+/// `Cargo.toml` names it.
+fn forgotten_tests(files: &[File]) -> Vec<String> {
+    let text = |path: &str| {
+        files.iter().find(|file| file.path == path).map_or("", |file| file.text.as_str())
+    };
+    let tests = files.iter().filter_map(|file| {
+        let (package, rest) = file.path.split_once("/tests/")?;
+        let name = rest.strip_suffix("/mod.rs").or(rest.strip_suffix(".rs"))?;
+        (!name.contains('/')).then_some((&file.path, package, name))
+    });
+    tests
+        .filter(|(_, package, name)| {
+            let program = text(&format!("{package}/tests/all.rs"));
+            let manifest = text(&format!("{package}/Cargo.toml"));
+            let is_listed = program.lines().any(|line| line == format!("mod {name};"))
+                || manifest.contains(&format!("[[test]]\nname = \"{name}\"\n"));
+            manifest.contains("autotests = false") && !is_listed
+        })
+        .map(|(path, package, _)| {
+            format!("{path}:1: no program runs it: name it in {package}/tests/all.rs")
         })
         .collect()
 }

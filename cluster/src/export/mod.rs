@@ -8,9 +8,11 @@
 
 mod body;
 pub mod graph;
+#[cfg(feature = "formats")]
 pub mod onnx;
 mod pickle;
 pub mod policy;
+#[cfg(feature = "formats")]
 pub mod proto;
 pub mod torchscript;
 mod zip;
@@ -66,6 +68,9 @@ pub fn export(export: &Export) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = vec![out];
     match export.format {
         Format::Safetensors => save_weights(&snapshot, &arch, &files[0])?,
+        #[cfg(not(feature = "formats"))]
+        Format::Onnx => return Err(crate::without_formats::left_out("--format onnx")),
+        #[cfg(feature = "formats")]
         Format::Onnx => {
             let metadata = [("sapex", description.to_string())];
             write(&files[0], &onnx::encode(&policy.graph(Variant::Mode), &metadata))?;

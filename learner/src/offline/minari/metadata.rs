@@ -1,14 +1,11 @@
 //! [`Metadata`]: the description of a Minari dataset, and the checks that a run makes on it.
 
-use crate::offline::DatasetError;
+use crate::offline::{DatasetError, MINARI_METADATA as METADATA};
 use common::config::Cluster;
 use common::spec::{ActionKind, EnvSpec, ItemLayout};
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-
-/// File that identifies a directory as a Minari dataset.
-pub(in crate::offline) const METADATA: &str = "data/metadata.json";
 
 /// Storage layout of the episodes.
 #[derive(Debug, Clone, Copy)]

@@ -14,14 +14,12 @@ mod hdf5;
 mod metadata;
 
 use super::transitions::{Episode, Transitions};
-use super::{DatasetError, reserve};
+use super::{DatasetError, MINARI_METADATA as METADATA, reserve};
 use common::config::Cluster;
 use common::spec::{ActionKind, EnvSpec, ItemLayout};
 use common::values::VALUE_MAX;
 use metadata::{Format, Metadata};
 use std::path::Path;
-
-pub(super) use metadata::METADATA;
 
 /// Tolerance for normalised actions outside of [-1, 1], because of rounding. Actions within it are clamped to the
 /// bound.

@@ -1,0 +1,24 @@
+//! Stands in for `minari` in a build without that feature: refuses Minari datasets by name.
+
+use super::DatasetError;
+use common::config::Cluster;
+use common::spec::{EnvSpec, ItemLayout};
+use std::path::Path;
+
+pub(super) fn check(
+    _: &Path,
+    _: &EnvSpec,
+    _: &Cluster,
+    _: &ItemLayout,
+) -> Result<(), DatasetError> {
+    Err(DatasetError::WithoutMinari)
+}
+
+pub(super) fn read(
+    _: &Path,
+    _: &EnvSpec,
+    _: &Cluster,
+    _: &ItemLayout,
+) -> Result<Vec<u8>, DatasetError> {
+    Err(DatasetError::WithoutMinari)
+}
