@@ -2,9 +2,9 @@
 //! between lanes.
 
 use actor_node::env::mujoco::{self, Mujoco};
-use actor_node::env::{Env, Params, StateAccess};
+use actor_node::env::{Env, EnvParams, StateAccess};
 
-fn params(pairs: &[(&str, &str)]) -> Params {
+fn params(pairs: &[(&str, &str)]) -> EnvParams {
     pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 

@@ -1,6 +1,6 @@
 //! `sapex certs`: creates or renews a CA and the certificates of a cluster for the `[tls]` section.
 
-use crate::cli::Certs;
+use crate::cli::CertsArgs;
 use crate::progress::say;
 use anyhow::Context as _;
 use common::process::Usage;
@@ -31,7 +31,7 @@ const FILES: [&str; 3] = ["ca.crt", "tls.crt", "tls.key"];
 ///
 /// # Errors
 /// Returns an error if a file exists that must not be overwritten, or if a file cannot be written.
-pub fn make(options: &Certs) -> anyhow::Result<()> {
+pub fn make(options: &CertsArgs) -> anyhow::Result<()> {
     let now = Clock::system().unix_time().as_secs();
     let now = OffsetDateTime::from_unix_timestamp(now.try_into()?)?;
     let until = now + Duration::days(options.days.into());
@@ -207,7 +207,7 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     fs::rename(new, path)
 }
 
-fn report(options: &Certs, is_renewal: bool, until: time::Date) {
+fn report(options: &CertsArgs, is_renewal: bool, until: time::Date) {
     let dir = options.dir.display();
     if options.forget_ca {
         say("ca          its key is kept nowhere: these certificates cannot be renewed");

@@ -4,8 +4,8 @@ use crate::progress::say;
 use crate::report;
 use crate::run_policy;
 use actor_node::evaluation::{
-    Acting, BestPolicy, EpisodeRunner, Episodes, Evaluation, EvaluationError, Plan, TrajectoryLog,
-    best_policy,
+    ActionMode, BestPolicy, EpisodeRunner, Episodes, Evaluation, EvaluationError, Plan,
+    TrajectoryLog, best_policy,
 };
 use actor_node::service::figures;
 use common::policy::snapshot::PolicySnapshot;
@@ -83,7 +83,7 @@ impl Evaluations<'_> {
         seeds: SeedTree,
     ) -> anyhow::Result<Evaluated> {
         let (mut net, version) = run_policy::load(policy)?;
-        let acting = Acting::Deterministic;
+        let acting = ActionMode::Deterministic;
         let episodes = Episodes { policy: &mut net, version, count, seeds, acting };
         Ok(if self.process.resolved.config.run.track_trajectories {
             let mut log = TrajectoryLog::open(self.run.path(), kind)?;

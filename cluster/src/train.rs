@@ -1,9 +1,9 @@
 //! `sapex train`: runs all roles in one process, with the code, protocol and kind of sockets that a cluster uses.
 
-use crate::cli::Train;
+use crate::cli::TrainArgs;
 use crate::finish;
 use crate::goal::Goal;
-use crate::progress::{Acting, Progress, Snapshot, say};
+use crate::progress::{ActorStats, ProgressDisplay, RunStats, say};
 use actor_node::actor::{Counters, Share};
 use actor_node::env::registry::Setup;
 use actor_node::env::wrappers::Purpose;
@@ -45,7 +45,7 @@ const LOG_EVERY: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// Returns an error if a setting is wrong, the environment does not exist, or the replay does not fit into memory.
-pub fn settings(train: &Train) -> anyhow::Result<Resolved> {
+pub fn settings(train: &TrainArgs) -> anyhow::Result<Resolved> {
     let args = train.settings()?;
     let spec = spec(&args.load(Vec::new())?)?;
     let resolved = args.load(from_environment(&spec))?;
@@ -113,7 +113,7 @@ struct System {
     episodes_before: u64,
     /// Totals of the run at the last record about the actors.
     logged: Position,
-    progress: watch::Receiver<learner::progress::Progress>,
+    progress: watch::Receiver<learner::progress::TrainingProgress>,
     evaluations: Arc<Evaluations>,
     evaluating: Arc<Running>,
     /// Directory of the private sockets. It is removed when the system is dropped.
@@ -265,18 +265,18 @@ impl System {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-    fn snapshot(&self, process: &Process) -> Snapshot {
+    fn snapshot(&self, process: &Process) -> RunStats {
         self.count();
         let now = self.counts.now();
         let batch_size = process.resolved.config.training.batch_size;
         let progress = *self.progress.borrow();
         let samples = (progress.updates * batch_size as u64) as f64;
-        let acting = (!self.counters.is_empty()).then(|| Acting {
+        let acting = (!self.counters.is_empty()).then(|| ActorStats {
             env_steps: now.env_steps,
             lag_versions: self.lag_versions(progress.version.0),
             samples_per_insert: samples / (now.env_steps as f64).max(1.0),
         });
-        Snapshot {
+        RunStats {
             elapsed: now.time,
             acting,
             updates: progress.updates,
@@ -333,7 +333,7 @@ async fn watch(process: &Process, system: &mut System, log: &RunLog) -> anyhow::
     let config = &process.resolved.config;
     let offline = config.is_offline();
     let limit = if offline { config.learner.updates_max } else { config.run.env_steps };
-    let mut progress = Progress::new(std::io::stdout().is_terminal(), limit);
+    let mut progress = ProgressDisplay::new(std::io::stdout().is_terminal(), limit);
     let (mut tick, began) = (tokio::time::interval(WATCH_EVERY), process.clock.now());
     let (mut log_due, mut goal, mut solved) = (began, Goal::new(&process.resolved), None);
     let result = loop {

@@ -10,7 +10,7 @@ use common::runtime::seed::SeedTree;
 use common::spec::ItemLayout;
 use common::transport::memory::{FaultPlan, MemoryTransport};
 use common::transport::{Endpoint, Transport};
-use common::wire::handshake::{Hello, Role};
+use common::wire::handshake::{ClientRole, Hello};
 use common::wire::link::Link;
 use learner::batch::ReadyBatch;
 use learner::exchange::{Exchange, Priorities};
@@ -75,7 +75,7 @@ async fn upload(process: &Process, transport: &MemoryTransport, at: &Endpoint, r
     let layout = ItemLayout::transition(&process.resolved.env_spec().unwrap());
     let spool = Arc::new(Spool::new(64));
     let config = &process.resolved.config;
-    let role = Role::actor(config, ActorId(1), Incarnation(7));
+    let role = ClientRole::actor(config, ActorId(1), Incarnation(7));
     let hello = Hello::new(role, &config.cluster, &layout);
     let link = Link::new(transport.connect_dealer(at).unwrap(), at.clone());
     let metrics = UploadMetrics::new(&process.admin.metrics, 1).unwrap();

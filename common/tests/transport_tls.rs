@@ -4,7 +4,7 @@ use crate::certs::{Ca, Leaf, leaf};
 use crate::log_page::Page;
 use bytes::Bytes;
 use common::runtime::seed::SeedTree;
-use common::telemetry::logs::{Look, choose_filter, subscriber};
+use common::telemetry::logs::{LogStyle, choose_filter, subscriber};
 use common::tls::{Paths, Role, Tls};
 use common::transport::guard::GuardConfig;
 use common::transport::zmq::ZmqTransport;
@@ -38,7 +38,7 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 /// Captures on this page everything that this thread logs, until the guard is dropped.
 fn open(page: &Page) -> tracing::subscriber::DefaultGuard {
     let filter = choose_filter(None, "info").unwrap();
-    tracing::subscriber::set_default(subscriber(page.clone(), Look::text(false), filter))
+    tracing::subscriber::set_default(subscriber(page.clone(), LogStyle::text(false), filter))
 }
 
 async fn says(page: &Page, what: &str) {

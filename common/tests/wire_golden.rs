@@ -8,7 +8,7 @@ use bytes::Bytes;
 use common::ids::{ActorId, BatchSequence, Incarnation, PolicyVersion};
 use common::limits::HEADER_BYTES_MAX;
 use common::transport::Message;
-use common::wire::handshake::{Hello, Role};
+use common::wire::handshake::{ClientRole, Hello};
 use common::wire::message::{Event, Reply, Request, RunPosition, ShardState};
 use common::wire::refusal::Refusal;
 use common::wire::{WireError, decode, encode, rows};
@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::{Debug, Write as _};
 
-fn hello(role: Role) -> Hello {
+fn hello(role: ClientRole) -> Hello {
     Hello {
         protocol: 3,
         role,
@@ -28,13 +28,13 @@ fn hello(role: Role) -> Hello {
 }
 
 fn requests() -> Vec<(&'static str, Request)> {
-    let actor = Role::Actor {
+    let actor = ClientRole::Actor {
         id: ActorId(7),
         incarnation: Incarnation(0xfeed),
         oldest_unacknowledged: vec![BatchSequence(1), BatchSequence(9)],
         insert_rows: 32,
     };
-    let learner = Role::Learner {
+    let learner = ClientRole::Learner {
         incarnation: Incarnation(0xbeef),
         batch_size: 256,
         shards: 2,

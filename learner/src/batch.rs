@@ -6,7 +6,7 @@ use std::ops::Range;
 
 /// Sampled items of one shard, as received over the wire.
 #[derive(Debug, Clone)]
-pub struct Part {
+pub struct BatchPart {
     /// Index of the shard among all shards of all servers.
     pub shard: usize,
     /// `[count]`, opaque keys. They are sent back with the new priorities.
@@ -119,7 +119,7 @@ pub struct ReadyBatch {
 impl ReadyBatch {
     /// Splits rows into columns. `weights` (B) belong to the rows of `parts`, then to the rows of `recorded` (whole
     /// rows), in order.
-    pub fn new(columns: &Columns, parts: Vec<Part>, recorded: &[u8], weights: &[f32]) -> Self {
+    pub fn new(columns: &Columns, parts: Vec<BatchPart>, recorded: &[u8], weights: &[f32]) -> Self {
         let size = weights.len();
         let (mut ranges, mut end) = (Vec::with_capacity(columns.columns.len()), 0);
         for column in &columns.columns {
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn rows_of_several_shards_become_columns_in_order() {
-        let part = |shard, base, version| Part {
+        let part = |shard, base, version| BatchPart {
             shard,
             keys: vec![shard as u64 + 40],
             probabilities: vec![1.0],

@@ -1,6 +1,6 @@
 //! Initial parameters: one rule per tensor, chosen by the tensor's name and by the scheme in `learner.init`.
 
-use crate::trainer::{Algorithm, Group, Init, Normaliser, TrainState, TrainerConfig};
+use crate::trainer::{Algorithm, Init, Normaliser, ParamGroup, TrainState, TrainerConfig};
 use common::policy::arch::Body;
 use common::policy::layout::{TensorEntry, TensorLayout};
 use common::policy::wiring;
@@ -51,9 +51,9 @@ pub fn logarithm(multiplier: f64) -> f32 {
 }
 
 /// Returns a group with these parameters and with Adam's moments at zero.
-pub fn group(params: Vec<f32>) -> Group {
+pub fn group(params: Vec<f32>) -> ParamGroup {
     let zeros = vec![0.0; params.len()];
-    Group { adam_m: zeros.clone(), adam_v: zeros, params }
+    ParamGroup { adam_m: zeros.clone(), adam_v: zeros, params }
 }
 
 /// Draws every trainable tensor of a layout. Masks stay zero. Observation statistics start as if no observation was

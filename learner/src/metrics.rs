@@ -1,6 +1,6 @@
 //! The learner's metrics: names, meanings, and a small recorder for each part of the learner.
 
-use crate::progress::Progress;
+use crate::progress::TrainingProgress;
 use common::telemetry::metric_spec::{MetricKind, MetricSpec};
 use common::telemetry::metrics::{Metrics, MetricsError};
 use prometheus::{Counter, Gauge, IntCounter};
@@ -248,7 +248,7 @@ impl TrainingMetrics {
         self.dropped.inc_by(count as u64);
     }
 
-    pub(crate) fn report(&self, progress: &Progress) {
+    pub(crate) fn report(&self, progress: &TrainingProgress) {
         let stats = &progress.stats;
         self.idle.set(progress.wait_ratio);
         self.loss_critic.set(f64::midpoint(stats.critic1_loss, stats.critic2_loss));

@@ -1,11 +1,11 @@
-//! [`Progress`]: the newest numbers of training, for logs, metrics and observers.
+//! [`TrainingProgress`]: the newest numbers of training, for logs, metrics and observers.
 
 use crate::trainer::UpdateStats;
 use common::ids::PolicyVersion;
 
 /// Numbers that other tasks may read during training.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Progress {
+pub struct TrainingProgress {
     /// Number of updates done, including those of earlier starts.
     pub updates: u64,
     /// Number of publications so far.

@@ -1,4 +1,4 @@
-//! [`Publisher`]: broadcasts the newest weights. Publishing never blocks an update: the training loop writes weights to
+//! [`WeightsPublisher`]: broadcasts the newest weights. Publishing never blocks an update: the training loop writes weights to
 //! a slot, where newer ones replace older ones, and this task reads the slot.
 
 use crate::metrics::PublisherMetrics;
@@ -28,18 +28,18 @@ pub struct Publication {
 
 /// The broadcasting task.
 #[derive(Debug)]
-pub struct Publisher {
+pub struct WeightsPublisher {
     /// Socket for the messages.
     pub socket: transport::Publisher,
     /// Architecture of the policy whose weights are sent.
     pub arch: PolicyArch,
-    /// Hash of the `[cluster]` settings; see `Cluster::hash`.
+    /// Hash of the `[cluster]` settings; see `ClusterConfig::hash`.
     pub cluster_hash: u64,
     /// Counters.
     pub metrics: PublisherMetrics,
 }
 
-impl Publisher {
+impl WeightsPublisher {
     /// Broadcasts every new value of the slot, and the newest one once a second, until the slot's sender is dropped.
     /// The last value is still sent.
     ///

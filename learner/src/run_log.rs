@@ -9,7 +9,7 @@
 //! record. They continue with the first record that can be written again.
 
 use crate::counts::{Counts, Position};
-use crate::progress::Progress;
+use crate::progress::TrainingProgress;
 use crate::updates::Suspect;
 use common::about::{self, Build};
 use common::appended::Appended;
@@ -71,7 +71,7 @@ pub const OWN_FIELDS: &[&str] = &[
 ];
 
 /// Numbers that an environment reports about its episodes, by name.
-pub type Terms = BTreeMap<String, f64>;
+pub type LoggedTerms = BTreeMap<String, f64>;
 
 /// One line of the log.
 pub type Record = Map<String, Value>;
@@ -113,11 +113,11 @@ impl RunLog {
 
     /// Writes one record.
     pub fn record(&self, kind: &str, fields: &[(&'static str, f64)]) {
-        self.record_with(kind, fields, &Terms::new());
+        self.record_with(kind, fields, &LoggedTerms::new());
     }
 
     /// Writes one record with the numbers that the environment reports.
-    pub fn record_with(&self, kind: &str, fields: &[(&'static str, f64)], terms: &Terms) {
+    pub fn record_with(&self, kind: &str, fields: &[(&'static str, f64)], terms: &LoggedTerms) {
         let own = fields.iter().map(|(name, value)| ((*name).to_owned(), *value));
         let terms = terms.iter().map(|(name, value)| {
             let is_own = OWN_FIELDS.contains(&name.as_str());
@@ -131,9 +131,9 @@ impl RunLog {
 
     /// Records the means over a window of updates.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-    pub fn train(&self, progress: &Progress) {
-        let Progress { version, stats, item_age_versions, weight_ess_ratio, .. } = progress;
-        let Progress { wait_ratio, updates_per_second, refused, .. } = progress;
+    pub fn train(&self, progress: &TrainingProgress) {
+        let TrainingProgress { version, stats, item_age_versions, weight_ess_ratio, .. } = progress;
+        let TrainingProgress { wait_ratio, updates_per_second, refused, .. } = progress;
         let mut fields = vec![
             ("version", version.0 as f64),
             ("critic1_loss", stats.critic1_loss),
@@ -210,12 +210,12 @@ impl RunLog {
     }
 
     /// Records a deterministic evaluation.
-    pub fn eval(&self, fields: &[(&'static str, f64)], terms: &Terms) {
+    pub fn eval(&self, fields: &[(&'static str, f64)], terms: &LoggedTerms) {
         self.record_with("eval", fields, terms);
     }
 
     /// Records statistics over all actors.
-    pub fn actors(&self, fields: &[(&'static str, f64)], terms: &Terms) {
+    pub fn actors(&self, fields: &[(&'static str, f64)], terms: &LoggedTerms) {
         self.record_with("actors", fields, terms);
     }
 
@@ -361,9 +361,9 @@ mod tests {
         let log = RunLog::open(dir.path(), &Clock::system()).unwrap();
         log.counts().acted(1_200, 3);
         log.counts().updated(70);
-        log.eval(&[("return_mean", 1.0)], &Terms::new());
+        log.eval(&[("return_mean", 1.0)], &LoggedTerms::new());
         log.changed(&[]);
-        log.train(&Progress::default());
+        log.train(&TrainingProgress::default());
         for record in read(dir.path()).unwrap() {
             assert_eq!((&record["env_steps"], &record["updates"]), (&1_200.into(), &70.into()));
             assert!(record["time_s"].as_f64().unwrap() >= 0.0);

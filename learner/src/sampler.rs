@@ -6,7 +6,7 @@
 //! probability that was really used, q_s · p_i / M_s. A shard that does not answer is left out of new draws until it
 //! answers again. Draws that wait for it are dropped.
 
-use crate::batch::{Columns, Part, ReadyBatch, importance_weights};
+use crate::batch::{BatchPart, Columns, ReadyBatch, importance_weights};
 use crate::counts::Counts;
 use crate::exchange::{Exchange, Priorities};
 use crate::metrics::SamplerMetrics;
@@ -16,7 +16,7 @@ use common::runtime::clock::Clock;
 use common::spec::EnvSpec;
 use common::telemetry::log_limit::LogLimit;
 use common::transport::Message;
-use common::wire::handshake::{Hello, Role, new_life};
+use common::wire::handshake::{ClientRole, Hello, new_life};
 use common::wire::link::{HELLO_EVERY, Link, Rejected};
 use common::wire::message::{Reply, Request, ShardState};
 use common::wire::refusal::Refusal;
@@ -73,7 +73,7 @@ struct Draw {
     missing: Vec<Option<usize>>,
     share: f64,
     asked_at: Duration,
-    parts: Vec<Part>,
+    parts: Vec<BatchPart>,
 }
 
 impl Sampler {
@@ -93,7 +93,11 @@ impl Sampler {
             links,
             shards,
             shards_per_server: config.replay.shards,
-            hello: Hello::new(Role::learner(config, new_life(&clock, 0)), &config.cluster, &layout),
+            hello: Hello::new(
+                ClientRole::learner(config, new_life(&clock, 0)),
+                &config.cluster,
+                &layout,
+            ),
             batch_size: config.training.batch_size,
             beta,
             in_flight_max: config.learner.prefetch_batches,
@@ -331,17 +335,17 @@ impl Sampler {
         shard: usize,
         count: usize,
         data: &[bytes::Bytes],
-    ) -> Result<Part, common::wire::WireError> {
+    ) -> Result<BatchPart, common::wire::WireError> {
         rows::expect_frames(data, 4)?;
         let keys = rows::read("keys", &data[0], count)?;
         let probabilities = rows::read("probabilities", &data[1], count)?;
         rows::expect_bytes("rows", &data[2], count * self.columns.row_bytes())?;
         let actors = rows::read("actors", &data[3], count)?;
-        Ok(Part { shard, keys, probabilities, rows: data[2].clone(), actors })
+        Ok(BatchPart { shard, keys, probabilities, rows: data[2].clone(), actors })
     }
 
     /// Adds a part to its draw. A part that no draw waits for (a duplicate, or of a dropped draw) is ignored.
-    fn fill(&mut self, request: u64, part: Part) {
+    fn fill(&mut self, request: u64, part: BatchPart) {
         let Some(draw) = self.draws.iter_mut().find(|draw| draw.request == request) else { return };
         if draw.missing[part.shard] == Some(part.keys.len()) {
             draw.missing[part.shard] = None;

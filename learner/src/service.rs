@@ -6,15 +6,15 @@ use crate::checkpoint::{self, Checkpoint, CheckpointError, Contents};
 use crate::exchange::Exchange;
 use crate::metrics::{self, CheckpointMetrics, TrainingMetrics};
 use crate::offline::OfflineSource;
-use crate::progress::Progress;
-use crate::publisher::{Publication, Publisher};
+use crate::progress::TrainingProgress;
+use crate::publisher::{Publication, WeightsPublisher};
 use crate::run_log::{RunLog, RunLogError};
 use crate::sampler::Sampler;
 use crate::trainer::TrainerConfig;
 use crate::training_loop::{Ports, Trained, TrainingLoop};
 use crate::updates::{BeginError, TrainingError, Updates};
 use common::config::watch::follow;
-use common::config::{Cluster, WhenDone};
+use common::config::{ClusterConfig, WhenDone};
 use common::policy::snapshot::SnapshotError;
 use common::process::Process;
 use common::run_dir::RunDir;
@@ -22,7 +22,7 @@ use common::runtime::clock::Clock;
 use common::runtime::shutdown::{Shutdown, StopReason};
 use common::spec::EnvSpec;
 use common::telemetry::metrics::MetricsError;
-use common::telemetry::progress::{Goes, ProgressWatch};
+use common::telemetry::progress::{ProgressCheck, ProgressWatch};
 use common::telemetry::readiness::Readiness;
 use common::transport::{Endpoint, Transport, TransportError};
 use common::wire::link::{Link, Rejected};
@@ -111,7 +111,7 @@ pub struct Learner {
     places: Places,
     start: Checkpoint,
     log: RunLog,
-    progress: watch::Sender<Progress>,
+    progress: watch::Sender<TrainingProgress>,
     is_alone: bool,
 }
 
@@ -125,8 +125,10 @@ impl Learner {
         start: Checkpoint,
     ) -> Self {
         let trainer_config = TrainerConfig::new(&process.resolved.config, &spec);
-        let (progress, _) =
-            watch::channel(Progress { updates: start.state.updates, ..Progress::default() });
+        let (progress, _) = watch::channel(TrainingProgress {
+            updates: start.state.updates,
+            ..TrainingProgress::default()
+        });
         Self { process, spec, trainer_config, places, start, log, progress, is_alone: false }
     }
 
@@ -137,7 +139,7 @@ impl Learner {
     }
 
     /// Returns a receiver of the newest numbers during training.
-    pub fn progress(&self) -> watch::Receiver<Progress> {
+    pub fn progress(&self) -> watch::Receiver<TrainingProgress> {
         self.progress.subscribe()
     }
 
@@ -209,7 +211,7 @@ impl Learner {
         let (resolved, counts) = (&process.resolved, log.counts());
         if is_alone {
             // Consecutive sequences overlap by their burn-in.
-            let Cluster { sequence_len, burn_in, .. } = config.cluster;
+            let ClusterConfig { sequence_len, burn_in, .. } = config.cluster;
             counts.count_steps_by_rows((sequence_len - burn_in) as u64);
         }
         let updates =
@@ -235,7 +237,8 @@ impl Learner {
             }
         };
         let (arch, cluster_hash) = (trainer_config.policy.clone(), config.cluster.hash());
-        let publisher = Publisher { socket, arch, cluster_hash, metrics: recorders.publisher };
+        let publisher =
+            WeightsPublisher { socket, arch, cluster_hash, metrics: recorders.publisher };
         let publishing = spawn_publisher(shutdown, publisher, slot);
         let writer = Writer {
             dir: places.checkpoints(),
@@ -276,7 +279,7 @@ impl Learner {
 
 fn watch_updates(process: &Process, training: &TrainingMetrics) -> ProgressWatch {
     let training = training.clone();
-    let updates = Goes::new("updates", "updates done", move || training.updates())
+    let updates = ProgressCheck::new("updates", "updates done", move || training.updates())
         .because(|| Some("no batches come, or one update takes longer".into()));
     ProgressWatch::start(&process.admin.readiness, &process.clock, vec![updates])
 }
@@ -335,7 +338,7 @@ fn follow_file(process: &Process, watch: &str) {
 /// learned.
 fn spawn_publisher(
     shutdown: &Shutdown,
-    publisher: Publisher,
+    publisher: WeightsPublisher,
     slot: watch::Receiver<Option<Publication>>,
 ) -> tokio::task::JoinHandle<Result<(), SnapshotError>> {
     let stop = shutdown.clone();

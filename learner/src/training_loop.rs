@@ -7,7 +7,7 @@ use crate::batch::ReadyBatch;
 use crate::checkpoint::Checkpoint;
 use crate::exchange::Priorities;
 use crate::metrics::TrainingMetrics;
-use crate::progress::Progress;
+use crate::progress::TrainingProgress;
 use crate::publisher::Publication;
 use crate::run_log::RunLog;
 use crate::updates::{Due, TrainingError, Updates};
@@ -51,7 +51,7 @@ pub struct TrainingLoop {
     /// Run directory, whose settings are the ones that a resume starts from.
     pub run: RunDir,
     /// Newest numbers for observers.
-    pub progress: watch::Sender<Progress>,
+    pub progress: watch::Sender<TrainingProgress>,
     /// Metrics of the training loop.
     pub metrics: TrainingMetrics,
 }

@@ -7,11 +7,11 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::counts::Counts;
 use crate::exchange::Priorities;
 use crate::noise::NoiseBuffers;
-use crate::progress::Progress;
+use crate::progress::TrainingProgress;
 use crate::publisher::Publication;
 use crate::schedule::StepSchedules;
 use crate::track::Tracker;
-use crate::trainer::{Trainer, TrainerConfig, TrainerError, Training, UpdateStats};
+use crate::trainer::{Trainer, TrainerConfig, TrainerError, TrainingConfig, UpdateStats};
 use common::config::{self, OnDivergence, Resolved};
 use common::ids::{ActorId, PolicyVersion};
 use common::runtime::seed::{SavedRng, SeedTree};
@@ -117,8 +117,8 @@ pub struct Updates {
     noise: Pcg64,
     draws: NoiseBuffers,
     steps: StepSchedules,
-    config: config::Learner,
-    training: Training,
+    config: config::LearnerConfig,
+    training: TrainingConfig,
     spec: EnvSpec,
     /// Number of parameters of the published policy.
     parameters: usize,
@@ -334,7 +334,7 @@ impl Updates {
     }
 
     /// Returns the numbers since the last report. `None` if there was no update.
-    pub fn report(&mut self) -> Option<Progress> {
+    pub fn report(&mut self) -> Option<TrainingProgress> {
         if self.window.updates == 0 {
             return None;
         }
@@ -350,7 +350,7 @@ impl Updates {
         let count = window.updates as f64;
         self.losses = checkpoint::losses(&stats);
         self.watch_temperature(stats.alpha);
-        Some(Progress {
+        Some(TrainingProgress {
             updates: self.done,
             version: self.version,
             stats,
@@ -390,7 +390,7 @@ impl Updates {
     }
 
     /// Returns the settings now in use.
-    pub fn config(&self) -> &config::Learner {
+    pub fn config(&self) -> &config::LearnerConfig {
         &self.config
     }
 

@@ -1,7 +1,7 @@
 //! Batch-constrained Q-learning compared with the original's and the independent reference's numbers, for every file of
 //! every kind: its networks, its updates, and the actions of the published policy.
 
-use crate::autograd_drawn::{ACT, BATCH, OBS, SEED, Step, graph, normals};
+use crate::autograd_drawn::{ACT, BATCH, OBS, SEED, Step, autograd, normals};
 use crate::autograd_support::update::{Case, Columns, renamed};
 use crate::autograd_support::{
     F32, POLICY, assert_complete, assert_gradients, assert_tensor, leaves, network, size, sizes,
@@ -12,13 +12,13 @@ use common::policy::arch::{Activation, Body, Head, Mlp, PolicyArch};
 use common::policy::infer::PolicyNet;
 use learner::critic::CriticArch;
 use learner::init::train_state;
-use learner::torch::GraphTrainer;
-use learner::torch::graph::algorithm::Model;
-use learner::torch::graph::perturbation::Perturbation;
-use learner::torch::graph::vae::Vae;
-use learner::torch::graph::{critic, policy};
+use learner::torch::AutogradTrainer;
+use learner::torch::autograd::algorithm::Model;
+use learner::torch::autograd::perturbation::Perturbation;
+use learner::torch::autograd::vae::Vae;
+use learner::torch::autograd::{critic, policy};
 use learner::trainer::{
-    ActionUnits, Algorithm, Bcq, TrainState, Trainer, TrainerConfig, TrainerError,
+    ActionUnits, Algorithm, BcqConfig, TrainState, Trainer, TrainerConfig, TrainerError,
 };
 use rand::SeedableRng as _;
 use rand_pcg::Pcg64;
@@ -87,7 +87,7 @@ impl Shape {
         };
         let head = Head::Deterministic { bound: self.bound };
         TrainerConfig {
-            algorithm: Algorithm::Bcq(Bcq {
+            algorithm: Algorithm::Bcq(BcqConfig {
                 vae_hidden: self.encoder.clone(),
                 vae_latent: self.latent,
                 lr_vae: 1e-3,
@@ -262,7 +262,7 @@ fn the_published_policy_acts_as_the_trained_networks() {
             start.vae.params[decoder.entry("decoder.1.bias").unwrap().range()].fill(5.0);
             start.actor.params[moves.entry("perturbation.2.bias").unwrap().range()].fill(2.0);
         }
-        let mut trainer = graph(&config, &start, "cpu");
+        let mut trainer = autograd(&config, &start, "cpu");
         for _ in 0..3 {
             Step::draw(&config, trainer.noise_sizes(), rng).take(&mut trainer);
         }
@@ -295,7 +295,9 @@ fn torch_acts(
     let actor = &model.actor.values().networks()[0];
     let obs = Tensor::from_slice(obs).reshape([-1, 1, i64::try_from(OBS).unwrap()]);
     let obs = policy::normalise(&config.policy, actor, &obs).expand([-1, samples, -1], false);
-    let Algorithm::Bcq(Bcq { vae_hidden, .. }) = &config.algorithm else { unreachable!("it is") };
+    let Algorithm::Bcq(BcqConfig { vae_hidden, .. }) = &config.algorithm else {
+        unreachable!("it is")
+    };
     let vae = Vae::of(&config.policy, vae_hidden).unwrap();
     let noise = Tensor::from_slice(noise).reshape([-1, samples, latent]);
     let action = vae.draw(&model.vae.values().networks()[0], &obs, &noise);
@@ -317,7 +319,9 @@ fn the_spread_of_a_latent_stays_within_its_bounds() {
     let config = drawn(1.0, None);
     let model = Model::new(&config, (F32, Device::Cpu));
     let w = &model.vae.values().networks()[0];
-    let Algorithm::Bcq(Bcq { vae_hidden, .. }) = &config.algorithm else { unreachable!("it is") };
+    let Algorithm::Bcq(BcqConfig { vae_hidden, .. }) = &config.algorithm else {
+        unreachable!("it is")
+    };
     let vae = Vae::of(&config.policy, vae_hidden).unwrap();
     let zeros = |width: usize| crate::autograd_support::zeros(1, width);
     for (raw, expected) in [(-100.0, -4.0), (100.0, 15.0), (0.5, 0.5)] {
@@ -332,12 +336,12 @@ fn a_run_resumes_with_the_same_next_update() {
     let config = drawn(1.0, Some(3.0));
     let rng = &mut Pcg64::seed_from_u64(SEED);
     let start = train_state(&config, rng);
-    let mut trainer = graph(&config, &start, "cpu");
+    let mut trainer = autograd(&config, &start, "cpu");
     for _ in 0..2 {
         Step::draw(&config, trainer.noise_sizes(), rng).take(&mut trainer);
     }
     let before = trainer.state();
-    let mut resumed = graph(&config, &before, "cpu");
+    let mut resumed = autograd(&config, &before, "cpu");
     let step = Step::draw(&config, trainer.noise_sizes(), rng);
     assert_eq!(step.take(&mut resumed), step.take(&mut trainer), "seed {SEED}");
     let after = trainer.state();
@@ -361,7 +365,7 @@ fn every_preset_leads_to_a_trainer_with_the_switches_that_it_is_named_for() {
         let Algorithm::Bcq(bcq) = &config.algorithm else { panic!("{preset}: {config:?}") };
         assert_eq!(bcq.target_perturb, perturbed, "{preset}");
         let start = train_state(&config, &mut Pcg64::seed_from_u64(SEED));
-        let trainer = graph(&config, &start, "cpu");
+        let trainer = autograd(&config, &start, "cpu");
         assert_eq!(trainer.state(), start, "{preset}");
         let published = config.published_policy(&start);
         PolicyNet::new(&config.policy).unwrap().set_weights(&published).unwrap();
@@ -400,7 +404,7 @@ fn what_could_not_be_published_or_trained_is_refused() {
     for (change, why) in changes {
         let mut other = config.clone();
         change(&mut other);
-        match GraphTrainer::new(other, start.clone(), "cpu", 1) {
+        match AutogradTrainer::new(other, start.clone(), "cpu", 1) {
             Err(TrainerError::Unsupported(said)) => assert_eq!(said, why),
             got => panic!("{got:?}, expected {why}"),
         }

@@ -8,9 +8,9 @@ use crate::golden::of_kind;
 use common::policy::arch::{BackboneActivation, Body, CfcMode, Head, LogStd, PolicyArch};
 use common::policy::layout::TensorLayout;
 use learner::critic::{CriticArch, CriticKind, Join};
-use learner::torch::graph::params::{Adam, Params};
-use learner::torch::graph::policy::{Squash, gaussian, sample};
-use learner::torch::graph::{critic, net, policy};
+use learner::torch::autograd::params::{Adam, TrainedParams};
+use learner::torch::autograd::policy::{Squash, gaussian, sample};
+use learner::torch::autograd::{critic, net, policy};
 use learner::trainer::{ActionUnits, TanhCorrection};
 use serde_json::Value;
 use tch::{Device, Tensor};
@@ -31,7 +31,7 @@ fn a_masked_layer_trains_as_the_original_and_leaves_masked_weights_alone() {
         let mask = &given.iter().find(|(name, _)| name == "layer.mask").unwrap().1;
         let sides: Vec<_> = mask.size().iter().map(|&n| usize::try_from(n).unwrap()).collect();
         layout.push_buffer("layer.mask", &sides);
-        let params = Params::new(&layout, 1, (F32, Device::Cpu));
+        let params = TrainedParams::new(&layout, 1, (F32, Device::Cpu));
         for (name, leaf) in &given {
             params.values().networks()[0].get(name).shallow_clone().copy_(&leaf.detach());
         }

@@ -7,9 +7,9 @@ use crate::autograd_support::{
 use crate::golden::of_kind;
 use common::policy::arch::{Activation, Body, Head, LogStd, Mlp, PolicyArch};
 use learner::critic::{CriticArch, CriticKind, Join};
-use learner::torch::graph::params::Weights;
-use learner::torch::graph::policy::{Gaussian, Squash, gaussian, sample};
-use learner::torch::graph::{critic, net, policy};
+use learner::torch::autograd::params::Weights;
+use learner::torch::autograd::policy::{Gaussian, Squash, gaussian, sample};
+use learner::torch::autograd::{critic, net, policy};
 use learner::trainer::{ActionUnits, TanhCorrection};
 use serde_json::Value;
 use tch::{Device, Tensor};

@@ -1,7 +1,7 @@
 //! The Lyapunov actor-critic compared with the original's and the independent reference's numbers, for every file of
 //! every kind; and tests of its switches.
 
-use crate::autograd_drawn::{SEED, Step, graph, lstm, mlp, sequences};
+use crate::autograd_drawn::{SEED, Step, autograd, lstm, mlp, sequences};
 use crate::autograd_support::update::{Case, Columns, renamed};
 use crate::autograd_support::{
     F32, Names, activation, assert_complete, assert_gradients, assert_tensor, leaves, network,
@@ -11,12 +11,12 @@ use crate::golden::{floats, numbers, of_kind};
 use common::policy::arch::{Body, Mlp, PolicyArch};
 use learner::critic::{CriticArch, CriticKind};
 use learner::init::{group, train_state};
-use learner::torch::GraphTrainer;
-use learner::torch::graph::policy::{Gaussian, Squash, gaussian, sample};
-use learner::torch::graph::{critic, policy};
+use learner::torch::AutogradTrainer;
+use learner::torch::autograd::policy::{Gaussian, Squash, gaussian, sample};
+use learner::torch::autograd::{critic, policy};
 use learner::trainer::{
-    ActionUnits, Algorithm, AlphaLoss, Cost, Decrease, Lac, Reduce, TanhCorrection, TargetActor,
-    TrainState, Trainer, TrainerConfig, TrainerError,
+    ActionUnits, Algorithm, AlphaLoss, Cost, Decrease, LacConfig, Reduce, TanhCorrection,
+    TargetActor, TrainState, Trainer, TrainerConfig, TrainerError,
 };
 use rand::SeedableRng as _;
 use rand_pcg::Pcg64;
@@ -35,7 +35,7 @@ fn config(file: &Value) -> TrainerConfig {
     let bounds = floats(&given["low"]).into_iter().zip(floats(&given["high"]));
     let (scale, bias) = bounds.map(|(low, high)| ((high - low) / 2.0, (high + low) / 2.0)).unzip();
     TrainerConfig {
-        algorithm: Algorithm::Lac(Lac {
+        algorithm: Algorithm::Lac(LacConfig {
             alpha3: number("alpha3"),
             lambda_init: number("labda"),
             lr_lambda: number("lr_labda"),
@@ -187,7 +187,7 @@ fn lyapunov(name: &str, file: &Value, arch: &CriticArch) {
 
 /// Returns the corrected rule with small networks and `critics` critics.
 fn drawn(policy: Body, critics: usize) -> TrainerConfig {
-    let lac = Lac {
+    let lac = LacConfig {
         alpha3: 0.2,
         lambda_init: 0.99,
         lr_lambda: 3e-4,
@@ -211,7 +211,7 @@ fn drawn(policy: Body, critics: usize) -> TrainerConfig {
     config
 }
 
-fn with(config: &TrainerConfig, change: impl FnOnce(&mut Lac)) -> TrainerConfig {
+fn with(config: &TrainerConfig, change: impl FnOnce(&mut LacConfig)) -> TrainerConfig {
     let mut config = config.clone();
     let Algorithm::Lac(lac) = &mut config.algorithm else { unreachable!("it is") };
     change(lac);
@@ -220,7 +220,7 @@ fn with(config: &TrainerConfig, change: impl FnOnce(&mut Lac)) -> TrainerConfig 
 
 /// Returns the state after the step.
 fn after(config: &TrainerConfig, start: &TrainState, step: &Step) -> TrainState {
-    let mut trainer = graph(config, start, "cpu");
+    let mut trainer = autograd(config, start, "cpu");
     step.take(&mut trainer);
     trainer.state()
 }
@@ -230,7 +230,7 @@ fn a_cost_is_the_reward_or_its_negative_or_what_it_lacks_to_the_largest() {
     let config = drawn(Body::Mlp(mlp(&[7])), 2);
     let rng = &mut Pcg64::seed_from_u64(SEED);
     let start = train_state(&config, rng);
-    let sizes = graph(&config, &start, "cpu").noise_sizes();
+    let sizes = autograd(&config, &start, "cpu").noise_sizes();
     for horizon in [false, true] {
         let mut step = Step::draw(&config, sizes, rng);
         if horizon {
@@ -262,7 +262,7 @@ fn the_multiplier_does_not_wind_up_unless_it_is_told_to() {
     let start = TrainState { log_lambda: group(vec![0.0]), ..train_state(&config, rng) };
     for clamp in [true, false] {
         let config = with(&config, |lac| lac.lambda_clamp = clamp);
-        let mut trainer = graph(&config, &start, "cpu");
+        let mut trainer = autograd(&config, &start, "cpu");
         let mut step = Step::draw(&config, trainer.noise_sizes(), rng);
         step.reward.fill(100.0); // constant costs: the decrease condition is never met
         for _ in 0..3 {
@@ -282,7 +282,7 @@ fn a_fixed_temperature_stays() {
     let config = TrainerConfig { target_entropy: None, ..drawn(Body::Mlp(mlp(&[7])), 1) };
     let rng = &mut Pcg64::seed_from_u64(SEED);
     let start = train_state(&config, rng);
-    let step = Step::draw(&config, graph(&config, &start, "cpu").noise_sizes(), rng);
+    let step = Step::draw(&config, autograd(&config, &start, "cpu").noise_sizes(), rng);
     let after = after(&config, &start, &step);
     assert_eq!(after.log_alpha, start.log_alpha);
     assert_ne!(after.actor.params, start.actor.params);
@@ -294,8 +294,8 @@ fn a_policy_with_a_memory_and_a_finite_horizon_resumes_with_the_same_next_update
     let config = sequences(drawn(lstm(), 2), 4, 1);
     let rng = &mut Pcg64::seed_from_u64(SEED);
     let start = train_state(&config, rng);
-    let mut trainer = graph(&config, &start, "cpu");
-    let mut draw = |trainer: &GraphTrainer| {
+    let mut trainer = autograd(&config, &start, "cpu");
+    let mut draw = |trainer: &AutogradTrainer| {
         let mut step = Step::draw(&config, trainer.noise_sizes(), rng);
         step.horizon_cost = step.reward.iter().map(|reward| reward.abs()).collect();
         step
@@ -303,7 +303,7 @@ fn a_policy_with_a_memory_and_a_finite_horizon_resumes_with_the_same_next_update
     for _ in 0..2 {
         draw(&trainer).take(&mut trainer);
     }
-    let mut resumed = graph(&config, &trainer.state(), "cpu");
+    let mut resumed = autograd(&config, &trainer.state(), "cpu");
     let step = draw(&trainer);
     assert_eq!(step.take(&mut resumed), step.take(&mut trainer), "seed {SEED}");
     assert_eq!(resumed.state(), trainer.state(), "seed {SEED}");
@@ -313,7 +313,7 @@ fn a_policy_with_a_memory_and_a_finite_horizon_resumes_with_the_same_next_update
     for item in other.horizon_cost.chunks_mut(4) {
         item[0] += 1000.0;
     }
-    let (mut a, mut b) = (graph(&config, &start, "cpu"), graph(&config, &start, "cpu"));
+    let (mut a, mut b) = (autograd(&config, &start, "cpu"), autograd(&config, &start, "cpu"));
     assert_eq!(step.take(&mut a), other.take(&mut b), "seed {SEED}");
 }
 
@@ -331,7 +331,7 @@ fn every_preset_leads_to_a_trainer_with_the_switches_that_it_is_named_for() {
         assert_eq!(config.training.critic_reduce, Reduce::Max, "{preset}");
         let start = train_state(&config, &mut Pcg64::seed_from_u64(SEED));
         assert_eq!(start.target_actor, start.actor.params, "{preset}: a copy acts in targets");
-        assert_eq!(graph(&config, &start, "cpu").state(), start, "{preset}");
+        assert_eq!(autograd(&config, &start, "cpu").state(), start, "{preset}");
     }
 }
 
@@ -340,6 +340,6 @@ fn critics_that_are_no_lyapunov_functions_are_refused() {
     let mut config = drawn(Body::Mlp(mlp(&[7])), 2);
     config.critic.kind = CriticKind::Q;
     let start = train_state(&config, &mut Pcg64::seed_from_u64(SEED));
-    let error = GraphTrainer::new(config, start, "cpu", 1).unwrap_err();
+    let error = AutogradTrainer::new(config, start, "cpu", 1).unwrap_err();
     assert!(matches!(error, TrainerError::Unsupported(_)), "{error}");
 }

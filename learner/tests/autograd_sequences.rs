@@ -14,8 +14,8 @@ fn a_window_of_a_feed_forward_policy_is_its_transitions() {
     });
     let rng = &mut Pcg64::seed_from_u64(SEED);
     let start = state(&windows, rng);
-    let mut a = graph(&windows, &start, "cpu");
-    let mut b = graph(&transitions, &start, "cpu");
+    let mut a = autograd(&windows, &start, "cpu");
+    let mut b = autograd(&transitions, &start, "cpu");
     let mut step = Step::draw(&windows, a.noise_sizes(), rng);
     step.weight = vec![1.0; BATCH];
     let td = step.take(&mut a);
@@ -38,11 +38,11 @@ fn a_burnt_in_window_is_the_transition_at_its_end_with_the_states_around_it() {
     let windows = sequences(config(lstm(), Body::Mlp(mlp(&[6]))), 2, 1);
     let rng = &mut Pcg64::seed_from_u64(SEED);
     let start = state(&windows, rng);
-    let mut a = graph(&windows, &start, "cpu");
+    let mut a = autograd(&windows, &start, "cpu");
     let step = Step::draw(&windows, a.noise_sizes(), rng);
     let td = step.take(&mut a);
 
-    let params = learner::torch::graph::params::Params::new(
+    let params = learner::torch::autograd::params::TrainedParams::new(
         &windows.policy.tensor_layout(),
         1,
         (tch::Kind::Float, tch::Device::Cpu),
@@ -54,7 +54,7 @@ fn a_burnt_in_window_is_the_transition_at_its_end_with_the_states_around_it() {
     let state = tensor(&step.state, windows.policy.state_dim()).squeeze_dim(1);
     let w = &params.values().networks()[0];
     let obs = tensor(&step.obs, OBS);
-    let around = learner::torch::graph::net::unroll(&lstm(), w, &obs, &state, 1);
+    let around = learner::torch::autograd::net::unroll(&lstm(), w, &obs, &state, 1);
     let floats = |x: &tch::Tensor| -> Vec<f32> {
         let mut out = vec![0.0; x.numel()];
         x.contiguous().copy_data(&mut out, x.numel());
@@ -71,7 +71,7 @@ fn a_burnt_in_window_is_the_transition_at_its_end_with_the_states_around_it() {
         valid: Vec::new(),
         ..step
     };
-    let mut b = graph(&sequences(windows, 1, 0), &start, "cpu");
+    let mut b = autograd(&sequences(windows, 1, 0), &start, "cpu");
     assert_close("|td|", &td, &last.take(&mut b), 1e-6);
     assert_same_parameters(&a.state(), &b.state(), 1e-6);
 }
@@ -81,7 +81,7 @@ fn padding_and_the_other_state_do_not_matter() {
     let windows = sequences(config(lstm(), lstm()), 4, 1);
     let rng = &mut Pcg64::seed_from_u64(SEED);
     let start = state(&windows, rng);
-    let mut trainers = [0, 1].map(|_| graph(&windows, &start, "cpu"));
+    let mut trainers = [0, 1].map(|_| autograd(&windows, &start, "cpu"));
     let mut step = Step::draw(&windows, trainers[0].noise_sizes(), rng);
     for (i, valid) in step.valid.iter_mut().enumerate() {
         *valid = f32::from(u8::from(i % 4 < 2 + i / 8)); // items end after 2, 2, 3, 3, 4 steps
@@ -102,7 +102,7 @@ fn padding_and_the_other_state_do_not_matter() {
         training.stored_state = StoredState::Shared;
     });
     let start = state(&shared, rng);
-    let [mut first, mut second] = [0, 1].map(|_| graph(&shared, &start, "cpu"));
+    let [mut first, mut second] = [0, 1].map(|_| autograd(&shared, &start, "cpu"));
     let step = Step::draw(&shared, first.noise_sizes(), rng);
     let other = Step { state: vec![0.0; step.state.len()], ..step.clone() };
     assert_eq!(step.take(&mut first), other.take(&mut second));

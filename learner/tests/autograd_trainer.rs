@@ -8,7 +8,7 @@ use common::policy::arch::{
 use learner::critic::CriticKind;
 use learner::init::group;
 use learner::native::NativeTrainer;
-use learner::torch::GraphTrainer;
+use learner::torch::AutogradTrainer;
 use learner::trainer::{
     ActionUnits, Algorithm, AlphaLoss, DiscreteLoss, Normaliser, StepSizes, TargetActor,
     TrainState, Trainer, TrainerConfig, TrainerError,
@@ -67,7 +67,7 @@ fn a_plain_perceptron_trains_as_on_the_hand_written_backend() {
         let rng = &mut Pcg64::seed_from_u64(SEED);
         let start = state(&config, rng);
         let mut native = NativeTrainer::new(config.clone(), start.clone(), 1).unwrap();
-        let mut ours = graph(&config, &start, "cpu");
+        let mut ours = autograd(&config, &start, "cpu");
         for k in 0..50 {
             let step = Step::draw(&config, ours.noise_sizes(), rng);
             let expected = step.take(&mut native);
@@ -99,13 +99,13 @@ fn every_network_resumes_with_the_same_next_update() {
             config.policy.obs_clip = Some(4.0);
             let rng = &mut Pcg64::seed_from_u64(SEED);
             let start = state(&config, rng);
-            let mut trainer = graph(&config, &start, "cpu");
+            let mut trainer = autograd(&config, &start, "cpu");
             for _ in 0..2 {
                 Step::draw(&config, trainer.noise_sizes(), rng).take(&mut trainer);
             }
             let saved = trainer.state();
             assert_ne!(saved.actor.params, start.actor.params, "{body:?} learned");
-            let mut resumed = graph(&config, &saved, "cpu");
+            let mut resumed = autograd(&config, &saved, "cpu");
             assert_eq!(resumed.state(), saved, "{body:?}");
             let step = Step::draw(&config, trainer.noise_sizes(), rng);
             assert_eq!(step.take(&mut resumed), step.take(&mut trainer), "{body:?}");
@@ -123,7 +123,7 @@ fn every_trainable_tensor_learns_and_no_buffer_does() {
         let config = sequences(config(body, critic), 3, 0);
         let rng = &mut Pcg64::seed_from_u64(SEED);
         let start = state(&config, rng);
-        let mut trainer = graph(&config, &start, "cpu");
+        let mut trainer = autograd(&config, &start, "cpu");
         Step::draw(&config, trainer.noise_sizes(), rng).take(&mut trainer);
         let after = trainer.state();
         let critic = config.critic.tensor_layout();
@@ -149,7 +149,7 @@ fn targets_move_every_so_many_updates() {
     });
     let rng = &mut Pcg64::seed_from_u64(SEED);
     let start = state(&config, rng);
-    let mut trainer = graph(&config, &start, "cpu");
+    let mut trainer = autograd(&config, &start, "cpu");
     for k in 1..=6 {
         let before = trainer.state();
         Step::draw(&config, trainer.noise_sizes(), rng).take(&mut trainer);
@@ -171,7 +171,7 @@ fn sampled_discrete_losses_give_the_policy_no_entropy_gradient_and_expected_ones
         let rng = &mut Pcg64::seed_from_u64(SEED);
         let mut start = state(&config, rng);
         start.critics.params.fill(0.0); // the policy's loss is then its entropy only
-        let mut trainer = graph(&config, &start, "cpu");
+        let mut trainer = autograd(&config, &start, "cpu");
         let mut entropies = Vec::new();
         for _ in 0..200 {
             let mut step = Step::draw(&config, trainer.noise_sizes(), rng);
@@ -193,7 +193,7 @@ fn a_free_spread_and_a_bounded_mean_train() {
     config.policy.head = Head::Gaussian { log_std: LogStd::Free, mean_bound: Some(1.5) };
     let rng = &mut Pcg64::seed_from_u64(SEED);
     let start = state(&config, rng);
-    let mut trainer = graph(&config, &start, "cpu");
+    let mut trainer = autograd(&config, &start, "cpu");
     Step::draw(&config, trainer.noise_sizes(), rng).take(&mut trainer);
     let spread = config.policy.tensor_layout().entry("log_std").unwrap().range();
     let after = trainer.state();
@@ -235,7 +235,7 @@ fn the_learner_owns_the_statistics_and_the_actors_get_them() {
     config.policy.obs_clip = Some(3.0);
     let rng = &mut Pcg64::seed_from_u64(SEED);
     let start = state(&config, rng);
-    let mut trainer = graph(&config, &start, "cpu");
+    let mut trainer = autograd(&config, &start, "cpu");
     let mut step = Step::draw(&config, trainer.noise_sizes(), rng);
     step.valid[1] = 0.0;
     step.take(&mut trainer);
@@ -264,7 +264,7 @@ fn settings_change_while_training_and_networks_do_not() {
     let config = config(lstm(), Body::Mlp(mlp(&[6])));
     let rng = &mut Pcg64::seed_from_u64(SEED);
     let start = state(&config, rng);
-    let mut trainer = graph(&config, &start, "cpu");
+    let mut trainer = autograd(&config, &start, "cpu");
     Step::draw(&config, trainer.noise_sizes(), rng).take(&mut trainer);
     let before = trainer.state();
     let other = config.clone().with(|training| {
@@ -288,7 +288,7 @@ fn what_does_not_fit_is_refused_by_name_and_changes_nothing() {
     let config = config(lstm(), Body::Mlp(mlp(&[6])));
     let rng = &mut Pcg64::seed_from_u64(SEED);
     let start = state(&config, rng);
-    let mut trainer = graph(&config, &start, "cpu");
+    let mut trainer = autograd(&config, &start, "cpu");
     let step = Step::draw(&config, trainer.noise_sizes(), rng);
     let short = Step { next_state: vec![0.0; 3], ..step.clone() };
     let error = trainer.update(&short.batch(), &short.noise(), &short.sizes).unwrap_err();
@@ -302,12 +302,12 @@ fn what_does_not_fit_is_refused_by_name_and_changes_nothing() {
 
     let mut discrete = config;
     discrete.algorithm = Algorithm::DiscreteSac(DiscreteLoss::Expected);
-    let error = GraphTrainer::new(discrete.clone(), start, "cpu", 1).unwrap_err();
+    let error = AutogradTrainer::new(discrete.clone(), start, "cpu", 1).unwrap_err();
     assert!(matches!(error, TrainerError::Unsupported(_)), "{error}");
     discrete.policy.head = Head::Categorical;
     discrete.critic.kind = CriticKind::VectorQ;
     let start = state(&discrete, rng);
-    let mut trainer = graph(&discrete, &start, "cpu");
+    let mut trainer = autograd(&discrete, &start, "cpu");
     let mut step = Step::draw(&discrete, trainer.noise_sizes(), rng);
     step.action[0] = 2.0;
     let error = trainer.update(&step.batch(), &step.noise(), &step.sizes).unwrap_err();
@@ -326,7 +326,7 @@ fn a_graphics_card_trains_every_network_as_the_cpu() {
         config.policy.obs_clip = Some(4.0);
         let rng = &mut Pcg64::seed_from_u64(SEED);
         let start = state(&config, rng);
-        let [mut cpu, mut cuda] = ["cpu", "cuda:0"].map(|device| graph(&config, &start, device));
+        let [mut cpu, mut cuda] = ["cpu", "cuda:0"].map(|device| autograd(&config, &start, device));
         for k in 0..10 {
             let step = Step::draw(&config, cpu.noise_sizes(), rng);
             let what = format!("{body:?}, |td| {k}");

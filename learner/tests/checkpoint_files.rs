@@ -7,7 +7,7 @@ use common::runtime::clock::VirtualTime;
 use common::runtime::seed::SavedRng;
 use learner::checkpoint::{Checkpoint, Contents, load, newest, prune, save};
 use learner::init::train_state;
-use learner::trainer::{Group, Normaliser, TrainState, TrainerConfig};
+use learner::trainer::{Normaliser, ParamGroup, TrainState, TrainerConfig};
 use rand::RngExt as _;
 use rand_pcg::Pcg64;
 use safetensors::tensor::TensorView;
@@ -44,7 +44,7 @@ fn vectors(state: &mut TrainState) -> Vec<(&'static str, &mut Vec<f32>)> {
         ("log_alpha", log_alpha),
         ("log_lambda", log_lambda),
     ] {
-        let Group { params, adam_m, adam_v } = group;
+        let ParamGroup { params, adam_m, adam_v } = group;
         all.extend([(name, params), (name, adam_m), (name, adam_v)]);
     }
     all.retain(|(_, values)| !values.is_empty());

@@ -85,7 +85,7 @@ fn a_temperature_that_no_longer_moves_stays_where_it_is() {
 #[cfg(feature = "torch")]
 mod torch {
     use super::*;
-    use learner::torch::{GraphTrainer, TorchTrainer};
+    use learner::torch::{AutogradTrainer, TorchTrainer};
 
     #[test]
     fn libtorch_keeps_the_state_before() {
@@ -105,7 +105,7 @@ mod torch {
         for config in [config(), discrete(config()), normalised] {
             let trainer = || {
                 let state = draw(&config, 1).state;
-                Box::new(GraphTrainer::new(config.clone(), state, "cpu", 1).unwrap())
+                Box::new(AutogradTrainer::new(config.clone(), state, "cpu", 1).unwrap())
             };
             refuses(&config, trainer(), trainer());
         }

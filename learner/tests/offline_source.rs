@@ -5,7 +5,7 @@ use bytes::Bytes;
 use common::config::Config;
 use common::recording::Header;
 use common::spec::ItemLayout;
-use learner::batch::{Columns, Part, ReadyBatch};
+use learner::batch::{BatchPart, Columns, ReadyBatch};
 use learner::exchange::Exchange;
 use learner::offline::{DatasetError, OfflineData, OfflineSource, recorded_items};
 use rand_pcg::Pcg64;
@@ -150,7 +150,7 @@ fn recorded_batches_weigh_one_and_ask_for_no_priorities() {
 #[test]
 fn in_a_mixed_batch_recorded_rows_follow_the_fresh_ones() {
     let layout = config(&[]).config.item_layout(&spec());
-    let fresh = Part {
+    let fresh = BatchPart {
         shard: 1,
         keys: vec![8, 9],
         probabilities: vec![0.5, 0.5],

@@ -49,14 +49,14 @@ fn on_the_native_backend() {
 #[cfg(feature = "torch")]
 #[test]
 fn on_both_torch_trainers() {
-    use learner::torch::{GraphTrainer, TorchTrainer};
+    use learner::torch::{AutogradTrainer, TorchTrainer};
 
     moves_to_its_bounds(config(), |config, state| {
         Box::new(TorchTrainer::new(config, state, "cpu", 1).unwrap())
     });
     for config in [config(), discrete(config())] {
         moves_to_its_bounds(config, |config, state| {
-            Box::new(GraphTrainer::new(config, state, "cpu", 1).unwrap())
+            Box::new(AutogradTrainer::new(config, state, "cpu", 1).unwrap())
         });
     }
 }

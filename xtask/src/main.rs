@@ -39,7 +39,7 @@ enum Chore {
     Docs,
 }
 
-#[expect(clippy::print_stderr, reason = "a command-line front door")]
+#[expect(clippy::print_stderr, reason = "a command-line program")]
 fn main() -> ExitCode {
     // Use the path at run time, not at build time: checkouts may share a target folder.
     let package = std::env::var_os("CARGO_MANIFEST_DIR");

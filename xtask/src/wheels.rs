@@ -138,7 +138,7 @@ pub(crate) fn remove_if_present(path: &Path) -> Result<()> {
 }
 
 /// Prints a line for the user.
-#[expect(clippy::print_stdout, reason = "a command-line front door")]
+#[expect(clippy::print_stdout, reason = "a command-line program")]
 pub(crate) fn say(line: &str) {
     println!("{line}");
 }

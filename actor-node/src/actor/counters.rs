@@ -1,6 +1,6 @@
 //! [`Counters`]: the progress of an actor, for other threads.
 
-use crate::env::{Terms, mean_terms};
+use crate::env::{EnvTerms, mean_terms};
 use crate::lanes::Ended;
 use common::wire::message::RunPosition;
 use std::collections::VecDeque;
@@ -28,7 +28,7 @@ pub struct Counters {
 struct Latest {
     episode_return: f64,
     length: u64,
-    terms: Terms,
+    terms: EnvTerms,
 }
 
 impl Counters {
@@ -60,7 +60,7 @@ impl Counters {
 
     /// Returns the environment's own numbers about the latest training episodes. Each is the mean over the episodes
     /// that report it.
-    pub fn terms(&self) -> Terms {
+    pub fn terms(&self) -> EnvTerms {
         mean_terms(self.latest().iter().map(|episode| &episode.terms))
     }
 

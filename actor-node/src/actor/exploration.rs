@@ -37,12 +37,12 @@ pub enum Exploration {
 
 impl Exploration {
     /// Creates the noise process from the configuration.
-    pub fn new(actor: &config::Actor) -> Self {
+    pub fn new(actor: &config::ActorConfig) -> Self {
         let sigma = actor.exploration_sigma.into();
         match actor.exploration {
-            config::Exploration::None => Self::None,
-            config::Exploration::Gaussian => Self::Gaussian { mean: 0.0, sigma },
-            config::Exploration::Ou => Self::Ou {
+            config::ExplorationKind::None => Self::None,
+            config::ExplorationKind::Gaussian => Self::Gaussian { mean: 0.0, sigma },
+            config::ExplorationKind::Ou => Self::Ou {
                 mean: 0.0,
                 sigma,
                 theta: actor.ou_theta.into(),

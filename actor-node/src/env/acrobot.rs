@@ -10,7 +10,7 @@
 //! - Episode: at most 500 steps, start U(±0.1).
 
 use super::helpers::{check_index, check_params, discrete, uniform, write_obs};
-use super::{Env, EnvError, Params, StateAccess, StepOutcome};
+use super::{Env, EnvError, EnvParams, StateAccess, StepOutcome};
 use crate::draw::{Frame, classic};
 use common::spec::EnvSpec;
 use rand_pcg::Pcg64;
@@ -36,7 +36,7 @@ pub struct Acrobot {
     rng: Pcg64,
 }
 
-pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
+pub(super) fn make(params: &EnvParams) -> Result<Box<dyn Env>, EnvError> {
     check_params(NAME, params, &[])?;
     Ok(Box::new(Acrobot::new()))
 }

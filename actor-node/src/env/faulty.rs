@@ -1,7 +1,7 @@
 //! `faulty`: an environment that fails on schedule, for tests of code that must tolerate failures.
 
 use super::helpers::{check_action, check_params, continuous};
-use super::{Env, EnvError, Params, StepOutcome};
+use super::{Env, EnvError, EnvParams, StepOutcome};
 use common::spec::EnvSpec;
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ struct Faulty {
 }
 
 /// Creates the environment. Without parameters it never fails and counts its steps.
-pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
+pub(super) fn make(params: &EnvParams) -> Result<Box<dyn Env>, EnvError> {
     let known = FAULTS.iter().copied().chain([HANG_MS, BIG, SPARE_EVEN_SEEDS]);
     let known: Vec<&str> = known.collect();
     check_params(NAME, params, &known)?;

@@ -1,6 +1,6 @@
 //! Functions that several environments share: their specs, and checks of actions and parameters.
 
-use super::{EnvError, Params};
+use super::{EnvError, EnvParams};
 use common::spec::{ActionKind, EnvSpec};
 use rand::RngExt;
 use rand_pcg::Pcg64;
@@ -70,7 +70,7 @@ pub(super) fn write_obs(obs: &mut [f32], values: &[f64]) {
 /// Refuses parameters other than `known`.
 pub(super) fn check_params(
     env: &'static str,
-    params: &Params,
+    params: &EnvParams,
     known: &[&str],
 ) -> Result<(), EnvError> {
     match params.iter().find(|(key, _)| !known.contains(&key.as_str())) {

@@ -7,7 +7,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | the interface | this module: [`Env`], [`EnvError`], [`Origin`] |
+//! | the interface | this module: [`Env`], [`EnvError`], [`EnvOrigin`] |
 //! | environments | one file per classic task; [`mujoco`]; [`bridge`] for environments in other processes; `helpers` |
 //! | wrappers | [`wrappers`] |
 //! | names | [`registry`], which knows all environments and creates them by name |
@@ -33,7 +33,7 @@ use common::spec::EnvSpec;
 use std::collections::BTreeMap;
 
 pub use error::EnvError;
-pub use origin::{Origin, Terms, mean_terms};
+pub use origin::{EnvOrigin, EnvTerms, mean_terms};
 
 /// Result of one step, without the observation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -75,8 +75,8 @@ pub trait Env: Send {
 
     /// Returns the description of the environment by its own library, for recordings. A wrapper passes on everything
     /// that remains true.
-    fn origin(&self) -> Origin {
-        Origin::default()
+    fn origin(&self) -> EnvOrigin {
+        EnvOrigin::default()
     }
 
     /// Returns named numbers that the environment has reported about the episode since its last reset. A wrapper passes
@@ -84,8 +84,8 @@ pub trait Env: Send {
     ///
     /// # Errors
     /// Returns an error if the environment's process is gone.
-    fn terms(&mut self) -> Result<Terms, EnvError> {
-        Ok(Terms::new())
+    fn terms(&mut self) -> Result<EnvTerms, EnvError> {
+        Ok(EnvTerms::new())
     }
 
     /// Returns the environment's own reward of the last step, whose outcome has the reward `reward`. The two differ
@@ -110,10 +110,10 @@ pub trait StateAccess: Env {
 }
 
 /// Environment parameters by name.
-pub type Params = BTreeMap<String, String>;
+pub type EnvParams = BTreeMap<String, String>;
 
 /// Parses settings of the form `key=value`. Ignores other forms, because the configuration check refuses them.
-pub fn params(settings: &[String]) -> Params {
+pub fn params(settings: &[String]) -> EnvParams {
     let pairs = settings.iter().filter_map(|text| text.split_once('='));
     pairs.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned())).collect()
 }

@@ -8,7 +8,7 @@
 //! The picture does not show how many dots are left.
 
 use super::helpers::{check_action, check_params, continuous, uniform};
-use super::{Env, EnvError, Params, StepOutcome};
+use super::{Env, EnvError, EnvParams, StepOutcome};
 use crate::draw::Frame;
 use common::spec::EnvSpec;
 use rand::RngExt;
@@ -43,7 +43,7 @@ struct PixelCatch {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "80 steps")]
-pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
+pub(super) fn make(params: &EnvParams) -> Result<Box<dyn Env>, EnvError> {
     check_params(NAME, params, &[])?;
     let steps = DROPS * FALL_STEPS as u32;
     let mut spec = continuous(NAME, SIDE * SIDE, &[-1.0], &[1.0], steps);
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn who_reads_the_image_and_follows_the_dot_catches_every_one() {
-        let mut env = make(&Params::new()).unwrap();
+        let mut env = make(&EnvParams::new()).unwrap();
         assert_eq!(env.spec().episode_steps_max, Some(80));
         let mut obs = [0.0; SIDE * SIDE];
         for seed in 0..20 {
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn who_stands_still_misses_most() {
-        let mut env = make(&Params::new()).unwrap();
+        let mut env = make(&EnvParams::new()).unwrap();
         let mut obs = [0.0; SIDE * SIDE];
         let mut total = 0.0;
         for seed in 0..50 {
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn every_pixel_is_black_or_white() {
-        let mut env = make(&Params::new()).unwrap();
+        let mut env = make(&EnvParams::new()).unwrap();
         let mut obs = [0.5; SIDE * SIDE];
         env.reset(Some(1), &mut obs).unwrap();
         let white = obs.iter().filter(|&&pixel| pixel == WHITE).count();

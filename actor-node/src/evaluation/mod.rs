@@ -15,8 +15,8 @@ mod summary;
 mod trajectory_log;
 
 pub use best::{BestError, BestPolicy, best_policy};
-pub use observer::{Observer, Step, Trajectory};
-pub use plan::{Acting, Episodes, Plan};
+pub use observer::{ObservedStep, Observer, Trajectory};
+pub use plan::{ActionMode, Episodes, Plan};
 pub use runner::{EpisodeRunner, EvaluationError, Running};
-pub use summary::{Episode, Evaluation};
+pub use summary::{EpisodeResult, Evaluation};
 pub use trajectory_log::TrajectoryLog;

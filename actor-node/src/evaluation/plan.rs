@@ -35,7 +35,7 @@ impl Plan {
 
 /// Method of choosing actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Acting {
+pub enum ActionMode {
     /// The mode of the policy.
     #[default]
     Deterministic,
@@ -55,5 +55,5 @@ pub struct Episodes<'a> {
     /// Seeds. The start state of episode i comes from `seeds.index(i)`.
     pub seeds: SeedTree,
     /// How the policy chooses actions.
-    pub acting: Acting,
+    pub acting: ActionMode,
 }

@@ -3,9 +3,9 @@
 //! An episode that fails is discarded and counted. Its environment is rebuilt, and another episode with an unused seed
 //! replaces it. A stop ends the evaluation at the next step.
 
-use super::observer::{Observer, Step};
-use super::plan::{Acting, Episodes, Plan};
-use super::summary::{Episode, Evaluation, summarise};
+use super::observer::{ObservedStep, Observer};
+use super::plan::{ActionMode, Episodes, Plan};
+use super::summary::{EpisodeResult, Evaluation, summarise};
 use crate::env::wrappers::Purpose;
 use crate::env::{Env, EnvError};
 use crate::lanes::{FAILURES_IN_A_ROW_MAX, Fault, Lane, Maker, Scaling};
@@ -144,11 +144,11 @@ impl EpisodeRunner {
         observer: &mut dyn Observer,
     ) -> Result<Evaluation, EvaluationError> {
         let failures_max = u64::from(FAILURES_IN_A_ROW_MAX) + count as u64;
-        let (mut done, mut failures, mut last) = (Vec::<Episode>::new(), 0, String::new());
+        let (mut done, mut failures, mut last) = (Vec::<EpisodeResult>::new(), 0, String::new());
         let mut seed = 0;
         while done.len() < count && failures < failures_max {
             let seeds = seeds.index(seed);
-            let draws = (acting == Acting::Sampled).then(|| seeds.role("actions").rng());
+            let draws = (acting == ActionMode::Sampled).then(|| seeds.role("actions").rng());
             match self.run_episode(policy, seeds.seed(), draws, observer) {
                 Ok(episode) => {
                     self.warn_of(&episode);
@@ -192,7 +192,7 @@ impl EpisodeRunner {
     }
 
     /// Logs once that episodes are cut off.
-    fn warn_of(&mut self, episode: &Episode) {
+    fn warn_of(&mut self, episode: &EpisodeResult) {
         if !episode.is_cut_off || !self.logged.is_new("cut off") {
             return;
         }
@@ -212,7 +212,7 @@ impl EpisodeRunner {
         seed: u64,
         mut draws: Option<Pcg64>,
         observer: &mut dyn Observer,
-    ) -> Result<Episode, Broken> {
+    ) -> Result<EpisodeResult, Broken> {
         let Plan { steps_max, stop, .. } = self.plan.clone();
         let lane = self.lane().map_err(Broken::Observer)?;
         let (spec, scaling) = (lane.spec(), Scaling::new(lane.spec()));
@@ -240,12 +240,13 @@ impl EpisodeRunner {
             let is_over = outcome.terminated || outcome.truncated;
             let is_cut_off = !is_over && lane.length >= steps_max;
             outcome.truncated |= is_cut_off;
-            let step = Step { action: &action, env_action: &env_action, outcome, obs: &obs };
+            let step =
+                ObservedStep { action: &action, env_action: &env_action, outcome, obs: &obs };
             observer.stepped(lane.env.as_mut(), &step).map_err(Broken::Observer)?;
             if is_over || is_cut_off {
                 let (terms, length) = (lane.terms(), lane.length);
                 let episode_return = lane.episode_return;
-                return Ok(Episode { episode_return, length, is_cut_off, terms });
+                return Ok(EpisodeResult { episode_return, length, is_cut_off, terms });
             }
         }
     }

@@ -78,7 +78,7 @@ impl TrajectoryLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluation::{Acting, Plan};
+    use crate::evaluation::{ActionMode, Plan};
     use common::policy::arch::{Activation, PolicyArch};
     use common::policy::infer::PolicyNet;
     use common::runtime::seed::SeedTree;
@@ -90,7 +90,7 @@ mod tests {
         let config = common::config::load(&Default::default()).unwrap().config;
         let mut runner = EpisodeRunner::new(Plan::without_stop(&config));
         let (version, seeds) = (PolicyVersion(version), SeedTree::new(3));
-        let acting = Acting::Deterministic;
+        let acting = ActionMode::Deterministic;
         let episodes = Episodes { policy: &mut policy, version, count: 2, seeds, acting };
         log.evaluate(&mut runner, episodes).unwrap()
     }

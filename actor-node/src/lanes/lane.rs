@@ -3,7 +3,7 @@
 
 use super::fault::Fault;
 use crate::env::wrappers::Purpose;
-use crate::env::{Env, EnvError, StepOutcome, Terms};
+use crate::env::{Env, EnvError, EnvTerms, StepOutcome};
 use common::spec::EnvSpec;
 use common::values::{VALUE_MAX, first_beyond, is_value};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -78,7 +78,7 @@ impl Lane {
 
     /// Returns the finite values of [`Env::terms`], or no terms if the call fails. Such a failure shows at the next
     /// reset.
-    pub(crate) fn terms(&mut self) -> Terms {
+    pub(crate) fn terms(&mut self) -> EnvTerms {
         let terms = catch_unwind(AssertUnwindSafe(|| self.env.terms()));
         let mut terms = finished(terms).unwrap_or_default();
         terms.retain(|_, value| value.is_finite());

@@ -20,4 +20,4 @@ pub(crate) use lane::{FAILURES_IN_A_ROW_MAX, Lane};
 pub use maker::Maker;
 pub(crate) use scaling::Scaling;
 pub use turn::{Ended, Turn};
-pub use watched::{LaneGroup, Recipe, Watched};
+pub use watched::{LaneGroup, LaneGroupConfig, Watched};

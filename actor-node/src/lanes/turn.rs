@@ -1,7 +1,7 @@
 //! [`Turn`]: the results of one step of all lanes.
 
 use super::fault::Fault;
-use crate::env::Terms;
+use crate::env::EnvTerms;
 
 /// An episode that terminated or was truncated.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,7 +13,7 @@ pub struct Ended {
     /// Number of steps.
     pub length: u64,
     /// The environment's own numbers about the episode, by name.
-    pub terms: Terms,
+    pub terms: EnvTerms,
 }
 
 /// Results of one turn of all lanes. L lanes, O numbers per observation.

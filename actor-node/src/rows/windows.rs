@@ -6,7 +6,7 @@
 //! first burn-in steps of an episode, which are only in the burn-in part of the first window.
 
 use super::position::Position;
-use super::step::Step;
+use super::step::LaneStep;
 use common::ids::PolicyVersion;
 use common::spec::{Field, ItemLayout};
 
@@ -80,7 +80,7 @@ impl Windows {
     }
 
     /// Takes a step, appends the rows that it completes, and returns their number.
-    pub(super) fn push(&mut self, step: &Step<'_>, rows: &mut Vec<u8>) -> usize {
+    pub(super) fn push(&mut self, step: &LaneStep<'_>, rows: &mut Vec<u8>) -> usize {
         self.write(step);
         let mut completed = 0;
         if self.length == self.steps_max {
@@ -105,7 +105,7 @@ impl Windows {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "rows are f32")]
-    fn write(&mut self, step: &Step<'_>) {
+    fn write(&mut self, step: &LaneStep<'_>) {
         let (at, positions, row) = (self.length, self.positions, &mut self.row);
         let discount = if step.terminated { 0.0 } else { self.gamma };
         positions.obs.write(row, at * positions.obs_dim, step.obs);

@@ -13,7 +13,7 @@ use common::runtime::clock::Clock;
 use common::telemetry::log_limit::LogLimit;
 use common::transport::Message;
 use common::wire::encode;
-use common::wire::handshake::{Hello, Role};
+use common::wire::handshake::{ClientRole, Hello};
 use common::wire::link::{HELLO_EVERY, Link, Rejected};
 use common::wire::message::{Reply, Request};
 use std::collections::VecDeque;
@@ -145,7 +145,7 @@ impl Uploader {
 
     fn hello(&self) -> Hello {
         let mut hello = self.hello.clone();
-        if let Role::Actor { oldest_unacknowledged, .. } = &mut hello.role {
+        if let ClientRole::Actor { oldest_unacknowledged, .. } = &mut hello.role {
             *oldest_unacknowledged = self.lanes.iter().map(Lane::oldest).collect();
         }
         hello

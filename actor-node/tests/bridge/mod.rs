@@ -7,11 +7,11 @@ mod gymnasium;
 mod servers;
 mod unlucky;
 
-use actor_node::env::Params;
+use actor_node::env::EnvParams;
 use actor_node::env::registry::Setup;
 
 /// Returns a setup with these parameters.
 fn with(pairs: &[(&str, &str)]) -> Setup {
     let pairs = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-    pairs.collect::<Params>().into()
+    pairs.collect::<EnvParams>().into()
 }

@@ -16,7 +16,7 @@ mod replay;
 mod table;
 mod updates;
 
-use crate::cli::Bench;
+use crate::cli::BenchArgs;
 use crate::progress::say;
 use common::about;
 use common::process::Usage;
@@ -58,7 +58,7 @@ const FIGURES: [(&str, Figure); 8] = [
 /// # Errors
 /// Returns an error if `--only` matches no name, one of our own measurements fails, or the file cannot be written. A
 /// failed peer is not an error; its row contains the reason.
-pub fn run(bench: &Bench) -> anyhow::Result<()> {
+pub fn run(bench: &BenchArgs) -> anyhow::Result<()> {
     let is_wanted = |name: &str| bench.only.as_deref().is_none_or(|only| name.contains(only));
     if !FIGURES.iter().any(|(name, _)| is_wanted(name)) {
         let names = FIGURES.map(|(name, _)| name).join(", ");

@@ -17,7 +17,7 @@ pub mod proto;
 pub mod torchscript;
 mod zip;
 
-use crate::cli::{Export, Format};
+use crate::cli::{ExportArgs, Format};
 use crate::run_policy;
 use anyhow::ensure;
 use common::policy::arch::{Body, Head, PolicyArch};
@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// Returns an error if the run has no checkpoint, its policy does not load or does not fit its environment, or a file
 /// cannot be written.
-pub fn export(export: &Export) -> anyhow::Result<Vec<PathBuf>> {
+pub fn export(export: &ExportArgs) -> anyhow::Result<Vec<PathBuf>> {
     let run = RunDir::open(&export.run)?;
     let (snapshot, arch) =
         PolicySnapshot::load(&run_policy::folder(&run, export.newest)?.join(POLICY))?;

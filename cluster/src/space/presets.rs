@@ -14,7 +14,7 @@
 //! There are `gradient_steps` / `train_freq` updates per environment step, evenly spread. Multiplied by
 //! `buffer_batch_size`, this ratio is `replay.samples_per_insert`. It also converts `target_update_interval`.
 
-use super::{Condition, Domain, Parameter, Space, SpaceError, Values, equal};
+use super::{ChosenValues, Condition, Domain, Parameter, SearchSpace, SpaceError, equal};
 use serde_json::{Value, json};
 
 /// Name of the preset that has spaces.
@@ -30,7 +30,7 @@ pub enum Kind {
 }
 
 /// Returns the space of a kind.
-pub fn space(kind: Kind) -> Space {
+pub fn space(kind: Kind) -> SearchSpace {
     let name = match kind {
         Kind::Hpo => "SACConfigSpace",
         Kind::Nas => "SACNASConfigSpace",
@@ -44,7 +44,7 @@ pub fn space(kind: Kind) -> Space {
         parent: "use_target_network".to_owned(),
         value: json!(true),
     });
-    Space { name: name.to_owned(), conditions: conditions.collect(), parameters }
+    SearchSpace { name: name.to_owned(), conditions: conditions.collect(), parameters }
 }
 
 /// Returns the hyper-parameters, in the order of the library's own document.
@@ -98,9 +98,9 @@ fn choice(name: &str, choices: Value, default: Value) -> Parameter {
 /// # Errors
 /// Returns an error if a value lies outside its space. Some combinations inside the space are also errors, because no
 /// run can start with them: an initial temperature of 0 that is tuned, or a buffer smaller than a batch.
-pub fn settings(values: &Values) -> Result<Vec<String>, SpaceError> {
+pub fn settings(values: &ChosenValues) -> Result<Vec<String>, SpaceError> {
     let (hpo, nas) = (space(Kind::Hpo), space(Kind::Nas));
-    let (of_nas, of_hpo): (Values, Values) =
+    let (of_nas, of_hpo): (ChosenValues, ChosenValues) =
         values.clone().into_iter().partition(|(name, _)| nas.parameter(name).is_some());
     let mut settings = Vec::new();
     if !of_hpo.is_empty() || of_nas.is_empty() {
@@ -126,7 +126,7 @@ fn whole_number(value: &Value) -> i64 {
 
 /// Returns the settings for checked hyper-parameters: all values have the right type, and only parameters with an unmet
 /// condition are absent.
-fn hyper_parameter_settings(values: &Values) -> Result<Vec<String>, SpaceError> {
+fn hyper_parameter_settings(values: &ChosenValues) -> Result<Vec<String>, SpaceError> {
     let whole = |name: &str| values.get(name).map_or(1, whole_number);
     let set = |name: &str| equal(&values[name], &json!(true));
     let refuse = |name: &str, expected: String| {

@@ -27,7 +27,7 @@
 mod token;
 
 use crate::config::watch::CHANGE_BYTES_MAX;
-use crate::config::{ApplyError, ConfigChange, ConfigPort, Origin, Resolved, Telemetry};
+use crate::config::{ApplyError, ConfigChange, ConfigPort, Origin, Resolved, TelemetryConfig};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::readiness::Readiness;
 use crate::telemetry::status::StatusBoard;
@@ -133,7 +133,7 @@ pub enum Writes {
 
 impl Writes {
     /// Returns the value that `telemetry.admin_writes` and `telemetry.admin_token_file` ask for.
-    pub fn of(telemetry: &Telemetry) -> Self {
+    pub fn of(telemetry: &TelemetryConfig) -> Self {
         match telemetry.admin_token_file.as_str() {
             _ if !telemetry.admin_writes => Self::Off,
             "" => Self::Open,

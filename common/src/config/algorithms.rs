@@ -26,7 +26,7 @@ pub enum AlphaLoss {
 /// The learning algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Algorithm {
+pub enum AlgorithmKind {
     /// Soft actor-critic, continuous or discrete depending on the environment's actions.
     Sac,
     /// Lyapunov actor-critic. With two critics it is LATC.
@@ -39,7 +39,7 @@ pub enum Algorithm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "each is a variant of Body of the same name")]
-pub enum Network {
+pub enum NetworkKind {
     Mlp,
     Cnn,
     Lstm,
@@ -166,7 +166,7 @@ pub enum PriorityRule {
 /// Exploration noise that actors add to actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Exploration {
+pub enum ExplorationKind {
     /// No noise; a stochastic policy still samples its actions.
     None,
     /// Independent normal noise.
@@ -201,7 +201,7 @@ pub enum Cost {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
-pub struct Lac {
+pub struct LacConfig {
     pub alpha3: f64,
     pub lambda_init: f64,
     pub lr_lambda: f64,
@@ -216,7 +216,7 @@ pub struct Lac {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
-pub struct Bcq {
+pub struct BcqConfig {
     pub vae_hidden: Vec<usize>,
     pub vae_latent: usize,
     pub lr_vae: f64,
@@ -232,7 +232,7 @@ pub struct Bcq {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
-pub struct Offline {
+pub struct OfflineConfig {
     pub dataset: String,
     pub share: f32,
 }

@@ -4,7 +4,7 @@
 //! checks that it equals them. The file has no wrappers and options; this module takes the configured ones into
 //! account.
 
-use super::{Cluster, Wrapper};
+use super::{ClusterConfig, Wrapper};
 use crate::spec::{ActionKind, EnvSpec};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -61,7 +61,7 @@ pub fn option_changes_shapes(option: &str) -> bool {
 }
 
 /// Returns the shapes of the configured environment, its wrappers included, or `None` if they are unknown.
-pub(super) fn of(cluster: &Cluster) -> Option<EnvSpec> {
+pub(super) fn of(cluster: &ClusterConfig) -> Option<EnvSpec> {
     let mut spec = known_shapes(&cluster.env)?;
     let is_bridged = cluster.env.starts_with("gym:");
     let changes = |text: &String| {

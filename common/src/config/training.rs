@@ -1,6 +1,6 @@
-//! [`Training`]: the settings that the mathematics of an update reads.
+//! [`TrainingConfig`]: the settings that the mathematics of an update reads.
 //!
-//! In TOML they stand in the section `[learner]`, together with those of [`Learner`](super::Learner): a user changes one section.
+//! In TOML they stand in the section `[learner]`, together with those of [`LearnerConfig`](super::LearnerConfig): a user changes one section.
 //! In Rust they are a struct of their own, which `learner::trainer::TrainerConfig` holds as it is. To add a setting, add a
 //! key to `config/default.toml`, a field here, and the line that uses it (CONTRIBUTING.md).
 
@@ -21,7 +21,7 @@ const FIELD: &str = "training";
 /// them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
-pub struct Training {
+pub struct TrainingConfig {
     pub batch_size: usize,
     pub critics: usize,
     pub init: Init,
@@ -59,7 +59,7 @@ pub struct Training {
     pub log_prob_units: ActionUnits,
 }
 
-impl Default for Training {
+impl Default for TrainingConfig {
     /// Returns the settings of `config/default.toml`.
     fn default() -> Self {
         Config::default().training

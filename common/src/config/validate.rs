@@ -1,7 +1,7 @@
 //! Valid ranges of settings. Each refusal names a key and the valid values. Contradictions are in [`super::compat`].
 
 use super::rule::{Rule, expect};
-use super::{Algorithm, Config, ConfigError, LrSchedule, Network, Resolved};
+use super::{AlgorithmKind, Config, ConfigError, LrSchedule, NetworkKind, Resolved};
 use super::{compat, endpoints, wrappers};
 use crate::limits;
 use crate::values::VALUE_MAX;
@@ -51,16 +51,17 @@ fn widths_with_head(hidden: &[usize], head: &[usize]) -> bool {
     head.is_empty() || widths(&[hidden, head].concat())
 }
 
-fn has_head(network: Network, c: &Config) -> bool {
-    matches!(network, Network::Mlp | Network::Cnn) && c.learner.algorithm != Algorithm::Bcq
+fn has_head(network: NetworkKind, c: &Config) -> bool {
+    matches!(network, NetworkKind::Mlp | NetworkKind::Cnn)
+        && c.learner.algorithm != AlgorithmKind::Bcq
 }
 
 /// Returns whether the algorithm has an optimiser with this step size.
 fn is_used(key: &str, c: &Config) -> bool {
     match key {
-        "lac.lr_lambda" => c.learner.algorithm == Algorithm::Lac,
-        "bcq.lr_vae" => c.learner.algorithm == Algorithm::Bcq,
-        "learner.lr_alpha" => c.learner.algorithm != Algorithm::Bcq && c.training.alpha_auto,
+        "lac.lr_lambda" => c.learner.algorithm == AlgorithmKind::Lac,
+        "bcq.lr_vae" => c.learner.algorithm == AlgorithmKind::Bcq,
+        "learner.lr_alpha" => c.learner.algorithm != AlgorithmKind::Bcq && c.training.alpha_auto,
         _ => true,
     }
 }
@@ -72,7 +73,13 @@ fn networks(c: &Config) -> Vec<Rule> {
     let lstm = expect("must be one width, of the lstm's layers");
     let critic = c.learner.critic_network;
     let headless = expect("must be empty: only mlp and cnn, of sac and lac, have layers of a head");
-    let critics = [Network::Mlp, Network::Cnn, Network::Lstm, Network::Ncp, Network::Liquid];
+    let critics = [
+        NetworkKind::Mlp,
+        NetworkKind::Cnn,
+        NetworkKind::Lstm,
+        NetworkKind::Ncp,
+        NetworkKind::Liquid,
+    ];
     vec![
         (
             widths(&c.cluster.hidden),
@@ -100,7 +107,7 @@ fn networks(c: &Config) -> Vec<Rule> {
             headless,
         ),
         (
-            c.cluster.network != Network::Lstm || c.cluster.hidden.len() == 1,
+            c.cluster.network != NetworkKind::Lstm || c.cluster.hidden.len() == 1,
             "cluster.hidden",
             lstm.clone(),
         ),
@@ -127,7 +134,7 @@ fn networks(c: &Config) -> Vec<Rule> {
             expect("must be 1 to 8 widths of 1 to 16384"),
         ),
         (
-            critic != Network::Lstm || c.learner.critic_hidden.len() == 1,
+            critic != NetworkKind::Lstm || c.learner.critic_hidden.len() == 1,
             "learner.critic_hidden",
             lstm,
         ),

@@ -5,9 +5,9 @@
 //! | `config.toml` | the resolved settings: the truth about the run, a layer of settings when it goes on | whoever trains |
 //! | `run.lock` | process that trains; locked while it lives | whoever trains |
 //! | `metrics.jsonl` | the run's log, a record per line | whoever trains |
-//! | `metrics-*.jsonl` | the same of actors and evaluator that are processes of their own | actors, evaluator ([`guest`]) |
+//! | `metrics-*.jsonl` | the same of actors and evaluator that are processes of their own | actors, evaluator ([`process_log`]) |
 //! | `events.out.tfevents.*` | the same for TensorBoard, a file per start ([`events`]) | whoever trains |
-//! | `actor-*/`, `evaluator/` | the same of actors and evaluator that are processes of their own | actors, evaluator ([`guest`]) |
+//! | `actor-*/`, `evaluator/` | the same of actors and evaluator that are processes of their own | actors, evaluator ([`process_log`]) |
 //! | `checkpoints/` | complete states, each a directory that is there whole or not at all | whoever trains |
 //! | `replay/` | rows of the replay servers, on request | replay servers |
 //! | `best/` | the best policy that was evaluated, and its evaluation | the evaluator |
@@ -20,7 +20,7 @@
 
 pub mod claim;
 pub mod events;
-pub mod guest;
+pub mod process_log;
 
 use crate::config::{self, ConfigError, Layers, RUN_FILE, Resolved};
 use crate::ids::ActorId;
@@ -34,7 +34,7 @@ pub const LOCK: &str = "run.lock";
 /// The run's log.
 pub const METRICS: &str = "metrics.jsonl";
 /// The logs of other processes begin with this.
-pub const GUESTS_PREFIX: &str = "metrics-";
+pub const PROCESS_LOGS_PREFIX: &str = "metrics-";
 /// TensorBoard's files begin with this.
 pub const EVENTS_PREFIX: &str = "events.out.tfevents.";
 /// The folder of checkpoints.
@@ -61,12 +61,12 @@ pub fn actor_trajectories(actor: ActorId) -> String {
 
 /// The log of an actor that is a process of its own.
 pub fn actor_metrics(actor: ActorId) -> String {
-    format!("{GUESTS_PREFIX}actor-{actor}.jsonl")
+    format!("{PROCESS_LOGS_PREFIX}actor-{actor}.jsonl")
 }
 
 /// The log of an evaluator that is a process of its own.
 pub fn evaluator_metrics() -> String {
-    format!("{GUESTS_PREFIX}evaluator.jsonl")
+    format!("{PROCESS_LOGS_PREFIX}evaluator.jsonl")
 }
 
 /// The folder of TensorBoard's files of an actor that is a process of its own.

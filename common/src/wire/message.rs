@@ -119,7 +119,7 @@ pub enum Event {
         version: PolicyVersion,
         /// `PolicyArch::hash`; a receiver with another architecture refuses the weights and says so.
         arch_hash: u64,
-        /// `Cluster::hash`.
+        /// `ClusterConfig::hash`.
         cluster_hash: u64,
         /// `digest64` of the weights frame.
         checksum: u64,

@@ -1,7 +1,7 @@
 //! Conversion of [`TrainState`] to named tensors and back. One list of names serves both directions.
 
 use super::{CheckpointError, Contents, foreign};
-use crate::trainer::{Group, Normaliser, TrainState, TrainerConfig};
+use crate::trainer::{Normaliser, ParamGroup, TrainState, TrainerConfig};
 use common::policy::layout::TensorLayout;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -103,7 +103,7 @@ fn slices(state: &TrainState) -> Vec<&[f32]> {
     let TrainState { actor, critics, vae, log_alpha, log_lambda, target_actor, targets, .. } =
         state;
     let mut slices: Vec<&[f32]> = Vec::new();
-    for Group { params, adam_m, adam_v } in [actor, critics, vae, log_alpha, log_lambda] {
+    for ParamGroup { params, adam_m, adam_v } in [actor, critics, vae, log_alpha, log_lambda] {
         slices.extend([params.as_slice(), adam_m, adam_v]);
     }
     slices.extend([target_actor.as_slice(), targets]);
@@ -114,7 +114,7 @@ fn slices(state: &TrainState) -> Vec<&[f32]> {
 fn from_vectors(vectors: Vec<Vec<f32>>) -> TrainState {
     let mut vectors = vectors.into_iter();
     let mut next = || vectors.next().expect("as many vectors as `vectors` lists");
-    let mut group = || Group { params: next(), adam_m: next(), adam_v: next() };
+    let mut group = || ParamGroup { params: next(), adam_m: next(), adam_v: next() };
     let (actor, critics, vae) = (group(), group(), group());
     let (log_alpha, log_lambda) = (group(), group());
     let (target_actor, targets) = (next(), next());

@@ -6,7 +6,7 @@ use common::policy::{
     arch::{self, Body, Head, PolicyArch},
     layout::TensorLayout,
 };
-use kernels::activation::{Activation, activation_backward, activation_forward};
+use kernels::activation::{ActivationKernel, activation_backward, activation_forward};
 use kernels::elementwise::{column_sums, dot_rows, outer, weighted_rows};
 use kernels::gemm::{Finish, product};
 use kernels::{Panels, View};
@@ -23,9 +23,9 @@ struct Layer {
 
 /// Shape of a network. Every layer but the last has an activation.
 #[derive(Debug, Clone)]
-pub(crate) struct Mlp {
+pub(crate) struct NativeMlp {
     layers: Vec<Layer>,
-    activation: Activation,
+    activation: ActivationKernel,
 }
 
 /// Results of a forward pass that the backward pass needs: each layer's output, (rows, out). The last one is the
@@ -42,14 +42,14 @@ impl Activations {
 
 /// Buffers of a backward pass: gradients with respect to the outputs of two neighbouring layers, and a packed factor.
 #[derive(Debug, Clone)]
-pub(crate) struct Scratch(Vec<f32>, Vec<f32>, Panels);
+pub(crate) struct MlpScratch(Vec<f32>, Vec<f32>, Panels);
 
 /// Copy of each layer's weights, (in, out), packed for forward passes. It must be packed again whenever the weights
 /// change.
 #[derive(Debug, Clone)]
 pub(crate) struct Packed(Vec<Panels>);
 
-impl Mlp {
+impl NativeMlp {
     /// Creates a critic from a layout of alternating `weight` and `bias` tensors.
     pub(crate) fn critic(layout: &TensorLayout, activation: arch::Activation) -> Self {
         let pairs = layout.entries.chunks_exact(2);
@@ -98,14 +98,14 @@ impl Mlp {
     }
 
     /// Allocates the buffers of a backward pass over `rows` rows.
-    pub(crate) fn scratch(&self, rows: usize) -> Scratch {
+    pub(crate) fn scratch(&self, rows: usize) -> MlpScratch {
         let widest = self.layers.iter().map(|layer| layer.output).max().unwrap_or(0);
         let lines = |layer: &Layer| Panels::lines(rows.max(layer.output), layer.input);
         let lines = self.layers.iter().map(lines).max().unwrap_or(0);
-        Scratch(vec![0.0; rows * widest], vec![0.0; rows * widest], Panels::with_room(lines))
+        MlpScratch(vec![0.0; rows * widest], vec![0.0; rows * widest], Panels::with_room(lines))
     }
 
-    /// Allocates space for [`Mlp::pack`].
+    /// Allocates space for [`NativeMlp::pack`].
     pub(crate) fn packed(&self) -> Packed {
         let lines = |layer: &Layer| Panels::lines(layer.input, layer.output);
         Packed(self.layers.iter().map(|layer| Panels::with_room(lines(layer))).collect())
@@ -149,7 +149,7 @@ impl Mlp {
             let input = View::new(input, rows, layer.input);
             if last {
                 product(input, weights, Finish::Bias(bias), output);
-            } else if self.activation == Activation::Relu {
+            } else if self.activation == ActivationKernel::Relu {
                 product(input, weights, Finish::BiasRelu(bias), output);
             } else {
                 product(input, weights, Finish::Bias(bias), output);
@@ -166,11 +166,11 @@ impl Mlp {
         x: &[f32],
         kept: &Activations,
         dy: &[f32],
-        scratch: &mut Scratch,
+        scratch: &mut MlpScratch,
         grads: &mut [f32],
     ) {
         let rows = x.len() / self.layers[0].input;
-        let Scratch(current, next, panels) = scratch;
+        let MlpScratch(current, next, panels) = scratch;
         current[..dy.len()].copy_from_slice(dy);
         for (i, layer) in self.layers.iter().enumerate().rev() {
             let input = if i == 0 { x } else { &kept.0[i - 1] };
@@ -199,11 +199,11 @@ impl Mlp {
         hidden: &[Vec<f32>],
         dy: &[f32],
         from: usize,
-        scratch: &mut Scratch,
+        scratch: &mut MlpScratch,
         dx: &mut [f32],
     ) {
         let rows = dy.len() / self.outputs();
-        let Scratch(current, next, panels) = scratch;
+        let MlpScratch(current, next, panels) = scratch;
         current[..dy.len()].copy_from_slice(dy);
         for i in (1..self.layers.len()).rev() {
             let kept = &hidden[i - 1][..rows * self.layers[i].input];
@@ -259,12 +259,12 @@ impl Mlp {
 }
 
 /// Returns an activation as the kernels name it.
-fn kernel_activation(activation: arch::Activation) -> Activation {
+fn kernel_activation(activation: arch::Activation) -> ActivationKernel {
     match activation {
-        arch::Activation::Relu => Activation::Relu,
-        arch::Activation::Tanh => Activation::Tanh,
-        arch::Activation::Elu => Activation::Elu,
-        arch::Activation::LeakyRelu => Activation::LeakyRelu,
+        arch::Activation::Relu => ActivationKernel::Relu,
+        arch::Activation::Tanh => ActivationKernel::Tanh,
+        arch::Activation::Elu => ActivationKernel::Elu,
+        arch::Activation::LeakyRelu => ActivationKernel::LeakyRelu,
         other => unreachable!("{other:?} is left to the torch backend"),
     }
 }

@@ -10,7 +10,7 @@
 //! | 5 | – | sum of the gradients; Adam on π; Adam on log α |
 
 use super::agent::Agent;
-use super::critic::Lesson;
+use super::critic::CriticUpdate;
 use super::part::{Part, critic_action};
 use super::split::PARTS;
 use crate::trainer::{Batch, Noise, StepSizes, TrainerConfig};
@@ -18,7 +18,7 @@ use kernels::Team;
 
 /// Buffers of an update that are not part of the agent. Allocated once.
 #[derive(Debug)]
-pub(super) struct Sac {
+pub(super) struct NativeSac {
     parts: [Part; PARTS],
     /// Stored observations and actions, (B, O + A).
     data: Vec<f32>,
@@ -26,7 +26,7 @@ pub(super) struct Sac {
     taken: Vec<usize>,
 }
 
-impl Sac {
+impl NativeSac {
     /// Allocates all buffers.
     pub(super) fn new(agent: &Agent) -> Self {
         let batch = agent.config.training.batch_size;
@@ -68,9 +68,9 @@ impl Sac {
                 target[row] = batch.reward[row] + batch.discount[row] * bootstrap;
             }
         }
-        let lesson =
-            Lesson { config, critic, data, taken, target, weight: batch.weight, own, step };
-        team.each(critics, |_, own| own.learn(&lesson));
+        let update =
+            CriticUpdate { config, critic, data, taken, target, weight: batch.weight, own, step };
+        team.each(critics, |_, own| own.learn(&update));
 
         let twins = &*critics;
         team.each(parts, |_, part| {

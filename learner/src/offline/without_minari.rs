@@ -1,14 +1,14 @@
 //! Stands in for `minari` in a build without that feature: refuses Minari datasets by name.
 
 use super::DatasetError;
-use common::config::Cluster;
+use common::config::ClusterConfig;
 use common::spec::{EnvSpec, ItemLayout};
 use std::path::Path;
 
 pub(super) fn check(
     _: &Path,
     _: &EnvSpec,
-    _: &Cluster,
+    _: &ClusterConfig,
     _: &ItemLayout,
 ) -> Result<(), DatasetError> {
     Err(DatasetError::WithoutMinari)
@@ -17,7 +17,7 @@ pub(super) fn check(
 pub(super) fn read(
     _: &Path,
     _: &EnvSpec,
-    _: &Cluster,
+    _: &ClusterConfig,
     _: &ItemLayout,
 ) -> Result<Vec<u8>, DatasetError> {
     Err(DatasetError::WithoutMinari)

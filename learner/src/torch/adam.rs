@@ -6,8 +6,8 @@
 //! the device together with the batch, at a fixed address, so the device does not need t.
 
 use super::TchResult;
-use super::ops::{Into as _, lerp, signed};
-use crate::trainer::Group;
+use super::ops::{TensorOps as _, lerp, signed};
+use crate::trainer::ParamGroup;
 use tch::{Device, Kind, Tensor};
 
 const BETA1: f64 = 0.9;
@@ -78,15 +78,15 @@ impl AdamGroup {
     }
 
     /// Copies in the values of a group of the same length.
-    pub(super) fn load(&mut self, group: &Group) -> TchResult<()> {
+    pub(super) fn load(&mut self, group: &ParamGroup) -> TchResult<()> {
         self.params.f_copy_(&Tensor::f_from_slice(&group.params)?)?;
         self.m.f_copy_(&Tensor::f_from_slice(&group.adam_m)?)?;
         self.v.f_copy_(&Tensor::f_from_slice(&group.adam_v)?)
     }
 
     /// Returns a copy of the values on the host. Waits for the device.
-    pub(super) fn save(&self) -> TchResult<Group> {
-        Ok(Group {
+    pub(super) fn save(&self) -> TchResult<ParamGroup> {
+        Ok(ParamGroup {
             params: to_vec(&self.params)?,
             adam_m: to_vec(&self.m)?,
             adam_v: to_vec(&self.v)?,

@@ -13,7 +13,7 @@ use tch::{Device, Kind, Tensor};
 /// The inputs of the policy's two passes and of the critics' three, in one device vector. The update fills in the
 /// columns of sampled actions on the device.
 #[derive(Debug)]
-pub(super) struct Inputs {
+pub(super) struct PackedInputs {
     host: Vec<f32>,
     sizes: Sizes,
     /// `(scale, bias)` per action dimension, for converting normalised actions to the critics' units.
@@ -66,12 +66,12 @@ struct Sizes {
 }
 
 /// Cuts consecutive tensors from a flat one.
-struct Cutter<'a> {
+struct TensorSplitter<'a> {
     flat: &'a Tensor,
     offset: i64,
 }
 
-impl Cutter<'_> {
+impl TensorSplitter<'_> {
     fn cut(&mut self, shape: &[usize]) -> TchResult<Tensor> {
         let shape: Vec<_> = shape.iter().copied().map(signed).collect();
         let elements = shape.iter().product::<i64>();
@@ -80,16 +80,16 @@ impl Cutter<'_> {
     }
 }
 
-impl Inputs {
-    /// Allocates the vector for batches of the configured size. [`Inputs::pack`] writes in the order in which the views
+impl PackedInputs {
+    /// Allocates the vector for batches of the configured size. [`PackedInputs::pack`] writes in the order in which the views
     /// are cut here.
     #[expect(clippy::cast_precision_loss, reason = "batch sizes and action dimensions are small")]
     pub(super) fn new(config: &TrainerConfig, device: Device) -> TchResult<Self> {
         let (b, o, a) = (config.training.batch_size, config.policy.obs_dim, config.policy.act_dim);
         let len = 2 * b * o + 2 * b * a + 2 * b + 3 * b * (o + a) + 3 * b + 4;
         let flat = Tensor::f_zeros([signed(len)], (Kind::Float, device))?;
-        let mut cutter = Cutter { flat: &flat, offset: 0 };
-        let mut cut = |shape: &[usize]| cutter.cut(shape);
+        let mut splitter = TensorSplitter { flat: &flat, offset: 0 };
+        let mut cut = |shape: &[usize]| splitter.cut(shape);
         let (policy, noise, noise_log_density) =
             (cut(&[2 * b, o])?, cut(&[2 * b, a])?, cut(&[2 * b])?);
         let critics = cut(&[3, b, o + a])?;

@@ -4,7 +4,7 @@
 //! together with the update's |td|. Updates that were enqueued after a refused one start from the state before it.
 
 use super::TchResult;
-use super::ops::{Into as _, copy, signed};
+use super::ops::{TensorOps as _, copy, signed};
 use tch::{Device, Kind, Tensor};
 
 /// The tensors that an update changes, with buffers for a copy of them.

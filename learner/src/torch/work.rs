@@ -4,7 +4,7 @@
 //! the `a~` rows are named `chosen`.
 
 use super::TchResult;
-use super::inputs::Inputs;
+use super::inputs::PackedInputs;
 use super::networks::{Critics, Policy};
 use super::ops::signed;
 use crate::trainer::TrainerConfig;
@@ -128,7 +128,7 @@ impl Work {
     #[expect(clippy::cast_precision_loss, reason = "batch sizes are small")]
     pub(super) fn new(
         config: &TrainerConfig,
-        x: &Inputs,
+        x: &PackedInputs,
         policy: &Policy,
         q: &Critics,
     ) -> TchResult<Self> {

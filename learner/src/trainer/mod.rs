@@ -10,8 +10,8 @@ pub use crate::critic::{CriticArch, CriticKind};
 pub use crate::normaliser::Normaliser;
 pub use crate::stats::UpdateStats;
 pub use common::config::{
-    ActionUnits, AlphaLoss, Bcq, Cost, Decrease, DiscreteLoss, Init, Lac, PriorityRule, Reduce,
-    StoredState, TargetActor, Training,
+    ActionUnits, AlphaLoss, BcqConfig, Cost, Decrease, DiscreteLoss, Init, LacConfig, PriorityRule,
+    Reduce, StoredState, TargetActor, TrainingConfig,
 };
 pub use common::policy::squash::TanhCorrection;
 pub use config::{Algorithm, TrainerConfig};
@@ -59,7 +59,7 @@ pub struct Noise<'a> {
 
 /// Parameters of one optimiser group and their Adam moments. The three vectors have the same length and layout.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Group {
+pub struct ParamGroup {
     /// Current values of the parameters.
     pub params: Vec<f32>,
     /// First moment.
@@ -68,7 +68,7 @@ pub struct Group {
     pub adam_v: Vec<f32>,
 }
 
-impl Group {
+impl ParamGroup {
     /// Writes the result of one Adam step along `gradient` to `next`. Returns whether all of its numbers are finite.
     pub fn adam(&self, gradient: &[f32], step: AdamStep, next: &mut Self) -> bool {
         let from = AdamState { params: &self.params, m: &self.adam_m, v: &self.adam_v };
@@ -83,19 +83,19 @@ impl Group {
 pub struct TrainState {
     /// Actor, laid out as [`TrainerConfig::actor_layout`], including buffers (whose moments stay 0). BCQ: perturbation
     /// network.
-    pub actor: Group,
+    pub actor: ParamGroup,
     /// Polyak copy of `actor.params`, if the algorithm has one.
     pub target_actor: Vec<f32>,
     /// All critics in order, each laid out as [`CriticArch::tensor_layout`].
-    pub critics: Group,
+    pub critics: ParamGroup,
     /// Target networks of the critics, laid out as `critics.params`.
     pub targets: Vec<f32>,
     /// BCQ's auto-encoder, laid out as [`TrainerConfig::vae_layout`].
-    pub vae: Group,
+    pub vae: ParamGroup,
     /// Logarithm of the temperature: one element per vector.
-    pub log_alpha: Group,
+    pub log_alpha: ParamGroup,
     /// Logarithm of LAC's multiplier: one element per vector.
-    pub log_lambda: Group,
+    pub log_lambda: ParamGroup,
     /// Statistics of observations. `None` if observations are not normalised.
     pub normaliser: Option<Normaliser>,
     /// Number of updates done, which is Adam's step count.

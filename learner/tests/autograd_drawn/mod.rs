@@ -3,7 +3,7 @@
 use common::policy::arch::{Activation, Body, Head, Mlp, PolicyArch};
 use common::policy::layout::TensorLayout;
 use learner::init::group;
-use learner::torch::GraphTrainer;
+use learner::torch::AutogradTrainer;
 use learner::trainer::{Batch, Noise, StepSizes, TargetActor, TrainState, Trainer, TrainerConfig};
 use rand_distr::{Distribution as _, StandardNormal};
 use rand_pcg::Pcg64;
@@ -167,8 +167,12 @@ impl Step {
     }
 }
 
-pub(crate) fn graph(config: &TrainerConfig, state: &TrainState, device: &str) -> GraphTrainer {
-    GraphTrainer::new(config.clone(), state.clone(), device, 1).unwrap()
+pub(crate) fn autograd(
+    config: &TrainerConfig,
+    state: &TrainState,
+    device: &str,
+) -> AutogradTrainer {
+    AutogradTrainer::new(config.clone(), state.clone(), device, 1).unwrap()
 }
 
 pub(crate) fn assert_close(what: &str, got: &[f32], expected: &[f32], tolerance: f32) {

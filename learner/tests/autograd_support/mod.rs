@@ -8,7 +8,7 @@ use crate::golden::{compared, numbers};
 use common::policy::arch::{Activation, LastLayers, Mlp};
 use common::policy::layout::TensorLayout;
 pub(crate) use golden_names::*;
-use learner::torch::graph::params::Weights;
+use learner::torch::autograd::params::Weights;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use tch::{Device, Kind, Tensor};

@@ -3,12 +3,14 @@
 use super::{Names, assert_tensor, ours, tensor, tolerance, values};
 use common::policy::arch::Head;
 use common::policy::layout::TensorLayout;
-use learner::torch::graph::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Step};
-use learner::torch::graph::bcq::Bcq;
-use learner::torch::graph::discrete_sac::DiscreteSac;
-use learner::torch::graph::lac::Lac;
-use learner::torch::graph::params::{Params, Values, Weights};
-use learner::torch::graph::sac::Sac;
+use learner::torch::autograd::algorithm::{
+    AutogradBatch, AutogradNoise, LearningRule, Losses, Model, UpdateStep,
+};
+use learner::torch::autograd::bcq::BcqRule;
+use learner::torch::autograd::discrete_sac::DiscreteSacRule;
+use learner::torch::autograd::lac::LacRule;
+use learner::torch::autograd::params::{FlatParams, TrainedParams, Weights};
+use learner::torch::autograd::sac::SacRule;
 use learner::trainer::{self, PriorityRule, TrainerConfig};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
@@ -61,11 +63,11 @@ impl<'a> Case<'a> {
         let place = (kind, Device::Cpu);
         let model = Model::new(&self.config, place);
         let config = &self.config;
-        let algorithm: Box<dyn Algorithm> = match &config.algorithm {
-            trainer::Algorithm::Sac => Box::new(Sac::new(config, place)),
-            trainer::Algorithm::DiscreteSac(loss) => Box::new(DiscreteSac::new(config, *loss)),
-            trainer::Algorithm::Lac(lac) => Box::new(Lac::new(config, lac, place)),
-            trainer::Algorithm::Bcq(bcq) => Box::new(Bcq::new(config, bcq).unwrap()),
+        let algorithm: Box<dyn LearningRule> = match &config.algorithm {
+            trainer::Algorithm::Sac => Box::new(SacRule::new(config, place)),
+            trainer::Algorithm::DiscreteSac(loss) => Box::new(DiscreteSacRule::new(config, *loss)),
+            trainer::Algorithm::Lac(lac) => Box::new(LacRule::new(config, lac, place)),
+            trainer::Algorithm::Bcq(bcq) => Box::new(BcqRule::new(config, bcq).unwrap()),
         };
         self.load(&model);
         let updates = self.file["outputs"]["updates"].as_array().unwrap();
@@ -74,7 +76,7 @@ impl<'a> Case<'a> {
             let batch = self.batch(&columns(k), kind);
             let before = Moments::of(&model);
             let noise = self.noise(k, kind);
-            let step = Step { number: k as u64 + 1, sizes: config.step_sizes() };
+            let step = UpdateStep { number: k as u64 + 1, sizes: config.step_sizes() };
             let losses = algorithm.update(&model, &batch, &noise, &step);
             self.check_losses(&what, &losses, &model, expected);
             if expected["grads"].is_null() && k + 1 < updates.len() {
@@ -174,7 +176,7 @@ impl<'a> Case<'a> {
         assert_eq!(loaded, expected, "{}: tensors in the file", self.name);
     }
 
-    fn batch(&self, columns: &Columns<'_>, kind: Kind) -> GraphBatch {
+    fn batch(&self, columns: &Columns<'_>, kind: Kind) -> AutogradBatch {
         let b = i64::try_from(self.config.training.batch_size).unwrap();
         let steps = |x: Tensor| x.reshape([b, 1, -1]).to_kind(kind);
         let numbers = |value: &Value| tensor(value, Kind::Double).reshape([b, 1]).to_kind(kind);
@@ -197,7 +199,7 @@ impl<'a> Case<'a> {
         );
         let [state, next_state] = states;
         let ones = Tensor::ones([b, 1], (kind, Device::Cpu));
-        GraphBatch {
+        AutogradBatch {
             burn_in: 0,
             obs: steps(given(columns.obs)),
             action,
@@ -217,7 +219,7 @@ impl<'a> Case<'a> {
     /// Returns the noise of update `k`. The file has two noises for each update, but three for LAC (next action,
     /// action, extra) and for BCQ (extra, next action, action). For sampled discrete actions, the normals are made so
     /// that they draw the given index.
-    fn noise(&self, k: usize, kind: Kind) -> GraphNoise {
+    fn noise(&self, k: usize, kind: Kind) -> AutogradNoise {
         let none = || Tensor::zeros([0], (kind, Device::Cpu));
         let noise = self.file["noise"].as_array().unwrap();
         let discrete = self.config.policy.head == Head::Categorical;
@@ -237,7 +239,7 @@ impl<'a> Case<'a> {
             trainer::Algorithm::Bcq(_) => [1, 2, 0].map(|i| drawn(3 * k + i)),
             _ => [drawn(2 * k), drawn(2 * k + 1), none()],
         };
-        GraphNoise { next_action, action, extra }
+        AutogradNoise { next_action, action, extra }
     }
 
     fn check_losses(&self, what: &str, losses: &Losses, model: &Model, expected: &Value) {
@@ -327,7 +329,7 @@ pub(crate) fn renamed(golden: &str, names: Names<'_>) -> Option<String> {
 }
 
 fn network<'a>(model: &'a Model, group: &str, n: usize) -> &'a Weights {
-    let values: &Values = match group {
+    let values: &FlatParams = match group {
         "actor" => model.actor.values(),
         "target_actor" => &model.target_actor,
         "vae" => model.vae.values(),
@@ -344,7 +346,7 @@ struct Moments([Vec<f64>; 5]);
 
 impl Moments {
     fn of(model: &Model) -> Self {
-        let first = |params: &Params| values(params.moments().0);
+        let first = |params: &TrainedParams| values(params.moments().0);
         let Model { actor, critics, vae, log_alpha, log_lambda, .. } = model;
         Self([actor, critics, vae, log_alpha, log_lambda].map(first))
     }

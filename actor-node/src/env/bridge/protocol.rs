@@ -2,7 +2,7 @@
 
 use super::BridgeError;
 use crate::draw::Frame;
-use crate::env::{Origin, Terms};
+use crate::env::{EnvOrigin, EnvTerms};
 use common::spec::{ActionKind, EnvSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -168,7 +168,7 @@ impl Described {
     ///
     /// # Errors
     /// Returns an error if the number of bounds differs from the numbers of an observation.
-    pub(super) fn origin(&self) -> Result<Origin, BridgeError> {
+    pub(super) fn origin(&self) -> Result<EnvOrigin, BridgeError> {
         let Self { obs_dim, obs_low, obs_high, .. } = self;
         let counts = [obs_low.len(), obs_high.len()];
         if counts != [0; 2] && counts != [*obs_dim; 2] {
@@ -178,7 +178,7 @@ impl Described {
         let known = |bounds: &[Option<f32>]| {
             bounds.iter().map(|bound| bound.filter(|bound| bound.is_finite())).collect()
         };
-        Ok(Origin {
+        Ok(EnvOrigin {
             action_start: self.action_start,
             obs_low: known(obs_low),
             obs_high: known(obs_high),
@@ -192,8 +192,8 @@ impl Described {
 /// # Errors
 /// Returns an error if the payload is not JSON of names and numbers, if there are too many terms, or if a name is too
 /// long or empty.
-pub(super) fn terms(payload: &[u8]) -> Result<Terms, BridgeError> {
-    let terms: Terms = serde_json::from_slice(payload)
+pub(super) fn terms(payload: &[u8]) -> Result<EnvTerms, BridgeError> {
+    let terms: EnvTerms = serde_json::from_slice(payload)
         .map_err(|error| BridgeError::Protocol(format!("terms of an episode: {error}")))?;
     let count = terms.len();
     if count > TERMS_MAX {
@@ -210,7 +210,7 @@ pub(super) fn terms(payload: &[u8]) -> Result<Terms, BridgeError> {
 
 /// Payload of [`MEMORY`]. The request block is at the start of the file, the reply block at `reply_at`.
 #[derive(Debug, Serialize)]
-pub(super) struct Memory<'a> {
+pub(super) struct MemoryMessage<'a> {
     /// Path of the shared file for the blocks. `None` if blocks travel inside the messages.
     pub(super) path: Option<&'a str>,
     pub(super) request_bytes: usize,

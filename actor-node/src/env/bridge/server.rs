@@ -2,7 +2,7 @@
 
 use super::link::Link;
 use super::spin::cores;
-use super::{BridgeError, Recipe};
+use super::{BridgeError, SessionConfig};
 use common::runtime::clock::Clock;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use std::io::{PipeWriter, Read as _};
@@ -62,10 +62,13 @@ impl Server {
     ///
     /// # Errors
     /// Returns an error if the Python interpreter is missing, or if no server listens at the address.
-    pub(super) fn connect(&self, recipe: &Recipe) -> Result<(Link, Option<Process>), BridgeError> {
+    pub(super) fn connect(
+        &self,
+        config: &SessionConfig,
+    ) -> Result<(Link, Option<Process>), BridgeError> {
         match self {
             Self::Gym(_) => {
-                let (link, process) = Process::start(&recipe.python, recipe.close_limit)?;
+                let (link, process) = Process::start(&config.python, config.close_limit)?;
                 Ok((link, Some(process)))
             }
             Self::Unix(path) => {

@@ -13,9 +13,9 @@
 
 use super::options::Options;
 use super::simulation::Simulation;
-use super::task::{Mujoco, Task, Term, Verdict, shake, shake_normally, simulate};
+use super::task::{Mujoco, Task, TaskOutcome, Term, shake, shake_normally, simulate};
 use super::{INVERTED_DOUBLE_PENDULUM, INVERTED_PENDULUM};
-use crate::env::{EnvError, Params};
+use crate::env::{EnvError, EnvParams};
 use rand_pcg::Pcg64;
 
 const STEPS_MAX: u32 = 1000;
@@ -31,7 +31,7 @@ struct Single {
 }
 
 /// Creates InvertedPendulum-v5.
-pub(super) fn single(params: &Params) -> Result<Mujoco, EnvError> {
+pub(super) fn single(params: &EnvParams) -> Result<Mujoco, EnvError> {
     let options = Options::new(INVERTED_PENDULUM, params);
     let sim = simulate(&options, "inverted_pendulum.xml", 2, false, 2)?;
     let single = Single { reset_noise_scale: options.number("reset_noise_scale", 0.01)? };
@@ -52,13 +52,13 @@ impl Task for Single {
         obs.extend_from_slice(sim.data().qvel());
     }
 
-    fn judge(&self, sim: &Simulation, _: &[f64], terms: &mut Vec<Term>) -> Verdict {
+    fn outcome(&self, sim: &Simulation, _: &[f64], terms: &mut Vec<Term>) -> TaskOutcome {
         let (qpos, qvel) = (sim.data().qpos(), sim.data().qvel());
         let is_finite = qpos.iter().chain(qvel).all(|value| value.is_finite());
         let terminated = !is_finite || qpos[1].abs() > LEAN_MAX;
         let reward = if terminated { 0.0 } else { 1.0 };
         terms.push(("reward_survive", reward));
-        Verdict { reward, terminated }
+        TaskOutcome { reward, terminated }
     }
 }
 
@@ -69,7 +69,7 @@ struct Double {
 }
 
 /// Creates InvertedDoublePendulum-v5.
-pub(super) fn double(params: &Params) -> Result<Mujoco, EnvError> {
+pub(super) fn double(params: &EnvParams) -> Result<Mujoco, EnvError> {
     let options = Options::new(INVERTED_DOUBLE_PENDULUM, params);
     let sim = simulate(&options, "inverted_double_pendulum.xml", 5, false, 3)?;
     if sim.data().site_xpos().is_empty() {
@@ -102,7 +102,7 @@ impl Task for Double {
         obs.extend(data.qfrc_constraint().first().map(clip));
     }
 
-    fn judge(&self, sim: &Simulation, _: &[f64], terms: &mut Vec<Term>) -> Verdict {
+    fn outcome(&self, sim: &Simulation, _: &[f64], terms: &mut Vec<Term>) -> TaskOutcome {
         let [x, _, y] = sim.data().site_xpos()[0];
         let qvel = sim.data().qvel();
         let terminated = y <= FALLEN;
@@ -114,6 +114,6 @@ impl Task for Double {
             ("distance_penalty", -distance_penalty),
             ("velocity_penalty", -velocity_penalty),
         ]);
-        Verdict { reward: survive - distance_penalty - velocity_penalty, terminated }
+        TaskOutcome { reward: survive - distance_penalty - velocity_penalty, terminated }
     }
 }

@@ -18,7 +18,7 @@ static MODELS: Mutex<Vec<(PathBuf, Weak<MjModel>)>> = Mutex::new(Vec::new());
 
 /// State that the next step depends on. The model determines the sizes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Snapshot {
+pub struct SimulationState {
     /// Seconds since the reset.
     pub time: f64,
     /// Positions, shape (Q).
@@ -118,9 +118,9 @@ impl Simulation {
     }
 
     /// Returns the state that the next step depends on.
-    pub(super) fn snapshot(&self) -> Snapshot {
+    pub(super) fn snapshot(&self) -> SimulationState {
         let data = &self.data;
-        Snapshot {
+        SimulationState {
             time: data.time(),
             qpos: data.qpos().to_vec(),
             qvel: data.qvel().to_vec(),
@@ -130,7 +130,7 @@ impl Simulation {
     }
 
     /// Resets the data to a snapshot. Dependent quantities are computed by the next step.
-    pub(super) fn restore(&mut self, from: &Snapshot) {
+    pub(super) fn restore(&mut self, from: &SimulationState) {
         let data = &mut self.data;
         data.reset();
         data.set_time(from.time);

@@ -14,7 +14,7 @@ use common::runtime::shutdown::StopReason;
 use common::transport::zmq::ZmqTransport;
 use common::transport::{Endpoint, Transport};
 use common::wire::message::RunPosition;
-use learner::publisher::{Publication, Publisher};
+use learner::publisher::{Publication, WeightsPublisher};
 use replay_server::service::ReplayServer;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -84,7 +84,7 @@ async fn steps_per_second(clock: &Clock, lanes: usize, actors: u32) -> anyhow::R
     let publication =
         Publication { version: PolicyVersion(1), weights, run: RunPosition::default() };
     let (slot, newest) = watch::channel(Some(publication));
-    let publisher = Publisher {
+    let publisher = WeightsPublisher {
         socket: transport.bind_publisher(&peers.weights).await?,
         arch: resolved.config.policy_arch(&spec),
         cluster_hash: resolved.config.cluster.hash(),

@@ -11,14 +11,14 @@ const MAIN: &str = "data/main_data.hdf5";
 const ELEMENT_BYTES_MAX: u64 = 8;
 
 /// Group of one episode.
-pub(super) struct Episode {
+pub(super) struct Hdf5Episode {
     path: Rc<PathBuf>,
     number: u64,
     group: Group,
 }
 
 /// Returns all episodes of the dataset in `dir`, sorted by number.
-pub(super) fn episodes(dir: &Path) -> Result<Vec<Episode>, DatasetError> {
+pub(super) fn episodes(dir: &Path) -> Result<Vec<Hdf5Episode>, DatasetError> {
     let path = Rc::new(dir.join(MAIN));
     let file = File::open_streaming(&*path).map_err(failed(&path, "the file"))?;
     // All groups are listed in one pass. A lookup by name would pass through the file's list of groups every time.
@@ -32,7 +32,7 @@ pub(super) fn episodes(dir: &Path) -> Result<Vec<Episode>, DatasetError> {
             found: format!("{name:?}"),
             expected: "episode_N".to_owned(),
         })?;
-        episodes.push(Episode { path: Rc::clone(&path), number, group });
+        episodes.push(Hdf5Episode { path: Rc::clone(&path), number, group });
     }
     episodes.sort_by_key(|episode| episode.number);
     Ok(episodes)
@@ -43,7 +43,7 @@ fn failed(path: &Path, place: &str) -> impl FnOnce(hdf5_pure::Error) -> DatasetE
     move |source| DatasetError::Hdf5 { path, place, source: Box::new(source) }
 }
 
-impl Stored for Episode {
+impl Stored for Hdf5Episode {
     const HOME: &'static str = MAIN;
 
     fn path(&self) -> &Path {

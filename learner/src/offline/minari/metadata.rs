@@ -1,7 +1,7 @@
 //! [`Metadata`]: the description of a Minari dataset, and the checks that a run makes on it.
 
 use crate::offline::{DatasetError, MINARI_METADATA as METADATA};
-use common::config::Cluster;
+use common::config::ClusterConfig;
 use common::spec::{ActionKind, EnvSpec, ItemLayout};
 use serde::Deserialize;
 use serde_json::Value;
@@ -90,7 +90,7 @@ impl Metadata {
     pub(super) fn expect_transitions(
         &self,
         spec: &EnvSpec,
-        cluster: &Cluster,
+        cluster: &ClusterConfig,
         layout: &ItemLayout,
     ) -> Result<(), DatasetError> {
         if layout.field("state").is_some() || cluster.sequence_len > 1 {

@@ -13,9 +13,9 @@ mod arrow;
 mod hdf5;
 mod metadata;
 
-use super::transitions::{Episode, Transitions};
+use super::transitions::{RecordedEpisode, Transitions};
 use super::{DatasetError, MINARI_METADATA as METADATA, reserve};
-use common::config::Cluster;
+use common::config::ClusterConfig;
 use common::spec::{ActionKind, EnvSpec, ItemLayout};
 use common::values::VALUE_MAX;
 use metadata::{Format, Metadata};
@@ -30,7 +30,7 @@ const ACTION_SLACK: f64 = 1e-5;
 fn describe(
     dir: &Path,
     spec: &EnvSpec,
-    cluster: &Cluster,
+    cluster: &ClusterConfig,
     layout: &ItemLayout,
 ) -> Result<(Metadata, Format, f64), DatasetError> {
     let metadata = Metadata::read(dir)?;
@@ -45,7 +45,7 @@ fn describe(
 pub(super) fn check(
     dir: &Path,
     spec: &EnvSpec,
-    cluster: &Cluster,
+    cluster: &ClusterConfig,
     layout: &ItemLayout,
 ) -> Result<(), DatasetError> {
     describe(dir, spec, cluster, layout).map(drop)
@@ -55,7 +55,7 @@ pub(super) fn check(
 pub(super) fn read(
     dir: &Path,
     spec: &EnvSpec,
-    cluster: &Cluster,
+    cluster: &ClusterConfig,
     layout: &ItemLayout,
 ) -> Result<Vec<u8>, DatasetError> {
     let (metadata, format, start) = describe(dir, spec, cluster, layout)?;
@@ -127,7 +127,11 @@ impl Reader<'_> {
     }
 
     /// Reads one episode of at most `steps_max` steps.
-    fn episode<S: Stored>(&self, stored: &S, steps_max: u64) -> Result<Episode, DatasetError> {
+    fn episode<S: Stored>(
+        &self,
+        stored: &S,
+        steps_max: u64,
+    ) -> Result<RecordedEpisode, DatasetError> {
         let steps = stored.steps()?;
         if !(1..=steps_max).contains(&steps) {
             let what = format!("length of {}", stored.name("rewards"));
@@ -140,7 +144,7 @@ impl Reader<'_> {
         let width = is_continuous.then_some(self.spec.act_dim);
         let actions = values(stored, "actions", steps, width, f32::MAX)?;
         #[expect(clippy::cast_possible_truncation, reason = "checked: within f32")]
-        Ok(Episode {
+        Ok(RecordedEpisode {
             obs: obs.into_iter().map(|x| x as f32).collect(),
             actions: self.actions(stored, actions)?,
             rewards: values(stored, "rewards", steps, None, bound)?,

@@ -1,7 +1,7 @@
-//! [`Algorithm`]: a learning rule, with its inputs ([`GraphBatch`], [`GraphNoise`]), its state ([`Model`]) and its
+//! [`LearningRule`]: a learning rule, with its inputs ([`AutogradBatch`], [`AutogradNoise`]), its state ([`Model`]) and its
 //! statistics ([`Losses`]).
 
-use super::params::{Params, Place, Values};
+use super::params::{FlatParams, TensorOptions, TrainedParams};
 use crate::torch::ops::signed;
 use crate::trainer::{NoiseSizes, PriorityRule, StepSizes, TrainState, TrainerConfig};
 use std::fmt::Debug;
@@ -9,17 +9,23 @@ use tch::{Kind, Tensor};
 
 /// A learning rule: its settings, and the update as a function of model, batch and noise. It does not wait for the
 /// device, and no shape in it depends on data.
-pub trait Algorithm: Debug + Send {
+pub trait LearningRule: Debug + Send {
     /// Returns how many random numbers an update takes.
     fn noise_sizes(&self) -> NoiseSizes;
 
     /// Does one update of everything in the model.
-    fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: &Step) -> Losses;
+    fn update(
+        &self,
+        model: &Model,
+        batch: &AutogradBatch,
+        noise: &AutogradNoise,
+        step: &UpdateStep,
+    ) -> Losses;
 }
 
 /// Number and step sizes of one update.
 #[derive(Debug, Clone, Copy)]
-pub struct Step {
+pub struct UpdateStep {
     /// Number of the update, counted from 1.
     pub number: u64,
     /// Adam's step sizes.
@@ -30,27 +36,27 @@ pub struct Step {
 #[derive(Debug)]
 #[expect(missing_docs, reason = "as TrainState")]
 pub struct Model {
-    pub actor: Params,
-    pub target_actor: Values,
-    pub critics: Params,
-    pub targets: Values,
-    pub vae: Params,
-    pub log_alpha: Params,
-    pub log_lambda: Params,
+    pub actor: TrainedParams,
+    pub target_actor: FlatParams,
+    pub critics: TrainedParams,
+    pub targets: FlatParams,
+    pub vae: TrainedParams,
+    pub log_alpha: TrainedParams,
+    pub log_lambda: TrainedParams,
 }
 
 impl Model {
     /// Creates all members that the algorithm uses, filled with zeros.
-    pub fn new(config: &TrainerConfig, place: Place) -> Self {
+    pub fn new(config: &TrainerConfig, options: TensorOptions) -> Self {
         let critic = config.critic.tensor_layout();
         Self {
-            actor: Params::new(&config.actor_layout(), 1, place),
-            target_actor: Values::new(&config.target_actor_layout(), 1, place),
-            critics: Params::new(&critic, config.training.critics, place),
-            targets: Values::new(&critic, config.training.critics, place),
-            vae: Params::new(&config.vae_layout(), 1, place),
-            log_alpha: Params::new(&config.log_alpha_layout(), 1, place),
-            log_lambda: Params::new(&config.log_lambda_layout(), 1, place),
+            actor: TrainedParams::new(&config.actor_layout(), 1, options),
+            target_actor: FlatParams::new(&config.target_actor_layout(), 1, options),
+            critics: TrainedParams::new(&critic, config.training.critics, options),
+            targets: FlatParams::new(&critic, config.training.critics, options),
+            vae: TrainedParams::new(&config.vae_layout(), 1, options),
+            log_alpha: TrainedParams::new(&config.log_alpha_layout(), 1, options),
+            log_lambda: TrainedParams::new(&config.log_lambda_layout(), 1, options),
         }
     }
 
@@ -59,7 +65,7 @@ impl Model {
         let trained = [&self.actor, &self.critics, &self.vae, &self.log_alpha, &self.log_lambda];
         let copies =
             [&self.target_actor, &self.targets].map(|values| values.flat().shallow_clone());
-        trained.map(Params::tensors).into_iter().flatten().chain(copies).collect()
+        trained.map(TrainedParams::tensors).into_iter().flatten().chain(copies).collect()
     }
 
     /// Copies a state from the host. Its lengths must fit.
@@ -88,7 +94,7 @@ impl Model {
 
 /// A batch on the device. Its observations are already normalised.
 #[derive(Debug)]
-pub struct GraphBatch {
+pub struct AutogradBatch {
     /// Number of steps at the start of each item that only update the recurrent states.
     pub burn_in: usize,
     /// Observations, (B, T, O).
@@ -113,7 +119,7 @@ pub struct GraphBatch {
     pub weight: Tensor,
 }
 
-impl GraphBatch {
+impl AutogradBatch {
     /// Returns the steps after the burn-in of x (B, T, ..).
     pub fn kept(&self, x: &Tensor) -> Tensor {
         let burn_in = signed(self.burn_in);
@@ -146,7 +152,7 @@ impl GraphBatch {
 
 /// Random numbers of one update on the device; see [`crate::trainer::Noise`].
 #[derive(Debug)]
-pub struct GraphNoise {
+pub struct AutogradNoise {
     /// (B, T - burn_in, A), empty for discrete actions; BCQ: (B, 1, samples * latent).
     pub next_action: Tensor,
     /// (B, T - burn_in, A) or empty; BCQ: (B, 1, latent).

@@ -1,17 +1,17 @@
 //! The Lyapunov actor-critic (docs/algorithms/lac.md §3): LAC with one critic, LATC with two.
 
-use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Step};
-use super::params::{Place, Weights};
+use super::algorithm::{AutogradBatch, AutogradNoise, LearningRule, Losses, Model, UpdateStep};
+use super::params::{TensorOptions, Weights};
 use super::policy::sample;
-use super::sac::{At, Rule, Sac};
+use super::sac::{At, SacRule, SharedRule};
 use crate::trainer::{self, Cost, Decrease, NoiseSizes, TrainerConfig};
 use tch::{Tensor, no_grad};
 
 /// The learning rule that makes a Lyapunov function of the costs decrease on average.
 #[derive(Debug)]
-pub struct Lac {
+pub struct LacRule {
     /// Policy, units and switches, as in soft actor-critic.
-    sac: Sac,
+    sac: SacRule,
     /// Weight of the cost in the decrease condition.
     alpha3: f64,
     decrease: Decrease,
@@ -21,11 +21,11 @@ pub struct Lac {
     reward_max: f64,
 }
 
-impl Lac {
+impl LacRule {
     /// Creates the rule from the settings.
-    pub fn new(config: &TrainerConfig, lac: &trainer::Lac, place: Place) -> Self {
+    pub fn new(config: &TrainerConfig, lac: &trainer::LacConfig, options: TensorOptions) -> Self {
         Self {
-            sac: Sac::new(config, place),
+            sac: SacRule::new(config, options),
             alpha3: lac.alpha3,
             decrease: lac.decrease,
             lambda_clamp: lac.lambda_clamp,
@@ -50,7 +50,7 @@ impl Lac {
     }
 
     /// Does one step on L_lambda = -log_lambda l_delta, with l_delta constant. Returns the loss.
-    fn tune_multiplier(&self, model: &Model, l_delta: &Tensor, step: &Step) -> Tensor {
+    fn tune_multiplier(&self, model: &Model, l_delta: &Tensor, step: &UpdateStep) -> Tensor {
         let log_lambda = model.log_lambda.trained()[0].get("log_lambda");
         let loss = -(log_lambda * l_delta);
         model.log_lambda.descend(&loss, &self.sac.rule.adam(step.sizes.lambda, step.number));
@@ -61,15 +61,21 @@ impl Lac {
     }
 }
 
-impl Algorithm for Lac {
+impl LearningRule for LacRule {
     fn noise_sizes(&self) -> NoiseSizes {
         let each = self.sac.noise_sizes().action;
         NoiseSizes { next_action: each, action: each, extra: each }
     }
 
-    fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: &Step) -> Losses {
+    fn update(
+        &self,
+        model: &Model,
+        batch: &AutogradBatch,
+        noise: &AutogradNoise,
+        step: &UpdateStep,
+    ) -> Losses {
         let rule = &self.sac.rule;
-        let Rule { config } = rule;
+        let SharedRule { config } = rule;
         let stored = self.sac.seen_by_critics(&batch.action);
         let critics =
             |networks, at, action: &Tensor| rule.values(networks, batch, &stored, at, action);

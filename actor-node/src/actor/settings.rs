@@ -1,4 +1,4 @@
-//! [`Habits`]: the settings of an actor's loop; [`Share`]: its part of the run's steps.
+//! [`ActorSettings`]: the settings of an actor's loop; [`Share`]: its part of the run's steps.
 
 use super::exploration::Exploration;
 use std::time::Duration;
@@ -23,7 +23,7 @@ impl Share {
 
 /// Settings of an actor's loop.
 #[derive(Debug, Clone)]
-pub struct Habits {
+pub struct ActorSettings {
     /// Number of steps with uniformly random actions at the start.
     pub warmup_steps: u64,
     /// Rows per insert batch.

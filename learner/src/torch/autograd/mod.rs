@@ -30,4 +30,4 @@ pub mod sac;
 mod trainer;
 pub mod vae;
 
-pub use trainer::{GraphTrainer, serves};
+pub use trainer::{AutogradTrainer, serves};

@@ -1,6 +1,6 @@
-//! [`Inputs`]: copies a batch, its noise and the statistics of observations to the device, in one vector and one copy.
+//! [`AutogradInputs`]: copies a batch, its noise and the statistics of observations to the device, in one vector and one copy.
 
-use super::algorithm::{GraphBatch, GraphNoise};
+use super::algorithm::{AutogradBatch, AutogradNoise};
 use super::params::Weights;
 use super::policy;
 use crate::torch::ops::signed;
@@ -10,13 +10,13 @@ use tch::{Device, Tensor};
 
 /// The expected noise sizes, and the host vector for the inputs of an update.
 #[derive(Debug, Clone)]
-pub(super) struct Inputs {
+pub(super) struct AutogradInputs {
     noise: NoiseSizes,
     /// Host vector, reused by every update.
     host: Vec<f32>,
 }
 
-impl Inputs {
+impl AutogradInputs {
     pub(super) fn new(noise: NoiseSizes) -> Self {
         Self { noise, host: Vec::new() }
     }
@@ -64,7 +64,7 @@ impl Inputs {
         noise: &Noise<'_>,
         normaliser: Option<&Normaliser>,
         (actor, device): (&Weights, Device),
-    ) -> (GraphBatch, GraphNoise) {
+    ) -> (AutogradBatch, AutogradNoise) {
         let (b, t) = (config.training.batch_size, config.sequence_len);
         let ones = vec![1.0; if batch.valid.is_empty() { b * t } else { 0 }];
         let valid = if batch.valid.is_empty() { &ones } else { batch.valid };
@@ -110,7 +110,7 @@ impl Inputs {
         let normalise = |x: Tensor| policy::normalise(&config.policy, actor, &steps(x));
         let kept = signed(t - config.burn_in);
         let draws = |x: Tensor| if x.numel() == 0 { x } else { x.view([signed(b), kept, -1]) };
-        let batch = GraphBatch {
+        let batch = AutogradBatch {
             burn_in: config.burn_in,
             obs: normalise(obs),
             action: steps(action),
@@ -123,7 +123,7 @@ impl Inputs {
             horizon_cost: items(horizon_cost),
             weight: items(weight),
         };
-        let noise = GraphNoise {
+        let noise = AutogradNoise {
             next_action: draws(next_action),
             action: draws(action_noise),
             extra: draws(extra),

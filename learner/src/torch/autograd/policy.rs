@@ -90,7 +90,7 @@ pub struct Squash {
 
 /// A drawn action and its log-probability.
 #[derive(Debug)]
-pub struct Sample {
+pub struct ActionSample {
     /// Action in [-1, 1], (B, T, A).
     pub action: Tensor,
     /// Log-probability of the action, (B, T).
@@ -99,12 +99,12 @@ pub struct Sample {
 
 /// Computes `u = mu + sigma * noise`, `action = tanh u`, and
 /// `log_prob = sum_j [-noise²/2 - ln sigma - ln(2 pi)/2 - ln |d action / d u|]`, with noise (B, T, A).
-pub fn sample(policy: &Gaussian, noise: &Tensor, squash: &Squash) -> Sample {
+pub fn sample(policy: &Gaussian, noise: &Tensor, squash: &Squash) -> ActionSample {
     let u = &policy.mu + policy.log_std.exp() * noise;
     let action = u.tanh();
     let log_density = noise.square() * -0.5 - &policy.log_std - 0.5 * (2.0 * PI).ln();
     let log_prob = log_density - log_slope(&u, &action, squash);
-    Sample { log_prob: log_prob.sum_dim_intlist(-1, false, None::<Kind>), action }
+    ActionSample { log_prob: log_prob.sum_dim_intlist(-1, false, None::<Kind>), action }
 }
 
 /// Returns the logarithm of the squashing's slope at u, in the configured form (docs/algorithms/shared.md §2).

@@ -1,17 +1,17 @@
-//! [`Params`]: networks as one flat vector. Autograd uses it tensor by tensor, the optimiser as a whole.
+//! [`TrainedParams`]: networks as one flat vector. Autograd uses it tensor by tensor, the optimiser as a whole.
 //!
 //! Each tensor of a layout is a *leaf*: a detached view of the flat vector, which shares its memory but has its own
 //! gradient. After the backward pass the leaves' gradients are joined. Adam and Polyak averaging are then a few
 //! operations on flat vectors, for any number of tensors.
 
 use crate::torch::ops::signed;
-use crate::trainer::Group;
+use crate::trainer::ParamGroup;
 use common::policy::layout::TensorLayout;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
 /// Number type and device of all tensors in one model. Training uses [`Kind::Float`].
-pub type Place = (Kind, Device);
+pub type TensorOptions = (Kind, Device);
 
 /// Tensors of one network by name.
 #[derive(Debug, Default)]
@@ -40,16 +40,16 @@ impl FromIterator<(String, Tensor)> for Weights {
 
 /// Networks of one layout without gradients: target networks, and networks that a loss uses but does not train.
 #[derive(Debug)]
-pub struct Values {
+pub struct FlatParams {
     /// All parameters, (networks * parameters).
     flat: Tensor,
     networks: Vec<Weights>,
 }
 
-impl Values {
+impl FlatParams {
     /// Creates `networks` networks of zeros, one after another in the flat vector.
-    pub fn new(layout: &TensorLayout, networks: usize, place: Place) -> Self {
-        let flat = Tensor::zeros([signed(networks * layout.parameters)], place);
+    pub fn new(layout: &TensorLayout, networks: usize, options: TensorOptions) -> Self {
+        let flat = Tensor::zeros([signed(networks * layout.parameters)], options);
         let networks = (0..networks).map(|n| views(&flat, layout, n).collect()).collect();
         Self { flat, networks }
     }
@@ -96,8 +96,8 @@ pub struct Adam {
 
 /// Optimiser group: networks of one layout with Adam's moments.
 #[derive(Debug)]
-pub struct Params {
-    values: Values,
+pub struct TrainedParams {
+    values: FlatParams,
     /// The same networks as `values`, with gradients.
     networks: Vec<Weights>,
     /// Trainable leaves in order, each with the number of buffer elements that follow it.
@@ -106,10 +106,10 @@ pub struct Params {
     adam_v: Tensor,
 }
 
-impl Params {
+impl TrainedParams {
     /// Creates `networks` networks of zeros, one after another in the flat vector.
-    pub fn new(layout: &TensorLayout, networks: usize, place: Place) -> Self {
-        let values = Values::new(layout, networks, place);
+    pub fn new(layout: &TensorLayout, networks: usize, options: TensorOptions) -> Self {
+        let values = FlatParams::new(layout, networks, options);
         let mut leaves: Vec<(Tensor, i64)> = Vec::new();
         let mut trained = Vec::with_capacity(networks);
         for n in 0..networks {
@@ -144,7 +144,7 @@ impl Params {
     }
 
     /// Returns the networks without gradients, for losses that use but do not train them.
-    pub fn values(&self) -> &Values {
+    pub fn values(&self) -> &FlatParams {
         &self.values
     }
 
@@ -181,15 +181,19 @@ impl Params {
     }
 
     /// Copies parameters and moments from the host.
-    pub fn load(&self, group: &Group) {
+    pub fn load(&self, group: &ParamGroup) {
         self.values.load(&group.params);
         write(&self.adam_m, &group.adam_m);
         write(&self.adam_v, &group.adam_v);
     }
 
     /// Returns a copy of parameters and moments on the host.
-    pub fn save(&self) -> Group {
-        Group { params: self.values.save(), adam_m: read(&self.adam_m), adam_v: read(&self.adam_v) }
+    pub fn save(&self) -> ParamGroup {
+        ParamGroup {
+            params: self.values.save(),
+            adam_m: read(&self.adam_m),
+            adam_v: read(&self.adam_v),
+        }
     }
 
     /// Returns Adam's first and second moments, flat.

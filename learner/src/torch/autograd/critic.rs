@@ -14,7 +14,7 @@ use tch::{Kind, Tensor};
 
 /// States of one critic around each step after the burn-in, (B, T - burn_in, S) each. S is 0 for feed-forward critics.
 #[derive(Debug)]
-pub struct Memory {
+pub struct CriticStates {
     /// State before the step, for values at its observation.
     pub before: Tensor,
     /// State after the stored step, for values at the next observation.
@@ -28,16 +28,16 @@ pub fn remember(
     obs: &Tensor,
     action: &Tensor,
     burn_in: usize,
-) -> Memory {
+) -> CriticStates {
     let (b, t) = (obs.size()[0], obs.size()[1] - signed(burn_in));
     let states = signed(arch.body.state_dim(arch.outputs()));
     if states == 0 {
         let none = Tensor::zeros([b, t, 0], (obs.kind(), obs.device()));
-        return Memory { before: none.shallow_clone(), after: none };
+        return CriticStates { before: none.shallow_clone(), after: none };
     }
     let zeros = Tensor::zeros([b, states], (obs.kind(), obs.device()));
     let passed = net::unroll(&arch.body, w, &input(arch, obs, action), &zeros, burn_in);
-    Memory { before: passed.before, after: passed.after }
+    CriticStates { before: passed.before, after: passed.after }
 }
 
 /// Returns the values of actions (B, T, A) at obs (B, T, O), from the given states (B, T, S), as (B, T). For a

@@ -1,19 +1,19 @@
-//! [`GraphTrainer`]: the [`Trainer`] for every configuration.
+//! [`AutogradTrainer`]: the [`Trainer`] for every configuration.
 
 use super::super::{check, check_group, device_error, parse_device};
-use super::algorithm::{Algorithm, Losses, Model, STATISTICS, Step};
-use super::bcq::Bcq;
-use super::discrete_sac::DiscreteSac;
-use super::inputs::Inputs;
-use super::lac::Lac;
-use super::params::Place;
-use super::sac::Sac;
+use super::algorithm::{LearningRule, Losses, Model, STATISTICS, UpdateStep};
+use super::bcq::BcqRule;
+use super::discrete_sac::DiscreteSacRule;
+use super::inputs::AutogradInputs;
+use super::lac::LacRule;
+use super::params::TensorOptions;
+use super::sac::SacRule;
 use crate::critic::CriticKind;
 use crate::torch::ops::signed;
 use crate::torch::undo::Undo;
 use crate::trainer::{
-    Algorithm as Rule, Batch, Noise, NoiseSizes, Normaliser, StepSizes, TrainState, Trainer,
-    TrainerConfig, TrainerError, UpdateStats,
+    Algorithm, Batch, Noise, NoiseSizes, Normaliser, StepSizes, TrainState, Trainer, TrainerConfig,
+    TrainerError, UpdateStats,
 };
 use common::policy::arch::Head;
 use std::collections::VecDeque;
@@ -24,17 +24,17 @@ use tch::{Device, Kind, Tensor, no_grad};
 ///
 /// The size of libtorch's thread pool is one number for the whole process. The trainer that was created last sets it.
 #[derive(Debug)]
-pub struct GraphTrainer {
+pub struct AutogradTrainer {
     config: TrainerConfig,
     /// Device name as in the configuration.
     device: String,
-    place: Place,
+    options: TensorOptions,
     threads: usize,
-    algorithm: Box<dyn Algorithm>,
+    algorithm: Box<dyn LearningRule>,
     model: Model,
     /// Observation statistics of the learner. The actors' copies are written from them.
     normaliser: Option<Normaliser>,
-    inputs: Inputs,
+    inputs: AutogradInputs,
     undo: Undo,
     /// Updates that have not been read yet, oldest first: at most [`Trainer::pipeline_depth`].
     outstanding: VecDeque<Outstanding>,
@@ -55,7 +55,7 @@ struct Outstanding {
     normaliser: Option<Normaliser>,
 }
 
-impl GraphTrainer {
+impl AutogradTrainer {
     /// Creates a trainer with the given state on `cpu` or `cuda:N`. On the CPU it uses `threads` threads.
     ///
     /// # Errors
@@ -67,18 +67,18 @@ impl GraphTrainer {
         device: &str,
         threads: usize,
     ) -> Result<Self, TrainerError> {
-        let place = (Kind::Float, parse_device(device)?);
+        let options = (Kind::Float, parse_device(device)?);
         tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
-        let (algorithm, model) = build(&config, place)?;
-        let sums = Tensor::zeros([signed(STATISTICS)], (Kind::Double, place.1));
+        let (algorithm, model) = build(&config, options)?;
+        let sums = Tensor::zeros([signed(STATISTICS)], (Kind::Double, options.1));
         let live = model.tensors().into_iter().chain([sums.shallow_clone()]).collect();
-        let undo = Undo::new(live, place.1);
+        let undo = Undo::new(live, options.1);
         let undo = undo.map_err(|error| device_error(device, &error.to_string()))?;
         let mut trainer = Self {
-            inputs: Inputs::new(algorithm.noise_sizes()),
+            inputs: AutogradInputs::new(algorithm.noise_sizes()),
             config,
             device: device.into(),
-            place,
+            options,
             threads,
             algorithm,
             model,
@@ -101,13 +101,13 @@ impl GraphTrainer {
         sizes: &StepSizes,
     ) -> (Losses, Tensor) {
         self.undo.keep().expect("copies on the device");
-        let actor = (&self.model.actor.values().networks()[0], self.place.1);
+        let actor = (&self.model.actor.values().networks()[0], self.options.1);
         let (batch, noise) =
             self.inputs.upload(&self.config, batch, noise, self.normaliser.as_ref(), actor);
-        let step = Step { number: self.updates + 1, sizes: *sizes };
+        let step = UpdateStep { number: self.updates + 1, sizes: *sizes };
         let losses = self.algorithm.update(&self.model, &batch, &noise, &step);
         self.sums += losses.numbers();
-        let verdict = Tensor::zeros([1], self.place);
+        let verdict = Tensor::zeros([1], self.options);
         no_grad(|| self.undo.judge(&verdict)).expect("sums on the device");
         (losses, verdict)
     }
@@ -133,31 +133,35 @@ pub fn serves(config: &TrainerConfig) -> Result<(), String> {
         return refuse("cluster.burn_in leaves no step of a sequence to learn from");
     }
     match (&config.algorithm, &config.policy.head, config.critic.kind) {
-        (Rule::Sac, Head::Gaussian { .. }, CriticKind::Q)
-        | (Rule::DiscreteSac(_), Head::Categorical, CriticKind::VectorQ)
-        | (Rule::Lac(_), Head::Gaussian { .. }, CriticKind::Lyapunov) => Ok(()),
-        (Rule::Bcq(bcq), ..) => Bcq::new(config, bcq).map(drop),
-        (Rule::Sac, ..) => refuse("continuous sac trains a gaussian policy with scalar critics"),
-        (Rule::DiscreteSac(_), ..) => {
+        (Algorithm::Sac, Head::Gaussian { .. }, CriticKind::Q)
+        | (Algorithm::DiscreteSac(_), Head::Categorical, CriticKind::VectorQ)
+        | (Algorithm::Lac(_), Head::Gaussian { .. }, CriticKind::Lyapunov) => Ok(()),
+        (Algorithm::Bcq(bcq), ..) => BcqRule::new(config, bcq).map(drop),
+        (Algorithm::Sac, ..) => {
+            refuse("continuous sac trains a gaussian policy with scalar critics")
+        }
+        (Algorithm::DiscreteSac(_), ..) => {
             refuse("discrete sac trains a categorical policy with vector critics")
         }
-        (Rule::Lac(_), ..) => refuse("lac trains a gaussian policy with lyapunov critics"),
+        (Algorithm::Lac(_), ..) => refuse("lac trains a gaussian policy with lyapunov critics"),
     }
 }
 
 /// Creates the learning rule and its model, all zero.
 fn build(
     config: &TrainerConfig,
-    place: Place,
-) -> Result<(Box<dyn Algorithm>, Model), TrainerError> {
+    options: TensorOptions,
+) -> Result<(Box<dyn LearningRule>, Model), TrainerError> {
     serves(config).map_err(TrainerError::Unsupported)?;
-    let algorithm: Box<dyn Algorithm> = match &config.algorithm {
-        Rule::Sac => Box::new(Sac::new(config, place)),
-        Rule::DiscreteSac(loss) => Box::new(DiscreteSac::new(config, *loss)),
-        Rule::Lac(lac) => Box::new(Lac::new(config, lac, place)),
-        Rule::Bcq(bcq) => Box::new(Bcq::new(config, bcq).map_err(TrainerError::Unsupported)?),
+    let algorithm: Box<dyn LearningRule> = match &config.algorithm {
+        Algorithm::Sac => Box::new(SacRule::new(config, options)),
+        Algorithm::DiscreteSac(loss) => Box::new(DiscreteSacRule::new(config, *loss)),
+        Algorithm::Lac(lac) => Box::new(LacRule::new(config, lac, options)),
+        Algorithm::Bcq(bcq) => {
+            Box::new(BcqRule::new(config, bcq).map_err(TrainerError::Unsupported)?)
+        }
     };
-    Ok((algorithm, Model::new(config, place)))
+    Ok((algorithm, Model::new(config, options)))
 }
 
 /// Runs libtorch operations and converts their panics to errors. The state after a failed operation does not matter,
@@ -172,7 +176,7 @@ fn guarded<T>(device: &str, operations: impl FnOnce() -> T) -> Result<T, Trainer
     })
 }
 
-impl Trainer for GraphTrainer {
+impl Trainer for AutogradTrainer {
     fn update(
         &mut self,
         batch: &Batch<'_>,
@@ -210,7 +214,7 @@ impl Trainer for GraphTrainer {
     }
 
     fn pipeline_depth(&self) -> usize {
-        if self.place.1.is_cuda() { 2 } else { 1 }
+        if self.options.1.is_cuda() { 2 } else { 1 }
     }
 
     fn take_stats(&mut self) -> UpdateStats {
@@ -305,7 +309,7 @@ impl Trainer for GraphTrainer {
 
     fn reconfigure(&mut self, config: &TrainerConfig) -> Result<(), TrainerError> {
         self.config.same_networks(config).map_err(TrainerError::Unsupported)?;
-        let (_, model) = build(config, self.place)?;
+        let (_, model) = build(config, self.options)?;
         let mut state = self.state();
         if model.target_actor.flat().numel() == 0 {
             state.target_actor.clear();

@@ -1,11 +1,11 @@
 //! Batch-constrained Q-learning (docs/algorithms/bcq.md §2): learns values only of actions that are similar to those in
 //! the data.
 
-use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Step};
+use super::algorithm::{AutogradBatch, AutogradNoise, LearningRule, Losses, Model, UpdateStep};
 use super::critic;
 use super::params::Weights;
 use super::perturbation::Perturbation;
-use super::sac::Rule;
+use super::sac::SharedRule;
 use super::vae::Vae;
 use crate::critic::CriticKind;
 use crate::torch::ops::signed;
@@ -15,8 +15,8 @@ use tch::{Tensor, no_grad};
 
 /// The learning rule for recorded data.
 #[derive(Debug)]
-pub struct Bcq {
-    rule: Rule,
+pub struct BcqRule {
+    rule: SharedRule,
     vae: Vae,
     perturbation: Perturbation,
     /// Latent size Z.
@@ -29,13 +29,13 @@ pub struct Bcq {
     target_perturb: bool,
 }
 
-impl Bcq {
+impl BcqRule {
     /// Creates the rule from the settings.
     ///
     /// # Errors
     /// Returns an error for networks that it cannot train: everything must be a plain perceptron, on single
     /// transitions, in normalised units.
-    pub fn new(config: &TrainerConfig, bcq: &trainer::Bcq) -> Result<Self, String> {
+    pub fn new(config: &TrainerConfig, bcq: &trainer::BcqConfig) -> Result<Self, String> {
         let arch = &config.policy;
         let (Some(vae), Some(perturbation)) =
             (Vae::of(arch, &bcq.vae_hidden), Perturbation::of(arch))
@@ -65,7 +65,7 @@ impl Bcq {
             return Err((*why).into());
         }
         Ok(Self {
-            rule: Rule::new(config),
+            rule: SharedRule::new(config),
             vae,
             perturbation,
             latent: *latent,
@@ -84,7 +84,7 @@ impl Bcq {
 
     /// Computes max_i (lambda min_c Q'_c + (1 - lambda) max_c Q'_c)(s', a'_i), (B, 1), over actions a'_i that are drawn
     /// with standard normals (B, 1, samples Z).
-    fn next_value(&self, model: &Model, batch: &GraphBatch, normals: &Tensor) -> Tensor {
+    fn next_value(&self, model: &Model, batch: &AutogradBatch, normals: &Tensor) -> Tensor {
         let samples = signed(self.samples);
         let obs = batch.next_obs.expand([-1, samples, -1], false);
         let normals = normals.view([-1, samples, signed(self.latent)]);
@@ -98,16 +98,22 @@ impl Bcq {
     }
 }
 
-impl Algorithm for Bcq {
+impl LearningRule for BcqRule {
     fn noise_sizes(&self) -> NoiseSizes {
         let each = self.rule.config.training.batch_size * self.latent;
         NoiseSizes { next_action: self.samples * each, action: each, extra: each }
     }
 
-    fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: &Step) -> Losses {
+    fn update(
+        &self,
+        model: &Model,
+        batch: &AutogradBatch,
+        noise: &AutogradNoise,
+        step: &UpdateStep,
+    ) -> Losses {
         let rule = &self.rule;
         let config = &rule.config;
-        let GraphBatch { obs, action, .. } = batch;
+        let AutogradBatch { obs, action, .. } = batch;
 
         // L_V = mean((a - V(s, a))²) + KL / 2
         let vae_loss = self.vae.loss(&model.vae.trained()[0], obs, action, &noise.extra);

@@ -1,24 +1,24 @@
 //! Soft actor-critic for discrete actions (docs/algorithms/discrete-sac.md §1), and Velora's variant
 //! (docs/algorithms/discrete-sac.md §3).
 
-use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Step};
+use super::algorithm::{AutogradBatch, AutogradNoise, LearningRule, Losses, Model, UpdateStep};
 use super::policy::{Categorical, categorical};
-use super::sac::{At, Rule};
+use super::sac::{At, SharedRule};
 use crate::trainer::{DiscreteLoss, NoiseSizes, TrainerConfig};
 use std::f64::consts::SQRT_2;
 use tch::{Kind, Tensor, no_grad};
 
 /// The learning rule for discrete actions.
 #[derive(Debug)]
-pub struct DiscreteSac {
-    rule: Rule,
+pub struct DiscreteSacRule {
+    rule: SharedRule,
     loss: DiscreteLoss,
 }
 
-impl DiscreteSac {
+impl DiscreteSacRule {
     /// Creates the rule from the settings.
     pub fn new(config: &TrainerConfig, loss: DiscreteLoss) -> Self {
-        Self { rule: Rule::new(config), loss }
+        Self { rule: SharedRule::new(config), loss }
     }
 
     /// Returns ln p, or Velora's ln(p + 1e-8).
@@ -31,7 +31,7 @@ impl DiscreteSac {
 
     /// Returns the log-probabilities in the policy's loss, (B, T, A). In the sampled form it returns (B, T, 1): the
     /// sampled action's, used for all actions.
-    fn entropy_term(&self, policy: &Categorical, noise: &GraphNoise) -> Tensor {
+    fn entropy_term(&self, policy: &Categorical, noise: &AutogradNoise) -> Tensor {
         match self.loss {
             DiscreteLoss::Expected => policy.log_probs.shallow_clone(),
             DiscreteLoss::Sampled => {
@@ -42,14 +42,20 @@ impl DiscreteSac {
     }
 }
 
-impl Algorithm for DiscreteSac {
+impl LearningRule for DiscreteSacRule {
     fn noise_sizes(&self) -> NoiseSizes {
         let each = self.rule.steps() * self.rule.config.policy.act_dim;
         let action = if self.loss == DiscreteLoss::Sampled { each } else { 0 };
         NoiseSizes { next_action: 0, action, extra: 0 }
     }
 
-    fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: &Step) -> Losses {
+    fn update(
+        &self,
+        model: &Model,
+        batch: &AutogradBatch,
+        noise: &AutogradNoise,
+        step: &UpdateStep,
+    ) -> Losses {
         let rule = &self.rule;
         let config = &rule.config;
         let stored = batch.kept(&batch.action).to_kind(Kind::Int64);

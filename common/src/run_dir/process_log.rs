@@ -1,4 +1,4 @@
-//! [`GuestLog`]: what an actor or an evaluator that is a process of its own writes into the run directory, beside the log of
+//! [`ProcessLog`]: what an actor or an evaluator that is a process of its own writes into the run directory, beside the log of
 //! whoever trains: lines for `sapex report`, events for TensorBoard.
 //!
 //! A line is one JSON object: `kind`, `unix_time_s`, `run_env_steps` and `run_updates` ([`RunPosition`], of the policy in
@@ -18,14 +18,14 @@ use std::path::Path;
 
 /// The log of one process. Where a write fails, that file ends with the record before, and a warning says so.
 #[derive(Debug)]
-pub struct GuestLog {
+pub struct ProcessLog {
     kind: &'static str,
     clock: Clock,
     file: Option<Appended>,
     events: Option<Appended>,
 }
 
-impl GuestLog {
+impl ProcessLog {
     /// Opens the log of an actor: records of kind `actors`.
     ///
     /// # Errors
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn lines_and_events_are_on_the_axis_of_the_run() {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = GuestLog::of_actor(dir.path(), ActorId(3), &Clock::system()).unwrap();
+        let mut log = ProcessLog::of_actor(dir.path(), ActorId(3), &Clock::system()).unwrap();
         let run = RunPosition { updates: 70, env_steps: 300 };
         let terms = BTreeMap::from([("is_success".to_owned(), 0.25)]);
         log.record(run, &[("env_steps", 20.0)], &terms);

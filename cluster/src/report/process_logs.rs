@@ -2,7 +2,7 @@
 //! axes.
 
 use super::records::number;
-use common::run_dir::GUESTS_PREFIX;
+use common::run_dir::PROCESS_LOGS_PREFIX;
 use fs_err as fs;
 use learner::run_log::{self, Record};
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ pub(super) fn read(run_dir: &Path) -> anyhow::Result<Vec<Vec<Record>>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(run_dir)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(GUESTS_PREFIX) {
+        if entry.file_name().to_string_lossy().starts_with(PROCESS_LOGS_PREFIX) {
             files.push(entry.path());
         }
     }
@@ -26,8 +26,8 @@ pub(super) fn read(run_dir: &Path) -> anyhow::Result<Vec<Vec<Record>>> {
 
 /// Merges the records of the separate processes into the run's records, sorted by time. The records of all actors are
 /// added up.
-pub(super) fn join(mut records: Vec<Record>, guests: Vec<Vec<Record>>) -> Vec<Record> {
-    if guests.iter().all(Vec::is_empty) {
+pub(super) fn join(mut records: Vec<Record>, logs: Vec<Vec<Record>>) -> Vec<Record> {
+    if logs.iter().all(Vec::is_empty) {
         return records;
     }
     // Pairs of seconds since 1970 and seconds of training.
@@ -36,7 +36,7 @@ pub(super) fn join(mut records: Vec<Record>, guests: Vec<Vec<Record>>) -> Vec<Re
         .filter_map(|record| Some((number(record, "unix_time_s")?, number(record, "time_s")?)))
         .collect();
     let (actors, others): (Vec<_>, Vec<_>) =
-        guests.into_iter().partition(|log| log.iter().any(|record| is_kind(record, "actors")));
+        logs.into_iter().partition(|log| log.iter().any(|record| is_kind(record, "actors")));
     if !actors.is_empty() {
         // The learner does not step environments, so its own count of steps is removed.
         records.iter_mut().for_each(|record| drop(record.remove("env_steps")));
@@ -158,7 +158,8 @@ mod tests {
     }
 
     #[test]
-    fn guests_stand_where_they_happened_and_actors_are_added_up_over_their_restarts() {
+    fn records_of_separate_processes_stand_where_they_happened_and_actors_are_added_up_over_their_restarts()
+     {
         let own = records(json!([
             {"kind": "train", "time_s": 0.0, "unix_time_s": 100.0, "updates": 0.0, "env_steps": 0.0},
             {"kind": "train", "time_s": 10.0, "unix_time_s": 110.0, "updates": 50.0, "env_steps": 0.0},
@@ -174,12 +175,12 @@ mod tests {
         };
         let evaluator =
             records(json!([{"kind": "eval", "unix_time_s": 105.0, "return_mean": 7.0}]));
-        let guests = vec![
+        let logs = vec![
             actor(&[(101.0, 10.0), (104.0, 40.0), (130.0, 20.0)]),
             actor(&[(102.0, 100.0)]),
             evaluator,
         ];
-        let joined = join(own, guests);
+        let joined = join(own, logs);
         let times: Vec<_> = joined.iter().map(|record| number(record, "time_s").unwrap()).collect();
         assert_eq!(times, [0.0, 1.0, 2.0, 4.0, 5.0, 10.0, 10.0, 10.0]);
         let steps: Vec<_> = joined
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_guests_stays_as_it_is() {
+    fn a_run_without_separate_processes_stays_as_it_is() {
         let own = records(json!([{"kind": "train", "time_s": 3.0, "env_steps": 5.0}]));
         assert_eq!(join(own.clone(), vec![Vec::new()]), own);
     }

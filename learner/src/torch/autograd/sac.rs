@@ -1,34 +1,35 @@
 //! Soft actor-critic for continuous actions (docs/algorithms/sac.md §3), and the parts that related algorithms share.
 
-use super::algorithm::{Algorithm, GraphBatch, GraphNoise, Losses, Model, Step};
+use super::algorithm::{AutogradBatch, AutogradNoise, LearningRule, Losses, Model, UpdateStep};
 use super::critic;
-use super::params::{Adam, Place, Values, Weights};
+use super::params::{Adam, FlatParams, TensorOptions, Weights};
 use super::policy::{self, Gaussian, Squash, gaussian, sample};
 use crate::trainer::{
-    ActionUnits, AlphaLoss, NoiseSizes, Reduce, StoredState, TargetActor, TrainerConfig, Training,
+    ActionUnits, AlphaLoss, NoiseSizes, Reduce, StoredState, TargetActor, TrainerConfig,
+    TrainingConfig,
 };
 use tch::{Tensor, no_grad};
 
 /// The learning rule for continuous actions.
 #[derive(Debug)]
-pub struct Sac {
-    pub(super) rule: Rule,
+pub struct SacRule {
+    pub(super) rule: SharedRule,
     pub(super) squash: Squash,
     /// Offset from normalised actions to environment units, (A).
     bias: Tensor,
 }
 
-impl Sac {
+impl SacRule {
     /// Creates the rule from the settings.
-    pub fn new(config: &TrainerConfig, place: Place) -> Self {
-        let (kind, device) = place;
+    pub fn new(config: &TrainerConfig, options: TensorOptions) -> Self {
+        let (kind, device) = options;
         let vector = |x: &[f32]| Tensor::from_slice(x).to_kind(kind).to_device(device);
         let squash = Squash {
             correction: config.training.tanh_correction,
             units: config.training.log_prob_units,
             scale: vector(&config.action_scale),
         };
-        Self { rule: Rule::new(config), squash, bias: vector(&config.action_bias) }
+        Self { rule: SharedRule::new(config), squash, bias: vector(&config.action_bias) }
     }
 
     /// Converts a normalised action (.., A) to the critics' units.
@@ -45,15 +46,21 @@ impl Sac {
     }
 }
 
-impl Algorithm for Sac {
+impl LearningRule for SacRule {
     fn noise_sizes(&self) -> NoiseSizes {
         let each = self.rule.steps() * self.rule.config.policy.act_dim;
         NoiseSizes { next_action: each, action: each, extra: 0 }
     }
 
-    fn update(&self, model: &Model, batch: &GraphBatch, noise: &GraphNoise, step: &Step) -> Losses {
+    fn update(
+        &self,
+        model: &Model,
+        batch: &AutogradBatch,
+        noise: &AutogradNoise,
+        step: &UpdateStep,
+    ) -> Losses {
         let Self { rule, squash, .. } = self;
-        let Rule { config } = rule;
+        let SharedRule { config } = rule;
         let stored = self.seen_by_critics(&batch.action);
         let critics =
             |networks, at, action: &Tensor| rule.values(networks, batch, &stored, at, action);
@@ -116,12 +123,12 @@ pub enum At {
 /// The parts that soft actor-critic, its discrete form and Lyapunov actor-critic share: the switches, and the
 /// computations that do not depend on the kind of action.
 #[derive(Debug)]
-pub struct Rule {
+pub struct SharedRule {
     /// Settings with all switches.
     pub config: TrainerConfig,
 }
 
-impl Rule {
+impl SharedRule {
     /// Creates the shared parts from a configuration.
     pub fn new(config: &TrainerConfig) -> Self {
         Self { config: config.clone() }
@@ -129,7 +136,7 @@ impl Rule {
 
     /// Returns Adam's settings for step size `lr` at step number `step`, counted from 1.
     pub fn adam(&self, lr: f64, step: u64) -> Adam {
-        let Training { adam_beta1, adam_beta2, adam_eps: eps, .. } = self.config.training;
+        let TrainingConfig { adam_beta1, adam_beta2, adam_eps: eps, .. } = self.config.training;
         Adam { lr, betas: (adam_beta1, adam_beta2), eps, step }
     }
 
@@ -140,7 +147,7 @@ impl Rule {
 
     /// Returns the policy that acts in targets.
     pub fn target_actor<'a>(&self, model: &'a Model) -> &'a Weights {
-        let copy: &Values = match self.config.training.target_actor {
+        let copy: &FlatParams = match self.config.training.target_actor {
             TargetActor::Current => model.actor.values(),
             TargetActor::Copy => &model.target_actor,
         };
@@ -148,7 +155,7 @@ impl Rule {
     }
 
     /// Returns the policy's outputs at the observations, (B, T - burn_in, outputs).
-    pub fn policy_now(&self, w: &Weights, batch: &GraphBatch) -> Tensor {
+    pub fn policy_now(&self, w: &Weights, batch: &AutogradBatch) -> Tensor {
         let state = match self.config.training.stored_state {
             StoredState::Shared if self.config.sequence_len == 1 => &batch.next_state,
             _ => &batch.state,
@@ -157,7 +164,7 @@ impl Rule {
     }
 
     /// Returns the policy's outputs at the next observations, (B, T - burn_in, outputs).
-    pub fn policy_next(&self, w: &Weights, batch: &GraphBatch) -> Tensor {
+    pub fn policy_next(&self, w: &Weights, batch: &AutogradBatch) -> Tensor {
         let arch = &self.config.policy;
         let states = if self.config.sequence_len == 1 {
             batch.next_state.unsqueeze(1)
@@ -173,7 +180,7 @@ impl Rule {
     pub fn values(
         &self,
         networks: &[Weights],
-        batch: &GraphBatch,
+        batch: &AutogradBatch,
         stored: &Tensor,
         at: At,
         action: &Tensor,
@@ -200,7 +207,7 @@ impl Rule {
 
     /// Multiplies the policy's losses (B, T - burn_in) by the importance weights, if the settings apply them to the
     /// policy.
-    pub fn weigh(&self, loss: &Tensor, batch: &GraphBatch) -> Tensor {
+    pub fn weigh(&self, loss: &Tensor, batch: &AutogradBatch) -> Tensor {
         if self.config.training.weights_in_actor_loss {
             loss * &batch.weight
         } else {
@@ -210,7 +217,12 @@ impl Rule {
 
     /// Does one step of the temperature towards the target entropy, within its bounds. Returns the loss, or `None`
     /// if the temperature is fixed.
-    pub fn tune_temperature(&self, model: &Model, entropy: &Tensor, step: &Step) -> Option<Tensor> {
+    pub fn tune_temperature(
+        &self,
+        model: &Model,
+        entropy: &Tensor,
+        step: &UpdateStep,
+    ) -> Option<Tensor> {
         let surplus = entropy - self.config.target_entropy?;
         let log_alpha = model.log_alpha.trained()[0].get("log_alpha");
         let loss = match self.config.training.alpha_loss {
