@@ -1,4 +1,4 @@
-//! Stands in for [`record`] and [`video`] in a build without the feature `formats`: refuses these commands.
+//! Replacement for [`record`] and [`video`] in a build without the feature `formats`. It refuses their commands.
 
 use actor_node::evaluation::Evaluation;
 use common::process::Usage;
@@ -15,13 +15,13 @@ pub(crate) fn left_out(what: &str) -> anyhow::Error {
 /// `sapex record`.
 pub mod record {
     use super::{Evaluation, left_out};
-    use crate::cli::Record;
+    use crate::cli::RecordArgs;
 
     /// Refuses the command.
     ///
     /// # Errors
     /// Always returns an error, which names the build that has the command.
-    pub fn record(_: &Record) -> anyhow::Result<Evaluation> {
+    pub fn record(_: &RecordArgs) -> anyhow::Result<Evaluation> {
         Err(left_out("sapex record"))
     }
 }

@@ -47,8 +47,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("verbose", "telemetry.log_filter"),
 ];
 
-/// Returns the valid `section.key` that is most similar to the given key, or `None`. For a name of another library it
-/// may be a list of keys.
+/// Returns the valid `section.key` that is most similar to the given key, or `None`. If the given key is similar to a
+/// name in another library, the result may be a list of keys.
 pub(super) fn key<'a>(given: &str, valid: impl Iterator<Item = &'a str>) -> Option<String> {
     let name = |key: &str| key.rsplit('.').next().unwrap_or_default().to_lowercase();
     let (section, asked) = (given.split('.').next().unwrap_or_default(), name(given));

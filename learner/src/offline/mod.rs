@@ -43,7 +43,7 @@ pub enum DatasetError {
         MINARI_METADATA
     )]
     Unknown,
-    /// The directory has a Minari dataset, and this build has no readers for it.
+    /// The directory has a Minari dataset, but this build has no readers for it.
     #[cfg(not(feature = "minari"))]
     #[error(
         "is a Minari dataset: this program was built without the feature `minari`, which reads them; `make build` builds \
@@ -80,7 +80,7 @@ pub enum DatasetError {
         /// Error of the Arrow reader.
         source: Box<arrow_schema::ArrowError>,
     },
-    /// The dataset has something other than this run needs.
+    /// A value in the dataset differs from the value that this run needs.
     #[error("{path}: {what} is {found}, expected {expected}")]
     Differs {
         /// Path of the file.
@@ -105,7 +105,7 @@ pub enum DatasetError {
 /// Rows of a dataset, in the layout of the run that reads it.
 pub struct OfflineData {
     columns: Columns,
-    /// `[rows, row_bytes]`
+    /// All rows, `[rows, row_bytes]`.
     rows: Vec<u8>,
 }
 
@@ -193,7 +193,8 @@ fn recording(dir: &Path, spec: &EnvSpec, config: &Config) -> Result<Recording, D
     Ok(recording)
 }
 
-/// Reserves memory for exactly that many rows. The count comes from a file, so a wrong one must not abort the process.
+/// Reserves memory for exactly that many rows. The count comes from a file. A wrong count must give an error, and not
+/// abort the process.
 fn reserve(rows: u64, row_bytes: usize) -> Result<Vec<u8>, DatasetError> {
     let mut block = Vec::new();
     let bytes = usize::try_from(rows).ok().and_then(|rows| rows.checked_mul(row_bytes));

@@ -1,4 +1,5 @@
-//! Stands in for `minari` in a build without that feature: refuses Minari datasets by name.
+//! Replacement for `minari` in a build without that feature. It refuses every Minari dataset with an error that names
+//! the feature.
 
 use super::DatasetError;
 use common::config::ClusterConfig;
