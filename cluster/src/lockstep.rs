@@ -208,7 +208,7 @@ impl<'a> Lockstep<'a> {
     /// Does one update. Returns `None` if the rate limiter does not allow a sample.
     fn update(&mut self) -> anyhow::Result<Option<Due>> {
         let (batch_size, beta) =
-            (self.trainer.training.batch_size, self.updates.config().importance_beta);
+            (self.trainer.training.batch_size, self.updates.config().importance_sampling_exponent);
         #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
         let share = batch_size as f64;
         if !self.table.can_sample(share) {

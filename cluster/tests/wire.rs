@@ -140,7 +140,7 @@ async fn frequencies(shards: usize, rows: usize, draws: usize) -> Vec<usize> {
         "replay.samples_per_insert=0",
         "replay.capacity=4000",
         "replay.min_size=1",
-        "replay.priority_alpha=1.0",
+        "replay.priority_exponent=1.0",
         "actor.insert_rows=4",
         "learner.batch_size=200",
         "learner.prefetch_batches=1",
@@ -154,7 +154,7 @@ async fn frequencies(shards: usize, rows: usize, draws: usize) -> Vec<usize> {
     let link = Link::new(transport.connect_dealer(&at).unwrap(), at.clone());
     let recorders = metrics::register(&process.admin.metrics).unwrap();
     let rng = SeedTree::new(11).rng();
-    let (_, beta) = watch::channel(process.resolved.config.learner.importance_beta);
+    let (_, beta) = watch::channel(process.resolved.config.learner.importance_sampling_exponent);
     let sampler = Sampler::new(
         vec![link],
         &process.resolved.config,

@@ -105,7 +105,7 @@ const ESS: MetricSpec = gauge(
     "sapex_learner_weight_ess_ratio",
     "ratio",
     "Effective sample size of the importance weights over the batch size.",
-    "Near 0: a few items dominate. Lower replay.priority_alpha or learner.importance_beta.",
+    "Near 0: a few items dominate. Lower replay.priority_exponent or learner.importance_sampling_exponent.",
 );
 const PUBLISHED: MetricSpec = counter(
     "sapex_learner_weight_publications_total",

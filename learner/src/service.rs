@@ -222,7 +222,8 @@ impl Learner {
         let (priorities, priority_receiver) = mpsc::channel(PRIORITIES_QUEUE);
         let (weights, slot) = watch::channel(None::<Publication>);
         let (checkpoints, jobs) = std_mpsc::sync_channel(1);
-        let (importance_beta, beta) = watch::channel(config.learner.importance_beta);
+        let (importance_sampling_exponent, beta) =
+            watch::channel(config.learner.importance_sampling_exponent);
 
         let exchange = Exchange { batches: batch_sender, priorities: priority_receiver };
         let recorded = OfflineSource::open(&process.resolved, &spec, seeds.role("offline").rng());
@@ -269,7 +270,14 @@ impl Learner {
         let changes = process.admin.config_changes(&process.resolved);
         follow_file(&process, &config.learner.watch);
         let served = weights.clone();
-        let ports = Ports { batches, priorities, weights, changes, importance_beta, checkpoints };
+        let ports = Ports {
+            batches,
+            priorities,
+            weights,
+            changes,
+            importance_sampling_exponent,
+            checkpoints,
+        };
         let training = shutdown
             .spawn_thread("training", move || training_loop.run(ports))
             .map_err(no_thread("training"))?;

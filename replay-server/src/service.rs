@@ -52,7 +52,7 @@ pub fn table_config(config: &Config, layout: &ItemLayout) -> TableConfig {
     let selector = match replay.selector {
         SelectorKind::Uniform => SelectorConfig::Uniform,
         SelectorKind::Prioritized => SelectorConfig::Prioritized(PrioritizedConfig {
-            alpha: replay.priority_alpha,
+            alpha: replay.priority_exponent,
             epsilon: replay.priority_epsilon,
         }),
     };

@@ -3,8 +3,8 @@
 //! A page of `docs/algorithms` may cite another page without the folder, and its own sections without a page. Every
 //! other file must write the whole path and the number on one line.
 
+use crate::files::{File, Found};
 use crate::source::line;
-use crate::tidy::{File, Found};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Folder of the pages.

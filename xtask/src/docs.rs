@@ -32,7 +32,7 @@ Values are TOML; where one does not parse it is taken as a text, so that `--set 
 quotes. Durations are texts: `\"500ms\"`, `\"2s\"`, `\"1m 30s\"`.
 
 `--print-config` shows every value with its origin, and stops. An unknown key is refused with the nearest valid name, a
-value out of range with what would be valid; both name the origin. A program that refuses its settings has touched
+renamed key with its new name, a value out of range with what would be valid; all name the origin. A program that refuses its settings has touched
 nothing and exits with status 2. Relative paths start where the program was started, and are kept as absolute ones.
 
 ## When a run goes on

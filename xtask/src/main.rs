@@ -2,10 +2,12 @@
 
 mod citations;
 mod docs;
+mod files;
 mod libtorch;
 mod mujoco;
 mod source;
 mod tidy;
+mod type_names;
 mod wheels;
 
 use clap::{Parser, Subcommand};

@@ -14,10 +14,13 @@
 //! | `docs/configuration.md` is generated from `config/default.toml` and up to date | each key is explained once |
 //! | relative links in documents lead to existing files | files move |
 //! | a citation of the mathematics names an existing page and section (`citations`) | readers can follow it |
+//! | no two public types have one name (`type_names`) | a name says which type it is |
 
 use crate::citations;
 use crate::docs;
+use crate::files::{File, Found};
 use crate::source::{Source, closing, line};
+use crate::type_names;
 use anyhow::{Context as _, Result, bail, ensure};
 use fs_err as fs;
 use std::path::Path;
@@ -36,13 +39,6 @@ const PROTOCOL_PAGE: &str = "docs/protocol.md";
 /// Text before the digest in that page, and text after it.
 const HASH_MARK: [&str; 2] = ["<!-- wire-source-hash: ", " -->"];
 
-/// A text file of the repository.
-pub(crate) struct File {
-    /// Path relative to the root, with `/` between its parts.
-    pub(crate) path: String,
-    pub(crate) text: String,
-}
-
 /// Checks all rules.
 ///
 /// # Errors
@@ -55,6 +51,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     problems.extend(files.iter().flat_map(|file| broken_links(root, file)));
     problems.extend(split_modules(&files));
     problems.extend(forgotten_tests(&files));
+    problems.extend(type_names::repeated(&files));
     let goldens = fs::read_to_string(root.join(GOLDENS_PAGE)).ok();
     files.extend(goldens.map(|text| File { path: GOLDENS_PAGE.into(), text }));
     problems.extend(citations::broken(&files));
@@ -118,9 +115,6 @@ fn check_file(file: &File) -> Vec<String> {
     }
     found.into_iter().map(|(line, what)| format!("{}:{line}: {what}", file.path)).collect()
 }
-
-/// Problems found, each with its line, counted from 1.
-pub(crate) type Found = Vec<(usize, String)>;
 
 fn opening_and_length(text: &str) -> Found {
     let mut found = Vec::new();

@@ -20,7 +20,8 @@ fn another_repository_is_checked_where_it_lies() {
         ("common/tests/forgotten.rs", "//! Forgotten.\n"),
         ("config/default.toml", "# All.\n[run]\n# Root of every random number.\nseed = 0\n"),
         ("config/tuned/A.toml", "[run]\nseed = 1\n"),
-        ("common/src/wire.rs", "//! The wire.\n"),
+        ("common/src/wire.rs", "//! The wire.\npub struct Reply;\n"),
+        ("learner/src/reply.rs", "//! Replies.\n\npub enum Reply {}\n"),
         ("common/src/wire/message.rs", "//! Messages.\n"),
         ("common/src/wire/handshake.rs", "//! Handshake.\n"),
         ("common/src/wire/refusal.rs", "//! Refusals.\n"),
@@ -42,6 +43,8 @@ fn another_repository_is_checked_where_it_lies() {
     assert!(said.contains("docs/configuration.md: out of date, run `make docs`"), "{said}");
     assert!(said.contains("docs/protocol.md: the wire's source has changed"), "{said}");
     assert!(said.contains("common/src/wire.rs:1: move it to common/src/wire/mod.rs"), "{said}");
+    let twice = "learner/src/reply.rs:3: common/src/wire.rs:2 defines a public type Reply, too";
+    assert!(said.contains(twice), "{said}");
     assert!(said.contains("docs/protocol.md:2: b.md leads nowhere"), "{said}");
     assert!(said.contains("docs/protocol.md:3: c.md \u{a7}1: docs/algorithms/ has no"), "{said}");
 

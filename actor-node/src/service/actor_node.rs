@@ -157,7 +157,7 @@ fn build_actor(
     let group = LaneGroupConfig {
         env: config.cluster.env.clone(),
         setup: Setup::new(config),
-        lanes: config.actor.lanes,
+        lanes: config.actor.num_envs,
         seeds: seeds.role("env"),
     };
     let started = LaneGroup::new(group, config.actor.step_deadline)?;
@@ -172,7 +172,7 @@ fn build_actor(
     };
     let layout = config.item_layout(&spec);
     let assembler = || Assembler::new(&config.cluster, &layout);
-    let assemblers = (0..config.actor.lanes).map(|_| assembler()).collect();
+    let assemblers = (0..config.actor.num_envs).map(|_| assembler()).collect();
     let net = PolicyNet::new(&config.policy_arch(&spec))?;
     let recorder = match config.actor.record.as_str() {
         "" => None,

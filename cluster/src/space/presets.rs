@@ -162,7 +162,7 @@ fn hyper_parameter_settings(values: &ChosenValues) -> Result<Vec<String>, SpaceE
         ("cluster.normalise_obs", value("normalize_observations")),
         ("replay.capacity", size.to_string()),
         ("replay.selector", format!("\"{selector}\"")),
-        ("replay.priority_alpha", value("buffer_alpha")),
+        ("replay.priority_exponent", value("buffer_alpha")),
         ("replay.priority_epsilon", value("buffer_epsilon")),
         ("replay.min_size", starts.to_string()),
         ("replay.samples_per_insert", format!("{samples:?}")),
@@ -174,7 +174,7 @@ fn hyper_parameter_settings(values: &ChosenValues) -> Result<Vec<String>, SpaceE
         ("learner.target_updates", format!("{target_updates:.0}")),
         ("learner.alpha_auto", value("alpha_auto")),
         ("learner.alpha_init", value("alpha")),
-        ("learner.importance_beta", value("buffer_beta")),
+        ("learner.importance_sampling_exponent", value("buffer_beta")),
     ]
     .map(|(key, value)| format!("{key}={value}"))
     .into())

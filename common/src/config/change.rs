@@ -40,7 +40,7 @@ pub const LIVE_KEYS: &[&str] = &[
     "learner.critic_loss_factor",
     "learner.critic_action_units",
     "learner.log_prob_units",
-    "learner.importance_beta",
+    "learner.importance_sampling_exponent",
     "learner.on_divergence",
     "lac.alpha3",
     "lac.lr_lambda",

@@ -189,7 +189,7 @@ pub struct ReplayConfig {
     pub shards: usize,
     pub capacity: usize,
     pub selector: SelectorKind,
-    pub priority_alpha: f64,
+    pub priority_exponent: f64,
     pub priority_epsilon: f64,
     pub min_size: u64,
     pub samples_per_insert: f64,
@@ -202,7 +202,7 @@ pub struct ReplayConfig {
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
 pub struct ActorConfig {
     pub id: ActorNumber,
-    pub lanes: usize,
+    pub num_envs: usize,
     pub warmup_steps: u64,
     pub insert_rows: usize,
     pub window: u32,
@@ -259,7 +259,7 @@ pub struct LearnerConfig {
     pub critic_head_hidden: Vec<usize>,
     pub critic_neurons: usize,
     pub critic_join: Join,
-    pub importance_beta: f64,
+    pub importance_sampling_exponent: f64,
     pub prefetch_batches: usize,
     pub publish_updates: u64,
     pub checkpoint_updates: u64,

@@ -199,7 +199,7 @@ fn run(c: &Config) -> Vec<Rule> {
 fn replay(c: &Config) -> Vec<Rule> {
     vec![
         ((1..=256).contains(&c.replay.shards), "replay.shards", expect("must be in 1..=256")),
-        (unit(c.replay.priority_alpha), "replay.priority_alpha", expect("must be in [0, 1]")),
+        (unit(c.replay.priority_exponent), "replay.priority_exponent", expect("must be in [0, 1]")),
         (
             c.replay.priority_epsilon > 0.0 && c.replay.priority_epsilon.is_finite(),
             "replay.priority_epsilon",
@@ -221,7 +221,7 @@ fn replay(c: &Config) -> Vec<Rule> {
 
 fn actors(c: &Config) -> Vec<Rule> {
     vec![
-        ((1..=4096).contains(&c.actor.lanes), "actor.lanes", expect("must be in 1..=4096")),
+        ((1..=4096).contains(&c.actor.num_envs), "actor.num_envs", expect("must be in 1..=4096")),
         (
             !c.actor.python.is_empty(),
             "actor.python",
@@ -308,7 +308,11 @@ fn learner(c: &Config) -> Vec<Rule> {
             "learner.target_entropy_per_dim",
             expect("must be in [-1000, 1000]"),
         ),
-        (unit(c.learner.importance_beta), "learner.importance_beta", expect("must be in [0, 1]")),
+        (
+            unit(c.learner.importance_sampling_exponent),
+            "learner.importance_sampling_exponent",
+            expect("must be in [0, 1]"),
+        ),
         (
             (1..=64).contains(&c.learner.prefetch_batches),
             "learner.prefetch_batches",

@@ -157,7 +157,7 @@ fn lanes(clock: &Clock, seeds: &SeedTree, start: &Barrier) -> anyhow::Result<f64
 
 /// Returns the steps per second of an actor that is driven directly on this thread. Its rows are assembled and dropped.
 fn acting(clock: &Clock) -> anyhow::Result<f64> {
-    let resolved = settings(&[format!("actor.lanes={LANES}")])?;
+    let resolved = settings(&[format!("actor.num_envs={LANES}")])?;
     let weights = fresh_policy(&resolved)?;
     let mut actor =
         ActorNode::new(Process::quiet(resolved), 0, Share::default(), None)?.into_actor();

@@ -59,7 +59,7 @@ pub(in crate::bench) fn steps_by_lanes_and_actors(clock: &Clock) -> anyhow::Resu
 
 async fn steps_per_second(clock: &Clock, lanes: usize, actors: u32) -> anyhow::Result<f64> {
     let process = Process::quiet(settings(&[
-        format!("actor.lanes={lanes}"),
+        format!("actor.num_envs={lanes}"),
         // One batch per turn if there are more than 8 lanes; otherwise the default of 8 rows.
         format!("actor.insert_rows={}", lanes.max(8)),
         "replay.capacity=200000".into(),
