@@ -1,7 +1,5 @@
 //! The actor's loop, driven manually: stored policy states, random actions, and rows of images.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use actor_node::actor::{Actor, ActorSettings, Exploration, Share};
 use actor_node::env::EnvParams;
 use actor_node::lanes::{LaneGroup, LaneGroupConfig};

@@ -1,7 +1,5 @@
 //! Evaluations give the same numbers for the same seeds, and tolerate environments that fail or never end.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use actor_node::env::registry::Setup;
 use actor_node::env::wrappers::Wrap;
 use actor_node::env::{Env, EnvError};

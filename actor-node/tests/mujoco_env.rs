@@ -1,9 +1,6 @@
 //! MuJoCo environments compared with their recorded trajectories: start states, parameters, actions, and sharing
 //! between lanes.
 
-#![cfg(feature = "mujoco")]
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use actor_node::env::mujoco::{self, Mujoco};
 use actor_node::env::{Env, EnvParams, StateAccess};
 

@@ -2,15 +2,10 @@
 //! `testdata/goldens/env`. Both sides use the same library, so every number is compared twice: with the tolerance of
 //! its kind, and with the files' `same_library` tolerance, which is 0.
 
-#![cfg(feature = "mujoco")]
-#![expect(clippy::unwrap_used, reason = "a golden file that does not read is a failed test")]
-
-mod golden;
-
+use crate::golden::{Case, numbers};
 use actor_node::env::mujoco::{self, Mujoco, SimulationState};
 use actor_node::env::wrappers::TimeLimit;
 use actor_node::env::{Env, EnvError, EnvParams, StateAccess, StepOutcome};
-use golden::{Case, numbers};
 use serde_json::Value;
 
 fn id(case: &Case) -> &str {
@@ -79,7 +74,7 @@ fn hold_step(case: &Case, told: &str, env: &Mujoco, outcome: StepOutcome, steps:
 
 #[test]
 fn environments_follow_gymnasiums_trajectories() {
-    for case in golden::cases("env_mujoco") {
+    for case in crate::golden::cases("env_mujoco") {
         let trajectories = case.at("/outputs/trajectories").as_array().unwrap();
         assert!(!trajectories.is_empty());
         for trajectory in trajectories {
@@ -171,7 +166,7 @@ fn whole_episode(case: &Case, trajectory: &Value, limit: usize, told: &str) -> S
 
 #[test]
 fn specs_are_gymnasiums() {
-    for case in golden::cases("env_mujoco") {
+    for case in crate::golden::cases("env_mujoco") {
         let env = actor_node::env::registry::make(id(&case), &EnvParams::new()).unwrap();
         let spec = env.spec();
         assert_eq!(spec.id, id(&case));
@@ -191,7 +186,7 @@ fn specs_are_gymnasiums() {
 
 #[test]
 fn every_keyword_argument_of_gymnasium_is_a_parameter_with_its_default() {
-    for case in golden::cases("env_mujoco") {
+    for case in crate::golden::cases("env_mujoco") {
         let defaults = params(case.at("/config/constructor_defaults"));
         assert!(defaults.len() > 1, "{}", case.name);
         case.compared();

@@ -1,8 +1,5 @@
 //! Pictures of MuJoCo environments, if this machine has EGL or OSMesa.
 
-#![cfg(feature = "mujoco")]
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use actor_node::draw::Frame;
 use actor_node::env::mujoco::{self, Mujoco};
 use actor_node::env::{Env, EnvError, EnvParams, StateAccess};

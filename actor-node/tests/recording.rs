@@ -1,7 +1,5 @@
 //! Recordings: rows of an actor are read back unchanged, and other files are refused with an error that names them.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use actor_node::env::registry;
 use actor_node::rows::Recorder;
 use common::config::{self, ClusterConfig, Layers};

@@ -1,8 +1,6 @@
 //! `config/shapes.toml` lists the shapes of the native environments for processes without environments. It must match
 //! the environments. `SAPEX_WRITE_DOCS=1` (`make docs`) writes it.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use actor_node::env::registry::{self, Setup};
 use actor_node::env::wrappers::Purpose;
 use actor_node::env::{EnvError, EnvParams};

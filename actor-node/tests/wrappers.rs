@@ -1,7 +1,5 @@
 //! Wrappers: their effects, the properties that they preserve, and the environments that they do not fit.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use actor_node::env::registry::Setup;
 use actor_node::env::wrappers::{Purpose, Wrap};
 use actor_node::env::{Env, EnvParams, StepOutcome};

@@ -20,7 +20,7 @@ use time::{Duration, OffsetDateTime};
 
 /// Validity of a CA in days.
 const CA_DAYS: i64 = 3_650;
-/// Certificates become valid one hour before they are made, for machines whose clocks are slow.
+/// Time from the start of a certificate's validity to its creation. It helps machines whose clocks are slow.
 const CLOCKS_DIFFER: Duration = Duration::HOUR;
 /// Number of replay servers whose host names are included without `--host`.
 const REPLAYS: usize = 16;
@@ -123,7 +123,8 @@ fn read_ca(
     Ok((Issuer::from_ca_cert_pem(&pem, key).with_context(|| of(cert))?, pem))
 }
 
-/// Creates a CA with a unique name, derived from its key. The name shows if one CA is mistaken for another.
+/// Creates a CA with a unique name, derived from its key. The name makes it visible if one CA is used in place of
+/// another.
 fn new_ca(now: OffsetDateTime) -> anyhow::Result<(Issuer<'static, KeyPair>, String)> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
@@ -191,8 +192,8 @@ fn own_hosts(role: Role) -> Vec<String> {
     hosts
 }
 
-/// Writes a file atomically: the content goes to a new file, which is then renamed. Key files can be read by their
-/// owner only. The new file is in the same folder, because each folder may be a separate volume.
+/// Writes a file atomically: the content goes to a new file, which is then renamed. Only the owner can read key files.
+/// The new file is in the same folder, because each folder may be a separate volume.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let is_key = path.extension().is_some_and(|extension| extension == "key");
     let mode = if is_key { 0o600 } else { 0o644 };

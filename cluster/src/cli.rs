@@ -22,17 +22,17 @@ pub struct Cli {
 pub enum CliCommand {
     /// Train a policy, with all roles in this process.
     Train(Box<TrainArgs>),
-    /// Run deterministic episodes with the best policy of a run (the one with the best evaluation), or with --newest
-    /// the newest.
+    /// Run deterministic episodes with the best policy of a run (the one with the best evaluation), or with the newest
+    /// policy if --newest is given.
     Eval(EvalArgs),
-    /// Record episodes of the best policy of a run, or with --newest of the newest policy, as a Minari dataset.
+    /// Record episodes of the best policy of a run, or of the newest policy if --newest is given, as a Minari dataset.
     Record(RecordArgs),
     /// Write report.html for a run.
     Report {
         /// The run directory.
         run: PathBuf,
     },
-    /// Export the best policy of a run, or with --newest the newest policy, for other programs.
+    /// Export the best policy of a run, or the newest policy if --newest is given, for other programs.
     Export(ExportArgs),
     /// List the environments, or print the shapes of one environment as settings.
     Envs {
@@ -105,7 +105,7 @@ pub struct TrainArgs {
 
 impl TrainArgs {
     /// Returns the arguments with all other sources of settings added. Values of --space-values have lower priority
-    /// than the short flags, and these have lower priority than --set.
+    /// than the short flags, which have lower priority than --set.
     ///
     /// # Errors
     /// Returns an error if the space values cannot be read or lie outside their space.

@@ -37,7 +37,7 @@ const SAMPLING: &str = "sampling";
 /// Number of the single actor.
 const ACTOR: u32 = 0;
 
-/// Checks that the settings describe a run that one thread with one actor and one table can do.
+/// Checks that the settings are possible with one thread, one actor and one table.
 ///
 /// # Errors
 /// Returns an error for the first setting that does not fit.
@@ -60,7 +60,7 @@ pub fn check(resolved: &Resolved) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// State of a lockstep run: the learner's, the replay's, the actor's and the evaluator's parts.
+/// State of a lockstep run: the parts of the learner, the replay, the actor and the evaluator.
 struct Lockstep<'a> {
     process: &'a Process,
     run: &'a RunDir,
@@ -181,7 +181,8 @@ impl<'a> Lockstep<'a> {
             let episodes = self.episodes_before + self.actor.counters().episodes();
             self.counts.acted(self.actor.steps(), episodes);
             while let Some(batch) = self.actor.take_rows(false) {
-                // The limiter holds inserts back until the updates below have caught up, so this insert never waits.
+                // The updates below always run until the limiter allows no further sample, so it never refuses this
+                // insert.
                 self.table
                     .insert_of(ActorId(ACTOR), &batch.rows, None, Duration::ZERO)
                     .context("insert in lockstep")?;

@@ -163,8 +163,8 @@ fn claim(options: &TrainArgs, resolved: &Resolved) -> anyhow::Result<Claim> {
     Ok(claim(&path)?)
 }
 
-/// Starts logging and the process services. The log goes to standard error, below the command's own output. It is text
-/// unless JSON is requested, and shows only warnings and errors unless `telemetry.log_filter` is set.
+/// Starts logging and the process services. The log goes to standard error, not to the standard output of the command.
+/// It is text unless JSON is requested. It shows only warnings and errors unless `telemetry.log_filter` is set.
 async fn serve(resolved: Resolved) -> anyhow::Result<Process> {
     let telemetry = &resolved.config.telemetry;
     // When a run ends, clients lose their servers. In one process this is expected, so transport warnings are hidden.

@@ -6,14 +6,14 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Write as _};
 use std::time::Duration;
 
-/// The final line is omitted if a plain line was printed less than this time ago.
+/// Time after a plain line in which the final line is omitted.
 const WATCHED_AGAIN: Duration = Duration::from_millis(200);
 /// Interval between plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(2);
 /// Assumed width of a terminal, in columns, if the real width is unknown.
 const COLUMNS: usize = 80;
-/// Columns that the bar and the percentage take in front of the numbers, plus one that stays free: terminals wrap a
-/// line that fills the last column.
+/// Columns that the bar and the percentage take in front of the numbers, plus one column that stays free, because
+/// terminals wrap a line that fills the last column.
 const BAR_COLUMNS: usize = 18;
 /// Window over which the pace is measured to estimate the remaining time.
 const PACE_WINDOW: Duration = Duration::from_secs(30);
@@ -117,7 +117,7 @@ impl Pace {
         if newest.is_none_or(|newest| time >= newest + PACE_WINDOW / 30) {
             self.seen.push_back((time, position));
         }
-        // The oldest pair that is kept is the newest one that is at least a window old.
+        // Of the pairs that are at least one window old, only the newest one is kept.
         while self.seen.get(1).is_some_and(|(seen, _)| *seen + PACE_WINDOW <= time) {
             self.seen.pop_front();
         }

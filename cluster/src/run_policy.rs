@@ -60,8 +60,8 @@ pub fn runner(
     Ok(runner)
 }
 
-/// Converts an evaluation error. An environment error is unwrapped, so that callers can recognise one that the user can
-/// fix.
+/// Converts an evaluation error. An environment error is unwrapped, so that callers can recognise an error that the
+/// user can fix.
 pub(crate) fn blame(error: EvaluationError) -> anyhow::Error {
     match error {
         EvaluationError::Env(error) => error.into(),

@@ -107,7 +107,7 @@ struct System {
     actors: JoinSet<anyhow::Result<()>>,
     evaluator: tokio::task::JoinHandle<Result<(), actor_node::service::NodeError>>,
     counters: Vec<Arc<Counters>>,
-    /// Totals of the run over all starts. [`System::count`] updates the part of the actors.
+    /// Totals of the run over all starts. [`System::count`] updates the totals that come from the actors.
     counts: Counts,
     /// Episodes that earlier starts of this run completed.
     episodes_before: u64,
@@ -199,8 +199,8 @@ impl System {
             let node = ActorNode::new(process.clone(), id, share, Some(run.path()))?;
             counters.push(node.counters());
             let (over, peers) = (Arc::clone(&transport), peers.clone());
-            // After the stop the learner no longer samples, so the actors do not wait until rows in flight are
-            // delivered.
+            // After the stop the learner no longer samples, so the actors do not wait for the delivery of their last
+            // rows.
             actors.spawn(async move { Ok(node.run(&*over, &peers, Duration::ZERO).await?) });
         }
         let evaluations = Arc::<Evaluations>::default();
@@ -238,7 +238,7 @@ impl System {
         while let Some(joined) = self.actors.join_next().await {
             acted = acted.and(joined.context("an actor panicked").and_then(|result| result));
         }
-        // The last record about the actors, now that they have all ended.
+        // All actors have ended, so this is the last record about them.
         self.log_actors(process, log);
         drop(self.replay_stop);
         let replayed = match self.replay.take() {
@@ -287,7 +287,7 @@ impl System {
         }
     }
 
-    /// Writes a record to the run's log about the actors since the previous record.
+    /// Writes a record to the run's log. It describes the actors' work since the previous record.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     fn log_actors(&mut self, process: &Process, log: &RunLog) {
         let Some(acting) = self.snapshot(process).acting else { return };
@@ -318,8 +318,8 @@ impl System {
         if lags.is_empty() { 0.0 } else { lags.iter().sum::<f64>() / lags.len() as f64 }
     }
 
-    /// Averages over all actors a mean that each actor keeps over its latest training episodes. `None` if no actor has
-    /// one.
+    /// Returns the mean over all actors of a value that each actor averages over its latest training episodes. `None`
+    /// if no actor has this value.
     #[expect(clippy::cast_precision_loss, reason = "few actors")]
     fn mean(&self, of: fn(&Counters) -> Option<f64>) -> Option<f64> {
         let means: Vec<f64> = self.counters.iter().filter_map(|counters| of(counters)).collect();

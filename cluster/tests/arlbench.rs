@@ -7,8 +7,6 @@
 //! produced, ours the rows that were sampled. docs/algorithms/arlbench.md §2 and docs/algorithms/arlbench.md §3
 //! describe both differences.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use common::policy::layout::TensorLayout;
 use common::run_dir::RunDir;
 use learner::checkpoint::{self, Checkpoint};

@@ -3,8 +3,6 @@
 //!
 //! The binaries of the other crates must be built first: `cargo build --workspace --bins`, which `make test` does.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use common::config::{self, Layers};
 use common::ids::Incarnation;
 use common::runtime::seed::SeedTree;

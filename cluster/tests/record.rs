@@ -3,8 +3,6 @@
 //! Recordings are read back by the trainer's own reader. If `SAPEX_MINARI_PYTHON` names a Python with the real `minari`
 //! library (`bench/requirements-minari.txt`), that library reads them too.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use actor_node::env::EnvOrigin;
 use cluster::record::minari::{About, Dataset, MinariEpisode};
 use common::run_dir::RunDir;

@@ -1,7 +1,5 @@
 //! Actors without a configured number: each draws one, and no two living actors have the same number.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use actor_node::actor::Share;
 use actor_node::metrics::UploadMetrics;
 use actor_node::service::place::{ActorPlace, drawn};

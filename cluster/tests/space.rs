@@ -1,7 +1,5 @@
 //! Configuration spaces: they equal ARLBench's, as the ConfigSpace library writes them, and their values start runs.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use cluster::space::document::Library;
 use cluster::space::presets::{Kind, settings, space};
 use cluster::space::{ChosenValues, Domain, SearchSpace};

@@ -1,8 +1,6 @@
 //! Actor, replay server and learner over the in-memory transport: exactly-once inserts under seeded loss and
 //! duplication, and exact sampling over several shards.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use actor_node::metrics::UploadMetrics;
 use actor_node::upload::{RowBatch, Spool, Uploader};
 use common::config::{Layers, Resolved, load};

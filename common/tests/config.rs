@@ -1,7 +1,5 @@
 //! Layers, origins and error messages of the configuration, from a user's point of view.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use common::config::{ConfigError, DEFAULT_TOML, Layers, Resolved, load};
 
 fn with_set(assignments: &[&str]) -> Result<Resolved, ConfigError> {

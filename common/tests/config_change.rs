@@ -1,7 +1,5 @@
 //! Changes of settings while a learner trains: by request, by a watched file, and refused ones.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use common::config::{
     ApplyError, ConfigPort, LIVE_KEYS, Layers, Origin, Resolved, load, watch::follow,
 };

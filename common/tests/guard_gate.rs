@@ -1,7 +1,5 @@
 //! `FrameGate` against valid streams, invalid streams and garbage, cut into pieces in every way.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 use bytes::{BufMut as _, Bytes};
 use common::limits::{COMMAND_BYTES_MAX, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, MESSAGE_FRAMES_MAX};
 use common::transport::Message;

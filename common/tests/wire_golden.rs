@@ -1,10 +1,8 @@
 //! Every header of the protocol against checked-in bytes (`testdata/wire/v4.txt`, one `name hex` line each), so that
 //! another codec, or a client in another language, can be held to the same bytes. Damaged headers are refused.
 //!
-//! After an intended change (with a new `PROTOCOL_VERSION`), `SAPEX_BLESS=1 cargo test -p common --test wire_golden`
+//! After an intended change (with a new `PROTOCOL_VERSION`), `SAPEX_BLESS=1 cargo test -p common --test all wire_golden`
 //! rewrites the file.
-
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use bytes::Bytes;
 use common::ids::{ActorId, BatchSequence, Incarnation, PolicyVersion};

@@ -1,7 +1,5 @@
 //! `Link`, a client's side of a conversation, against a server whose answers the test chooses. Time is an argument.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use common::config::{Layers, Resolved, load};
 use common::ids::Incarnation;
 use common::limits::{CLIENT_HEARTBEAT, PLACE_PATIENCE};

@@ -117,7 +117,7 @@ impl TrainerConfig {
 struct Auto {
     /// Layers from observation and action to features.
     encoder: Mlp,
-    /// Layers from observation and latent towards an action. The output layer follows.
+    /// Hidden layers from observation and latent to an action. The output layer is not among them.
     decoder: Mlp,
     /// Number of elements of the latent.
     latent: usize,

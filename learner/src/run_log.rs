@@ -1,12 +1,13 @@
 //! [`RunLog`]: the records that a run writes during training, to `metrics.jsonl` and to TensorBoard events.
 //!
 //! Each line is one JSON object with `kind`, the position of the run ([`Counts`]), `unix_time_s` and flat numbers. The
-//! position is `time_s` of training, `env_steps` and `updates`, all three over every start of the run. A number that is
-//! not finite is `null`. The step in TensorBoard is `env_steps`, or `updates` if the run has no environment steps. A
-//! whole record reaches the operating system before the call returns, so a killed process loses no record.
+//! position consists of `time_s` (seconds of training), `env_steps` and `updates`, each summed over all starts of the
+//! run. A number that is not finite is `null`. The step in TensorBoard is `env_steps`, or `updates` if the run has no
+//! environment steps. A whole record reaches the operating system before the call returns, so a killed process loses no
+//! record.
 //!
-//! A failed write is logged once and counted, and never stops training. Both files are cut back to their last whole
-//! record. They continue with the first record that can be written again.
+//! A failed write never stops training. Every failed write is counted, and the first one of a series is logged. Each
+//! file is cut back to its last whole record, and continues with the next record that can be written.
 
 use crate::counts::{Counts, Position};
 use crate::progress::TrainingProgress;
@@ -31,7 +32,7 @@ pub enum RunLogError {
     /// The file system returned an error. The message names the path.
     #[error("run log: {0}")]
     Io(#[from] io::Error),
-    /// Some writes failed. The log of the process has the times and reasons.
+    /// Some writes failed. The log of the process has the first failure of each series, with its time and reason.
     #[error("run log: {0} records are missing")]
     Missing(u64),
     /// A line is not a record.
@@ -86,9 +87,9 @@ struct Files {
     events: Appended,
     clock: Clock,
     counts: Counts,
-    /// Number of records that were not written to both files.
+    /// Number of records that are missing in at least one of the files.
     missing: u64,
-    /// Whether the newest record was not written to both files.
+    /// Whether the newest record is missing in at least one of the files.
     failing: bool,
 }
 
@@ -148,7 +149,8 @@ impl RunLog {
             ("updates_per_second", *updates_per_second),
             ("weight_ess_ratio", *weight_ess_ratio),
         ];
-        // Only LAC and BCQ have the first two. The third is 0 in almost every run.
+        // Zeros are left out. Only LAC has `lambda`, only LAC and BCQ have `extra_loss`, and `updates_refused` is 0 in
+        // almost every run.
         let special = [
             ("lambda", stats.lambda),
             ("extra_loss", stats.extra_loss),

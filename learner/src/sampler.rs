@@ -30,8 +30,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-/// How long a shard's limiter may hold a sample back before the shard answers `NotSampled` and the request is repeated.
-/// It is below `link::DOWN_AFTER`, so that a server that holds samples back is not taken for a stopped one.
+/// Longest time for which a shard's limiter may hold a sample back. The shard then answers `NotSampled`, and the
+/// request is repeated. The time is below `link::DOWN_AFTER`, so that a server that holds samples back is not taken for
+/// a stopped one.
 const HOLD: Duration = Duration::from_millis(1_000);
 
 /// Fetches batches from all replay servers.
@@ -48,7 +49,7 @@ pub struct Sampler {
     columns: Columns,
     /// Source of the recorded items of each batch, if there are any. `batch_size` counts the shards' items only.
     recorded: Option<OfflineSource>,
-    /// Counts of the rows that entered the tables.
+    /// Receiver of the number of rows that entered the tables. `None` if nothing is reported.
     counts: Option<Counts>,
     draws: VecDeque<Draw>,
     next_request: u64,
@@ -67,9 +68,9 @@ struct Shard {
 #[derive(Debug)]
 struct Draw {
     request: u64,
-    /// q_s of the shards drawn from, 0 for the others.
+    /// Probability q_s of each shard. 0 for a shard that is left out.
     chances: Vec<f64>,
-    /// Per shard: the number of items of its outstanding request. `None` if no request is outstanding.
+    /// Number of items of each shard's outstanding request. `None` if the shard has no outstanding request.
     missing: Vec<Option<usize>>,
     share: f64,
     asked_at: Duration,
@@ -121,7 +122,7 @@ impl Sampler {
         self
     }
 
-    /// Reports the numbers of rows in the tables to `counts`.
+    /// Reports the number of rows that entered the tables to `counts`.
     #[must_use]
     pub fn counted_by(mut self, counts: Counts) -> Self {
         self.counts = Some(counts);
@@ -307,7 +308,8 @@ impl Sampler {
                 self.see(shard, state);
                 debug!(shard, inserts_missing, "the rate limiter holds samples back");
                 self.metrics.held_back();
-                // A reply that comes before the limiter's time is over is no reason to repeat the request immediately.
+                // Repeat the request immediately only if the shard held it back for a while. After an early reply,
+                // `ask_again` repeats it later.
                 if let Some(draw) = self.draws.iter_mut().find(|draw| draw.request == request)
                     && let Some(count) = draw.missing[shard]
                     && now.saturating_sub(draw.asked_at) >= HOLD / 2
@@ -344,7 +346,8 @@ impl Sampler {
         Ok(BatchPart { shard, keys, probabilities, rows: data[2].clone(), actors })
     }
 
-    /// Adds a part to its draw. A part that no draw waits for (a duplicate, or of a dropped draw) is ignored.
+    /// Adds a part to its draw. Ignores a part that no draw is waiting for: a duplicate, a part of a dropped draw, or a
+    /// part with another number of items than requested.
     fn fill(&mut self, request: u64, part: BatchPart) {
         let Some(draw) = self.draws.iter_mut().find(|draw| draw.request == request) else { return };
         if draw.missing[part.shard] == Some(part.keys.len()) {
@@ -408,7 +411,7 @@ async fn receive(links: &mut [Link]) -> (usize, Option<Message>) {
     .await
 }
 
-/// Distributes `n` draws over `chances` (which sum to 1), by conditional binomials.
+/// Draws how `n` items are distributed over `chances` (which sum to 1), by conditional binomials.
 fn multinomial(n: usize, chances: &[f64], rng: &mut Pcg64) -> Vec<usize> {
     let (mut left, mut chance_left) = (n as u64, 1.0);
     let last = chances.iter().rposition(|chance| *chance > 0.0);

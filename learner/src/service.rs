@@ -132,8 +132,8 @@ impl Learner {
         Self { process, spec, trainer_config, places, start, log, progress, is_alone: false }
     }
 
-    /// Marks this learner as a process of its own. No other part ends the run, so it counts environment steps by
-    /// inserted rows, ends at `run.env_steps`, and obeys `run.when_done`.
+    /// Marks this learner as a process of its own. No other part of the process counts steps or ends the run. Therefore
+    /// this learner counts environment steps by inserted rows, ends at `run.env_steps`, and obeys `run.when_done`.
     pub fn alone(self) -> Self {
         Self { is_alone: true, ..self }
     }
@@ -143,8 +143,9 @@ impl Learner {
         self.progress.subscribe()
     }
 
-    /// Trains until the process is asked to stop or `learner.updates_max` is reached. A learner that is
-    /// [alone](Self::alone) also ends at `run.env_steps`. Writes the last checkpoint and returns it with its path.
+    /// Trains until the process is asked to stop or `learner.updates_max` is reached. In a run with actors, a learner
+    /// that is [alone](Self::alone) also ends at `run.env_steps`. Writes the last checkpoint and returns it with its
+    /// path.
     ///
     /// # Errors
     /// Returns an error after any failure that prevents further training. The state trained until then is written
@@ -210,7 +211,7 @@ impl Learner {
         info!(weights = %socket.local, "learner publishes");
         let (resolved, counts) = (&process.resolved, log.counts());
         if is_alone {
-            // Consecutive sequences overlap by their burn-in.
+            // Consecutive sequences overlap by `burn_in` steps, so each row adds only the other steps.
             let ClusterConfig { sequence_len, burn_in, .. } = config.cluster;
             counts.count_steps_by_rows((sequence_len - burn_in) as u64);
         }
@@ -342,7 +343,7 @@ fn follow_file(process: &Process, watch: &str) {
     }));
 }
 
-/// Starts the publisher. If publishing fails, the process stops: without weights, no actor could act on what is
+/// Starts the publisher. If publishing fails, the process stops, because actors could no longer receive what is
 /// learned.
 fn spawn_publisher(
     shutdown: &Shutdown,

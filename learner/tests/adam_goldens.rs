@@ -1,11 +1,7 @@
 //! Adam's step compared with every golden file of its kind, with gradients as small as epsilon. The files require
 //! epsilon outside the root and bias correction of both moments.
 
-#![expect(clippy::unwrap_used, reason = "a golden file that does not read is a failed test")]
-
-mod golden;
-
-use golden::{assert_near, floats, numbers, of_kind};
+use crate::golden::{assert_near, floats, numbers, of_kind};
 use kernels::adam::AdamStep;
 use learner::trainer::ParamGroup;
 use serde_json::Value;

@@ -5,12 +5,8 @@
 //! The tolerances are those that the files state for f32: `loss`, `grad` and `params`, all 1e-5, which is also the
 //! folder's default. The reference's `f64` tolerance is for programs that compute in f64.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod golden;
-
+use crate::golden::{assert_near, compared, floats, numbers, of_kind};
 use common::policy::arch::{Activation, Body, Head, LastLayers, PolicyArch};
-use golden::{assert_near, compared, floats, numbers, of_kind};
 use learner::init::group;
 use learner::native::NativeTrainer;
 use learner::trainer::{

@@ -1,14 +1,9 @@
 //! Every backend refuses an update whose numbers would not be finite. The state stays as it was before the update.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod drawn;
-mod native_configs;
-
-use drawn::{Drawn, config};
+use crate::drawn::{Drawn, config};
+use crate::native_configs::{discrete, draw};
 use learner::native::NativeTrainer;
 use learner::trainer::{Trainer, TrainerConfig, TrainerError};
-use native_configs::{discrete, draw};
 
 type Spoil = fn(&mut Drawn);
 

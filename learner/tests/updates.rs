@@ -1,8 +1,6 @@
 //! Handling of a refused update by the training step: it names the suspect item, keeps the state from before the
 //! update, and ends or continues according to `learner.on_divergence`.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use common::config::{Layers, Resolved, load};
 use common::ids::ActorId;
 use common::runtime::clock::Clock;

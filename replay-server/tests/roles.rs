@@ -1,7 +1,6 @@
 //! Each role may send only its own requests, and each place has only one holder: raw clients against a server.
 
-mod served;
-
+use crate::served::{Client, Server, insert, refusal, sample};
 use bytes::Bytes;
 use common::ids::BatchSequence;
 use common::limits::CLIENT_SILENT;
@@ -10,7 +9,6 @@ use common::wire::handshake::{ClientRole, Hello};
 use common::wire::message::{Reply, Request};
 use common::wire::refusal::Refusal;
 use common::wire::rows;
-use served::{Client, Server, insert, refusal, sample};
 use std::time::Duration;
 
 fn differences(refusal: Refusal) -> Vec<String> {

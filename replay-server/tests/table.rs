@@ -1,8 +1,6 @@
 //! Guarantees of a table: rows are returned under their keys, bad numbers are never stored and are counted, and a
 //! failed call leaves everything unchanged.
 
-#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
-
 use common::ids::{ActorId, ItemKey};
 use common::spec::{EnvSpec, ItemLayout};
 use common::values::TD_ABS_MAX;

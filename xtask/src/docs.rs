@@ -72,7 +72,7 @@ pub(crate) fn write(root: &Path) -> Result<()> {
 /// Returns the text of the page.
 ///
 /// # Errors
-/// Returns an error as [`write()`] does.
+/// Returns an error if a default has no comment, or a file cannot be read.
 pub(crate) fn configuration(root: &Path) -> Result<String> {
     let default = fs::read_to_string(root.join("config/default.toml"))?;
     let sections = parse(&default).context("config/default.toml")?;

@@ -13,6 +13,11 @@ fn another_repository_is_checked_where_it_lies() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     for (path, text) in [
+        ("common/Cargo.toml", "autotests = false\n\n[[test]]\nname = \"alone\"\n"),
+        ("common/tests/all.rs", "//! All.\n\nmod a;\n"),
+        ("common/tests/a.rs", "//! A.\n"),
+        ("common/tests/alone.rs", "//! Alone.\n"),
+        ("common/tests/forgotten.rs", "//! Forgotten.\n"),
         ("config/default.toml", "# All.\n[run]\n# Root of every random number.\nseed = 0\n"),
         ("config/tuned/A.toml", "[run]\nseed = 1\n"),
         ("common/src/wire.rs", "//! The wire.\npub struct Reply;\n"),
@@ -43,7 +48,14 @@ fn another_repository_is_checked_where_it_lies() {
     assert!(said.contains("docs/protocol.md:2: b.md leads nowhere"), "{said}");
     assert!(said.contains("docs/protocol.md:3: c.md \u{a7}1: docs/algorithms/ has no"), "{said}");
 
+    let forgotten: Vec<_> =
+        said.lines().filter(|line| line.contains("no program runs it")).collect();
+    let expected =
+        "common/tests/forgotten.rs:1: no program runs it: name it in common/tests/all.rs";
+    assert_eq!(forgotten, [expected]);
+
     assert!(run("docs").0);
+    fs_err::remove_file(root.join("common/tests/forgotten.rs")).unwrap();
     fs_err::remove_file(root.join("common/src/wire.rs")).unwrap();
     let marked = said.lines().find(|line| line.starts_with("<!--")).unwrap();
     fs_err::write(root.join("docs/protocol.md"), marked).unwrap();

@@ -37,7 +37,8 @@ pub enum ActorError {
     Weights(#[from] SnapshotError),
 }
 
-/// Owner of one group of lanes. L lanes, O numbers per observation, W per action, S of policy state.
+/// Owner of one group of lanes. In the shapes, L is the number of lanes, O the numbers per observation, W the numbers
+/// per action, and S the numbers of policy state.
 #[derive(Debug)]
 pub struct Actor {
     lanes: LaneGroup,
@@ -54,7 +55,7 @@ pub struct Actor {
     exploration_noise: Vec<f64>,
     /// Observations before the actions, shape (L, O).
     obs: Vec<f32>,
-    /// Policy state before the next observation to act on, shape (L, S); zeros at the start of an episode.
+    /// Policy state before the next observation is processed, shape (L, S); zeros at the start of an episode.
     state: Vec<f32>,
     /// Policy state before `obs`, shape (L, S).
     state_before: Vec<f32>,
@@ -132,8 +133,8 @@ impl Actor {
         self.steps
     }
 
-    /// Acts with the newest weights of the cache until the stop or the end of its share of steps, then closes the
-    /// spool.
+    /// Acts with the newest weights of the cache until a stop is requested or the actor has taken its share of steps.
+    /// Then closes the spool.
     ///
     /// # Errors
     /// Returns an error if the environment or the weights are unusable.
@@ -181,8 +182,8 @@ impl Actor {
         Ok(())
     }
 
-    /// Takes newer weights from the cache. Returns `false` if the actor must wait: after the warm-up there are no
-    /// weights yet, or the weights are too old.
+    /// Takes newer weights from the cache. Returns `false` if the actor must wait, because the weights are too old, or
+    /// because the warm-up is over and no weights have arrived yet.
     fn take_weights(&mut self, cache: &PolicyCache, now: Duration) -> Result<bool, ActorError> {
         let Some(cached) = cache.load() else { return Ok(self.is_warming_up()) };
         if self.in_use != Some(cached.snapshot.version) {

@@ -37,17 +37,17 @@ impl Counters {
         self.episodes.load(Ordering::Relaxed)
     }
 
-    /// How far the run was when the weights in use were published.
+    /// Returns the run's progress at the time when the weights in use were published.
     pub fn run(&self) -> RunPosition {
         *self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records how far the run was when the weights in use were published.
+    /// Records the run's progress at the time when the weights in use were published.
     pub(super) fn set_run(&self, run: RunPosition) {
         *self.run.lock().unwrap_or_else(PoisonError::into_inner) = run;
     }
 
-    /// Mean return of the latest training episodes; `None` before the first.
+    /// Returns the mean return of the latest training episodes; `None` before the first one ends.
     pub fn return_mean(&self) -> Option<f64> {
         self.mean(|episode| episode.episode_return)
     }

@@ -1,4 +1,4 @@
-//! [`ActorSettings`]: the settings of an actor's loop; [`Share`]: its part of the run's steps.
+//! [`ActorSettings`]: the settings of an actor's loop; [`Share`]: an actor's share of the run's environment steps.
 
 use super::exploration::Exploration;
 use std::time::Duration;

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Name of the environment.
 pub const NAME: &str = "faulty";
 
-/// Parameters that schedule a fault. The value is the step of an episode, counted from 1.
+/// Parameters that schedule a fault. The value is the step of the episode at which the fault occurs, counted from 1.
 const FAULTS: &[&str] = &[
     "panic_at",
     "nan_obs_at",
@@ -18,7 +18,7 @@ const FAULTS: &[&str] = &[
     "error_at",
     "hang_at",
 ];
-/// Parameter: value of an observation or reward that is too large.
+/// Parameter: the value of an observation or a reward that is scheduled to be too large.
 const BIG: &str = "big";
 /// Parameter: duration of a hang in milliseconds.
 const HANG_MS: &str = "hang_ms";

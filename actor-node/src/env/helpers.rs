@@ -54,7 +54,7 @@ pub(super) fn discrete(id: &str, obs_dim: usize, choices: usize, steps_max: u32)
     EnvSpec { actions, act_dim: choices, ..continuous(id, obs_dim, &[], &[], steps_max) }
 }
 
-/// Draws a number from the range from `low` to below `high`.
+/// Draws a number uniformly from `[low, high)`.
 pub(super) fn uniform(rng: &mut Pcg64, low: f64, high: f64) -> f64 {
     rng.random_range(low..high)
 }

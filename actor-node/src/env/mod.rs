@@ -1,7 +1,7 @@
 //! Environments, which only actors and evaluators step. All other processes only use their shapes ([`EnvSpec`]).
 //!
-//! An environment works in its own action units, clips actions to its bounds as Gymnasium's do, and reports
-//! `terminated` and `truncated` separately.
+//! An environment works in its own action units, clips actions to its bounds as Gymnasium's environments do, and
+//! reports `terminated` and `truncated` separately.
 //!
 //! The modules form layers. A layer uses only the layers above it in this table:
 //!
@@ -73,8 +73,8 @@ pub trait Env: Send {
         Ok(None)
     }
 
-    /// Returns the description of the environment by its own library, for recordings. A wrapper passes on everything
-    /// that remains true.
+    /// Returns the description that the environment's own library gives, for recordings. A wrapper passes on all parts
+    /// that remain true.
     fn origin(&self) -> EnvOrigin {
         EnvOrigin::default()
     }
@@ -88,8 +88,9 @@ pub trait Env: Send {
         Ok(EnvTerms::new())
     }
 
-    /// Returns the environment's own reward of the last step, whose outcome has the reward `reward`. The two differ
-    /// only if a wrapper changes the rewards that a policy learns from. Returns of episodes are sums of own rewards.
+    /// Returns the environment's own reward of the last step. `reward` is the reward in the outcome of that step. The
+    /// two differ only if a wrapper changes the rewards that a policy learns from. The return of an episode is the sum
+    /// of these own rewards.
     fn own_reward(&self, reward: f64) -> f64 {
         reward
     }

@@ -1,10 +1,10 @@
-//! Information of an environment that learning does not need: the [`EnvTerms`] of an episode, and the [`EnvOrigin`] of the
-//! environment.
+//! Information about an environment that learning does not need: the [`EnvTerms`] of an episode, and the [`EnvOrigin`]
+//! of the environment.
 
 use std::collections::BTreeMap;
 
-/// An environment's numbers about an episode in addition to its rewards, by name, such as success or the parts of the
-/// reward. `docs/env-protocol.md` specifies how these numbers are computed from the numbers of the steps.
+/// Named numbers that an environment reports about an episode in addition to its rewards, such as success or the parts
+/// of the reward. `docs/env-protocol.md` specifies how these numbers are computed from the numbers of the steps.
 pub type EnvTerms = BTreeMap<String, f64>;
 
 /// Returns the mean of each term over the episodes that have it.
@@ -18,7 +18,7 @@ pub fn mean_terms<'a>(episodes: impl Iterator<Item = &'a EnvTerms>) -> EnvTerms 
     sums.into_iter().map(|(name, (sum, count))| (name.to_owned(), sum / count as f64)).collect()
 }
 
-/// Description of an environment by its own library, in addition to its [`EnvSpec`](common::spec::EnvSpec).
+/// Description that an environment's own library gives, in addition to the [`EnvSpec`](common::spec::EnvSpec).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct EnvOrigin {
     /// Number of the first discrete action.

@@ -1,5 +1,5 @@
-//! PixelCatch-v1: catch falling dots with a paddle, from an image observation. For convolutional policies, which learn
-//! it in a minute.
+//! PixelCatch-v1: catch falling dots with a paddle, from an image observation. A convolutional policy learns this task
+//! in a minute.
 //!
 //! The observation is one channel of 16 by 16 bytes. The dot (2 by 2 pixels) and the paddle (4 pixels wide, in the
 //! lowest row) are 255, all other pixels are 0. The action in `[−1, 1]` moves the paddle by up to 3 columns per step;
@@ -25,7 +25,7 @@ const PADDLE_SPEED: f64 = 3.0;
 const FALL_STEPS: usize = SIDE / DOT;
 const DROPS: u32 = 10;
 const WHITE: f32 = 255.0;
-/// Side length of the square that a picture has for each pixel of the image, in pixels.
+/// Side length in pixels of the square that shows one pixel of the image in a picture.
 const ZOOM: usize = 16;
 /// Display time of a step, in seconds.
 const SECONDS: f64 = 0.1;

@@ -1,6 +1,7 @@
-//! Evaluation: whole episodes of a policy, which tolerate environments that fail, are slow or never end.
+//! Evaluation: runs whole episodes of a policy, and tolerates environments that fail, are slow or never end an episode.
 //!
-//! - `plan`: the environment of evaluations ([`Plan`]); the policy, number and seeds of one evaluation ([`Episodes`]).
+//! - `plan`: the environment of evaluations ([`Plan`]), and the policy, the episode count and the seeds of one
+//!   evaluation ([`Episodes`]).
 //! - `runner`: runs the episodes ([`EpisodeRunner`]).
 //! - `observer`: watches the episodes as they run ([`Observer`], [`Trajectory`]).
 //! - `summary`: statistics of the episodes ([`Evaluation`]).

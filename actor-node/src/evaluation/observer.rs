@@ -43,7 +43,7 @@ pub trait Observer {
     /// Returns an error if the observer cannot do its work.
     fn stepped(&mut self, env: &mut dyn Env, step: &ObservedStep<'_>) -> Result<(), EnvError>;
 
-    /// Receives the failure of the running episode, which does not count.
+    /// Is called when the running episode fails. This episode does not count.
     fn discarded(&mut self) {}
 }
 

@@ -58,7 +58,7 @@ impl Running {
     }
 }
 
-/// Runs evaluations one after the other in one environment.
+/// Runner for evaluations in one environment, one evaluation at a time.
 #[derive(Debug)]
 pub struct EpisodeRunner {
     plan: Plan,
@@ -89,7 +89,8 @@ impl EpisodeRunner {
         Self { plan, running: Arc::default(), maker: None, lane: None, logged }
     }
 
-    /// Creates a runner in environments that the registry does not know. The setup of the plan is not used.
+    /// Creates a runner for the environments of `maker`, which the registry need not know. The setup of the plan is not
+    /// used.
     pub fn with_maker(plan: Plan, maker: Maker) -> Self {
         let plan = Plan { env: maker.name().to_owned(), ..plan };
         Self { maker: Some(maker), ..Self::new(plan) }
@@ -164,13 +165,14 @@ impl EpisodeRunner {
                         let fault = fault.name();
                         warn!(fault, reason, "evaluation's episode discarded, environment rebuilt");
                     }
-                    // The indices below `count` belong to the other episodes.
+                    // Seed indices below `count` are reserved for the first attempts of the episodes.
                     seed = count as u64 + failures;
                     failures += 1;
                     self.lane = None;
                     last = reason;
                     if let Err(error) = self.lane() {
-                        // The process of the environment does not restart. The next evaluation starts a new one.
+                        // The environment's process cannot be restarted. Without a maker, the next evaluation starts a
+                        // new process.
                         if self.maker.as_ref().is_some_and(Maker::is_bridged) {
                             self.maker = None;
                         }
@@ -205,7 +207,7 @@ impl EpisodeRunner {
         );
     }
 
-    /// Runs one episode. Actions are sampled with `draws`; without it, they are the policy's mode.
+    /// Runs one episode. If `draws` is given, actions are sampled with it; otherwise each action is the policy's mode.
     fn run_episode(
         &mut self,
         policy: &mut PolicyNet,

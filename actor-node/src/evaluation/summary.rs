@@ -57,8 +57,9 @@ pub(crate) fn summarise(version: PolicyVersion, episodes: Vec<EpisodeResult>) ->
     Evaluation { version, returns, lengths, mean, std, ci95, discarded: 0, cut_off, terms }
 }
 
-/// Returns the 97.5% quantile of Student's t. Up to 30 degrees of freedom it is exact to the digits given. Beyond, it
-/// is the expansion in 1/df around the normal quantile (error below 1e-3).
+/// Returns the 97.5% quantile of Student's t distribution with `df` degrees of freedom. Up to 30 degrees, the value
+/// comes from a table with three decimals. Above 30, it is the first-order expansion in 1/df around the normal quantile
+/// (error below 1e-3).
 #[expect(clippy::cast_precision_loss, reason = "few episodes")]
 fn student_t_975(df: usize) -> f64 {
     const TABLE: [f64; 30] = [

@@ -16,7 +16,7 @@ pub struct Ended {
     pub terms: EnvTerms,
 }
 
-/// Results of one turn of all lanes. L lanes, O numbers per observation.
+/// Results of one turn of all lanes. In the shapes, L is the number of lanes and O the numbers per observation.
 #[derive(Debug, Clone, Default)]
 pub struct Turn {
     /// Observations after the action, shape (L, O). At an episode's end this is the final observation.

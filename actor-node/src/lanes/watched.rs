@@ -68,7 +68,8 @@ impl LaneGroup {
     pub fn new(mut config: LaneGroupConfig, deadline: Duration) -> Result<(Self, Turn), EnvError> {
         let is_bridged = bridge::is_bridged(&config.env);
         if is_bridged && !deadline.is_zero() {
-            // Another process can be stopped from outside: its group enforces the deadline itself.
+            // A step in another process can be stopped from outside, so the bridge enforces the deadline, and the lanes
+            // run inline.
             let millis = deadline.as_millis().max(1).to_string();
             config.setup.params.insert(bridge::DEADLINE_MS.into(), millis);
         }

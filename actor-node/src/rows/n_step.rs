@@ -2,8 +2,8 @@
 //!
 //! For a window of m ≤ n steps that starts at step t: reward = Σ_{k<m} γ^k r_{t+k}, discount = γ^m (1 − terminated),
 //! and `next_obs` is the observation after the m-th step. Windows never cross an episode's end. At the end the shorter
-//! windows are flushed, so that every step starts exactly one row. A truncated end bootstraps, a terminated one does
-//! not.
+//! windows are flushed, so that every step starts exactly one row. Targets bootstrap after a truncation, but not after
+//! a termination.
 
 use super::position::Position;
 use super::step::LaneStep;

@@ -43,7 +43,7 @@ impl ActorNode {
     /// `run.track_trajectories` is set, the actor logs every turn in the run directory.
     ///
     /// # Errors
-    /// Returns an error if the environment does not exist, does not start, or has other shapes than `[cluster]` states.
+    /// Returns an error if the environment does not exist, does not start, or has shapes that differ from `[cluster]`.
     /// Also fails if trajectories are requested and the run directory is missing or unusable.
     pub fn new(
         process: Process,
@@ -152,7 +152,7 @@ fn build_actor(
     expected: &EnvSpec,
 ) -> Result<Actor, NodeError> {
     let seeds = process.seeds.role("actor").index(id.into());
-    // A resumed run uses other start states and noise than the start before it.
+    // A resumed run must not repeat the start states and the noise of its previous starts.
     let seeds = if share.done > 0 { seeds.role("resumed").index(share.done) } else { seeds };
     let group = LaneGroupConfig {
         env: config.cluster.env.clone(),

@@ -79,9 +79,9 @@ impl Evaluator {
         Arc::clone(&self.running)
     }
 
-    /// Evaluates a policy immediately, on the caller's thread, and saves it if it is the best. For runs on one thread.
-    /// `round` is the number of the evaluation within the run and selects its seeds. Returns `None` if the evaluation
-    /// failed; the log reports the reason.
+    /// Evaluates a policy immediately, on the caller's thread, and saves it if it is the best. This function is for
+    /// runs on one thread. `round` is the number of the evaluation within the run and selects its seeds. Returns `None`
+    /// if the evaluation failed; the log reports the reason.
     ///
     /// # Errors
     /// Returns an error if the environment does not exist, if one of its parameters or wrappers is invalid, or if the
@@ -103,8 +103,8 @@ impl Evaluator {
     }
 
     /// Evaluates each newer policy, at most once per `evaluator.interval`, until the process is asked to stop. A signal
-    /// also ends a running evaluation; any other stop waits for it. `report` receives each result, and how far the run
-    /// was when the policy was published.
+    /// also ends a running evaluation; any other stop waits for its end. `report` receives each result, and the
+    /// progress of the run at the time when the policy was published.
     ///
     /// # Errors
     /// Returns an error if the environment does not exist, if one of its parameters or wrappers is invalid, or if the
@@ -233,7 +233,7 @@ fn begin(
     info!(version = policy.snapshot.version.0, episodes = state.episodes, "evaluation begins");
     let body = move || {
         let outcome = state.evaluate(&policy.snapshot, seeds);
-        // The receiver no longer exists after a signal.
+        // After a signal the receiver no longer exists, so a failure to send is ignored.
         drop(sender.send((state, outcome)));
     };
     let thread = process.shutdown.spawn_thread("evaluation", body);

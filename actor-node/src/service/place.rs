@@ -16,9 +16,9 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-/// Time to wait for the other servers after one server has reported that a number is free. Each server knows all actors
-/// that have reached it. A server that is down for longer knows no relevant actor, or reports a conflict when it
-/// returns.
+/// Time to wait for the other servers after one server has reported that a number is free. The wait can be short,
+/// because each server knows all actors that have reached it. A server that stays down for longer knows no relevant
+/// actor, or it reports a conflict when it returns.
 const OTHERS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Place of an actor in a run.

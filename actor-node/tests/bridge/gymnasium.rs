@@ -1,6 +1,6 @@
 //! Tests of the Python worker. They need an interpreter with `bench/requirements-gymnasium.txt`.
 
-use crate::with;
+use super::with;
 use actor_node::env::bridge::{self, PYTHON};
 use actor_node::env::cart_pole::CartPole;
 use actor_node::env::registry::{self, Setup};

@@ -1,7 +1,7 @@
 //! Servers at an address: the server of `docs/env-protocol.md`, which needs only Python, and servers that break the
 //! protocol.
 
-use crate::with;
+use super::with;
 use actor_node::draw::Frame;
 use actor_node::env::bridge::{self, DEADLINE_MS, PICTURES};
 use actor_node::env::registry;

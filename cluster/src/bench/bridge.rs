@@ -18,7 +18,7 @@ const BATCHES: usize = 20_000;
 /// Gymnasium's own vector environments as peers, each with its number of measured batches. `sync` steps all
 /// environments in one process; `async` uses one process per environment.
 const VECTORS: [(&str, usize); 2] = [("sync", 5_000), ("async", 500)];
-/// Limit for the cost of a batch, in microseconds.
+/// Largest acceptable cost of a batch, in microseconds.
 const BAR: f64 = 15.0;
 
 /// Measures our bridge and both vector environments. If the peers' Python is missing, or the program runs outside the

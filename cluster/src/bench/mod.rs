@@ -1,4 +1,5 @@
-//! `sapex bench`: measures this machine, and the peers in the same run. The important number is the ratio to the peer.
+//! `sapex bench`: measures Sapex and its peers on this machine, in the same run. The important number is the ratio to
+//! the peer.
 //!
 //! - `peers`: runs the Python scripts of `bench/peers`, one at a time, with nothing else running.
 //! - `replay`: inserts and samples over real TCP sockets with the guard enabled.

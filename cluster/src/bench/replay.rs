@@ -1,4 +1,5 @@
-//! One client and one shard, over real ZeroMQ sockets (TCP on loopback) with the guard enabled, with rows of 168 bytes.
+//! Throughput of one client and one shard over real ZeroMQ sockets (TCP on loopback) with the guard enabled. A row has
+//! 168 bytes.
 
 use super::peers::Peers;
 use super::table::{Bar, Row};

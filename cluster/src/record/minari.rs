@@ -15,7 +15,8 @@ use std::path::Path;
 
 const MAIN: &str = "main_data.hdf5";
 const METADATA: &str = "metadata.json";
-/// Minari version in the metadata: the oldest one with this layout, so that this and all later versions read it.
+/// Minari version in the metadata. It is the oldest version with this layout, so that this and all later versions read
+/// it.
 const MINARI_VERSION: &str = "0.5.0";
 
 /// One recorded episode of n steps.

@@ -1,5 +1,5 @@
-//! Merges the records of actors and evaluators that ran as separate processes into the run's log, on its clock and
-//! axes.
+//! Merges the records of actors and evaluators that ran as separate processes into the run's log. The merged records
+//! use the clock and the x axes of the log.
 
 use super::records::number;
 use common::run_dir::PROCESS_LOGS_PREFIX;
@@ -8,7 +8,7 @@ use learner::run_log::{self, Record};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Returns the records of each separate process, oldest first. Empty if there was none.
+/// Returns one list of records per separate process, oldest record first. Empty if there was no such process.
 ///
 /// # Errors
 /// Returns an error if a file cannot be read, or if a line other than the last one is not a JSON object.
@@ -85,7 +85,7 @@ struct Total {
     means: BTreeMap<String, f64>,
 }
 
-/// Fields of an actor's record that are no means.
+/// Fields of an actor's record that are not means.
 const NO_MEANS: &[&str] = &[
     "unix_time_s",
     "run_env_steps",

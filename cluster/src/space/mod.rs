@@ -3,7 +3,7 @@
 //! - this file: [`SearchSpace`], its parameters and conditions, and the check of a configuration.
 //! - [`document`]: a space in `ConfigSpace`'s JSON format, written and read.
 //! - [`sample`]: seeded random configurations.
-//! - [`presets`]: the spaces of a preset, and the settings that a configuration stands for.
+//! - [`presets`]: the spaces of a preset, and the settings that follow from a configuration.
 
 pub mod document;
 pub mod presets;
@@ -252,7 +252,7 @@ impl SearchSpace {
     }
 }
 
-/// Compares two JSON values; integers and floats are equal if their numbers are, such as 1 and 1.0.
+/// Compares two JSON values. An integer and a float are equal if they are the same number, such as 1 and 1.0.
 fn equal(a: &Value, b: &Value) -> bool {
     match (a.as_f64(), b.as_f64()) {
         (Some(a), Some(b)) => a == b,

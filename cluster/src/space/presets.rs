@@ -1,4 +1,4 @@
-//! The search spaces of a preset, and the settings that their configurations stand for.
+//! The search spaces of a preset, and the settings that follow from their configurations.
 //!
 //! Only ARLBench's SAC has spaces (docs/algorithms/arlbench.md §5). Some parameters have a slightly different meaning
 //! here, because actors and learner run concurrently:
@@ -11,8 +11,9 @@
 //! | `use_target_network` = false | `learner.tau` = 1, `learner.target_updates` = 1: targets equal the critics |
 //! | `learning_rate` | the learning rates of policy, critics and temperature |
 //!
-//! There are `gradient_steps` / `train_freq` updates per environment step, evenly spread. Multiplied by
-//! `buffer_batch_size`, this ratio is `replay.samples_per_insert`. It also converts `target_update_interval`.
+//! There are `gradient_steps` / `train_freq` updates per environment step, evenly spread. This ratio times
+//! `buffer_batch_size` is `replay.samples_per_insert`. The same ratio converts `target_update_interval` from
+//! environment steps to updates.
 
 use super::{ChosenValues, Condition, Domain, Parameter, SearchSpace, SpaceError, equal};
 use serde_json::{Value, json};
@@ -92,8 +93,8 @@ fn choice(name: &str, choices: Value, default: Value) -> Parameter {
 }
 
 /// Returns the settings (`section.key=value`) for a configuration of the hyper-parameter space, the network space or
-/// both. If one value of a space is given, all its active parameters need a value. If `values` is empty, an error names
-/// the first missing hyper-parameter.
+/// both. If a value of a space is given, all active parameters of that space need a value. If `values` is empty, an
+/// error names the first missing hyper-parameter.
 ///
 /// # Errors
 /// Returns an error if a value lies outside its space. Some combinations inside the space are also errors, because no

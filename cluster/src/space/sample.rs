@@ -59,7 +59,7 @@ impl Domain {
                 Value::from(rng.random_range(*lower..=*upper))
             }
             Self::Int { lower, upper, log: true, .. } => {
-                // Each integer gets the probability of its unit interval, so that both bounds can be drawn.
+                // An integer gets the probability of the interval ±0.5 around it, so that both bounds can be drawn.
                 #[expect(clippy::cast_precision_loss, reason = "bounds are far below 2^53")]
                 let (low, high) = (*lower as f64 - 0.5, *upper as f64 + 0.5);
                 let drawn = rng.random_range(low.ln()..=high.ln()).exp().round();

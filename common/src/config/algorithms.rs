@@ -1,5 +1,5 @@
-//! Options of the algorithms: the switches of docs/algorithms/README.md §4, and the sections of algorithms that have
-//! their own.
+//! Options of the algorithms: the switches of docs/algorithms/README.md §4, and the sections `lac`, `bcq` and
+//! `offline`.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActionUnits {
-    /// The squashed action in [-1, 1], as it lies in the replay row.
+    /// The squashed action in [-1, 1], as the replay row stores it.
     Normalised,
     /// The action in the environment's units: `action * scale + bias`.
     Env,
@@ -55,7 +55,7 @@ pub enum NetworkKind {
 pub enum Join {
     /// One layer with ReLU, as wide as the features.
     Hidden,
-    /// No layer. The value is linear in the action, so that the best action is the same everywhere
+    /// No layer. The value is linear in the action, so the best action is the same for all observations
     /// (docs/algorithms/networks.md §3).
     Linear,
 }
@@ -143,7 +143,7 @@ pub enum StoredState {
     Shared,
 }
 
-/// The learner's answer to an update whose numbers are not all finite.
+/// Reaction of the learner to an update with numbers that are not finite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnDivergence {

@@ -67,7 +67,7 @@ pub struct Change {
 }
 
 impl Resolved {
-    /// Applies the settings in `text`, TOML or a JSON object, to this configuration. Returns the new configuration and
+    /// Applies the settings in `text` (TOML or a JSON object) to this configuration. Returns the new configuration and
     /// the changes, sorted by key. A setting that keeps its value is no change, so `text` may be a complete
     /// configuration file.
     ///

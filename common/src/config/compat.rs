@@ -141,8 +141,8 @@ fn discrete(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// Returns the rules for images: convolutions need them, and their normalisation uses no statistics. Returns none if
-/// the shapes are not set.
+/// Returns the rules for images: convolutions need an image, and an image is not normalised by statistics. Returns no
+/// rules if the shapes are not set.
 fn images(c: &Config) -> Vec<Rule> {
     if c.cluster.obs_dim == 0 {
         return Vec::new();
@@ -183,7 +183,7 @@ fn memory(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// Returns the rules for settings that an algorithm requires, excludes, or is the only one to support.
+/// Returns the rules for settings that an algorithm requires, that it excludes, or that no other algorithm supports.
 fn algorithm(c: &Config) -> Vec<Rule> {
     let (lac, bcq) = (AlgorithmKind::Lac, AlgorithmKind::Bcq);
     let is = c.learner.algorithm;

@@ -58,8 +58,8 @@ pub(super) fn renamed(given: &str) -> Option<&'static str> {
     RENAMED.iter().find(|(old, _)| *old == given).map(|(_, new)| *new)
 }
 
-/// Returns the valid `section.key` that is most similar to the given key, or `None`. For a name of another library it
-/// may be a list of keys.
+/// Returns the valid `section.key` that is most similar to the given key, or `None`. If the given key is similar to a
+/// name in another library, the result may be a list of keys.
 pub(super) fn key<'a>(given: &str, valid: impl Iterator<Item = &'a str>) -> Option<String> {
     let name = |key: &str| key.rsplit('.').next().unwrap_or_default().to_lowercase();
     let (section, asked) = (given.split('.').next().unwrap_or_default(), name(given));

@@ -76,7 +76,7 @@ pub struct Config {
     pub actor: ActorConfig,
     pub evaluator: EvaluatorConfig,
     pub learner: LearnerConfig,
-    /// Its keys stand in the section `[learner]`, too.
+    /// In TOML these settings are in the section `[learner]`.
     pub training: TrainingConfig,
     pub lac: LacConfig,
     pub bcq: BcqConfig,

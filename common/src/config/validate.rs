@@ -8,8 +8,8 @@ use crate::values::VALUE_MAX;
 
 /// Checks everything that can be checked before a socket is opened.
 ///
-/// The rate limiter has a rule of its own: an `error_buffer` that is too small to make progress is refused.
-/// `replay-server` checks it when it builds the limiter from the same values.
+/// It does not check whether `error_buffer` is large enough to make progress. `replay-server` checks that when it
+/// builds the rate limiter from the same values.
 pub(super) fn check(resolved: &Resolved) -> Result<(), ConfigError> {
     let c = &resolved.config;
     let ranges =
@@ -416,8 +416,8 @@ fn special(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// Returns the rules for TLS. If only some of the files are set, that is a mistake; connections must not be left
-/// unencrypted.
+/// Returns the rules for TLS. Setting only some of the files is a mistake. It must be an error, because connections
+/// would be unencrypted otherwise.
 fn tls(c: &Config) -> Vec<Rule> {
     let files = [("tls.ca", &c.tls.ca), ("tls.cert", &c.tls.cert), ("tls.key", &c.tls.key)];
     let is_on = files.iter().any(|(_, path)| !path.is_empty());

@@ -1,10 +1,12 @@
-//! [`ProcessLog`]: what an actor or an evaluator that is a process of its own writes into the run directory, beside the log of
-//! whoever trains: lines for `sapex report`, events for TensorBoard.
+//! [`ProcessLog`]: the log that an actor or an evaluator writes into the run directory if it is a separate process. It
+//! has lines for `sapex report` and events for TensorBoard. The process that trains has its own log.
 //!
-//! A line is one JSON object: `kind`, `unix_time_s`, `run_env_steps` and `run_updates` ([`RunPosition`], of the policy in
-//! use), then flat numbers; a number that is not finite is `null`. Other counts are those of the process: they begin at 0 with each
-//! of its starts. TensorBoard's step is `run_env_steps`, as in the log of whoever trains; the events lie in a folder of their
-//! own, which TensorBoard shows as a run of its own.
+//! A line is one JSON object: `kind`, `unix_time_s`, `run_env_steps`, `run_updates`, then other numbers.
+//! `run_env_steps` and `run_updates` are the [`RunPosition`] of the policy in use. A number that is not finite is
+//! `null`. All other counts are counts of this process and begin at 0 each time it starts.
+//!
+//! The step of an event is `run_env_steps`, as in the log of the process that trains. The events are in a separate
+//! folder, which TensorBoard shows as a separate run.
 
 use super::{actor_events, actor_metrics, evaluator_events, evaluator_metrics, events};
 use crate::appended::{Appended, append_or_stop};
@@ -16,7 +18,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-/// The log of one process. Where a write fails, that file ends with the record before, and a warning says so.
+/// The log of one process. If a write fails, the file ends after the previous record, and a warning reports it.
 #[derive(Debug)]
 pub struct ProcessLog {
     kind: &'static str,
@@ -29,7 +31,7 @@ impl ProcessLog {
     /// Opens the log of an actor: records of kind `actors`.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// Returns an error if the files cannot be opened or created.
     pub fn of_actor(run_dir: &Path, actor: ActorId, clock: &Clock) -> io::Result<Self> {
         Self::open(run_dir, [actor_metrics(actor), actor_events(actor)], "actors", clock)
     }
@@ -37,7 +39,7 @@ impl ProcessLog {
     /// Opens the log of the evaluator: records of kind `eval`.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// Returns an error if the files cannot be opened or created.
     pub fn of_evaluator(run_dir: &Path, clock: &Clock) -> io::Result<Self> {
         Self::open(run_dir, [evaluator_metrics(), evaluator_events()], "eval", clock)
     }
@@ -55,8 +57,9 @@ impl ProcessLog {
         Ok(Self { kind, clock: clock.clone(), file, events })
     }
 
-    /// Writes a record with what the environment said, `terms`; it reaches the operating system whole before this returns.
-    /// `run` is how far the run was when the policy in use was published.
+    /// Writes a record with `fields` and with `terms`, the numbers that the environment reported. The operating system
+    /// has the complete record when this function returns. `run` is the progress of the run when the policy in use was
+    /// published.
     pub fn record(
         &mut self,
         run: RunPosition,
@@ -99,7 +102,7 @@ mod tests {
         let files: Vec<_> = folder.map(|entry| entry.unwrap().path()).collect();
         assert_eq!(files.len(), 1);
         let bytes = fs_err::read(&files[0]).unwrap();
-        // Field 2, the step, is the varint of 300; then the summary with the tag.
+        // `step` is field 2 with the varint of 300, followed by the first byte of the summary, which contains the tag.
         for tag in ["actors/env_steps", "actors/is_success"] {
             let (step, tag) = (&[0x10_u8, 0xac, 0x02, 0x2a][..], tag.as_bytes());
             let at = bytes.windows(tag.len()).position(|window| window == tag).unwrap();

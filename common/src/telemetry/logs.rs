@@ -100,8 +100,8 @@ pub fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    // A failure to write the log must not end the process. With internal errors enabled, tracing reports such a failure
-    // on standard error, and panics if that is closed, too.
+    // A failure to write the log must not end the process. Internal errors are off, because tracing would report such a
+    // failure on standard error, and would panic if standard error is closed, too.
     let lines = tracing_subscriber::fmt()
         .with_writer(writer)
         .with_env_filter(filter)

@@ -34,8 +34,8 @@ impl std::fmt::Debug for ProgressCheck {
 }
 
 impl ProgressCheck {
-    /// Creates a watch on `count`: `component` is ready while it rises. `what` names what is counted, for example "rows
-    /// stored".
+    /// Creates a watch on `count`: `component` is ready while the count rises. `what` names what is counted, for
+    /// example "rows stored".
     pub fn new(
         component: impl Into<String>,
         what: &'static str,
@@ -84,7 +84,7 @@ impl ProgressCheck {
     }
 }
 
-/// Checks its counts once a second until it is dropped. Dropping it also removes its components from the readiness.
+/// A task that checks counts once a second until it is dropped. Its components are then removed from the readiness.
 #[derive(Debug)]
 pub struct ProgressWatch {
     task: tokio::task::JoinHandle<()>,

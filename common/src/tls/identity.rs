@@ -36,8 +36,8 @@ impl Files {
         })
     }
 
-    /// Returns a digest of all three files. Modification times would not do: they say nothing about files that are
-    /// links.
+    /// Returns a digest of all three files. Modification times are not sufficient to detect a change, because the files
+    /// may be links.
     pub(super) fn digest(&self) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new();
         for file in [&self.ca, &self.cert, &self.key] {
@@ -64,7 +64,7 @@ fn read(key: &'static str, path: &str) -> Result<Vec<u8>, TlsError> {
 pub(super) struct Identity {
     servers: [Arc<ServerConfig>; 2],
     clients: [Arc<ClientConfig>; 2],
-    /// Expiry of this process's certificate and of its last CA.
+    /// Expiry of this process's certificate, and of the CA that expires last.
     pub(super) expiry: Expiry,
 }
 
@@ -220,7 +220,7 @@ impl Verifiers {
             .with_client_cert_verifier(clients)
             .with_single_cert(chain.to_vec(), key.clone_key())
             .map_err(|error| TlsError::new("tls.key", unfit(&error)))?;
-        // A client that reconnects shows its certificate again: it may have expired meanwhile.
+        // No session is resumed: a client that reconnects must show its certificate again, because it may have expired.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))

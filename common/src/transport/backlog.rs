@@ -65,7 +65,8 @@ pub(super) struct Reservation {
 }
 
 impl Reservation {
-    /// Converts the message to zeromq's type, with this reservation attached. The message must have passed [`Message::check`].
+    /// Converts the message to zeromq's type, with this reservation attached. The message must have passed
+    /// [`Message::check`].
     pub(super) fn attach(self, mut message: Message) -> ZmqMessage {
         let header = std::mem::take(&mut message.frames[0]);
         message.frames[0] = Bytes::from_owner(Carried { header, _reservation: self });

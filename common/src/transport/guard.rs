@@ -5,9 +5,9 @@
 //! log line with the peer's address and increments a counter for the reason. Each connection is a task; its resources
 //! are freed when the task ends.
 //!
-//! When the port is full, a new connection replaces the connection that has been useless for the longest time, if that
-//! is at least [`GuardConfig::useless_after`]. Therefore idle strangers cannot keep other peers out, and a peer whose
-//! connection broke can reconnect.
+//! When the port is full, a new connection replaces the connection that has been useless for the longest time, if this
+//! time is at least [`GuardConfig::useless_after`]. Therefore idle strangers cannot keep other peers out, and a peer
+//! whose connection broke can reconnect.
 
 use super::descriptors;
 use super::listener::{Listener, ReadHalf, Stream, WriteHalf, set_options};

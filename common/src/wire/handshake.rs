@@ -23,8 +23,8 @@ pub enum ClientRole {
         id: ActorId,
         /// Random number, drawn anew at each start of the process.
         incarnation: Incarnation,
-        /// Per shard of this server, in order: the lowest sequence that is not acknowledged yet (1 at first). A server
-        /// that does not know the incarnation starts counting there.
+        /// Lowest sequence that is not acknowledged yet (1 at first), for each shard of this server in order. A server
+        /// that does not know the incarnation expects this sequence first.
         oldest_unacknowledged: Vec<BatchSequence>,
         /// Maximum number of rows in one insert: `actor.insert_rows`.
         insert_rows: u32,

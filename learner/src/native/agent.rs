@@ -100,8 +100,9 @@ impl Agent {
         AdamStep::new(lr as f32, self.config.training.adam_eps as f32, self.updates + 1)
     }
 
-    /// Ends an update: one Adam step on the policy along the sum of the shares' gradients, the temperature's step, and
-    /// the statistics. Returns whether all numbers are finite. If not, the state stays as it was before the update.
+    /// Ends an update: does one Adam step on the policy along the sum of the shares' gradients, does the temperature's
+    /// step, and adds to the statistics. Returns whether all numbers are finite. If not, the state stays as it was
+    /// before the update.
     pub(super) fn finish(&mut self, shares: [&mut Share; PARTS], sizes: &StepSizes) -> bool {
         let [first, second] = shares;
         add(&mut first.grads, &second.grads);
@@ -147,8 +148,9 @@ impl Agent {
         true
     }
 
-    /// Computes L = log α · (H − H̄), or α · (H − H̄), and one Adam step on log α, within its
-    /// bounds. Returns L, which is 0 if the temperature is fixed, and whether all numbers are finite.
+    /// Computes the loss L = log α · (H − H̄), or L = α · (H − H̄) with [`AlphaLoss::Exp`], and one Adam step on log α,
+    /// which stays within its bounds. Returns L, which is 0 if the temperature is fixed, and whether all numbers are
+    /// finite.
     fn tune_temperature(&mut self, entropy: f64, lr: f64) -> (f64, bool) {
         let Some(target_entropy) = self.config.target_entropy else { return (0.0, true) };
         let surplus = entropy - target_entropy;

@@ -16,8 +16,8 @@ pub(super) struct Critic {
     next_target: Vec<f32>,
     /// Whether the loss and `next` are finite.
     pub(super) finite: bool,
-    /// Packed weights of `group.params`, and of `next.params` after [`Critic::learn`]. `packed_target` does the same
-    /// for `target` and `next_target`.
+    /// Packed weights of `group.params`; after [`Critic::learn`], those of `next.params`. In the same way,
+    /// `packed_target` holds the weights of `target`, then of `next_target`.
     packed: Packed,
     packed_target: Packed,
     grads: Vec<f32>,
@@ -49,7 +49,7 @@ pub(super) struct CriticUpdate<'a> {
     pub(super) target: &'a [f32],
     /// Importance weights, (B).
     pub(super) weight: &'a [f32],
-    /// Critic inputs that the policy then learns from, (rows, in), per part of the batch.
+    /// Critic inputs of the rows that the policy learns from after this step, (rows, in), per part of the batch.
     pub(super) own: [&'a [f32]; PARTS],
     pub(super) step: AdamStep,
 }
@@ -101,14 +101,14 @@ impl Critic {
         self.target_kept[part].output()
     }
 
-    /// Returns the values of the rows of one part that the policy learns from, (rows, K), computed by the critic after
-    /// its step.
+    /// Returns the values of one part of the rows that the policy learns from, (rows, K). They are from the critic
+    /// after its step.
     pub(super) fn policy_values(&self, part: usize) -> &[f32] {
         self.policy_kept[part].output()
     }
 
-    /// Computes L = k mean(w (Q(s, a) − y)²), one Adam step, one Polyak step of the target, and the new values of the
-    /// policy's rows. The results become current only in [`Critic::settle`].
+    /// Computes L = k mean(w (Q(s, a) − y)²) with k = `critic_loss_factor`, one Adam step, one Polyak step of the
+    /// target, and the new values of the policy's rows. The results become current only in [`Critic::settle`].
     pub(super) fn learn(&mut self, update: &CriticUpdate<'_>) {
         let CriticUpdate { config, critic, data, taken, target, weight, own, step } = *update;
         let TrainingConfig { batch_size, tau, critic_loss_factor, .. } = config.training;
@@ -145,7 +145,7 @@ impl Critic {
     }
 
     /// Ends an update. If `done`, the results of the update become current. Otherwise the critic stays as it was before
-    /// it.
+    /// the update.
     pub(super) fn settle(&mut self, critic: &NativeMlp, done: bool) {
         if done {
             std::mem::swap(&mut self.group, &mut self.next);

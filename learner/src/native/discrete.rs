@@ -9,7 +9,7 @@
 //! | 4 | rows | policy gradients of these rows, through p alone |
 //! | 5 | – | sum of the gradients; Adam on π; Adam on log α |
 //!
-//! The update takes expectations over all actions, where continuous SAC samples one action. So it needs no noise.
+//! The update takes expectations over all actions instead of sampling one action, so it needs no noise.
 
 use super::agent::{Agent, Share};
 use super::critic::{Critic, CriticUpdate};

@@ -40,7 +40,8 @@ impl Activations {
     }
 }
 
-/// Buffers of a backward pass: gradients with respect to the outputs of two neighbouring layers, and a packed factor.
+/// Buffers of a backward pass: the gradients with respect to the outputs of two neighbouring layers, and a packed
+/// factor of a matrix product.
 #[derive(Debug, Clone)]
 pub(crate) struct MlpScratch(Vec<f32>, Vec<f32>, Panels);
 
@@ -111,8 +112,8 @@ impl NativeMlp {
         Packed(self.layers.iter().map(|layer| Panels::with_room(lines(layer))).collect())
     }
 
-    /// Returns whether layer i is a critic's last layer. It is one dot product per row, too small for a tile of sixteen
-    /// columns.
+    /// Returns whether layer i is the last layer and has one output, as in a critic. Such a layer is one dot product
+    /// per row, too small for a tile of sixteen columns.
     fn is_value(&self, i: usize) -> bool {
         i + 1 == self.layers.len() && self.layers[i].output == 1
     }
@@ -127,8 +128,8 @@ impl NativeMlp {
         }
     }
 
-    /// Runs `x` (n, in) through the network and writes every layer's output to `kept`, which must be made for exactly n
-    /// rows. `packed` holds the weights of `params`.
+    /// Evaluates the network on `x` (n, in) and writes every layer's output to `kept`, which must be allocated for
+    /// exactly n rows. `packed` holds the weights of `params`.
     pub(crate) fn forward(
         &self,
         params: &[f32],
@@ -191,8 +192,8 @@ impl NativeMlp {
         }
     }
 
-    /// Computes the input gradients from `dy` (n, out), for the columns `from`.. of x only, and no parameter gradients.
-    /// `hidden` holds the hidden layers' outputs, (n, out) each. Writes `dx` (n, in − from).
+    /// Computes the gradients of the input columns from `from` on, given `dy` (n, out). Computes no parameter
+    /// gradients. `hidden` holds the hidden layers' outputs, (n, out) each. Writes `dx` (n, in − from).
     pub(crate) fn backward_input(
         &self,
         params: &[f32],
@@ -258,7 +259,7 @@ impl NativeMlp {
     }
 }
 
-/// Returns an activation as the kernels name it.
+/// Converts an activation to the kernels' type.
 fn kernel_activation(activation: arch::Activation) -> ActivationKernel {
     match activation {
         arch::Activation::Relu => ActivationKernel::Relu,

@@ -221,8 +221,8 @@ impl Sampled {
         }
     }
 
-    /// Moves the observations to the front of `input`, one after another. The critics no longer need `input`, and the
-    /// policy's backward pass needs contiguous observations.
+    /// Moves the observations to the front of `input`, one after another, because the policy's backward pass needs
+    /// contiguous observations. The critics no longer need `input`.
     fn observations(&mut self, obs_dim: usize, act_dim: usize) {
         for row in 1..self.log_prob.len() {
             let from = row * (obs_dim + act_dim);

@@ -22,7 +22,7 @@ pub(super) struct NativeSac {
     parts: [Part; PARTS],
     /// Stored observations and actions, (B, O + A).
     data: Vec<f32>,
-    /// Row numbers from 0, (B): a critic has one value per row.
+    /// Index of each row's value, (B). It is the number of the row, because a critic has one value per row.
     taken: Vec<usize>,
 }
 
@@ -82,7 +82,7 @@ impl NativeSac {
     }
 }
 
-/// Writes the stored observations and the stored actions, in the critics' units, as rows of (B, O + A).
+/// Writes rows of (B, O + A): the stored observation, then the stored action in the critics' units.
 fn pair(config: &TrainerConfig, batch: &Batch<'_>, data: &mut [f32]) {
     let (obs_dim, act_dim) = (config.policy.obs_dim, config.policy.act_dim);
     for (row, input) in data.chunks_exact_mut(obs_dim + act_dim).enumerate() {

@@ -20,8 +20,9 @@ pub(super) struct RecordedEpisode {
 }
 
 /// Converts episodes to rows. Every step starts one row, with reward = Σ_{k<m} γ^k r_{t+k} and discount = γ^m (1 −
-/// terminated). The window of m ≤ n steps does not cross an episode's end. If the data end without a flag, the value is
-/// bootstrapped there.
+/// terminated). The window of m ≤ n steps does not cross an episode's end. If an episode's last step has no flag, the
+/// rows that end there are bootstrapped. The discount of a row that ends with a truncation is 0 unless
+/// `cluster.truncation_bootstrap` is set.
 #[derive(Debug)]
 pub(super) struct Transitions {
     row_bytes: usize,
@@ -38,8 +39,8 @@ pub(super) struct Transitions {
 }
 
 impl Transitions {
-    /// Creates a converter to rows of this layout, with the run's settings. It must be a layout of transitions without
-    /// state.
+    /// Creates a converter to rows of this layout, with the run's settings. The layout must be one of transitions
+    /// without state.
     pub(super) fn new(cluster: &ClusterConfig, layout: &ItemLayout) -> Self {
         let field =
             |name| layout.field(name).cloned().expect("a field of every layout of transitions");

@@ -10,15 +10,15 @@ use crate::trainer::{ActionUnits, Batch, Noise, StepSizes, TrainerConfig};
 use std::f32::consts::{LN_2, PI};
 use tch::{Device, Kind, Tensor};
 
-/// The inputs of the policy's two passes and of the critics' three, in one device vector. The update fills in the
-/// columns of sampled actions on the device.
+/// The inputs of one update in one device vector, among them the input of the policy's pass and the inputs of the
+/// critics' three passes. The update fills in the columns of sampled actions on the device.
 #[derive(Debug)]
 pub(super) struct PackedInputs {
     host: Vec<f32>,
     sizes: Sizes,
     /// `(scale, bias)` per action dimension, for converting normalised actions to the critics' units.
     units: Vec<(f32, f32)>,
-    /// Constant part of every sample's log-density, subtracted; see `noise_log_density`.
+    /// Constant that is subtracted from every sample's log-density; see `noise_log_density`.
     log_density_constant: f32,
     /// 2 / B, times the critic loss's factor.
     weight_factor: f32,
@@ -81,8 +81,8 @@ impl TensorSplitter<'_> {
 }
 
 impl PackedInputs {
-    /// Allocates the vector for batches of the configured size. [`PackedInputs::pack`] writes in the order in which the views
-    /// are cut here.
+    /// Allocates the vector for batches of the configured size. The views are cut in the order in which
+    /// [`PackedInputs::pack`] writes.
     #[expect(clippy::cast_precision_loss, reason = "batch sizes and action dimensions are small")]
     pub(super) fn new(config: &TrainerConfig, device: Device) -> TchResult<Self> {
         let (b, o, a) = (config.training.batch_size, config.policy.obs_dim, config.policy.act_dim);
@@ -136,8 +136,8 @@ impl PackedInputs {
 
     /// Copies a batch and the scalars of one Adam step to the device. The caller has checked the shapes.
     ///
-    /// For a GPU the copy goes through pinned memory and is asynchronous: it may read that memory after this function
-    /// has returned.
+    /// For a GPU the copy goes through pinned memory and is asynchronous: the device may still read that memory after
+    /// this function has returned.
     pub(super) fn upload(
         &mut self,
         batch: &Batch<'_>,

@@ -1,7 +1,7 @@
 //! The `torch` backend: all algorithms on libtorch, on a CPU or an NVIDIA GPU.
 //!
-//! [`AutogradTrainer`] trains every algorithm and network by autograd. [`TorchTrainer`] is the faster, hand-written path
-//! for continuous SAC on perceptrons. Its modules:
+//! [`AutogradTrainer`] trains every algorithm and network by autograd. [`TorchTrainer`] is the faster, hand-written
+//! trainer of continuous SAC on perceptrons. Its modules:
 //!
 //! - `networks`: perceptrons as views of flat vectors, forward and backward.
 //! - `adam`: the optimiser on those vectors.
@@ -44,7 +44,7 @@ type TchResult<T> = Result<T, TchError>;
 
 /// Continuous SAC on libtorch, without autograd.
 ///
-/// libtorch's thread pool does the arithmetic. Its size is one number for the whole process, set by the trainer that
+/// libtorch's thread pool does the arithmetic. The whole process has one pool, whose size is set by the trainer that
 /// was created last. The pool's threads spin while they wait for each other, so use at most as many threads as there
 /// are idle cores. With 2x256 networks, two threads do 282 updates/s on two idle cores, but 102 if one of the cores is
 /// busy. One thread does 146 in that case.
@@ -125,8 +125,8 @@ impl TorchTrainer {
         usize::try_from(update % depth).expect("less than two")
     }
 
-    /// Returns the value of a device read that the trait declares infallible. Panics if the device has failed, because
-    /// no state is left to continue with.
+    /// Returns the result of a read from the device. Panics if the device has failed: the calling methods of
+    /// [`Trainer`] cannot return an error, and no state is left to continue with.
     fn answered<T>(&self, what: &str, result: TchResult<T>) -> T {
         result.unwrap_or_else(|error| panic!("{} failed while {what}: {error}", self.device))
     }

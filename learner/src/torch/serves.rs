@@ -18,8 +18,8 @@ pub fn serves(config: &TrainerConfig) -> Result<(), String> {
 /// Creates the trainer for these settings: the hand-written update if it supports them, otherwise autograd.
 ///
 /// # Errors
-/// Returns an error if this backend does not support the settings, if the device is unknown or absent, or if the state does
-/// not fit.
+/// Returns an error if this backend does not support the settings, if the device is unknown or absent, or if the state
+/// does not fit.
 pub fn trainer(
     config: TrainerConfig,
     state: TrainState,

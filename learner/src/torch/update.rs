@@ -1,11 +1,11 @@
 //! Soft Actor-Critic: one update, in the order of docs/algorithms/sac.md §3.
 //!
-//! [`TorchSac::step`] does not wait for the device and allocates no device memory, and no shape or address in it depends on
-//! data. These are conditions for recording it into a CUDA graph, but no graph is recorded: each operation is launched
-//! separately.
+//! [`TorchSac::step`] does not wait for the device and allocates no device memory. No shape or address in it depends on
+//! data. With these properties it could be recorded into a CUDA graph, but no graph is recorded: each operation is
+//! launched separately.
 //!
-//! Letters: B batch, O observation, A action. A prime marks the next observation or action; `a~` is the policy's own
-//! action in s.
+//! Letters: B batch, O observation, A action. A prime marks the next observation or action. `a~` is the action that the
+//! policy samples in s.
 
 use super::TchResult;
 use super::adam::AdamGroup;
@@ -173,9 +173,9 @@ impl TorchSac {
         self.sums.add_into(&w.row, &self.sums)
     }
 
-    /// Computes loss = -log_alpha * mean(log pi + target entropy), or with `alpha` in place of `log_alpha`, and does
-    /// one Adam step on `log_alpha`, which stays within its bounds. The losses above use the alpha from before this
-    /// step.
+    /// Computes loss = -log_alpha * mean(log pi + target entropy), or the same with `alpha` in place of `log_alpha`,
+    /// and does one Adam step on `log_alpha`, which stays within its bounds. The other losses use the alpha from before
+    /// this step.
     fn learn_temperature(&self, x: &PackedInputs) -> TchResult<()> {
         let Some(target_entropy) = self.target_entropy else { return Ok(()) };
         let gradient = &self.log_alpha.grad;

@@ -7,7 +7,7 @@ use common::config::{self, Config};
 use common::policy::arch::PolicyArch;
 use common::spec::{ActionKind, EnvSpec};
 
-/// Learning rule, with the settings that no other rule has.
+/// Learning rule, with the settings that only this rule has.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Algorithm {
     /// Soft actor-critic for continuous actions.
@@ -84,8 +84,8 @@ impl TrainerConfig {
         }
     }
 
-    /// Creates continuous SAC with the settings of `config/default.toml`, two perceptron critics of the given widths, and
-    /// actions in [-1, 1].
+    /// Creates continuous SAC with the settings of `config/default.toml`, two perceptron critics of the given widths,
+    /// and actions in [-1, 1].
     ///
     /// # Panics
     /// Panics if the policy is not a plain squashed Gaussian on a perceptron.

@@ -1,8 +1,8 @@
 //! [`Trainer`]: the interface between the training loop and the backends that do the arithmetic.
 //!
 //! There are two backends: `native` (plain Rust, CPU) and `torch` (tch, feature `torch`). They hold the same
-//! [`TrainState`] and compute the same numbers. Tests compare each one with the other. Letters: B batch, O observation,
-//! A action.
+//! [`TrainState`] and compute the same numbers, and tests compare them with each other. Letters: B batch, O
+//! observation, A action.
 
 mod config;
 
@@ -145,8 +145,8 @@ pub trait Trainer {
         sizes: &StepSizes,
     ) -> Result<(), TrainerError>;
 
-    /// Writes |td| of the oldest update whose |td| was not read yet to `out`, shape (B). It is by
-    /// `learner.priority_rule`, with the critics before their step. Waits for the device if necessary. Must be called
+    /// Writes the |td| of the oldest update whose |td| was not read yet to `out`, shape (B). The |td| is computed by
+    /// `learner.priority_rule` from the critics before their step. Waits for the device if necessary. Must be called
     /// once per update, at most [`Trainer::pipeline_depth`] updates late.
     ///
     /// # Errors
@@ -157,7 +157,7 @@ pub trait Trainer {
     /// Returns the number of random numbers that an update needs.
     fn noise_sizes(&self) -> NoiseSizes;
 
-    /// Changes rates and switches from the next update on: everything but the networks, the algorithm and the shapes.
+    /// Applies other settings from the next update on. The networks, the algorithm and the shapes must stay the same.
     /// No |td| may be outstanding.
     ///
     /// # Errors
@@ -182,11 +182,11 @@ pub trait Trainer {
     /// Returns an error if the lengths in the state do not fit the configuration. Nothing is changed then.
     fn load(&mut self, state: &TrainState) -> Result<(), TrainerError>;
 
-    /// Returns the name of the backend for logs: `native`, `torch cpu` or `torch cuda:0`.
+    /// Returns a description of the backend for logs, such as `native (sac, 2 threads)`, `torch cpu` or `torch cuda:0`.
     fn describe(&self) -> String;
 }
 
-/// Reasons why a backend refuses.
+/// Reasons why a backend refuses a call, or fails.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainerError {
     /// A slice from the caller has the wrong length.
@@ -194,7 +194,7 @@ pub enum TrainerError {
     Shape {
         /// Name of the slice.
         what: &'static str,
-        /// Its length.
+        /// Length of the slice.
         got: usize,
         /// Length that the configuration requires.
         expected: usize,

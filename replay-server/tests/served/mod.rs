@@ -1,6 +1,5 @@
 //! A server over the in-memory transport, and clients whose messages the test chooses.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use bytes::Bytes;

@@ -152,7 +152,8 @@ impl Shared {
         if self.lanes.iter().all(|stage| *stage == Stage::Asked) {
             std::mem::swap(&mut self.answers, &mut self.reply);
         } else {
-            // Other lanes may not have read their replies yet: a lane can be reset while the rest of its batch waits.
+            // Copies only the replies of this batch, because other lanes may not have read their earlier replies yet.
+            // This occurs if a lane is reset while the rest of its batch waits.
             let asked = self.lanes.iter().enumerate().filter(|(_, stage)| **stage == Stage::Asked);
             asked.for_each(|(lane, _)| self.blocks.copy(&self.reply, &mut self.answers, lane));
         }
@@ -241,7 +242,7 @@ struct Lane {
     env_action: Vec<f32>,
 }
 
-/// Writes the environment's action. Refuses NaN and invalid choices, and clips other values to the bounds, as
+/// Writes `action` to `env_action`. Refuses NaN and invalid choices, and clips other values to the bounds, as
 /// Gymnasium's own wrapper does.
 fn clip(spec: &EnvSpec, action: &[f32], env_action: &mut [f32]) -> Result<(), EnvError> {
     if spec.actions == ActionKind::Discrete {
@@ -323,7 +324,7 @@ impl Env for Lane {
     }
 
     fn stage(&mut self, action: &[f32]) {
-        // If the action or the server is at fault, `step` returns the error.
+        // Errors of the action or of the server are ignored here, because `step` returns them.
         if clip(&self.spec, action, &mut self.env_action).is_ok() {
             let mut shared = lock(&self.shared);
             if !shared.is_lost(self.life) {

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Folder whose files are in memory.
 const SHARED: &str = "/dev/shm";
 
-/// A file with room for both blocks, which disappears with its last user.
+/// A file with room for both blocks. It is deleted when its last user closes it.
 #[derive(Debug)]
 pub(super) struct SharedMemory {
     file: File,

@@ -26,7 +26,8 @@ pub use group::BridgeClient;
 
 /// Parameter: Python interpreter that has Gymnasium installed.
 pub const PYTHON: &str = "bridge.python";
-/// Parameter: time limit of a step in milliseconds. Starts and resets have twenty times that, and at least a minute.
+/// Parameter: time limit of a step in milliseconds. The limit of starts, resets and pictures is twenty times as long,
+/// and at least a minute.
 pub const DEADLINE_MS: &str = "bridge.deadline_ms";
 /// Parameter: time in milliseconds that the environments of a worker have to close before the worker is killed.
 pub const CLOSE_MS: &str = "bridge.close_ms";
@@ -43,14 +44,14 @@ pub const FORMS: [(&str, &str); 3] = [
     ("tcp:HOST:PORT", "the same over the network"),
 ];
 
-/// Requirements of these forms, one line each.
+/// Requirements of the [`FORMS`], one line each.
 pub const NEEDS: [&str; 2] = [
     "gym: needs Python 3.10 or newer with `pip install 'gymnasium>=1.0'`; --python names it where it is not `python3`",
     "unix: and tcp: need a server that speaks docs/env-protocol.md, which has a small one in Python",
 ];
 
 const PYTHON_DEFAULT: &str = "python3";
-/// Time limit of a step if none is configured, since every wait has a deadline.
+/// Default time limit of a step. There is always a limit, because every wait has a deadline.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
 const CLOSE_DEFAULT: Duration = Duration::from_secs(10);
 const START_LIMIT_MIN: Duration = Duration::from_secs(60);
@@ -61,7 +62,7 @@ pub fn settings(name: &str, config: &Config) -> EnvParams {
     let (actor, mut settings) = (&config.actor, EnvParams::new());
     if is_bridged(name) {
         settings.insert(PYTHON.into(), actor.python.clone());
-        // The grace period ends a longer wait in any case.
+        // A limit above the grace period has no effect, because the process ends after the grace period in any case.
         let close = actor.close_deadline.min(config.run.grace).as_millis().max(1);
         settings.insert(CLOSE_MS.into(), close.to_string());
         if !actor.step_deadline.is_zero() {
@@ -172,7 +173,7 @@ impl SessionConfig {
         Ok(config)
     }
 
-    /// Returns the time limit of operations other than steps: starts, resets and pictures.
+    /// Returns the time limit of starts, resets and pictures.
     fn start_limit(&self) -> Duration {
         self.deadline.saturating_mul(START_FACTOR).max(START_LIMIT_MIN)
     }

@@ -13,8 +13,8 @@ use crate::env::{EnvOrigin, EnvTerms};
 use common::spec::EnvSpec;
 use std::time::Duration;
 
-/// Session with a server after the handshake. The link is the first field, because it must be dropped first: its end
-/// makes the process end.
+/// Session with a server after the handshake. The link is the first field, so that it is dropped before the process:
+/// the process ends when its link closes.
 #[derive(Debug)]
 pub(super) struct Session {
     link: Link,
@@ -40,7 +40,8 @@ impl Session {
     /// Starts the server, or connects to it, and agrees on shapes and blocks. `limit` is the time limit per message.
     ///
     /// # Errors
-    /// Returns an error if there is no server, or the server's reason if it refuses.
+    /// Returns an error if there is no server or if the server refuses. The error of a refusal contains the server's
+    /// reason.
     pub(super) fn start(config: &SessionConfig, limit: Duration) -> Result<Self, BridgeError> {
         let (mut link, process) = config.server.connect(config)?;
         match greet(&mut link, config, limit) {
@@ -174,7 +175,7 @@ impl Session {
 
 const OUTCOME_MAX: u8 = protocol::TERMINATED | protocol::TRUNCATED | protocol::FAILED;
 
-/// Reads the number and the reason of a failed lane. `length` must be at least 4.
+/// Reads the number of a failed lane and the reason of its failure. `length` must be at least 4.
 fn lane_failed(link: &mut Link, length: usize) -> Result<(usize, String), BridgeError> {
     let payload = link.bytes(length)?;
     let (lane, text) = payload.split_at(4);
@@ -225,8 +226,8 @@ fn json(document: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(document).expect("names and numbers are JSON")
 }
 
-/// Ends the process of a session that `error` has ended. If the process ended by itself, the returned error describes
-/// how. Its last error output goes to the log.
+/// Ends the process of a session that failed with `error`. If the process ended by itself, the returned error contains
+/// its exit status, and its last error output is logged.
 fn ended(error: BridgeError, process: Option<Process>) -> BridgeError {
     let Some(mut process) = process else { return error };
     match error {

@@ -1,5 +1,5 @@
-//! Ant-v5: a torso with four legs, rewarded for its speed along x and for staying upright, and charged for control and
-//! contact.
+//! Ant-v5: a torso with four legs, which is rewarded for its speed along x and for staying upright, and penalised for
+//! control and contact.
 //!
 //! - Reward: `forward_reward_weight` · Δx / dt + (`healthy_reward` while healthy) − `ctrl_cost_weight` · |action|² −
 //!   `contact_cost_weight` · |contact forces|². x is the position of `main_body`; contact forces are clipped to

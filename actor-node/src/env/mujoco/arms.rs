@@ -1,4 +1,4 @@
-//! Reacher-v5, a two-link arm that must touch a target, and Pusher-v5, an arm that must push a cylinder to a goal.
+//! Reacher-v5: a two-link arm must touch a target. Pusher-v5: an arm must push a cylinder to a goal.
 //!
 //! - Reacher: the reward is −`reward_dist_weight` · |fingertip − target| − `reward_control_weight` · |action|².
 //!   Observation: cos and sin of the two angles, the target, the two angular velocities, x and y of fingertip − target.
@@ -7,8 +7,8 @@
 //! - Pusher: the reward is −`reward_dist_weight` · |cylinder − goal| − `reward_control_weight` · |action|² −
 //!   `reward_near_weight` · |cylinder − fingertip|. Observation: the arm's 7 angles and velocities, then the 3D
 //!   positions of fingertip, cylinder and goal. Start: the model's arm with uniform noise of ±0.005 on its velocities.
-//!   The cylinder starts within x in [−0.3, 0), y in [−0.2, 0.2), relative to the goal and more than 0.17 from it. At
-//!   most 100 steps.
+//!   The start position of the cylinder relative to the goal has x in [−0.3, 0) and y in [−0.2, 0.2), and is more than
+//!   0.17 from the goal. At most 100 steps.
 //!
 //! | parameter | Reacher | Pusher |
 //! |---|---|---|

@@ -1,8 +1,9 @@
 //! Humanoid-v5 is rewarded for the speed of its centre of mass along x and for staying upright. HumanoidStandup-v5
 //! starts on its back and is rewarded for its height.
 //!
-//! - Observation: positions without x and y, velocities, then inertia and mass (10 each) and velocity (6 each) of every
-//!   body except the world, actuator forces, and contact forces (6 each).
+//! - Observation: positions without x and y; velocities; inertia and mass of the bodies (10 numbers per body);
+//!   velocities of the bodies (6 per body); actuator forces; contact forces on the bodies (6 per body). The world does
+//!   not count as a body.
 //! - Start: uniform noise of ±`reset_noise_scale`.
 //! - Episode: at most 1000 steps.
 //! - Reward of Humanoid: `forward_reward_weight` · Δx / dt + (`healthy_reward` while the height is within

@@ -1,8 +1,8 @@
 //! HalfCheetah, Hopper, Walker2d, Swimmer: planar bodies that are rewarded for their speed along x.
 //!
 //! - Reward: `forward_reward_weight` · Δx / dt + (`healthy_reward` while healthy) − `ctrl_cost_weight` · |action|².
-//! - Observation: positions without the first one (for Swimmer without the first two;
-//!   `exclude_current_positions_from_observation`), then velocities, which are clipped to ±10 for Hopper and Walker2d.
+//! - Observation: positions, then velocities. `exclude_current_positions_from_observation` leaves out the first
+//!   position, for Swimmer the first two. For Hopper and Walker2d, velocities are clipped to ±10.
 //! - Start: the model's start state with uniform noise of ±`reset_noise_scale`. HalfCheetah's velocities have Gaussian
 //!   noise.
 //! - Episode: at most 1000 steps.

@@ -16,11 +16,11 @@ pub type Term = (&'static str, f64);
 
 /// One of the tasks.
 pub(super) trait Task: Send + std::fmt::Debug {
-    /// Changes the model's start state, positions of shape (Q) and velocities of shape (V), to the start state of an
-    /// episode.
+    /// Changes the model's start state to the start state of an episode. The state is given by the positions `qpos` (Q)
+    /// and the velocities `qvel` (V).
     fn start(&self, rng: &mut Pcg64, qpos: &mut [f64], qvel: &mut [f64]);
 
-    /// Records what the reward needs of the state before a step.
+    /// Records the parts of the state before a step that the reward needs.
     fn before(&mut self, sim: &Simulation);
 
     /// Appends the observation, shape (O), to `obs`, which is empty.
@@ -40,8 +40,8 @@ pub(super) struct TaskOutcome {
 
 /// A MuJoCo environment, without its time limit.
 ///
-/// The state of its [`StateAccess`] is (qpos, qvel), shape (Q + V); setting it starts from fresh simulator data. Only a
-/// [`SimulationState`] continues with equal digits.
+/// [`StateAccess`] reads and sets (qpos, qvel), shape (Q + V). Setting this state starts from fresh simulator data.
+/// Only a [`SimulationState`] restores a state so that the following steps are equal in every digit.
 #[derive(Debug)]
 pub struct Mujoco {
     spec: EnvSpec,

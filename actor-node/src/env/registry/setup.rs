@@ -61,7 +61,7 @@ impl Setup {
     }
 
     /// Returns the parameters of the environment of this name. If a wrapper replaces the time limit of a bridged
-    /// environment, they also switch off its own limit.
+    /// environment, the parameters also switch off the environment's own limit.
     pub(crate) fn env_params(&self, name: &str) -> EnvParams {
         let mut params = self.params.clone();
         if bridge::is_bridged(name) && self.limits_time() {

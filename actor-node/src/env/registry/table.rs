@@ -158,15 +158,15 @@ pub(super) fn unlimited(name: &str, params: &EnvParams) -> Result<Box<dyn Env>, 
     (entry.make)(params)
 }
 
-/// Returns the name `gym:MODULE:ID` that is correct for `MODULE:ID` or `FILE.py:ID`.
+/// Returns the correct name `gym:MODULE:ID` if the given name has the form `MODULE:ID` or `FILE.py:ID`.
 fn of_module(name: &str) -> Option<String> {
     let (module, id) = name.split_once(':')?;
     let module = module.rsplit('/').next()?.trim_end_matches(".py");
     Some(format!("gym:{module}:{id}"))
 }
 
-/// Returns up to three names that the user may have meant, such as `A or B`. Gymnasium's own name comes first, then
-/// similar names, the most similar one first.
+/// Returns up to three names that the user may have meant, such as `A or B`. A name that Gymnasium registers comes
+/// first, then similar names, the most similar one first.
 fn nearest(name: &str) -> Option<String> {
     let likeness =
         |entry: &Entry| strsim::jaro_winkler(&name.to_lowercase(), &entry.name.to_lowercase());

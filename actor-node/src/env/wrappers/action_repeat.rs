@@ -10,7 +10,7 @@ pub(super) struct ActionRepeat {
     env: Box<dyn Env>,
     spec: EnvSpec,
     times: u32,
-    /// Sum of the environment's own rewards over the newest action.
+    /// Sum of the environment's own rewards over the repetitions of the newest action.
     own: f64,
 }
 

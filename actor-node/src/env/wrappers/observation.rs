@@ -87,7 +87,8 @@ impl Env for Stack {
     }
 }
 
-/// Environment whose observations are delayed by `steps` steps. Until then, the first observation is repeated.
+/// Environment whose observations are delayed by `steps` steps. In the first `steps` steps, the first observation is
+/// repeated.
 pub(super) struct Delay(History);
 
 impl Delay {

@@ -29,12 +29,12 @@ const PENDULUM: &str = "Pendulum-v1";
 const SECONDS: f64 = 4.0;
 /// Number of batches of random actions that are drawn in advance.
 const DRAWN: usize = 64;
-/// Number of lanes of an acting actor: enough for efficient batches of the policy, few enough for their simulators to
-/// fit into the core's cache.
+/// Number of lanes of an acting actor. This is enough for efficient batches of the policy, and few enough that all
+/// simulators fit into the core's cache.
 const LANES: usize = 8;
 /// Number of lanes per thread without a policy. One is fastest.
 const BARE_LANES: usize = 1;
-/// Limit for the steps per second of one core that acts.
+/// Smallest acceptable number of steps per second of one core that acts.
 const ACTING_BAR: f64 = 30_000.0;
 
 /// EnvPool's settings that are measured, `[--envs, --batch]`, as multiples of the number of threads.

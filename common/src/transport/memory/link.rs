@@ -99,7 +99,8 @@ async fn run_dealer(
             () = &mut app_gone => return,
         };
         let Bound::Router { requests, peers } = bound else {
-            // ZeroMQ behaves the same: there, the handshake between sockets of the wrong types always fails.
+            // With ZeroMQ the dealer would not connect either, because the handshake between these socket types always
+            // fails.
             tracing::error!(%name, "a dealer cannot connect to a publisher");
             return to_app.closed().await;
         };
@@ -175,7 +176,7 @@ enum Source<'a> {
 }
 
 impl Source<'_> {
-    /// Waits for the next message. Returns `None` once the source has ended. Dropping the future loses no message.
+    /// Waits for the next message. Returns `None` if the source has ended. Dropping the future loses no message.
     async fn next(&mut self, stats: &TransportStats) -> Option<Message> {
         loop {
             let message = match self {

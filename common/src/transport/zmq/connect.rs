@@ -19,7 +19,7 @@ use zeromq::{DealerRecvHalf, DealerSendHalf, DealerSocket, SubSocket};
 use zeromq::{Socket, SocketEvent, SocketOptions, SocketRecv as _, SocketSend as _};
 use zeromq::{ZmqError, ZmqMessage, ZmqResult};
 
-/// Time limit of the first attempt for connecting, and again for the handshake.
+/// Time limit of the first attempt, once for connecting and once more for the handshake.
 const ATTEMPT: Duration = Duration::from_secs(1);
 /// Number of times that the limit doubles, so that a distant or overloaded peer is reached, too. It is low because TCP
 /// retries at growing intervals: with a long limit a restored network would be noticed late.
@@ -218,8 +218,8 @@ struct Outbox {
 }
 
 impl Outbox {
-    /// Hands messages over until the application has closed its queue. Dropping the future loses none that were not yet
-    /// handed over.
+    /// Hands messages over until the application has closed its queue. If the future is dropped, messages that were not
+    /// handed over stay in the outbox.
     async fn send_all(
         &mut self,
         socket: &mut DealerSendHalf,

@@ -34,8 +34,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Buffer of one direction: large enough for few system calls, small enough to stay in a core's cache. Measured with
-/// `benches/transport_speed.rs`: 64 KiB costs a tenth more CPU time per batch, and 512 KiB saves nothing; nor do
-/// larger buffers of the private socket.
+/// `benches/transport_speed.rs`: 64 KiB costs a tenth more CPU time per batch, and 512 KiB saves nothing. Larger
+/// buffers of the private socket do not save anything either.
 const BUFFER_BYTES: usize = 256 << 10;
 const _: () = assert!(BUFFER_BYTES > 2 * HELD_BYTES_MAX);
 
@@ -150,7 +150,7 @@ async fn relay(
         ended = &mut incoming => ended,
         ended = relay_out(from_zeromq, to_server, asked, &heartbeats) => match ended {
             Ok(()) => incoming.await,
-            // A server that no longer reads has often sent the reason before, and it can still be read.
+            // Before a server stops reading, it has often sent the reason, which can still be read.
             Err(broken) => match timeout(LAST_WORD_WITHIN, incoming).await {
                 Ok(Err(said)) => Err(said),
                 _ => Err(broken),

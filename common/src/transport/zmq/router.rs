@@ -58,7 +58,7 @@ struct Port {
     /// Room for the replies to all peers together.
     replies: Backlog,
     peers: Mutex<Peers>,
-    /// Number of the next connection, shared by all ports, so that a peer gets a new id also at a later port on the
+    /// Number of the next connection. All ports share it, so that no id is used twice, not even by a later port on the
     /// same address.
     connections: Arc<AtomicU64>,
 }
@@ -146,7 +146,8 @@ impl Port {
         ))
     }
 
-    /// Hands replies to the peers' queues until the endpoint is closed, including those sent before the close.
+    /// Hands replies to the peers' queues until the endpoint is closed, including replies that were sent before the
+    /// close.
     async fn send_all(&self, mut from_app: mpsc::Receiver<(PeerId, Message)>) {
         let mut batch = Vec::with_capacity(SOCKET_QUEUE_MESSAGES);
         loop {
@@ -230,7 +231,7 @@ impl Drop for Registration<'_> {
 #[derive(Debug)]
 struct Replies {
     queue: mpsc::Receiver<Reply>,
-    /// Room of replies that are being written; it stays taken until they are.
+    /// Reserved room for the replies that are being written. It is released when they are written.
     written: Vec<[Reservation; 2]>,
 }
 

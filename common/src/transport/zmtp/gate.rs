@@ -63,7 +63,7 @@ impl FrameGate {
         !matches!(self.expect, Expect::Greeting | Expect::Ready)
     }
 
-    /// Returns how many of these bytes, the next ones of the stream, may be forwarded.
+    /// Takes the next bytes of the stream, and returns how many of them may be forwarded.
     ///
     /// The remaining bytes, at most [`HELD_BYTES_MAX`], must be passed again at the start of the next call, followed by
     /// more. After an error no byte of this call may be forwarded, and the connection must be closed.
@@ -111,7 +111,8 @@ impl FrameGate {
         }
     }
 
-    /// Admits `before` bytes plus the next bytes of a body that lacks `left` bytes, at most `available` bytes in total.
+    /// Admits `before` bytes of a header and then bytes of its body, of which `left` bytes are missing. Admits at most
+    /// `available` bytes in total.
     fn run_in_body(&mut self, before: usize, left: u64, more: bool, available: usize) -> ByteRun {
         let here = usize::try_from(left).unwrap_or(usize::MAX).min(available - before);
         let left = left - here as u64;

@@ -1,5 +1,5 @@
-//! [`LearningRule`]: a learning rule, with its inputs ([`AutogradBatch`], [`AutogradNoise`]), its state ([`Model`]) and its
-//! statistics ([`Losses`]).
+//! [`LearningRule`]: a learning rule, with its inputs ([`AutogradBatch`], [`AutogradNoise`]), its state ([`Model`]) and
+//! its statistics ([`Losses`]).
 
 use super::params::{FlatParams, TensorOptions, TrainedParams};
 use crate::torch::ops::signed;
@@ -7,8 +7,8 @@ use crate::trainer::{NoiseSizes, PriorityRule, StepSizes, TrainState, TrainerCon
 use std::fmt::Debug;
 use tch::{Kind, Tensor};
 
-/// A learning rule: its settings, and the update as a function of model, batch and noise. It does not wait for the
-/// device, and no shape in it depends on data.
+/// A learning rule: its settings, and the update as a function of model, batch and noise. The update does not wait for
+/// the device, and no shape in it depends on data.
 pub trait LearningRule: Debug + Send {
     /// Returns how many random numbers an update takes.
     fn noise_sizes(&self) -> NoiseSizes;
@@ -79,8 +79,8 @@ impl Model {
         self.log_lambda.load(&state.log_lambda);
     }
 
-    /// Copies the tensors to the host. Leaves the rest of `state`, the observation statistics and the update count,
-    /// unchanged.
+    /// Copies the tensors to the host. Does not change the other fields of `state`: the observation statistics and the
+    /// update count.
     pub fn save(&self, state: &mut TrainState) {
         state.actor = self.actor.save();
         state.target_actor = self.target_actor.save();
@@ -120,7 +120,7 @@ pub struct AutogradBatch {
 }
 
 impl AutogradBatch {
-    /// Returns the steps after the burn-in of x (B, T, ..).
+    /// Returns x (B, T, ..) without the steps of the burn-in, (B, T - burn_in, ..).
     pub fn kept(&self, x: &Tensor) -> Tensor {
         let burn_in = signed(self.burn_in);
         x.narrow(1, burn_in, x.size()[1] - burn_in)
@@ -140,7 +140,7 @@ impl AutogradBatch {
         sum(&(x * &valid)) / sum(&valid).clamp_min(1.0)
     }
 
-    /// Computes the result of [`crate::trainer::Trainer::pop_td_abs`], (B), from td (C, B, T - burn_in).
+    /// Computes the |td| of each item, (B), for [`crate::trainer::Trainer::pop_td_abs`] from td (C, B, T - burn_in).
     pub fn priority(&self, td: &Tensor, rule: PriorityRule) -> Tensor {
         let critics = |x: &Tensor| x.mean_dim(0, false, None::<Kind>);
         self.mean_of_items(&match rule {
@@ -153,11 +153,11 @@ impl AutogradBatch {
 /// Random numbers of one update on the device; see [`crate::trainer::Noise`].
 #[derive(Debug)]
 pub struct AutogradNoise {
-    /// (B, T - burn_in, A), empty for discrete actions; BCQ: (B, 1, samples * latent).
+    /// Noise of the next action, (B, T - burn_in, A). Discrete actions: empty. BCQ: (B, 1, samples * latent).
     pub next_action: Tensor,
-    /// (B, T - burn_in, A) or empty; BCQ: (B, 1, latent).
+    /// Noise of the action, (B, T - burn_in, A) or empty. BCQ: (B, 1, latent).
     pub action: Tensor,
-    /// LAC: (B, T - burn_in, A); BCQ: (B, 1, latent); empty otherwise.
+    /// Additional noise. LAC: (B, T - burn_in, A). BCQ: (B, 1, latent). Other algorithms: empty.
     pub extra: Tensor,
 }
 

@@ -33,8 +33,8 @@ impl BcqRule {
     /// Creates the rule from the settings.
     ///
     /// # Errors
-    /// Returns an error for networks that it cannot train: everything must be a plain perceptron, on single
-    /// transitions, in normalised units.
+    /// Returns an error for settings that it cannot train with. All networks must be plain perceptrons, items must be
+    /// single transitions, and units must be normalised.
     pub fn new(config: &TrainerConfig, bcq: &trainer::BcqConfig) -> Result<Self, String> {
         let arch = &config.policy;
         let (Some(vae), Some(perturbation)) =
@@ -82,8 +82,8 @@ impl BcqRule {
         Tensor::stack(&networks.iter().map(value).collect::<Vec<_>>(), 0)
     }
 
-    /// Computes max_i (lambda min_c Q'_c + (1 - lambda) max_c Q'_c)(s', a'_i), (B, 1), over actions a'_i that are drawn
-    /// with standard normals (B, 1, samples Z).
+    /// Computes max_i (lambda min_c Q'_c + (1 - lambda) max_c Q'_c)(s', a'_i), (B, 1). The actions a'_i are drawn with
+    /// the standard normals (B, 1, samples * Z).
     fn next_value(&self, model: &Model, batch: &AutogradBatch, normals: &Tensor) -> Tensor {
         let samples = signed(self.samples);
         let obs = batch.next_obs.expand([-1, samples, -1], false);

@@ -1,7 +1,7 @@
 //! Forward passes of critics ([`CriticArch`]) over windows of steps.
 //!
-//! The state of a recurrent critic starts with zeros and runs over the stored observations and actions of the window.
-//! The value of any other action at a step is computed by one step from the state before it.
+//! A recurrent critic starts from a zero state and processes the stored observations and actions of the window. The
+//! value of any other action at a step is computed with one step from the state before that step.
 //!
 //! Letters: B batch, T steps, A action, S state of the critic.
 
@@ -21,7 +21,7 @@ pub struct CriticStates {
     pub after: Tensor,
 }
 
-/// Runs the critic's state over the stored steps: obs (B, T, O), action (B, T, A) in the critic's units.
+/// Computes the critic's states over the stored steps, from obs (B, T, O) and action (B, T, A) in the critic's units.
 pub fn remember(
     arch: &CriticArch,
     w: &Weights,
@@ -73,8 +73,8 @@ fn input(arch: &CriticArch, obs: &Tensor, action: &Tensor) -> Tensor {
     if alone { obs.shallow_clone() } else { Tensor::cat(&[obs, action], -1) }
 }
 
-/// Evaluates the layers `layers.{i}`, the last of which is the output layer, to (B, T, outputs). A Lyapunov critic has
-/// no output layer; it returns the sum of the squared features (docs/algorithms/lac.md §1), (B, T, 1).
+/// Evaluates the layers `layers.{i}`, of which the last is the output layer. Returns (B, T, outputs). A Lyapunov critic
+/// has no output layer; for it, returns the sum of the squared features (docs/algorithms/lac.md §1), (B, T, 1).
 fn perceptron(kind: CriticKind, w: &Weights, layers: &Mlp, x: &Tensor) -> Tensor {
     if kind == CriticKind::Lyapunov {
         let features = net::mlp(w, "layers", layers, x);

@@ -29,8 +29,8 @@ impl DiscreteSacRule {
         }
     }
 
-    /// Returns the log-probabilities in the policy's loss, (B, T, A). In the sampled form it returns (B, T, 1): the
-    /// sampled action's, used for all actions.
+    /// Returns the log-probabilities in the policy's loss, (B, T, A). In the sampled form, returns only the
+    /// log-probability of the sampled action, (B, T, 1), which the loss uses for all actions.
     fn entropy_term(&self, policy: &Categorical, noise: &AutogradNoise) -> Tensor {
         match self.loss {
             DiscreteLoss::Expected => policy.log_probs.shallow_clone(),

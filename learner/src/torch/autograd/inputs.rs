@@ -1,4 +1,5 @@
-//! [`AutogradInputs`]: copies a batch, its noise and the statistics of observations to the device, in one vector and one copy.
+//! [`AutogradInputs`]: copies a batch, its noise and the statistics of observations to the device, in one vector and
+//! one copy.
 
 use super::algorithm::{AutogradBatch, AutogradNoise};
 use super::params::Weights;
@@ -21,7 +22,7 @@ impl AutogradInputs {
         Self { noise, host: Vec::new() }
     }
 
-    /// Checks that batch and noise have the configured shapes, and that discrete actions are valid indices.
+    /// Checks that batch and noise have the configured shapes, and that discrete actions are within their range.
     pub(super) fn check(
         &self,
         config: &TrainerConfig,
@@ -132,8 +133,8 @@ impl AutogradInputs {
     }
 }
 
-/// Checks that every action is an index below `actions`. An index outside would read past the values; on a GPU this
-/// aborts the process.
+/// Checks that every action is at least 0 and below `actions`. An index outside would read past the values; on a GPU
+/// this aborts the process.
 fn check_indices(action: &[f32], actions: usize) -> Result<(), TrainerError> {
     #[expect(clippy::cast_precision_loss, reason = "few actions")]
     let end = actions as f32;

@@ -83,7 +83,8 @@ impl LearningRule for LacRule {
         let lambda = model.log_lambda.values().flat().exp().clamp_max(1.0);
         let cost = batch.kept(&self.cost(&batch.reward));
 
-        // y = c + discount max_i L'_i(s', a'),  a' ~ pi'(s'); with a finite horizon, y is the sum of its costs
+        // y = c + discount max_i L'_i(s', a'),  a' ~ pi'(s')
+        // With a finite horizon, y is the sum of the costs within the horizon.
         let y = if batch.horizon_cost.numel() > 0 {
             batch.kept(&self.cost(&batch.horizon_cost))
         } else {
@@ -104,8 +105,9 @@ impl LearningRule for LacRule {
             batch.mean(&(&batch.weight * td.square())) * config.training.critic_loss_factor;
         model.critics.descend(&critic_losses.sum(None), &rule.adam(step.sizes.critic, step.number));
 
-        // l_delta = mean(max_i L_i(s', a~') - max_i L_i(s, a) + alpha3 c),  a~' ~ pi(s'), with the critics after their
-        // step; the second value is constant
+        // l_delta = mean(max_i L_i(s', a~') - max_i L_i(s, a) + alpha3 c),  a~' ~ pi(s')
+        // The critics are those after their step. The second value is constant; with `Decrease::Mixed` it is L_1(s, a)
+        // from before the step.
         let acting = &model.actor.trained()[0];
         let updated = model.critics.values().networks();
         let raw_next = rule.policy_next(acting, batch);

@@ -32,7 +32,7 @@ pub fn sparse(w: &Weights, name: &str, mask: &str, x: &Tensor) -> Tensor {
     x.linear(&(weight * w.get(mask)), Some(bias))
 }
 
-/// Evaluates the hidden layers `{prefix}.{i}`, x (N, in) to (N, last width).
+/// Evaluates the hidden layers `{prefix}.{i}`. Converts x (N, in) to (N, last width).
 pub fn mlp(w: &Weights, prefix: &str, mlp: &Mlp, x: &Tensor) -> Tensor {
     let mut x = x.shallow_clone();
     for (i, &width) in mlp.hidden.iter().enumerate() {
@@ -47,8 +47,8 @@ pub fn mlp(w: &Weights, prefix: &str, mlp: &Mlp, x: &Tensor) -> Tensor {
     x
 }
 
-/// Evaluates the hidden layers `{prefix}.{i}` and the output layer, which has the next number and no activation: x (N,
-/// in) to (N, out).
+/// Evaluates the hidden layers `{prefix}.{i}`, then the output layer, which has the next number and no activation.
+/// Converts x (N, in) to (N, out).
 pub fn stack(w: &Weights, prefix: &str, layers: &Mlp, x: &Tensor) -> Tensor {
     linear(w, &format!("{prefix}.{}", layers.hidden.len()), &mlp(w, prefix, layers, x))
 }
@@ -56,8 +56,8 @@ pub fn stack(w: &Weights, prefix: &str, layers: &Mlp, x: &Tensor) -> Tensor {
 /// Epsilon that layer normalisation adds to the variance.
 const LAYER_NORM_EPS: f64 = 1e-5;
 
-/// Does one step: x (N, in) and state (N, S) to features or outputs (N, width), and the next state (N, S). `elapsed`
-/// (N, 1) is the time since the last step, for closed-form cells. `None` means one time unit.
+/// Does one step. Computes features or outputs (N, width) and the next state (N, S) from x (N, in) and state (N, S).
+/// `elapsed` (N, 1) is the time since the last step, for closed-form cells. `None` means one time unit.
 ///
 /// # Panics
 /// Panics for [`Body::BatchConstrained`], which composes networks for acting and is not trained as one network.
@@ -125,7 +125,7 @@ pub struct Unrolled {
 }
 
 /// Evaluates x (B, T, in) step by step from state (B, S). The first `burn_in` steps only update the state, without
-/// gradient. They are not part of the result.
+/// gradient, and are not part of the result.
 pub fn unroll(body: &Body, w: &Weights, x: &Tensor, state: &Tensor, burn_in: usize) -> Unrolled {
     let burn_in = signed(burn_in);
     let t = x.size()[1] - burn_in;
@@ -217,7 +217,7 @@ pub fn liquid_cell(w: &Weights, x: &Tensor, h: &Tensor) -> (Tensor, Tensor) {
 const NO_BACKBONE: (usize, BackboneActivation) = (0, BackboneActivation::LecunTanh);
 
 /// Evaluates the closed-form cell of docs/algorithms/liquid.md §6.1 on [x; h]. `prefix` is put before the tensor names.
-/// If it is not empty, the mask `{prefix}mask` multiplies the two candidate heads only.
+/// If it is not empty, the weights of the two candidate heads are multiplied by the mask `{prefix}mask`.
 fn cfc_cell(
     w: &Weights,
     prefix: &str,

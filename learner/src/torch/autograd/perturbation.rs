@@ -1,5 +1,5 @@
-//! [`Perturbation`]: the network by which batch-constrained Q-learning changes an action of the data
-//! (docs/algorithms/bcq.md §1.2).
+//! [`Perturbation`]: the network with which batch-constrained Q-learning changes an action that its auto-encoder has
+//! drawn (docs/algorithms/bcq.md §1.2).
 
 use super::net;
 use super::params::Weights;

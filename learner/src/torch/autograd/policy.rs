@@ -82,7 +82,7 @@ pub fn gaussian(arch: &PolicyArch, w: &Weights, raw: &Tensor) -> Gaussian {
 pub struct Squash {
     /// Formula for the slope of tanh in the log-density.
     pub correction: TanhCorrection,
-    /// Units of actions in which the density is measured.
+    /// Units of the actions to which the density refers.
     pub units: ActionUnits,
     /// Half the width of the environment's action bounds, (A).
     pub scale: Tensor,
@@ -112,8 +112,8 @@ fn log_slope(u: &Tensor, action: &Tensor, squash: &Squash) -> Tensor {
     let env = squash.units == ActionUnits::Env;
     let slope = || -> Tensor { 1.0 - action.square() };
     match squash.correction {
-        // 2 (ln 2 - u - softplus(-2u)), as in the originals. libtorch's softplus(x) is x beyond 20, an error of 2e-9.
-        // An f64 update that must match theirs has to use the same function.
+        // 2 (ln 2 - u - softplus(-2u)), as in the original implementations. libtorch's softplus(x) returns x if x is
+        // above 20, an error of 2e-9. An update in f64 matches theirs only with the same function.
         TanhCorrection::Exact => {
             let exact = (LN_2 - u - (u * -2.0).softplus()) * 2.0;
             if env { exact + squash.scale.log() } else { exact }

@@ -140,12 +140,12 @@ impl SharedRule {
         Adam { lr, betas: (adam_beta1, adam_beta2), eps, step }
     }
 
-    /// Returns the number of steps in a batch that losses are computed over: B (T - burn_in).
+    /// Returns the number of steps in a batch over which losses are computed: B (T - burn_in).
     pub fn steps(&self) -> usize {
         self.config.training.batch_size * (self.config.sequence_len - self.config.burn_in)
     }
 
-    /// Returns the policy that acts in targets.
+    /// Returns the policy whose next actions the critics' targets use.
     pub fn target_actor<'a>(&self, model: &'a Model) -> &'a Weights {
         let copy: &FlatParams = match self.config.training.target_actor {
             TargetActor::Current => model.actor.values(),
@@ -175,8 +175,8 @@ impl SharedRule {
     }
 
     /// Returns every critic's values of `action` (B, T - burn_in, A), as (C, B, T - burn_in), or for vector critics as
-    /// (C, B, T - burn_in, A). The stored actions `stored` (B, T, A) update recurrent critics. Both are in the critics'
-    /// units.
+    /// (C, B, T - burn_in, A). Recurrent critics update their states with the stored actions `stored` (B, T, A).
+    /// `action` and `stored` are in the critics' units.
     pub fn values(
         &self,
         networks: &[Weights],
@@ -236,7 +236,7 @@ impl SharedRule {
         Some(loss)
     }
 
-    /// Does one Polyak step of the targets in every `target_updates`-th update.
+    /// Does one Polyak step of the target networks if `step` is a multiple of `target_updates`.
     pub fn move_targets(&self, model: &Model, step: u64) {
         if step.is_multiple_of(self.config.training.target_updates) {
             model.targets.follow(model.critics.values(), self.config.training.tau);

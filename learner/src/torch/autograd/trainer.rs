@@ -20,9 +20,9 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// Every network and every algorithm on libtorch, by autograd.
+/// Trainer of every network and every algorithm on libtorch, by autograd.
 ///
-/// The size of libtorch's thread pool is one number for the whole process. The trainer that was created last sets it.
+/// The whole process has one thread pool of libtorch, whose size is set by the trainer that was created last.
 #[derive(Debug)]
 pub struct AutogradTrainer {
     config: TrainerConfig,
@@ -32,7 +32,7 @@ pub struct AutogradTrainer {
     threads: usize,
     algorithm: Box<dyn LearningRule>,
     model: Model,
-    /// Observation statistics of the learner. The actors' copies are written from them.
+    /// Observation statistics. Every update writes them to the policy's buffers, which are published to the actors.
     normaliser: Option<Normaliser>,
     inputs: AutogradInputs,
     undo: Undo,
@@ -93,7 +93,7 @@ impl AutogradTrainer {
         Ok(trainer)
     }
 
-    /// Does one update and returns its losses and its verdict. Failures of libtorch are panics in here.
+    /// Does one update and returns its losses and its verdict. Panics if libtorch fails.
     fn step(
         &mut self,
         batch: &Batch<'_>,
@@ -112,7 +112,7 @@ impl AutogradTrainer {
         (losses, verdict)
     }
 
-    /// Updates the statistics with this batch's observations, without padding.
+    /// Updates the observation statistics with this batch's observations, except those of padding.
     fn observe(&mut self, batch: &Batch<'_>) {
         let Some(normaliser) = &mut self.normaliser else { return };
         if !self.config.training.normaliser_frozen {

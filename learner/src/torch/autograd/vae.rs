@@ -61,8 +61,8 @@ impl Vae {
         self.decode(w, obs, &normals.clamp(-LATENT_MAX, LATENT_MAX))
     }
 
-    /// Computes `mean((a - V(s, a))²) + KL / 2`, with `KL = mean(-ln std + (std² + mean² - 1) / 2)`: obs (.., O),
-    /// action (.., A) and standard normals (.., Z) to a scalar.
+    /// Computes the loss `mean((a - V(s, a))²) + KL / 2`, a scalar, with `KL = mean(-ln std + (std² + mean² - 1) / 2)`,
+    /// from obs (.., O), action (.., A) and standard normals (.., Z).
     pub fn loss(&self, w: &Weights, obs: &Tensor, action: &Tensor, normals: &Tensor) -> Tensor {
         let Latent { mean, log_std } = self.encode(w, obs, action);
         let std = log_std.exp();

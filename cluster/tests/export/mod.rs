@@ -5,7 +5,6 @@
 //! `bench/requirements-export.txt` (`make test-python`), the real onnxruntime loads every file too, and so does
 //! torch.jit if torch is installed.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 #![expect(clippy::print_stdout, reason = "a failure names its seed")]
 
 mod cases;

@@ -1,20 +1,12 @@
 //! Wired and closed-form bodies, step by step and over windows, compared with the originals' numbers.
 
-#![cfg(feature = "torch")]
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-#[expect(dead_code, reason = "shared with other tests")]
-mod golden;
-#[expect(dead_code, reason = "shared with other tests")]
-mod graph_support;
-
-use common::policy::arch::{BackboneActivation, Body, CfcMode, Head, LogStd, PolicyArch};
-use common::policy::layout::TensorLayout;
-use golden::of_kind;
-use graph_support::{
+use crate::autograd_support::{
     F32, assert_complete, assert_gradients, assert_tensor, leaves, list, network, rename, size,
     tensor, tolerance, zeros,
 };
+use crate::golden::of_kind;
+use common::policy::arch::{BackboneActivation, Body, CfcMode, Head, LogStd, PolicyArch};
+use common::policy::layout::TensorLayout;
 use learner::critic::{CriticArch, CriticKind, Join};
 use learner::torch::autograd::params::{Adam, TrainedParams};
 use learner::torch::autograd::policy::{Squash, gaussian, sample};

@@ -1,19 +1,10 @@
 //! Updates of soft actor-critic compared with the originals' and the independent reference's numbers, for every file of
 //! every kind: losses, priorities, gradients and parameters.
 
-#![cfg(feature = "torch")]
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-#[expect(dead_code, reason = "shared with other tests")]
-mod golden;
-#[expect(dead_code, reason = "shared with other tests")]
-mod graph_support;
-#[path = "graph_support/update.rs"]
-mod update;
-
+use crate::autograd_support::update::{Case, Columns};
+use crate::autograd_support::{activation, size, sizes, trunk_and_head};
+use crate::golden::{floats, numbers, of_kind};
 use common::policy::arch::{Body, Head, LogStd, PolicyArch};
-use golden::{floats, numbers, of_kind};
-use graph_support::{activation, size, sizes, trunk_and_head};
 use learner::critic::{CriticArch, CriticKind, Join};
 use learner::trainer::{
     ActionUnits, Algorithm, AlphaLoss, DiscreteLoss, PriorityRule, StoredState, TanhCorrection,
@@ -21,7 +12,6 @@ use learner::trainer::{
 };
 use serde_json::Value;
 use tch::Kind;
-use update::{Case, Columns};
 
 /// Tolerances of the corrected cases computed in f64.
 const EXACT: [(&str, f64); 3] = [("loss", 1e-10), ("grad", 1e-10), ("params", 1e-10)];

@@ -1,7 +1,7 @@
 //! Environments in other processes, tested with the real Gymnasium (`SAPEX_GYMNASIUM_PYTHON`) and with servers in these
 //! tests.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
+#![expect(clippy::print_stdout, reason = "helpers of tests")]
 
 mod gymnasium;
 mod servers;

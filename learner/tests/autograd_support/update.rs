@@ -1,8 +1,6 @@
 //! Golden updates: one model trained through the consecutive updates of a file.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-use crate::graph_support::{Names, assert_tensor, ours, tensor, tolerance, values};
+use super::{Names, assert_tensor, ours, tensor, tolerance, values};
 use common::policy::arch::Head;
 use common::policy::layout::TensorLayout;
 use learner::torch::autograd::algorithm::{

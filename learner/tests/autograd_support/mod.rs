@@ -1,9 +1,8 @@
 //! Helpers that the tests of the autograd backend share: golden tensors under our names.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 #[path = "../../../common/tests/golden_names/mod.rs"]
 mod golden_names;
+pub(crate) mod update;
 
 use crate::golden::{compared, numbers};
 use common::policy::arch::{Activation, LastLayers, Mlp};

@@ -1,26 +1,15 @@
 //! Batch-constrained Q-learning compared with the original's and the independent reference's numbers, for every file of
 //! every kind: its networks, its updates, and the actions of the published policy.
 
-#![cfg(feature = "torch")]
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod configured;
-mod golden;
-#[expect(dead_code, reason = "shared with other tests")]
-mod graph_drawn;
-#[expect(dead_code, reason = "shared with other tests")]
-mod graph_support;
-#[path = "graph_support/update.rs"]
-mod update;
-
-use common::policy::arch::{Activation, Body, Head, Mlp, PolicyArch};
-use common::policy::infer::PolicyNet;
-use golden::{assert_near, floats, numbers, of_kind};
-use graph_drawn::{ACT, BATCH, OBS, SEED, Step, autograd, normals};
-use graph_support::{
+use crate::autograd_drawn::{ACT, BATCH, OBS, SEED, Step, autograd, normals};
+use crate::autograd_support::update::{Case, Columns, renamed};
+use crate::autograd_support::{
     F32, POLICY, assert_complete, assert_gradients, assert_tensor, leaves, network, size, sizes,
     tensor, tolerance, values,
 };
+use crate::golden::{assert_near, floats, numbers, of_kind};
+use common::policy::arch::{Activation, Body, Head, Mlp, PolicyArch};
+use common::policy::infer::PolicyNet;
 use learner::critic::CriticArch;
 use learner::init::train_state;
 use learner::torch::AutogradTrainer;
@@ -35,7 +24,6 @@ use rand::SeedableRng as _;
 use rand_pcg::Pcg64;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
-use update::{Case, Columns, renamed};
 
 fn mlp(hidden: &[usize]) -> Mlp {
     Mlp { hidden: hidden.to_vec(), activation: Activation::Relu, layer_norm: false, last: None }
@@ -335,7 +323,7 @@ fn the_spread_of_a_latent_stays_within_its_bounds() {
         unreachable!("it is")
     };
     let vae = Vae::of(&config.policy, vae_hidden).unwrap();
-    let zeros = |width: usize| graph_support::zeros(1, width);
+    let zeros = |width: usize| crate::autograd_support::zeros(1, width);
     for (raw, expected) in [(-100.0, -4.0), (100.0, 15.0), (0.5, 0.5)] {
         let _filled = w.get("log_std.bias").shallow_clone().fill_(raw);
         let spread = vae.encode(w, &zeros(OBS), &zeros(ACT)).log_std;
@@ -373,7 +361,7 @@ fn a_run_resumes_with_the_same_next_update() {
 #[test]
 fn every_preset_leads_to_a_trainer_with_the_switches_that_it_is_named_for() {
     for (preset, perturbed) in [("bcq", true), ("bcq-seed", false)] {
-        let config = configured::trainer(preset, &["offline.dataset=\"recorded\""]);
+        let config = crate::configured::trainer(preset, &["offline.dataset=\"recorded\""]);
         let Algorithm::Bcq(bcq) = &config.algorithm else { panic!("{preset}: {config:?}") };
         assert_eq!(bcq.target_perturb, perturbed, "{preset}");
         let start = train_state(&config, &mut Pcg64::seed_from_u64(SEED));

@@ -1,16 +1,10 @@
 //! The autograd trainer through the `Trainer` interface. The hand-written backend is the reference for configurations
 //! that it supports. Other tests compare the trainer with itself or with expected properties.
 
-#![cfg(feature = "torch")]
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod golden;
-mod graph_drawn;
-
+use crate::autograd_drawn::*;
 use common::policy::arch::{
     Activation, BackboneActivation, Body, CfcMode, Conv, Head, LogStd, PolicyArch,
 };
-use graph_drawn::*;
 use learner::critic::CriticKind;
 use learner::init::group;
 use learner::native::NativeTrainer;
@@ -208,11 +202,11 @@ fn a_free_spread_and_a_bounded_mean_train() {
 
 #[test]
 fn statistics_of_observations_are_the_originals() {
-    for (name, file) in golden::of_kind("arlbench_normaliser") {
+    for (name, file) in crate::golden::of_kind("arlbench_normaliser") {
         let width = usize::try_from(file["config"]["obs_dim"].as_u64().unwrap()).unwrap();
         let mut normaliser = Normaliser::new(width);
         for (k, step) in file["inputs"]["steps"].as_array().unwrap().iter().enumerate() {
-            let rows = golden::floats(&step["batch"]);
+            let rows = crate::golden::floats(&step["batch"]);
             normaliser.see(rows.chunks(width));
             let expected = &file["outputs"]["steps"][k];
             let tolerance = file["tolerance"]["forward"].as_f64().unwrap();
@@ -223,8 +217,8 @@ fn statistics_of_observations_are_the_originals() {
                 ("std", normaliser.std()),
             ] {
                 let got: Vec<f32> = got.into_iter().map(|x| x as f32).collect();
-                let expected = golden::numbers(&expected[key]);
-                golden::assert_near(
+                let expected = crate::golden::numbers(&expected[key]);
+                crate::golden::assert_near(
                     &format!("{name}, step {k}, {key}"),
                     &got,
                     &expected,

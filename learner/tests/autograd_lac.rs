@@ -1,26 +1,14 @@
 //! The Lyapunov actor-critic compared with the original's and the independent reference's numbers, for every file of
 //! every kind; and tests of its switches.
 
-#![cfg(feature = "torch")]
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod configured;
-#[expect(dead_code, reason = "shared with other tests")]
-mod golden;
-#[expect(dead_code, reason = "shared with other tests")]
-mod graph_drawn;
-#[expect(dead_code, reason = "shared with other tests")]
-mod graph_support;
-#[path = "graph_support/update.rs"]
-mod update;
-
-use common::policy::arch::{Body, Mlp, PolicyArch};
-use golden::{floats, numbers, of_kind};
-use graph_drawn::{SEED, Step, autograd, lstm, mlp, sequences};
-use graph_support::{
+use crate::autograd_drawn::{SEED, Step, autograd, lstm, mlp, sequences};
+use crate::autograd_support::update::{Case, Columns, renamed};
+use crate::autograd_support::{
     F32, Names, activation, assert_complete, assert_gradients, assert_tensor, leaves, network,
     size, sizes, tensor, tolerance, values,
 };
+use crate::golden::{floats, numbers, of_kind};
+use common::policy::arch::{Body, Mlp, PolicyArch};
 use learner::critic::{CriticArch, CriticKind};
 use learner::init::{group, train_state};
 use learner::torch::AutogradTrainer;
@@ -34,7 +22,6 @@ use rand::SeedableRng as _;
 use rand_pcg::Pcg64;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
-use update::{Case, Columns, renamed};
 
 /// Returns the configuration with the file's networks, numbers and switches.
 fn config(file: &Value) -> TrainerConfig {
@@ -213,7 +200,7 @@ fn drawn(policy: Body, critics: usize) -> TrainerConfig {
     let plain = Mlp { layer_norm: false, ..mlp(&[8, 6]) };
     let mut config = TrainerConfig {
         algorithm: Algorithm::Lac(lac),
-        ..graph_drawn::config(policy, Body::Mlp(plain))
+        ..crate::autograd_drawn::config(policy, Body::Mlp(plain))
     }
     .with(|training| {
         training.critics = critics;
@@ -338,7 +325,7 @@ fn every_preset_leads_to_a_trainer_with_the_switches_that_it_is_named_for() {
         ("latc", 2, Decrease::Recomputed),
         ("latc-seed", 2, Decrease::Mixed),
     ] {
-        let config = configured::trainer(preset, &[]);
+        let config = crate::configured::trainer(preset, &[]);
         let Algorithm::Lac(lac) = &config.algorithm else { panic!("{preset}: {config:?}") };
         assert_eq!((config.training.critics, lac.decrease), (critics, decrease), "{preset}");
         assert_eq!(config.training.critic_reduce, Reduce::Max, "{preset}");

@@ -1,18 +1,11 @@
 //! Policy heads, densities, perceptron critics and recurrent critics, compared with the originals' numbers.
 
-#![cfg(feature = "torch")]
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-#[expect(dead_code, reason = "shared with other tests")]
-mod golden;
-mod graph_support;
-
-use common::policy::arch::{Activation, Body, Head, LogStd, Mlp, PolicyArch};
-use golden::of_kind;
-use graph_support::{
+use crate::autograd_support::{
     F32, Names, POLICY, activation, assert_complete, assert_gradients, assert_tensor, leaves, list,
     network, ours, rename, size, sizes, tensor, tolerance, trunk_and_head, values, zeros,
 };
+use crate::golden::of_kind;
+use common::policy::arch::{Activation, Body, Head, LogStd, Mlp, PolicyArch};
 use learner::critic::{CriticArch, CriticKind, Join};
 use learner::torch::autograd::params::Weights;
 use learner::torch::autograd::policy::{Gaussian, Squash, gaussian, sample};

@@ -1,12 +1,7 @@
 //! Windows with stored states and burn-in give the same results as their single transitions.
 
-#![cfg(feature = "torch")]
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod graph_drawn;
-
+use crate::autograd_drawn::*;
 use common::policy::arch::Body;
-use graph_drawn::*;
 use learner::trainer::{StoredState, Trainer, TrainerConfig};
 use rand::SeedableRng as _;
 use rand_pcg::Pcg64;
