@@ -12,9 +12,9 @@ use crate::values::VALUE_MAX;
 /// builds the rate limiter from the same values.
 pub(super) fn check(resolved: &Resolved) -> Result<(), ConfigError> {
     let c = &resolved.config;
-    let ranges =
-        [networks(c), run(c), replay(c), actors(c), learner(c), rates(c), special(c), tls(c)];
+    let ranges = [networks(c), run(c), replay(c), actors(c), learner(c), temperature(c), rates(c)];
     hold(resolved, ranges.concat())?;
+    hold(resolved, [special(c), tls(c)].concat())?;
     hold(resolved, wrappers::rules(c))?;
     hold(resolved, endpoints::rules(c))?;
     hold(resolved, compat::rules(c))?;
@@ -73,13 +73,6 @@ fn networks(c: &Config) -> Vec<Rule> {
     let lstm = expect("must be one width, of the lstm's layers");
     let critic = c.learner.critic_network;
     let headless = expect("must be empty: only mlp and cnn, of sac and lac, have layers of a head");
-    let critics = [
-        NetworkKind::Mlp,
-        NetworkKind::Cnn,
-        NetworkKind::Lstm,
-        NetworkKind::Ncp,
-        NetworkKind::Liquid,
-    ];
     vec![
         (
             widths(&c.cluster.hidden),
@@ -124,7 +117,7 @@ fn networks(c: &Config) -> Vec<Rule> {
         ),
         (positive(c.cluster.obs_clip.into()), "cluster.obs_clip", expect("must be above 0")),
         (
-            critics.contains(&critic),
+            !matches!(critic, NetworkKind::Cfc | NetworkKind::WiredCfc),
             "learner.critic_network",
             expect("must be mlp, cnn, lstm, ncp or liquid"),
         ),
@@ -267,38 +260,6 @@ fn learner(c: &Config) -> Vec<Rule> {
             expect("must be above 0 and at most 1000"),
         ),
         (
-            c.training.alpha_init >= 0.0 && c.training.alpha_init.is_finite(),
-            "learner.alpha_init",
-            expect("must be 0 or above"),
-        ),
-        (
-            c.training.alpha_init > 0.0 || !c.training.alpha_auto,
-            "learner.alpha_init",
-            expect(
-                "must be above 0 where learner.alpha_auto is true: its logarithm is what is tuned",
-            ),
-        ),
-        (
-            // The comparison is false for NaN.
-            c.training.alpha_max > 0.0,
-            "learner.alpha_max",
-            expect("must be above 0, or inf for none"),
-        ),
-        (
-            (0.0..=c.training.alpha_max).contains(&c.training.alpha_min),
-            "learner.alpha_min",
-            format!("must be 0 (no bound) to learner.alpha_max = {}", c.training.alpha_max),
-        ),
-        (
-            (c.training.alpha_min..=c.training.alpha_max).contains(&c.training.alpha_init)
-                || !c.training.alpha_auto,
-            "learner.alpha_init",
-            format!(
-                "must be at least learner.alpha_min = {} and at most learner.alpha_max = {}",
-                c.training.alpha_min, c.training.alpha_max
-            ),
-        ),
-        (
             (-1.0..=1.0).contains(&c.training.target_entropy_ratio),
             "learner.target_entropy_ratio",
             expect("must be in [-1, 1]: no policy reaches more than ln A"),
@@ -335,6 +296,44 @@ fn learner(c: &Config) -> Vec<Rule> {
             device_is_well_formed(&c.learner.device),
             "learner.device",
             expect("must be cpu or cuda:N"),
+        ),
+    ]
+}
+
+/// Returns the rules for the temperature and its bounds.
+fn temperature(c: &Config) -> Vec<Rule> {
+    vec![
+        (
+            c.training.alpha_init >= 0.0 && c.training.alpha_init.is_finite(),
+            "learner.alpha_init",
+            expect("must be 0 or above"),
+        ),
+        (
+            c.training.alpha_init > 0.0 || !c.training.alpha_auto,
+            "learner.alpha_init",
+            expect(
+                "must be above 0 where learner.alpha_auto is true: its logarithm is what is tuned",
+            ),
+        ),
+        (
+            // The comparison is false for NaN.
+            c.training.alpha_max > 0.0,
+            "learner.alpha_max",
+            expect("must be above 0, or inf for none"),
+        ),
+        (
+            (0.0..=c.training.alpha_max).contains(&c.training.alpha_min),
+            "learner.alpha_min",
+            format!("must be 0 (no bound) to learner.alpha_max = {}", c.training.alpha_max),
+        ),
+        (
+            (c.training.alpha_min..=c.training.alpha_max).contains(&c.training.alpha_init)
+                || !c.training.alpha_auto,
+            "learner.alpha_init",
+            format!(
+                "must be at least learner.alpha_min = {} and at most learner.alpha_max = {}",
+                c.training.alpha_min, c.training.alpha_max
+            ),
         ),
     ]
 }
