@@ -3,8 +3,8 @@
 //! It numbers the batches of each shard 1, 2, 3 …, and keeps each batch until it is acknowledged. At most as many
 //! batches are outstanding as the server's credit allows. If the server was silent or has forgotten this client, the
 //! uploader greets it again and resends all outstanding batches in order. The server drops the batches that it already
-//! has (`docs/protocol.md`, "Inserting, exactly once"). A batch that was sent to one shard is never sent to another,
-//! because it could then be in both.
+//! has (`docs/protocol.md`, "Inserting, exactly once"). A batch that was sent to one shard is never sent to another
+//! shard, because both shards could then store the batch.
 
 use super::spool::{RowBatch, Spool};
 use crate::metrics::UploadMetrics;
@@ -24,8 +24,8 @@ use tracing::{info, warn};
 
 /// Time after which a silent server is greeted again if it owes an acknowledgement.
 const ASK_AFTER: Duration = Duration::from_secs(1);
-/// Initial time without an acknowledgement after which outstanding batches are sent again. It doubles up to
-/// [`RESEND_MAX`] while the server answers but acknowledges nothing, because the server is then probably holding the
+/// Initial time without an acknowledgement after which outstanding batches are sent again. The time doubles up to
+/// [`RESEND_MAX`] while the server answers but acknowledges nothing. In this case, the server is probably holding the
 /// batches back and has not lost them.
 const RESEND_FIRST: Duration = Duration::from_secs(1);
 const RESEND_MAX: Duration = Duration::from_secs(8);
@@ -178,7 +178,7 @@ impl Uploader {
         Ok(())
     }
 
-    /// Handles a welcome. Outstanding batches may have been lost; they are resent if that is likely.
+    /// Handles a welcome. Resends the outstanding batches if they were probably lost.
     fn welcomed(&mut self, shards: usize, window: u32, now: Duration) {
         while self.shards.len() < shards {
             self.shards.push(ShardWindow {
@@ -228,7 +228,7 @@ impl Uploader {
         window.next += 1;
         window.outstanding.push_back((sequence, batch.clone()));
         let shard = u16::try_from(shard).expect("Welcome lists at most 256 shards");
-        // A full queue loses nothing: the batch is outstanding and will be resent.
+        // If the queue is full, the message is dropped. The batch is not lost: it is outstanding and will be resent.
         self.link.ask(insert(shard, sequence, &batch), now);
     }
 }
