@@ -58,7 +58,7 @@ build: ## Build all programs into target/release, with the torch backend and MuJ
 	cargo build --release -p cluster -p learner -p actor-node -p replay-server $(ROLE_FEATURES)
 
 .PHONY: test
-test: check test-bare test-libraries test-python test-deploy ## Run the fast checks and all tests. Fetches libtorch, MuJoCo and Python libraries.
+test: check test-bare test-libraries test-python test-clients test-deploy ## Run the fast checks and all tests. Fetches libtorch, MuJoCo and Python libraries.
 	$(call STEP,all passed)
 
 .PHONY: check
@@ -128,6 +128,14 @@ test-python:
 		--test space --test export --test record --test offline_minari \
 		--test bridge --test transport_pyzmq --test protocol_client -- library onnxruntime gymnasium libzmq --nocapture
 
+# The client drives the programs of the tests' build. SAPEX_BINARIES names another folder of programs.
+.PHONY: test-clients
+test-clients: .client-venv/ready ## Check the Python client's types, and run it against the replay server.
+	$(call STEP,Python client)
+	cd clients/python && $(CURDIR)/.client-venv/bin/python -m mypy --strict
+	SAPEX_BINARIES="$${SAPEX_BINARIES:-$(abspath $(or $(CARGO_TARGET_DIR),target)/debug)}" \
+		.client-venv/bin/python -m pytest -rs --quiet clients/python
+
 .PHONY: test-deploy
 test-deploy: .deploy-venv/ready ## Check deploy/ against the code, and run the parts that this machine can run.
 	$(call STEP,deployments)
@@ -181,6 +189,11 @@ learn: ## Train every algorithm and network of bench/learning.toml and check the
 
 # Virtual environments with exactly the pinned packages, independent of the system's packages.
 .bench-venv/%/ready: bench/requirements-%.txt
+	$(PYTHON) -m venv --clear --without-pip $(@D)
+	$(PYTHON) -m pip --python $(@D)/bin/python install --quiet --requirement $<
+	touch $@
+
+.client-venv/ready: clients/python/requirements-dev.txt
 	$(PYTHON) -m venv --clear --without-pip $(@D)
 	$(PYTHON) -m pip --python $(@D)/bin/python install --quiet --requirement $<
 	touch $@
