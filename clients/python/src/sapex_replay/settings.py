@@ -17,7 +17,7 @@ from .digest import digest64
 from .errors import InvalidSettings
 from .layout import FieldSpec, RowLayout
 from .tls import Tls
-from .wire import INSERT_ROWS_MAX, SAMPLE_ITEMS_MAX
+from .wire import INSERT_ROWS_MAX, SAMPLE_ITEMS_MAX, Hello, Role
 
 Config = Union[str, Path, Mapping[str, Any]]
 
@@ -78,6 +78,10 @@ class Settings:
             actor_id=None if actor_id == "auto" else check_actor_id("actor.id", actor_id),
             tls=Tls.of_section(sections.get("tls", {})),
         )
+
+    def hello(self, role: Role) -> Hello:
+        """Returns the greeting of a client with these settings."""
+        return Hello(role, self.cluster_hash, self.cluster_lines, self.layout.hash, self.layout.row_bytes)
 
 
 def check_actor_id(what: str, value: object) -> int:
@@ -247,5 +251,3 @@ def _toml_float(key: str, value: float, kind: str) -> str:
         return str(value)
     digits = format(Decimal(repr(value)), "f")
     return digits if "." in digits else f"{digits}.0"
-
-
