@@ -68,7 +68,7 @@ class Server:
         at = ["--set", f"endpoints.replay={json.dumps([self.address])}"] if self.address else []
         before = self.log().count("replay server listens")
         with self._log.open("a") as log:
-            command = [program("replay-server"), "--config", self._config, *self._args, *at]
+            command = [str(program("replay-server")), "--config", str(self._config), *self._args, *at]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         self.address = until("the server to listen", lambda: self._listening(before))
 

@@ -1,6 +1,6 @@
 """Every header against the golden bytes of the repository."""
 
-from typing import Dict, Tuple
+from typing import Dict, Tuple, Union
 
 import pytest
 from sapex_replay import WireError, refusals
@@ -38,7 +38,7 @@ def hello(role: Role) -> Hello:
     return Hello(role, 0x1122_3344_5566_7788, pairs, 0x99AA_BBCC_DDEE_FF00, 48, protocol=3)
 
 
-REQUESTS = {
+REQUESTS: Dict[str, Union[Hello, Insert, Sample, UpdatePriorities]] = {
     "request.hello.actor": hello(Actor(7, 0xFEED, (1, 9), 32)),
     "request.hello.learner": hello(Learner(0xBEEF, 256, 2, 4)),
     "request.insert": Insert(1, 5, 32, True),
