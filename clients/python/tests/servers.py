@@ -124,7 +124,7 @@ class Servers:
             server.kill()
 
 
-def rows(numbers: NDArray[Any], obs_dim: int = 4, act_dim: int = 2) -> Dict[str, NDArray[Any]]:
+def rows(numbers: NDArray[Any], obs_dim: int = 4, act_dim: int = 2) -> Dict[str, Any]:
     """Returns rows of BASE's layout whose rewards are these numbers."""
     count = len(numbers)
     return {

@@ -113,6 +113,8 @@ class ReplayClient:
 
     def insert(
         self,
+        rows: Optional[Mapping[str, ArrayLike]] = None,
+        /,
         *,
         td_abs: Optional[ArrayLike] = None,
         wait: bool = True,
@@ -130,29 +132,31 @@ class ReplayClient:
             wait: Whether to wait until all rows are in the table. Otherwise the call returns when each batch has a place
                 in a shard's window; `flush` waits for the rest.
             timeout: Seconds after which to give up.
-            fields: One array per field of `layout`, each of shape [rows, *shape of the field].
+            rows: The fields as a mapping, for names that are not known in advance.
+            fields: One array per field of `layout`, each of shape [rows, *shape of the field]. Floats take any real
+                numbers, images only uint8. `policy_version` is 0 where it is left out.
 
         Raises:
             InvalidInput: An array is missing, unknown, or has another shape, type or range. Nothing is sent then.
             InsertTimedOut: The time was over. The error says which rows are taken and will still be inserted.
             Refused: A server refuses this client.
         """
-        block = self._settings.layout.pack(fields)
-        rows = len(block)
-        td = None if td_abs is None else _td_abs(td_abs, rows)
-        ticket = Ticket(rows)
+        block = self._settings.layout.pack({**(rows or {}), **fields})
+        count = len(block)
+        td = None if td_abs is None else _td_abs(td_abs, count)
+        ticket = Ticket(count)
         step = max(1, min(self._settings.insert_rows, FRAME_BYTES_MAX // self._settings.layout.row_bytes))
         pending: Deque[RowBatch] = deque()
-        for at in range(0, rows, step):
+        for at in range(0, count, step):
             frames = [part[at : at + step].tobytes() for part in (block, td) if part is not None]
-            pending.append(RowBatch(min(step, rows - at), tuple(frames), ticket))
+            pending.append(RowBatch(min(step, count - at), tuple(frames), ticket))
         seconds = self._seconds(timeout)
         inserter = self._open_inserter()
 
         def attempt(now: float) -> Optional[bool]:
             while pending and inserter.take(pending[0], now):
                 pending.popleft()
-            return True if not pending and (not wait or ticket.acknowledged == rows) else None
+            return True if not pending and (not wait or ticket.acknowledged == count) else None
 
         if self._loop.wait(inserter, time.monotonic() + seconds, attempt) is None:
             raise self._insert_timed_out(inserter, "insert", seconds, ticket)
