@@ -5,9 +5,10 @@ import os
 import signal
 import subprocess
 import time
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, TypeVar
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, TypeVar
 
 import numpy as np
 import pytest
@@ -55,17 +56,21 @@ def until(what: str, ready: Callable[[], Optional[_T]], patience: float = PATIEN
 class Server:
     """One process. It can be killed, and started again at the same port."""
 
-    def __init__(self, config: Path, log: Path, args: List[str]) -> None:
+    def __init__(self, config: Path, log: Path, place: Tuple[int, int], args: List[str]) -> None:
         self._config = config
         self._log = log
-        self._args = args
+        # The number of this server's entry in endpoints.replay, and the number of entries.
+        self._index, self._entries = place
+        self._args = ["--index", str(self._index), *args]
         self._process: Optional[subprocess.Popen[bytes]] = None
         self.address = ""
         self.start()
 
     def start(self) -> None:
         """Starts the process. After the first time it listens at the port that the first one had."""
-        at = ["--set", f"endpoints.replay={json.dumps([self.address])}"] if self.address else []
+        entries = ["tcp://127.0.0.1:0"] * self._entries
+        entries[self._index] = self.address or entries[self._index]
+        at = ["--set", f"endpoints.replay={json.dumps(entries)}"]
         before = self.log().count("replay server listens")
         with self._log.open("a") as log:
             command = [str(program("replay-server")), "--config", str(self._config), *self._args, *at]
@@ -83,6 +88,13 @@ class Server:
 
     def log(self) -> str:
         return self._log.read_text() if self._log.exists() else ""
+
+    def status(self) -> Dict[str, Any]:
+        """Returns what the admin port says about each part of the server."""
+        line = next(line for line in reversed(self.log().splitlines()) if "admin port open" in line)
+        with urllib.request.urlopen(f"http://{json.loads(line)['address']}/status", timeout=PATIENCE) as answer:
+            found: Dict[str, Any] = json.load(answer)
+        return found
 
     def signal(self, number: int) -> None:
         assert self._process is not None
@@ -113,9 +125,9 @@ class Servers:
         path.write_text(shown.stdout)
         return path
 
-    def start(self, config: Path, *args: str) -> Server:
+    def start(self, config: Path, *args: str, index: int = 0, entries: int = 1) -> Server:
         """Starts a server with these settings."""
-        server = Server(config, self._folder / f"server-{len(self._started)}.log", list(args))
+        server = Server(config, self._folder / f"server-{len(self._started)}.log", (index, entries), list(args))
         self._started.append(server)
         return server
 

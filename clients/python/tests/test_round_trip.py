@@ -149,7 +149,7 @@ def test_a_uniform_replay_has_equal_probabilities_and_weights(servers: Servers) 
 def test_two_servers_with_two_shards_each_are_one_replay(servers: Servers) -> None:
     settings = {"replay.shards": 2, "endpoints.replay": ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0"]}
     config = servers.config(settings)
-    both = [servers.start(config, "--index", index) for index in ("0", "1")]
+    both = [servers.start(config, index=index, entries=2) for index in (0, 1)]
     with ReplayClient([server.address for server in both], config=config) as client:
         client.insert(**rows(np.arange(512)))
 

@@ -108,6 +108,7 @@ class ReplayClient:
     @property
     def rows_refused(self) -> int:
         """Number of rows that servers acknowledged and did not store, because a number was out of range."""
+        self._loop.check_process()
         with self._loop.changed:
             return sum(uploads.rows_refused for uploads in self._inserter.uploads) if self._inserter else 0
 
@@ -168,6 +169,7 @@ class ReplayClient:
             InsertTimedOut: The time was over. The rows are kept and will still be inserted.
             Refused: A server refuses this client.
         """
+        self._loop.check_process()
         inserter = self._inserter
         if inserter is None:
             return
@@ -269,6 +271,7 @@ class ReplayClient:
             TimedOut: No server has answered.
             Refused: A server refuses this client.
         """
+        self._loop.check_process()
         group: Group
         sampler = self._sampler
         # As the learner only if this client is the learner anyway, so that looking takes nobody's place.
@@ -327,6 +330,7 @@ class ReplayClient:
         self.close(flush=error is None)
 
     def _open_inserter(self) -> Inserter:
+        self._loop.check_process()
         with self._loop.changed:
             self._loop.check(self._inserter)
             if self._inserter is None:
@@ -335,6 +339,7 @@ class ReplayClient:
             return self._inserter
 
     def _open_sampler(self) -> Sampler:
+        self._loop.check_process()
         with self._loop.changed:
             self._loop.check(self._sampler)
             if self._sampler is None:

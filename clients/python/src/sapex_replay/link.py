@@ -23,10 +23,10 @@ HELLO_EVERY = 0.5
 HEARTBEAT = 1.0
 # A server that owes an answer for this long counts as away.
 DOWN_AFTER = 3.0
-# Time for a connection and its handshakes, and the wait between two attempts, first and longest.
+# Time for a connection and its handshakes, and the wait between two attempts, first and longest. A welcome ends a series
+# of attempts.
 _PATIENCE = 5.0
 _RETRY = (0.05, 2.0)
-_STEADY_AFTER = 5.0
 _BROKEN = (
     zmq.EVENT_CLOSED
     | zmq.EVENT_DISCONNECTED
@@ -205,8 +205,6 @@ class Link:
                 self._reason = "the greeting is not answered yet"
         if self._socket is not None and not self._connected and now - self._since > _PATIENCE:
             self._broken(f"no connection within {_PATIENCE:g} s", now)
-        if self._connected and now - self._since > _STEADY_AFTER:
-            self._wait = _RETRY[0]
 
     def _broken(self, reason: str, now: float) -> None:
         said = self._relay.reason(0.2) if self._relay else None
@@ -232,6 +230,7 @@ class Link:
         if isinstance(reply, Welcome):
             self.greeted = True
             self.welcomes += 1
+            self._wait = _RETRY[0]
             self.states = reply.shards
             self._in_use_since = None
         elif isinstance(reply, RefusedReply):

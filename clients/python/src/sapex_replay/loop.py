@@ -54,15 +54,22 @@ class Loop:
         """Runs a group from now on. The lock is held."""
         self._groups.append(group)
 
-    def check(self, group: Optional[Group] = None) -> None:
-        """Checks that the client can be used, and the group.
+    def check_process(self) -> None:
+        """Checks that the thread runs in this process. Without the lock: a fork may have left it locked.
 
         Raises:
-            Closed: The client is closed, or was made before a fork.
-            ReplayError: The group has failed.
+            Closed: The client was made before a fork.
         """
         if self._process != os.getpid():
             raise Closed(f"this client belongs to process {self._process}, make one in each process")
+
+    def check(self, group: Optional[Group] = None) -> None:
+        """Checks that the client can be used, and the group. The lock is held.
+
+        Raises:
+            Closed: The client is closed.
+            ReplayError: The group has failed.
+        """
         failure = self._failures.get(id(group))
         if failure is not None:
             raise failure

@@ -46,6 +46,8 @@ class Lane:
     """The batches of one shard. The first `sent` of those that wait were sent over the present connection."""
 
     next: int = 1
+    # Rows that were given to this shard.
+    rows: int = 0
     credit: int = 1
     sent: int = 0
     waiting: Deque[Tuple[int, RowBatch]] = field(default_factory=deque)
@@ -88,6 +90,7 @@ class Uploads:
             self._progress_at = now
         lane.waiting.append((lane.next, batch))
         lane.next += 1
+        lane.rows += batch.rows
         batch.ticket.taken += batch.rows
 
     def welcomed(self, reply: Welcome, now: float) -> None:
