@@ -37,9 +37,13 @@ class Proxy:
         while True:
             try:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(self._to, timeout=5)
             except OSError:
                 return
+            try:
+                server = socket.create_connection(self._to, timeout=5)
+            except OSError:
+                client.close()
+                continue
             server.settimeout(None)
             with self._lock:
                 self._pairs.append((client, server))

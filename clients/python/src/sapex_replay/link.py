@@ -59,7 +59,7 @@ class Link:
         # Set to be greeted at the next tick, for fresh `states`.
         self.wants_states = False
         self._context = context
-        self._tls = tls if server.startswith("tcp://") else None
+        self._tls = None if self._is_ipc() else tls
         self._hello = hello
         self._place_patience = place_patience
         self._socket: Optional[zmq.Socket[bytes]] = None
@@ -199,7 +199,9 @@ class Link:
             except zmq.Again:
                 break
             if event["event"] & _BROKEN:
-                self._broken(_described(event["event"], event["value"]), now)
+                reason = _described(event["event"], event["value"])
+                wants_tls = "" if self._connected or self._tls or self._is_ipc() else "; does the server want TLS?"
+                self._broken(f"{reason}{wants_tls}" if event["event"] != zmq.EVENT_CLOSED else reason, now)
             else:
                 self._connected = True
                 self._reason = "the greeting is not answered yet"
@@ -221,6 +223,9 @@ class Link:
         self._socket = self._monitor = self._relay = None
         self._connected = self.greeted = False
         self._hello_at = self._asked_at = self._waiting_since = None
+
+    def _is_ipc(self) -> bool:
+        return not self.server.startswith("tcp://")
 
     def _is_quiet(self, now: float) -> bool:
         return self._asked_at is None or now - self._asked_at >= HEARTBEAT
