@@ -22,7 +22,7 @@ ENV SAPEX_COMMIT=${REVISION} CARGO_INCREMENTAL=0
 FROM source AS built
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target,sharing=locked \
 	cargo xtask mujoco \
-	&& cargo build --release --locked -p cluster -p learner -p actor-node -p replay-server --features cluster/mujoco,actor-node/mujoco \
+	&& cargo build --release --locked -p cluster -p learner -p actor-node -p replay-server --features cluster/mujoco,actor-node/mujoco,cluster/formats,learner/minari \
 	&& deploy/stage.sh target/release /out sapex learner actor-node replay-server
 
 FROM source AS built-cuda
@@ -30,7 +30,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
 	cargo xtask libtorch --cuda \
 	&& mv .libtorch-cuda /opt/libtorch-cuda
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target,sharing=locked \
-	LIBTORCH=/opt/libtorch-cuda cargo build --release --locked -p learner --features learner/torch \
+	LIBTORCH=/opt/libtorch-cuda cargo build --release --locked -p learner --features learner/torch,learner/minari \
 	&& deploy/stage.sh target/release /out learner-cuda
 
 FROM scratch AS prebuilt

@@ -26,7 +26,12 @@ ifneq ($(wildcard .mujoco/version),)
 SAPEX_FEATURES += --features cluster/mujoco
 ROLE_FEATURES += --features cluster/mujoco,actor-node/mujoco
 endif
-EVERY_FEATURE := --features cluster/torch,learner/torch,cluster/mujoco,actor-node/mujoco
+
+# Minari datasets, ONNX and films. `make train` leaves them out, because most runs never need their libraries, unless
+# `make build` has built them already.
+FORMATS := --features cluster/formats,learner/minari
+WITH_FORMATS := $(SAPEX).with-formats
+EVERY_FEATURE := --features cluster/torch,learner/torch,cluster/mujoco,actor-node/mujoco $(FORMATS)
 
 # Type-checks the code of the torch backend and of the MuJoCo environments. Needs neither library: the feature removes
 # libtorch, and mujoco-rs takes DOCS_RS as a request to do without MuJoCo. If MuJoCo was fetched, the variable stays
@@ -50,12 +55,13 @@ help: ## List the targets.
 
 .PHONY: train
 train: ## Train on Pendulum-v1 until it is solved, in one process, and write a report.
-	cargo build --release -p cluster $(SAPEX_FEATURES)
+	cargo build --release -p cluster $(SAPEX_FEATURES) $(if $(wildcard $(WITH_FORMATS)),--features cluster/formats)
 	$(SAPEX) train --env Pendulum-v1 $(ARGS)
 
 .PHONY: build
-build: ## Build all programs into target/release, with the torch backend and MuJoCo if they were fetched.
-	cargo build --release -p cluster -p learner -p actor-node -p replay-server $(ROLE_FEATURES)
+build: ## Build all programs into target/release, with all formats, and with the torch backend and MuJoCo if they were fetched.
+	cargo build --release -p cluster -p learner -p actor-node -p replay-server $(ROLE_FEATURES) $(FORMATS)
+	@touch $(WITH_FORMATS)
 
 .PHONY: test
 test: check test-bare test-libraries test-python test-clients test-deploy ## Run the fast checks and all tests. Fetches libtorch, MuJoCo and Python libraries.
@@ -124,9 +130,8 @@ test-python:
 			echo "SKIPPED: what needs bench/requirements-$$library.txt, which could not be installed (see above)"; \
 		fi; \
 	done; \
-	env "$${set[@]}" cargo test --workspace $(EVERY_FEATURE) \
-		--test space --test export --test record --test offline_minari \
-		--test bridge --test transport_pyzmq --test protocol_client -- library onnxruntime gymnasium libzmq --nocapture
+	env "$${set[@]}" cargo test --workspace $(EVERY_FEATURE) --test all -- \
+		library onnxruntime gymnasium libzmq --nocapture
 
 # The client drives the programs of the tests' build. SAPEX_BINARIES names another folder of programs.
 .PHONY: test-clients
@@ -185,7 +190,7 @@ scaling: ## Measure what rows, samples and weights cost, and check the model of 
 learn: ## Train every algorithm and network of bench/learning.toml and check the promised returns (half an hour).
 	$(FETCH_LIBTORCH)
 	$(MAKE) build
-	cargo bench -p cluster $(SAPEX_FEATURES) --bench learn -- --sapex $(SAPEX) $(ARGS)
+	cargo bench -p cluster $(SAPEX_FEATURES) --features cluster/formats --bench learn -- --sapex $(SAPEX) $(ARGS)
 
 # Virtual environments with exactly the pinned packages, independent of the system's packages.
 .bench-venv/%/ready: bench/requirements-%.txt
@@ -206,8 +211,8 @@ learn: ## Train every algorithm and network of bench/learning.toml and check the
 .PHONY: docs
 docs: ## Generate docs/configuration.md, docs/metrics.md and (needs make mujoco) config/shapes.toml from the code.
 	cargo xtask docs
-	SAPEX_WRITE_DOCS=1 cargo test --quiet -p cluster --test docs
-	SAPEX_WRITE_DOCS=1 cargo test --quiet -p actor-node --features mujoco --test shapes
+	SAPEX_WRITE_DOCS=1 cargo test --quiet -p cluster --test all docs
+	SAPEX_WRITE_DOCS=1 cargo test --quiet -p actor-node --features mujoco --test all shapes
 
 .PHONY: fmt
 fmt: ## Format the code.

@@ -200,7 +200,7 @@ class Case:
     def __init__(self, env: str, row_bytes: int, insert_rows: int, *settings: str):
         self.name = f"{env}, {insert_rows} rows per batch"
         self.row_bytes, self.insert_rows = row_bytes, insert_rows
-        self.settings = [f'cluster.env="{env}"', "actor.lanes=8", f"actor.insert_rows={insert_rows}", *settings]
+        self.settings = [f'cluster.env="{env}"', "actor.num_envs=8", f"actor.insert_rows={insert_rows}", *settings]
 
 
 SMALL = ("cluster.hidden=[64, 64]", "learner.critic_hidden=[64, 64]")

@@ -5,7 +5,7 @@
 #![expect(clippy::print_stdout, reason = "prints what it measures")]
 #![expect(clippy::disallowed_methods, reason = "measures time")]
 
-use actor_node::env::Params;
+use actor_node::env::EnvParams;
 use actor_node::env::registry::Setup;
 use actor_node::lanes::Lanes;
 use common::runtime::seed::SeedTree;
@@ -22,7 +22,7 @@ fn main() -> anyhow::Result<()> {
     let name = args.next().unwrap_or_else(|| "HalfCheetah-v5".into());
     let seconds = args.next().map_or(Ok(5), |text| text.parse())?;
     let lanes = args.next().map_or(Ok(1), |text| text.parse())?;
-    let setup = Setup::from(Params::new());
+    let setup = Setup::from(EnvParams::new());
     let (mut group, mut turn) = Lanes::new(&name, &setup, lanes, SeedTree::new(1))?;
     let width = lanes * group.spec().action_width();
     let mut rng = Pcg64::seed_from_u64(1);

@@ -6,7 +6,7 @@
 
 use actor_node::env::wrappers::TimeLimit;
 use actor_node::env::{Env, EnvError, StepOutcome};
-use actor_node::evaluation::{Acting, EpisodeRunner, Episodes, Plan};
+use actor_node::evaluation::{ActionMode, EpisodeRunner, Episodes, Plan};
 use actor_node::lanes::Maker;
 use common::config::{self, Layers};
 use common::ids::PolicyVersion;
@@ -51,7 +51,7 @@ fn main() -> anyhow::Result<()> {
     let line = move |_lane| Ok(Box::new(Line(spec.clone(), 0.0)) as Box<dyn Env>);
     let maker = Maker::of("Line-v0", move |lane| Ok(Box::new(TimeLimit::new(line(lane)?, 50))));
     let mut runner = EpisodeRunner::with_maker(Plan::without_stop(&config), maker);
-    let (version, seeds, acting) = (PolicyVersion(0), SeedTree::new(1), Acting::Sampled);
+    let (version, seeds, acting) = (PolicyVersion(0), SeedTree::new(1), ActionMode::Sampled);
     let episodes = Episodes { policy: &mut policy, version, count: 5, seeds, acting };
     let evaluation = runner.run(episodes, &mut ())?;
     println!("mean return {:.1} over {} episodes", evaluation.mean, evaluation.returns.len());

@@ -19,7 +19,7 @@
 //! | [`upload`] | delivers rows to the replay servers, exactly once | |
 //! | [`rows`] | turns steps into rows: transitions, or sequences of steps | |
 //! | [`lanes`] | several environments as one batch, with auto-reset; a failed environment is rebuilt | `env` |
-//! | [`mod@env`] | environments. No other process steps an environment | `draw` |
+//! | [`mod@env`] | environments, which no other process steps | `draw` |
 //! | [`draw`] | pictures of some environments | |
 //!
 //! Three files are below all folders: [`metrics`] (what the process exports), `log_once` (each warning once) and

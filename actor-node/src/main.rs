@@ -2,14 +2,14 @@
 
 use actor_node::actor::Share;
 use actor_node::evaluation::Evaluation;
-use actor_node::service::place::{Place, drawn};
+use actor_node::service::place::{ActorPlace, drawn};
 use actor_node::service::{ActorNode, Evaluator, NodeError, Peers, figures};
 use clap::Parser;
 use common::about::Build;
 use common::config::ActorNumber;
 use common::ids::ActorId;
 use common::process::{self, Args, Process, Usage};
-use common::run_dir::guest::GuestLog;
+use common::run_dir::process_log::ProcessLog;
 use common::tls::Role;
 use common::transport::zmq::ZmqTransport;
 use std::path::PathBuf;
@@ -49,7 +49,7 @@ async fn serve(process: Process, evaluates: bool, run_dir: Option<PathBuf>) -> a
         ZmqTransport::exported(process.seeds.role("transport"), &process.admin.metrics)?
             .with_tls(tls);
     if evaluates {
-        let open = |dir| GuestLog::of_evaluator(dir, &process.clock);
+        let open = |dir| ProcessLog::of_evaluator(dir, &process.clock);
         let mut log = run_dir.as_deref().map(open).transpose()?;
         let evaluator = Evaluator::new(process.clone(), run_dir.as_deref()).map_err(blame)?;
         let report = |evaluation: &Evaluation, run| {
@@ -64,21 +64,21 @@ async fn serve(process: Process, evaluates: bool, run_dir: Option<PathBuf>) -> a
         // Half of the grace period. The other half is left for everything else that must stop.
         let flush = process.resolved.config.run.grace / 2;
         let place = match process.resolved.config.actor.id {
-            ActorNumber::Given(id) => Place::given(id, &process.clock),
+            ActorNumber::Given(id) => ActorPlace::given(id, &process.clock),
             ActorNumber::Auto => {
-                let claimed = Place::claim(&process, &transport, &peers, drawn).await;
+                let claimed = ActorPlace::claim(&process, &transport, &peers, drawn).await;
                 match claimed.map_err(blame)? {
                     Some(place) => place,
                     None => return Ok(()),
                 }
             }
         };
-        let Place { id, life } = place;
+        let ActorPlace { id, life } = place;
         let node = ActorNode::new(process.clone(), id, Share::default(), run_dir.as_deref())
             .map_err(blame)?
             .living(life);
         if let Some(dir) = &run_dir {
-            let log = GuestLog::of_actor(dir, ActorId(id), &process.clock)?;
+            let log = ProcessLog::of_actor(dir, ActorId(id), &process.clock)?;
             let (counters, clock) = (node.counters(), process.clock.clone());
             let following = figures::follow(log, counters, clock, process.shutdown.clone());
             drop(process.shutdown.spawn("figures", following));

@@ -1,10 +1,8 @@
 //! The actor's loop, driven manually: stored policy states, random actions, and rows of images.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-use actor_node::actor::{Actor, Exploration, Habits, Share};
-use actor_node::env::Params;
-use actor_node::lanes::{LaneGroup, Recipe};
+use actor_node::actor::{Actor, ActorSettings, Exploration, Share};
+use actor_node::env::EnvParams;
+use actor_node::lanes::{LaneGroup, LaneGroupConfig};
 use actor_node::metrics::ActorMetrics;
 use actor_node::rows::{Assembler, Recorder};
 use common::config::{self, Config, Layers};
@@ -28,19 +26,23 @@ struct Acting {
 fn acting(env: &str, params: &[(&str, &str)], warmup_steps: u64, set: &[&str]) -> Acting {
     let set = set.iter().map(ToString::to_string).collect();
     let config = config::load(&Layers { set, ..Layers::default() }).unwrap().config;
-    let params: Params = params.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+    let params: EnvParams = params.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
     let seeds = SeedTree::new(11);
-    let recipe =
-        Recipe { env: env.into(), setup: params.into(), lanes: LANES, seeds: seeds.role("env") };
-    let started = LaneGroup::new(recipe, Duration::ZERO).unwrap();
+    let group = LaneGroupConfig {
+        env: env.into(),
+        setup: params.into(),
+        lanes: LANES,
+        seeds: seeds.role("env"),
+    };
+    let started = LaneGroup::new(group, Duration::ZERO).unwrap();
     let spec = started.0.spec().clone();
     let (arch, layout) = (config.policy_arch(&spec), config.item_layout(&spec));
     let assemblers = (0..LANES).map(|_| Assembler::new(&config.cluster, &layout)).collect();
-    let habits = habits(&config, warmup_steps);
+    let settings = settings(&config, warmup_steps);
     let metrics = ActorMetrics::new(&Metrics::default(), 0).unwrap();
     let net = PolicyNet::new(&arch).unwrap();
     let mut actor =
-        Actor::new(started, assemblers, net, seeds.role("exploration").rng(), habits, metrics);
+        Actor::new(started, assemblers, net, seeds.role("exploration").rng(), settings, metrics);
     let mut rng = seeds.role("weights").rng();
     let parameters = arch.tensor_layout().parameters;
     let weights: Vec<f32> = (0..parameters).map(|_| rng.random_range(-0.5..0.5)).collect();
@@ -48,8 +50,8 @@ fn acting(env: &str, params: &[(&str, &str)], warmup_steps: u64, set: &[&str]) -
     Acting { actor, layout }
 }
 
-fn habits(config: &Config, warmup_steps: u64) -> Habits {
-    Habits {
+fn settings(config: &Config, warmup_steps: u64) -> ActorSettings {
+    ActorSettings {
         warmup_steps,
         insert_rows: 1,
         policy_age_max: Duration::ZERO,
@@ -218,7 +220,7 @@ fn what_is_recorded_is_what_is_sent() {
     let dir = tempfile::tempdir().unwrap();
     let config = config::load(&Layers::default()).unwrap().config;
     let Acting { actor, layout } = acting("Pendulum-v1", &[], u64::MAX, &[]);
-    let env = actor_node::env::registry::make("Pendulum-v1", &Params::new()).unwrap();
+    let env = actor_node::env::registry::make("Pendulum-v1", &EnvParams::new()).unwrap();
     let header = Header::new(env.spec(), &config.cluster, 0);
     let recorder = Recorder::open(dir.path(), ActorId(3), &header).unwrap();
     let mut acting = Acting { actor: actor.recorded_by(Some(recorder)), layout };

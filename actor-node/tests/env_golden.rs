@@ -1,17 +1,13 @@
 //! Compares environments with trajectories recorded from Gymnasium: every file of kind `env_classic` in
 //! `testdata/goldens/env`, with the tolerances stated in the files.
 
-#![expect(clippy::unwrap_used, reason = "a golden file that does not read is a failed test")]
-
-mod golden;
-
+use crate::golden::{Case, numbers};
 use actor_node::env::acrobot::Acrobot;
 use actor_node::env::cart_pole::CartPole;
 use actor_node::env::mountain_car::MountainCar;
 use actor_node::env::pendulum::Pendulum;
 use actor_node::env::wrappers::TimeLimit;
 use actor_node::env::{Env, StateAccess};
-use golden::{Case, numbers};
 use serde_json::Value;
 
 fn environment(id: &str) -> Box<dyn StateAccess> {
@@ -27,7 +23,7 @@ fn environment(id: &str) -> Box<dyn StateAccess> {
 
 #[test]
 fn environments_follow_gymnasiums_trajectories() {
-    for case in golden::cases("env_classic") {
+    for case in crate::golden::cases("env_classic") {
         let trajectories = case.at("/outputs/trajectories").as_array().unwrap();
         assert!(!trajectories.is_empty());
         for trajectory in trajectories {
@@ -44,7 +40,7 @@ fn environments_follow_gymnasiums_trajectories() {
 
 #[test]
 fn specs_are_gymnasiums() {
-    for case in golden::cases("env_classic") {
+    for case in crate::golden::cases("env_classic") {
         let env = environment(case.at("/config/env_id").as_str().unwrap());
         let spec = env.spec();
         assert_eq!(spec.obs_dim, size(&case, "/config/obs_dim"), "{}", case.name);

@@ -1,12 +1,11 @@
 //! Evaluations give the same numbers for the same seeds, and tolerate environments that fail or never end.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use actor_node::env::registry::Setup;
 use actor_node::env::wrappers::Wrap;
 use actor_node::env::{Env, EnvError};
 use actor_node::evaluation::{
-    Acting, EpisodeRunner, Episodes, Evaluation, EvaluationError, Observer, Plan, Step, Trajectory,
+    ActionMode, EpisodeRunner, Episodes, Evaluation, EvaluationError, ObservedStep, Observer, Plan,
+    Trajectory,
 };
 use common::config::{Layers, load};
 use common::ids::PolicyVersion;
@@ -41,7 +40,7 @@ fn faulty(pairs: &[(&str, &str)]) -> Plan {
 /// Returns deterministic episodes.
 fn episodes(policy: &mut PolicyNet, count: usize, seed: u64) -> Episodes<'_> {
     let (version, seeds) = (PolicyVersion(3), SeedTree::new(seed));
-    Episodes { policy, version, count, seeds, acting: Acting::Deterministic }
+    Episodes { policy, version, count, seeds, acting: ActionMode::Deterministic }
 }
 
 /// Runs ten deterministic episodes of `faulty`.
@@ -93,11 +92,11 @@ fn sampled_actions_differ_from_the_mode_and_come_from_the_seed() {
         runner.run(episodes, &mut recorded).unwrap();
         recorded.remove(1).action
     };
-    assert_eq!(actions(Acting::Deterministic, 5), vec![0.0; 200]);
-    let sampled = actions(Acting::Sampled, 5);
+    assert_eq!(actions(ActionMode::Deterministic, 5), vec![0.0; 200]);
+    let sampled = actions(ActionMode::Sampled, 5);
     assert!(sampled.iter().all(|action| *action != 0.0 && action.abs() < 1.0));
-    assert_eq!(sampled, actions(Acting::Sampled, 5));
-    assert_ne!(sampled, actions(Acting::Sampled, 6));
+    assert_eq!(sampled, actions(ActionMode::Sampled, 5));
+    assert_ne!(sampled, actions(ActionMode::Sampled, 6));
 }
 
 #[test]
@@ -150,7 +149,7 @@ impl Observer for Impatient {
         Ok(())
     }
 
-    fn stepped(&mut self, _: &mut dyn Env, step: &Step<'_>) -> Result<(), EnvError> {
+    fn stepped(&mut self, _: &mut dyn Env, step: &ObservedStep<'_>) -> Result<(), EnvError> {
         assert!(!self.0.is_stopping(), "a step after the stop, to {:?}", step.obs);
         self.1 -= 1;
         if self.1 == 0 {

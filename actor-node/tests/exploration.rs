@@ -1,12 +1,8 @@
 //! Exploration noise compared with numbers recorded from Tianshou, and its invariants.
 
-#![expect(clippy::unwrap_used, reason = "a golden file that does not read is a failed test")]
-
-mod golden;
-
+use crate::golden::{Case, numbers};
 use actor_node::actor::Exploration;
 use common::runtime::seed::SeedTree;
-use golden::{Case, numbers};
 
 fn processes(case: &Case) -> [(Exploration, &'static str); 2] {
     let number = |pointer: &str| case.at(pointer).as_f64().unwrap();
@@ -26,7 +22,7 @@ fn processes(case: &Case) -> [(Exploration, &'static str); 2] {
 
 #[test]
 fn noise_equals_the_recorded_processes() {
-    for case in golden::cases("exploration_noise") {
+    for case in crate::golden::cases("exploration_noise") {
         let mut normals = case.at("/noise").as_array().unwrap().iter();
         for (mut process, name) in processes(&case) {
             let calls = case.at(&format!("/outputs/{name}")).as_array().unwrap();

@@ -1,15 +1,15 @@
 //! Lanes tolerate environments that fail, and report the discarded episodes.
 
-use actor_node::env::Params;
+use actor_node::env::EnvParams;
 use actor_node::env::registry::Setup;
-use actor_node::lanes::{Fault, LaneGroup, Lanes, Recipe};
+use actor_node::lanes::{Fault, LaneGroup, LaneGroupConfig, Lanes};
 use common::runtime::seed::SeedTree;
 use common::values::{VALUE_MAX, is_value};
 use std::time::Duration;
 
 fn with(pairs: &[(&str, &str)]) -> Setup {
     let pairs = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-    pairs.collect::<Params>().into()
+    pairs.collect::<EnvParams>().into()
 }
 
 #[test]
@@ -84,8 +84,8 @@ fn an_environment_that_never_takes_a_good_step_is_given_up_with_its_reason() {
 #[test]
 fn a_group_that_hangs_is_abandoned_and_rebuilt() {
     let setup = with(&[("hang_at", "2"), ("hang_ms", "600000")]);
-    let recipe = Recipe { env: "faulty".into(), setup, lanes: 2, seeds: SeedTree::new(1) };
-    let (mut group, mut turn) = LaneGroup::new(recipe, Duration::from_millis(200)).unwrap();
+    let config = LaneGroupConfig { env: "faulty".into(), setup, lanes: 2, seeds: SeedTree::new(1) };
+    let (mut group, mut turn) = LaneGroup::new(config, Duration::from_millis(200)).unwrap();
     for _ in 0..2 {
         group.step(&[0.0, 0.0], &mut turn).unwrap();
         assert!(turn.discarded.is_empty());

@@ -1,13 +1,10 @@
 //! MuJoCo environments compared with their recorded trajectories: start states, parameters, actions, and sharing
 //! between lanes.
 
-#![cfg(feature = "mujoco")]
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use actor_node::env::mujoco::{self, Mujoco};
-use actor_node::env::{Env, Params, StateAccess};
+use actor_node::env::{Env, EnvParams, StateAccess};
 
-fn params(pairs: &[(&str, &str)]) -> Params {
+fn params(pairs: &[(&str, &str)]) -> EnvParams {
     pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 

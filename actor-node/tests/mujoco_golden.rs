@@ -2,15 +2,10 @@
 //! `testdata/goldens/env`. Both sides use the same library, so every number is compared twice: with the tolerance of
 //! its kind, and with the files' `same_library` tolerance, which is 0.
 
-#![cfg(feature = "mujoco")]
-#![expect(clippy::unwrap_used, reason = "a golden file that does not read is a failed test")]
-
-mod golden;
-
-use actor_node::env::mujoco::{self, Mujoco, Snapshot};
+use crate::golden::{Case, numbers};
+use actor_node::env::mujoco::{self, Mujoco, SimulationState};
 use actor_node::env::wrappers::TimeLimit;
-use actor_node::env::{Env, EnvError, Params, StateAccess, StepOutcome};
-use golden::{Case, numbers};
+use actor_node::env::{Env, EnvError, EnvParams, StateAccess, StepOutcome};
 use serde_json::Value;
 
 fn id(case: &Case) -> &str {
@@ -22,7 +17,7 @@ fn size(value: &Value) -> usize {
 }
 
 /// Converts constructor arguments to parameters, without the argument of the time limit.
-fn params(constructor: &Value) -> Params {
+fn params(constructor: &Value) -> EnvParams {
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
         Value::Array(range) => {
@@ -79,7 +74,7 @@ fn hold_step(case: &Case, told: &str, env: &Mujoco, outcome: StepOutcome, steps:
 
 #[test]
 fn environments_follow_gymnasiums_trajectories() {
-    for case in golden::cases("env_mujoco") {
+    for case in crate::golden::cases("env_mujoco") {
         let trajectories = case.at("/outputs/trajectories").as_array().unwrap();
         assert!(!trajectories.is_empty());
         for trajectory in trajectories {
@@ -127,7 +122,7 @@ fn tail(case: &Case, trajectory: &Value, told: &str) {
     let mut obs = vec![0.0; env.spec().obs_dim];
     let (snapshot, width) = (&trajectory["snapshot"], env.spec().act_dim);
     let state = &snapshot["state"];
-    let state = Snapshot {
+    let state = SimulationState {
         time: state["time"].as_f64().unwrap(),
         qpos: numbers(&state["qpos"]),
         qvel: numbers(&state["qvel"]),
@@ -171,8 +166,8 @@ fn whole_episode(case: &Case, trajectory: &Value, limit: usize, told: &str) -> S
 
 #[test]
 fn specs_are_gymnasiums() {
-    for case in golden::cases("env_mujoco") {
-        let env = actor_node::env::registry::make(id(&case), &Params::new()).unwrap();
+    for case in crate::golden::cases("env_mujoco") {
+        let env = actor_node::env::registry::make(id(&case), &EnvParams::new()).unwrap();
         let spec = env.spec();
         assert_eq!(spec.id, id(&case));
         case.compared();
@@ -191,12 +186,12 @@ fn specs_are_gymnasiums() {
 
 #[test]
 fn every_keyword_argument_of_gymnasium_is_a_parameter_with_its_default() {
-    for case in golden::cases("env_mujoco") {
+    for case in crate::golden::cases("env_mujoco") {
         let defaults = params(case.at("/config/constructor_defaults"));
         assert!(defaults.len() > 1, "{}", case.name);
         case.compared();
         let (mut plain, mut told) =
-            (mujoco::new(id(&case), &Params::new()).unwrap(), mujoco::new(id(&case), &defaults));
+            (mujoco::new(id(&case), &EnvParams::new()).unwrap(), mujoco::new(id(&case), &defaults));
         let told = told.as_mut().unwrap();
         let mut obs = vec![0.0; plain.spec().obs_dim];
         let action = vec![0.5; plain.spec().act_dim];
@@ -207,7 +202,7 @@ fn every_keyword_argument_of_gymnasium_is_a_parameter_with_its_default() {
             assert_eq!(outcome, told.step(&action, &mut obs).unwrap(), "{}", case.name);
             assert_eq!(plain.observation(), told.observation(), "{}", case.name);
         }
-        let unknown = Params::from([("colour".to_owned(), "red".to_owned())]);
+        let unknown = EnvParams::from([("colour".to_owned(), "red".to_owned())]);
         let error = mujoco::new(id(&case), &unknown).unwrap_err();
         assert!(matches!(error, EnvError::Parameter { .. }), "{error}");
     }

@@ -1,15 +1,12 @@
 //! Pictures of MuJoCo environments, if this machine has EGL or OSMesa.
 
-#![cfg(feature = "mujoco")]
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use actor_node::draw::Frame;
 use actor_node::env::mujoco::{self, Mujoco};
-use actor_node::env::{Env, EnvError, Params, StateAccess};
+use actor_node::env::{Env, EnvError, EnvParams, StateAccess};
 use std::io::Write as _;
 
 fn environment(name: &str) -> (Mujoco, Vec<f32>) {
-    let mut env = mujoco::new(name, &Params::new()).unwrap();
+    let mut env = mujoco::new(name, &EnvParams::new()).unwrap();
     let mut obs = vec![0.0; env.spec().obs_dim];
     env.reset(Some(1), &mut obs).unwrap();
     (env, obs)

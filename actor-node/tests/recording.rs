@@ -1,19 +1,17 @@
 //! Recordings: rows of an actor are read back unchanged, and other files are refused with an error that names them.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use actor_node::env::registry;
 use actor_node::rows::Recorder;
-use common::config::{self, Cluster, Layers};
+use common::config::{self, ClusterConfig, Layers};
 use common::ids::ActorId;
 use common::recording::{Header, LAYOUT_FILE, Recording};
 use std::path::Path;
 
-fn cluster() -> Cluster {
+fn cluster() -> ClusterConfig {
     config::load(&Layers::default()).unwrap().config.cluster
 }
 
-fn header(env: &str, cluster: &Cluster) -> Header {
+fn header(env: &str, cluster: &ClusterConfig) -> Header {
     let env = registry::make(env, &Default::default()).unwrap();
     Header::new(env.spec(), cluster, 0)
 }
@@ -67,7 +65,7 @@ fn rows_by_other_settings_are_refused_by_reader_and_writer() {
     record(dir.path(), 0, &own, &rows(&own, 1, 0.0));
     let recording = Recording::open(dir.path()).unwrap();
     recording.expect(&own).unwrap();
-    let three_steps = header("Pendulum-v1", &Cluster { n_step: 3, ..cluster() });
+    let three_steps = header("Pendulum-v1", &ClusterConfig { n_step: 3, ..cluster() });
     for (other, expected) in [
         (&header("MountainCarContinuous-v0", &cluster()), "env.act"),
         (&header("CartPole-v1", &cluster()), "env.act_dim is 1, expected 2"),

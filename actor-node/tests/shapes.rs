@@ -1,11 +1,9 @@
 //! `config/shapes.toml` lists the shapes of the native environments for processes without environments. It must match
 //! the environments. `SAPEX_WRITE_DOCS=1` (`make docs`) writes it.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use actor_node::env::registry::{self, Setup};
 use actor_node::env::wrappers::Purpose;
-use actor_node::env::{EnvError, Params};
+use actor_node::env::{EnvError, EnvParams};
 use common::config::{
     Layers, known_envs, known_shapes, load, option_changes_shapes, shape_settings,
 };
@@ -15,7 +13,7 @@ use std::collections::BTreeSet;
 const HEAD: &str = "# Shapes of the native environments, by which every process knows them. Made from the environments by `make docs`.\n";
 
 /// Returns the shapes of an environment; `None` if this build lacks it.
-fn shapes_of(name: &str, params: &Params) -> Option<Result<EnvSpec, EnvError>> {
+fn shapes_of(name: &str, params: &EnvParams) -> Option<Result<EnvSpec, EnvError>> {
     match registry::make(name, params) {
         Err(EnvError::NotBuilt { .. }) => None,
         made => Some(made.map(|env| EnvSpec { episode_steps_max: None, ..env.spec().clone() })),
@@ -30,7 +28,8 @@ fn section(spec: &EnvSpec) -> String {
 
 #[test]
 fn the_file_has_every_native_environment_as_it_is() {
-    let made = registry::names().map(|(name, _)| Some(shapes_of(name, &Params::new())?.unwrap()));
+    let made =
+        registry::names().map(|(name, _)| Some(shapes_of(name, &EnvParams::new())?.unwrap()));
     let made: Option<Vec<EnvSpec>> = made.collect();
     if std::env::var_os("SAPEX_WRITE_DOCS").is_some() {
         let made = made.expect("a build with every environment writes the file");
@@ -41,7 +40,7 @@ fn the_file_has_every_native_environment_as_it_is() {
     let named: BTreeSet<_> = registry::names().map(|(name, _)| name).collect();
     assert_eq!(known_envs().collect::<BTreeSet<_>>(), named, "run `make docs`");
     for name in named {
-        if let Some(spec) = shapes_of(name, &Params::new()) {
+        if let Some(spec) = shapes_of(name, &EnvParams::new()) {
             assert_eq!(known_shapes(name), Some(spec.unwrap()), "run `make docs`");
         }
     }
@@ -49,7 +48,7 @@ fn the_file_has_every_native_environment_as_it_is() {
 
 /// Returns the options that an environment names when it refuses an unknown one.
 fn options(name: &str) -> Vec<String> {
-    let other = Params::from([("no such option".to_owned(), "1".to_owned())]);
+    let other = EnvParams::from([("no such option".to_owned(), "1".to_owned())]);
     let error = shapes_of(name, &other).unwrap().unwrap_err().to_string();
     let known = error.rsplit_once("expected one of ").unwrap().1;
     serde_json::from_str(known).unwrap()
@@ -59,11 +58,11 @@ fn options(name: &str) -> Vec<String> {
 fn an_option_that_changes_shapes_is_known_to_do_so() {
     let mut changing = 0;
     for (name, _) in registry::names() {
-        let Some(plain) = shapes_of(name, &Params::new()) else { continue };
+        let Some(plain) = shapes_of(name, &EnvParams::new()) else { continue };
         let plain = plain.unwrap();
         for option in options(name) {
             for value in ["true", "false", "0", "2", "-3,3"] {
-                let params = Params::from([(option.clone(), value.to_owned())]);
+                let params = EnvParams::from([(option.clone(), value.to_owned())]);
                 // A value that the option does not accept has no effect.
                 let Some(Ok(spec)) = shapes_of(name, &params) else { continue };
                 let changed = spec != plain;

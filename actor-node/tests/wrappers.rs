@@ -1,17 +1,15 @@
 //! Wrappers: their effects, the properties that they preserve, and the environments that they do not fit.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use actor_node::env::registry::Setup;
 use actor_node::env::wrappers::{Purpose, Wrap};
-use actor_node::env::{Env, Params, StepOutcome};
+use actor_node::env::{Env, EnvParams, StepOutcome};
 use actor_node::lanes::Lanes;
 use common::config::{Layers, load};
 use common::runtime::seed::SeedTree;
 use common::spec::ActionKind;
 
 fn setup(wraps: &[Wrap]) -> Setup {
-    Setup { params: Params::new(), wraps: wraps.to_vec() }
+    Setup { params: EnvParams::new(), wraps: wraps.to_vec() }
 }
 
 fn make(name: &str, wraps: &[Wrap]) -> Box<dyn Env> {
@@ -271,6 +269,6 @@ fn the_order_in_the_configuration_is_the_order_from_inside() {
         Wrap::ActionRepeat { times: 3 },
         Wrap::FrameStack { frames: 2 },
     ];
-    let params = Params::from([("g".to_owned(), "9.8".to_owned())]);
+    let params = EnvParams::from([("g".to_owned(), "9.8".to_owned())]);
     assert_eq!(configured, Setup { params, wraps: wraps.to_vec() });
 }

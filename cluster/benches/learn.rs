@@ -7,9 +7,9 @@
 //!
 //! It is a benchmark, because it measures a built program for half an hour, and is no model for other code.
 
-#![expect(clippy::print_stdout, reason = "a front door")]
+#![expect(clippy::print_stdout, reason = "a command-line program")]
 
-use actor_node::env::{Params, registry};
+use actor_node::env::{EnvParams, registry};
 use anyhow::{Context as _, bail};
 use clap::Parser as _;
 use common::runtime::seed::SeedTree;
@@ -200,7 +200,7 @@ fn environment(args: &[String]) -> anyhow::Result<String> {
 /// Returns the mean return of 100 episodes of uniformly random actions.
 fn random_return(name: &str, seed: u64) -> anyhow::Result<f64> {
     const EPISODES: u32 = 100;
-    let mut env = registry::make(name, &Params::new())?;
+    let mut env = registry::make(name, &EnvParams::new())?;
     let spec = env.spec().clone();
     let mut rng = SeedTree::new(seed).role("random policy").rng();
     let (mut obs, mut action) = (vec![0.0; spec.obs_dim], vec![0.0; spec.action_width()]);

@@ -1,6 +1,6 @@
 //! `sapex certs`: creates or renews a CA and the certificates of a cluster for the `[tls]` section.
 
-use crate::cli::Certs;
+use crate::cli::CertsArgs;
 use crate::progress::say;
 use anyhow::Context as _;
 use common::process::Usage;
@@ -20,7 +20,7 @@ use time::{Duration, OffsetDateTime};
 
 /// Validity of a CA in days.
 const CA_DAYS: i64 = 3_650;
-/// Certificates become valid one hour before they are made, for machines whose clocks are slow.
+/// Time from the start of a certificate's validity to its creation. It helps machines whose clocks are slow.
 const CLOCKS_DIFFER: Duration = Duration::HOUR;
 /// Number of replay servers whose host names are included without `--host`.
 const REPLAYS: usize = 16;
@@ -31,7 +31,7 @@ const FILES: [&str; 3] = ["ca.crt", "tls.crt", "tls.key"];
 ///
 /// # Errors
 /// Returns an error if a file exists that must not be overwritten, or if a file cannot be written.
-pub fn make(options: &Certs) -> anyhow::Result<()> {
+pub fn make(options: &CertsArgs) -> anyhow::Result<()> {
     let now = Clock::system().unix_time().as_secs();
     let now = OffsetDateTime::from_unix_timestamp(now.try_into()?)?;
     let until = now + Duration::days(options.days.into());
@@ -123,7 +123,8 @@ fn read_ca(
     Ok((Issuer::from_ca_cert_pem(&pem, key).with_context(|| of(cert))?, pem))
 }
 
-/// Creates a CA with a unique name, derived from its key. The name shows if one CA is mistaken for another.
+/// Creates a CA with a unique name, derived from its key. The name makes it visible if one CA is used in place of
+/// another.
 fn new_ca(now: OffsetDateTime) -> anyhow::Result<(Issuer<'static, KeyPair>, String)> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
@@ -191,8 +192,8 @@ fn own_hosts(role: Role) -> Vec<String> {
     hosts
 }
 
-/// Writes a file atomically: the content goes to a new file, which is then renamed. Key files can be read by their
-/// owner only. The new file is in the same folder, because each folder may be a separate volume.
+/// Writes a file atomically: the content goes to a new file, which is then renamed. Only the owner can read key files.
+/// The new file is in the same folder, because each folder may be a separate volume.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let is_key = path.extension().is_some_and(|extension| extension == "key");
     let mode = if is_key { 0o600 } else { 0o644 };
@@ -207,7 +208,7 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     fs::rename(new, path)
 }
 
-fn report(options: &Certs, is_renewal: bool, until: time::Date) {
+fn report(options: &CertsArgs, is_renewal: bool, until: time::Date) {
     let dir = options.dir.display();
     if options.forget_ca {
         say("ca          its key is kept nowhere: these certificates cannot be renewed");

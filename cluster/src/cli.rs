@@ -14,26 +14,26 @@ use std::path::PathBuf;
 pub struct Cli {
     /// The command to run.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: CliCommand,
 }
 
 /// All commands of `sapex`.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Train a policy, with all roles in this process.
-    Train(Box<Train>),
-    /// Run deterministic episodes with the best policy of a run (the one with the best evaluation), or with --newest
-    /// the newest.
-    Eval(Eval),
-    /// Record episodes of the best policy of a run, or with --newest of the newest policy, as a Minari dataset.
-    Record(Record),
+    Train(Box<TrainArgs>),
+    /// Run deterministic episodes with the best policy of a run (the one with the best evaluation), or with the newest
+    /// policy if --newest is given.
+    Eval(EvalArgs),
+    /// Record episodes of the best policy of a run, or of the newest policy if --newest is given, as a Minari dataset.
+    Record(RecordArgs),
     /// Write report.html for a run.
     Report {
         /// The run directory.
         run: PathBuf,
     },
-    /// Export the best policy of a run, or with --newest the newest policy, for other programs.
-    Export(Export),
+    /// Export the best policy of a run, or the newest policy if --newest is given, for other programs.
+    Export(ExportArgs),
     /// List the environments, or print the shapes of one environment as settings.
     Envs {
         /// Name of an environment. Without it, all environments are listed.
@@ -49,12 +49,12 @@ pub enum Command {
     /// List the presets that --preset accepts.
     Presets,
     /// Print the search space for an optimiser as ConfigSpace JSON, or draw configurations from it.
-    Space(Space),
+    Space(SpaceArgs),
     /// Create a CA and the certificates of a cluster for the tls section, or renew the certificates if the directory
     /// holds a CA.
-    Certs(Certs),
+    Certs(CertsArgs),
     /// Measure this machine; print a table and write a JSON file.
-    Bench(Bench),
+    Bench(BenchArgs),
     /// Ask the admin port of a running program whether it is healthy; set its address with --set
     /// telemetry.admin=HOST:PORT.
     Health(Health),
@@ -62,7 +62,7 @@ pub enum Command {
 
 /// Arguments of `sapex train`.
 #[derive(Debug, clap::Args)]
-pub struct Train {
+pub struct TrainArgs {
     /// Settings of the run.
     #[command(flatten)]
     pub args: Args,
@@ -103,9 +103,9 @@ pub struct Train {
     pub lockstep: bool,
 }
 
-impl Train {
+impl TrainArgs {
     /// Returns the arguments with all other sources of settings added. Values of --space-values have lower priority
-    /// than the short flags, and these have lower priority than --set.
+    /// than the short flags, which have lower priority than --set.
     ///
     /// # Errors
     /// Returns an error if the space values cannot be read or lie outside their space.
@@ -218,7 +218,7 @@ fn quoted(text: &str) -> String {
 
 /// Arguments of `sapex space`.
 #[derive(Debug, clap::Args)]
-pub struct Space {
+pub struct SpaceArgs {
     /// Hyper-parameters or network architectures.
     #[arg(value_enum)]
     pub kind: space::presets::Kind,
@@ -241,7 +241,7 @@ pub struct Space {
 
 /// Arguments of `sapex eval`.
 #[derive(Debug, clap::Args)]
-pub struct Eval {
+pub struct EvalArgs {
     /// The run directory.
     pub run: PathBuf,
     /// Settings that override the run's settings.
@@ -269,7 +269,7 @@ pub struct Eval {
 
 /// Arguments of `sapex record`.
 #[derive(Debug, clap::Args)]
-pub struct Record {
+pub struct RecordArgs {
     /// The run directory.
     pub run: PathBuf,
     /// Settings that override the run's settings.
@@ -297,7 +297,7 @@ pub struct Record {
 
 /// Arguments of `sapex export`.
 #[derive(Debug, clap::Args)]
-pub struct Export {
+pub struct ExportArgs {
     /// The run directory.
     pub run: PathBuf,
     /// Use the policy of the newest checkpoint instead of the one with the best evaluation.
@@ -325,7 +325,7 @@ pub enum Format {
 
 /// Arguments of `sapex certs`.
 #[derive(Debug, clap::Args)]
-pub struct Certs {
+pub struct CertsArgs {
     /// Output directory: DIR/ca.crt and DIR/ca.key, and for each role (learner, replay-server, actor-node)
     /// DIR/ROLE/ca.crt, tls.crt and tls.key.
     pub dir: PathBuf,
@@ -344,7 +344,7 @@ pub struct Certs {
 
 /// Arguments of `sapex bench`.
 #[derive(Debug, clap::Args)]
-pub struct Bench {
+pub struct BenchArgs {
     /// Folder with the Python scripts of the peers: bench/ of the repository. Without it, only our own figures are
     /// measured.
     #[arg(long, value_name = "DIR")]

@@ -1,5 +1,5 @@
-//! `sapex envs`: lists the environments, or gives the shapes of one as settings, printed or written to a file for all
-//! roles.
+//! `sapex envs`: lists the environments, or prints the shapes of one environment as settings. It can also write these
+//! settings to a file for all roles.
 
 use crate::cli::Settings;
 use crate::progress::say;
@@ -10,7 +10,7 @@ use common::durable::commit_file;
 use common::process::Usage;
 use std::path::Path;
 
-/// Prints all environments with a short description. Those that this build lacks are marked with `*`.
+/// Prints all environments with a short description. Environments that this build lacks are marked with `*`.
 ///
 /// # Errors
 /// Returns an error if settings are given, because settings apply to one environment.
@@ -45,7 +45,7 @@ pub fn shapes(name: &str, write: Option<&Path>, settings: &Settings) -> anyhow::
     layers.options.insert(0, ("NAME", format!("cluster.env={}", toml::Value::from(name))));
     let resolved = config::load(&layers)?;
     let shapes = shape_settings(&train::spec(&resolved)?);
-    // The file must also hold the given settings that the shapes follow from.
+    // The file must also contain the given settings from which the shapes follow.
     let is_shape = |key: &str| shapes.iter().any(|(shape, _)| *shape == format!("cluster.{key}"));
     let mut lines = vec!["[cluster]".to_owned()];
     for (key, value) in resolved.given("cluster").iter().filter(|(key, _)| !is_shape(key)) {

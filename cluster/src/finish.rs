@@ -4,8 +4,8 @@ use crate::progress::say;
 use crate::report;
 use crate::run_policy;
 use actor_node::evaluation::{
-    Acting, BestPolicy, EpisodeRunner, Episodes, Evaluation, EvaluationError, Plan, TrajectoryLog,
-    best_policy,
+    ActionMode, BestPolicy, EpisodeRunner, Episodes, Evaluation, EvaluationError, Plan,
+    TrajectoryLog, best_policy,
 };
 use actor_node::service::figures;
 use common::policy::snapshot::PolicySnapshot;
@@ -62,7 +62,7 @@ pub fn finish(process: &Process, run: &RunDir, path: &Path, log: &RunLog) -> any
     Ok(())
 }
 
-/// An evaluation, or the reason why it failed. Other failures are reported as a separate error.
+/// An evaluation, or the reason why it failed. Other failures, such as an unreadable policy, are separate errors.
 type Evaluated = Result<Evaluation, EvaluationError>;
 
 /// The evaluations at the end of a run, all in one environment.
@@ -83,7 +83,7 @@ impl Evaluations<'_> {
         seeds: SeedTree,
     ) -> anyhow::Result<Evaluated> {
         let (mut net, version) = run_policy::load(policy)?;
-        let acting = Acting::Deterministic;
+        let acting = ActionMode::Deterministic;
         let episodes = Episodes { policy: &mut net, version, count, seeds, acting };
         Ok(if self.process.resolved.config.run.track_trajectories {
             let mut log = TrajectoryLog::open(self.run.path(), kind)?;
@@ -93,9 +93,9 @@ impl Evaluations<'_> {
         })
     }
 
-    /// Evaluates the newest policy and offers it as the best one, because the evaluator may not have seen it: in a run
-    /// of a few seconds it sees only the first versions. Returns `None` if the log already has an evaluation of that
-    /// version.
+    /// Evaluates the newest policy and offers it as the best one, because the evaluator may not have evaluated it: in a
+    /// run of a few seconds, the evaluator sees only the first versions. Returns `None` if the log already has an
+    /// evaluation of the newest version.
     fn offer_newest(&mut self, checkpoint: &Path) -> anyhow::Result<Option<Evaluated>> {
         let config = &self.process.resolved.config;
         let (newest, arch) = PolicySnapshot::load(&checkpoint.join(POLICY))?;

@@ -3,7 +3,7 @@
 
 use common::config::{ConfigError, Resolved};
 
-/// Number of consecutive evaluations that must reach the target, because a single one may be luck.
+/// Number of consecutive evaluations that must reach the target, because a single evaluation may reach it by chance.
 const EVALUATIONS_AT_TARGET: u32 = 2;
 
 /// Counts consecutive evaluations that reach the target return.
@@ -11,7 +11,7 @@ const EVALUATIONS_AT_TARGET: u32 = 2;
 pub struct Goal {
     /// `None` if the run has no target.
     target: Option<f64>,
-    /// Whether returns are costs: a lower one is better then.
+    /// Whether returns are costs, so that lower returns are better.
     costs: bool,
     in_a_row: u32,
 }
@@ -34,8 +34,8 @@ impl Goal {
     }
 }
 
-/// Checks that a run that has already taken `done` environment steps has steps left to do. A fresh run, a run without a
-/// limit and a run on recorded data always pass.
+/// Checks that a run that has already taken `done` environment steps has not reached its limit. A fresh run, a run
+/// without a limit and a run on recorded data always pass.
 ///
 /// # Errors
 /// Returns an error if `run.env_steps` is not 0 and not above `done`.

@@ -26,12 +26,19 @@ pub mod finish;
 pub mod goal;
 pub mod lockstep;
 pub mod progress;
+#[cfg(feature = "formats")]
 pub mod record;
 pub mod report;
 pub mod run_policy;
 pub mod space;
 pub mod train;
+#[cfg(feature = "formats")]
 pub mod video;
+#[cfg(not(feature = "formats"))]
+mod without_formats;
+
+#[cfg(not(feature = "formats"))]
+pub use without_formats::{record, video};
 
 /// Version, commit and optional features that `sapex` was built with.
-pub const BUILD: Build = common::build!("torch", "mujoco");
+pub const BUILD: Build = common::build!("torch", "mujoco", "formats");

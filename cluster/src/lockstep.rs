@@ -4,7 +4,7 @@
 
 use crate::finish;
 use crate::goal::Goal;
-use crate::progress::{Acting, Progress, Snapshot, say};
+use crate::progress::{ActorStats, ProgressDisplay, RunStats, say};
 use actor_node::actor::{Actor, Share};
 
 use actor_node::service::{ActorNode, Evaluator, figures};
@@ -15,7 +15,7 @@ use common::policy::snapshot::PolicySnapshot;
 use common::process::Process;
 use common::run_dir::RunDir;
 use common::runtime::seed::SavedRng;
-use learner::batch::{Columns, Part, ReadyBatch, importance_weights};
+use learner::batch::{BatchPart, Columns, ReadyBatch, importance_weights};
 use learner::checkpoint::{self, Checkpoint, Contents};
 use learner::counts::Counts;
 use learner::exchange::Priorities;
@@ -37,7 +37,7 @@ const SAMPLING: &str = "sampling";
 /// Number of the single actor.
 const ACTOR: u32 = 0;
 
-/// Checks that the settings describe a run that one thread with one actor and one table can do.
+/// Checks that the settings are possible with one thread, one actor and one table.
 ///
 /// # Errors
 /// Returns an error for the first setting that does not fit.
@@ -60,7 +60,7 @@ pub fn check(resolved: &Resolved) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// State of a lockstep run: the learner's, the replay's, the actor's and the evaluator's parts.
+/// State of a lockstep run: the parts of the learner, the replay, the actor and the evaluator.
 struct Lockstep<'a> {
     process: &'a Process,
     run: &'a RunDir,
@@ -97,7 +97,7 @@ pub fn train(process: &Process, run: &RunDir, start: Start) -> anyhow::Result<()
     log.started(&crate::BUILD);
     let mut parts = Lockstep::new(process, run, &log, start.checkpoint)?;
     let limit = config.run.env_steps;
-    let mut progress = Progress::new(std::io::stdout().is_terminal(), limit);
+    let mut progress = ProgressDisplay::new(std::io::stdout().is_terminal(), limit);
     let trained = parts.train(&mut progress);
     log.counts().end();
     progress.end(&parts.snapshot(), parts.solved.is_some());
@@ -166,7 +166,7 @@ impl<'a> Lockstep<'a> {
 
     /// Alternates between one turn of the actor and the updates that are due, until the steps or updates are done, the
     /// target is reached or a stop is requested.
-    fn train(&mut self, progress: &mut Progress) -> anyhow::Result<()> {
+    fn train(&mut self, progress: &mut ProgressDisplay) -> anyhow::Result<()> {
         let limit = self.process.resolved.config.run.env_steps;
         let goes_on = |parts: &Self| {
             (limit == 0 || parts.actor.steps() < limit)
@@ -181,7 +181,8 @@ impl<'a> Lockstep<'a> {
             let episodes = self.episodes_before + self.actor.counters().episodes();
             self.counts.acted(self.actor.steps(), episodes);
             while let Some(batch) = self.actor.take_rows(false) {
-                // The limiter holds inserts back until the updates below have caught up, so this insert never waits.
+                // The updates below always run until the limiter allows no further sample, so it never refuses this
+                // insert.
                 self.table
                     .insert_of(ActorId(ACTOR), &batch.rows, None, Duration::ZERO)
                     .context("insert in lockstep")?;
@@ -207,7 +208,7 @@ impl<'a> Lockstep<'a> {
     /// Does one update. Returns `None` if the rate limiter does not allow a sample.
     fn update(&mut self) -> anyhow::Result<Option<Due>> {
         let (batch_size, beta) =
-            (self.trainer.training.batch_size, self.updates.config().importance_beta);
+            (self.trainer.training.batch_size, self.updates.config().importance_sampling_exponent);
         #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^53")]
         let share = batch_size as f64;
         if !self.table.can_sample(share) {
@@ -217,7 +218,7 @@ impl<'a> Lockstep<'a> {
         self.table.sample(batch_size, share, &mut self.sampling, &mut block, Duration::ZERO)?;
         let weights = importance_weights(block.probabilities.iter().copied(), beta);
         let SampleBlock { keys, probabilities, rows, actors } = block;
-        let part = Part { shard: 0, keys, probabilities, rows: rows.into(), actors };
+        let part = BatchPart { shard: 0, keys, probabilities, rows: rows.into(), actors };
         let batch = ReadyBatch::new(&self.columns, vec![part], &[], &weights);
         let table = &mut self.table;
         let stepped = self.updates.step(batch, &mut |priorities| store(table, &priorities));
@@ -284,15 +285,15 @@ impl<'a> Lockstep<'a> {
         Ok(path)
     }
 
-    fn snapshot(&self) -> Snapshot {
+    fn snapshot(&self) -> RunStats {
         let now = self.counts.now();
         let batch_size = self.trainer.training.batch_size as u64;
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
         let (done, steps, samples) =
             (now.updates as f64, now.env_steps as f64, (now.updates * batch_size) as f64);
-        Snapshot {
+        RunStats {
             elapsed: now.time,
-            acting: Some(Acting {
+            acting: Some(ActorStats {
                 env_steps: now.env_steps,
                 lag_versions: 0.0,
                 samples_per_insert: samples / steps.max(1.0),
@@ -301,7 +302,7 @@ impl<'a> Lockstep<'a> {
             updates_per_second: done / now.time.as_secs_f64().max(1e-9),
             train_return: self.actor.counters().return_mean(),
             eval_return: self.eval_return,
-            ..Snapshot::default()
+            ..RunStats::default()
         }
     }
 }

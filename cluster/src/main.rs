@@ -1,7 +1,7 @@
 //! Entry point of the `sapex` program: dispatches the commands and turns their results into exit statuses.
 
 use actor_node::env::EnvError;
-use cluster::cli::{Cli, Command, Eval, Record, Space, Train};
+use cluster::cli::{Cli, CliCommand, EvalArgs, RecordArgs, SpaceArgs, TrainArgs};
 use cluster::goal::check_steps;
 use cluster::progress::say;
 use cluster::{
@@ -14,7 +14,7 @@ use common::run_dir::RunDir;
 use common::run_dir::claim::Claim;
 use common::runtime::seed::SeedTree;
 use common::spec::EnvSpec;
-use common::telemetry::logs::{self, LogFormat, Look};
+use common::telemetry::logs::{self, LogFormat, LogStyle};
 use learner::backend::choose;
 use learner::checkpoint;
 use learner::counts;
@@ -30,35 +30,37 @@ use std::sync::Arc;
 fn main() -> ExitCode {
     let cli: Cli = about::parse(&cluster::BUILD);
     let result = match cli.command {
-        Command::Train(train) => return train_command(&train),
-        Command::Eval(eval) => eval_command(&eval),
-        Command::Record(record) => record_command(&record),
-        Command::Report { run } => report::write(&run).map(|path| say(&path.display().to_string())),
-        Command::Export(export) => {
+        CliCommand::Train(train) => return train_command(&train),
+        CliCommand::Eval(eval) => eval_command(&eval),
+        CliCommand::Record(record) => record_command(&record),
+        CliCommand::Report { run } => {
+            report::write(&run).map(|path| say(&path.display().to_string()))
+        }
+        CliCommand::Export(export) => {
             let show = |file: &PathBuf| say(&file.display().to_string());
             export::export(&export).map(|files| files.iter().for_each(show))
         }
-        Command::Envs { name: None, settings, .. } => envs::list(&settings),
-        Command::Envs { name: Some(name), write, settings } => {
+        CliCommand::Envs { name: None, settings, .. } => envs::list(&settings),
+        CliCommand::Envs { name: Some(name), write, settings } => {
             envs::shapes(&name, write.as_deref(), &settings)
         }
-        Command::Presets => {
+        CliCommand::Presets => {
             for preset in PRESETS {
                 say(&format!("{:<22} {}", preset.name, preset.about()));
             }
             Ok(())
         }
-        Command::Space(space) => space_command(&space),
-        Command::Certs(certs) => certs::make(&certs),
-        Command::Bench(bench) => bench::run(&bench),
-        Command::Health(health) => health.ask().map_err(anyhow::Error::from),
+        CliCommand::Space(space) => space_command(&space),
+        CliCommand::Certs(certs) => certs::make(&certs),
+        CliCommand::Bench(bench) => bench::run(&bench),
+        CliCommand::Health(health) => health.ask().map_err(anyhow::Error::from),
     };
     result.map_or_else(|error| refuse(&error, status(&error)), |()| ExitCode::SUCCESS)
 }
 
 /// Runs `sapex train`. Wrong settings end with status 2 before the run directory is touched; a run that fails ends with
 /// status 1.
-fn train_command(options: &Train) -> ExitCode {
+fn train_command(options: &TrainArgs) -> ExitCode {
     let prepared = (|| {
         let resolved = train::settings(options)?;
         if options.args.print_config {
@@ -151,7 +153,7 @@ fn replay_note(run: &RunDir, config: &Config, spec: &EnvSpec) -> anyhow::Result<
 }
 
 /// Claims the run directory before any file in it is written. Without `--run-dir`, a fresh directory is chosen.
-fn claim(options: &Train, resolved: &Resolved) -> anyhow::Result<Claim> {
+fn claim(options: &TrainArgs, resolved: &Resolved) -> anyhow::Result<Claim> {
     let run = &resolved.config.run;
     let clock = common::runtime::clock::Clock::system();
     let path = options.run_dir.clone().unwrap_or_else(|| {
@@ -161,8 +163,8 @@ fn claim(options: &Train, resolved: &Resolved) -> anyhow::Result<Claim> {
     Ok(claim(&path)?)
 }
 
-/// Starts logging and the process services. The log goes to standard error, below the command's own output. It is text
-/// unless JSON is requested, and shows only warnings and errors unless `telemetry.log_filter` is set.
+/// Starts logging and the process services. The log goes to standard error, not to the standard output of the command.
+/// It is text unless JSON is requested. It shows only warnings and errors unless `telemetry.log_filter` is set.
 async fn serve(resolved: Resolved) -> anyhow::Result<Process> {
     let telemetry = &resolved.config.telemetry;
     // When a run ends, clients lose their servers. In one process this is expected, so transport warnings are hidden.
@@ -170,11 +172,11 @@ async fn serve(resolved: Resolved) -> anyhow::Result<Process> {
         _ if resolved.is_default("telemetry.log_filter") => "warn,common::transport=error",
         filter => filter,
     };
-    let look = match telemetry.log_format {
-        LogFormat::Json => Look::Json,
-        LogFormat::Auto | LogFormat::Text => Look::text(std::io::stderr().is_terminal()),
+    let style = match telemetry.log_format {
+        LogFormat::Json => LogStyle::Json,
+        LogFormat::Auto | LogFormat::Text => LogStyle::text(std::io::stderr().is_terminal()),
     };
-    logs::init_to(std::io::stderr, look, filter)?;
+    logs::init_to(std::io::stderr, style, filter)?;
     logs::banner("sapex", &cluster::BUILD.to_string());
     Ok(Process::serve("sapex", &cluster::BUILD, resolved).await?)
 }
@@ -182,7 +184,7 @@ async fn serve(resolved: Resolved) -> anyhow::Result<Process> {
 /// Default number of episodes of `sapex eval`, used if neither the command line nor the run sets one.
 const EVAL_EPISODES: usize = 20;
 
-fn eval_command(eval: &Eval) -> anyhow::Result<()> {
+fn eval_command(eval: &EvalArgs) -> anyhow::Result<()> {
     let run = RunDir::open(&eval.run)?;
     let resolved = eval.settings.of_run(&run)?;
     let policy = run_policy::folder(&run, eval.newest)?;
@@ -211,7 +213,7 @@ fn eval_command(eval: &Eval) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn record_command(options: &Record) -> anyhow::Result<()> {
+fn record_command(options: &RecordArgs) -> anyhow::Result<()> {
     let evaluation = record::record(options)?;
     let steps: u64 = evaluation.lengths.iter().sum();
     let (episodes, out) = (evaluation.lengths.len(), options.out.display());
@@ -220,7 +222,7 @@ fn record_command(options: &Record) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn space_command(options: &Space) -> anyhow::Result<()> {
+fn space_command(options: &SpaceArgs) -> anyhow::Result<()> {
     if options.preset != space::presets::PRESET {
         let (given, only) = (&options.preset, space::presets::PRESET);
         return Err(

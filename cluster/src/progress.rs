@@ -6,25 +6,25 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Write as _};
 use std::time::Duration;
 
-/// The final line is omitted if a plain line was printed less than this time ago.
+/// Time after a plain line in which the final line is omitted.
 const WATCHED_AGAIN: Duration = Duration::from_millis(200);
 /// Interval between plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(2);
 /// Assumed width of a terminal, in columns, if the real width is unknown.
 const COLUMNS: usize = 80;
-/// Columns that the bar and the percentage take in front of the numbers, plus one that stays free: terminals wrap a
-/// line that fills the last column.
+/// Columns that the bar and the percentage take in front of the numbers, plus one column that stays free, because
+/// terminals wrap a line that fills the last column.
 const BAR_COLUMNS: usize = 18;
 /// Window over which the pace is measured to estimate the remaining time.
 const PACE_WINDOW: Duration = Duration::from_secs(30);
 
 /// Numbers of a run at one moment.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Snapshot {
+pub struct RunStats {
     /// Training time of the run, over all of its starts.
     pub elapsed: Duration,
     /// Numbers of the actors. `None` if the run learns from recorded data only.
-    pub acting: Option<Acting>,
+    pub acting: Option<ActorStats>,
     /// Number of updates.
     pub updates: u64,
     /// Updates per second, measured over a recent interval.
@@ -37,9 +37,9 @@ pub struct Snapshot {
     pub evaluating: Option<(u64, u64)>,
 }
 
-/// Numbers of the actors in a [`Snapshot`].
+/// Numbers of the actors in a [`RunStats`].
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Acting {
+pub struct ActorStats {
     /// Environment steps over all actors.
     pub env_steps: u64,
     /// Mean lag of the actors, in policy versions behind the newest weights.
@@ -48,7 +48,7 @@ pub struct Acting {
     pub samples_per_insert: f64,
 }
 
-impl Snapshot {
+impl RunStats {
     /// Returns the number that the limit refers to: environment steps, or updates if there are no actors.
     fn position(&self) -> u64 {
         self.acting.map_or(self.updates, |acting| acting.env_steps)
@@ -61,7 +61,7 @@ impl Snapshot {
         if let Some(left) = left {
             parts.push((4, format!(" left {:>6}", clock(left))));
         }
-        if let Some(Acting { env_steps, .. }) = self.acting {
+        if let Some(ActorStats { env_steps, .. }) = self.acting {
             parts.push((1, format!("  steps {env_steps:>7}")));
             parts.push((3, format!("  train {}", number(self.train_return))));
         }
@@ -71,7 +71,7 @@ impl Snapshot {
         }
         parts.push((6, format!("  updates {:>7}", self.updates)));
         parts.push((7, format!(" {:>6.0}/s", self.updates_per_second)));
-        if let Some(Acting { lag_versions, samples_per_insert, .. }) = self.acting {
+        if let Some(ActorStats { lag_versions, samples_per_insert, .. }) = self.acting {
             parts.push((8, format!("  lag {lag_versions:>4.1} versions")));
             parts.push((9, format!("  samples/insert {samples_per_insert:>5.1}")));
         }
@@ -111,13 +111,13 @@ struct Pace {
 impl Pace {
     /// Returns the time until `limit` at the recent pace. `None` if the run has no limit or the pace is not known yet.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-    fn left(&mut self, now: &Snapshot, limit: u64) -> Option<Duration> {
+    fn left(&mut self, now: &RunStats, limit: u64) -> Option<Duration> {
         let (time, position) = (now.elapsed, now.position());
         let newest = self.seen.back().map(|(seen, _)| *seen);
         if newest.is_none_or(|newest| time >= newest + PACE_WINDOW / 30) {
             self.seen.push_back((time, position));
         }
-        // The oldest pair that is kept is the newest one that is at least a window old.
+        // Of the pairs that are at least one window old, only the newest one is kept.
         while self.seen.get(1).is_some_and(|(seen, _)| *seen + PACE_WINDOW <= time) {
             self.seen.pop_front();
         }
@@ -132,7 +132,7 @@ impl Pace {
 
 /// Shows the numbers of a run while it trains.
 #[derive(Debug)]
-pub struct Progress {
+pub struct ProgressDisplay {
     /// Limit in environment steps, or in updates if there are no actors. 0 means no limit.
     limit: u64,
     pace: Pace,
@@ -151,7 +151,7 @@ enum View {
     },
 }
 
-impl Progress {
+impl ProgressDisplay {
     /// Creates the display. On a terminal it is a bar up to `limit` environment steps (updates if there are no actors),
     /// or a line without a bar if `limit` is 0. Otherwise it is plain lines.
     pub fn new(terminal: bool, limit: u64) -> Self {
@@ -164,7 +164,7 @@ impl Progress {
     }
 
     /// Shows the numbers, if an update of the display is due.
-    pub fn show(&mut self, now: &Snapshot) {
+    pub fn show(&mut self, now: &RunStats) {
         let left = self.pace.left(now, self.limit);
         match &mut self.view {
             View::Bar(bar) => {
@@ -183,7 +183,7 @@ impl Progress {
 
     /// Shows the final numbers and leaves the line on the screen. If the run is `complete` before its limit, because it
     /// is solved, the bar is full and no remaining time is shown.
-    pub fn end(&mut self, now: &Snapshot, complete: bool) {
+    pub fn end(&mut self, now: &RunStats, complete: bool) {
         if let View::Plain { due } = &mut self.view
             && now.elapsed + PLAIN_EVERY > *due + WATCHED_AGAIN
         {
@@ -275,9 +275,9 @@ mod tests {
         }
     }
 
-    fn snapshot(seconds: u64, env_steps: u64) -> Snapshot {
-        let acting = Acting { env_steps, lag_versions: 1.25, samples_per_insert: 128.0 };
-        Snapshot {
+    fn snapshot(seconds: u64, env_steps: u64) -> RunStats {
+        let acting = ActorStats { env_steps, lag_versions: 1.25, samples_per_insert: 128.0 };
+        RunStats {
             elapsed: Duration::from_secs(seconds),
             acting: Some(acting),
             updates: 7500,
@@ -306,13 +306,13 @@ mod tests {
             now.line(left, COLUMNS)
         );
         assert!(now.line(left, 200).ends_with("samples/insert 128.0"));
-        let evaluating = Snapshot { evaluating: Some((3, 10)), ..now };
+        let evaluating = RunStats { evaluating: Some((3, 10)), ..now };
         assert!(
             evaluating.line(left, 80).ends_with("  eval  -142.4 (3/10)"),
             "it says that it evaluates"
         );
         assert_eq!(now.line(left, 1), " 1m23s", "the time is always there");
-        let offline = Snapshot { acting: None, ..now };
+        let offline = RunStats { acting: None, ..now };
         assert!(!offline.line(None, 200).contains("steps"), "nobody acts");
     }
 
@@ -340,7 +340,7 @@ mod tests {
             let screen = Screen::default();
             let target = ProgressDrawTarget::term_like(Box::new(screen.clone()));
             let view = View::Bar(bar(20_000, target));
-            let mut progress = Progress { limit: 20_000, pace: Pace::default(), view };
+            let mut progress = ProgressDisplay { limit: 20_000, pace: Pace::default(), view };
             progress.show(&snapshot(1, 4000));
             progress.end(&snapshot(2, 8000), complete);
             let shown = screen.0.lock().unwrap().clone();

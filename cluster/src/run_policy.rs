@@ -1,7 +1,7 @@
 //! Access to a run's policy: the best one that its evaluator found, or the one of the newest checkpoint.
 
 use actor_node::evaluation::{
-    Acting, EpisodeRunner, Episodes, Evaluation, EvaluationError, Plan, best_policy,
+    ActionMode, EpisodeRunner, Episodes, Evaluation, EvaluationError, Plan, best_policy,
 };
 use anyhow::bail;
 use common::config::Resolved;
@@ -27,7 +27,7 @@ pub fn evaluation(
 ) -> anyhow::Result<Evaluation> {
     let (mut policy, version) = load(path)?;
     let mut runner = runner(resolved, Plan::without_stop(&resolved.config), &policy)?;
-    let acting = Acting::Deterministic;
+    let acting = ActionMode::Deterministic;
     let episodes = Episodes { policy: &mut policy, version, count: episodes, seeds, acting };
     runner.run(episodes, &mut ()).map_err(blame)
 }
@@ -60,8 +60,8 @@ pub fn runner(
     Ok(runner)
 }
 
-/// Converts an evaluation error. An environment error is unwrapped, so that callers can recognise one that the user can
-/// fix.
+/// Converts an evaluation error. An environment error is unwrapped, so that callers can recognise an error that the
+/// user can fix.
 pub(crate) fn blame(error: EvaluationError) -> anyhow::Error {
     match error {
         EvaluationError::Env(error) => error.into(),

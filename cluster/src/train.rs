@@ -1,9 +1,9 @@
 //! `sapex train`: runs all roles in one process, with the code, protocol and kind of sockets that a cluster uses.
 
-use crate::cli::Train;
+use crate::cli::TrainArgs;
 use crate::finish;
 use crate::goal::Goal;
-use crate::progress::{Acting, Progress, Snapshot, say};
+use crate::progress::{ActorStats, ProgressDisplay, RunStats, say};
 use actor_node::actor::{Counters, Share};
 use actor_node::env::registry::Setup;
 use actor_node::env::wrappers::Purpose;
@@ -45,7 +45,7 @@ const LOG_EVERY: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// Returns an error if a setting is wrong, the environment does not exist, or the replay does not fit into memory.
-pub fn settings(train: &Train) -> anyhow::Result<Resolved> {
+pub fn settings(train: &TrainArgs) -> anyhow::Result<Resolved> {
     let args = train.settings()?;
     let spec = spec(&args.load(Vec::new())?)?;
     let resolved = args.load(from_environment(&spec))?;
@@ -107,13 +107,13 @@ struct System {
     actors: JoinSet<anyhow::Result<()>>,
     evaluator: tokio::task::JoinHandle<Result<(), actor_node::service::NodeError>>,
     counters: Vec<Arc<Counters>>,
-    /// Totals of the run over all starts. [`System::count`] updates the part of the actors.
+    /// Totals of the run over all starts. [`System::count`] updates the totals that come from the actors.
     counts: Counts,
     /// Episodes that earlier starts of this run completed.
     episodes_before: u64,
     /// Totals of the run at the last record about the actors.
     logged: Position,
-    progress: watch::Receiver<learner::progress::Progress>,
+    progress: watch::Receiver<learner::progress::TrainingProgress>,
     evaluations: Arc<Evaluations>,
     evaluating: Arc<Running>,
     /// Directory of the private sockets. It is removed when the system is dropped.
@@ -199,8 +199,8 @@ impl System {
             let node = ActorNode::new(process.clone(), id, share, Some(run.path()))?;
             counters.push(node.counters());
             let (over, peers) = (Arc::clone(&transport), peers.clone());
-            // After the stop the learner no longer samples, so the actors do not wait until rows in flight are
-            // delivered.
+            // After the stop the learner no longer samples, so the actors do not wait for the delivery of their last
+            // rows.
             actors.spawn(async move { Ok(node.run(&*over, &peers, Duration::ZERO).await?) });
         }
         let evaluations = Arc::<Evaluations>::default();
@@ -238,7 +238,7 @@ impl System {
         while let Some(joined) = self.actors.join_next().await {
             acted = acted.and(joined.context("an actor panicked").and_then(|result| result));
         }
-        // The last record about the actors, now that they have all ended.
+        // All actors have ended, so this is the last record about them.
         self.log_actors(process, log);
         drop(self.replay_stop);
         let replayed = match self.replay.take() {
@@ -265,18 +265,18 @@ impl System {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-    fn snapshot(&self, process: &Process) -> Snapshot {
+    fn snapshot(&self, process: &Process) -> RunStats {
         self.count();
         let now = self.counts.now();
         let batch_size = process.resolved.config.training.batch_size;
         let progress = *self.progress.borrow();
         let samples = (progress.updates * batch_size as u64) as f64;
-        let acting = (!self.counters.is_empty()).then(|| Acting {
+        let acting = (!self.counters.is_empty()).then(|| ActorStats {
             env_steps: now.env_steps,
             lag_versions: self.lag_versions(progress.version.0),
             samples_per_insert: samples / (now.env_steps as f64).max(1.0),
         });
-        Snapshot {
+        RunStats {
             elapsed: now.time,
             acting,
             updates: progress.updates,
@@ -287,7 +287,7 @@ impl System {
         }
     }
 
-    /// Writes a record to the run's log about the actors since the previous record.
+    /// Writes a record to the run's log. It describes the actors' work since the previous record.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     fn log_actors(&mut self, process: &Process, log: &RunLog) {
         let Some(acting) = self.snapshot(process).acting else { return };
@@ -318,8 +318,8 @@ impl System {
         if lags.is_empty() { 0.0 } else { lags.iter().sum::<f64>() / lags.len() as f64 }
     }
 
-    /// Averages over all actors a mean that each actor keeps over its latest training episodes. `None` if no actor has
-    /// one.
+    /// Returns the mean over all actors of a value that each actor averages over its latest training episodes. `None`
+    /// if no actor has this value.
     #[expect(clippy::cast_precision_loss, reason = "few actors")]
     fn mean(&self, of: fn(&Counters) -> Option<f64>) -> Option<f64> {
         let means: Vec<f64> = self.counters.iter().filter_map(|counters| of(counters)).collect();
@@ -333,7 +333,7 @@ async fn watch(process: &Process, system: &mut System, log: &RunLog) -> anyhow::
     let config = &process.resolved.config;
     let offline = config.is_offline();
     let limit = if offline { config.learner.updates_max } else { config.run.env_steps };
-    let mut progress = Progress::new(std::io::stdout().is_terminal(), limit);
+    let mut progress = ProgressDisplay::new(std::io::stdout().is_terminal(), limit);
     let (mut tick, began) = (tokio::time::interval(WATCH_EVERY), process.clock.now());
     let (mut log_due, mut goal, mut solved) = (began, Goal::new(&process.resolved), None);
     let result = loop {

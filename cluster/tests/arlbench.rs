@@ -7,8 +7,6 @@
 //! produced, ours the rows that were sampled. docs/algorithms/arlbench.md §2 and docs/algorithms/arlbench.md §3
 //! describe both differences.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use common::policy::layout::TensorLayout;
 use common::run_dir::RunDir;
 use learner::checkpoint::{self, Checkpoint};
@@ -54,7 +52,7 @@ fn run(golden: &Value, rows: u64, dir: &Path, more: &[&str]) -> Result<Checkpoin
     let hidden = config["hidden_size"].as_u64().unwrap_or(256);
     let set = [
         format!("run.env_steps={rows}"),
-        format!("actor.lanes={envs}"),
+        format!("actor.num_envs={envs}"),
         format!("cluster.hidden=[{hidden}, {hidden}]"),
         format!("learner.critic_hidden=[{hidden}, {hidden}]"),
         format!("replay.capacity={}", hpo["buffer_size"]),

@@ -1,7 +1,5 @@
 //! `sapex certs`: its certificates are valid, and it overwrites nothing without being asked to.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use common::tls::{Paths, Role, Tls};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

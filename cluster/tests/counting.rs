@@ -1,10 +1,6 @@
 //! The counts of a run continue over all of its starts: one axis for all records, totals in the checkpoint, one curve.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod small_run;
-
-use small_run::{numbers, records, text, train, trained};
+use crate::small_run::{numbers, records, text, train, trained};
 use std::path::Path;
 
 /// Returns the counters of the newest checkpoint.

@@ -1,7 +1,5 @@
 //! `--env-param`: options of an environment, passed from the command line to the run.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use std::process::{Command, Output};
 
 fn sapex(args: &[&str]) -> Output {

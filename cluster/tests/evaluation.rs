@@ -1,7 +1,5 @@
 //! Evaluations of a run: a failing environment does not end the run, and signals are obeyed.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -1,7 +1,5 @@
 //! Checks that a test exists for every golden file, so that no new kind of file is forgotten.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

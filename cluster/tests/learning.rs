@@ -1,8 +1,6 @@
 //! The quick cases of bench/learning.toml, each a whole run with actors, replay and learner. `make learn` runs all
 //! cases.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;

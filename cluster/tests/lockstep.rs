@@ -1,8 +1,6 @@
 //! `--lockstep` does the same training step as all other modes, and refuses settings that it does not support.
 
-mod small_run;
-
-use small_run::{numbers, records, text, train, trained};
+use crate::small_run::{numbers, records, text, train, trained};
 
 #[test]
 fn what_one_thread_cannot_do_is_refused_by_name_and_nothing_is_made() {

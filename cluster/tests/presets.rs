@@ -1,8 +1,6 @@
 //! Presets: each seed algorithm in its original and its corrected form, as in the table of
 //! docs/algorithms/README.md §5.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use common::config::{Layers, PRESETS, Resolved, load};
 use std::process::{Command, Output, Stdio};
 use toml::Value;

@@ -3,15 +3,13 @@
 //!
 //! The binaries of the other crates must be built first: `cargo build --workspace --bins`, which `make test` does.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use common::config::{self, Layers};
 use common::ids::Incarnation;
 use common::runtime::seed::SeedTree;
 use common::tls;
 use common::transport::Transport as _;
 use common::transport::zmq::ZmqTransport;
-use common::wire::handshake::{Hello, Role};
+use common::wire::handshake::{ClientRole, Hello};
 use common::wire::message::{Reply, Request};
 use common::wire::{decode, encode};
 use std::net::TcpListener;
@@ -212,7 +210,7 @@ fn greets_as_learner(cluster: &Cluster, dir: &Path, role: tls::Role) -> Reply {
     let config = &resolved.config;
     let spec = resolved.env_spec().unwrap();
     let hello = Hello::new(
-        Role::learner(config, Incarnation(1)),
+        ClientRole::learner(config, Incarnation(1)),
         &config.cluster,
         &config.item_layout(&spec),
     );

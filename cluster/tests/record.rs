@@ -3,10 +3,8 @@
 //! Recordings are read back by the trainer's own reader. If `SAPEX_MINARI_PYTHON` names a Python with the real `minari`
 //! library (`bench/requirements-minari.txt`), that library reads them too.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-use actor_node::env::Origin;
-use cluster::record::minari::{About, Dataset, Episode};
+use actor_node::env::EnvOrigin;
+use cluster::record::minari::{About, Dataset, MinariEpisode};
 use common::run_dir::RunDir;
 use learner::offline::OfflineData;
 use serde_json::{Value, json};
@@ -176,8 +174,8 @@ fn discrete_actions_and_whole_images_are_what_the_library_says_they_are() {
     let mut spec =
         actor_node::env::registry::make("CartPole-v1", &Default::default()).unwrap().spec().clone();
     spec.obs_image = Some([1, 2, 2]);
-    let mut dataset = Dataset::new(spec, Origin::default()).unwrap();
-    dataset.push(&Episode {
+    let mut dataset = Dataset::new(spec, EnvOrigin::default()).unwrap();
+    dataset.push(&MinariEpisode {
         seed: u64::MAX,
         obs: (0..12).map(|i| [0.0, 7.0, 254.0, 255.0][i % 4]).collect(),
         actions: vec![1.0, 0.0],

@@ -1,7 +1,5 @@
 //! The run directory is the only source of truth about a run: it is resumed, refused, damaged and copied here.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use common::config::RUN_FILE;
 use common::config::Resolved;
 use common::run_dir::{LOCK, RunDir};

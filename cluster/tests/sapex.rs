@@ -1,7 +1,5 @@
 //! `sapex` as a user runs it: the real program, without a terminal.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use common::ids::ActorId;
 use common::policy::snapshot::PolicySnapshot;
 use common::run_dir::{TRAJECTORIES, actor_trajectories};

@@ -1,10 +1,8 @@
 //! Actors without a configured number: each draws one, and no two living actors have the same number.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use actor_node::actor::Share;
 use actor_node::metrics::UploadMetrics;
-use actor_node::service::place::{Place, drawn};
+use actor_node::service::place::{ActorPlace, drawn};
 use actor_node::service::{ActorNode, NodeError, Peers};
 use common::config::{Layers, load};
 use common::limits::ACTOR_IDS_DRAWN;
@@ -62,8 +60,8 @@ impl Server {
         Peers { replay: vec![self.at.clone()], weights: "tcp://127.0.0.1:9".parse().unwrap() }
     }
 
-    async fn claim(&self, draws: impl FnMut() -> Result<u32, NodeError>) -> Place {
-        let claim = Place::claim(&process(), &*self.transport, &self.peers(), draws).await;
+    async fn claim(&self, draws: impl FnMut() -> Result<u32, NodeError>) -> ActorPlace {
+        let claim = ActorPlace::claim(&process(), &*self.transport, &self.peers(), draws).await;
         claim.unwrap().expect("nobody has asked for a stop")
     }
 
@@ -74,7 +72,7 @@ impl Server {
 }
 
 async fn act(process: Process, transport: Arc<ZmqTransport>, peers: Peers) -> u32 {
-    let place = Place::claim(&process, &*transport, &peers, drawn).await.unwrap().unwrap();
+    let place = ActorPlace::claim(&process, &*transport, &peers, drawn).await.unwrap().unwrap();
     let node = ActorNode::new(process.clone(), place.id, Share::default(), None).unwrap();
     let acknowledged = UploadMetrics::new(&process.admin.metrics, place.id).unwrap();
     let stop = process.shutdown.clone();
@@ -124,7 +122,7 @@ async fn an_actor_that_waits_for_its_first_server_can_be_stopped() {
     let nowhere: Endpoint = "tcp://127.0.0.1:9".parse().unwrap();
     let peers = Peers { replay: vec![nowhere.clone()], weights: nowhere };
     process.shutdown.request(StopReason::Requested("a test".into()));
-    let claimed = Place::claim(&process, &transport, &peers, drawn);
+    let claimed = ActorPlace::claim(&process, &transport, &peers, drawn);
     let claimed = tokio::time::timeout(Duration::from_secs(5), claimed).await;
     assert_eq!(claimed.expect("it stops").unwrap(), None);
 }

@@ -1,10 +1,8 @@
 //! Configuration spaces: they equal ARLBench's, as the ConfigSpace library writes them, and their values start runs.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use cluster::space::document::Library;
 use cluster::space::presets::{Kind, settings, space};
-use cluster::space::{Domain, Space, Values};
+use cluster::space::{ChosenValues, Domain, SearchSpace};
 use common::runtime::seed::SeedTree;
 use serde_json::{Value, json};
 use std::io::Write as _;
@@ -34,7 +32,7 @@ fn cases() -> Vec<(Kind, Value)> {
 }
 
 /// Returns the default configuration, as the library makes it.
-fn defaults(kind: Kind) -> Values {
+fn defaults(kind: Kind) -> ChosenValues {
     let (_, case) = cases().into_iter().find(|(it, _)| *it == kind).unwrap();
     case["outputs"]["default"].as_object().unwrap().clone()
 }
@@ -49,7 +47,7 @@ fn the_spaces_are_the_documents_of_the_library_in_both_of_its_forms() {
         {
             let golden = &case["outputs"][golden];
             assert_eq!(&ours.to_document(library), golden, "{kind:?} {library:?}");
-            assert_eq!(Space::from_document(golden).unwrap(), ours, "{kind:?} {library:?}");
+            assert_eq!(SearchSpace::from_document(golden).unwrap(), ours, "{kind:?} {library:?}");
         }
         ours.check(&defaults(kind)).unwrap();
     }
@@ -118,7 +116,7 @@ fn draws_lie_in_the_space_and_cover_it_evenly() {
     for kind in [Kind::Hpo, Kind::Nas] {
         let space = space(kind);
         let mut rng = SeedTree::new(7).role("space").rng();
-        let draws: Vec<Values> = (0..DRAWS).map(|_| space.sample(&mut rng)).collect();
+        let draws: Vec<ChosenValues> = (0..DRAWS).map(|_| space.sample(&mut rng)).collect();
         for values in &draws {
             space.check(values).unwrap();
         }
@@ -207,11 +205,11 @@ fn documents_that_hold_more_than_a_space_can_are_refused() {
     ] {
         let mut other = document.clone();
         *other.pointer_mut(pointer).unwrap() = value;
-        assert!(Space::from_document(&other).is_err(), "{pointer}");
+        assert!(SearchSpace::from_document(&other).is_err(), "{pointer}");
     }
 }
 
-fn changed(changes: Value) -> Values {
+fn changed(changes: Value) -> ChosenValues {
     let mut values = defaults(Kind::Hpo);
     values.extend(changes.as_object().unwrap().clone());
     values
@@ -255,7 +253,7 @@ fn values_become_settings_and_points_that_cannot_run_are_refused() {
     ] {
         assert_eq!(settings(&changed(changes)).unwrap_err().to_string(), said);
     }
-    let nothing = settings(&Values::new()).unwrap_err().to_string();
+    let nothing = settings(&ChosenValues::new()).unwrap_err().to_string();
     assert_eq!(nothing, "alpha has no value: must be in [0.0, 1.0]");
 }
 

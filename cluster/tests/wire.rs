@@ -1,8 +1,6 @@
 //! Actor, replay server and learner over the in-memory transport: exactly-once inserts under seeded loss and
 //! duplication, and exact sampling over several shards.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use actor_node::metrics::UploadMetrics;
 use actor_node::upload::{RowBatch, Spool, Uploader};
 use common::config::{Layers, Resolved, load};
@@ -12,7 +10,7 @@ use common::runtime::seed::SeedTree;
 use common::spec::ItemLayout;
 use common::transport::memory::{FaultPlan, MemoryTransport};
 use common::transport::{Endpoint, Transport};
-use common::wire::handshake::{Hello, Role};
+use common::wire::handshake::{ClientRole, Hello};
 use common::wire::link::Link;
 use learner::batch::ReadyBatch;
 use learner::exchange::{Exchange, Priorities};
@@ -77,7 +75,7 @@ async fn upload(process: &Process, transport: &MemoryTransport, at: &Endpoint, r
     let layout = ItemLayout::transition(&process.resolved.env_spec().unwrap());
     let spool = Arc::new(Spool::new(64));
     let config = &process.resolved.config;
-    let role = Role::actor(config, ActorId(1), Incarnation(7));
+    let role = ClientRole::actor(config, ActorId(1), Incarnation(7));
     let hello = Hello::new(role, &config.cluster, &layout);
     let link = Link::new(transport.connect_dealer(at).unwrap(), at.clone());
     let metrics = UploadMetrics::new(&process.admin.metrics, 1).unwrap();
@@ -142,7 +140,7 @@ async fn frequencies(shards: usize, rows: usize, draws: usize) -> Vec<usize> {
         "replay.samples_per_insert=0",
         "replay.capacity=4000",
         "replay.min_size=1",
-        "replay.priority_alpha=1.0",
+        "replay.priority_exponent=1.0",
         "actor.insert_rows=4",
         "learner.batch_size=200",
         "learner.prefetch_batches=1",
@@ -156,7 +154,7 @@ async fn frequencies(shards: usize, rows: usize, draws: usize) -> Vec<usize> {
     let link = Link::new(transport.connect_dealer(&at).unwrap(), at.clone());
     let recorders = metrics::register(&process.admin.metrics).unwrap();
     let rng = SeedTree::new(11).rng();
-    let (_, beta) = watch::channel(process.resolved.config.learner.importance_beta);
+    let (_, beta) = watch::channel(process.resolved.config.learner.importance_sampling_exponent);
     let sampler = Sampler::new(
         vec![link],
         &process.resolved.config,

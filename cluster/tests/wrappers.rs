@@ -1,7 +1,5 @@
 //! Wrapped environments, from the command line to a trained policy, and environments that do not fit a wrapper.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use std::process::{Command, Output};
 
 fn sapex(args: &[&str]) -> Output {

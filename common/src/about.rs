@@ -1,4 +1,5 @@
-//! Build and machine information: the text of `--version`, and the origin that a run records.
+//! Build and machine information, for `--version` and for a run's log, which records the command, the version and the
+//! machine.
 
 use std::fmt;
 

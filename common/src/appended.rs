@@ -28,7 +28,7 @@ impl Appended {
         Ok(Self { file, length })
     }
 
-    /// Opens a file whose records are lines. Cuts off a last line without line end, left by a process that was killed.
+    /// Opens a file whose records are lines. Removes an incomplete last line, which a killed process may have left.
     ///
     /// # Errors
     /// Returns an error if the file cannot be opened, read or truncated. The message names the path.
@@ -92,8 +92,8 @@ impl Appended {
     }
 }
 
-/// Appends a record to a file that nothing else depends on. If that fails, the file keeps its previous records, a
-/// warning reports that `what` stopped, and `file` becomes `None`.
+/// Appends a record to a file that nothing else depends on. If that fails, the file keeps its previous records and
+/// `file` becomes `None`. `what` describes the file in a warning about the failure.
 pub fn append_or_stop(file: &mut Option<Appended>, record: &[u8], what: &str) {
     let Some(open) = file else { return };
     if let Err(error) = open.append(record) {

@@ -90,8 +90,8 @@ fn sync(path: &Path) -> io::Result<()> {
     fs::OpenOptions::new().read(true).open(path)?.sync_all()
 }
 
-/// Creates a directory and its missing parents. Each new directory is flushed into its parent, so that it survives a
-/// crash.
+/// Creates a directory and its missing parents. Flushes the parent of each new directory, so that the new directory
+/// survives a crash.
 fn create_parents(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());

@@ -1,4 +1,5 @@
-//! Newtypes for counters and identifiers, so that the compiler keeps, for example, steps and versions apart.
+//! Newtypes for counters and identifiers. The compiler then refuses, for example, a batch sequence where a policy
+//! version is expected.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -19,12 +20,13 @@ macro_rules! id {
 }
 
 id! {
-    /// An actor process or thread. The id is unique within a run and stays the same across restarts.
+    /// Id of an actor, which is a process or a thread. The id is unique within a run and stays the same across
+    /// restarts.
     ActorId(u32)
 }
 id! {
-    /// One life of an actor, drawn at random when it starts. It keeps a restarted actor's sequence numbers from being
-    /// taken for duplicates.
+    /// Random number for one start of an actor or of the learner. With it, sequence numbers that are sent after a
+    /// restart are not taken for duplicates.
     Incarnation(u64)
 }
 id! {
@@ -45,7 +47,7 @@ impl ActorId {
     pub const UNKNOWN: Self = Self(u32::MAX);
 }
 
-/// Identifies one item in one slot of a shard: the slot and its generation.
+/// Key of one item in one slot of a shard: the slot and its generation.
 ///
 /// On the wire it is a `u64`: generation in the high 32 bits, slot in the low 32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,7 +64,7 @@ impl ItemKey {
         u64::from(self.generation) << 32 | u64::from(self.slot)
     }
 
-    /// Reads the wire form. Every value is a valid key; a shard may not know it.
+    /// Reads the wire form. Every value is a valid key, but a shard need not have an item with this key.
     #[expect(clippy::cast_possible_truncation, reason = "the halves are taken apart on purpose")]
     pub fn from_bits(bits: u64) -> Self {
         Self { slot: bits as u32, generation: (bits >> 32) as u32 }

@@ -26,9 +26,9 @@ pub const SHARD_ROWS_MAX: usize = 1 << 31;
 pub const SHARDS_MAX: usize = 1_024;
 /// Maximum number of parameters of a policy. Its weights must fit one frame.
 pub const POLICY_PARAMETERS_MAX: usize = FRAME_BYTES_MAX / 4;
-/// Range from which an actor without a configured id (`actor.id = "auto"`) draws one. It lies far above the ids that
-/// users configure. It is large enough that ten thousand actors that start at the same time have a collision in less
-/// than one of forty starts.
+/// Range from which an actor without a configured id (`actor.id = "auto"`) draws one. It is far above the ids that
+/// users configure. If ten thousand actors draw their ids at the same time, the probability that two of them draw the
+/// same id is less than one in forty.
 pub const ACTOR_IDS_DRAWN: std::ops::Range<u32> = 1 << 20..1 << 31;
 /// Maximum number of unacknowledged insert batches that a server grants to one actor.
 pub const INSERT_WINDOW_MAX: u32 = 64;
@@ -37,7 +37,7 @@ pub const INSERT_WINDOW_MAX: u32 = 64;
 pub const CLIENT_HEARTBEAT: Duration = Duration::from_secs(1);
 /// Silence after which a client counts as gone. Another process may then take its place.
 pub const CLIENT_SILENT: Duration = Duration::from_secs(5);
-/// Time that a process waits for a place that another process holds before it gives up.
+/// Time for which a process waits for a place that another process holds. Afterwards the waiting process gives up.
 pub const PLACE_PATIENCE: Duration = Duration::from_secs(15);
 /// Maximum number of actors that one replay server keeps state for.
 pub const ACTORS_MAX: usize = 65_536;
@@ -80,7 +80,7 @@ pub const STALLED_AFTER: Duration = Duration::from_secs(30);
 /// Time without a useful message after which a connection may be closed to make room for a new one, if the port is
 /// full.
 pub const USELESS_AFTER: Duration = Duration::from_secs(10);
-/// Time that a closed endpoint may still deliver messages that were sent before.
+/// Time in which a closed endpoint may still deliver messages that were sent before it was closed.
 pub const LINGER: Duration = Duration::from_secs(1);
 /// First and longest wait between two attempts to connect.
 pub const RECONNECT_WAIT: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];

@@ -9,7 +9,7 @@
 //! of the file, if its layout does not follow from its own settings, if a file does not contain a whole number of rows,
 //! or if a row has a value that no actor writes.
 
-use crate::config::Cluster;
+use crate::config::ClusterConfig;
 use crate::ids::ActorId;
 use crate::limits::ROW_BYTES_MAX;
 use crate::spec::{ActionKind, Dtype, EnvSpec, ItemLayout};
@@ -142,7 +142,7 @@ pub enum RecordingError {
 
 impl Header {
     /// Creates the header of rows that are recorded with these settings. `state_dim` is the size of the policy's state.
-    pub fn new(env: &EnvSpec, cluster: &Cluster, state_dim: usize) -> Self {
+    pub fn new(env: &EnvSpec, cluster: &ClusterConfig, state_dim: usize) -> Self {
         let layout = ItemLayout::of(env, state_dim, cluster.sequence_len, cluster.cost_horizon);
         Self {
             format: FORMAT,

@@ -61,19 +61,19 @@ impl EnvSpec {
             .collect()
     }
 
-    /// Returns the description of observations that concatenate the newest `frames` observations. Images are
+    /// Returns this environment with observations that concatenate the newest `frames` observations. Images are
     /// concatenated along the channels.
     pub fn stacked(self, frames: usize) -> Self {
         let obs_image = self.obs_image.map(|[c, h, w]| [frames * c, h, w]);
         Self { obs_dim: frames * self.obs_dim, obs_image, ..self }
     }
 
-    /// Returns the description of observations in which an image is a plain vector of its values.
+    /// Returns this environment with observations in which an image is a plain vector of its values.
     pub fn flattened(self) -> Self {
         Self { obs_image: None, ..self }
     }
 
-    /// Returns the description of actions from `low` to `high` in every dimension. Discrete actions have no bounds.
+    /// Returns this environment with actions from `low` to `high` in every dimension. Discrete actions have no bounds.
     pub fn rescaled(self, low: f32, high: f32) -> Self {
         let width = self.action_low.len();
         Self { action_low: vec![low; width], action_high: vec![high; width], ..self }
@@ -142,7 +142,7 @@ impl Field {
 /// Every process derives it from the same configuration. The handshake compares [`ItemLayout::hash`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ItemLayout {
-    /// Fields in the order in which they lie in the row.
+    /// Fields, in the order of their offsets.
     pub fields: Vec<Field>,
     /// Size of one row in bytes, padded to a multiple of 8 so that rows in a block stay aligned.
     pub row_bytes: usize,

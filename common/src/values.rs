@@ -1,11 +1,11 @@
 //! Bounds on the numbers that a run learns from: observations, rewards, rows and |td|.
 //!
-//! A finite number can stop learning just as NaN does. Adam's second moment holds squares of gradients in f32. A
-//! gradient above 1.8e19 makes it infinite, and the parameters that use it never change again. A reward of
-//! [`VALUE_MAX`] at every step gives a return of 1e8 if gamma is 0.99. The gradient of its squared error with respect
-//! to a weight of the first layer is 2 * 1e8 times an observation of 1e6: 2e14, whose square is ten orders of magnitude
-//! below the largest f32. If every number of a row is [`ROW_VALUE_MAX`], the square is 7e35, which f32 can still
-//! represent.
+//! A finite number can stop learning just as NaN does. Adam's second moment holds squares of gradients in f32. If a
+//! gradient is above 1.8e19, its square is infinite, and the parameters that use this second moment never change again.
+//! A reward of [`VALUE_MAX`] at every step gives a return of 1e8 if gamma is 0.99. If an observation is 1e6, the
+//! gradient of the squared error with respect to a weight of the first layer is then 2 * 1e8 * 1e6 = 2e14. Its square
+//! is ten orders of magnitude below the largest f32. If every number of a row is [`ROW_VALUE_MAX`], the square is 7e35,
+//! which f32 can still represent.
 
 /// Largest magnitude of an observation's number or of a step's reward, after the wrappers.
 pub const VALUE_MAX: f32 = 1e6;

@@ -1,7 +1,5 @@
 //! The admin port, used by a plain TCP client.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use common::about::Build;
 use common::admin::{self, Admin, HEAD_BYTES_MAX, Writes};
 use common::config::{Layers, Resolved, load};

@@ -1,7 +1,5 @@
 //! Layers, origins and error messages of the configuration, from a user's point of view.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use common::config::{ConfigError, DEFAULT_TOML, Layers, Resolved, load};
 
 fn with_set(assignments: &[&str]) -> Result<Resolved, ConfigError> {
@@ -103,6 +101,33 @@ fn an_unknown_key_is_refused_with_the_nearest_valid_name() {
         "unknown key learner.batchsize (from --set); did you mean learner.batch_size?"
     );
     assert_eq!(refusal(&["zzz=3"]), "unknown key zzz (from --set)");
+}
+
+#[test]
+fn a_renamed_key_is_refused_with_its_new_name_in_every_layer() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = |layers: &Layers, from: &str| {
+        let error = load(layers).unwrap_err().to_string();
+        let expected = format!("actor.lanes (from {from}): this key is called actor.num_envs now");
+        assert_eq!(error, expected);
+    };
+    let file = dir.path().join("config.toml");
+    std::fs::write(&file, "[actor]\nlanes = 2\n").unwrap();
+    let files = Layers { files: vec![file.clone()], ..Layers::default() };
+    refused(&files, &file.display().to_string());
+    // The run of an earlier version.
+    let run = Layers { run: Some(dir.path().to_owned()), ..Layers::default() };
+    refused(&run, &format!("run {}", dir.path().display()));
+    let env = vec![("SAPEX__ACTOR__LANES".into(), "2".into())];
+    let env = Layers { env, ..Layers::default() };
+    refused(&env, "environment variable SAPEX__ACTOR__LANES");
+    refused(&Layers { set: vec!["actor.lanes=2".into()], ..Layers::default() }, "--set");
+    for (old, new) in [
+        ("learner.importance_beta=0.5", "learner.importance_sampling_exponent"),
+        ("replay.priority_alpha=0.5", "replay.priority_exponent"),
+    ] {
+        assert!(refusal(&[old]).ends_with(&format!("is called {new} now")), "{old}");
+    }
 }
 
 #[test]

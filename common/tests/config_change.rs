@@ -1,7 +1,5 @@
 //! Changes of settings while a learner trains: by request, by a watched file, and refused ones.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use common::config::{
     ApplyError, ConfigPort, LIVE_KEYS, Layers, Origin, Resolved, load, watch::follow,
 };
@@ -48,7 +46,7 @@ fn toml_and_json_change_the_same_and_say_what() {
 
 #[test]
 fn a_whole_file_of_the_settings_in_force_changes_nothing() {
-    let before = resolved(&["learner.tau=0.007", "learner.importance_beta=0.3"]);
+    let before = resolved(&["learner.tau=0.007", "learner.importance_sampling_exponent=0.3"]);
     let (after, changes) = before.changed(&before.to_toml(), &Origin::Admin).unwrap();
     assert!(changes.is_empty(), "{changes:?}");
     assert_eq!((&after.config, after.render()), (&before.config, before.render()));

@@ -2,7 +2,7 @@
 //! and what would work.
 
 use common::config::{Layers, Resolved, load};
-use common::runtime::memory::Memory;
+use common::runtime::memory::MemoryBound;
 
 fn with_set(assignments: &[&str]) -> Result<Resolved, String> {
     let set = assignments.iter().map(ToString::to_string).collect();
@@ -94,7 +94,7 @@ fn actors_that_would_stop_between_two_publications_are_refused() {
 #[test]
 fn a_replay_larger_than_memory_is_refused_with_what_fits() {
     let resolved = with_set(&["replay.capacity=100000000", "replay.shards=2"]).unwrap();
-    let bound = |bytes| Some(Memory { bytes, source: "this machine's memory" });
+    let bound = |bytes| Some(MemoryBound { bytes, source: "this machine's memory" });
     // Bytes of a row, plus 10 bytes for its priority and 4 for the number of its actor.
     let row = resolved.config.item_layout(&resolved.env_spec().unwrap()).row_bytes as u64 + 14;
     let text = resolved.replay_fits(2, bound(4 << 30)).unwrap_err().to_string();

@@ -1,7 +1,5 @@
 //! Settings for the addresses of processes and for the interfaces on which servers listen.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use common::config::{ConfigError, Layers, Resolved, load};
 
 fn with_set(assignments: &[&str]) -> Result<Resolved, ConfigError> {

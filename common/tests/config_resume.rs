@@ -1,8 +1,6 @@
 //! Settings of a resumed run: its own settings are the starting point, forbidden changes are refused, and other changes
 //! are listed.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use common::config::{FIXED_KEYS, Layers, Resolved, load};
 use std::path::Path;
 

@@ -1,12 +1,10 @@
 //! `FrameGate` against valid streams, invalid streams and garbage, cut into pieces in every way.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 use bytes::{BufMut as _, Bytes};
 use common::limits::{COMMAND_BYTES_MAX, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, MESSAGE_FRAMES_MAX};
 use common::transport::Message;
 use common::transport::zmtp::decode::{Decoder, Item};
-use common::transport::zmtp::gate::{FrameGate, HELD_BYTES_MAX, Part};
+use common::transport::zmtp::gate::{FrameGate, HELD_BYTES_MAX, StreamPart};
 use common::transport::zmtp::rules::{GateLimits, Violation};
 use proptest::prelude::*;
 
@@ -195,8 +193,8 @@ fn runs_tell_where_messages_end_and_set_commands_apart() {
         parts.push((run.bytes, run.part));
     }
     let ready = handshake().len() - 64;
-    let [whole, inside, end] = [Part::Handshake, Part::Message, Part::MessageEnd];
-    let command = (ping.len(), Part::Command);
+    let [whole, inside, end] = [StreamPart::Handshake, StreamPart::Message, StreamPart::MessageEnd];
+    let command = (ping.len(), StreamPart::Command);
     assert_eq!(parts, [(64, whole), (ready, whole), (3, inside), (4, end), command, (2, end)]);
 }
 

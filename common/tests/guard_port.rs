@@ -1,7 +1,5 @@
 //! A guarded port against raw TCP peers: how it limits them, and that honest peers are not affected.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 use bytes::Bytes;
 use common::limits::PEER_BACKLOG_BYTES;
 use common::runtime::seed::SeedTree;

@@ -1,8 +1,6 @@
 //! Policies with every body: the result of a row does not depend on the batch around it, and a recurrent state
 //! influences later results.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use common::policy::arch::{
     Activation, BackboneActivation, Body, CfcMode, Conv, Head, LastLayers, LogStd, Mlp, PolicyArch,
 };

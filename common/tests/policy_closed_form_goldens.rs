@@ -1,16 +1,9 @@
 //! Sequences of closed-form continuous-time cells and wired networks, compared with the original's numbers.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
-mod golden;
-mod golden_names;
-#[expect(dead_code, reason = "shared with other tests")]
-mod golden_policy;
-
+use crate::golden::Case;
+use crate::golden_policy::{hand_on, logits, policy_net, read_out, rename, tensors};
 use common::policy::arch::{BackboneActivation, Body, CfcMode};
 use common::policy::infer::PolicyNet;
-use golden::Case;
-use golden_policy::{hand_on, logits, policy_net, read_out, rename, tensors};
 
 fn mode(case: &Case) -> CfcMode {
     match case.at("/config/mode").as_str().unwrap() {
@@ -36,7 +29,7 @@ fn cell(case: &Case, width: &str, mixed_memory: bool) -> Body {
 
 #[test]
 fn sequences_with_memory_and_projection_are_the_originals() {
-    for case in golden::cases("ncps_cfc_sequence") {
+    for case in crate::golden::cases("ncps_cfc_sequence") {
         let mixed = case.at("/config/mixed_memory").as_bool().unwrap();
         let (inputs, hidden) = (case.size("/config/input_size"), case.size("/config/units"));
         let projected = case.at("/config/proj_size").as_u64();
@@ -67,7 +60,7 @@ fn sequences_with_memory_and_projection_are_the_originals() {
 
 #[test]
 fn cells_on_a_wiring_are_the_originals() {
-    for case in golden::cases("ncps_wired_cfc") {
+    for case in crate::golden::cases("ncps_wired_cfc") {
         let units = case.size("/config/units");
         let body = Body::WiredCfc { units, mode: mode(&case), wiring_seed: 0 };
         let (inputs, outputs) = (case.size("/config/input_size"), case.size("/config/output_size"));

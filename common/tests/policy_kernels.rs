@@ -1,7 +1,5 @@
 //! The kernels of every instruction set against a naive f64 network, and batches against single rows.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use common::policy::{
     arch::{Activation, PolicyArch},
     infer::PolicyNet,

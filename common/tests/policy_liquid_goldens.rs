@@ -1,19 +1,12 @@
 //! Liquid policies over time, continuous and discrete, compared with the original's numbers.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
-mod golden;
-mod golden_names;
-#[expect(dead_code, reason = "shared with other tests")]
-mod golden_policy;
-
+use crate::golden_policy::{at_any_batch, heads, logits, policy_net, rename, tensors};
 use common::policy::arch::{Body, Head, LogStd, PolicyArch};
 use common::policy::squash::{Heads, TanhCorrection};
-use golden_policy::{at_any_batch, heads, logits, policy_net, rename, tensors};
 
 #[test]
 fn continuous_liquid_policies_act_as_the_original() {
-    for case in golden::cases("velora_actor") {
+    for case in crate::golden::cases("velora_actor") {
         let (min, max) =
             (case.number_f32("/config/log_std_min"), case.number_f32("/config/log_std_max"));
         let act_dim = case.size("/config/num_actions");
@@ -84,11 +77,11 @@ fn halves(rows: &[f64], act_dim: usize) -> (Vec<f64>, Vec<f64>) {
 
 #[test]
 fn discrete_liquid_policies_act_as_the_original() {
-    for case in golden::cases("velora_actor_discrete") {
+    for case in crate::golden::cases("velora_actor_discrete") {
         let act_dim = case.size("/config/num_actions");
         let neurons = case.size("/config/n_neurons");
         let body = Body::Liquid { neurons, wiring_seed: 0 };
-        let arch = golden_policy::read_out(case.size("/config/num_obs"), act_dim, body);
+        let arch = crate::golden_policy::read_out(case.size("/config/num_obs"), act_dim, body);
         let mut net = policy_net(&case, &arch, &tensors(&case, "actor.", &rename));
         let mut state = case.tensor_f32("/inputs/initial_hidden");
         for k in 0..case.count("/inputs/obs") {

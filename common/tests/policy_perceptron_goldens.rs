@@ -1,25 +1,18 @@
 //! Feed-forward policies, their actions, and the mapping to environment units, compared with the originals' numbers.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
-#[expect(dead_code, reason = "shared with other tests")]
-mod golden;
-mod golden_names;
-mod golden_policy;
-
+use crate::golden::Case;
+use crate::golden_policy::{
+    Tensors, activation, at_any_batch, exp, gaussian_policy, hand_on, heads, logits, mlp,
+    policy_net, read_out, rename, tensors,
+};
 use common::policy::arch::{Body, Head, LastLayers, Mlp, PolicyArch};
 use common::policy::infer::PolicyNet;
 use common::policy::squash::{Heads, TanhCorrection};
 use common::spec::{ActionKind, EnvSpec};
-use golden::Case;
-use golden_policy::{
-    Tensors, activation, at_any_batch, exp, gaussian_policy, hand_on, heads, logits, mlp,
-    policy_net, read_out, rename, tensors,
-};
 
 #[test]
 fn gaussian_heads_are_the_originals() {
-    for case in golden::cases("tianshou_actor_prob") {
+    for case in crate::golden::cases("tianshou_actor_prob") {
         let hidden = case.sizes("/config/hidden");
         let own = case.sizes("/config/head_hidden");
         let body = Body::Mlp(mlp(&hidden, activation(&case, "activation")));
@@ -80,7 +73,7 @@ fn heads_with_layers_of_their_own(
 
 #[test]
 fn deterministic_policies_are_the_originals() {
-    for case in golden::cases("tianshou_actor") {
+    for case in crate::golden::cases("tianshou_actor") {
         let (hidden, own) = (case.sizes("/config/hidden"), case.sizes("/config/head_hidden"));
         let all = [hidden.as_slice(), &own].concat();
         let last = (!own.is_empty()).then(|| LastLayers {
@@ -121,7 +114,7 @@ fn deterministic_policies_are_the_originals() {
 
 #[test]
 fn policies_with_separate_heads_are_the_originals() {
-    for case in golden::cases("arlbench_actor_critic") {
+    for case in crate::golden::cases("arlbench_actor_critic") {
         let arch = PolicyArch::mlp_gaussian(
             (case.size("/config/obs_dim"), case.size("/config/act_dim")),
             &[case.size("/config/hidden_size"); 2],
@@ -169,7 +162,7 @@ fn to_env(spec: &EnvSpec, action: &[f32]) -> Vec<f32> {
 
 #[test]
 fn predictions_on_normalised_observations_are_the_originals() {
-    for case in golden::cases("arlbench_predict") {
+    for case in crate::golden::cases("arlbench_predict") {
         for i in 0..case.count("/inputs/cases") {
             let at = |key: &str| format!("/inputs/cases/{i}/{key}");
             // If a bound of a side is infinite, all bounds of that side become those of the unit box.
@@ -222,7 +215,7 @@ fn statistics(rows: &[f64], obs_dim: usize, tensors: &mut Tensors) {
 
 #[test]
 fn actions_map_to_the_box_and_back_as_the_original_does() {
-    for case in golden::cases("tianshou_action_mapping") {
+    for case in crate::golden::cases("tianshou_action_mapping") {
         for i in 0..case.count("/inputs/cases") {
             let at = |key: &str| format!("/inputs/cases/{i}/{key}");
             let out = |key: &str| format!("/outputs/cases/{i}/{key}");

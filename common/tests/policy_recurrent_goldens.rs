@@ -1,18 +1,11 @@
 //! LSTM policies over successive calls and windows, compared with the original's numbers.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
-mod golden;
-mod golden_names;
-#[expect(dead_code, reason = "shared with other tests")]
-mod golden_policy;
-
+use crate::golden_policy::{exp, gaussian_policy, heads, policy_net, rename, tensors};
 use common::policy::arch::Body;
-use golden_policy::{exp, gaussian_policy, heads, policy_net, rename, tensors};
 
 #[test]
 fn recurrent_policies_are_the_originals_over_calls_and_windows() {
-    for case in golden::cases("tianshou_recurrent_actor_prob") {
+    for case in crate::golden::cases("tianshou_recurrent_actor_prob") {
         let layers = case.size("/config/layer_num");
         let hidden = case.size("/config/hidden_layer_size");
         let arch = gaussian_policy(&case, Body::Lstm { layers, hidden }, "max_action");

@@ -1,8 +1,6 @@
 //! Snapshots in messages and on disk: they are read back unchanged, and a modified one is refused with an error that
 //! names the problem.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use common::{
     ids::PolicyVersion,
     limits::POLICY_PARAMETERS_MAX,

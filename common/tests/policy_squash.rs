@@ -1,10 +1,5 @@
 //! Density of the squashed Gaussian: it integrates to one and stays finite where tanh is saturated.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
-#[expect(dead_code, reason = "shared with other tests")]
-mod golden;
-
 use common::policy::squash::{Heads, TanhCorrection, log_prob_term};
 
 /// Returns the integral of the action's density over (-1, 1), by Simpson's rule over u of p(tanh u) * dtanh/du.
@@ -75,7 +70,7 @@ fn the_log_prob_of_a_row_is_the_sum_of_its_terms() {
 
 #[test]
 fn every_form_of_the_correction_is_the_originals_far_into_saturation() {
-    for case in golden::cases("log_prob_saturation") {
+    for case in crate::golden::cases("log_prob_saturation") {
         let correction = match case.at("/config/form").as_str().unwrap() {
             "E" => TanhCorrection::Exact,
             "T" => TanhCorrection::F32Eps,

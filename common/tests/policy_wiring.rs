@@ -1,15 +1,10 @@
 //! Wirings: the rule applied to given draws, and properties that hold for every seed.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
-#[expect(dead_code, reason = "shared with other tests")]
-mod golden;
-
+use crate::golden::Case;
 use common::policy::arch::{Body, CfcMode};
 use common::policy::body::NcpNeurons;
 use common::policy::layout::TensorLayout;
 use common::policy::wiring::{self, Draws, Synapses};
-use golden::Case;
 use rand_pcg::Pcg64;
 use std::collections::VecDeque;
 
@@ -39,7 +34,7 @@ fn indices(case: &Case, pointer: &str) -> Vec<usize> {
 
 #[test]
 fn recorded_draws_give_the_original_masks() {
-    for case in golden::cases("velora_wiring") {
+    for case in crate::golden::cases("velora_wiring") {
         for i in 0..case.at("/outputs/wirings").as_array().unwrap().len() {
             let at = |rest: &str| format!("/outputs/wirings/{i}/{rest}");
             let size = |rest: &str| case.size(&at(rest));

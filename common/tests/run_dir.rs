@@ -1,7 +1,5 @@
 //! Only one process may train in a run directory, and a failed start leaves no files there.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use common::config::{Layers, RUN_FILE, Resolved, load};
 use common::process::{self, Process};
 use common::run_dir::claim::Claim;

@@ -1,7 +1,5 @@
 //! Shutdown: reasons, phases, draining, and real signals to a real process.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use common::runtime::clock::Clock;
 use common::runtime::shutdown::{
     EXIT_INTERRUPTED, EXIT_LATE, Phase, REPEAT_WITHIN, Shutdown, SignalAction, StopReason,
@@ -151,7 +149,7 @@ struct Process {
 impl Process {
     fn start(mode: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "signals_child", "--nocapture"])
+            .args(["--exact", "runtime_shutdown::signals_child", "--nocapture"])
             .env(CHILD, mode)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -4,21 +4,21 @@
 
 mod log_page;
 
-use common::telemetry::logs::{Look, banner, choose_filter, log_panics, subscriber};
+use common::telemetry::logs::{LogStyle, banner, choose_filter, log_panics, subscriber};
 use log_page::Page;
 use serde_json::Value;
 
 /// Returns what `body` logs on this thread.
-fn logged(look: Look, filter: &str, body: impl FnOnce()) -> String {
+fn logged(style: LogStyle, filter: &str, body: impl FnOnce()) -> String {
     let page = Page::default();
     let filter = choose_filter(None, filter).unwrap();
-    tracing::subscriber::with_default(subscriber(page.clone(), look, filter), body);
+    tracing::subscriber::with_default(subscriber(page.clone(), style, filter), body);
     page.text()
 }
 
 #[test]
 fn json_lines_carry_flat_fields() {
-    let page = logged(Look::Json, "info", || {
+    let page = logged(LogStyle::Json, "info", || {
         tracing::info!(shard = 3, "table is full");
         tracing::debug!("not at this level");
     });
@@ -34,7 +34,7 @@ fn json_lines_carry_flat_fields() {
 
 #[test]
 fn text_is_coloured_only_where_asked() {
-    let line = |ansi| logged(Look::Text { ansi }, "info", || tracing::info!(shard = 3, "full"));
+    let line = |ansi| logged(LogStyle::Text { ansi }, "info", || tracing::info!(shard = 3, "full"));
     assert!(line(false).contains("full shard=3") && !line(false).contains('\x1b'));
     assert!(line(true).contains('\x1b'));
 }
@@ -51,7 +51,7 @@ fn the_environment_variable_replaces_the_configured_filter() {
 
 #[test]
 fn the_banner_names_program_and_version() {
-    let page = logged(Look::Json, "info", || banner("replay-server", "1.2.3"));
+    let page = logged(LogStyle::Json, "info", || banner("replay-server", "1.2.3"));
     let line: Value = serde_json::from_str(&page).unwrap();
     assert_eq!(line["message"], "replay-server starts");
     assert_eq!(line["version"], "1.2.3");
@@ -62,7 +62,7 @@ fn the_banner_names_program_and_version() {
 fn a_panic_is_one_line_with_thread_reason_and_location() {
     log_panics();
     let thread = std::thread::Builder::new().name("shard 7".into());
-    let page = logged(Look::Json, "info", || {
+    let page = logged(LogStyle::Json, "info", || {
         let dispatch = tracing::dispatcher::get_default(Clone::clone);
         let body = move || {
             tracing::dispatcher::with_default(&dispatch, || panic!("slot {} is gone", 12));

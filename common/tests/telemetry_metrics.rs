@@ -1,7 +1,5 @@
 //! Metrics: the name rule, the registry and the generated page.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use common::about::Build;
 use common::telemetry::metric_spec::{
     MetricKind, MetricSpec, PROCESS_METRICS, SpecError, render_metrics_markdown,

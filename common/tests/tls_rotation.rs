@@ -1,12 +1,8 @@
 //! The files of `[tls]` change while processes run: no message is lost, and files that do not fit each other are not
 //! used.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-mod certs;
-
+use crate::certs::{Ca, Leaf, leaf, write};
 use bytes::Bytes;
-use certs::{Ca, Leaf, leaf, write};
 use common::runtime::seed::SeedTree;
 use common::telemetry::metrics::Metrics;
 use common::tls::{Paths, Reloaded, Role, Tls};

@@ -1,7 +1,5 @@
 //! All forms of addresses over real sockets: IPv6, host names, all interfaces.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use bytes::Bytes;
 use common::runtime::seed::SeedTree;
 use common::transport::zmq::ZmqTransport;

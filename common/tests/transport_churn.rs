@@ -3,8 +3,6 @@
 //! The endpoint has a runtime of its own, as it does in its process. If that runtime hangs, its timers hang, too;
 //! therefore the clients and all time limits of the test run in another runtime.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 use bytes::Bytes;
 use common::runtime::seed::SeedTree;
 use common::transport::zmq::ZmqTransport;

@@ -1,10 +1,6 @@
 //! The contract of `common::transport`, tested on ZeroMQ over guarded tcp with and without TLS, on ZeroMQ over ipc, and
 //! on memory.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-mod certs;
-
 use bytes::Bytes;
 use common::limits::{FRAME_BYTES_MAX, MESSAGE_FRAMES_MAX, PEER_BACKLOG_MESSAGES};
 use common::runtime::seed::SeedTree;
@@ -74,10 +70,10 @@ impl Transport for Roles {
 
 fn tls() -> Net {
     let folder = tempfile::tempdir().unwrap();
-    let (ca, metrics) = (certs::Ca::new("a CA"), Metrics::new());
+    let (ca, metrics) = (crate::certs::Ca::new("a CA"), Metrics::new());
     let of = |role: Role| {
         let uri = role.uri();
-        let files = ca.files(&folder.path().join(role.name()), &[&ca], &certs::leaf(&uri));
+        let files = ca.files(&folder.path().join(role.name()), &[&ca], &crate::certs::leaf(&uri));
         let transport = ZmqTransport::exported(SeedTree::new(1), &metrics).unwrap();
         transport.with_tls(Tls::load(&files, role).unwrap())
     };

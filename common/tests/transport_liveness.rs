@@ -7,8 +7,6 @@
 //! The endpoints run in processes of their own, which run this test program with [`ROLE`] set. Creating namespaces
 //! requires root and the program `ip`; without them the test is skipped and prints so.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 use bytes::Bytes;
 use common::runtime::seed::SeedTree;
 use common::transport::zmq::ZmqTransport;
@@ -130,7 +128,7 @@ impl Network {
         let mut child = Command::new("ip")
             .args(["netns", "exec", name])
             .arg(std::env::current_exe().unwrap())
-            .args(["--exact", "side", "--nocapture"])
+            .args(["--exact", "transport_liveness::side", "--nocapture"])
             .env(ROLE, role)
             .stdout(Stdio::piped())
             .spawn()

@@ -1,7 +1,5 @@
 //! Features that only the memory transport has: faults that follow from a seed, partitions, and virtual time.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 use bytes::Bytes;
 use common::runtime::seed::SeedTree;
 use common::transport::memory::{FaultPlan, MemoryTransport};

@@ -1,8 +1,6 @@
 //! Servers that announce false lengths or send nonsense: the connecting side closes, counts it, and connects to the
 //! next honest server.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 use bytes::Bytes;
 use common::runtime::seed::SeedTree;
 use common::transport::zmq::ZmqTransport;

@@ -1,19 +1,14 @@
 //! Mutual TLS on tcp: who may connect, who is refused, and what both sides log.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-mod certs;
-mod log_page;
-
+use crate::certs::{Ca, Leaf, leaf};
+use crate::log_page::Page;
 use bytes::Bytes;
-use certs::{Ca, Leaf, leaf};
 use common::runtime::seed::SeedTree;
-use common::telemetry::logs::{Look, choose_filter, subscriber};
+use common::telemetry::logs::{LogStyle, choose_filter, subscriber};
 use common::tls::{Paths, Role, Tls};
 use common::transport::guard::GuardConfig;
 use common::transport::zmq::ZmqTransport;
 use common::transport::{Dealer, Endpoint, Message, Router, Transport, TransportStats};
-use log_page::Page;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -43,7 +38,7 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 /// Captures on this page everything that this thread logs, until the guard is dropped.
 fn open(page: &Page) -> tracing::subscriber::DefaultGuard {
     let filter = choose_filter(None, "info").unwrap();
-    tracing::subscriber::set_default(subscriber(page.clone(), Look::text(false), filter))
+    tracing::subscriber::set_default(subscriber(page.clone(), LogStyle::text(false), filter))
 }
 
 async fn says(page: &Page, what: &str) {

@@ -2,7 +2,7 @@
 //! (`testdata/wire/cluster.txt`), so that a client in another language can be tested against the same file.
 //! `docs/protocol.md` must name every key.
 //!
-//! After an intended change, `SAPEX_BLESS=1 cargo test -p common --test wire_cluster` rewrites the file.
+//! After an intended change, `SAPEX_BLESS=1 cargo test -p common --test all wire_cluster` rewrites the file.
 
 use common::config::{Layers, load};
 use std::fmt::Write as _;

@@ -1,16 +1,14 @@
 //! Every header of the protocol against checked-in bytes (`testdata/wire/v4.txt`, one `name hex` line each), so that
 //! another codec, or a client in another language, can be held to the same bytes. Damaged headers are refused.
 //!
-//! After an intended change (with a new `PROTOCOL_VERSION`), `SAPEX_BLESS=1 cargo test -p common --test wire_golden`
+//! After an intended change (with a new `PROTOCOL_VERSION`), `SAPEX_BLESS=1 cargo test -p common --test all wire_golden`
 //! rewrites the file.
-
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use bytes::Bytes;
 use common::ids::{ActorId, BatchSequence, Incarnation, PolicyVersion};
 use common::limits::HEADER_BYTES_MAX;
 use common::transport::Message;
-use common::wire::handshake::{Hello, Role};
+use common::wire::handshake::{ClientRole, Hello};
 use common::wire::message::{Event, Reply, Request, RunPosition, ShardState};
 use common::wire::refusal::Refusal;
 use common::wire::{WireError, decode, encode, rows};
@@ -18,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::{Debug, Write as _};
 
-fn hello(role: Role) -> Hello {
+fn hello(role: ClientRole) -> Hello {
     Hello {
         protocol: 3,
         role,
@@ -30,13 +28,13 @@ fn hello(role: Role) -> Hello {
 }
 
 fn requests() -> Vec<(&'static str, Request)> {
-    let actor = Role::Actor {
+    let actor = ClientRole::Actor {
         id: ActorId(7),
         incarnation: Incarnation(0xfeed),
         oldest_unacknowledged: vec![BatchSequence(1), BatchSequence(9)],
         insert_rows: 32,
     };
-    let learner = Role::Learner {
+    let learner = ClientRole::Learner {
         incarnation: Incarnation(0xbeef),
         batch_size: 256,
         shards: 2,

@@ -1,14 +1,12 @@
 //! `Link`, a client's side of a conversation, against a server whose answers the test chooses. Time is an argument.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use common::config::{Layers, Resolved, load};
 use common::ids::Incarnation;
 use common::limits::{CLIENT_HEARTBEAT, PLACE_PATIENCE};
 use common::spec::ItemLayout;
 use common::transport::memory::{FaultPlan, MemoryTransport};
 use common::transport::{Endpoint, PeerId, Router, Transport};
-use common::wire::handshake::{Hello, Role};
+use common::wire::handshake::{ClientRole, Hello};
 use common::wire::link::Link;
 use common::wire::message::{Reply, Request};
 use common::wire::refusal::Refusal;
@@ -28,7 +26,7 @@ impl Pair {
         let router = transport.bind_router(&at).await.unwrap();
         let link = Link::new(transport.connect_dealer(&at).unwrap(), at);
         let resolved: Resolved = load(&Layers::default()).unwrap();
-        let role = Role::learner(&resolved.config, Incarnation(1));
+        let role = ClientRole::learner(&resolved.config, Incarnation(1));
         let layout = ItemLayout::transition(&resolved.env_spec().unwrap());
         let hello = Hello::new(role, &resolved.config.cluster, &layout);
         Self { link, router, hello }

@@ -1,4 +1,4 @@
-//! [`Activation`]: the activation functions between the layers of a trained network, and their derivatives.
+//! [`ActivationKernel`]: the activation functions between the layers of a trained network, and their derivatives.
 
 use crate::isa::kernel;
 use crate::tanh::{tanh, tanh_all};
@@ -8,7 +8,7 @@ const LEAK: f32 = 0.01;
 
 /// Activation function of a trained network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
+pub enum ActivationKernel {
     /// max(x, 0). NaN stays NaN.
     Relu,
     /// Hyperbolic tangent.
@@ -21,22 +21,22 @@ pub enum Activation {
 
 kernel! {
     /// Applies y <- activation(y).
-    pub fn activation_forward<'a>(y: &'a mut [f32], activation: Activation) {
+    pub fn activation_forward<'a>(y: &'a mut [f32], activation: ActivationKernel) {
         match activation {
-            Activation::Relu => {
+            ActivationKernel::Relu => {
                 for y in y {
                     *y = if *y < 0.0 { 0.0 } else { *y };
                 }
             }
-            Activation::Tanh => tanh_all(y),
-            Activation::Elu => {
+            ActivationKernel::Tanh => tanh_all(y),
+            ActivationKernel::Elu => {
                 for y in y {
                     // exp(y) − 1 = 2t / (1 − t) with t = tanh(y / 2): exact up to rounding near 0, and vectorised.
                     let t = tanh(0.5 * *y);
                     *y = if *y > 0.0 { *y } else { 2.0 * t / (1.0 - t) };
                 }
             }
-            Activation::LeakyRelu => {
+            ActivationKernel::LeakyRelu => {
                 for y in y {
                     *y *= if *y > 0.0 { 1.0 } else { LEAK };
                 }
@@ -47,25 +47,25 @@ kernel! {
 
 kernel! {
     /// Computes dy *= activation'(x) from the activation's value h = activation(x).
-    pub fn activation_backward<'a>(dy: &'a mut [f32], h: &'a [f32], activation: Activation) {
+    pub fn activation_backward<'a>(dy: &'a mut [f32], h: &'a [f32], activation: ActivationKernel) {
         match activation {
-            Activation::Relu => {
+            ActivationKernel::Relu => {
                 for (dy, h) in dy.iter_mut().zip(h) {
                     *dy = if *h > 0.0 { *dy } else { 0.0 };
                 }
             }
-            Activation::Tanh => {
+            ActivationKernel::Tanh => {
                 for (dy, h) in dy.iter_mut().zip(h) {
                     *dy *= 1.0 - h * h;
                 }
             }
             // exp(x) = h + 1 for negative x.
-            Activation::Elu => {
+            ActivationKernel::Elu => {
                 for (dy, h) in dy.iter_mut().zip(h) {
                     *dy *= if *h > 0.0 { 1.0 } else { h + 1.0 };
                 }
             }
-            Activation::LeakyRelu => {
+            ActivationKernel::LeakyRelu => {
                 for (dy, h) in dy.iter_mut().zip(h) {
                     *dy *= if *h > 0.0 { 1.0 } else { LEAK };
                 }

@@ -3,8 +3,8 @@
 use crate::isa::Isa;
 use crate::simd::{Kernel, Simd};
 
-// In f64, because 1 - 0.999_f32 is smaller than 0.001 by a relative 1.3e-5, an error that every second moment would
-// share.
+// These decay rates are f64: 1 - 0.999_f32 is smaller than 0.001 by a relative 1.3e-5, and every second moment would
+// have this error, too.
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 

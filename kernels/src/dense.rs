@@ -5,13 +5,14 @@
 //! sum is taken across lanes, and rows that do not fill their last line are padded with zeros.
 //!
 //! The alternative is `matrixmultiply::sgemm` with a pass for bias and activation. It packs both operands in every
-//! call, which costs too much for an actor's small batches. A 17→256→256→12 policy takes 28 µs with it and 1.5 here at
-//! batch 1, 30 and 10 at 16, 221 and 155 at 256 (one core, AVX-512; `common/benches/policy_latency.rs` measures both).
-//! Use `gemm` for training: there the weights change with every product, and packing them for this module would cost
-//! more than it saves.
+//! call, which costs too much for an actor's small batches. A 17→256→256→12 policy takes 28 µs with it and 1.5 µs here
+//! at batch 1, 30 µs and 10 µs at batch 16, 221 µs and 155 µs at batch 256 (one core, AVX-512;
+//! `common/benches/policy_latency.rs` measures both). Use `gemm` for training: there the weights change with every
+//! product, and packing them for this module would cost more than it saves.
 //!
-//! Skipping inputs that ReLU set to zero was measured. It reduces 1.4 to 0.9 µs at batch 1. It increases 1.6 to 2.1 µs
-//! with tanh, and 0.10 to 0.25 µs on a 2×64 network, because listing the other inputs costs more than it saves.
+//! Skipping inputs that ReLU set to zero was measured. It reduces the time from 1.4 to 0.9 µs at batch 1, but increases
+//! it from 1.6 to 2.1 µs with tanh, and from 0.10 to 0.25 µs on a 2×64 network, because listing the other inputs costs
+//! more than it saves.
 
 use crate::isa::Isa;
 use crate::simd::{Kernel, LANES, Line, Simd};

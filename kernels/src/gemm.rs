@@ -63,7 +63,8 @@ impl Kernel for Product<'_> {
     }
 }
 
-/// Returns the number of lines in the widest tile. A second line pays only if a tile of it still has eight rows.
+/// Returns the number of lines in the widest tile. Two lines are faster only if a tile of two lines still has eight
+/// rows.
 const fn tile_lines<S: Simd>() -> usize {
     if S::ACCUMULATORS >= 16 { 2 } else { 1 }
 }
@@ -142,8 +143,8 @@ fn finish<S: Simd>(
     simd.store(if relu { simd.relu(sum) } else { sum }, line);
 }
 
-/// Does the same for the last line of a row, of which `out` holds fewer than 16 columns. One copy serves all
-/// instruction sets, because additions and comparisons give the same bits everywhere.
+/// Does the same as [`finish`] for the last line of a row, if fewer than 16 columns of `out` are left. It is compiled
+/// once for all instruction sets, because additions and comparisons give the same bits on each.
 #[inline(never)]
 fn finish_edge(sums: &[f32; LANES], bias: Option<&[f32]>, relu: bool, out: &mut [f32]) {
     out.copy_from_slice(&sums[..out.len()]);

@@ -20,7 +20,7 @@ pub enum Isa {
 }
 
 /// Defines a function without a result whose body is a [`Kernel`]. It runs on the fastest instruction set of the
-/// processor. The lifetime is that of its operands.
+/// processor. Its lifetime parameter is the lifetime of the operands.
 macro_rules! kernel {
     (
         $(#[$attribute:meta])*

@@ -19,9 +19,9 @@
 //! that there is one copy per set.
 //!
 //! - To add a kernel: write `kernel! { /// … pub fn … }` if the compiler vectorises the loop. Otherwise implement
-//!   `Kernel` for a struct of the operands, and use the methods of the token. Everything below `run` that is given the
-//!   token must be `#[inline(always)]`. The public function must not be generic and not `#[inline]`, so that it is
-//!   compiled in this crate, at its level of optimisation.
+//!   `Kernel` for a struct of the operands, and use the methods of the token. Every function that `run` calls with the
+//!   token must be `#[inline(always)]`. The public function must be neither generic nor `#[inline]`, so that it is
+//!   compiled in this crate, with this crate's optimisation level.
 //! - To add an instruction set: write a token with `detect`, `run` and `Simd` (as in `x86.rs`), and a variant of
 //!   [`Isa`].
 //!
@@ -30,13 +30,13 @@
 //! - `x86`: intrinsics, and calls of functions that are compiled for a set. The token proves that the processor has it.
 //! - `tile`: reads without bounds checks. It checks the bounds of a tile once; [`View`] guarantees that its elements
 //!   lie in its slice.
-//! - `team`: lends every thread other elements of a slice, and returns only when all threads are done.
+//! - `team`: lends different elements of a slice to each thread, and returns only when all threads are done.
 //!
 //! # Tests
 //! The unit tests here compare products and tanh with f64, on every set. `common/tests/policy_kernels.rs` compares
-//! layers with a naive network, and batches with single rows to the bit. `learner/tests/native_*.rs` check gradients,
-//! equal results for any number of threads, and allocations; `learner/tests/*_goldens.rs` compare updates with recorded
-//! numbers.
+//! layers with a naive network, and checks that batches equal single rows bit by bit. `learner/tests/native_*.rs` check
+//! gradients, equal results for any number of threads, and allocations. `learner/tests/*_goldens.rs` compare updates
+//! with recorded numbers.
 
 pub mod activation;
 pub mod adam;

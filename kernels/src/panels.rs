@@ -67,8 +67,8 @@ fn copy_padded(row: &[f32], out: &mut [Line]) {
     }
 }
 
-/// Packs the transpose of `from`, whose rows are contiguous. Whole blocks of 16×16 come first in each panel, then the
-/// remaining elements one by one.
+/// Packs the transpose of `from`, whose rows are contiguous. In each panel it packs whole blocks of 16×16 first, then
+/// the remaining elements one by one.
 struct Transpose<'a> {
     from: View<'a>,
     to: &'a mut [Line],

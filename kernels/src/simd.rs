@@ -39,8 +39,8 @@ pub(crate) trait Kernel {
     /// Result of the computation.
     type Output;
 
-    /// Computes. Every implementation is `#[inline(always)]`, and so is every function that it calls with the token:
-    /// a function that is not inlined is compiled for the baseline.
+    /// Runs the computation. Every implementation is `#[inline(always)]`, and so is every function that it calls with
+    /// the token, because a function that is not inlined is compiled for the baseline.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct Portable;
 impl Simd for Portable {
     type Vector = [f32; LANES];
 
-    // A vector is four of the baseline's sixteen 128-bit registers.
+    // A vector takes four of the baseline's sixteen 128-bit registers.
     const ACCUMULATORS: usize = 2;
 
     #[inline(always)]

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle, Thread};
 
-/// Checks for work in a spin loop (`SPINS`, roughly 20 µs), then between yields (`YIELDS`, roughly 200 µs), before a
-/// waiting thread sleeps.
+/// Numbers of checks for work before a waiting thread sleeps: first `SPINS` checks in a spin loop (roughly 20 µs), then
+/// `YIELDS` checks with a yield after each (roughly 200 µs).
 const SPINS: u32 = 2_000;
 const YIELDS: u32 = 200;
 
@@ -180,8 +180,8 @@ fn await_job(shared: &Shared, helper: usize, done: u64) {
     }
     while !given() {
         shared.asleep[helper].store(true, Ordering::SeqCst);
-        // A caller that submits a job after this store sees the flag and unparks this thread. A job submitted before it
-        // is detected here.
+        // A caller that submits a job after this store sees the flag and unparks this thread. A job submitted before
+        // this store is detected here.
         if !given() {
             thread::park();
         }

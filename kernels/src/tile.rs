@@ -10,7 +10,7 @@ use crate::view::View;
 
 /// Computes sums[r][v] += Σᵢ a(r, i) · b(i, v) for R rows and V lines of columns, with the sums in registers.
 ///
-/// `a` is (R, k). Row i of the right factor is the lines from `i * stride` on in `b`.
+/// `a` is (R, k). Row i of the right factor begins at line `i * stride` of `b`.
 ///
 /// Every sum adds its k terms in order, for any R and V. So a row's result does not depend on the rows next to it.
 #[inline(always)]

@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p learner --features torch --bench torch_updates -- [device] [threads]`
 
-#![expect(clippy::print_stdout, reason = "a command-line front door")]
+#![expect(clippy::print_stdout, reason = "a command-line program")]
 
 use common::policy::arch::{Activation, PolicyArch};
 use learner::init;

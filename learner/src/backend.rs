@@ -5,10 +5,10 @@ use crate::trainer::{TrainState, Trainer, TrainerConfig, TrainerError};
 use common::config::{BackendKind, ConfigError, Resolved};
 use tracing::info;
 
-/// Number of multiplications per update from which a second thread is used. Smaller updates take about 100 µs. If the
-/// second thread's core is busy with an actor, waiting for that thread costs more than it gains. Measured with 2x64,
-/// batch 128, on two cores: 10,000 updates/s with both cores free, 1,800 with one of them busy. One thread does 5,600
-/// either way.
+/// Number of multiplications per update from which two threads are used. A smaller update takes about 100 µs. If an
+/// actor keeps the second thread's core busy, waiting for the second thread takes longer than its work saves. Measured
+/// on two cores, with 2x64 networks and batch 128: two threads do 10,000 updates/s if both cores are free, and 1,800 if
+/// one core is busy. One thread does 5,600 in both cases.
 const TEAM_WORK_MIN: usize = 50_000_000;
 
 /// Reasons why no backend can be built.
@@ -25,8 +25,8 @@ pub enum BackendError {
 /// Returns whether the native backend does the arithmetic (otherwise torch does), and the reason.
 ///
 /// # Errors
-/// Returns an error if the settings ask for something that the chosen backend cannot do, for torch in a program built
-/// without it, or for a device that does not exist.
+/// Returns an error if `learner.backend` names the native backend and it does not support the settings, if torch is
+/// needed but the program was built without it, or if torch's device does not exist.
 pub fn choose(resolved: &Resolved, config: &TrainerConfig) -> Result<(bool, String), ConfigError> {
     let learner = &resolved.config.learner;
     let served = native::serves(config);
@@ -66,7 +66,7 @@ pub fn choose(resolved: &Resolved, config: &TrainerConfig) -> Result<(bool, Stri
 /// reason for its choice.
 ///
 /// # Errors
-/// Returns an error if [`choose`] fails, the device does not exist, or the state has other shapes.
+/// Returns an error if [`choose`] fails, or if the backend refuses the settings, the device or the state.
 pub fn build(
     resolved: &Resolved,
     config: TrainerConfig,

@@ -6,16 +6,16 @@ use std::ops::Range;
 
 /// Sampled items of one shard, as received over the wire.
 #[derive(Debug, Clone)]
-pub struct Part {
+pub struct BatchPart {
     /// Index of the shard among all shards of all servers.
     pub shard: usize,
-    /// `[count]`, opaque keys. They are sent back with the new priorities.
+    /// Opaque keys, `[count]`. They are sent back with the new priorities.
     pub keys: Vec<u64>,
-    /// `[count]`, probability p_i / M_s at the moment of sampling.
+    /// Probability p_i / M_s of each item at the moment of sampling, `[count]`.
     pub probabilities: Vec<f64>,
-    /// `[count, row_bytes]`
+    /// Rows, `[count, row_bytes]`.
     pub rows: bytes::Bytes,
-    /// `[count]`, id of the actor that inserted each item; see `ActorId::UNKNOWN`.
+    /// Id of the actor that inserted each item, `[count]`; see `ActorId::UNKNOWN`.
     pub actors: Vec<u32>,
 }
 
@@ -92,14 +92,13 @@ impl Columns {
         }
     }
 
-    /// Number of bytes of one row.
+    /// Returns the number of bytes of one row.
     pub fn row_bytes(&self) -> usize {
         self.row_bytes
     }
 }
 
-/// B items as columns, in one allocation so that a GPU needs only one copy. The columns (B, ...) follow one another;
-/// the weights (B) come last.
+/// B items as columns, in one allocation. The columns (B, ...) follow one another. The weights (B) come last.
 #[derive(Debug, Clone)]
 pub struct ReadyBatch {
     block: Vec<f32>,
@@ -110,16 +109,17 @@ pub struct ReadyBatch {
     pub origins: Vec<(usize, Vec<u64>)>,
     /// Id of the actor that inserted each item, in the order of the keys in `origins`.
     pub actors: Vec<u32>,
-    /// Mean of the policy versions that made the items. `None` if all items are recorded ones, made by another run.
+    /// Mean of the policy versions that made the sampled items. Recorded items are left out, because another run made
+    /// them. `None` if all items are recorded.
     pub version_mean: Option<f64>,
     /// Effective sample size (Σw)² / Σw², divided by B: 1 if all weights are equal.
     pub weight_ess_ratio: f64,
 }
 
 impl ReadyBatch {
-    /// Splits rows into columns. `weights` (B) belong to the rows of `parts`, then to the rows of `recorded` (whole
-    /// rows), in order.
-    pub fn new(columns: &Columns, parts: Vec<Part>, recorded: &[u8], weights: &[f32]) -> Self {
+    /// Splits the rows of `parts`, then the rows of `recorded` (whole rows), into columns. `weights` (B) has the
+    /// weights of these rows in the same order.
+    pub fn new(columns: &Columns, parts: Vec<BatchPart>, recorded: &[u8], weights: &[f32]) -> Self {
         let size = weights.len();
         let (mut ranges, mut end) = (Vec::with_capacity(columns.columns.len()), 0);
         for column in &columns.columns {
@@ -152,7 +152,7 @@ impl ReadyBatch {
         Self { block, ranges, size, origins, actors, version_mean, weight_ess_ratio }
     }
 
-    /// Batch size B.
+    /// Returns the batch size B.
     pub fn size(&self) -> usize {
         self.size
     }
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn rows_of_several_shards_become_columns_in_order() {
-        let part = |shard, base, version| Part {
+        let part = |shard, base, version| BatchPart {
             shard,
             keys: vec![shard as u64 + 40],
             probabilities: vec![1.0],

@@ -32,10 +32,9 @@ struct Inner {
     episodes: AtomicU64,
     updates: AtomicU64,
     inserts: AtomicU64,
-    /// Number of inserts that each shard reported last.
+    /// Number of inserts in the latest report of each shard.
     shards: Mutex<Vec<u64>>,
-    /// Environment steps that one inserted row stands for. 0 if the actors of this process report their steps
-    /// themselves.
+    /// Number of environment steps per inserted row. 0 if the actors of this process report their steps themselves.
     steps_per_row: AtomicU64,
     /// Milliseconds of training in earlier starts.
     earlier_ms: AtomicU64,
@@ -125,9 +124,9 @@ impl Counts {
         self.0.env_steps.load(Ordering::Relaxed)
     }
 
-    /// Counts environment steps by inserted rows from now on, `steps` per row, because the actors are other processes.
-    /// The count is exact for transitions. For sequences it is an upper bound, because an episode's last sequence may
-    /// be shorter.
+    /// Counts `steps` environment steps for each row inserted from now on. This is for a process whose actors are other
+    /// processes. The count is exact for transitions. For sequences it is an upper bound, because an episode's last
+    /// sequence may be shorter.
     pub fn count_steps_by_rows(&self, steps: u64) {
         self.0.steps_per_row.store(steps, Ordering::Relaxed);
     }

@@ -29,7 +29,8 @@ pub struct CriticArch {
     pub body: Body,
     /// Output of the critic.
     pub kind: CriticKind,
-    /// Layer between an action that joins late and the value.
+    /// Layers between the concatenated features and action, and the value. Used only if the action joins late
+    /// ([`CriticArch::action_joins_late`]).
     pub join: Join,
 }
 
@@ -76,12 +77,12 @@ impl CriticArch {
 
     /// Returns the tensors in checkpoint order.
     ///
-    /// A perceptron has `layers.{i}.{weight,bias}`. The output layer is the last of them ([`CriticKind::Lyapunov`] has
-    /// none). With layer normalisation there are also `layers.{i}.norm.{weight,bias}`.
+    /// A perceptron has `layers.{i}.{weight,bias}`. The last of these layers is the output layer, which
+    /// [`CriticKind::Lyapunov`] does not have. With layer normalisation there are also `layers.{i}.norm.{weight,bias}`.
     ///
-    /// Other networks have the tensors of their body ([`Body::push_tensors`]). If the body is not its own head,
-    /// `q.{weight,bias}` follows, preceded by `join.{weight,bias}` (as wide as the features) if an action joins late
-    /// and the join is [`Join::Hidden`]. The buffers come last.
+    /// Other networks have the tensors of their body ([`Body::push_tensors`]). If the body is not its own head, the
+    /// head's tensors follow: `join.{weight,bias}` (as wide as the features) if an action joins late and the join is
+    /// [`Join::Hidden`], then `q.{weight,bias}`. The buffers come last.
     pub fn tensor_layout(&self) -> TensorLayout {
         let mut layout = TensorLayout::default();
         if let Body::Mlp(mlp) = &self.body {

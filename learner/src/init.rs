@@ -1,6 +1,6 @@
 //! Initial parameters: one rule per tensor, chosen by the tensor's name and by the scheme in `learner.init`.
 
-use crate::trainer::{Algorithm, Group, Init, Normaliser, TrainState, TrainerConfig};
+use crate::trainer::{Algorithm, Init, Normaliser, ParamGroup, TrainState, TrainerConfig};
 use common::policy::arch::Body;
 use common::policy::layout::{TensorEntry, TensorLayout};
 use common::policy::wiring;
@@ -51,13 +51,13 @@ pub fn logarithm(multiplier: f64) -> f32 {
 }
 
 /// Returns a group with these parameters and with Adam's moments at zero.
-pub fn group(params: Vec<f32>) -> Group {
+pub fn group(params: Vec<f32>) -> ParamGroup {
     let zeros = vec![0.0; params.len()];
-    Group { adam_m: zeros.clone(), adam_v: zeros, params }
+    ParamGroup { adam_m: zeros.clone(), adam_v: zeros, params }
 }
 
-/// Draws every trainable tensor of a layout. Masks stay zero. Observation statistics start as if no observation was
-/// seen (mean 0, deviation 1).
+/// Draws every trainable tensor of a layout. Leaves masks at zero, which `wiring::fill` sets later. Observation
+/// statistics start as if no observation was seen (mean 0, deviation 1).
 fn fresh(layout: &TensorLayout, init: Init, rng: &mut Pcg64) -> Vec<f32> {
     let mut params = vec![0.0; layout.parameters];
     for entry in &layout.entries {
@@ -80,9 +80,9 @@ fn fresh(layout: &TensorLayout, init: Init, rng: &mut Pcg64) -> Vec<f32> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Rule {
     Fill(f32),
-    /// U(-bound, bound)
+    /// Uniform distribution on (-bound, bound).
     Uniform(f32),
-    /// N(0, deviation^2). A value beyond `cut` deviations is drawn again.
+    /// Normal distribution N(0, deviation^2). A value beyond `cut` deviations is drawn again.
     Normal {
         deviation: f32,
         cut: f32,
@@ -99,8 +99,8 @@ impl Rule {
             _ if !entry.trainable => return Self::Fill(0.0),
             "weight" if layer.ends_with(".norm") => return Self::Fill(1.0),
             "bias" if layer.ends_with(".norm") => return Self::Fill(0.0),
-            // A `log_std` that is a parameter of its own starts at 0, so the deviation starts at 1. A time constant
-            // starts at 0 (docs/algorithms/shared.md §7).
+            // A `log_std` that does not depend on the observation starts at 0, so the deviation starts at 1. A time
+            // constant starts at 0 (docs/algorithms/shared.md §7).
             "log_std" | "w_tau" => return Self::Fill(0.0),
             _ => {}
         }
@@ -160,9 +160,9 @@ fn fans(entry: &TensorEntry) -> (f32, f32) {
     (entry.shape[0] as f32, inputs as f32)
 }
 
-/// Returns the gain of orthogonal weights: sqrt 2 for a layer that is followed by an activation, 0.01 for the policy's
-/// heads so that the policy starts near uniform, 1 for the critic's head and for the layers of wired and recurrent
-/// networks (docs/algorithms/shared.md §7).
+/// Returns the gain of orthogonal weights (docs/algorithms/shared.md §7): sqrt 2 for a layer that is followed by an
+/// activation; 0.01 for the policy's heads, so that the policy starts near uniform; 1 for the critic's head and for the
+/// layers of wired and recurrent networks.
 fn gain(layer: &str, layout: &TensorLayout) -> f32 {
     if matches!(layer, "mu" | "log_std" | "logits" | "action") {
         return 0.01;
@@ -170,7 +170,8 @@ fn gain(layer: &str, layout: &TensorLayout) -> f32 {
     const STACKS: [&str; 6] = ["trunk", "layers", "conv", "encoder", "decoder", "perturbation"];
     let Some((stack, i)) = layer.rsplit_once('.') else { return 1.0 };
     let hidden = STACKS.contains(&stack);
-    // The last layer of these stacks has no activation. In a trunk, a convolution and an encoder, all layers have one.
+    // In `layers`, `decoder` and `perturbation`, the last layer has no activation. In the other stacks, every layer has
+    // one.
     let next = i.parse::<usize>().map_or_else(|_| String::new(), |i| format!("{stack}.{}", i + 1));
     let ends = matches!(stack, "layers" | "decoder" | "perturbation");
     let last = ends && layout.entry(&format!("{next}.weight")).is_none();
@@ -186,8 +187,8 @@ fn normal_within(cut: f32, rng: &mut Pcg64) -> f32 {
     }
 }
 
-/// Fills `values` with orthonormal rows (columns if the matrix is tall), by Gram-Schmidt on normal draws. The
-/// orthogonalisation runs twice, against rounding errors.
+/// Fills `values` with orthonormal rows (columns if the matrix is tall), multiplied by `gain`. Makes normal draws
+/// orthonormal by Gram-Schmidt, which runs twice against rounding errors.
 fn orthogonal(values: &mut [f32], rows: usize, gain: f32, rng: &mut Pcg64) {
     let columns = values.len() / rows;
     let (count, length) = (rows.min(columns), rows.max(columns));

@@ -117,7 +117,7 @@ impl TrainerConfig {
 struct Auto {
     /// Layers from observation and action to features.
     encoder: Mlp,
-    /// Layers from observation and latent towards an action. The output layer follows.
+    /// Hidden layers from observation and latent to an action. The output layer is not among them.
     decoder: Mlp,
     /// Number of elements of the latent.
     latent: usize,
@@ -143,7 +143,7 @@ fn push_layers(layout: &mut TensorLayout, name: &str, widths: &[usize], input: u
 mod tests {
     use super::*;
     use crate::init::group;
-    use crate::trainer::Bcq;
+    use crate::trainer::BcqConfig;
     use common::policy::arch::{Activation, Head, PolicyArch};
 
     fn mlp(hidden: &[usize]) -> Mlp {
@@ -163,7 +163,7 @@ mod tests {
         let (head, obs_clip) = (Head::Deterministic { bound: 1.0 }, Some(5.0));
         TrainerConfig {
             policy: PolicyArch { body, head, obs_clip, ..gaussian.clone() },
-            algorithm: Algorithm::Bcq(Bcq {
+            algorithm: Algorithm::Bcq(BcqConfig {
                 vae_hidden: vec![7],
                 vae_latent: 4,
                 lr_vae: 1e-3,

@@ -38,7 +38,8 @@ struct Cli {
 
 fn main() -> ExitCode {
     let mut cli: Cli = process::parse("learner", &BUILD);
-    // Use the run's own settings if a run exists: a restart policy always passes --resume.
+    // A restart policy passes --resume at the first start too, when there is no run yet. So use the run's own settings
+    // only if a run exists.
     let goes_on = cli.resume && RunDir::at(&cli.run_dir).holds_run();
     cli.args.run = goes_on.then(|| cli.run_dir.clone());
     process::run("learner", &BUILD, &cli.args, |process| learn(process, cli.run_dir, cli.resume))
@@ -55,7 +56,7 @@ async fn learn(process: Process, run_dir: PathBuf, resume: bool) -> anyhow::Resu
         weights: resolved.listens_at(&resolved.weights_endpoint()?),
         run_dir,
     };
-    // Check again: the settings and the claim on the directory are not taken at the same moment.
+    // Check again, because the directory may have changed since the settings were read.
     let goes_on = resume && RunDir::at(&places.run_dir).holds_run();
     let claim = if goes_on { Claim::old_run } else { Claim::new_run };
     let claim = Arc::new(claim(&places.run_dir)?);

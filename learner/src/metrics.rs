@@ -1,6 +1,6 @@
 //! The learner's metrics: names, meanings, and a small recorder for each part of the learner.
 
-use crate::progress::Progress;
+use crate::progress::TrainingProgress;
 use common::telemetry::metric_spec::{MetricKind, MetricSpec};
 use common::telemetry::metrics::{Metrics, MetricsError};
 use prometheus::{Counter, Gauge, IntCounter};
@@ -105,7 +105,7 @@ const ESS: MetricSpec = gauge(
     "sapex_learner_weight_ess_ratio",
     "ratio",
     "Effective sample size of the importance weights over the batch size.",
-    "Near 0: a few items dominate. Lower replay.priority_alpha or learner.importance_beta.",
+    "Near 0: a few items dominate. Lower replay.priority_exponent or learner.importance_sampling_exponent.",
 );
 const PUBLISHED: MetricSpec = counter(
     "sapex_learner_weight_publications_total",
@@ -248,7 +248,7 @@ impl TrainingMetrics {
         self.dropped.inc_by(count as u64);
     }
 
-    pub(crate) fn report(&self, progress: &Progress) {
+    pub(crate) fn report(&self, progress: &TrainingProgress) {
         let stats = &progress.stats;
         self.idle.set(progress.wait_ratio);
         self.loss_critic.set(f64::midpoint(stats.critic1_loss, stats.critic2_loss));

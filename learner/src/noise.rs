@@ -32,7 +32,7 @@ impl NoiseBuffers {
     }
 }
 
-/// Fills a slice with standard normals, in its order.
+/// Fills a slice with standard normals, from its first element to its last.
 pub fn fill_normal(out: &mut [f32], rng: &mut Pcg64) {
     out.iter_mut().for_each(|value| *value = StandardNormal.sample(rng));
 }

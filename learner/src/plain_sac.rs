@@ -1,5 +1,6 @@
-//! Plain SAC: the form of soft actor-critic that the two hand-written updates train, `native` and `torch::update`. It has
-//! two perceptron critics, single transitions, and the corrected default of each switch that these updates do not implement.
+//! Plain SAC: the form of soft actor-critic that the hand-written updates in `native` and `torch::update` train. It has
+//! two perceptron critics, learns from single transitions, and needs the default value of every setting that these
+//! updates do not implement.
 
 use crate::trainer::{CriticKind, PriorityRule, Reduce, TargetActor, TrainerConfig};
 use common::policy::arch::{Activation, Mlp};
@@ -29,7 +30,8 @@ pub(crate) fn check(config: &TrainerConfig, kind: CriticKind) -> Result<(), Stri
     ])
 }
 
-/// Returns whether the derivative of this perceptron's activation follows from its output.
+/// Returns whether all layers of this perceptron have the same activation, and its derivative can be computed from its
+/// output.
 pub(crate) fn has_plain_activation(mlp: &Mlp) -> bool {
     mlp.last.is_none()
         && matches!(
@@ -41,7 +43,8 @@ pub(crate) fn has_plain_activation(mlp: &Mlp) -> bool {
 /// Returns the policy's perceptron and the bounds of its `log_std`.
 ///
 /// # Panics
-/// Panics if the policy is not a plain squashed Gaussian on a perceptron. `serves` of each backend excludes that.
+/// Panics if the policy is not a plain squashed Gaussian on a perceptron. Each backend's `serves` refuses such a
+/// policy.
 pub(crate) fn policy(config: &TrainerConfig) -> (&Mlp, (f32, f32)) {
     config.policy.as_mlp_gaussian().expect("serves was called first")
 }
@@ -49,12 +52,12 @@ pub(crate) fn policy(config: &TrainerConfig) -> (&Mlp, (f32, f32)) {
 /// Returns the activation of the critics' perceptrons.
 ///
 /// # Panics
-/// Panics if the critics are not perceptrons. `serves` of each backend excludes that.
+/// Panics if the critics are not perceptrons. Each backend's `serves` refuses such critics.
 pub(crate) fn critic_activation(config: &TrainerConfig) -> Activation {
     config.critic.as_mlp().expect("serves was called first").activation
 }
 
-/// Returns the description of the first rule that does not hold as an error.
+/// Checks the rules in order. Returns the description of the first one that does not hold, as an error.
 pub(crate) fn first_broken(rules: &[(bool, &str)]) -> Result<(), String> {
     rules.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, why)| Err((*why).to_owned()))
 }

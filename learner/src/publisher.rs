@@ -1,5 +1,5 @@
-//! [`Publisher`]: broadcasts the newest weights. Publishing never blocks an update: the training loop writes weights to
-//! a slot, where newer ones replace older ones, and this task reads the slot.
+//! [`WeightsPublisher`]: broadcasts the newest weights. Publishing never blocks an update: the training loop writes
+//! weights to a slot, where newer ones replace older ones, and this task reads the slot.
 
 use crate::metrics::PublisherMetrics;
 use common::ids::PolicyVersion;
@@ -22,26 +22,26 @@ pub struct Publication {
     pub version: PolicyVersion,
     /// Weights, laid out as `PolicyArch::tensor_layout`.
     pub weights: Arc<[f32]>,
-    /// How far the run is.
+    /// Position of the run.
     pub run: RunPosition,
 }
 
 /// The broadcasting task.
 #[derive(Debug)]
-pub struct Publisher {
+pub struct WeightsPublisher {
     /// Socket for the messages.
     pub socket: transport::Publisher,
     /// Architecture of the policy whose weights are sent.
     pub arch: PolicyArch,
-    /// Hash of the `[cluster]` settings; see `Cluster::hash`.
+    /// Hash of the `[cluster]` settings; see `ClusterConfig::hash`.
     pub cluster_hash: u64,
     /// Counters.
     pub metrics: PublisherMetrics,
 }
 
-impl Publisher {
-    /// Broadcasts every new value of the slot, and the newest one once a second, until the slot's sender is dropped.
-    /// The last value is still sent.
+impl WeightsPublisher {
+    /// Broadcasts every new value of the slot, and repeats the newest value once a second. After the slot's sender is
+    /// dropped, sends the last value and ends.
     ///
     /// # Errors
     /// Returns an error if weights are not finite or do not fit the architecture. The learner must stop then.

@@ -1,5 +1,5 @@
-//! [`Start`]: the state from which learning starts: fresh parameters, or the newest undamaged checkpoint of a run. The
-//! settings may have changed since that checkpoint.
+//! [`Start`]: the state from which learning starts. It consists of fresh parameters, or it is the newest undamaged
+//! checkpoint of a run. The settings may have changed since that checkpoint.
 
 use crate::checkpoint::{self, Checkpoint, CheckpointError};
 use crate::init;
@@ -53,8 +53,8 @@ impl Start {
         Ok(Self { checkpoint, from: Some(path), damaged: found.damaged, changes })
     }
 
-    /// Renames damaged checkpoints, so that training can write them again, and records the changed settings in the
-    /// run's log.
+    /// Renames damaged checkpoints, so that training can write them again. Continues the run's counts from the
+    /// checkpoint, and records the changed settings in the run's log.
     ///
     /// # Errors
     /// Returns an error if a damaged checkpoint cannot be renamed.

@@ -1,15 +1,16 @@
 //! [`RunLog`]: the records that a run writes during training, to `metrics.jsonl` and to TensorBoard events.
 //!
 //! Each line is one JSON object with `kind`, the position of the run ([`Counts`]), `unix_time_s` and flat numbers. The
-//! position is `time_s` of training, `env_steps` and `updates`, all three over every start of the run. A number that is
-//! not finite is `null`. The step in TensorBoard is `env_steps`, or `updates` if the run has no environment steps. A
-//! whole record reaches the operating system before the call returns, so a killed process loses no record.
+//! position consists of `time_s` (seconds of training), `env_steps` and `updates`, each summed over all starts of the
+//! run. A number that is not finite is `null`. The step in TensorBoard is `env_steps`, or `updates` if the run has no
+//! environment steps. A whole record reaches the operating system before the call returns, so a killed process loses no
+//! record.
 //!
-//! A failed write is logged once and counted, and never stops training. Both files are cut back to their last whole
-//! record. They continue with the first record that can be written again.
+//! A failed write never stops training. Every failed write is counted, and the first one of a series is logged. Each
+//! file is cut back to its last whole record, and continues with the next record that can be written.
 
 use crate::counts::{Counts, Position};
-use crate::progress::Progress;
+use crate::progress::TrainingProgress;
 use crate::updates::Suspect;
 use common::about::{self, Build};
 use common::appended::Appended;
@@ -31,7 +32,7 @@ pub enum RunLogError {
     /// The file system returned an error. The message names the path.
     #[error("run log: {0}")]
     Io(#[from] io::Error),
-    /// Some writes failed. The log of the process has the times and reasons.
+    /// Some writes failed. The log of the process has the first failure of each series, with its time and reason.
     #[error("run log: {0} records are missing")]
     Missing(u64),
     /// A line is not a record.
@@ -71,7 +72,7 @@ pub const OWN_FIELDS: &[&str] = &[
 ];
 
 /// Numbers that an environment reports about its episodes, by name.
-pub type Terms = BTreeMap<String, f64>;
+pub type LoggedTerms = BTreeMap<String, f64>;
 
 /// One line of the log.
 pub type Record = Map<String, Value>;
@@ -86,9 +87,9 @@ struct Files {
     events: Appended,
     clock: Clock,
     counts: Counts,
-    /// Number of records that were not written to both files.
+    /// Number of records that are missing in at least one of the files.
     missing: u64,
-    /// Whether the newest record was not written to both files.
+    /// Whether the newest record is missing in at least one of the files.
     failing: bool,
 }
 
@@ -113,11 +114,11 @@ impl RunLog {
 
     /// Writes one record.
     pub fn record(&self, kind: &str, fields: &[(&'static str, f64)]) {
-        self.record_with(kind, fields, &Terms::new());
+        self.record_with(kind, fields, &LoggedTerms::new());
     }
 
     /// Writes one record with the numbers that the environment reports.
-    pub fn record_with(&self, kind: &str, fields: &[(&'static str, f64)], terms: &Terms) {
+    pub fn record_with(&self, kind: &str, fields: &[(&'static str, f64)], terms: &LoggedTerms) {
         let own = fields.iter().map(|(name, value)| ((*name).to_owned(), *value));
         let terms = terms.iter().map(|(name, value)| {
             let is_own = OWN_FIELDS.contains(&name.as_str());
@@ -131,9 +132,9 @@ impl RunLog {
 
     /// Records the means over a window of updates.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-    pub fn train(&self, progress: &Progress) {
-        let Progress { version, stats, item_age_versions, weight_ess_ratio, .. } = progress;
-        let Progress { wait_ratio, updates_per_second, refused, .. } = progress;
+    pub fn train(&self, progress: &TrainingProgress) {
+        let TrainingProgress { version, stats, item_age_versions, weight_ess_ratio, .. } = progress;
+        let TrainingProgress { wait_ratio, updates_per_second, refused, .. } = progress;
         let mut fields = vec![
             ("version", version.0 as f64),
             ("critic1_loss", stats.critic1_loss),
@@ -148,7 +149,8 @@ impl RunLog {
             ("updates_per_second", *updates_per_second),
             ("weight_ess_ratio", *weight_ess_ratio),
         ];
-        // Only LAC and BCQ have the first two. The third is 0 in almost every run.
+        // Zeros are left out. Only LAC has `lambda`, only LAC and BCQ have `extra_loss`, and `updates_refused` is 0 in
+        // almost every run.
         let special = [
             ("lambda", stats.lambda),
             ("extra_loss", stats.extra_loss),
@@ -210,12 +212,12 @@ impl RunLog {
     }
 
     /// Records a deterministic evaluation.
-    pub fn eval(&self, fields: &[(&'static str, f64)], terms: &Terms) {
+    pub fn eval(&self, fields: &[(&'static str, f64)], terms: &LoggedTerms) {
         self.record_with("eval", fields, terms);
     }
 
     /// Records statistics over all actors.
-    pub fn actors(&self, fields: &[(&'static str, f64)], terms: &Terms) {
+    pub fn actors(&self, fields: &[(&'static str, f64)], terms: &LoggedTerms) {
         self.record_with("actors", fields, terms);
     }
 
@@ -361,9 +363,9 @@ mod tests {
         let log = RunLog::open(dir.path(), &Clock::system()).unwrap();
         log.counts().acted(1_200, 3);
         log.counts().updated(70);
-        log.eval(&[("return_mean", 1.0)], &Terms::new());
+        log.eval(&[("return_mean", 1.0)], &LoggedTerms::new());
         log.changed(&[]);
-        log.train(&Progress::default());
+        log.train(&TrainingProgress::default());
         for record in read(dir.path()).unwrap() {
             assert_eq!((&record["env_steps"], &record["updates"]), (&1_200.into(), &70.into()));
             assert!(record["time_s"].as_f64().unwrap() >= 0.0);

@@ -6,7 +6,7 @@
 //! probability that was really used, q_s · p_i / M_s. A shard that does not answer is left out of new draws until it
 //! answers again. Draws that wait for it are dropped.
 
-use crate::batch::{Columns, Part, ReadyBatch, importance_weights};
+use crate::batch::{BatchPart, Columns, ReadyBatch, importance_weights};
 use crate::counts::Counts;
 use crate::exchange::{Exchange, Priorities};
 use crate::metrics::SamplerMetrics;
@@ -16,7 +16,7 @@ use common::runtime::clock::Clock;
 use common::spec::EnvSpec;
 use common::telemetry::log_limit::LogLimit;
 use common::transport::Message;
-use common::wire::handshake::{Hello, Role, new_life};
+use common::wire::handshake::{ClientRole, Hello, new_life};
 use common::wire::link::{HELLO_EVERY, Link, Rejected};
 use common::wire::message::{Reply, Request, ShardState};
 use common::wire::refusal::Refusal;
@@ -30,8 +30,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-/// How long a shard's limiter may hold a sample back before the shard answers `NotSampled` and the request is repeated.
-/// It is below `link::DOWN_AFTER`, so that a server that holds samples back is not taken for a stopped one.
+/// Longest time for which a shard's limiter may hold a sample back. The shard then answers `NotSampled`, and the
+/// request is repeated. The time is below `link::DOWN_AFTER`, so that a server that holds samples back is not taken for
+/// a stopped one.
 const HOLD: Duration = Duration::from_millis(1_000);
 
 /// Fetches batches from all replay servers.
@@ -48,7 +49,7 @@ pub struct Sampler {
     columns: Columns,
     /// Source of the recorded items of each batch, if there are any. `batch_size` counts the shards' items only.
     recorded: Option<OfflineSource>,
-    /// Counts of the rows that entered the tables.
+    /// Receiver of the number of rows that entered the tables. `None` if nothing is reported.
     counts: Option<Counts>,
     draws: VecDeque<Draw>,
     next_request: u64,
@@ -67,13 +68,13 @@ struct Shard {
 #[derive(Debug)]
 struct Draw {
     request: u64,
-    /// q_s of the shards drawn from, 0 for the others.
+    /// Probability q_s of each shard. 0 for a shard that is left out.
     chances: Vec<f64>,
-    /// Per shard: the number of items of its outstanding request. `None` if no request is outstanding.
+    /// Number of items of each shard's outstanding request. `None` if the shard has no outstanding request.
     missing: Vec<Option<usize>>,
     share: f64,
     asked_at: Duration,
-    parts: Vec<Part>,
+    parts: Vec<BatchPart>,
 }
 
 impl Sampler {
@@ -93,7 +94,11 @@ impl Sampler {
             links,
             shards,
             shards_per_server: config.replay.shards,
-            hello: Hello::new(Role::learner(config, new_life(&clock, 0)), &config.cluster, &layout),
+            hello: Hello::new(
+                ClientRole::learner(config, new_life(&clock, 0)),
+                &config.cluster,
+                &layout,
+            ),
             batch_size: config.training.batch_size,
             beta,
             in_flight_max: config.learner.prefetch_batches,
@@ -117,7 +122,7 @@ impl Sampler {
         self
     }
 
-    /// Reports the numbers of rows in the tables to `counts`.
+    /// Reports the number of rows that entered the tables to `counts`.
     #[must_use]
     pub fn counted_by(mut self, counts: Counts) -> Self {
         self.counts = Some(counts);
@@ -303,7 +308,8 @@ impl Sampler {
                 self.see(shard, state);
                 debug!(shard, inserts_missing, "the rate limiter holds samples back");
                 self.metrics.held_back();
-                // A reply that comes before the limiter's time is over is no reason to repeat the request immediately.
+                // Repeat the request immediately only if the shard held it back for a while. After an early reply,
+                // `ask_again` repeats it later.
                 if let Some(draw) = self.draws.iter_mut().find(|draw| draw.request == request)
                     && let Some(count) = draw.missing[shard]
                     && now.saturating_sub(draw.asked_at) >= HOLD / 2
@@ -331,17 +337,18 @@ impl Sampler {
         shard: usize,
         count: usize,
         data: &[bytes::Bytes],
-    ) -> Result<Part, common::wire::WireError> {
+    ) -> Result<BatchPart, common::wire::WireError> {
         rows::expect_frames(data, 4)?;
         let keys = rows::read("keys", &data[0], count)?;
         let probabilities = rows::read("probabilities", &data[1], count)?;
         rows::expect_bytes("rows", &data[2], count * self.columns.row_bytes())?;
         let actors = rows::read("actors", &data[3], count)?;
-        Ok(Part { shard, keys, probabilities, rows: data[2].clone(), actors })
+        Ok(BatchPart { shard, keys, probabilities, rows: data[2].clone(), actors })
     }
 
-    /// Adds a part to its draw. A part that no draw waits for (a duplicate, or of a dropped draw) is ignored.
-    fn fill(&mut self, request: u64, part: Part) {
+    /// Adds a part to its draw. Ignores a part that no draw is waiting for: a duplicate, a part of a dropped draw, or a
+    /// part with another number of items than requested.
+    fn fill(&mut self, request: u64, part: BatchPart) {
         let Some(draw) = self.draws.iter_mut().find(|draw| draw.request == request) else { return };
         if draw.missing[part.shard] == Some(part.keys.len()) {
             draw.missing[part.shard] = None;
@@ -404,7 +411,7 @@ async fn receive(links: &mut [Link]) -> (usize, Option<Message>) {
     .await
 }
 
-/// Distributes `n` draws over `chances` (which sum to 1), by conditional binomials.
+/// Draws how `n` items are distributed over `chances` (which sum to 1), by conditional binomials.
 fn multinomial(n: usize, chances: &[f64], rng: &mut Pcg64) -> Vec<usize> {
     let (mut left, mut chance_left) = (n as u64, 1.0);
     let last = chances.iter().rposition(|chance| *chance > 0.0);

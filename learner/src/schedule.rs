@@ -11,7 +11,8 @@ pub struct Schedule {
     pub kind: LrSchedule,
     /// Step size of the first update.
     pub initial: f64,
-    /// Final step size, and lower bound: after its end, a linear schedule stays there instead of becoming negative.
+    /// Final step size. It is also the lower bound: a linear schedule stays at it after its end, instead of becoming
+    /// negative.
     pub last: f64,
     /// Number of schedule steps from the first rate to the last one, including both. At least 1. May be fractional.
     pub steps: f64,
@@ -26,7 +27,7 @@ impl Schedule {
         Self { kind, initial: rate, last: rate, steps: 1.0, updates_per_step: 1 }
     }
 
-    /// Returns the rate of the next update after `updates` updates.
+    /// Returns the step size of the next update, after `updates` updates.
     pub fn rate(&self, updates: u64) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53 updates")]
         let k = (updates / self.updates_per_step) as f64;

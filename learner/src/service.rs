@@ -6,15 +6,15 @@ use crate::checkpoint::{self, Checkpoint, CheckpointError, Contents};
 use crate::exchange::Exchange;
 use crate::metrics::{self, CheckpointMetrics, TrainingMetrics};
 use crate::offline::OfflineSource;
-use crate::progress::Progress;
-use crate::publisher::{Publication, Publisher};
+use crate::progress::TrainingProgress;
+use crate::publisher::{Publication, WeightsPublisher};
 use crate::run_log::{RunLog, RunLogError};
 use crate::sampler::Sampler;
 use crate::trainer::TrainerConfig;
 use crate::training_loop::{Ports, Trained, TrainingLoop};
 use crate::updates::{BeginError, TrainingError, Updates};
 use common::config::watch::follow;
-use common::config::{Cluster, WhenDone};
+use common::config::{ClusterConfig, WhenDone};
 use common::policy::snapshot::SnapshotError;
 use common::process::Process;
 use common::run_dir::RunDir;
@@ -22,7 +22,7 @@ use common::runtime::clock::Clock;
 use common::runtime::shutdown::{Shutdown, StopReason};
 use common::spec::EnvSpec;
 use common::telemetry::metrics::MetricsError;
-use common::telemetry::progress::{Goes, ProgressWatch};
+use common::telemetry::progress::{ProgressCheck, ProgressWatch};
 use common::telemetry::readiness::Readiness;
 use common::transport::{Endpoint, Transport, TransportError};
 use common::wire::link::{Link, Rejected};
@@ -111,7 +111,7 @@ pub struct Learner {
     places: Places,
     start: Checkpoint,
     log: RunLog,
-    progress: watch::Sender<Progress>,
+    progress: watch::Sender<TrainingProgress>,
     is_alone: bool,
 }
 
@@ -125,24 +125,27 @@ impl Learner {
         start: Checkpoint,
     ) -> Self {
         let trainer_config = TrainerConfig::new(&process.resolved.config, &spec);
-        let (progress, _) =
-            watch::channel(Progress { updates: start.state.updates, ..Progress::default() });
+        let (progress, _) = watch::channel(TrainingProgress {
+            updates: start.state.updates,
+            ..TrainingProgress::default()
+        });
         Self { process, spec, trainer_config, places, start, log, progress, is_alone: false }
     }
 
-    /// Marks this learner as a process of its own. No other part ends the run, so it counts environment steps by
-    /// inserted rows, ends at `run.env_steps`, and obeys `run.when_done`.
+    /// Marks this learner as a process of its own. No other part of the process counts steps or ends the run. Therefore
+    /// this learner counts environment steps by inserted rows, ends at `run.env_steps`, and obeys `run.when_done`.
     pub fn alone(self) -> Self {
         Self { is_alone: true, ..self }
     }
 
     /// Returns a receiver of the newest numbers during training.
-    pub fn progress(&self) -> watch::Receiver<Progress> {
+    pub fn progress(&self) -> watch::Receiver<TrainingProgress> {
         self.progress.subscribe()
     }
 
-    /// Trains until the process is asked to stop or `learner.updates_max` is reached. A learner that is
-    /// [alone](Self::alone) also ends at `run.env_steps`. Writes the last checkpoint and returns it with its path.
+    /// Trains until the process is asked to stop or `learner.updates_max` is reached. In a run with actors, a learner
+    /// that is [alone](Self::alone) also ends at `run.env_steps`. Writes the last checkpoint and returns it with its
+    /// path.
     ///
     /// # Errors
     /// Returns an error after any failure that prevents further training. The state trained until then is written
@@ -208,8 +211,8 @@ impl Learner {
         info!(weights = %socket.local, "learner publishes");
         let (resolved, counts) = (&process.resolved, log.counts());
         if is_alone {
-            // Consecutive sequences overlap by their burn-in.
-            let Cluster { sequence_len, burn_in, .. } = config.cluster;
+            // Consecutive sequences overlap by `burn_in` steps, so each row adds only the other steps.
+            let ClusterConfig { sequence_len, burn_in, .. } = config.cluster;
             counts.count_steps_by_rows((sequence_len - burn_in) as u64);
         }
         let updates =
@@ -219,7 +222,8 @@ impl Learner {
         let (priorities, priority_receiver) = mpsc::channel(PRIORITIES_QUEUE);
         let (weights, slot) = watch::channel(None::<Publication>);
         let (checkpoints, jobs) = std_mpsc::sync_channel(1);
-        let (importance_beta, beta) = watch::channel(config.learner.importance_beta);
+        let (importance_sampling_exponent, beta) =
+            watch::channel(config.learner.importance_sampling_exponent);
 
         let exchange = Exchange { batches: batch_sender, priorities: priority_receiver };
         let recorded = OfflineSource::open(&process.resolved, &spec, seeds.role("offline").rng());
@@ -235,7 +239,8 @@ impl Learner {
             }
         };
         let (arch, cluster_hash) = (trainer_config.policy.clone(), config.cluster.hash());
-        let publisher = Publisher { socket, arch, cluster_hash, metrics: recorders.publisher };
+        let publisher =
+            WeightsPublisher { socket, arch, cluster_hash, metrics: recorders.publisher };
         let publishing = spawn_publisher(shutdown, publisher, slot);
         let writer = Writer {
             dir: places.checkpoints(),
@@ -265,7 +270,14 @@ impl Learner {
         let changes = process.admin.config_changes(&process.resolved);
         follow_file(&process, &config.learner.watch);
         let served = weights.clone();
-        let ports = Ports { batches, priorities, weights, changes, importance_beta, checkpoints };
+        let ports = Ports {
+            batches,
+            priorities,
+            weights,
+            changes,
+            importance_sampling_exponent,
+            checkpoints,
+        };
         let training = shutdown
             .spawn_thread("training", move || training_loop.run(ports))
             .map_err(no_thread("training"))?;
@@ -276,7 +288,7 @@ impl Learner {
 
 fn watch_updates(process: &Process, training: &TrainingMetrics) -> ProgressWatch {
     let training = training.clone();
-    let updates = Goes::new("updates", "updates done", move || training.updates())
+    let updates = ProgressCheck::new("updates", "updates done", move || training.updates())
         .because(|| Some("no batches come, or one update takes longer".into()));
     ProgressWatch::start(&process.admin.readiness, &process.clock, vec![updates])
 }
@@ -331,11 +343,11 @@ fn follow_file(process: &Process, watch: &str) {
     }));
 }
 
-/// Starts the publisher. If publishing fails, the process stops: without weights, no actor could act on what is
+/// Starts the publisher. If publishing fails, the process stops, because actors could no longer receive what is
 /// learned.
 fn spawn_publisher(
     shutdown: &Shutdown,
-    publisher: Publisher,
+    publisher: WeightsPublisher,
     slot: watch::Receiver<Option<Publication>>,
 ) -> tokio::task::JoinHandle<Result<(), SnapshotError>> {
     let stop = shutdown.clone();

@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 pub struct UpdateStats {
     /// Number of updates in these means.
     pub updates: u64,
-    /// factor * mean(w * (Q1 - y)^2)
+    /// Loss of critic 1: factor * mean(w * (Q1 - y)^2).
     pub critic1_loss: f64,
-    /// factor * mean(w * (Q2 - y)^2)
+    /// Loss of critic 2: factor * mean(w * (Q2 - y)^2). 0 if there is one critic.
     pub critic2_loss: f64,
-    /// mean(alpha * log_prob - min Q)
+    /// Loss of the actor. SAC: mean(alpha * log_prob - min Q).
     pub actor_loss: f64,
     /// Loss of the temperature in its configured form. 0 if the temperature is fixed.
     pub alpha_loss: f64,
     /// Temperature used by the updates.
     pub alpha: f64,
-    /// -mean(log_prob), in nats
+    /// Entropy of the policy in nats, or its estimate -mean(log_prob).
     pub entropy: f64,
-    /// mean(min Q(s, a~))
+    /// Mean value of the critics. SAC: mean(min Q(s, a~)).
     pub q_mean: f64,
     /// LAC: multiplier used by the updates.
     pub lambda: f64,

@@ -1,13 +1,14 @@
-//! [`TrainingLoop`]: prefetch → update → priorities back → publish → checkpoint, on one thread.
+//! [`TrainingLoop`]: takes a batch, does an update, and passes on the priorities, the weights and the checkpoint, all
+//! on one thread.
 //!
-//! The only queue on which it waits is the queue of batches. Weights go to a slot, priorities and checkpoints go to
-//! bounded queues. The time spent waiting for batches is counted. [`Updates`] does the step itself.
+//! It waits only for the queue of batches, and counts the time spent waiting. Weights go to a slot; priorities and
+//! checkpoints go to bounded queues. [`Updates`] does the update itself.
 
 use crate::batch::ReadyBatch;
 use crate::checkpoint::Checkpoint;
 use crate::exchange::Priorities;
 use crate::metrics::TrainingMetrics;
-use crate::progress::Progress;
+use crate::progress::TrainingProgress;
 use crate::publisher::Publication;
 use crate::run_log::RunLog;
 use crate::updates::{Due, TrainingError, Updates};
@@ -30,7 +31,7 @@ pub struct Ports {
     /// Receiver of changed settings.
     pub changes: mpsc::Receiver<ConfigChange>,
     /// Exponent of the importance weights, for the sampler.
-    pub importance_beta: watch::Sender<f64>,
+    pub importance_sampling_exponent: watch::Sender<f64>,
     /// Sender of checkpoints to write.
     pub checkpoints: std::sync::mpsc::SyncSender<Checkpoint>,
 }
@@ -51,7 +52,7 @@ pub struct TrainingLoop {
     /// Run directory, whose settings are the ones that a resume starts from.
     pub run: RunDir,
     /// Newest numbers for observers.
-    pub progress: watch::Sender<Progress>,
+    pub progress: watch::Sender<TrainingProgress>,
     /// Metrics of the training loop.
     pub metrics: TrainingMetrics,
 }
@@ -124,12 +125,15 @@ impl TrainingLoop {
         }
     }
 
-    /// Changes settings between two updates, or replies with the reason why not. No |td| is outstanding.
+    /// Changes settings between two updates and tells the requester the result, which may be a refusal. The caller has
+    /// settled all updates, so no |td| is outstanding.
     fn change(&mut self, change: ConfigChange, ports: &Ports) {
         let ConfigChange { resolved, changes, reply } = change;
         let taken = self.updates.change(&resolved);
         if taken.is_ok() {
-            ports.importance_beta.send_replace(self.updates.config().importance_beta);
+            ports
+                .importance_sampling_exponent
+                .send_replace(self.updates.config().importance_sampling_exponent);
             self.log.changed(&changes);
             if let Err(error) = self.run.write_config(&resolved) {
                 warn!(%error, "a resume will start from the settings before this change");
@@ -138,7 +142,7 @@ impl TrainingLoop {
                 info!(key, %old, %new, updates = self.updates.done(), "setting changed");
             }
         }
-        // The requester may have gone. The change remains valid.
+        // The requester may no longer wait for the reply. The change remains valid.
         drop(reply.send(taken));
     }
 
@@ -157,8 +161,8 @@ impl TrainingLoop {
     }
 }
 
-/// Returns a function that queues priorities and drops them if the queue is full. A full queue means that the network
-/// is far behind, and then old priorities are worth less than the time of a waiting GPU.
+/// Returns a function that queues priorities, or drops them if the queue is full. A full queue means that the network
+/// is far behind. Old priorities are then not worth the time that a GPU would wait for the queue.
 fn send<'a>(
     sender: &'a mpsc::Sender<Priorities>,
     metrics: &'a TrainingMetrics,

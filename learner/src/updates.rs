@@ -7,11 +7,11 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::counts::Counts;
 use crate::exchange::Priorities;
 use crate::noise::NoiseBuffers;
-use crate::progress::Progress;
+use crate::progress::TrainingProgress;
 use crate::publisher::Publication;
 use crate::schedule::StepSchedules;
 use crate::track::Tracker;
-use crate::trainer::{Trainer, TrainerConfig, TrainerError, Training, UpdateStats};
+use crate::trainer::{Trainer, TrainerConfig, TrainerError, TrainingConfig, UpdateStats};
 use common::config::{self, OnDivergence, Resolved};
 use common::ids::{ActorId, PolicyVersion};
 use common::runtime::seed::{SavedRng, SeedTree};
@@ -55,8 +55,7 @@ pub enum TrainingError {
 }
 
 /// Item that most likely made an update diverge: the first one whose |td| is not finite, otherwise the one with the
-/// largest
-/// |td|.
+/// largest |td|.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Suspect {
     /// Index in the batch.
@@ -117,8 +116,8 @@ pub struct Updates {
     noise: Pcg64,
     draws: NoiseBuffers,
     steps: StepSchedules,
-    config: config::Learner,
-    training: Training,
+    config: config::LearnerConfig,
+    training: TrainingConfig,
     spec: EnvSpec,
     /// Number of parameters of the published policy.
     parameters: usize,
@@ -127,7 +126,8 @@ pub struct Updates {
     version: PolicyVersion,
     done: u64,
     refused: u64,
-    /// Refused updates that were not read yet, each with the item that most likely caused it.
+    /// Refused updates that [`Updates::take_refused`] has not returned yet, each with the item that most likely caused
+    /// it.
     blamed: Vec<(u64, Suspect)>,
     /// Batches whose |td| was not read yet, oldest first.
     pending: VecDeque<ReadyBatch>,
@@ -156,7 +156,7 @@ pub enum BeginError {
 }
 
 impl Updates {
-    /// Creates the steps of a run that begins or continues at `start`. `seeds` are the learner's.
+    /// Creates the training steps of a run that begins or continues at `start`. `seeds` is the learner's seed tree.
     ///
     /// # Errors
     /// Returns an error if there is no backend for these settings, or if `run.track_metrics` is set and the run
@@ -234,8 +234,8 @@ impl Updates {
         self.window.waited += time;
     }
 
-    /// Does one update on `batch` and passes new priorities to `priorities`. They are of this update, or on a GPU of
-    /// the previous one.
+    /// Does one update on `batch` and passes new priorities to `priorities`. The priorities belong to this update or,
+    /// on a GPU, to the previous one.
     ///
     /// # Errors
     /// Returns an error if the backend failed, the statistics cannot be written, or an update diverged while
@@ -311,8 +311,8 @@ impl Updates {
                     return Err(TrainingError::Diverged { update, item });
                 }
                 error!(update, %item, refused = self.refused, "update refused: it diverged");
-                // The suspected item, and items whose |td| is not finite, get 0 so that they are unlikely to be drawn
-                // again: the next update with them would be refused too. The other items keep their |td|.
+                // Set the |td| of the suspected item, and of every item whose |td| is not finite, to 0. These items are
+                // then unlikely to be drawn again and to make another update diverge. The other items keep their |td|.
                 let blamed = item.index;
                 for (index, td) in self.td_abs.iter_mut().enumerate() {
                     *td = if td.is_finite() && index != blamed { *td } else { 0.0 };
@@ -334,7 +334,7 @@ impl Updates {
     }
 
     /// Returns the numbers since the last report. `None` if there was no update.
-    pub fn report(&mut self) -> Option<Progress> {
+    pub fn report(&mut self) -> Option<TrainingProgress> {
         if self.window.updates == 0 {
             return None;
         }
@@ -350,7 +350,7 @@ impl Updates {
         let count = window.updates as f64;
         self.losses = checkpoint::losses(&stats);
         self.watch_temperature(stats.alpha);
-        Some(Progress {
+        Some(TrainingProgress {
             updates: self.done,
             version: self.version,
             stats,
@@ -390,7 +390,7 @@ impl Updates {
     }
 
     /// Returns the settings now in use.
-    pub fn config(&self) -> &config::Learner {
+    pub fn config(&self) -> &config::LearnerConfig {
         &self.config
     }
 
@@ -414,7 +414,7 @@ impl Updates {
 fn suspect(batch: &ReadyBatch, td_abs: &[f32]) -> Suspect {
     let badness = |td: f32| if td.is_finite() { td } else { f32::INFINITY };
     let worst = (0..td_abs.len()).max_by(|&a, &b| {
-        // Among equal items, the first one is chosen. Without this, `max_by` returns the last one.
+        // Choose the first one among equal items. `max_by` alone would choose the last one.
         badness(td_abs[a]).total_cmp(&badness(td_abs[b])).then(b.cmp(&a))
     });
     let index = worst.unwrap_or(0);

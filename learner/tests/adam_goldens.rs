@@ -1,17 +1,13 @@
 //! Adam's step compared with every golden file of its kind, with gradients as small as epsilon. The files require
 //! epsilon outside the root and bias correction of both moments.
 
-#![expect(clippy::unwrap_used, reason = "a golden file that does not read is a failed test")]
-
-mod golden;
-
-use golden::{assert_near, floats, numbers, of_kind};
+use crate::golden::{assert_near, floats, numbers, of_kind};
 use kernels::adam::AdamStep;
-use learner::trainer::Group;
+use learner::trainer::ParamGroup;
 use serde_json::Value;
 
 /// Runs every case with `step(group, gradient, lr, eps, t)` and compares after each step.
-fn follow(mut step: impl FnMut(&mut Group, &[f32], f32, f32, u64)) {
+fn follow(mut step: impl FnMut(&mut ParamGroup, &[f32], f32, f32, u64)) {
     for (name, file) in of_kind("adam_eps") {
         let tolerance = |key: &str| file["tolerance"][key].as_f64().unwrap();
         let cases = file["inputs"]["cases"].as_array().unwrap();
@@ -22,7 +18,7 @@ fn follow(mut step: impl FnMut(&mut Group, &[f32], f32, f32, u64)) {
             let [lr, eps] = ["lr", "eps"].map(|key| floats(&case[key])[0]);
             let params = floats(&case["p0"]);
             let zeros = vec![0.0; params.len()];
-            let mut group = Group { params, adam_m: zeros.clone(), adam_v: zeros };
+            let mut group = ParamGroup { params, adam_m: zeros.clone(), adam_v: zeros };
             let (gradients, after) = (list(&case["grads"]), list(&expected["after"]));
             assert_eq!(gradients.len(), after.len(), "{name} case {i}");
             assert_eq!(expected["count"], gradients.len(), "{name} case {i}");
@@ -55,13 +51,13 @@ fn the_native_backend_steps_like_the_recorded_adam() {
 #[test]
 fn the_autograd_backend_steps_like_the_recorded_adam() {
     use common::policy::layout::TensorLayout;
-    use learner::torch::graph::params::{Adam, Params};
+    use learner::torch::autograd::params::{Adam, TrainedParams};
     use tch::{Device, Kind, Tensor};
 
     follow(|group, gradient, lr, eps, step| {
         let mut layout = TensorLayout::default();
         layout.push("p", &[gradient.len()]);
-        let params = Params::new(&layout, 1, (Kind::Float, Device::Cpu));
+        let params = TrainedParams::new(&layout, 1, (Kind::Float, Device::Cpu));
         params.load(group);
         // A loss whose gradient equals the given one.
         let loss = (params.trained()[0].get("p") * Tensor::from_slice(gradient)).sum(Kind::Float);
@@ -87,9 +83,9 @@ fn a_step_says_whether_what_it_makes_is_finite() {
 }
 
 /// Returns a parameter that started at 0 after one step along a gradient, and whether the result is finite.
-fn stepped(gradient: f32) -> (Group, bool) {
+fn stepped(gradient: f32) -> (ParamGroup, bool) {
     let zero = || vec![0.0];
-    let mut next = Group { params: zero(), adam_m: zero(), adam_v: zero() };
+    let mut next = ParamGroup { params: zero(), adam_m: zero(), adam_v: zero() };
     let from = next.clone();
     let finite = from.adam(&[gradient], AdamStep::new(1e-3, 1e-8, 1), &mut next);
     (next, finite)

@@ -1,9 +1,5 @@
 //! Checkpoint files keep every bit. Any damage is detected, and files that do not fit are refused with the difference.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod configured;
-
 use common::ids::PolicyVersion;
 use common::policy::arch::{Activation, Body, Head, LogStd};
 use common::policy::snapshot::PolicySnapshot;
@@ -11,7 +7,7 @@ use common::runtime::clock::VirtualTime;
 use common::runtime::seed::SavedRng;
 use learner::checkpoint::{Checkpoint, Contents, load, newest, prune, save};
 use learner::init::train_state;
-use learner::trainer::{Group, Normaliser, TrainState, TrainerConfig};
+use learner::trainer::{Normaliser, ParamGroup, TrainState, TrainerConfig};
 use rand::RngExt as _;
 use rand_pcg::Pcg64;
 use safetensors::tensor::TensorView;
@@ -25,7 +21,7 @@ const SEED: u128 = 20_261_121;
 
 /// Returns a configuration with different widths everywhere, and with everything that a Lyapunov actor-critic may have.
 fn config() -> TrainerConfig {
-    configured::trainer(
+    crate::configured::trainer(
         "latc",
         &[
             "cluster.hidden=[5, 4]",
@@ -48,7 +44,7 @@ fn vectors(state: &mut TrainState) -> Vec<(&'static str, &mut Vec<f32>)> {
         ("log_alpha", log_alpha),
         ("log_lambda", log_lambda),
     ] {
-        let Group { params, adam_m, adam_v } = group;
+        let ParamGroup { params, adam_m, adam_v } = group;
         all.extend([(name, params), (name, adam_m), (name, adam_v)]);
     }
     all.retain(|(_, values)| !values.is_empty());
@@ -212,7 +208,7 @@ fn a_format_that_a_changed_bit_made_is_damage_and_the_checkpoint_before_is_taken
 #[test]
 fn what_an_offline_learner_has_comes_back_as_well() {
     let dir = tempfile::tempdir().unwrap();
-    let config = configured::trainer("bcq", &["offline.dataset=\"recorded\""]);
+    let config = crate::configured::trainer("bcq", &["offline.dataset=\"recorded\""]);
     let state = train_state(&config, &mut Pcg64::new(SEED, 3));
     assert!(!state.vae.params.is_empty() && !state.target_actor.is_empty());
     assert!(state.log_alpha.params.is_empty());

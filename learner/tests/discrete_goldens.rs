@@ -5,16 +5,12 @@
 //! The tolerances are those that the files state for f32: `loss`, `grad` and `params`, all 1e-5, which is also the
 //! folder's default. The reference's `f64` tolerance is for programs that compute in f64.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod golden;
-
+use crate::golden::{assert_near, compared, floats, numbers, of_kind};
 use common::policy::arch::{Activation, Body, Head, LastLayers, PolicyArch};
-use golden::{assert_near, compared, floats, numbers, of_kind};
 use learner::init::group;
 use learner::native::NativeTrainer;
 use learner::trainer::{
-    Algorithm, Batch, CriticArch, CriticKind, DiscreteLoss, Group, Noise, TrainState, Trainer,
+    Algorithm, Batch, CriticArch, CriticKind, DiscreteLoss, Noise, ParamGroup, TrainState, Trainer,
     TrainerConfig,
 };
 use serde_json::Value;
@@ -287,7 +283,7 @@ fn check(case: &Case<'_>, threads: usize) {
 
 /// Recovers g = (m_k − β1 m_{k−1}) / (1 − β1). The division magnifies rounding tenfold, to about 1e-6 for a gradient of
 /// order one. This is below the file's tolerance, so it is used unchanged.
-fn gradient(before: &Group, after: &Group) -> Vec<f32> {
+fn gradient(before: &ParamGroup, after: &ParamGroup) -> Vec<f32> {
     let pairs = before.adam_m.iter().zip(&after.adam_m);
     pairs.map(|(b, a)| ((f64::from(*a) - 0.9 * f64::from(*b)) / 0.1) as f32).collect()
 }

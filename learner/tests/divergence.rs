@@ -1,14 +1,9 @@
 //! Every backend refuses an update whose numbers would not be finite. The state stays as it was before the update.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod drawn;
-mod native_configs;
-
-use drawn::{Drawn, config};
+use crate::drawn::{Drawn, config};
+use crate::native_configs::{discrete, draw};
 use learner::native::NativeTrainer;
 use learner::trainer::{Trainer, TrainerConfig, TrainerError};
-use native_configs::{discrete, draw};
 
 type Spoil = fn(&mut Drawn);
 
@@ -90,7 +85,7 @@ fn a_temperature_that_no_longer_moves_stays_where_it_is() {
 #[cfg(feature = "torch")]
 mod torch {
     use super::*;
-    use learner::torch::{GraphTrainer, TorchTrainer};
+    use learner::torch::{AutogradTrainer, TorchTrainer};
 
     #[test]
     fn libtorch_keeps_the_state_before() {
@@ -110,7 +105,7 @@ mod torch {
         for config in [config(), discrete(config()), normalised] {
             let trainer = || {
                 let state = draw(&config, 1).state;
-                Box::new(GraphTrainer::new(config.clone(), state, "cpu", 1).unwrap())
+                Box::new(AutogradTrainer::new(config.clone(), state, "cpu", 1).unwrap())
             };
             refuses(&config, trainer(), trainer());
         }

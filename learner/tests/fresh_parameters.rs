@@ -1,9 +1,5 @@
 //! Initial parameters: every scheme draws from its specified distribution, for each network.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod configured;
-
 use common::policy::layout::TensorLayout;
 use learner::init::train_state;
 use learner::trainer::{TrainState, TrainerConfig};
@@ -12,7 +8,7 @@ use rand_pcg::Pcg64;
 const SEED: u128 = 7;
 
 fn fresh(set: &[&str]) -> (TrainerConfig, TrainState) {
-    let config = configured::trainer("", set);
+    let config = crate::configured::trainer("", set);
     let state = train_state(&config, &mut Pcg64::new(SEED, 1));
     (config, state)
 }

@@ -4,14 +4,9 @@
 //! Each test runs itself once more in its own namespace, in which it may mount a file system of 512 KiB. If the machine
 //! forbids mounting, the test reports this and tests nothing.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-#[expect(dead_code, reason = "batches and noise are for other tests")]
-mod drawn;
-
+use crate::drawn::{Drawn, config};
 use common::ids::PolicyVersion;
 use common::runtime::clock::Clock;
-use drawn::{Drawn, config};
 use learner::checkpoint::{Checkpoint, CheckpointError, Contents, load, newest, save};
 use learner::run_log::{self, RunLog};
 use std::io::Write as _;
@@ -31,7 +26,10 @@ fn on_a_small_disk(test: &str, body: impl FnOnce(&Path)) {
     let in_namespace = |script: &str| {
         let mut command = Command::new("unshare");
         command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
-        command.arg(std::env::current_exe().unwrap()).arg(test).env(DISK, dir.path());
+        command
+            .arg(std::env::current_exe().unwrap())
+            .arg(format!("full_disk::{test}"))
+            .env(DISK, dir.path());
         command
     };
     let allowed = in_namespace(MOUNT).stdout(Stdio::null()).stderr(Stdio::null()).status();

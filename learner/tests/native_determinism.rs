@@ -1,18 +1,13 @@
 //! An update is a function of state, batch and noise. It is the same bit by bit in every run, on any number of threads,
 //! and after the state was copied. A batch or state that does not fit is refused and changes nothing.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod drawn;
-mod native_configs;
-
+use crate::drawn::{Drawn, config};
+use crate::native_configs::{discrete, draw};
 use common::policy::arch::{Activation, Body};
-use drawn::{Drawn, config};
 use learner::native::NativeTrainer;
 use learner::trainer::{
     Algorithm, Batch, Noise, TrainState, Trainer, TrainerConfig, TrainerError, UpdateStats,
 };
-use native_configs::{discrete, draw};
 
 const SEED: u128 = 3;
 const UPDATES: usize = 20;

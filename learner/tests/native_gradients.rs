@@ -1,16 +1,11 @@
 //! The hand-written backward pass compared with central differences of the losses in float64, for every activation,
 //! environment units, a clamped log-std and discrete actions. (Most golden files have only ReLU networks.)
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod drawn;
-mod native_configs;
-
+use crate::drawn::Drawn;
+use crate::native_configs::{discrete, draw};
 use common::policy::arch::{Activation, PolicyArch};
-use drawn::Drawn;
 use learner::native::NativeTrainer;
 use learner::trainer::{ActionUnits, CriticArch, TrainState, Trainer, TrainerConfig};
-use native_configs::{discrete, draw};
 
 const SEED: u128 = 8;
 const OBS: usize = 4;
@@ -296,7 +291,7 @@ fn config(activation: Activation, act_dim: usize) -> TrainerConfig {
         critic: CriticArch::mlp(OBS, act_dim, &CRITIC_WIDTHS[1..3], activation),
         action_scale: SCALE.map(|x| x as f32).to_vec(),
         action_bias: BIAS.map(|x| x as f32).to_vec(),
-        ..drawn::config()
+        ..crate::drawn::config()
     }
     .with(|training| {
         training.critic_loss_factor = LOSS_FACTOR;

@@ -1,13 +1,9 @@
 //! Running statistics of observations, and the normalised observations of a policy, compared with the originals'
 //! numbers.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
-mod golden;
-
+use crate::golden::{assert_near, compared, floats, numbers, of_kind};
 use common::policy::arch::{Activation, Body, Head, Mlp, PolicyArch};
 use common::policy::infer::PolicyNet;
-use golden::{assert_near, compared, floats, numbers, of_kind};
 use learner::normaliser::Normaliser;
 use serde_json::Value;
 

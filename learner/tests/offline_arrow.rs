@@ -1,10 +1,7 @@
 //! Minari's Arrow layout gives the same rows as the HDF5 layout. Invalid files are refused with file and column.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod offline_made;
-mod offline_support;
-
+use crate::offline_made::{Made, describe};
+use crate::offline_support::{config, spec};
 use arrow_array::types::Float64Type;
 use arrow_array::{
     Array, ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, Float64Array, Int64Array,
@@ -14,8 +11,6 @@ use arrow_ipc::writer::FileWriter;
 use arrow_schema::Field;
 use common::spec::{ActionKind, EnvSpec};
 use learner::offline::{DatasetError, OfflineData};
-use offline_made::{Made, describe};
-use offline_support::{config, spec};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,8 +28,8 @@ fn lists(width: usize, items: ArrayRef) -> ArrayRef {
 }
 
 /// Returns the columns of an episode, padded to n+1 rows.
-fn columns(episode: &[offline_made::Field]) -> Columns {
-    let column = |(name, shape, values): &offline_made::Field| {
+fn columns(episode: &[crate::offline_made::Field]) -> Columns {
+    let column = |(name, shape, values): &crate::offline_made::Field| {
         let (mut values, width) = (values.clone(), shape.get(1).map_or(1, |&w| w as usize));
         let is_flag = name.ends_with("ations") && *name != "observations";
         if *name != "observations" {

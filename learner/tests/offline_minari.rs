@@ -4,16 +4,11 @@
 //! Python with this library (`bench/requirements-minari.txt`), the tests let it write more datasets. Refusals are
 //! tested on small files that the tests generate.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod offline_made;
-mod offline_support;
-
+use crate::offline_made::{Field, Made};
+use crate::offline_support::{config, spec};
 use common::config::ConfigError;
 use common::spec::{ActionKind, EnvSpec, ItemLayout};
 use learner::offline::{DatasetError, OfflineData};
-use offline_made::{Field, Made};
-use offline_support::{config, spec};
 use serde_json::json;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

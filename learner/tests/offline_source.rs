@@ -1,17 +1,13 @@
 //! Batches of recorded rows: drawn uniformly, the same number for every batch, and without priorities.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod offline_support;
-
+use crate::offline_support::{config, spec};
 use bytes::Bytes;
 use common::config::Config;
 use common::recording::Header;
 use common::spec::ItemLayout;
-use learner::batch::{Columns, Part, ReadyBatch};
+use learner::batch::{BatchPart, Columns, ReadyBatch};
 use learner::exchange::Exchange;
 use learner::offline::{DatasetError, OfflineData, OfflineSource, recorded_items};
-use offline_support::{config, spec};
 use rand_pcg::Pcg64;
 use std::path::Path;
 use tokio::sync::mpsc;
@@ -154,7 +150,7 @@ fn recorded_batches_weigh_one_and_ask_for_no_priorities() {
 #[test]
 fn in_a_mixed_batch_recorded_rows_follow_the_fresh_ones() {
     let layout = config(&[]).config.item_layout(&spec());
-    let fresh = Part {
+    let fresh = BatchPart {
         shard: 1,
         keys: vec![8, 9],
         probabilities: vec![0.5, 0.5],
@@ -185,4 +181,16 @@ async fn batches_are_served_until_nobody_takes_them() {
     drop(ready);
     running.await.unwrap();
     assert!(priorities.is_closed());
+}
+
+#[cfg(not(feature = "minari"))]
+#[test]
+fn a_build_without_readers_of_minari_refuses_its_datasets_and_says_which_build_has_them() {
+    let dir = tempfile::tempdir().unwrap();
+    fs_err::create_dir(dir.path().join("data")).unwrap();
+    fs_err::write(dir.path().join("data/metadata.json"), "{}").unwrap();
+    let error =
+        OfflineData::check(dir.path(), &spec(), &config(&[]).config).unwrap_err().to_string();
+    assert!(error.contains("without the feature `minari`"), "{error}");
+    assert!(error.contains("`make build`"), "{error}");
 }

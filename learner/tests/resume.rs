@@ -1,7 +1,5 @@
 //! A resumed run continues as if it had not been interrupted.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use common::ids::PolicyVersion;
 use common::policy::arch::{Activation, PolicyArch};
 use common::runtime::clock::Clock;

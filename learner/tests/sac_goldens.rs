@@ -1,12 +1,8 @@
 //! Updates of continuous SAC on every backend, compared with the independent float64 reference: every golden file of
 //! kind `sac_update_corrected`.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod golden;
-
+use crate::golden::{assert_near, floats, numbers, of_kind};
 use common::policy::arch::{Activation, PolicyArch};
-use golden::{assert_near, floats, numbers, of_kind};
 use learner::init::group;
 use learner::native::NativeTrainer;
 use learner::trainer::{ActionUnits, AlphaLoss, Batch, Noise, TrainState, Trainer, TrainerConfig};

@@ -1,12 +1,7 @@
 //! Step sizes over time compared with the originals' tables, for every file of both kinds.
 
-#![expect(clippy::unwrap_used, reason = "a golden file that does not read is a failed test")]
-
-#[expect(dead_code, reason = "shared with other tests")]
-mod golden;
-
+use crate::golden::{compared, numbers, of_kind};
 use common::config::LrSchedule;
-use golden::{compared, numbers, of_kind};
 use learner::schedule::Schedule;
 use serde_json::Value;
 

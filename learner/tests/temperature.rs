@@ -1,14 +1,9 @@
 //! On every backend, a temperature whose target entropy no policy reaches moves to one of its bounds and stays there.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-mod drawn;
-mod native_configs;
-
-use drawn::config;
+use crate::drawn::config;
+use crate::native_configs::{discrete, draw};
 use learner::native::NativeTrainer;
 use learner::trainer::{AlphaLoss, TrainState, Trainer, TrainerConfig};
-use native_configs::{discrete, draw};
 
 const ALPHA_MIN: f32 = 0.4;
 const ALPHA_MAX: f32 = 1.5;
@@ -54,14 +49,14 @@ fn on_the_native_backend() {
 #[cfg(feature = "torch")]
 #[test]
 fn on_both_torch_trainers() {
-    use learner::torch::{GraphTrainer, TorchTrainer};
+    use learner::torch::{AutogradTrainer, TorchTrainer};
 
     moves_to_its_bounds(config(), |config, state| {
         Box::new(TorchTrainer::new(config, state, "cpu", 1).unwrap())
     });
     for config in [config(), discrete(config())] {
         moves_to_its_bounds(config, |config, state| {
-            Box::new(GraphTrainer::new(config, state, "cpu", 1).unwrap())
+            Box::new(AutogradTrainer::new(config, state, "cpu", 1).unwrap())
         });
     }
 }

@@ -2,9 +2,6 @@
 //!
 //! Each test runs on the CPU and, if there is one, on a CUDA device.
 
-#![cfg(feature = "torch")]
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use common::policy::arch::{Activation, PolicyArch};
 use learner::init;
 use learner::native::NativeTrainer;

@@ -1,14 +1,12 @@
 //! Handling of a refused update by the training step: it names the suspect item, keeps the state from before the
 //! update, and ends or continues according to `learner.on_divergence`.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use common::config::{Layers, Resolved, load};
 use common::ids::ActorId;
 use common::runtime::clock::Clock;
 use common::runtime::seed::SeedTree;
 use common::spec::{Dtype, ItemLayout};
-use learner::batch::{Columns, Part, ReadyBatch};
+use learner::batch::{BatchPart, Columns, ReadyBatch};
 use learner::counts::Counts;
 use learner::exchange::Priorities;
 use learner::resume::Start;
@@ -58,7 +56,7 @@ fn batch(resolved: &Resolved, outlier: Option<(usize, f32)>) -> ReadyBatch {
     }
     let rows = bytes::Bytes::from(rows);
     let half = BATCH / 2 * layout.row_bytes;
-    let part = |shard: usize, rows| Part {
+    let part = |shard: usize, rows| BatchPart {
         shard,
         keys: (0..4).map(|key| 100 * shard as u64 + key).collect(),
         probabilities: vec![0.1; 4],

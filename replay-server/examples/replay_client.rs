@@ -11,7 +11,7 @@ use common::ids::{ActorId, BatchSequence, Incarnation};
 use common::process::Process;
 use common::transport::zmq::ZmqTransport;
 use common::transport::{Dealer, Transport as _};
-use common::wire::handshake::{Hello, Role};
+use common::wire::handshake::{ClientRole, Hello};
 use common::wire::message::{Reply, Request};
 use common::wire::{decode, encode};
 use replay_server::service::ReplayServer;
@@ -31,8 +31,8 @@ async fn main() -> Result<()> {
     tokio::spawn(server.run(router, std::future::pending()));
 
     let hello = |role| Request::Hello(Hello::new(role, &config.cluster, &layout));
-    ask(&mut actor, hello(Role::actor(config, ActorId(0), Incarnation(1))), None).await?;
-    ask(&mut learner, hello(Role::learner(config, Incarnation(2))), None).await?;
+    ask(&mut actor, hello(ClientRole::actor(config, ActorId(0), Incarnation(1))), None).await?;
+    ask(&mut learner, hello(ClientRole::learner(config, Incarnation(2))), None).await?;
 
     let (shard, sequence) = (0, BatchSequence(1));
     let insert = Request::Insert { shard, sequence, rows: 4, has_priorities: false };

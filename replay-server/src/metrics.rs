@@ -110,7 +110,7 @@ const ESS: MetricSpec = shard_gauge(
     "sapex_replay_priority_ess_items",
     "items",
     "Effective sample size of the priorities: (Σp)²/Σp².",
-    "Far below the table's items: sampling dwells on few items. Lower replay.priority_alpha.",
+    "Far below the table's items: sampling dwells on few items. Lower replay.priority_exponent.",
 );
 const WAIT_INSERT: MetricSpec = MetricSpec {
     kind: MetricKind::FloatCounter,

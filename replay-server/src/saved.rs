@@ -13,7 +13,7 @@
 
 use crate::rate_limiter::{RateLimiterCounters, RateLimiterError};
 use crate::table::{PutBackError, Table};
-use common::config::{Config, Replay, SelectorKind};
+use common::config::{Config, ReplayConfig, SelectorKind};
 use common::durable::{commit_dir, remove_dir};
 use common::run_dir::RunDir;
 use common::spec::EnvSpec;
@@ -103,11 +103,12 @@ pub struct SavedReplay {
 impl SavedReplay {
     /// Returns the saved replay of server number `index` of a run. `None` if the settings do not ask for it.
     pub fn of_run(run: &RunDir, index: usize, config: &Config, spec: &EnvSpec) -> Option<Self> {
-        let Replay { selector, priority_alpha, priority_epsilon, shards, .. } = &config.replay;
+        let ReplayConfig { selector, priority_exponent, priority_epsilon, shards, .. } =
+            &config.replay;
         let selector = match selector {
             SelectorKind::Uniform => "uniform".to_owned(),
             SelectorKind::Prioritized => {
-                format!("prioritized, alpha {priority_alpha}, epsilon {priority_epsilon}")
+                format!("prioritized, alpha {priority_exponent}, epsilon {priority_epsilon}")
             }
         };
         let is_asked = config.run.save_replay && !config.is_offline();

@@ -3,14 +3,14 @@
 
 use crate::metrics::ServerMetrics;
 use crate::sessions::{Admission, Client, Place, Sessions};
-use crate::shard::{Command, Insert, Published, Sample};
+use crate::shard::{InsertBatch, Published, SampleRequest, ShardCommand};
 use bytes::Bytes;
 use common::ids::{ActorId, BatchSequence, Incarnation};
 use common::limits::{INSERT_ROWS_MAX, SAMPLE_ITEMS_MAX};
 use common::runtime::clock::Clock;
 use common::telemetry::log_limit::LogLimit;
 use common::transport::{Message, PeerId, Router};
-use common::wire::handshake::{Hello, Role, Terms};
+use common::wire::handshake::{ClientRole, Hello, ServerTerms};
 use common::wire::message::{Reply, Request};
 use common::wire::refusal::Refusal;
 use common::wire::rows::{expect_bytes, expect_frames, read, within};
@@ -26,22 +26,22 @@ const SAMPLE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 /// Access of the network side to one shard.
 #[derive(Debug, Clone)]
-pub struct ShardDoor {
+pub struct ShardHandle {
     /// Queue of commands. It is bounded: a command that does not fit is dropped and counted, and the client resends.
-    pub inbox: Sender<Command>,
+    pub inbox: Sender<ShardCommand>,
     /// State that the shard last published.
     pub published: Arc<Published>,
 }
 
 /// State of the network side, apart from its socket.
 #[derive(Debug)]
-pub struct Front {
+pub struct NetworkSide {
     /// Settings with which clients must agree.
-    pub terms: Terms,
+    pub terms: ServerTerms,
     /// Insert batches that an actor may have unacknowledged per shard.
     pub window: u32,
     /// The shards, in order of their numbers.
-    pub shards: Vec<ShardDoor>,
+    pub shards: Vec<ShardHandle>,
     /// Source of time.
     pub clock: Clock,
     /// Metrics of the network side.
@@ -51,15 +51,15 @@ pub struct Front {
 /// Interval between two counts of quarantined connections.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Sessions and log limits of one call of [`Front::serve`].
+/// Sessions and log limits of one call of [`NetworkSide::serve`].
 #[derive(Default)]
-struct Memory {
+struct ServeState {
     sessions: Sessions,
     log: LogLimit<PeerId>,
 }
 
 /// Reason why a request is not carried out.
-enum Trouble {
+enum RequestError {
     /// Answer with this refusal.
     Refuse(Refusal),
     /// The greeting is not acceptable: answer with this refusal and count it towards quarantine.
@@ -70,16 +70,16 @@ enum Trouble {
     Busy,
 }
 
-impl From<WireError> for Trouble {
+impl From<WireError> for RequestError {
     fn from(error: WireError) -> Self {
         Self::Malformed(error.to_string())
     }
 }
 
-impl Front {
+impl NetworkSide {
     /// Serves requests until `stop` completes or the socket is closed.
     pub async fn serve(&self, router: &mut Router, stop: impl Future<Output = ()>) {
-        let mut memory = Memory::default();
+        let mut state = ServeState::default();
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Skip);
         tokio::pin!(stop);
@@ -91,11 +91,11 @@ impl Front {
                     None => return,
                 },
                 _ = look.tick() => {
-                    self.metrics.quarantined(memory.sessions.quarantined(self.clock.now()));
+                    self.metrics.quarantined(state.sessions.quarantined(self.clock.now()));
                     continue;
                 }
             };
-            if let Some(answer) = self.answer(&peer, &message, &mut memory)
+            if let Some(answer) = self.answer(&peer, &message, &mut state)
                 && router.outgoing.send((peer, encode(&answer, []))).await.is_err()
             {
                 return;
@@ -103,13 +103,13 @@ impl Front {
         }
     }
 
-    fn answer(&self, peer: &PeerId, message: &Message, memory: &mut Memory) -> Option<Reply> {
-        match memory.sessions.admit(peer, self.clock.now()) {
+    fn answer(&self, peer: &PeerId, message: &Message, state: &mut ServeState) -> Option<Reply> {
+        match state.sessions.admit(peer, self.clock.now()) {
             Admission::Ignored => None,
             Admission::Told => Some(Reply::Refused(Refusal::Quarantined)),
             Admission::Heard => self
-                .handle(peer, message, memory)
-                .unwrap_or_else(|trouble| self.answer_trouble(peer, trouble, memory)),
+                .handle(peer, message, state)
+                .unwrap_or_else(|error| self.answer_error(peer, error, state)),
         }
     }
 
@@ -117,8 +117,8 @@ impl Front {
         &self,
         peer: &PeerId,
         message: &Message,
-        memory: &mut Memory,
-    ) -> Result<Option<Reply>, Trouble> {
+        state: &mut ServeState,
+    ) -> Result<Option<Reply>, RequestError> {
         let (request, data) = match decode::<Request>(message) {
             Ok(read) => read,
             Err(error) => {
@@ -127,15 +127,15 @@ impl Front {
                     return Err(error.into());
                 };
                 let server = PROTOCOL_VERSION;
-                return Err(Trouble::Unwelcome(Refusal::Protocol { server, client }));
+                return Err(RequestError::Unwelcome(Refusal::Protocol { server, client }));
             }
         };
         let now = self.clock.now();
         if let Request::Hello(hello) = request {
             expect_frames(data, 0)?;
-            return self.greet(peer, &hello, memory).map(Some);
+            return self.greet(peer, &hello, state).map(Some);
         }
-        let client = memory.sessions.client(peer, now).map_err(Trouble::Refuse)?;
+        let client = state.sessions.client(peer, now).map_err(RequestError::Refuse)?;
         match request {
             Request::Hello(_) => unreachable!("handled above"),
             Request::Insert { shard, sequence, rows, has_priorities } => {
@@ -144,7 +144,14 @@ impl Front {
                 let peer = peer.clone();
                 self.hand(
                     shard,
-                    Command::Insert(Insert { peer, actor, incarnation, sequence, rows, td_abs }),
+                    ShardCommand::Insert(InsertBatch {
+                        peer,
+                        actor,
+                        incarnation,
+                        sequence,
+                        rows,
+                        td_abs,
+                    }),
                 )?;
             }
             Request::Sample { request, shard, count, share, timeout_ms } => {
@@ -152,7 +159,7 @@ impl Front {
                 expect_frames(data, 0)?;
                 let count = within("count", count, SAMPLE_ITEMS_MAX)?;
                 if !(share.is_finite() && share >= 0.0) {
-                    return Err(Trouble::Malformed(format!(
+                    return Err(RequestError::Malformed(format!(
                         "share = {share}, expected a number of at least 0"
                     )));
                 }
@@ -161,7 +168,7 @@ impl Front {
                 let peer = peer.clone();
                 self.hand(
                     shard,
-                    Command::Sample(Sample {
+                    ShardCommand::Sample(SampleRequest {
                         peer,
                         request,
                         count,
@@ -176,7 +183,7 @@ impl Front {
                 expect_frames(data, 2)?;
                 let keys = read("keys", &data[0], count)?;
                 let td_abs = read("td", &data[1], count)?;
-                self.hand(shard, Command::UpdatePriorities { keys, td_abs })?;
+                self.hand(shard, ShardCommand::UpdatePriorities { keys, td_abs })?;
             }
         }
         Ok(None)
@@ -187,10 +194,10 @@ impl Front {
         data: &[Bytes],
         rows: u32,
         has_priorities: bool,
-    ) -> Result<(Bytes, Option<Vec<f32>>), Trouble> {
+    ) -> Result<(Bytes, Option<Vec<f32>>), RequestError> {
         let rows = within("rows", rows, INSERT_ROWS_MAX)?;
         if rows == 0 {
-            return Err(Trouble::Malformed("rows = 0, expected at least 1".into()));
+            return Err(RequestError::Malformed("rows = 0, expected at least 1".into()));
         }
         #[expect(clippy::cast_precision_loss, reason = "at most INSERT_ROWS_MAX")]
         Self::within_terms("rows", rows as f64, "actor.insert_rows", self.terms.insert_rows)?;
@@ -201,29 +208,34 @@ impl Front {
     }
 
     /// Refuses a number that is larger than the shards were built for.
-    fn within_terms(what: &str, got: f64, key: &str, most: usize) -> Result<(), Trouble> {
+    fn within_terms(what: &str, got: f64, key: &str, most: usize) -> Result<(), RequestError> {
         #[expect(clippy::cast_precision_loss, reason = "settings are far below 2^53")]
         if got <= most as f64 {
             return Ok(());
         }
         let difference = format!("{what} = {got}, and {key} is {most} on the server");
-        Err(Trouble::Refuse(Refusal::Settings { differences: vec![difference] }))
+        Err(RequestError::Refuse(Refusal::Settings { differences: vec![difference] }))
     }
 
-    fn greet(&self, peer: &PeerId, hello: &Hello, memory: &mut Memory) -> Result<Reply, Trouble> {
+    fn greet(
+        &self,
+        peer: &PeerId,
+        hello: &Hello,
+        state: &mut ServeState,
+    ) -> Result<Reply, RequestError> {
         let client = Client::from(&hello.role);
         check_certificate(peer, client.place)?;
-        hello.check(&self.terms).map_err(Trouble::Unwelcome)?;
+        hello.check(&self.terms).map_err(RequestError::Unwelcome)?;
         let is_news =
-            memory.sessions.greet(peer, client, self.clock.now()).map_err(Trouble::Refuse)?;
-        if let Role::Actor { id, incarnation, oldest_unacknowledged, .. } = &hello.role {
+            state.sessions.greet(peer, client, self.clock.now()).map_err(RequestError::Refuse)?;
+        if let ClientRole::Actor { id, incarnation, oldest_unacknowledged, .. } = &hello.role {
             // An actor that has not met this server before does not know its number of shards, so the list may be
             // short.
             let oldest = |number: usize| {
                 oldest_unacknowledged.get(number).copied().unwrap_or(BatchSequence(1))
             };
             for number in 0..self.shards.len() {
-                let greet = Command::Greet {
+                let greet = ShardCommand::Greet {
                     actor: *id,
                     incarnation: *incarnation,
                     oldest_unacknowledged: oldest(number),
@@ -232,57 +244,57 @@ impl Front {
             }
         }
         if is_news
-            && let Some(left_out) = memory.log.admit(peer.clone(), "greeted", self.clock.now())
+            && let Some(left_out) = state.log.admit(peer.clone(), "greeted", self.clock.now())
         {
             info!(?peer, who = %client.place, left_out, "client greeted");
         }
-        let shards = self.shards.iter().map(|door| door.published.state()).collect();
+        let shards = self.shards.iter().map(|shard| shard.published.state()).collect();
         Ok(Reply::Welcome { shards, window: self.window })
     }
 
-    fn hand(&self, shard: u16, command: Command) -> Result<(), Trouble> {
+    fn hand(&self, shard: u16, command: ShardCommand) -> Result<(), RequestError> {
         let shards = u16::try_from(self.shards.len()).expect("at most 256 shards per server");
-        let door = self
+        let shard = self
             .shards
             .get(usize::from(shard))
-            .ok_or(Trouble::Refuse(Refusal::UnknownShard { shard, shards }))?;
-        door.inbox.try_send(command).map_err(|error| {
+            .ok_or(RequestError::Refuse(Refusal::UnknownShard { shard, shards }))?;
+        shard.inbox.try_send(command).map_err(|error| {
             if matches!(error, TrySendError::Full(_)) {
                 self.metrics.inbox_full();
             }
-            Trouble::Busy
+            RequestError::Busy
         })
     }
 
-    fn answer_trouble(
+    fn answer_error(
         &self,
         peer: &PeerId,
-        trouble: Trouble,
-        memory: &mut Memory,
+        error: RequestError,
+        state: &mut ServeState,
     ) -> Option<Reply> {
         let now = self.clock.now();
-        let (refusal, kind) = match trouble {
-            Trouble::Busy => return None,
-            Trouble::Refuse(Refusal::NotGreeted) => {
+        let (refusal, kind) = match error {
+            RequestError::Busy => return None,
+            RequestError::Refuse(Refusal::NotGreeted) => {
                 return Some(Reply::Refused(Refusal::NotGreeted));
             }
-            Trouble::Refuse(refusal) => {
-                if let Some(left_out) = memory.log.admit(peer.clone(), "refused", now) {
+            RequestError::Refuse(refusal) => {
+                if let Some(left_out) = state.log.admit(peer.clone(), "refused", now) {
                     warn!(?peer, %refusal, left_out, "request refused");
                 }
                 return Some(Reply::Refused(refusal));
             }
-            Trouble::Unwelcome(refusal) => (refusal, "unwelcome"),
-            Trouble::Malformed(what) => {
+            RequestError::Unwelcome(refusal) => (refusal, "unwelcome"),
+            RequestError::Malformed(what) => {
                 self.metrics.malformed();
                 (Refusal::Malformed { what: codec::limited_text(&what) }, "malformed")
             }
         };
-        let is_quarantined = memory.sessions.offence(peer, now);
+        let is_quarantined = state.sessions.offence(peer, now);
         if is_quarantined {
-            self.metrics.quarantined(memory.sessions.quarantined(now));
+            self.metrics.quarantined(state.sessions.quarantined(now));
         }
-        if let Some(left_out) = memory.log.admit(peer.clone(), kind, now) {
+        if let Some(left_out) = state.log.admit(peer.clone(), kind, now) {
             warn!(?peer, %refusal, is_quarantined, left_out, "client refused");
         }
         Some(Reply::Refused(refusal))
@@ -290,19 +302,19 @@ impl Front {
 }
 
 /// Checks that the client's certificate, if it has one, permits the place that it greets for.
-fn check_certificate(peer: &PeerId, place: Place) -> Result<(), Trouble> {
+fn check_certificate(peer: &PeerId, place: Place) -> Result<(), RequestError> {
     match peer.role() {
         Some(role) if role != place.certified() => {
             let request = format!("a greeting as {place}");
             let role = format!("the certificate of a process with the role {role}");
-            Err(Trouble::Unwelcome(Refusal::NotAllowed { request, role }))
+            Err(RequestError::Unwelcome(Refusal::NotAllowed { request, role }))
         }
         _ => Ok(()),
     }
 }
 
 /// Returns the client's actor id and incarnation. Fails for the learner, because only actors insert.
-fn an_actor(client: Client) -> Result<(ActorId, Incarnation), Trouble> {
+fn an_actor(client: Client) -> Result<(ActorId, Incarnation), RequestError> {
     match client.place {
         Place::Actor(id) => Ok((id, client.incarnation)),
         Place::Learner => Err(not_allowed("Insert", "a learner")),
@@ -310,13 +322,13 @@ fn an_actor(client: Client) -> Result<(ActorId, Incarnation), Trouble> {
 }
 
 /// Fails for an actor, because only the learner samples and updates priorities.
-fn a_learner(client: Client, request: &str) -> Result<(), Trouble> {
+fn a_learner(client: Client, request: &str) -> Result<(), RequestError> {
     match client.place {
         Place::Learner => Ok(()),
         Place::Actor(_) => Err(not_allowed(request, "an actor")),
     }
 }
 
-fn not_allowed(request: &str, role: &str) -> Trouble {
-    Trouble::Refuse(Refusal::NotAllowed { request: request.into(), role: role.into() })
+fn not_allowed(request: &str, role: &str) -> RequestError {
+    RequestError::Refuse(Refusal::NotAllowed { request: request.into(), role: role.into() })
 }

@@ -4,16 +4,16 @@ use crate::metrics::{ServerMetrics, ShardMetrics};
 use crate::rate_limiter::RateLimiterConfig;
 use crate::saved::{SavedError, SavedReplay};
 use crate::selector::{PrioritizedConfig, SelectorConfig};
-use crate::server::{Front, ShardDoor};
-use crate::shard::{Command, Published, Shard};
+use crate::server::{NetworkSide, ShardHandle};
+use crate::shard::{Published, Shard, ShardCommand};
 use crate::table::{Table, TableConfig, TableError};
 use common::config::{Config, SelectorKind};
 use common::process::Process;
 use common::spec::{EnvSpec, ItemLayout};
 use common::telemetry::metrics::MetricsError;
-use common::telemetry::progress::{Goes, ProgressWatch};
+use common::telemetry::progress::{ProgressCheck, ProgressWatch};
 use common::transport::{Message, PeerId, Router};
-use common::wire::handshake::Terms;
+use common::wire::handshake::ServerTerms;
 use crossbeam::channel::{Receiver, bounded};
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub fn table_config(config: &Config, layout: &ItemLayout) -> TableConfig {
     let selector = match replay.selector {
         SelectorKind::Uniform => SelectorConfig::Uniform,
         SelectorKind::Prioritized => SelectorConfig::Prioritized(PrioritizedConfig {
-            alpha: replay.priority_alpha,
+            alpha: replay.priority_exponent,
             epsilon: replay.priority_epsilon,
         }),
     };
@@ -115,7 +115,7 @@ impl ReplayServer {
         let Self { process, layout, tables, first_shard, saved } = self;
         let config = &process.resolved.config;
         info!(at = %router.local, shards = tables.len(), rows = config.shard_capacity(), "replay server listens");
-        let mut doors = Vec::new();
+        let mut shards = Vec::new();
         let mut threads = Vec::new();
         for (number, table) in tables.into_iter().enumerate() {
             let (sender, inbox) = bounded(INBOX_COMMANDS);
@@ -136,32 +136,32 @@ impl ReplayServer {
             threads.push(thread.map_err(|source| ReplayError::Thread { shard, source })?);
             let status = Arc::clone(&published);
             process.admin.status.register(name, move || status.status());
-            doors.push(ShardDoor { inbox: sender, published });
+            shards.push(ShardHandle { inbox: sender, published });
         }
-        let front = Front {
-            terms: Terms::new(config, &layout),
+        let network = NetworkSide {
+            terms: ServerTerms::new(config, &layout),
             window: config.actor.window,
-            shards: doors.clone(),
+            shards: shards.clone(),
             clock: process.clock.clone(),
             metrics: ServerMetrics::new(&process.admin.metrics)?,
         };
         process.admin.readiness.ready("replay");
         let (readiness, clock) = (&process.admin.readiness, &process.clock);
-        let watch = ProgressWatch::start(readiness, clock, vec![rows_stored(&doors)]);
-        front.serve(&mut router, stop).await;
+        let watch = ProgressWatch::start(readiness, clock, vec![rows_stored(&shards)]);
+        network.serve(&mut router, stop).await;
         drop(watch);
         process.admin.readiness.not_ready("replay", "stopping");
-        let tables = join(&doors, threads, &mut router).await;
+        let tables = join(&shards, threads, &mut router).await;
         save(saved, tables).await
     }
 }
 
 /// Watches that rows are stored. If they are not, the limiters of the shards tell the reason.
-fn rows_stored(doors: &[ShardDoor]) -> Goes {
-    let published: Vec<_> = doors.iter().map(|door| Arc::clone(&door.published)).collect();
+fn rows_stored(shards: &[ShardHandle]) -> ProgressCheck {
+    let published: Vec<_> = shards.iter().map(|shard| Arc::clone(&shard.published)).collect();
     let shards = published.clone();
     let stored = move || shards.iter().map(|shard| shard.state().inserts).sum();
-    Goes::new("rows", "rows stored", stored).because(move || {
+    ProgressCheck::new("rows", "rows stored", stored).because(move || {
         let waits = |shard: &Arc<Published>| shard.status()["limiter"]["blocked"] == "inserters";
         let why = if published.iter().any(waits) {
             "inserts wait for samples, is a learner sampling?"
@@ -180,7 +180,7 @@ fn build_shard(
     table: Table,
     row_bytes: usize,
     router: &Router,
-    inbox: Receiver<Command>,
+    inbox: Receiver<ShardCommand>,
     published: &Arc<Published>,
 ) -> Result<Shard, ReplayError> {
     Ok(Shard {
@@ -213,16 +213,16 @@ async fn save(saved: Option<SavedReplay>, tables: Vec<Table>) -> Result<Vec<Tabl
 /// Stops the threads without blocking the runtime: a thread may be waiting to send a reply to the socket, which is
 /// still running.
 async fn join(
-    doors: &[ShardDoor],
+    shards: &[ShardHandle],
     threads: Vec<std::thread::JoinHandle<Table>>,
     router: &mut Router,
 ) -> Vec<Table> {
     router.incoming.close();
-    let doors = doors.to_vec();
+    let shards = shards.to_vec();
     let joined = tokio::task::spawn_blocking(move || {
-        for door in &doors {
+        for shard in &shards {
             // If the inbox is full, its thread empties it. If it is closed, the thread has already ended.
-            let _gone = door.inbox.send(Command::Stop);
+            let _gone = shard.inbox.send(ShardCommand::Stop);
         }
         threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
     });

@@ -8,7 +8,7 @@ use common::ids::{ActorId, Incarnation};
 use common::limits::{ACTORS_MAX, CLIENT_SILENT};
 use common::tls;
 use common::transport::PeerId;
-use common::wire::handshake::Role;
+use common::wire::handshake::ClientRole;
 use common::wire::refusal::Refusal;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -79,11 +79,13 @@ pub(crate) struct Client {
     pub(crate) incarnation: Incarnation,
 }
 
-impl From<&Role> for Client {
-    fn from(role: &Role) -> Self {
+impl From<&ClientRole> for Client {
+    fn from(role: &ClientRole) -> Self {
         match *role {
-            Role::Actor { id, incarnation, .. } => Self { place: Place::Actor(id), incarnation },
-            Role::Learner { incarnation, .. } => Self { place: Place::Learner, incarnation },
+            ClientRole::Actor { id, incarnation, .. } => {
+                Self { place: Place::Actor(id), incarnation }
+            }
+            ClientRole::Learner { incarnation, .. } => Self { place: Place::Learner, incarnation },
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A shard: one thread that owns one [`Table`]. Other threads send it [`Command`]s and read its published state.
+//! A shard: one thread that owns one [`Table`]. Other threads send it [`ShardCommand`]s and read its published state.
 //!
 //! The rate limiter may hold an insert or a sample back. It is then *parked* in order of arrival, and served as soon as
 //! the other side has moved. A parked insert is not acknowledged, which is the back-pressure on actors. A parked sample
@@ -34,7 +34,7 @@ const PARKED_SAMPLES_MAX: usize = 1_024;
 
 /// A request to a shard. Its frames are already checked against their headers.
 #[derive(Debug)]
-pub enum Command {
+pub enum ShardCommand {
     /// An actor has greeted. If this incarnation is new, its batches are counted from the given number.
     Greet {
         /// The actor.
@@ -45,9 +45,9 @@ pub enum Command {
         oldest_unacknowledged: BatchSequence,
     },
     /// See `Request::Insert`.
-    Insert(Insert),
+    Insert(InsertBatch),
     /// See `Request::Sample`.
-    Sample(Sample),
+    Sample(SampleRequest),
     /// See `Request::UpdatePriorities`.
     UpdatePriorities {
         /// Item keys, shape `[count]`.
@@ -61,7 +61,7 @@ pub enum Command {
 
 /// One batch of rows.
 #[derive(Debug)]
-pub struct Insert {
+pub struct InsertBatch {
     /// The connection that receives the answer.
     pub peer: PeerId,
     /// The actor that sent the batch.
@@ -78,7 +78,7 @@ pub struct Insert {
 
 /// One request for items.
 #[derive(Debug)]
-pub struct Sample {
+pub struct SampleRequest {
     /// The connection that receives the answer.
     pub peer: PeerId,
     /// Number of the request, repeated in the answer.
@@ -129,7 +129,7 @@ pub struct Shard {
     /// Number of insert batches that an actor may have unacknowledged.
     pub window: u32,
     /// Commands from the network side.
-    pub inbox: Receiver<Command>,
+    pub inbox: Receiver<ShardCommand>,
     /// Replies to the network side.
     pub replies: mpsc::Sender<(PeerId, Message)>,
     /// Destination of the published state.
@@ -138,39 +138,39 @@ pub struct Shard {
     pub metrics: ShardMetrics,
 }
 
-/// Requests that wait for the limiter, and the deliveries of every actor.
+/// Parked requests, and the ledger of the batches of every actor.
 #[derive(Debug, Default)]
-struct Desk {
-    inserts: VecDeque<Insert>,
-    samples: VecDeque<Sample>,
+struct Requests {
+    inserts: VecDeque<InsertBatch>,
+    samples: VecDeque<SampleRequest>,
     ledger: Ledger,
     /// Log limits by actor; `None` is the learner.
     log: LogLimit<Option<ActorId>>,
 }
 
 impl Shard {
-    /// Serves commands until [`Command::Stop`] or until all senders are dropped, and returns the table.
+    /// Serves commands until [`ShardCommand::Stop`] or until all senders are dropped, and returns the table.
     pub fn run(mut self) -> Table {
-        let mut desk = Desk::default();
+        let mut requests = Requests::default();
         let mut published_at = self.clock.now();
         self.publish(published_at);
         loop {
             let now = self.clock.now();
-            match self.inbox.recv_timeout(next_wake(&desk, now)) {
-                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return self.table,
+            match self.inbox.recv_timeout(next_wake(&requests, now)) {
+                Ok(ShardCommand::Stop) | Err(RecvTimeoutError::Disconnected) => return self.table,
                 Ok(command) => {
-                    self.take(command, &mut desk);
+                    self.take(command, &mut requests);
                     for _ in 1..COMMANDS_PER_TURN {
                         match self.inbox.try_recv() {
-                            Ok(Command::Stop) => return self.table,
-                            Ok(command) => self.take(command, &mut desk),
+                            Ok(ShardCommand::Stop) => return self.table,
+                            Ok(command) => self.take(command, &mut requests),
                             Err(_) => break,
                         }
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            self.progress(&mut desk);
+            self.progress(&mut requests);
             let now = self.clock.now();
             if now - published_at >= IDLE / 2 {
                 published_at = now;
@@ -179,29 +179,29 @@ impl Shard {
         }
     }
 
-    fn take(&mut self, command: Command, desk: &mut Desk) {
+    fn take(&mut self, command: ShardCommand, requests: &mut Requests) {
         match command {
-            Command::Greet { actor, incarnation, oldest_unacknowledged } => {
-                desk.ledger.greet(actor, incarnation, oldest_unacknowledged);
+            ShardCommand::Greet { actor, incarnation, oldest_unacknowledged } => {
+                requests.ledger.greet(actor, incarnation, oldest_unacknowledged);
             }
-            Command::Insert(insert) => self.receive(insert, desk),
-            Command::Sample(sample) => desk.samples.push_back(sample),
-            Command::UpdatePriorities { keys, td_abs } => {
+            ShardCommand::Insert(insert) => self.receive(insert, requests),
+            ShardCommand::Sample(sample) => requests.samples.push_back(sample),
+            ShardCommand::UpdatePriorities { keys, td_abs } => {
                 let outcome = self.table.update_priorities(&keys, &td_abs);
                 self.metrics.priorities(outcome);
             }
-            Command::Stop => unreachable!("handled by run"),
+            ShardCommand::Stop => unreachable!("handled by run"),
         }
     }
 
     /// Handles a batch by its number: parks the next one, acknowledges an old one again, and ignores others.
-    fn receive(&mut self, insert: Insert, desk: &mut Desk) {
-        let Insert { actor, incarnation, sequence, .. } = insert;
-        match desk.ledger.arrive(actor, incarnation, sequence, self.window) {
-            Arrival::Next => desk.inserts.push_back(insert),
+    fn receive(&mut self, insert: InsertBatch, requests: &mut Requests) {
+        let InsertBatch { actor, incarnation, sequence, .. } = insert;
+        match requests.ledger.arrive(actor, incarnation, sequence, self.window) {
+            Arrival::Next => requests.inserts.push_back(insert),
             Arrival::Inserted(up_to) => {
                 self.metrics.duplicate();
-                self.acknowledge(&insert.peer, up_to, 0, desk.inserts.len());
+                self.acknowledge(&insert.peer, up_to, 0, requests.inserts.len());
             }
             Arrival::Waiting => self.metrics.duplicate(),
             Arrival::Gap { expected } => {
@@ -217,26 +217,26 @@ impl Shard {
 
     /// Serves parked work as far as the limiter allows. Inserts and samples alternate, because each may allow the
     /// other.
-    fn progress(&mut self, desk: &mut Desk) {
+    fn progress(&mut self, requests: &mut Requests) {
         loop {
-            let inserted = self.insert_parked(desk);
-            let sampled = self.sample_parked(desk);
+            let inserted = self.insert_parked(requests);
+            let sampled = self.sample_parked(requests);
             if !inserted && !sampled {
                 break;
             }
         }
         let now = self.clock.now();
-        while desk.samples.len() > PARKED_SAMPLES_MAX
-            || desk.samples.front().is_some_and(|s| s.deadline <= now)
+        while requests.samples.len() > PARKED_SAMPLES_MAX
+            || requests.samples.front().is_some_and(|s| s.deadline <= now)
         {
-            let sample = desk.samples.pop_front().expect("just looked at");
+            let sample = requests.samples.pop_front().expect("just looked at");
             self.refuse_sample(&sample);
         }
     }
 
-    fn insert_parked(&mut self, desk: &mut Desk) -> bool {
+    fn insert_parked(&mut self, requests: &mut Requests) -> bool {
         let mut any = false;
-        while let Some(insert) = desk.inserts.front() {
+        while let Some(insert) = requests.inserts.front() {
             let now = self.clock.now();
             let inserted =
                 self.table.insert_of(insert.actor, &insert.rows, insert.td_abs.as_deref(), now);
@@ -244,14 +244,14 @@ impl Shard {
                 Err(InsertError::Limited(_)) => break,
                 Ok(outcome) => {
                     self.metrics.inserted(&outcome);
-                    let Insert { actor, sequence, .. } = insert;
+                    let InsertBatch { actor, sequence, .. } = insert;
                     if let Some(bad) = outcome.bad_value
-                        && let Some(left_out) = desk.log.admit(Some(*actor), "rows", now)
+                        && let Some(left_out) = requests.log.admit(Some(*actor), "rows", now)
                     {
                         warn!(%actor, %sequence, rows = outcome.refused, first = %bad, left_out, "rows refused");
                     }
                     if outcome.td_abs_refused > 0
-                        && let Some(left_out) = desk.log.admit(Some(*actor), "priorities", now)
+                        && let Some(left_out) = requests.log.admit(Some(*actor), "priorities", now)
                     {
                         let rows = outcome.td_abs_refused;
                         warn!(%actor, rows, left_out, "priorities refused: |td| must be in 0..={TD_ABS_MAX:e}");
@@ -260,36 +260,36 @@ impl Shard {
                 }
                 Err(error) => {
                     let (actor, rows) = (insert.actor, insert.rows.len() / self.row_bytes);
-                    if let Some(left_out) = desk.log.admit(Some(actor), "batch", now) {
+                    if let Some(left_out) = requests.log.admit(Some(actor), "batch", now) {
                         warn!(%actor, %error, left_out, "insert batch refused");
                     }
                     self.metrics.rows_refused(rows);
                     rows
                 }
             };
-            let insert = desk.inserts.pop_front().expect("just looked at");
-            desk.ledger.inserted(insert.actor, insert.incarnation, insert.sequence);
-            self.acknowledge(&insert.peer, insert.sequence, refused, desk.inserts.len());
+            let insert = requests.inserts.pop_front().expect("just looked at");
+            requests.ledger.inserted(insert.actor, insert.incarnation, insert.sequence);
+            self.acknowledge(&insert.peer, insert.sequence, refused, requests.inserts.len());
             any = true;
         }
         any
     }
 
-    fn sample_parked(&mut self, desk: &mut Desk) -> bool {
+    fn sample_parked(&mut self, requests: &mut Requests) -> bool {
         let mut any = false;
-        while let Some(sample) = desk.samples.front() {
+        while let Some(sample) = requests.samples.front() {
             let mut block = SampleBlock::default();
             let now = self.clock.now();
             match self.table.sample(sample.count, sample.share, &mut self.rng, &mut block, now) {
                 Err(SampleError::Limited(_)) => break,
                 Ok(()) => {
-                    let sample = desk.samples.pop_front().expect("just looked at");
+                    let sample = requests.samples.pop_front().expect("just looked at");
                     self.answer_sample(sample, block);
                     any = true;
                 }
                 Err(error) => {
-                    let sample = desk.samples.pop_front().expect("just looked at");
-                    if let Some(left_out) = desk.log.admit(None, "sample", now) {
+                    let sample = requests.samples.pop_front().expect("just looked at");
+                    if let Some(left_out) = requests.log.admit(None, "sample", now) {
                         warn!(%error, count = sample.count, left_out, "sample refused");
                     }
                     self.refuse_sample(&sample);
@@ -299,7 +299,7 @@ impl Shard {
         any
     }
 
-    fn answer_sample(&self, sample: Sample, block: SampleBlock) {
+    fn answer_sample(&self, sample: SampleRequest, block: SampleBlock) {
         self.metrics.sampled(sample.count);
         let count = u32::try_from(block.keys.len()).expect("bounded by SAMPLE_ITEMS_MAX");
         let header = Reply::Sampled {
@@ -317,7 +317,7 @@ impl Shard {
         self.reply(sample.peer, encode(&header, frames));
     }
 
-    fn refuse_sample(&self, sample: &Sample) {
+    fn refuse_sample(&self, sample: &SampleRequest) {
         let header = Reply::NotSampled {
             request: sample.request,
             shard: self.number,
@@ -366,6 +366,6 @@ impl Shard {
     }
 }
 
-fn next_wake(desk: &Desk, now: Duration) -> Duration {
-    desk.samples.front().map_or(IDLE, |sample| sample.deadline.saturating_sub(now).min(IDLE))
+fn next_wake(requests: &Requests, now: Duration) -> Duration {
+    requests.samples.front().map_or(IDLE, |sample| sample.deadline.saturating_sub(now).min(IDLE))
 }

@@ -6,8 +6,6 @@
 //! moreover, flashbax's boundaries are `f32` sums. flashbax's inner nodes drift because they add `f32` differences, so
 //! that only the total is compared. The file with flashbax's wrap-around defect is left out.
 
-#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
-
 use common::ids::ItemKey;
 use common::spec::{Dtype, ItemLayout};
 use replay_server::rate_limiter::RateLimiterConfig;

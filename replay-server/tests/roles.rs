@@ -1,16 +1,14 @@
 //! Each role may send only its own requests, and each place has only one holder: raw clients against a server.
 
-mod served;
-
+use crate::served::{Client, Server, insert, refusal, sample};
 use bytes::Bytes;
 use common::ids::BatchSequence;
 use common::limits::CLIENT_SILENT;
 use common::transport::Message;
-use common::wire::handshake::{Hello, Role};
+use common::wire::handshake::{ClientRole, Hello};
 use common::wire::message::{Reply, Request};
 use common::wire::refusal::Refusal;
 use common::wire::rows;
-use served::{Client, Server, insert, refusal, sample};
 use std::time::Duration;
 
 fn differences(refusal: Refusal) -> Vec<String> {
@@ -20,7 +18,7 @@ fn differences(refusal: Refusal) -> Vec<String> {
     }
 }
 
-async fn is_welcome(client: &mut Client, server: &Server, role: Role) -> bool {
+async fn is_welcome(client: &mut Client, server: &Server, role: ClientRole) -> bool {
     let reply = client.ask(&Request::Hello(server.hello(role)), []).await;
     matches!(reply, Reply::Welcome { .. })
 }
@@ -49,13 +47,13 @@ async fn each_role_does_what_is_its_own_and_is_told_so() {
 async fn settings_outside_cluster_that_do_not_fit_are_refused_by_name_in_the_handshake() {
     let server = Server::start().await;
     let mut actor = server.actor(1, 1);
-    let Role::Actor { insert_rows, .. } = &mut actor else { unreachable!() };
+    let ClientRole::Actor { insert_rows, .. } = &mut actor else { unreachable!() };
     *insert_rows = 64;
     let refused = refusal(server.greets(actor).await.1);
     assert!(refused.is_final());
     assert_eq!(differences(refused), ["actor.insert_rows is 4 on the server and 64 on the client"]);
 
-    let learner = Role::Learner {
+    let learner = ClientRole::Learner {
         incarnation: common::ids::Incarnation(1),
         batch_size: 512,
         shards: 2,

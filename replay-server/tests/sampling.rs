@@ -1,8 +1,6 @@
 //! Distribution of samples, by chi-square tests with fixed seeds: items are drawn in proportion to their priorities,
 //! from one table and from several tables that are drawn from in proportion to their masses.
 
-#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
-
 use common::ids::ItemKey;
 use common::spec::{Dtype, ItemLayout};
 use rand::{RngExt, SeedableRng};

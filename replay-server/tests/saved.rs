@@ -1,7 +1,5 @@
 //! Saved and loaded tables: the same rows with the same priorities, or an error that names the reason.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use common::spec::{Dtype, ItemLayout};
 use rand_pcg::Pcg64;
 use replay_server::rate_limiter::RateLimiterConfig;

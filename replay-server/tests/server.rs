@@ -1,7 +1,6 @@
 //! The server over the in-memory transport, with clients that break the protocol.
 
-mod served;
-
+use crate::served::{Server, insert, sample};
 use bytes::Bytes;
 use common::ids::BatchSequence;
 use common::transport::Message;
@@ -9,7 +8,6 @@ use common::wire::handshake::Hello;
 use common::wire::message::{Reply, Request};
 use common::wire::refusal::Refusal;
 use common::wire::{PROTOCOL_VERSION, decode, encode, rows};
-use served::{Server, insert, sample};
 use std::time::Duration;
 
 fn malformed(reply: Reply) -> String {

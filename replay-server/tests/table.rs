@@ -1,8 +1,6 @@
 //! Guarantees of a table: rows are returned under their keys, bad numbers are never stored and are counted, and a
 //! failed call leaves everything unchanged.
 
-#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
-
 use common::ids::{ActorId, ItemKey};
 use common::spec::{EnvSpec, ItemLayout};
 use common::values::TD_ABS_MAX;
@@ -323,8 +321,8 @@ fn settings_outside_their_range_are_refused_by_name() {
         format!("replay.capacity = {} is above the 2147483648 rows of one shard", usize::MAX),
     );
     for (alpha, epsilon, text) in [
-        (1.5, 1e-6, "replay.priority_alpha = 1.5 is outside [0, 1]"),
-        (f64::NAN, 1e-6, "replay.priority_alpha = NaN is outside [0, 1]"),
+        (1.5, 1e-6, "replay.priority_exponent = 1.5 is outside [0, 1]"),
+        (f64::NAN, 1e-6, "replay.priority_exponent = NaN is outside [0, 1]"),
         (0.6, 0.0, "replay.priority_epsilon = 0 is outside [1e-12, 1]"),
     ] {
         let error = Table::new(&TableConfig { selector: selector(alpha, epsilon), ..config(16) })

@@ -1,32 +1,32 @@
 //! Citations of the mathematics: `docs/algorithms/lac.md §3` is a page and the number of one of its headings.
 //!
-//! A page of `docs/algorithms` may leave out the folder, and its own name as well. Every other file writes the whole
-//! path and the number on one line.
+//! A page of `docs/algorithms` may cite another page without the folder, and its own sections without a page. Every
+//! other file must write the whole path and the number on one line.
 
+use crate::files::{File, Found};
 use crate::source::line;
-use crate::tidy::{File, Found};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Folder of the pages.
 const PAGES: &str = "docs/algorithms/";
-/// Stands before the number of a section.
+/// Mark before the number of a section.
 const SECTION: char = '\u{a7}';
-/// Documents outside of the repository.
+/// Names of documents outside of the repository.
 const ELSEWHERE: [&str; 4] = [
     concat!("SEED", "-SPEC"),
     concat!("DES", "IGN.md"),
     concat!("ST", "YLE.md"),
     concat!("PE", "ERS.md"),
 ];
-/// A folder outside of the repository.
+/// Name of a folder outside of the repository.
 const ELSEWHERE_FOLDER: &str = concat!("sha", "red/");
-/// Recorded data, which may say where it comes from.
+/// Folder of recorded data. Its pages may cite documents outside of the repository, as the origin of the data.
 const RECORDED: &str = "testdata/";
 
-/// Sections by path of their page.
+/// Numbers of the sections of each page, by the path of the page.
 type Pages<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
 
-/// Returns the citations in `files` that lead nowhere, as `path:line: what`. The pages are among the files.
+/// Returns the citations in `files` whose target does not exist, as `path:line: what`. The pages are among the files.
 pub(crate) fn broken(files: &[File]) -> Vec<String> {
     let mut problems = Vec::new();
     let mut pages = Pages::new();
@@ -52,7 +52,8 @@ fn is_page(path: &str) -> bool {
     path.starts_with(PAGES) && path.ends_with(".md")
 }
 
-/// Lines, from 1 on, and numbers of a page's numbered headings, such as 2 and 2.1. Fenced text has none.
+/// Returns the numbered headings of a page, each as its line (counted from 1) and its number, such as 2 or 2.1. Text in
+/// code blocks is ignored.
 fn headings(text: &str) -> Vec<(usize, &str)> {
     let mut is_fenced = false;
     let mut found = Vec::new();
@@ -67,14 +68,14 @@ fn headings(text: &str) -> Vec<(usize, &str)> {
     found
 }
 
-/// The number that a text begins with, such as 2 or 2.1.
+/// Returns the number at the start of a text, such as 2 or 2.1.
 fn leading_number(text: &str) -> Option<&str> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let number = text[..end].trim_end_matches('.');
     number.starts_with(|c: char| c.is_ascii_digit()).then_some(number)
 }
 
-/// Citations of pages and sections that do not exist, and of sections without a page.
+/// Finds citations of pages and sections that do not exist, and of sections without a page.
 fn without_target(file: &File, pages: &Pages<'_>) -> Found {
     let File { path, text } = file;
     let mut found = Vec::new();
@@ -94,7 +95,8 @@ fn without_target(file: &File, pages: &Pages<'_>) -> Found {
     found
 }
 
-/// The path of the page that the file `path` cites between `before` and `after`, which begins behind the number.
+/// Returns the path of the page that the file `path` cites. `before` is the text before the section mark, and `after`
+/// is the text after the number.
 fn cited_page(path: &str, before: &str, after: &str) -> Option<String> {
     let named = page_before(before);
     if !is_page(path) {
@@ -104,20 +106,20 @@ fn cited_page(path: &str, before: &str, after: &str) -> Option<String> {
     Some(if named.contains('/') { named.to_owned() } else { format!("{PAGES}{named}") })
 }
 
-/// The path of a Markdown file that a text ends with, before one space.
+/// Returns the path of a Markdown file at the end of a text, followed by one space.
 fn page_before(text: &str) -> Option<&str> {
     let words = text.strip_suffix(' ')?;
     let path = words.rsplit(|c: char| !c.is_alphanumeric() && !"-_./".contains(c)).next()?;
     path.ends_with(".md").then_some(path)
 }
 
-/// The file that a Markdown link leads to, where a text begins behind the link's words.
+/// Returns the target file of a Markdown link. `text` is the text after the link's words.
 fn link_target(text: &str) -> Option<&str> {
     let target = text.strip_prefix("](")?.split(['#', ')']).next()?;
     (!target.is_empty()).then_some(target)
 }
 
-/// Names of documents and folders outside of the repository.
+/// Finds names of documents and folders outside of the repository.
 fn elsewhere(text: &str) -> Found {
     let is_start = |at: usize, inner: &str| {
         let before = text[..at].chars().next_back();
@@ -136,7 +138,8 @@ fn elsewhere(text: &str) -> Found {
 mod tests {
     use super::*;
 
-    /// Checks `text` beside two pages; `%` stands for the mark of a section, so that this file cites nothing.
+    /// Checks `text` together with two pages. In `text`, `%` is replaced by the section mark, so that this file itself
+    /// contains no citations.
     fn found(path: &str, text: &str) -> Vec<String> {
         let file = |path: &str, text: &str| File {
             path: path.into(),

@@ -32,7 +32,7 @@ Values are TOML; where one does not parse it is taken as a text, so that `--set 
 quotes. Durations are texts: `\"500ms\"`, `\"2s\"`, `\"1m 30s\"`.
 
 `--print-config` shows every value with its origin, and stops. An unknown key is refused with the nearest valid name, a
-value out of range with what would be valid; both name the origin. A program that refuses its settings has touched
+renamed key with its new name, a value out of range with what would be valid; all name the origin. A program that refuses its settings has touched
 nothing and exits with status 2. Relative paths start where the program was started, and are kept as absolute ones.
 
 ## When a run goes on
@@ -72,7 +72,7 @@ pub(crate) fn write(root: &Path) -> Result<()> {
 /// Returns the text of the page.
 ///
 /// # Errors
-/// Returns an error as [`write()`] does.
+/// Returns an error if a default has no comment, or a file cannot be read.
 pub(crate) fn configuration(root: &Path) -> Result<String> {
     let default = fs::read_to_string(root.join("config/default.toml"))?;
     let sections = parse(&default).context("config/default.toml")?;

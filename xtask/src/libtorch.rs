@@ -2,7 +2,7 @@
 //!
 //! The wheel is a CUDA build. Its CPU part works without a GPU, but `libtorch_cpu.so` needs two small CUDA libraries at
 //! load time (`libcudart.so.13`, `libcupti.so.13`), and `libtorch.so` needs all of CUDA. Therefore the CPU folder holds
-//! the CPU libraries, these two, and a linker script in place of `libtorch.so`: 0.5 GB instead of 4.
+//! the CPU libraries, these two CUDA libraries, and a linker script in place of `libtorch.so`: 0.5 GB instead of 4.
 //!
 //! | folder | `lib/` | `include/` |
 //! |---|---|---|
@@ -50,7 +50,7 @@ impl Build {
         }
     }
 
-    /// Members of the torch wheel that are unpacked.
+    /// Returns the members of the torch wheel to unpack.
     fn members(self) -> &'static [&'static str] {
         match self {
             Self::Cpu => &[
@@ -85,7 +85,7 @@ impl Build {
 ///
 /// # Errors
 /// Returns an error without Linux on x86-64, Python 3.10 with pip, network or disk space. Partial files are removed. If
-/// the process is killed, a `*.partial` folder remains, which is never used and which the next call removes.
+/// the process is killed, a `*.partial` folder remains. It is never used, and the next call removes it.
 pub(crate) fn fetch(root: &Path, build: Build) -> Result<()> {
     let folder = root.join(build.folder());
     if let Some(own) = users_libtorch(root) {
@@ -115,7 +115,8 @@ pub(crate) fn fetch(root: &Path, build: Build) -> Result<()> {
     Ok(())
 }
 
-/// Returns `LIBTORCH` unless it is one of the two folders that this program fills: cargo itself sets it to the first.
+/// Returns `LIBTORCH` if the user has set it. Ignores the two folders that this program fills: `.cargo/config.toml`
+/// sets `LIBTORCH` to the first one.
 fn users_libtorch(root: &Path) -> Option<PathBuf> {
     let set = PathBuf::from(std::env::var_os("LIBTORCH")?);
     let ours = [Build::Cpu, Build::Cuda].map(|build| root.join(build.folder()));
@@ -126,7 +127,7 @@ fn users_libtorch(root: &Path) -> Option<PathBuf> {
 fn assemble(partial: &Path, build: Build) -> Result<()> {
     let wheels = partial.join("wheels");
     fs::create_dir_all(&wheels)?;
-    // Git ignores the folder's content, whatever the folder is called.
+    // Make git ignore the folder's content under its temporary and its final name.
     fs::write(partial.join(".gitignore"), "*\n")?;
 
     let python = python_with_pip(partial, "set LIBTORCH")?;

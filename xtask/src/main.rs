@@ -2,10 +2,12 @@
 
 mod citations;
 mod docs;
+mod files;
 mod libtorch;
 mod mujoco;
 mod source;
 mod tidy;
+mod type_names;
 mod wheels;
 
 use clap::{Parser, Subcommand};
@@ -39,9 +41,9 @@ enum Chore {
     Docs,
 }
 
-#[expect(clippy::print_stderr, reason = "a command-line front door")]
+#[expect(clippy::print_stderr, reason = "a command-line program")]
 fn main() -> ExitCode {
-    // Use the path at run time, not at build time: checkouts may share a target folder.
+    // Read the path at run time, not at build time, because several checkouts may share a target folder.
     let package = std::env::var_os("CARGO_MANIFEST_DIR");
     let package = package.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     let own = Path::new(&package).parent().expect("xtask lies in the workspace");

@@ -1,10 +1,11 @@
 //! Fetches MuJoCo and its task models from PyPI. The library is the one of `pip install mujoco`, so that trajectories
-//! are equal to the last digit. The models come from the Gymnasium wheel. Both wheels are checked against digests, and
-//! none of their code is run.
+//! equal Gymnasium's to the last digit. The models come from the Gymnasium wheel. Both wheels are checked against
+//! digests, and none of their code is run.
 //!
 //! | in `.mujoco` | content |
 //! |---|---|
-//! | `lib/libmujoco.so.3.17.0` | the library, and `libmujoco.so`, the link that linkers look for |
+//! | `lib/libmujoco.so.3.17.0` | the library |
+//! | `lib/libmujoco.so` | link to the library, under the name that linkers look for |
 //! | `models/*.xml` | Gymnasium's models |
 //! | `version` | the versions installed |
 //!
@@ -24,8 +25,8 @@ const FOLDER: &str = ".mujoco";
 const LIBRARY: &str = "libmujoco.so.3.17.0";
 const MODELS: &str = "gymnasium/envs/mujoco/assets/";
 
-/// The wheels with their digests, as pip requirements. The wheel for any Python version would do, because Python does
-/// not run it.
+/// The wheels with their digests, as pip requirements. A wheel for any Python version would do, because no Python loads
+/// it.
 const WHEELS: &str = "\
 mujoco==3.17.0 --hash=sha256:d66928d86a2d1b601bbaa4dc11db50214d17d5301bb8afd84721313b67ff0874
 gymnasium==1.4.0 --hash=sha256:1cb947c59e7c72d8eabb2c2274c00cd20948e69f8452a9ef4092223be24fdf0e
@@ -45,8 +46,8 @@ const PLATFORM: [&str; 8] = [
 ///
 /// # Errors
 /// Returns an error without Linux on x86-64, Python with pip or network, or if a digest differs. Partial files are
-/// removed. If the process is killed, a `.mujoco.partial` folder remains, which is never used and which the next call
-/// removes.
+/// removed. If the process is killed, a `.mujoco.partial` folder remains. It is never used, and the next call removes
+/// it.
 pub(crate) fn fetch(root: &Path) -> Result<()> {
     let folder = root.join(FOLDER);
     if !fs::read_to_string(folder.join("version")).is_ok_and(|version| version.trim() == VERSION) {
@@ -72,7 +73,7 @@ pub(crate) fn fetch(root: &Path) -> Result<()> {
 fn assemble(partial: &Path) -> Result<()> {
     let wheels = partial.join("wheels");
     fs::create_dir_all(&wheels)?;
-    // Git ignores the folder's content, whatever the folder is called.
+    // Make git ignore the folder's content under its temporary and its final name.
     fs::write(partial.join(".gitignore"), "*\n")?;
     let requirements = partial.join("requirements.txt");
     fs::write(&requirements, WHEELS)?;

@@ -1,4 +1,4 @@
-//! Rust source as the tidy rules see it: separates code, string literals and tests.
+//! Rust source as the tidy rules need it: code, string literals and tests are separated.
 
 use std::ops::Range;
 

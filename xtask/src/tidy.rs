@@ -1,50 +1,48 @@
-//! House rules that a reviewer would forget and a machine does not. `cargo test` enforces them (`tests/tidy.rs`).
+//! House rules, which a program checks because a reviewer would forget them. `cargo test` enforces them
+//! (`tests/tidy.rs`).
 //!
 //! | rule | why |
 //! |---|---|
-//! | a source file opens with `//!` and ends within 500 lines | a reader learns what a file is for, and can hold it |
+//! | a source file begins with `//!` and has at most 500 lines | a reader learns its purpose and can read it whole |
 //! | a module with a folder is `foo/mod.rs`, never `foo.rs` next to `foo/` | a folder holds all of its module |
+//! | a file of `tests/` is a module of `tests/all.rs`, or a test of its own in `Cargo.toml` | no test is forgotten |
 //! | no `unwrap()` outside tests | `expect("why it cannot fail")` states the reason |
-//! | one file names bincode, one crate names tch | both can be replaced there (ADR 2, ADR 5) |
+//! | only one file names bincode, only one crate names tch | they can be replaced there (ADR 2, ADR 5) |
 //! | messages begin in lower case and end without a full stop | they are parts of longer lines |
-//! | nothing unfinished, no path of somebody's machine | what is in the repository works elsewhere |
-//! | `docs/protocol.md` carries the digest of the wire's source | a change there must pass by the page |
-//! | `docs/configuration.md` is what `config/default.toml` makes it | one explanation per key |
-//! | relative links in documents lead somewhere | files move |
-//! | a citation of the mathematics names a page of `docs/algorithms` and its section (`citations`) | readers can follow it |
+//! | no unfinished work, no path of one machine | the repository works on every machine |
+//! | `docs/protocol.md` has the digest of the wire's source | whoever changes the wire must look at the page |
+//! | `docs/configuration.md` is generated from `config/default.toml` and up to date | each key is explained once |
+//! | relative links in documents lead to existing files | files move |
+//! | a citation of the mathematics names an existing page and section (`citations`) | readers can follow it |
+//! | no two public types have one name (`type_names`) | a name says which type it is |
 
 use crate::citations;
 use crate::docs;
+use crate::files::{File, Found};
 use crate::source::{Source, closing, line};
+use crate::type_names;
 use anyhow::{Context as _, Result, bail, ensure};
 use fs_err as fs;
 use std::path::Path;
 
-/// Longest source file.
+/// Maximum number of lines in a source file.
 const LINES_MAX: usize = 500;
-/// Folders that hold nothing of ours. Hidden ones are passed over, too, except `.ci`.
+/// Folders that are not checked. Hidden files and folders are not checked either, except `.ci`.
 const FOREIGN: &[&str] = &["target", "runs", "testdata", "results"];
-/// The page in such a folder whose citations are checked.
+/// The only page in such a folder whose citations are checked.
 const GOLDENS_PAGE: &str = "testdata/goldens/README.md";
 /// Files that the digest in [`PROTOCOL_PAGE`] covers.
 const WIRE: &[&str] =
     &["common/src/wire/message.rs", "common/src/wire/handshake.rs", "common/src/wire/refusal.rs"];
-/// Describes the wire.
+/// Page that describes the wire.
 const PROTOCOL_PAGE: &str = "docs/protocol.md";
-/// Stands before the digest, and behind it.
+/// Text before the digest in that page, and text after it.
 const HASH_MARK: [&str; 2] = ["<!-- wire-source-hash: ", " -->"];
 
-/// A text file of the repository.
-pub(crate) struct File {
-    /// Relative to the root, with `/`.
-    pub(crate) path: String,
-    pub(crate) text: String,
-}
-
-/// Checks all rules and prints what breaks one, as `path:line: what`.
+/// Checks all rules.
 ///
 /// # Errors
-/// Something does, or a file cannot be read.
+/// Returns an error that lists everything that breaks a rule, as `path:line: what`. Also if a file cannot be read.
 pub(crate) fn check(root: &Path) -> Result<()> {
     let mut files = Vec::new();
     collect(root, root, &mut files)?;
@@ -52,6 +50,8 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     let mut problems: Vec<String> = files.iter().flat_map(check_file).collect();
     problems.extend(files.iter().flat_map(|file| broken_links(root, file)));
     problems.extend(split_modules(&files));
+    problems.extend(forgotten_tests(&files));
+    problems.extend(type_names::repeated(&files));
     let goldens = fs::read_to_string(root.join(GOLDENS_PAGE)).ok();
     files.extend(goldens.map(|text| File { path: GOLDENS_PAGE.into(), text }));
     problems.extend(citations::broken(&files));
@@ -116,9 +116,6 @@ fn check_file(file: &File) -> Vec<String> {
     found.into_iter().map(|(line, what)| format!("{}:{line}: {what}", file.path)).collect()
 }
 
-/// Lines, from 1 on, and what is wrong there.
-pub(crate) type Found = Vec<(usize, String)>;
-
 fn opening_and_length(text: &str) -> Found {
     let mut found = Vec::new();
     if !text.starts_with("//!") {
@@ -131,7 +128,7 @@ fn opening_and_length(text: &str) -> Found {
     found
 }
 
-/// Marks of unfinished work, in any text.
+/// Finds marks of unfinished work, in any text.
 fn unfinished(text: &str) -> Found {
     let marks = [concat!("FIX", "ME"), concat!("X", "XX")];
     let lines = text.lines().enumerate();
@@ -145,14 +142,14 @@ fn unfinished(text: &str) -> Found {
         .collect()
 }
 
-/// Placeholders in code.
+/// Finds placeholders in code.
 fn placeholders(code: &str) -> Found {
     let marks = ["todo!", "unimplemented!", "#[ignore"];
     let hits = marks.iter().flat_map(|mark| code.match_indices(mark));
     hits.map(|(at, mark)| (line(code, at), format!("{mark}: not on the main branch"))).collect()
 }
 
-/// Absolute paths that exist on one machine only.
+/// Finds absolute paths that exist on one machine only.
 fn machine_paths(text: &str) -> Found {
     let homes = [["/ho", "me/"], ["/ro", "ot/"], ["/Us", "ers/"], ["/wo", "rk/"]]
         .map(|parts| parts.concat());
@@ -164,7 +161,7 @@ fn machine_paths(text: &str) -> Found {
         .collect()
 }
 
-/// Names that have one place.
+/// Finds names of libraries outside of the one place that may use them.
 fn names_reserved(path: &str, code: &str) -> Found {
     let mut found = Vec::new();
     for (name, place) in [("bincode", "common/src/wire/codec.rs"), ("tch", "learner/")] {
@@ -177,7 +174,7 @@ fn names_reserved(path: &str, code: &str) -> Found {
     found
 }
 
-/// Where `name::` stands as a path of its own.
+/// Returns the position of the first path in `code` that begins with `name::`.
 fn find_path(code: &str, name: &str) -> Option<usize> {
     let hits = code.match_indices(name);
     hits.map(|(at, _)| at).find(|&at| {
@@ -187,7 +184,8 @@ fn find_path(code: &str, name: &str) -> Option<usize> {
     })
 }
 
-/// The same in manifests; the workspace's own pins the versions.
+/// Finds dependencies on these libraries in other manifests. The workspace's own manifest may name them, because it
+/// pins their versions.
 fn dependencies(file: &File) -> Found {
     let mut found = Vec::new();
     for (name, place) in [("bincode", "common/"), ("tch", "learner/")] {
@@ -201,7 +199,7 @@ fn dependencies(file: &File) -> Found {
     found
 }
 
-/// Texts of logs and errors.
+/// Finds texts of logs and errors that break a rule.
 fn messages(text: &str, source: &Source) -> Found {
     let openers =
         ["trace!(", "debug!(", "info!(", "warn!(", "error!(", "bail!(", "anyhow!(", "#[error("];
@@ -228,7 +226,8 @@ fn messages(text: &str, source: &Source) -> Found {
     found
 }
 
-/// A capital letter is fine where it begins a name: `SIGTERM`, `I/O`, `TensorBoard`.
+/// Returns what is wrong with a message. It may begin with a capital letter if it begins with a name: `SIGTERM`, `I/O`,
+/// `TensorBoard`.
 fn message_problem(message: &str) -> Option<&'static str> {
     let first = message.split_whitespace().next()?;
     let mut letters = first.chars();
@@ -256,6 +255,31 @@ fn split_modules(files: &[File]) -> Vec<String> {
         })
         .map(|module| {
             format!("{module}.rs:1: move it to {module}/mod.rs: one style for all modules")
+        })
+        .collect()
+}
+
+/// Returns a problem for each file of tests that cargo would not compile, because neither the program `tests/all.rs`
+/// nor `Cargo.toml` names it.
+fn forgotten_tests(files: &[File]) -> Vec<String> {
+    let text = |path: &str| {
+        files.iter().find(|file| file.path == path).map_or("", |file| file.text.as_str())
+    };
+    let tests = files.iter().filter_map(|file| {
+        let (package, rest) = file.path.split_once("/tests/")?;
+        let name = rest.strip_suffix("/mod.rs").or(rest.strip_suffix(".rs"))?;
+        (!name.contains('/')).then_some((&file.path, package, name))
+    });
+    tests
+        .filter(|(_, package, name)| {
+            let program = text(&format!("{package}/tests/all.rs"));
+            let manifest = text(&format!("{package}/Cargo.toml"));
+            let is_listed = program.lines().any(|line| line == format!("mod {name};"))
+                || manifest.contains(&format!("[[test]]\nname = \"{name}\"\n"));
+            manifest.contains("autotests = false") && !is_listed
+        })
+        .map(|(path, package, _)| {
+            format!("{path}:1: no program runs it: name it in {package}/tests/all.rs")
         })
         .collect()
 }
@@ -299,7 +323,7 @@ fn wire_is_documented(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Digest of the code alone: comments and layout do not travel.
+/// Returns the digest of the code alone. Comments and layout are left out, because they do not affect the wire.
 fn wire_digest(root: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     for path in WIRE {

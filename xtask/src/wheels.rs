@@ -14,7 +14,7 @@ wheel = zipfile.ZipFile(sys.argv[1])
 wheel.extractall(sys.argv[2], [n for n in wheel.namelist() if n.startswith(tuple(sys.argv[3:]))])
 ";
 
-/// Number of attempts for a download that is interrupted: half a gigabyte over an unreliable network.
+/// Maximum number of attempts for a download. It is half a gigabyte, and an unreliable network may interrupt it.
 const DOWNLOAD_TRIES: usize = 3;
 
 /// Returns a Python that has pip: the system's, or one in a virtual environment that is created below `partial`.
@@ -43,9 +43,9 @@ fn quiet(command: &mut Command) -> std::io::Result<bool> {
     Ok(command.stdout(Stdio::null()).stderr(Stdio::null()).status()?.success())
 }
 
-/// Runs `pip download` into `wheels`, with its progress shown. Only wheels are allowed, so that no setup.py of a
-/// stranger is run. pip's temporary files are also in `wheels`, because `/tmp` may be small, and its cache is off, so
-/// that no second copy remains.
+/// Runs `pip download` into `wheels`, with its progress shown. Only wheels are allowed, so that no `setup.py` is run.
+/// pip's temporary files are also in `wheels`, because `/tmp` may be small. pip's cache is off, so that no second copy
+/// remains.
 ///
 /// # Errors
 /// Returns the reason that pip reports.
@@ -83,8 +83,8 @@ pub(crate) fn unpack(python: &Path, wheel: &Path, into: &Path, members: &[&str])
 /// Heading that pip prints above the traceback of an unexpected error, such as a broken connection or a full disk.
 const PIP_CRASHED: &str = "ERROR: Exception:";
 
-/// Error: pip ended with a traceback, of which this is the last line. A retry may help, unlike for errors that pip
-/// expects and for a full disk.
+/// Error: pip ended with a traceback, and this is the last line of it. A retry may help. It would not help for an error
+/// that pip expects or for a full disk, which are reported as other errors.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Crashed(String);
@@ -100,7 +100,7 @@ fn run(command: &mut Command) -> Result<()> {
     Err(cause(&stderr).unwrap_or_else(|| anyhow!("{}", output.status)))
 }
 
-/// Returns the cause from the text on stderr. Hints about pip itself at the end are skipped.
+/// Returns the cause of a failure from the text on stderr. Hints about pip itself at the end are ignored.
 fn cause(stderr: &str) -> Option<anyhow::Error> {
     let mut lines = stderr.lines().map(str::trim).filter(|line| {
         !line.is_empty() && !line.starts_with("[notice]") && !line.starts_with("WARNING:")
@@ -138,7 +138,7 @@ pub(crate) fn remove_if_present(path: &Path) -> Result<()> {
 }
 
 /// Prints a line for the user.
-#[expect(clippy::print_stdout, reason = "a command-line front door")]
+#[expect(clippy::print_stdout, reason = "a command-line program")]
 pub(crate) fn say(line: &str) {
     println!("{line}");
 }

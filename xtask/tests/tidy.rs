@@ -13,9 +13,15 @@ fn another_repository_is_checked_where_it_lies() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     for (path, text) in [
+        ("common/Cargo.toml", "autotests = false\n\n[[test]]\nname = \"alone\"\n"),
+        ("common/tests/all.rs", "//! All.\n\nmod a;\n"),
+        ("common/tests/a.rs", "//! A.\n"),
+        ("common/tests/alone.rs", "//! Alone.\n"),
+        ("common/tests/forgotten.rs", "//! Forgotten.\n"),
         ("config/default.toml", "# All.\n[run]\n# Root of every random number.\nseed = 0\n"),
         ("config/tuned/A.toml", "[run]\nseed = 1\n"),
-        ("common/src/wire.rs", "//! The wire.\n"),
+        ("common/src/wire.rs", "//! The wire.\npub struct Reply;\n"),
+        ("learner/src/reply.rs", "//! Replies.\n\npub enum Reply {}\n"),
         ("common/src/wire/message.rs", "//! Messages.\n"),
         ("common/src/wire/handshake.rs", "//! Handshake.\n"),
         ("common/src/wire/refusal.rs", "//! Refusals.\n"),
@@ -37,10 +43,19 @@ fn another_repository_is_checked_where_it_lies() {
     assert!(said.contains("docs/configuration.md: out of date, run `make docs`"), "{said}");
     assert!(said.contains("docs/protocol.md: the wire's source has changed"), "{said}");
     assert!(said.contains("common/src/wire.rs:1: move it to common/src/wire/mod.rs"), "{said}");
+    let twice = "learner/src/reply.rs:3: common/src/wire.rs:2 defines a public type Reply, too";
+    assert!(said.contains(twice), "{said}");
     assert!(said.contains("docs/protocol.md:2: b.md leads nowhere"), "{said}");
     assert!(said.contains("docs/protocol.md:3: c.md \u{a7}1: docs/algorithms/ has no"), "{said}");
 
+    let forgotten: Vec<_> =
+        said.lines().filter(|line| line.contains("no program runs it")).collect();
+    let expected =
+        "common/tests/forgotten.rs:1: no program runs it: name it in common/tests/all.rs";
+    assert_eq!(forgotten, [expected]);
+
     assert!(run("docs").0);
+    fs_err::remove_file(root.join("common/tests/forgotten.rs")).unwrap();
     fs_err::remove_file(root.join("common/src/wire.rs")).unwrap();
     let marked = said.lines().find(|line| line.starts_with("<!--")).unwrap();
     fs_err::write(root.join("docs/protocol.md"), marked).unwrap();

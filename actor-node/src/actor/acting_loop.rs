@@ -1,13 +1,13 @@
 //! [`Actor`]: the acting loop. One thread with L lanes observes, acts, steps, assembles rows and hands them over.
 
 use super::counters::Counters;
-use super::habits::Habits;
+use super::settings::ActorSettings;
 use super::turn_log::TurnLog;
 use crate::env::EnvError;
 use crate::lanes::{LaneGroup, Turn};
 use crate::log_once::LogOnce;
 use crate::metrics::ActorMetrics;
-use crate::rows::{Assembler, Recorder, Step};
+use crate::rows::{Assembler, LaneStep, Recorder};
 use crate::upload::{RowBatch, Spool};
 use crate::weights::PolicyCache;
 use common::ids::PolicyVersion;
@@ -37,7 +37,8 @@ pub enum ActorError {
     Weights(#[from] SnapshotError),
 }
 
-/// Owner of one group of lanes. L lanes, O numbers per observation, W per action, S of policy state.
+/// Owner of one group of lanes. In the shapes, L is the number of lanes, O the numbers per observation, W the numbers
+/// per action, and S the numbers of policy state.
 #[derive(Debug)]
 pub struct Actor {
     lanes: LaneGroup,
@@ -54,12 +55,12 @@ pub struct Actor {
     exploration_noise: Vec<f64>,
     /// Observations before the actions, shape (L, O).
     obs: Vec<f32>,
-    /// Policy state before the next observation to act on, shape (L, S); zeros at the start of an episode.
+    /// Policy state before the next observation is processed, shape (L, S); zeros at the start of an episode.
     state: Vec<f32>,
     /// Policy state before `obs`, shape (L, S).
     state_before: Vec<f32>,
     rng: Pcg64,
-    habits: Habits,
+    settings: ActorSettings,
     recorder: Option<Recorder>,
     log: Option<TurnLog>,
     steps: u64,
@@ -76,13 +77,13 @@ impl Actor {
         assemblers: Vec<Assembler>,
         net: PolicyNet,
         rng: Pcg64,
-        habits: Habits,
+        settings: ActorSettings,
         metrics: ActorMetrics,
     ) -> Self {
         let count = assemblers.len();
         let state = vec![0.0; count * net.state_dim()];
         let counters = Counters::default();
-        counters.env_steps.store(habits.share.done, Ordering::Relaxed);
+        counters.env_steps.store(settings.share.done, Ordering::Relaxed);
         Self {
             obs: turn.obs.clone(),
             actions: vec![0.0; count * lanes.spec().action_width()],
@@ -100,8 +101,8 @@ impl Actor {
             rng,
             recorder: None,
             log: None,
-            steps: habits.share.done,
-            habits,
+            steps: settings.share.done,
+            settings,
             counters: Arc::new(counters),
             logged: LogOnce::default(),
             metrics,
@@ -132,8 +133,8 @@ impl Actor {
         self.steps
     }
 
-    /// Acts with the newest weights of the cache until the stop or the end of its share of steps, then closes the
-    /// spool.
+    /// Acts with the newest weights of the cache until a stop is requested or the actor has taken its share of steps.
+    /// Then closes the spool.
     ///
     /// # Errors
     /// Returns an error if the environment or the weights are unusable.
@@ -160,7 +161,7 @@ impl Actor {
         clock: &Clock,
         stop: &StopToken,
     ) -> Result<(), ActorError> {
-        let limit = self.habits.share.max;
+        let limit = self.settings.share.max;
         while !stop.is_stopping() && (limit == 0 || self.steps < limit) {
             let began = clock.now();
             if !self.take_weights(cache, began)? {
@@ -181,8 +182,8 @@ impl Actor {
         Ok(())
     }
 
-    /// Takes newer weights from the cache. Returns `false` if the actor must wait: after the warm-up there are no
-    /// weights yet, or the weights are too old.
+    /// Takes newer weights from the cache. Returns `false` if the actor must wait, because the weights are too old, or
+    /// because the warm-up is over and no weights have arrived yet.
     fn take_weights(&mut self, cache: &PolicyCache, now: Duration) -> Result<bool, ActorError> {
         let Some(cached) = cache.load() else { return Ok(self.is_warming_up()) };
         if self.in_use != Some(cached.snapshot.version) {
@@ -190,7 +191,7 @@ impl Actor {
             self.counters.set_run(cached.run);
         }
         self.metrics.lag_seconds.set(now.saturating_sub(cached.received_at).as_secs_f64());
-        Ok(!cache.is_stale(now, self.habits.policy_age_max))
+        Ok(!cache.is_stale(now, self.settings.policy_age_max))
     }
 
     /// Uses these weights for all following actions.
@@ -212,7 +213,7 @@ impl Actor {
     }
 
     fn is_warming_up(&self) -> bool {
-        self.steps < self.habits.warmup_steps
+        self.steps < self.settings.warmup_steps
     }
 
     /// Steps every lane once. Completed rows are collected for [`Actor::take_rows`].
@@ -279,7 +280,7 @@ impl Actor {
                     .for_each(|action| *action = rng.random_range(0..spec.act_dim) as f32);
             }
             (ActionKind::Continuous, false) => {
-                self.habits.exploration.disturb(actions, &mut self.exploration_noise, rng);
+                self.settings.exploration.disturb(actions, &mut self.exploration_noise, rng);
             }
             (ActionKind::Discrete, false) => {}
         }
@@ -290,7 +291,7 @@ impl Actor {
         let obs = lane * spec.obs_dim..(lane + 1) * spec.obs_dim;
         let width = spec.action_width();
         let state = lane * state_dim..(lane + 1) * state_dim;
-        let step = Step {
+        let step = LaneStep {
             obs: &self.obs[obs.clone()],
             action: &self.actions[lane * width..(lane + 1) * width],
             reward: self.turn.reward[lane],
@@ -316,7 +317,7 @@ impl Actor {
     /// Removes and returns the oldest collected rows as a batch of exactly `insert_rows`. With `flush`, which is used
     /// at the end, the batch may be smaller. Returns `None` if there are not enough rows.
     pub fn take_rows(&mut self, flush: bool) -> Option<RowBatch> {
-        let full = self.habits.insert_rows;
+        let full = self.settings.insert_rows;
         let count = if self.rows_count >= full { full } else { self.rows_count };
         if count == 0 || (count < full && !flush) {
             return None;

@@ -1,6 +1,6 @@
 //! [`Counters`]: the progress of an actor, for other threads.
 
-use crate::env::{Terms, mean_terms};
+use crate::env::{EnvTerms, mean_terms};
 use crate::lanes::Ended;
 use common::wire::message::RunPosition;
 use std::collections::VecDeque;
@@ -28,7 +28,7 @@ pub struct Counters {
 struct Latest {
     episode_return: f64,
     length: u64,
-    terms: Terms,
+    terms: EnvTerms,
 }
 
 impl Counters {
@@ -37,17 +37,17 @@ impl Counters {
         self.episodes.load(Ordering::Relaxed)
     }
 
-    /// How far the run was when the weights in use were published.
+    /// Returns the run's progress at the time when the weights in use were published.
     pub fn run(&self) -> RunPosition {
         *self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records how far the run was when the weights in use were published.
+    /// Records the run's progress at the time when the weights in use were published.
     pub(super) fn set_run(&self, run: RunPosition) {
         *self.run.lock().unwrap_or_else(PoisonError::into_inner) = run;
     }
 
-    /// Mean return of the latest training episodes; `None` before the first.
+    /// Returns the mean return of the latest training episodes; `None` before the first one ends.
     pub fn return_mean(&self) -> Option<f64> {
         self.mean(|episode| episode.episode_return)
     }
@@ -60,7 +60,7 @@ impl Counters {
 
     /// Returns the environment's own numbers about the latest training episodes. Each is the mean over the episodes
     /// that report it.
-    pub fn terms(&self) -> Terms {
+    pub fn terms(&self) -> EnvTerms {
         mean_terms(self.latest().iter().map(|episode| &episode.terms))
     }
 

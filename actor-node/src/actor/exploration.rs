@@ -1,7 +1,7 @@
 //! [`Exploration`]: noise on actions, in addition to the policy's own (docs/algorithms/sac.md §2.3).
 //!
-//! Every number of a batch has its own noise process. Noise is in normalised units, and the noisy action is clipped to
-//! `[−1, 1]`.
+//! Each action component of each lane has its own noise process. Noise is in normalised units, and the noisy action is
+//! clipped to `[−1, 1]`.
 
 use common::config;
 use rand::Rng;
@@ -12,7 +12,7 @@ use rand_distr::{Distribution, StandardNormal};
 pub enum Exploration {
     /// No noise.
     None,
-    /// Gaussian noise: mean + sigma · N(0, 1), independent per step and number.
+    /// Gaussian noise: mean + sigma · N(0, 1), independent for each step and action component.
     Gaussian {
         /// Mean.
         mean: f64,
@@ -30,19 +30,19 @@ pub enum Exploration {
         theta: f64,
         /// Time step of the process, dt.
         dt: f64,
-        /// Current values, shape (L · A). The first batch determines the length.
+        /// Current values, shape (L · A). The first batch of actions determines the length.
         x: Vec<f64>,
     },
 }
 
 impl Exploration {
     /// Creates the noise process from the configuration.
-    pub fn new(actor: &config::Actor) -> Self {
+    pub fn new(actor: &config::ActorConfig) -> Self {
         let sigma = actor.exploration_sigma.into();
         match actor.exploration {
-            config::Exploration::None => Self::None,
-            config::Exploration::Gaussian => Self::Gaussian { mean: 0.0, sigma },
-            config::Exploration::Ou => Self::Ou {
+            config::ExplorationKind::None => Self::None,
+            config::ExplorationKind::Gaussian => Self::Gaussian { mean: 0.0, sigma },
+            config::ExplorationKind::Ou => Self::Ou {
                 mean: 0.0,
                 sigma,
                 theta: actor.ou_theta.into(),

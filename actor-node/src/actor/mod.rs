@@ -1,7 +1,7 @@
 //! The actor: steps lanes with the newest policy and makes rows.
 //!
 //! - `acting_loop`: the loop itself ([`Actor`]).
-//! - `habits`: its settings ([`Habits`], [`Share`]).
+//! - `settings`: the settings of its loop ([`ActorSettings`], [`Share`]).
 //! - `exploration`: noise on actions ([`Exploration`]).
 //! - `counters`: its progress, for other threads ([`Counters`]).
 //! - `turn_log`: every turn, on disk ([`TurnLog`]).
@@ -9,11 +9,11 @@
 mod acting_loop;
 mod counters;
 mod exploration;
-mod habits;
+mod settings;
 mod turn_log;
 
 pub use acting_loop::{Actor, ActorError};
 pub use counters::Counters;
 pub use exploration::Exploration;
-pub use habits::{Habits, Share};
+pub use settings::{ActorSettings, Share};
 pub use turn_log::TurnLog;

@@ -3,8 +3,8 @@
 //!
 //! `trajectories-actor-N.jsonl` has one line per turn of actor N's L lanes: the `version` of the policy, `obs` (L, O)
 //! before the actions, `action` (L, W) of the policy (normalised, or indices), `reward` (L), `done` (L), and the
-//! numbers of the `discarded` lanes, whose rewards are meaningless. T lines in a row correspond to a (T, L, ...) block
-//! of the original implementation.
+//! numbers of the `discarded` lanes, whose rewards are meaningless. T successive lines correspond to one (T, L, ...)
+//! block of the original implementation.
 
 use crate::json_lines::{JsonLines, split};
 use crate::lanes::Turn;
@@ -72,7 +72,7 @@ mod tests {
         };
         let (obs, actions) = ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [0.5, -0.5, 1.0]);
         for version in [0, 7] {
-            // Opened again for each turn, as by a resumed run.
+            // Opens the log again for each turn, as a resumed run does.
             let mut log = TurnLog::open(dir.path(), ActorId(2)).unwrap();
             log.append(PolicyVersion(version), &obs, &actions, &turn);
         }

@@ -7,7 +7,7 @@ use tiny_skia::{
 
 /// Half the angle between an arrow's barbs, in radians.
 const BARB_ANGLE: f64 = 0.5;
-/// Number of line segments per full circle of an arc.
+/// Number of line segments that approximate a full circle.
 const ARC_STEPS: f64 = 60.0;
 
 /// An RGB colour.
@@ -91,7 +91,8 @@ impl Canvas {
         }
     }
 
-    /// Draws an arrow along a circle, from the angle `from` over `turn` radians; positive is counter-clockwise.
+    /// Draws an arrow along a circular arc. The arc begins at the angle `from` and spans `turn` radians,
+    /// counter-clockwise if `turn` is positive.
     pub fn arc_arrow(
         &mut self,
         centre: Point,

@@ -54,8 +54,9 @@ pub(crate) fn cart_pole(x: f64, theta: f64, push: f64, x_max: f64, seconds: f64)
     canvas.into_frame(seconds)
 }
 
-/// Draws two links and the line that the tip must reach. The first link is at angle `theta1` from hanging down, the
-/// second at `theta2` from the first; both grow counter-clockwise. `torque` on the elbow is −1, 0 or 1.
+/// Draws two links and the line that the tip must reach. `theta1` is the angle between the first link and the downward
+/// vertical, and `theta2` is the angle between the second link and the first. Both grow counter-clockwise. `torque` on
+/// the elbow is −1, 0 or 1.
 pub(crate) fn acrobot(theta1: f64, theta2: f64, torque: f64, seconds: f64) -> Frame {
     let mut canvas = Canvas::new((400, 400), (-2.3, -2.3), 400.0 / 4.6);
     canvas.line(&[(-2.3, 1.0), (2.3, 1.0)], 0.02, Colour::GREEN);
@@ -99,12 +100,12 @@ pub(crate) fn mountain_car(x: f64, push: f64, goal: f64) -> Frame {
     canvas.into_frame(SECONDS)
 }
 
-/// Draws the Oscillator's protein over time, one number per step so far, together with the reference wave over all
-/// `steps`.
+/// Plots the Oscillator's protein over time, with one number in `protein` per step so far, and the reference wave over
+/// all `steps`.
 #[expect(clippy::cast_precision_loss, reason = "a few hundred steps")]
 pub(crate) fn oscillator(protein: &[f64], reference: impl Fn(f64) -> f64, steps: u32) -> Frame {
     const TOP: f64 = 30.0;
-    // 1.5 pixels per step, 10 per unit of concentration.
+    // A step is 1.5 pixels wide, and a unit of concentration is 10 pixels high.
     const STEP: f64 = 0.15;
     let mut canvas = Canvas::new((640, 340), (-2.0, -2.0), 10.0);
     let right = STEP * f64::from(steps);

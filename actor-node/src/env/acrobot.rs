@@ -1,16 +1,16 @@
 //! Acrobot-v1, with the dynamics of Gymnasium 1.x: swing the tip of a two-link arm above a line by torque on its elbow.
 //!
-//! - State: (θ1, θ2, θ1', θ2'). Both angles are 0 when the arm hangs down. Links have mass 1, length 1, centre 1/2 and
-//!   moment of inertia 1.
-//! - Step: one Runge–Kutta step of 0.2 s under a torque of −1, 0 or 1. Then angles are wrapped to `[−π, π]`, and speeds
-//!   are clipped to 4π and 9π.
+//! - State: (θ1, θ2, θ1', θ2'). Both angles are 0 when the arm hangs down. Each link has mass 1, length 1, moment of
+//!   inertia 1 and its centre of mass in the middle.
+//! - Step: one Runge–Kutta step of 0.2 s under a torque of −1, 0 or 1. Then angles are wrapped to `[−π, π]`, θ1' is
+//!   clipped to ±4π, and θ2' to ±9π.
 //! - Termination: −cos θ1 − cos(θ1 + θ2) > 1.
 //! - Reward: −1 per step, and 0 for the step that terminates.
 //! - Observation: (cos θ1, sin θ1, cos θ2, sin θ2, θ1', θ2').
 //! - Episode: at most 500 steps, start U(±0.1).
 
 use super::helpers::{check_index, check_params, discrete, uniform, write_obs};
-use super::{Env, EnvError, Params, StateAccess, StepOutcome};
+use super::{Env, EnvError, EnvParams, StateAccess, StepOutcome};
 use crate::draw::{Frame, classic};
 use common::spec::EnvSpec;
 use rand_pcg::Pcg64;
@@ -36,7 +36,7 @@ pub struct Acrobot {
     rng: Pcg64,
 }
 
-pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
+pub(super) fn make(params: &EnvParams) -> Result<Box<dyn Env>, EnvError> {
     check_params(NAME, params, &[])?;
     Ok(Box::new(Acrobot::new()))
 }

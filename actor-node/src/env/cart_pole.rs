@@ -14,7 +14,7 @@
 use super::helpers::{
     check_action, check_index, check_params, continuous, discrete, uniform, write_obs,
 };
-use super::{Env, EnvError, Params, StateAccess, StepOutcome};
+use super::{Env, EnvError, EnvParams, StateAccess, StepOutcome};
 use crate::draw::{Frame, classic};
 use common::spec::EnvSpec;
 use rand_pcg::Pcg64;
@@ -56,12 +56,12 @@ pub struct CartPole {
     rng: Pcg64,
 }
 
-pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
+pub(super) fn make(params: &EnvParams) -> Result<Box<dyn Env>, EnvError> {
     check_params(NAME, params, &[])?;
     Ok(Box::new(CartPole::new()))
 }
 
-pub(super) fn make_cost(params: &Params) -> Result<Box<dyn Env>, EnvError> {
+pub(super) fn make_cost(params: &EnvParams) -> Result<Box<dyn Env>, EnvError> {
     check_params(COST_NAME, params, &[])?;
     Ok(Box::new(CartPole::with_costs()))
 }

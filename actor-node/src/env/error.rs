@@ -42,7 +42,7 @@ pub enum EnvError {
         needs: &'static str,
         /// Name of the environment.
         env: String,
-        /// Property of this environment instead.
+        /// Property that this environment has instead.
         has: String,
     },
     /// An action that is NaN.

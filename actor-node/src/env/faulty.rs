@@ -1,14 +1,14 @@
 //! `faulty`: an environment that fails on schedule, for tests of code that must tolerate failures.
 
 use super::helpers::{check_action, check_params, continuous};
-use super::{Env, EnvError, Params, StepOutcome};
+use super::{Env, EnvError, EnvParams, StepOutcome};
 use common::spec::EnvSpec;
 use std::time::Duration;
 
 /// Name of the environment.
 pub const NAME: &str = "faulty";
 
-/// Parameters that schedule a fault. The value is the step of an episode, counted from 1.
+/// Parameters that schedule a fault. The value is the step of the episode at which the fault occurs, counted from 1.
 const FAULTS: &[&str] = &[
     "panic_at",
     "nan_obs_at",
@@ -18,7 +18,7 @@ const FAULTS: &[&str] = &[
     "error_at",
     "hang_at",
 ];
-/// Parameter: value of an observation or reward that is too large.
+/// Parameter: the value of an observation or a reward that is scheduled to be too large.
 const BIG: &str = "big";
 /// Parameter: duration of a hang in milliseconds.
 const HANG_MS: &str = "hang_ms";
@@ -38,7 +38,7 @@ struct Faulty {
 }
 
 /// Creates the environment. Without parameters it never fails and counts its steps.
-pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
+pub(super) fn make(params: &EnvParams) -> Result<Box<dyn Env>, EnvError> {
     let known = FAULTS.iter().copied().chain([HANG_MS, BIG, SPARE_EVEN_SEEDS]);
     let known: Vec<&str> = known.collect();
     check_params(NAME, params, &known)?;

@@ -1,6 +1,6 @@
 //! Functions that several environments share: their specs, and checks of actions and parameters.
 
-use super::{EnvError, Params};
+use super::{EnvError, EnvParams};
 use common::spec::{ActionKind, EnvSpec};
 use rand::RngExt;
 use rand_pcg::Pcg64;
@@ -54,7 +54,7 @@ pub(super) fn discrete(id: &str, obs_dim: usize, choices: usize, steps_max: u32)
     EnvSpec { actions, act_dim: choices, ..continuous(id, obs_dim, &[], &[], steps_max) }
 }
 
-/// Draws a number from the range from `low` to below `high`.
+/// Draws a number uniformly from `[low, high)`.
 pub(super) fn uniform(rng: &mut Pcg64, low: f64, high: f64) -> f64 {
     rng.random_range(low..high)
 }
@@ -70,7 +70,7 @@ pub(super) fn write_obs(obs: &mut [f32], values: &[f64]) {
 /// Refuses parameters other than `known`.
 pub(super) fn check_params(
     env: &'static str,
-    params: &Params,
+    params: &EnvParams,
     known: &[&str],
 ) -> Result<(), EnvError> {
     match params.iter().find(|(key, _)| !known.contains(&key.as_str())) {

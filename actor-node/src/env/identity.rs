@@ -3,7 +3,7 @@
 //! gets a return of 0.
 
 use super::helpers::{check_action, check_params, continuous};
-use super::{Env, EnvError, Params, StepOutcome};
+use super::{Env, EnvError, EnvParams, StepOutcome};
 use common::spec::EnvSpec;
 use rand::RngExt;
 use rand_pcg::Pcg64;
@@ -21,7 +21,7 @@ struct Identity {
     rng: Pcg64,
 }
 
-pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
+pub(super) fn make(params: &EnvParams) -> Result<Box<dyn Env>, EnvError> {
     check_params(NAME, params, &[])?;
     let spec = continuous(NAME, DIM, &[-1.0; DIM], &[1.0; DIM], EPISODE_STEPS);
     Ok(Box::new(Identity { spec, target: [0.0; DIM], rng: Pcg64::new(0, 0) }))

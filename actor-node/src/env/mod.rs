@@ -1,13 +1,13 @@
 //! Environments, which only actors and evaluators step. All other processes only use their shapes ([`EnvSpec`]).
 //!
-//! An environment works in its own action units, clips actions to its bounds as Gymnasium's do, and reports
-//! `terminated` and `truncated` separately.
+//! An environment works in its own action units, clips actions to its bounds as Gymnasium's environments do, and
+//! reports `terminated` and `truncated` separately.
 //!
 //! The modules form layers. A layer uses only the layers above it in this table:
 //!
 //! | layer | modules |
 //! |---|---|
-//! | the interface | this module: [`Env`], [`EnvError`], [`Origin`] |
+//! | the interface | this module: [`Env`], [`EnvError`], [`EnvOrigin`] |
 //! | environments | one file per classic task; [`mujoco`]; [`bridge`] for environments in other processes; `helpers` |
 //! | wrappers | [`wrappers`] |
 //! | names | [`registry`], which knows all environments and creates them by name |
@@ -33,7 +33,7 @@ use common::spec::EnvSpec;
 use std::collections::BTreeMap;
 
 pub use error::EnvError;
-pub use origin::{Origin, Terms, mean_terms};
+pub use origin::{EnvOrigin, EnvTerms, mean_terms};
 
 /// Result of one step, without the observation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -73,10 +73,10 @@ pub trait Env: Send {
         Ok(None)
     }
 
-    /// Returns the description of the environment by its own library, for recordings. A wrapper passes on everything
-    /// that remains true.
-    fn origin(&self) -> Origin {
-        Origin::default()
+    /// Returns the description that the environment's own library gives, for recordings. A wrapper passes on all parts
+    /// that remain true.
+    fn origin(&self) -> EnvOrigin {
+        EnvOrigin::default()
     }
 
     /// Returns named numbers that the environment has reported about the episode since its last reset. A wrapper passes
@@ -84,12 +84,13 @@ pub trait Env: Send {
     ///
     /// # Errors
     /// Returns an error if the environment's process is gone.
-    fn terms(&mut self) -> Result<Terms, EnvError> {
-        Ok(Terms::new())
+    fn terms(&mut self) -> Result<EnvTerms, EnvError> {
+        Ok(EnvTerms::new())
     }
 
-    /// Returns the environment's own reward of the last step, whose outcome has the reward `reward`. The two differ
-    /// only if a wrapper changes the rewards that a policy learns from. Returns of episodes are sums of own rewards.
+    /// Returns the environment's own reward of the last step. `reward` is the reward in the outcome of that step. The
+    /// two differ only if a wrapper changes the rewards that a policy learns from. The return of an episode is the sum
+    /// of these own rewards.
     fn own_reward(&self, reward: f64) -> f64 {
         reward
     }
@@ -110,10 +111,10 @@ pub trait StateAccess: Env {
 }
 
 /// Environment parameters by name.
-pub type Params = BTreeMap<String, String>;
+pub type EnvParams = BTreeMap<String, String>;
 
 /// Parses settings of the form `key=value`. Ignores other forms, because the configuration check refuses them.
-pub fn params(settings: &[String]) -> Params {
+pub fn params(settings: &[String]) -> EnvParams {
     let pairs = settings.iter().filter_map(|text| text.split_once('='));
     pairs.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned())).collect()
 }

@@ -12,7 +12,7 @@
 use super::helpers::{
     check_action, check_index, check_params, continuous, discrete, uniform, write_obs,
 };
-use super::{Env, EnvError, Params, StateAccess, StepOutcome};
+use super::{Env, EnvError, EnvParams, StateAccess, StepOutcome};
 use crate::draw::{Frame, classic};
 use common::spec::EnvSpec;
 use rand_pcg::Pcg64;
@@ -43,12 +43,12 @@ pub struct MountainCar {
     rng: Pcg64,
 }
 
-pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
+pub(super) fn make(params: &EnvParams) -> Result<Box<dyn Env>, EnvError> {
     check_params(NAME, params, &[])?;
     Ok(Box::new(MountainCar::discrete()))
 }
 
-pub(super) fn make_continuous(params: &Params) -> Result<Box<dyn Env>, EnvError> {
+pub(super) fn make_continuous(params: &EnvParams) -> Result<Box<dyn Env>, EnvError> {
     check_params(CONTINUOUS_NAME, params, &[])?;
     Ok(Box::new(MountainCar::continuous()))
 }

@@ -1,15 +1,15 @@
-//! Information of an environment that learning does not need: the [`Terms`] of an episode, and the [`Origin`] of the
-//! environment.
+//! Information about an environment that learning does not need: the [`EnvTerms`] of an episode, and the [`EnvOrigin`]
+//! of the environment.
 
 use std::collections::BTreeMap;
 
-/// An environment's numbers about an episode in addition to its rewards, by name, such as success or the parts of the
-/// reward. `docs/env-protocol.md` specifies how these numbers are computed from the numbers of the steps.
-pub type Terms = BTreeMap<String, f64>;
+/// Named numbers that an environment reports about an episode in addition to its rewards, such as success or the parts
+/// of the reward. `docs/env-protocol.md` specifies how these numbers are computed from the numbers of the steps.
+pub type EnvTerms = BTreeMap<String, f64>;
 
 /// Returns the mean of each term over the episodes that have it.
 #[expect(clippy::cast_precision_loss, reason = "few episodes")]
-pub fn mean_terms<'a>(episodes: impl Iterator<Item = &'a Terms>) -> Terms {
+pub fn mean_terms<'a>(episodes: impl Iterator<Item = &'a EnvTerms>) -> EnvTerms {
     let mut sums = BTreeMap::<&str, (f64, u64)>::new();
     for (name, value) in episodes.flatten() {
         let (sum, count) = sums.entry(name).or_default();
@@ -18,9 +18,9 @@ pub fn mean_terms<'a>(episodes: impl Iterator<Item = &'a Terms>) -> Terms {
     sums.into_iter().map(|(name, (sum, count))| (name.to_owned(), sum / count as f64)).collect()
 }
 
-/// Description of an environment by its own library, in addition to its [`EnvSpec`](common::spec::EnvSpec).
+/// Description that an environment's own library gives, in addition to the [`EnvSpec`](common::spec::EnvSpec).
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Origin {
+pub struct EnvOrigin {
     /// Number of the first discrete action.
     pub action_start: i64,
     /// Lower bounds of an observation, shape (O). `None` means no bound; an empty list means that bounds are unknown.
@@ -31,7 +31,7 @@ pub struct Origin {
     pub env_spec: Option<String>,
 }
 
-impl Origin {
+impl EnvOrigin {
     /// Returns the origin of an environment whose observations or steps a wrapper has changed. Only `action_start`
     /// remains valid.
     #[must_use]

@@ -9,7 +9,7 @@
 //! - Episode: at most 400 steps, start U(0, 5).
 
 use super::helpers::{check_action, check_params, continuous, uniform, write_obs};
-use super::{Env, EnvError, Params, StepOutcome};
+use super::{Env, EnvError, EnvParams, StepOutcome};
 use crate::draw::{Frame, classic};
 use common::spec::EnvSpec;
 use rand_pcg::Pcg64;
@@ -32,7 +32,7 @@ struct Oscillator {
     rng: Pcg64,
 }
 
-pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
+pub(super) fn make(params: &EnvParams) -> Result<Box<dyn Env>, EnvError> {
     check_params(NAME, params, &[])?;
     Ok(Box::new(Oscillator::new()))
 }

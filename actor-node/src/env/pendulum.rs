@@ -11,7 +11,7 @@
 //! speed.
 
 use super::helpers::{check_action, check_params, continuous, uniform, write_obs};
-use super::{Env, EnvError, Params, StateAccess, StepOutcome};
+use super::{Env, EnvError, EnvParams, StateAccess, StepOutcome};
 use crate::draw::{Frame, classic};
 use common::spec::EnvSpec;
 use rand_pcg::Pcg64;
@@ -43,16 +43,16 @@ pub struct Pendulum {
 }
 
 /// Creates Pendulum-v1. Its parameter `g` is gravity in m/s², 10 by default.
-pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
+pub(super) fn make(params: &EnvParams) -> Result<Box<dyn Env>, EnvError> {
     Ok(Box::new(Pendulum::new(gravity(NAME, params)?)))
 }
 
 /// Creates PendulumNoVelocity-v1, with the same parameter `g` as for [`make`].
-pub(super) fn make_no_velocity(params: &Params) -> Result<Box<dyn Env>, EnvError> {
+pub(super) fn make_no_velocity(params: &EnvParams) -> Result<Box<dyn Env>, EnvError> {
     Ok(Box::new(Pendulum::without_velocity(gravity(NO_VELOCITY_NAME, params)?)))
 }
 
-fn gravity(env: &'static str, params: &Params) -> Result<f64, EnvError> {
+fn gravity(env: &'static str, params: &EnvParams) -> Result<f64, EnvError> {
     check_params(env, params, &["g"])?;
     let Some(text) = params.get("g") else { return Ok(GRAVITY) };
     text.parse().ok().filter(|g: &f64| g.is_finite()).ok_or_else(|| EnvError::Parameter {

@@ -1,5 +1,5 @@
-//! PixelCatch-v1: catch falling dots with a paddle, from an image observation. For convolutional policies, which learn
-//! it in a minute.
+//! PixelCatch-v1: catch falling dots with a paddle, from an image observation. A convolutional policy learns this task
+//! in a minute.
 //!
 //! The observation is one channel of 16 by 16 bytes. The dot (2 by 2 pixels) and the paddle (4 pixels wide, in the
 //! lowest row) are 255, all other pixels are 0. The action in `[−1, 1]` moves the paddle by up to 3 columns per step;
@@ -8,7 +8,7 @@
 //! The picture does not show how many dots are left.
 
 use super::helpers::{check_action, check_params, continuous, uniform};
-use super::{Env, EnvError, Params, StepOutcome};
+use super::{Env, EnvError, EnvParams, StepOutcome};
 use crate::draw::Frame;
 use common::spec::EnvSpec;
 use rand::RngExt;
@@ -25,7 +25,7 @@ const PADDLE_SPEED: f64 = 3.0;
 const FALL_STEPS: usize = SIDE / DOT;
 const DROPS: u32 = 10;
 const WHITE: f32 = 255.0;
-/// Side length of the square that a picture has for each pixel of the image, in pixels.
+/// Side length in pixels of the square that shows one pixel of the image in a picture.
 const ZOOM: usize = 16;
 /// Display time of a step, in seconds.
 const SECONDS: f64 = 0.1;
@@ -43,7 +43,7 @@ struct PixelCatch {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "80 steps")]
-pub(super) fn make(params: &Params) -> Result<Box<dyn Env>, EnvError> {
+pub(super) fn make(params: &EnvParams) -> Result<Box<dyn Env>, EnvError> {
     check_params(NAME, params, &[])?;
     let steps = DROPS * FALL_STEPS as u32;
     let mut spec = continuous(NAME, SIDE * SIDE, &[-1.0], &[1.0], steps);
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn who_reads_the_image_and_follows_the_dot_catches_every_one() {
-        let mut env = make(&Params::new()).unwrap();
+        let mut env = make(&EnvParams::new()).unwrap();
         assert_eq!(env.spec().episode_steps_max, Some(80));
         let mut obs = [0.0; SIDE * SIDE];
         for seed in 0..20 {
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn who_stands_still_misses_most() {
-        let mut env = make(&Params::new()).unwrap();
+        let mut env = make(&EnvParams::new()).unwrap();
         let mut obs = [0.0; SIDE * SIDE];
         let mut total = 0.0;
         for seed in 0..50 {
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn every_pixel_is_black_or_white() {
-        let mut env = make(&Params::new()).unwrap();
+        let mut env = make(&EnvParams::new()).unwrap();
         let mut obs = [0.5; SIDE * SIDE];
         env.reset(Some(1), &mut obs).unwrap();
         let white = obs.iter().filter(|&&pixel| pixel == WHITE).count();

@@ -1,8 +1,8 @@
 //! [`BestPolicy`]: the policy with the best mean return among those that the run's evaluator has evaluated.
 //!
-//! The learner's last policy is a random point near good policies; the best policy has been evaluated as good. The
+//! The quality of the policy varies during training, so the learner's last policy can be worse than an earlier one. The
 //! folder `best/` of the run directory holds `policy.safetensors`, in the format of a checkpoint, and
-//! `evaluation.json`, its [`Evaluation`].
+//! `evaluation.json`, which contains the policy's [`Evaluation`].
 
 use super::summary::Evaluation;
 use common::policy::arch::PolicyArch;
@@ -18,7 +18,7 @@ pub enum BestError {
     /// The run directory cannot be read or written; the message names the path.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// An evaluation of an earlier start of the run cannot be read.
+    /// The evaluation that an earlier start of the run saved cannot be read.
     #[error("{path}: {source}")]
     Evaluation {
         /// Path of the evaluation file.

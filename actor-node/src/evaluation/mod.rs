@@ -1,6 +1,7 @@
-//! Evaluation: whole episodes of a policy, which tolerate environments that fail, are slow or never end.
+//! Evaluation: runs whole episodes of a policy, and tolerates environments that fail, are slow or never end an episode.
 //!
-//! - `plan`: the environment of evaluations ([`Plan`]); the policy, number and seeds of one evaluation ([`Episodes`]).
+//! - `plan`: the environment of evaluations ([`Plan`]), and the policy, the episode count and the seeds of one
+//!   evaluation ([`Episodes`]).
 //! - `runner`: runs the episodes ([`EpisodeRunner`]).
 //! - `observer`: watches the episodes as they run ([`Observer`], [`Trajectory`]).
 //! - `summary`: statistics of the episodes ([`Evaluation`]).
@@ -15,8 +16,8 @@ mod summary;
 mod trajectory_log;
 
 pub use best::{BestError, BestPolicy, best_policy};
-pub use observer::{Observer, Step, Trajectory};
-pub use plan::{Acting, Episodes, Plan};
+pub use observer::{ObservedStep, Observer, Trajectory};
+pub use plan::{ActionMode, Episodes, Plan};
 pub use runner::{EpisodeRunner, EvaluationError, Running};
-pub use summary::{Episode, Evaluation};
+pub use summary::{EpisodeResult, Evaluation};
 pub use trajectory_log::TrajectoryLog;

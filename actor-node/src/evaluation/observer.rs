@@ -17,7 +17,7 @@ pub struct Trajectory {
 
 /// One step of an episode.
 #[derive(Debug, Clone, Copy)]
-pub struct Step<'a> {
+pub struct ObservedStep<'a> {
     /// Action of the policy, shape (W): normalised, or an index.
     pub action: &'a [f32],
     /// Action in the environment's units, or an index, shape (W).
@@ -41,9 +41,9 @@ pub trait Observer {
     ///
     /// # Errors
     /// Returns an error if the observer cannot do its work.
-    fn stepped(&mut self, env: &mut dyn Env, step: &Step<'_>) -> Result<(), EnvError>;
+    fn stepped(&mut self, env: &mut dyn Env, step: &ObservedStep<'_>) -> Result<(), EnvError>;
 
-    /// Receives the failure of the running episode, which does not count.
+    /// Is called when the running episode fails. This episode does not count.
     fn discarded(&mut self) {}
 }
 
@@ -53,7 +53,7 @@ impl Observer for () {
         Ok(())
     }
 
-    fn stepped(&mut self, _: &mut dyn Env, _: &Step<'_>) -> Result<(), EnvError> {
+    fn stepped(&mut self, _: &mut dyn Env, _: &ObservedStep<'_>) -> Result<(), EnvError> {
         Ok(())
     }
 }
@@ -64,7 +64,7 @@ impl Observer for Vec<Trajectory> {
         Ok(())
     }
 
-    fn stepped(&mut self, _: &mut dyn Env, step: &Step<'_>) -> Result<(), EnvError> {
+    fn stepped(&mut self, _: &mut dyn Env, step: &ObservedStep<'_>) -> Result<(), EnvError> {
         let trajectory = self.last_mut().expect("an episode starts before its first step");
         let done = step.outcome.terminated || step.outcome.truncated;
         trajectory.action.extend_from_slice(step.action);

@@ -1,4 +1,5 @@
-//! [`Plan`]: the environment of evaluations; [`Episodes`]: the policy, number and seeds of one evaluation.
+//! [`Plan`]: the environment of evaluations; [`Episodes`]: the policy, the episode count and the seeds of one
+//! evaluation.
 
 use crate::env::registry::Setup;
 use common::config::Config;
@@ -14,7 +15,7 @@ pub struct Plan {
     pub env: String,
     /// Parameters and wrappers of the environment.
     pub setup: Setup,
-    /// Number of steps after which an episode is cut off, like by a time limit.
+    /// Number of steps after which an episode is cut off, as by a time limit.
     pub steps_max: u64,
     /// Stop that ends the evaluation.
     pub stop: StopToken,
@@ -27,7 +28,7 @@ impl Plan {
         Self { env, setup: Setup::new(config), steps_max: config.evaluator.steps_max, stop }
     }
 
-    /// Creates the plan from the configuration, without a stop. For programs that a signal ends directly.
+    /// Creates the plan from the configuration, without a stop, for programs that a signal ends directly.
     pub fn without_stop(config: &Config) -> Self {
         Self::new(config, Shutdown::new().token())
     }
@@ -35,7 +36,7 @@ impl Plan {
 
 /// Method of choosing actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Acting {
+pub enum ActionMode {
     /// The mode of the policy.
     #[default]
     Deterministic,
@@ -55,5 +56,5 @@ pub struct Episodes<'a> {
     /// Seeds. The start state of episode i comes from `seeds.index(i)`.
     pub seeds: SeedTree,
     /// How the policy chooses actions.
-    pub acting: Acting,
+    pub acting: ActionMode,
 }

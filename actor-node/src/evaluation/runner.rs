@@ -3,9 +3,9 @@
 //! An episode that fails is discarded and counted. Its environment is rebuilt, and another episode with an unused seed
 //! replaces it. A stop ends the evaluation at the next step.
 
-use super::observer::{Observer, Step};
-use super::plan::{Acting, Episodes, Plan};
-use super::summary::{Episode, Evaluation, summarise};
+use super::observer::{ObservedStep, Observer};
+use super::plan::{ActionMode, Episodes, Plan};
+use super::summary::{EpisodeResult, Evaluation, summarise};
 use crate::env::wrappers::Purpose;
 use crate::env::{Env, EnvError};
 use crate::lanes::{FAILURES_IN_A_ROW_MAX, Fault, Lane, Maker, Scaling};
@@ -58,7 +58,7 @@ impl Running {
     }
 }
 
-/// Runs evaluations one after the other in one environment.
+/// Runner for evaluations in one environment, one evaluation at a time.
 #[derive(Debug)]
 pub struct EpisodeRunner {
     plan: Plan,
@@ -89,7 +89,8 @@ impl EpisodeRunner {
         Self { plan, running: Arc::default(), maker: None, lane: None, logged }
     }
 
-    /// Creates a runner in environments that the registry does not know. The setup of the plan is not used.
+    /// Creates a runner for the environments of `maker`, which the registry need not know. The setup of the plan is not
+    /// used.
     pub fn with_maker(plan: Plan, maker: Maker) -> Self {
         let plan = Plan { env: maker.name().to_owned(), ..plan };
         Self { maker: Some(maker), ..Self::new(plan) }
@@ -144,11 +145,11 @@ impl EpisodeRunner {
         observer: &mut dyn Observer,
     ) -> Result<Evaluation, EvaluationError> {
         let failures_max = u64::from(FAILURES_IN_A_ROW_MAX) + count as u64;
-        let (mut done, mut failures, mut last) = (Vec::<Episode>::new(), 0, String::new());
+        let (mut done, mut failures, mut last) = (Vec::<EpisodeResult>::new(), 0, String::new());
         let mut seed = 0;
         while done.len() < count && failures < failures_max {
             let seeds = seeds.index(seed);
-            let draws = (acting == Acting::Sampled).then(|| seeds.role("actions").rng());
+            let draws = (acting == ActionMode::Sampled).then(|| seeds.role("actions").rng());
             match self.run_episode(policy, seeds.seed(), draws, observer) {
                 Ok(episode) => {
                     self.warn_of(&episode);
@@ -164,13 +165,14 @@ impl EpisodeRunner {
                         let fault = fault.name();
                         warn!(fault, reason, "evaluation's episode discarded, environment rebuilt");
                     }
-                    // The indices below `count` belong to the other episodes.
+                    // Seed indices below `count` are reserved for the first attempts of the episodes.
                     seed = count as u64 + failures;
                     failures += 1;
                     self.lane = None;
                     last = reason;
                     if let Err(error) = self.lane() {
-                        // The process of the environment does not restart. The next evaluation starts a new one.
+                        // The environment's process cannot be restarted. Without a maker, the next evaluation starts a
+                        // new process.
                         if self.maker.as_ref().is_some_and(Maker::is_bridged) {
                             self.maker = None;
                         }
@@ -192,7 +194,7 @@ impl EpisodeRunner {
     }
 
     /// Logs once that episodes are cut off.
-    fn warn_of(&mut self, episode: &Episode) {
+    fn warn_of(&mut self, episode: &EpisodeResult) {
         if !episode.is_cut_off || !self.logged.is_new("cut off") {
             return;
         }
@@ -205,14 +207,14 @@ impl EpisodeRunner {
         );
     }
 
-    /// Runs one episode. Actions are sampled with `draws`; without it, they are the policy's mode.
+    /// Runs one episode. If `draws` is given, actions are sampled with it; otherwise each action is the policy's mode.
     fn run_episode(
         &mut self,
         policy: &mut PolicyNet,
         seed: u64,
         mut draws: Option<Pcg64>,
         observer: &mut dyn Observer,
-    ) -> Result<Episode, Broken> {
+    ) -> Result<EpisodeResult, Broken> {
         let Plan { steps_max, stop, .. } = self.plan.clone();
         let lane = self.lane().map_err(Broken::Observer)?;
         let (spec, scaling) = (lane.spec(), Scaling::new(lane.spec()));
@@ -240,12 +242,13 @@ impl EpisodeRunner {
             let is_over = outcome.terminated || outcome.truncated;
             let is_cut_off = !is_over && lane.length >= steps_max;
             outcome.truncated |= is_cut_off;
-            let step = Step { action: &action, env_action: &env_action, outcome, obs: &obs };
+            let step =
+                ObservedStep { action: &action, env_action: &env_action, outcome, obs: &obs };
             observer.stepped(lane.env.as_mut(), &step).map_err(Broken::Observer)?;
             if is_over || is_cut_off {
                 let (terms, length) = (lane.terms(), lane.length);
                 let episode_return = lane.episode_return;
-                return Ok(Episode { episode_return, length, is_cut_off, terms });
+                return Ok(EpisodeResult { episode_return, length, is_cut_off, terms });
             }
         }
     }

@@ -1,6 +1,6 @@
 //! [`Evaluation`]: summary of whole episodes of a policy.
 
-use crate::env::{Terms, mean_terms};
+use crate::env::{EnvTerms, mean_terms};
 use common::ids::PolicyVersion;
 use serde::Serialize;
 
@@ -24,12 +24,12 @@ pub struct Evaluation {
     /// Number of episodes that were cut off after `evaluator.steps_max` steps.
     pub cut_off: u64,
     /// The environment's own numbers about its episodes, by name. Each is the mean over the episodes that report it.
-    pub terms: Terms,
+    pub terms: EnvTerms,
 }
 
 /// A completed episode.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Episode {
+pub struct EpisodeResult {
     /// Sum of the environment's own rewards.
     pub episode_return: f64,
     /// Number of steps.
@@ -37,12 +37,12 @@ pub struct Episode {
     /// Whether the episode was cut off after `evaluator.steps_max` steps.
     pub is_cut_off: bool,
     /// The environment's own numbers about the episode, by name.
-    pub terms: Terms,
+    pub terms: EnvTerms,
 }
 
 /// Summarises at least one episode.
 #[expect(clippy::cast_precision_loss, reason = "few episodes")]
-pub(crate) fn summarise(version: PolicyVersion, episodes: Vec<Episode>) -> Evaluation {
+pub(crate) fn summarise(version: PolicyVersion, episodes: Vec<EpisodeResult>) -> Evaluation {
     let n = episodes.len() as f64;
     let returns: Vec<f64> = episodes.iter().map(|episode| episode.episode_return).collect();
     let mean = returns.iter().sum::<f64>() / n;
@@ -57,8 +57,9 @@ pub(crate) fn summarise(version: PolicyVersion, episodes: Vec<Episode>) -> Evalu
     Evaluation { version, returns, lengths, mean, std, ci95, discarded: 0, cut_off, terms }
 }
 
-/// Returns the 97.5% quantile of Student's t. Up to 30 degrees of freedom it is exact to the digits given. Beyond, it
-/// is the expansion in 1/df around the normal quantile (error below 1e-3).
+/// Returns the 97.5% quantile of Student's t distribution with `df` degrees of freedom. Up to 30 degrees, the value
+/// comes from a table with three decimals. Above 30, it is the first-order expansion in 1/df around the normal quantile
+/// (error below 1e-3).
 #[expect(clippy::cast_precision_loss, reason = "few episodes")]
 fn student_t_975(df: usize) -> f64 {
     const TABLE: [f64; 30] = [
@@ -77,9 +78,9 @@ fn student_t_975(df: usize) -> f64 {
 mod tests {
     use super::*;
 
-    fn episode(episode_return: f64, terms: &[(&str, f64)]) -> Episode {
+    fn episode(episode_return: f64, terms: &[(&str, f64)]) -> EpisodeResult {
         let terms = terms.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
-        Episode { episode_return, length: 1, is_cut_off: false, terms }
+        EpisodeResult { episode_return, length: 1, is_cut_off: false, terms }
     }
 
     #[test]
@@ -100,6 +101,9 @@ mod tests {
             episode(0.0, &[("is_success", 0.0)]),
         ];
         let summary = summarise(PolicyVersion(0), episodes.to_vec());
-        assert_eq!(summary.terms, Terms::from([("is_success".into(), 0.5), ("late".into(), 6.0)]));
+        assert_eq!(
+            summary.terms,
+            EnvTerms::from([("is_success".into(), 0.5), ("late".into(), 6.0)])
+        );
     }
 }

@@ -1,9 +1,9 @@
-//! [`TrajectoryLog`]: every step of a run's evaluations, in its directory (`run.track_trajectories`;
+//! [`TrajectoryLog`]: every step of a run's evaluations, in the run directory (`run.track_trajectories`;
 //! docs/algorithms/arlbench.md §7).
 //!
-//! `trajectories.jsonl` has one line per evaluation episode: `kind` (`eval`, or `final` for the evaluation at the run's
-//! end), `version`, the number of the `episode` within its evaluation, and the steps: `obs` (steps, O), `action`
-//! (steps, W), `reward` (steps) and `done` (steps).
+//! Each line of `trajectories.jsonl` is one evaluation episode. `kind` is `eval`, or `final` for the evaluation at the
+//! end of the run. `version` is the version of the policy, and `episode` is the number of the episode within its
+//! evaluation. The steps are `obs` (steps, O), `action` (steps, W), `reward` (steps) and `done` (steps).
 
 use super::observer::Trajectory;
 use super::plan::Episodes;
@@ -78,7 +78,7 @@ impl TrajectoryLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluation::{Acting, Plan};
+    use crate::evaluation::{ActionMode, Plan};
     use common::policy::arch::{Activation, PolicyArch};
     use common::policy::infer::PolicyNet;
     use common::runtime::seed::SeedTree;
@@ -90,7 +90,7 @@ mod tests {
         let config = common::config::load(&Default::default()).unwrap().config;
         let mut runner = EpisodeRunner::new(Plan::without_stop(&config));
         let (version, seeds) = (PolicyVersion(version), SeedTree::new(3));
-        let acting = Acting::Deterministic;
+        let acting = ActionMode::Deterministic;
         let episodes = Episodes { policy: &mut policy, version, count: 2, seeds, acting };
         log.evaluate(&mut runner, episodes).unwrap()
     }

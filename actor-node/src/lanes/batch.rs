@@ -74,8 +74,8 @@ impl Lanes {
         &self.spec
     }
 
-    /// Steps every lane with its action of `actions` (L, W), which is normalised or an index. Replaces the contents of
-    /// `turn`, which must come from [`Lanes::new`].
+    /// Steps every lane with its action from `actions` (L, W), which is normalised or an index. Replaces the contents
+    /// of `turn`, which must come from [`Lanes::new`].
     ///
     /// # Errors
     /// Returns an error if a lane fails repeatedly or cannot be rebuilt.

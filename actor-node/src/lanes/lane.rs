@@ -3,12 +3,12 @@
 
 use super::fault::Fault;
 use crate::env::wrappers::Purpose;
-use crate::env::{Env, EnvError, StepOutcome, Terms};
+use crate::env::{Env, EnvError, EnvTerms, StepOutcome};
 use common::spec::EnvSpec;
 use common::values::{VALUE_MAX, first_beyond, is_value};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Number of failures without a good step in between after which an environment counts as unrecoverable.
+/// Number of failures, without a successful step between them, after which an environment counts as unrecoverable.
 pub(crate) const FAILURES_IN_A_ROW_MAX: u32 = 10;
 
 /// An environment and the progress of its episode.
@@ -40,8 +40,8 @@ impl Lane {
         self.env.spec()
     }
 
-    /// Steps like [`Env::step`]. All returned numbers are finite. Observations are within [`VALUE_MAX`]; so are rewards
-    /// in training.
+    /// Steps like [`Env::step`]. All returned numbers are finite. Observations are within ±[`VALUE_MAX`], and in
+    /// training the rewards are too.
     pub(crate) fn step(
         &mut self,
         action: &[f32],
@@ -76,9 +76,9 @@ impl Lane {
         check_obs(obs)
     }
 
-    /// Returns the finite values of [`Env::terms`], or no terms if the call fails. Such a failure shows at the next
-    /// reset.
-    pub(crate) fn terms(&mut self) -> Terms {
+    /// Returns the finite values of [`Env::terms`], or no terms if the call fails. If the environment is broken, the
+    /// next reset reports it.
+    pub(crate) fn terms(&mut self) -> EnvTerms {
         let terms = catch_unwind(AssertUnwindSafe(|| self.env.terms()));
         let mut terms = finished(terms).unwrap_or_default();
         terms.retain(|_, value| value.is_finite());

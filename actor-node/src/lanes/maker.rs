@@ -40,7 +40,7 @@ impl Maker {
     ) -> Result<Self, EnvError> {
         let setup = setup.clone();
         if bridge::is_bridged(name) {
-            let group = bridge::Group::start(name, &setup.env_params(name), lanes)?;
+            let group = bridge::BridgeClient::start(name, &setup.env_params(name), lanes)?;
             let maker = Self::of(name, move |lane| setup.around(group.lane(lane)?, purpose));
             return Ok(Self { is_bridged: true, ..maker });
         }

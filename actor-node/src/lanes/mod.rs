@@ -1,10 +1,10 @@
 //! Lanes: several environments that are stepped as one batch, and survive environments that fail.
 //!
-//! - `maker`: creates environments, those of the registry or your own ([`Maker`]).
+//! - `maker`: creates environments, either from the registry or by a function of the caller ([`Maker`]).
 //! - `lane`: one environment with its episode. Every failure becomes a [`Fault`].
 //! - `scaling`: the actions of a policy in the units of the environment.
 //! - `batch`: all lanes on the caller's thread ([`Lanes`]), with the results of a [`Turn`].
-//! - `watched`: the same with a deadline per step ([`LaneGroup`]).
+//! - `watched`: all lanes with a deadline per step ([`LaneGroup`]).
 
 mod batch;
 mod fault;
@@ -20,4 +20,4 @@ pub(crate) use lane::{FAILURES_IN_A_ROW_MAX, Lane};
 pub use maker::Maker;
 pub(crate) use scaling::Scaling;
 pub use turn::{Ended, Turn};
-pub use watched::{LaneGroup, Recipe, Watched};
+pub use watched::{LaneGroup, LaneGroupConfig, Watched};

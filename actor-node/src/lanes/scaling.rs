@@ -5,8 +5,8 @@ use common::spec::EnvSpec;
 /// Conversion from a policy's actions to an environment's actions.
 #[derive(Debug, Clone)]
 pub(crate) struct Scaling {
-    /// Scale per action number, shape (A); `bias` has the same shape. Both are empty for discrete actions, which are
-    /// indices on both sides.
+    /// Scale per action number, shape (A); `bias` has the same shape. Both are empty for discrete actions, because
+    /// policy and environment use the same indices.
     scale: Vec<f32>,
     bias: Vec<f32>,
     /// Lower bounds of the action box, shape (A); `high` has the upper bounds. Results are clamped to them, because

@@ -1,7 +1,7 @@
 //! [`Turn`]: the results of one step of all lanes.
 
 use super::fault::Fault;
-use crate::env::Terms;
+use crate::env::EnvTerms;
 
 /// An episode that terminated or was truncated.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,10 +13,10 @@ pub struct Ended {
     /// Number of steps.
     pub length: u64,
     /// The environment's own numbers about the episode, by name.
-    pub terms: Terms,
+    pub terms: EnvTerms,
 }
 
-/// Results of one turn of all lanes. L lanes, O numbers per observation.
+/// Results of one turn of all lanes. In the shapes, L is the number of lanes and O the numbers per observation.
 #[derive(Debug, Clone, Default)]
 pub struct Turn {
     /// Observations after the action, shape (L, O). At an episode's end this is the final observation.

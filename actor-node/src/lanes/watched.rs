@@ -18,9 +18,9 @@ use std::time::Duration;
 /// Time limit for building a group, in multiples of the step deadline.
 const BUILD_FACTOR: u32 = 20;
 
-/// Instructions for building a group.
+/// Settings of a group of lanes.
 #[derive(Debug, Clone)]
-pub struct Recipe {
+pub struct LaneGroupConfig {
     /// Environment name.
     pub env: String,
     /// Parameters and wrappers of the environment.
@@ -43,7 +43,7 @@ pub enum LaneGroup {
 /// Lanes on a thread of their own, with a deadline per step.
 #[derive(Debug)]
 pub struct Watched {
-    recipe: Recipe,
+    config: LaneGroupConfig,
     deadline: Duration,
     generation: u64,
     worker: Worker,
@@ -65,19 +65,20 @@ impl LaneGroup {
     ///
     /// # Errors
     /// Returns an error if the environment does not exist or does not start.
-    pub fn new(mut recipe: Recipe, deadline: Duration) -> Result<(Self, Turn), EnvError> {
-        let is_bridged = bridge::is_bridged(&recipe.env);
+    pub fn new(mut config: LaneGroupConfig, deadline: Duration) -> Result<(Self, Turn), EnvError> {
+        let is_bridged = bridge::is_bridged(&config.env);
         if is_bridged && !deadline.is_zero() {
-            // Another process can be stopped from outside: its group enforces the deadline itself.
+            // A step in another process can be stopped from outside, so the bridge enforces the deadline, and the lanes
+            // run inline.
             let millis = deadline.as_millis().max(1).to_string();
-            recipe.setup.params.insert(bridge::DEADLINE_MS.into(), millis);
+            config.setup.params.insert(bridge::DEADLINE_MS.into(), millis);
         }
         if deadline.is_zero() || is_bridged {
-            let (lanes, turn) = Lanes::new(&recipe.env, &recipe.setup, recipe.lanes, recipe.seeds)?;
+            let (lanes, turn) = Lanes::new(&config.env, &config.setup, config.lanes, config.seeds)?;
             return Ok((Self::Inline(Box::new(lanes)), turn));
         }
-        let (worker, spec, turn) = start(&recipe, 0, deadline)?;
-        let watched = Watched { recipe, deadline, generation: 0, worker, spec };
+        let (worker, spec, turn) = start(&config, 0, deadline)?;
+        let watched = Watched { config, deadline, generation: 0, worker, spec };
         Ok((Self::Watched(Box::new(watched)), turn))
     }
 
@@ -107,7 +108,7 @@ impl Watched {
         if self.worker.orders.send(order).is_err() {
             return Err(EnvError::Failed(format!(
                 "{}: the lanes' thread is gone",
-                self.recipe.env
+                self.config.env
             )));
         }
         match self.worker.outcomes.recv_timeout(self.deadline) {
@@ -117,36 +118,36 @@ impl Watched {
             }
             Err(RecvTimeoutError::Timeout) => self.abandon(turn),
             Err(RecvTimeoutError::Disconnected) => {
-                Err(EnvError::Failed(format!("{}: the lanes' thread is gone", self.recipe.env)))
+                Err(EnvError::Failed(format!("{}: the lanes' thread is gone", self.config.env)))
             }
         }
     }
 
     fn abandon(&mut self, turn: &mut Turn) -> Result<(), EnvError> {
         self.generation += 1;
-        (self.worker, self.spec, *turn) = start(&self.recipe, self.generation, self.deadline)?;
+        (self.worker, self.spec, *turn) = start(&self.config, self.generation, self.deadline)?;
         let reason = format!("step took longer than {:?}", self.deadline);
         turn.discarded =
-            (0..self.recipe.lanes).map(|lane| (lane, Fault::Hang, reason.clone())).collect();
+            (0..self.config.lanes).map(|lane| (lane, Fault::Hang, reason.clone())).collect();
         Ok(())
     }
 }
 
 fn start(
-    recipe: &Recipe,
+    config: &LaneGroupConfig,
     generation: u64,
     deadline: Duration,
 ) -> Result<(Worker, EnvSpec, Turn), EnvError> {
     let (orders, inbox) = sync_channel::<Order>(1);
     let (outbox, outcomes) = sync_channel::<Outcome>(1);
     let (started, ready) = sync_channel(1);
-    let mut recipe = recipe.clone();
-    let env = recipe.env.clone();
+    let mut config = config.clone();
+    let env = config.env.clone();
     let body = move || {
         if generation > 0 {
-            recipe.seeds = recipe.seeds.role("rebuilt").index(generation);
+            config.seeds = config.seeds.role("rebuilt").index(generation);
         }
-        let built = Lanes::new(&recipe.env, &recipe.setup, recipe.lanes, recipe.seeds);
+        let built = Lanes::new(&config.env, &config.setup, config.lanes, config.seeds);
         let (answer, lanes) = match built {
             Ok((lanes, turn)) => (Ok((lanes.spec().clone(), turn)), Some(lanes)),
             Err(error) => (Err(error), None),

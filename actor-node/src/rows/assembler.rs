@@ -5,9 +5,9 @@
 
 use super::cost_horizon::CostHorizon;
 use super::n_step::NStep;
-use super::step::Step;
+use super::step::LaneStep;
 use super::windows::Windows;
-use common::config::Cluster;
+use common::config::ClusterConfig;
 use common::spec::ItemLayout;
 
 #[derive(Debug)]
@@ -28,8 +28,8 @@ pub struct Assembler {
 
 impl Assembler {
     /// Creates an assembler. `layout` must be the one that follows from `cluster`.
-    pub fn new(cluster: &Cluster, layout: &ItemLayout) -> Self {
-        let Cluster { n_step, gamma, sequence_len, burn_in, cost_horizon, .. } = *cluster;
+    pub fn new(cluster: &ClusterConfig, layout: &ItemLayout) -> Self {
+        let ClusterConfig { n_step, gamma, sequence_len, burn_in, cost_horizon, .. } = *cluster;
         let is_sequence = sequence_len > 1;
         let parts = if is_sequence {
             Parts::Sequences(Windows::new(layout, sequence_len, burn_in, gamma))
@@ -45,7 +45,7 @@ impl Assembler {
     }
 
     /// Takes a step, appends the rows that it completes, and returns their number.
-    pub fn push(&mut self, step: &Step<'_>, rows: &mut Vec<u8>) -> usize {
+    pub fn push(&mut self, step: &LaneStep<'_>, rows: &mut Vec<u8>) -> usize {
         let mut step = *step;
         step.terminated |= step.truncated && !self.truncation_bootstrap;
         let Some(horizon) = &mut self.horizon else { return self.parts.push(&step, rows) };
@@ -67,7 +67,7 @@ impl Assembler {
 }
 
 impl Parts {
-    fn push(&mut self, step: &Step<'_>, rows: &mut Vec<u8>) -> usize {
+    fn push(&mut self, step: &LaneStep<'_>, rows: &mut Vec<u8>) -> usize {
         match self {
             Self::Transitions(steps) => steps.push(step, rows),
             Self::Sequences(windows) => windows.push(step, rows),

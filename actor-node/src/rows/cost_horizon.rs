@@ -9,7 +9,7 @@ use super::position::Position;
 use common::spec::ItemLayout;
 use std::collections::VecDeque;
 
-/// Rows of one lane that wait for their sums. Holds the rows of at most N steps.
+/// Rows of one lane that wait for their sums. They are at most the rows that the last N steps completed.
 #[derive(Debug)]
 pub(super) struct CostHorizon {
     /// N, the number of summed costs per step.
@@ -73,7 +73,8 @@ impl CostHorizon {
         self.costs.clear();
     }
 
-    /// Returns the sum of the costs from step number `step` of the oldest row; 0 for a step after the episode's end.
+    /// Returns the sum of N costs, from step number `step` of the oldest row on. After the episode's end, the last cost
+    /// is repeated. If the step itself is after the end, the sum is 0.
     #[expect(clippy::cast_possible_truncation, reason = "rows are f32")]
     fn sum(&self, step: usize) -> f32 {
         let Some(last) = self.costs.len().checked_sub(1).filter(|&last| step <= last) else {

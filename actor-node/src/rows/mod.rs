@@ -1,6 +1,6 @@
 //! Rows: turns the steps of lanes into the rows of the replay.
 //!
-//! - `step`: the input, one [`Step`] of a lane.
+//! - `step`: the input, one [`LaneStep`] of a lane.
 //! - `assembler`: the [`Assembler`] of one lane, which selects from the next three modules as configured.
 //! - `n_step`: transitions of n steps; `windows`: sequences; `cost_horizon`: costs summed over a finite horizon.
 //! - `position`: where a field is in a row.
@@ -16,4 +16,4 @@ mod windows;
 
 pub use assembler::Assembler;
 pub use recording::Recorder;
-pub use step::Step;
+pub use step::LaneStep;

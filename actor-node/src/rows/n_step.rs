@@ -2,11 +2,11 @@
 //!
 //! For a window of m ≤ n steps that starts at step t: reward = Σ_{k<m} γ^k r_{t+k}, discount = γ^m (1 − terminated),
 //! and `next_obs` is the observation after the m-th step. Windows never cross an episode's end. At the end the shorter
-//! windows are flushed, so that every step starts exactly one row. A truncated end bootstraps, a terminated one does
-//! not.
+//! windows are flushed, so that every step starts exactly one row. Targets bootstrap after a truncation, but not after
+//! a termination.
 
 use super::position::Position;
-use super::step::Step;
+use super::step::LaneStep;
 use common::spec::ItemLayout;
 use std::collections::VecDeque;
 
@@ -68,7 +68,7 @@ impl NStep {
     }
 
     /// Takes a step, appends the rows that it completes, and returns their number.
-    pub(super) fn push(&mut self, step: &Step<'_>, rows: &mut Vec<u8>) -> usize {
+    pub(super) fn push(&mut self, step: &LaneStep<'_>, rows: &mut Vec<u8>) -> usize {
         self.start(step);
         for window in &mut self.open {
             window.reward += window.discount * step.reward;
@@ -90,7 +90,7 @@ impl NStep {
         self.spare.extend(self.open.drain(..).map(|window| window.row));
     }
 
-    fn start(&mut self, step: &Step<'_>) {
+    fn start(&mut self, step: &LaneStep<'_>) {
         let mut row = self.spare.pop().unwrap_or_else(|| vec![0; self.row_bytes]);
         self.positions.version.write_version(&mut row, step.version);
         self.positions.obs.write(&mut row, 0, step.obs);
@@ -105,7 +105,7 @@ impl NStep {
         clippy::cast_possible_truncation,
         reason = "rows are f32; sums are kept in f64 until here"
     )]
-    fn finish(&mut self, window: Window, last: &Step<'_>, rows: &mut Vec<u8>) {
+    fn finish(&mut self, window: Window, last: &LaneStep<'_>, rows: &mut Vec<u8>) {
         let Window { mut row, reward, discount, .. } = window;
         let discount = if last.terminated { 0.0 } else { discount };
         self.positions.reward.write(&mut row, 0, &[reward as f32]);

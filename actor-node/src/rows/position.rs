@@ -17,7 +17,7 @@ impl Position {
         layout.field(name).map(|field| Self { offset: field.offset, size: field.dtype.size() })
     }
 
-    /// Returns the position of a field that every layout of its kind has. Panics if the layout does not have it.
+    /// Returns the position of a field that the layout must have. Panics if the layout does not have it.
     pub(crate) fn expect(layout: &ItemLayout, name: &str) -> Self {
         Self::of(layout, name).expect("a field of every layout of this kind")
     }
@@ -46,8 +46,8 @@ impl Position {
         row[self.offset..][..8].copy_from_slice(&version.to_le_bytes());
     }
 
-    /// Moves `count` elements, starting at element `from` of the field, to its front, and zeroes the rest of its
-    /// `elements` elements.
+    /// Moves `count` elements of the field, from index `from` on, to the front of the field. Zeroes the other elements.
+    /// The field has `elements` elements.
     pub(crate) fn shift(self, row: &mut [u8], from: usize, count: usize, elements: usize) {
         let size = self.size;
         let field = &mut row[self.offset..][..elements * size];

@@ -1,9 +1,9 @@
 //! [`Recorder`]: writes a copy of an actor's rows to a folder, for offline training.
 //!
 //! The format is specified in [`common::recording`]: `layout.json` describes the rows, and the rows of actor N are
-//! appended to `rows-N.bin` in whole insert batches. The actors of a run, and several runs, may share a folder if their
-//! rows have the same layout. New rows are then appended to those of the earlier run. If an actor was killed while it
-//! wrote a row, its next start cuts the partial row off.
+//! appended to `rows-N.bin` in whole insert batches. Actors of one run or of several runs may share a folder if their
+//! rows have the same layout. New rows are appended to the rows of earlier runs. If an actor was killed while it wrote
+//! a row, its next start cuts the partial row off.
 
 use common::appended::{Appended, append_or_stop};
 use common::ids::ActorId;

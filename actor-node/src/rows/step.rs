@@ -1,10 +1,10 @@
-//! [`Step`]: one step of a lane.
+//! [`LaneStep`]: one step of a lane.
 
 use common::ids::PolicyVersion;
 
 /// One step of a lane, as reported by the lanes.
 #[derive(Debug, Clone, Copy)]
-pub struct Step<'a> {
+pub struct LaneStep<'a> {
     /// Observation before the action, shape (O).
     pub obs: &'a [f32],
     /// Action, shape (W): normalised to `[-1, 1]`, or the index of a discrete action.

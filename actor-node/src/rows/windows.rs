@@ -2,11 +2,11 @@
 //!
 //! An episode's first window starts with the episode. Each further window starts T − burn-in steps later. Its burn-in
 //! steps, which only warm up a recurrent state, are the last steps of the window before. The episode's last window is
-//! padded with zeros. Every step is therefore in exactly one window outside the burn-in part. The exception is the
-//! first burn-in steps of an episode, which are only in the burn-in part of the first window.
+//! padded with zeros. Outside the burn-in parts, every step therefore occurs in exactly one window. The exceptions are
+//! the first burn-in steps of an episode, which occur only in the burn-in part of the first window.
 
 use super::position::Position;
-use super::step::Step;
+use super::step::LaneStep;
 use common::ids::PolicyVersion;
 use common::spec::{Field, ItemLayout};
 
@@ -19,7 +19,7 @@ pub(super) struct Windows {
     gamma: f64,
     positions: Positions,
     row: Vec<u8>,
-    /// Policy state before each step, shape (T, S). A later window may start with any of them.
+    /// Policy state before each step, shape (T, S). Any of these states may become the first state of a later window.
     states: Vec<f32>,
     /// Policy version of each step, shape (T).
     versions: Vec<PolicyVersion>,
@@ -80,7 +80,7 @@ impl Windows {
     }
 
     /// Takes a step, appends the rows that it completes, and returns their number.
-    pub(super) fn push(&mut self, step: &Step<'_>, rows: &mut Vec<u8>) -> usize {
+    pub(super) fn push(&mut self, step: &LaneStep<'_>, rows: &mut Vec<u8>) -> usize {
         self.write(step);
         let mut completed = 0;
         if self.length == self.steps_max {
@@ -105,7 +105,7 @@ impl Windows {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "rows are f32")]
-    fn write(&mut self, step: &Step<'_>) {
+    fn write(&mut self, step: &LaneStep<'_>) {
         let (at, positions, row) = (self.length, self.positions, &mut self.row);
         let discount = if step.terminated { 0.0 } else { self.gamma };
         positions.obs.write(row, at * positions.obs_dim, step.obs);
@@ -134,7 +134,7 @@ impl Windows {
         let (from, t, positions) = (self.length - count, self.steps_max, self.positions);
         let (o, w, s) = (positions.obs_dim, positions.action_width, positions.state_dim);
         let row = &mut self.row;
-        // The observation after the last step is kept as well. The next step writes the same values there.
+        // The observation after the last kept step is moved as well, and the next step overwrites it with equal values.
         let observations = if count > 0 { count + 1 } else { 0 };
         positions.obs.shift(row, from * o, observations * o, (t + 1) * o);
         positions.action.shift(row, from * w, count * w, t * w);

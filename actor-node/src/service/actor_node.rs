@@ -2,10 +2,10 @@
 
 use super::error::NodeError;
 use super::parts::{Peers, start_feed, tracked, weights_received};
-use super::place::Place;
-use crate::actor::{Actor, Counters, Exploration, Habits, Share, TurnLog};
+use super::place::ActorPlace;
+use crate::actor::{Actor, ActorSettings, Counters, Exploration, Share, TurnLog};
 use crate::env::registry::Setup;
-use crate::lanes::{LaneGroup, Recipe};
+use crate::lanes::{LaneGroup, LaneGroupConfig};
 use crate::metrics::{ActorMetrics, UploadMetrics};
 use crate::rows::{Assembler, Recorder};
 use crate::upload::{Spool, Uploader};
@@ -18,9 +18,9 @@ use common::process::Process;
 use common::recording::Header;
 use common::runtime::shutdown::StopReason;
 use common::spec::EnvSpec;
-use common::telemetry::progress::{Goes, ProgressWatch};
+use common::telemetry::progress::{ProgressCheck, ProgressWatch};
 use common::transport::Transport;
-use common::wire::handshake::{Hello, Role};
+use common::wire::handshake::{ClientRole, Hello};
 use common::wire::link::{Link, Rejected};
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use tracing::info;
 #[derive(Debug)]
 pub struct ActorNode {
     process: Process,
-    place: Place,
+    place: ActorPlace,
     actor: Actor,
     spec: EnvSpec,
     arch: PolicyArch,
@@ -43,7 +43,7 @@ impl ActorNode {
     /// `run.track_trajectories` is set, the actor logs every turn in the run directory.
     ///
     /// # Errors
-    /// Returns an error if the environment does not exist, does not start, or has other shapes than `[cluster]` states.
+    /// Returns an error if the environment does not exist, does not start, or has shapes that differ from `[cluster]`.
     /// Also fails if trajectories are requested and the run directory is missing or unusable.
     pub fn new(
         process: Process,
@@ -59,13 +59,13 @@ impl ActorNode {
             None => actor,
         };
         let arch = process.resolved.config.policy_arch(&spec);
-        let place = Place::given(id, &process.clock);
+        let place = ActorPlace::given(id, &process.clock);
         Ok(Self { process, place, actor, spec, arch })
     }
 
     /// Sets the incarnation with which the actor has already claimed its number.
     pub fn living(self, life: Incarnation) -> Self {
-        let place = Place { life, ..self.place };
+        let place = ActorPlace { life, ..self.place };
         Self { place, ..self }
     }
 
@@ -91,13 +91,13 @@ impl ActorNode {
         flush: Duration,
     ) -> Result<(), NodeError> {
         let Self { process, place, actor, spec, arch } = self;
-        let Place { id, life } = place;
+        let ActorPlace { id, life } = place;
         let (config, shutdown) = (&process.resolved.config, &process.shutdown);
         let name = format!("actor-{id}");
         let cache = Arc::new(PolicyCache::new());
         let spool = Arc::new(Spool::new(config.actor.spool_rows));
         let feed = start_feed(&process, transport, peers, &cache, &arch, &id.to_string())?;
-        let role = Role::actor(config, ActorId(id), life);
+        let role = ClientRole::actor(config, ActorId(id), life);
         let hello = Hello::new(role, &config.cluster, &config.item_layout(&spec));
         let mut uploads = JoinSet::new();
         for endpoint in &peers.replay {
@@ -115,8 +115,9 @@ impl ActorNode {
             .map_err(NodeError::Thread)?;
         process.admin.readiness.ready(&name);
         let acknowledged = UploadMetrics::new(&process.admin.metrics, id)?;
-        let goes = vec![weights_received(&name, &cache), rows_stored(&name, acknowledged, &spool)];
-        let watch = ProgressWatch::start(&process.admin.readiness, &process.clock, goes);
+        let checks =
+            vec![weights_received(&name, &cache), rows_stored(&name, acknowledged, &spool)];
+        let watch = ProgressWatch::start(&process.admin.readiness, &process.clock, checks);
         let uploaded = drain(&mut uploads, shutdown.cancelled(), flush).await;
         drop(watch);
         process.admin.readiness.not_ready(&name, "stopping");
@@ -131,9 +132,9 @@ impl ActorNode {
     }
 }
 
-fn rows_stored(name: &str, acknowledged: UploadMetrics, spool: &Arc<Spool>) -> Goes {
+fn rows_stored(name: &str, acknowledged: UploadMetrics, spool: &Arc<Spool>) -> ProgressCheck {
     let (spool, rows) = (Arc::clone(spool), move || acknowledged.rows_acknowledged());
-    Goes::new(format!("{name} rows"), "rows stored", rows).because(move || {
+    ProgressCheck::new(format!("{name} rows"), "rows stored", rows).because(move || {
         let why = if spool.is_any_server_up() {
             "a replay server holds them back, or the environment takes longer"
         } else {
@@ -151,18 +152,18 @@ fn build_actor(
     expected: &EnvSpec,
 ) -> Result<Actor, NodeError> {
     let seeds = process.seeds.role("actor").index(id.into());
-    // A resumed run uses other start states and noise than the start before it.
+    // A resumed run must not repeat the start states and the noise of its previous starts.
     let seeds = if share.done > 0 { seeds.role("resumed").index(share.done) } else { seeds };
-    let recipe = Recipe {
+    let group = LaneGroupConfig {
         env: config.cluster.env.clone(),
         setup: Setup::new(config),
-        lanes: config.actor.lanes,
+        lanes: config.actor.num_envs,
         seeds: seeds.role("env"),
     };
-    let started = LaneGroup::new(recipe, config.actor.step_deadline)?;
+    let started = LaneGroup::new(group, config.actor.step_deadline)?;
     let spec = started.0.spec().clone();
     check_spec(process, &spec, expected)?;
-    let habits = Habits {
+    let settings = ActorSettings {
         warmup_steps: config.actor.warmup_steps,
         insert_rows: config.actor.insert_rows,
         policy_age_max: config.actor.policy_age_max,
@@ -171,7 +172,7 @@ fn build_actor(
     };
     let layout = config.item_layout(&spec);
     let assembler = || Assembler::new(&config.cluster, &layout);
-    let assemblers = (0..config.actor.lanes).map(|_| assembler()).collect();
+    let assemblers = (0..config.actor.num_envs).map(|_| assembler()).collect();
     let net = PolicyNet::new(&config.policy_arch(&spec))?;
     let recorder = match config.actor.record.as_str() {
         "" => None,
@@ -182,7 +183,7 @@ fn build_actor(
     };
     let metrics = ActorMetrics::new(&process.admin.metrics, id)?;
     let rng = seeds.role("exploration").rng();
-    Ok(Actor::new(started, assemblers, net, rng, habits, metrics).recorded_by(recorder))
+    Ok(Actor::new(started, assemblers, net, rng, settings, metrics).recorded_by(recorder))
 }
 
 /// Refuses an environment whose shapes differ from the settings, which all other processes rely on.

@@ -7,7 +7,7 @@
 use super::error::NodeError;
 use super::parts::{Peers, start_feed, tracked, weights_received};
 use crate::evaluation::{
-    Acting, BestPolicy, EpisodeRunner, Episodes, Evaluation, EvaluationError, Plan, Running,
+    ActionMode, BestPolicy, EpisodeRunner, Episodes, Evaluation, EvaluationError, Plan, Running,
     TrajectoryLog,
 };
 use crate::metrics::EvaluatorMetrics;
@@ -35,7 +35,7 @@ const GIVEN_UP_MAX: u32 = 3;
 #[derive(Debug)]
 pub struct Evaluator {
     process: Process,
-    bench: Bench,
+    state: EvaluationState,
     running: Arc<Running>,
     /// `None` if there is no run directory.
     best: Option<BestPolicy>,
@@ -43,7 +43,7 @@ pub struct Evaluator {
 
 /// State that moves to the evaluation's thread and returns with its result.
 #[derive(Debug)]
-struct Bench {
+struct EvaluationState {
     arch: PolicyArch,
     runner: EpisodeRunner,
     /// Number of episodes of an evaluation.
@@ -70,8 +70,8 @@ impl Evaluator {
         let costs = config.returns_are_costs();
         let best = run_dir.map(|dir| BestPolicy::open(dir, costs)).transpose()?;
         let (running, episodes) = (runner.running(), config.evaluator.episodes);
-        let bench = Bench { arch, runner, episodes, trajectories };
-        Ok(Self { process, bench, running, best })
+        let state = EvaluationState { arch, runner, episodes, trajectories };
+        Ok(Self { process, state, running, best })
     }
 
     /// Returns the progress of the current evaluation.
@@ -79,9 +79,9 @@ impl Evaluator {
         Arc::clone(&self.running)
     }
 
-    /// Evaluates a policy immediately, on the caller's thread, and saves it if it is the best. For runs on one thread.
-    /// `round` is the number of the evaluation within the run and selects its seeds. Returns `None` if the evaluation
-    /// failed; the log reports the reason.
+    /// Evaluates a policy immediately, on the caller's thread, and saves it if it is the best. This function is for
+    /// runs on one thread. `round` is the number of the evaluation within the run and selects its seeds. Returns `None`
+    /// if the evaluation failed; the log reports the reason.
     ///
     /// # Errors
     /// Returns an error if the environment does not exist, if one of its parameters or wrappers is invalid, or if the
@@ -91,10 +91,10 @@ impl Evaluator {
         policy: &PolicySnapshot,
         round: u64,
     ) -> Result<Option<Evaluation>, NodeError> {
-        let Self { process, bench, best, .. } = self;
-        match bench.evaluate(policy, process.seeds.role(NAME).index(round)) {
+        let Self { process, state, best, .. } = self;
+        match state.evaluate(policy, process.seeds.role(NAME).index(round)) {
             Ok(evaluation) => {
-                keep(best.as_mut(), &evaluation, policy, &bench.arch);
+                keep(best.as_mut(), &evaluation, policy, &state.arch);
                 Ok(Some(evaluation))
             }
             Err(error) if is_stop(&error) => Ok(None),
@@ -103,8 +103,8 @@ impl Evaluator {
     }
 
     /// Evaluates each newer policy, at most once per `evaluator.interval`, until the process is asked to stop. A signal
-    /// also ends a running evaluation; any other stop waits for it. `report` receives each result, and how far the run
-    /// was when the policy was published.
+    /// also ends a running evaluation; any other stop waits for its end. `report` receives each result, and the
+    /// progress of the run at the time when the policy was published.
     ///
     /// # Errors
     /// Returns an error if the environment does not exist, if one of its parameters or wrappers is invalid, or if the
@@ -115,20 +115,20 @@ impl Evaluator {
         peers: &Peers,
         mut report: impl FnMut(&Evaluation, RunPosition),
     ) -> Result<(), NodeError> {
-        let Self { process, mut bench, mut best, .. } = self;
+        let Self { process, mut state, mut best, .. } = self;
         let config = &process.resolved.config;
         if config.evaluator.episodes == 0 {
             rest(&process, None).await;
             return Ok(());
         }
         let cache = Arc::new(PolicyCache::new());
-        let feed = start_feed(&process, transport, peers, &cache, &bench.arch, NAME)?;
+        let feed = start_feed(&process, transport, peers, &cache, &state.arch, NAME)?;
         let metrics = EvaluatorMetrics::new(&process.admin.metrics)?;
         let (mut evaluated, mut round, mut given_up) = (None::<PolicyVersion>, 0, 0);
         let signalled = process.shutdown.signal_token();
         process.admin.readiness.ready(NAME);
-        let goes = vec![weights_received(NAME, &cache)];
-        let watch = ProgressWatch::start(&process.admin.readiness, &process.clock, goes);
+        let checks = vec![weights_received(NAME, &cache)];
+        let watch = ProgressWatch::start(&process.admin.readiness, &process.clock, checks);
         loop {
             tokio::select! {
                 () = process.shutdown.cancelled() => break,
@@ -142,9 +142,9 @@ impl Evaluator {
             evaluated = Some(cached.snapshot.version);
             let seeds = process.seeds.role(NAME).index(round);
             round += 1;
-            let begun = begin(&process, bench, &cached, seeds)?;
+            let begun = begin(&process, state, &cached, seeds)?;
             let outcome;
-            (bench, outcome) = tokio::select! {
+            (state, outcome) = tokio::select! {
                 ended = begun => ended.map_err(|_| NodeError::Panicked("evaluation"))?,
                 () = signalled.cancelled() => break,
             };
@@ -153,7 +153,7 @@ impl Evaluator {
                     given_up = 0;
                     let Evaluation { version, mean, discarded, .. } = evaluation;
                     metrics.evaluated(version, mean, discarded);
-                    keep(best.as_mut(), &evaluation, &cached.snapshot, &bench.arch);
+                    keep(best.as_mut(), &evaluation, &cached.snapshot, &state.arch);
                     report(&evaluation, cached.run);
                 }
                 Err(error) if is_stop(&error) => break,
@@ -222,29 +222,29 @@ fn survived(error: NodeError) -> Result<(), NodeError> {
     }
 }
 
-/// Starts an evaluation on a thread of its own. The thread returns the [`Bench`] with the result.
+/// Starts an evaluation on a thread of its own. The thread returns the [`EvaluationState`] with the result.
 fn begin(
     process: &Process,
-    mut bench: Bench,
+    mut state: EvaluationState,
     cached: &Arc<Cached>,
     seeds: SeedTree,
-) -> Result<oneshot::Receiver<(Bench, Outcome)>, NodeError> {
+) -> Result<oneshot::Receiver<(EvaluationState, Outcome)>, NodeError> {
     let (policy, (sender, ended)) = (Arc::clone(cached), oneshot::channel());
-    info!(version = policy.snapshot.version.0, episodes = bench.episodes, "evaluation begins");
+    info!(version = policy.snapshot.version.0, episodes = state.episodes, "evaluation begins");
     let body = move || {
-        let outcome = bench.evaluate(&policy.snapshot, seeds);
-        // The receiver no longer exists after a signal.
-        drop(sender.send((bench, outcome)));
+        let outcome = state.evaluate(&policy.snapshot, seeds);
+        // After a signal the receiver no longer exists, so a failure to send is ignored.
+        drop(sender.send((state, outcome)));
     };
     let thread = process.shutdown.spawn_thread("evaluation", body);
     thread.map(|_| ended).map_err(NodeError::EvaluationThread)
 }
 
-impl Bench {
+impl EvaluationState {
     fn evaluate(&mut self, policy: &PolicySnapshot, seeds: SeedTree) -> Outcome {
         let mut net = PolicyNet::new(&self.arch)?;
         net.set_weights(&policy.weights)?;
-        let (version, count, acting) = (policy.version, self.episodes, Acting::Deterministic);
+        let (version, count, acting) = (policy.version, self.episodes, ActionMode::Deterministic);
         let episodes = Episodes { policy: &mut net, version, count, seeds, acting };
         Ok(match &mut self.trajectories {
             None => self.runner.run(episodes, &mut ())?,

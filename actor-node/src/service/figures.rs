@@ -2,7 +2,7 @@
 
 use crate::actor::Counters;
 use crate::evaluation::Evaluation;
-use common::run_dir::guest::GuestLog;
+use common::run_dir::process_log::ProcessLog;
 use common::runtime::clock::Clock;
 use common::runtime::shutdown::Shutdown;
 use std::sync::Arc;
@@ -32,7 +32,12 @@ pub fn of_evaluation(evaluation: &Evaluation) -> Vec<(&'static str, f64)> {
 }
 
 /// Writes an actor's figures every second, and once more when the process stops.
-pub async fn follow(mut log: GuestLog, counters: Arc<Counters>, clock: Clock, shutdown: Shutdown) {
+pub async fn follow(
+    mut log: ProcessLog,
+    counters: Arc<Counters>,
+    clock: Clock,
+    shutdown: Shutdown,
+) {
     let (mut steps, mut at) = (0, clock.now());
     loop {
         let stops = tokio::select! {

@@ -1,8 +1,8 @@
 //! The roles of this program, assembled from the other folders.
 //!
-//! - `actor_node`: an actor ([`ActorNode`]); [`place`]: its number in the run.
+//! - `actor_node`: an actor ([`ActorNode`]); [`place`]: the number of an actor in the run.
 //! - `evaluator`: the role that evaluates the newest policy ([`Evaluator`]).
-//! - `parts`: parts of both roles; `error`: what can go wrong in them ([`NodeError`]).
+//! - `parts`: parts of both roles; `error`: the errors of both roles ([`NodeError`]).
 //! - [`figures`]: the records of both roles in the run's log.
 
 mod actor_node;

@@ -5,7 +5,7 @@ use crate::metrics::FeedMetrics;
 use crate::weights::{PolicyCache, PolicyFeed};
 use common::policy::arch::PolicyArch;
 use common::process::Process;
-use common::telemetry::progress::Goes;
+use common::telemetry::progress::ProgressCheck;
 use common::transport::{Endpoint, Transport};
 use std::path::Path;
 use std::sync::Arc;
@@ -44,11 +44,11 @@ pub(super) fn start_feed(
 
 /// Returns a progress check for received weights. The learner repeats its newest weights every second, so silence means
 /// that it is gone.
-pub(super) fn weights_received(name: &str, cache: &Arc<PolicyCache>) -> Goes {
+pub(super) fn weights_received(name: &str, cache: &Arc<PolicyCache>) -> ProgressCheck {
     let cache = Arc::clone(cache);
     let heard = move || cache.load().map_or(0, |cached| cached.received_at.as_millis());
     let heard = move || u64::try_from(heard()).expect("a process lives less than 2^64 ms");
-    Goes::new(format!("{name} weights"), "weights received", heard)
+    ProgressCheck::new(format!("{name} weights"), "weights received", heard)
         .because(|| Some("is the learner up at endpoints.weights?".into()))
 }
 

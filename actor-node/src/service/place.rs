@@ -1,4 +1,4 @@
-//! [`Place`]: an actor's number in the run and its incarnation. Actors of a scaled deployment have no configured number
+//! [`ActorPlace`]: an actor's number in the run and its incarnation. Actors of a scaled deployment have no configured number
 //! (`actor.id = "auto"`). Each draws a number and claims it at the replay servers, which know all connected actors.
 
 use super::error::NodeError;
@@ -8,7 +8,7 @@ use common::limits::ACTOR_IDS_DRAWN;
 use common::process::Process;
 use common::runtime::clock::Clock;
 use common::transport::Transport;
-use common::wire::handshake::{Hello, Role, new_life};
+use common::wire::handshake::{ClientRole, Hello, new_life};
 use common::wire::link::{HELLO_EVERY, Link, Rejected};
 use common::wire::message::Reply;
 use common::wire::refusal::Refusal;
@@ -16,21 +16,21 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-/// Time to wait for the other servers after one server has reported that a number is free. Each server knows all actors
-/// that have reached it. A server that is down for longer knows no relevant actor, or reports a conflict when it
-/// returns.
+/// Time to wait for the other servers after one server has reported that a number is free. The wait can be short,
+/// because each server knows all actors that have reached it. A server that stays down for longer knows no relevant
+/// actor, or it reports a conflict when it returns.
 const OTHERS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Place of an actor in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct ActorPlace {
     /// Actor number.
     pub id: u32,
     /// Incarnation of the actor.
     pub life: Incarnation,
 }
 
-impl Place {
+impl ActorPlace {
     /// Returns the place of an actor with a known number and a new incarnation.
     pub fn given(id: u32, clock: &Clock) -> Self {
         Self { id, life: new_life(clock, id) }
@@ -73,7 +73,7 @@ impl Place {
         peers: &Peers,
     ) -> Result<Result<(), Refusal>, NodeError> {
         let config = &process.resolved.config;
-        let role = Role::actor(config, ActorId(self.id), self.life);
+        let role = ClientRole::actor(config, ActorId(self.id), self.life);
         let layout = config.item_layout(&process.resolved.env_spec()?);
         let hello = Hello::new(role, &config.cluster, &layout);
         let mut asked = JoinSet::new();

@@ -1,9 +1,10 @@
 //! [`Spool`]: the bounded queue between an actor's environments and its uploaders.
 //!
 //! While a replay server is up, the spool takes one fresh batch at a time, so that rows are fresh when they arrive. The
-//! environments then wait for the rate limiter, not for a long queue. While every server is down, the spool keeps up to
-//! `rows_max` rows, so that an outage costs neither steps nor rows. When the spool is full, the environments wait.
-//! After an outage, kept and fresh batches are sent alternately, so that the environments continue immediately.
+//! environments then wait for the rate limiter, instead of filling a long queue. While every server is down, the spool
+//! keeps up to `rows_max` rows, so that an outage costs neither steps nor rows. When the spool is full, the
+//! environments wait. After an outage, kept and fresh batches are sent alternately, so that the environments continue
+//! immediately.
 
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -23,7 +24,7 @@ pub struct RowBatch {
     pub count: usize,
 }
 
-/// The queue. One thread pushes, one uploader per replay server pops.
+/// The queue. One thread pushes batches, and one uploader per replay server takes them.
 #[derive(Debug)]
 pub struct Spool {
     rows_max: usize,
@@ -36,7 +37,7 @@ pub struct Spool {
 struct State {
     /// Batches pushed while no server was up.
     kept: VecDeque<RowBatch>,
-    /// Batches pushed while a server was up. There is at most one, unless servers go down in between.
+    /// Batches pushed while a server was up. There is at most one.
     fresh: VecDeque<RowBatch>,
     /// Whether the latest batch taken was a fresh one.
     took_fresh: bool,
@@ -55,7 +56,7 @@ impl Spool {
     /// Appends a batch after waiting for room. Returns `false`, and drops the batch, if `stopping` returns `true`
     /// first.
     ///
-    /// No batch is accepted before the first server is up, because an actor has no reason to act ahead of the cluster.
+    /// No batch is accepted before the first server is up, because an actor need not act before its cluster runs.
     pub fn push(&self, batch: RowBatch, stopping: impl Fn() -> bool) -> bool {
         let mut state = self.lock();
         while !state.has_room(batch.count, self.rows_max) {

@@ -1,9 +1,10 @@
-//! [`Uploader`]: delivers insert batches to one replay server, exactly once from the table's view.
+//! [`Uploader`]: delivers insert batches to one replay server, so that each batch is inserted exactly once.
 //!
-//! It numbers the batches of each shard 1, 2, 3 …, keeps each until it is acknowledged, and has at most the server's
-//! credit of them outstanding. After silence, or when the server has forgotten this client, it greets again and resends
-//! all outstanding batches in order. The server drops those that it already has (`docs/protocol.md`, "Inserting,
-//! exactly once"). A batch that was sent to one shard is never sent to another, because it could then be in both.
+//! It numbers the batches of each shard 1, 2, 3 …, and keeps each batch until it is acknowledged. At most as many
+//! batches are outstanding as the server's credit allows. If the server was silent or has forgotten this client, the
+//! uploader greets it again and resends all outstanding batches in order. The server drops the batches that it already
+//! has (`docs/protocol.md`, "Inserting, exactly once"). A batch that was sent to one shard is never sent to another,
+//! because it could then be in both.
 
 use super::spool::{RowBatch, Spool};
 use crate::metrics::UploadMetrics;
@@ -13,7 +14,7 @@ use common::runtime::clock::Clock;
 use common::telemetry::log_limit::LogLimit;
 use common::transport::Message;
 use common::wire::encode;
-use common::wire::handshake::{Hello, Role};
+use common::wire::handshake::{ClientRole, Hello};
 use common::wire::link::{HELLO_EVERY, Link, Rejected};
 use common::wire::message::{Reply, Request};
 use std::collections::VecDeque;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tracing::{info, warn};
 
-/// Silence of a server that owes an acknowledgement, after which it is greeted again.
+/// Time after which a silent server is greeted again if it owes an acknowledgement.
 const ASK_AFTER: Duration = Duration::from_secs(1);
 /// Initial time without an acknowledgement after which outstanding batches are sent again. It doubles up to
 /// [`RESEND_MAX`] while the server answers but acknowledges nothing, because the server is then probably holding the
@@ -33,7 +34,7 @@ const RESEND_MAX: Duration = Duration::from_secs(8);
 #[derive(Debug)]
 pub struct Uploader {
     link: Link,
-    /// Greeting as first sent. Each later greeting fills in the oldest unacknowledged batches.
+    /// First greeting. Later greetings also state the oldest unacknowledged batch of each shard.
     hello: Hello,
     spool: Arc<Spool>,
     clock: Clock,
@@ -145,7 +146,7 @@ impl Uploader {
 
     fn hello(&self) -> Hello {
         let mut hello = self.hello.clone();
-        if let Role::Actor { oldest_unacknowledged, .. } = &mut hello.role {
+        if let ClientRole::Actor { oldest_unacknowledged, .. } = &mut hello.role {
             *oldest_unacknowledged = self.lanes.iter().map(Lane::oldest).collect();
         }
         hello

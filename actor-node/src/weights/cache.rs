@@ -6,8 +6,8 @@ use common::wire::message::RunPosition;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Silence after which a learner is considered gone, since a learner repeats its newest weights every second. An older
-/// version then comes from its successor, which has resumed from a checkpoint.
+/// Time without weights after which the learner is considered gone, because a learner repeats its newest weights every
+/// second. An older version that arrives later comes from a successor, which has resumed from a checkpoint.
 const SUCCESSOR_AFTER: Duration = Duration::from_secs(5);
 
 /// Weights and their arrival time.
@@ -15,9 +15,9 @@ const SUCCESSOR_AFTER: Duration = Duration::from_secs(5);
 pub struct Cached {
     /// The verified weights.
     pub snapshot: PolicySnapshot,
-    /// How far the run was when they were published.
+    /// Progress of the run at the time when the weights were published.
     pub run: RunPosition,
-    /// When they arrived, on the process's clock.
+    /// Time at which the weights arrived, on the process's clock.
     pub received_at: Duration,
 }
 
@@ -34,8 +34,8 @@ impl PolicyCache {
     }
 
     /// Takes a snapshot if it is newer than the present one, or if the present one was last received more than a few
-    /// seconds ago. A repetition of the same version renews its time, because the learner is alive. Returns whether the
-    /// version is a new one.
+    /// seconds ago. A repetition of the present version renews its arrival time, because it shows that the learner is
+    /// alive. Returns whether the version is a new one.
     pub fn offer(&self, snapshot: PolicySnapshot, run: RunPosition, now: Duration) -> bool {
         let current = self.newest.load();
         let version = current.as_ref().map(|cached| cached.snapshot.version);
@@ -48,12 +48,12 @@ impl PolicyCache {
         newer
     }
 
-    /// Returns the newest weights; `None` before the first arrive.
+    /// Returns the newest weights; `None` before the first weights arrive.
     pub fn load(&self) -> Option<Arc<Cached>> {
         self.newest.load_full()
     }
 
-    /// Returns the time since the newest weights were last received; `None` before the first arrive.
+    /// Returns the time since the newest weights were last received; `None` before the first weights arrive.
     fn age(&self, now: Duration) -> Option<Duration> {
         self.newest.load().as_ref().map(|cached| now.saturating_sub(cached.received_at))
     }

@@ -1,7 +1,7 @@
 //! Weights: the newest policy of the learner.
 //!
 //! - `feed`: receives and checks weights ([`PolicyFeed`]).
-//! - `cache`: holds the newest ones for all threads of the process ([`PolicyCache`]).
+//! - `cache`: holds the newest weights for all threads of the process ([`PolicyCache`]).
 
 mod cache;
 mod feed;

@@ -1,12 +1,12 @@
 //! Tests of the Python worker. They need an interpreter with `bench/requirements-gymnasium.txt`.
 
-use crate::with;
+use super::with;
 use actor_node::env::bridge::{self, PYTHON};
 use actor_node::env::cart_pole::CartPole;
 use actor_node::env::registry::{self, Setup};
 use actor_node::env::wrappers::Purpose;
 use actor_node::env::{Env, StateAccess};
-use actor_node::lanes::{Fault, LaneGroup, Lanes, Recipe, Turn};
+use actor_node::lanes::{Fault, LaneGroup, LaneGroupConfig, Lanes, Turn};
 use common::runtime::seed::SeedTree;
 use common::spec::ActionKind;
 use rand::RngExt;
@@ -159,8 +159,8 @@ fn gymnasium_workers_that_exit_are_started_again() {
 fn gymnasium_workers_that_hang_are_started_again() {
     let Some(python) = python() else { return };
     let setup = setup(&python, &[("hang_at", "2"), ("only_above", "0")]);
-    let recipe = Recipe { env: FAULTY.into(), setup, lanes: 2, seeds: SeedTree::new(1) };
-    let (mut group, mut turn) = LaneGroup::new(recipe, Duration::from_millis(700)).unwrap();
+    let config = LaneGroupConfig { env: FAULTY.into(), setup, lanes: 2, seeds: SeedTree::new(1) };
+    let (mut group, mut turn) = LaneGroup::new(config, Duration::from_millis(700)).unwrap();
     for _ in 0..2 {
         group.step(&[0.5, -0.5], &mut turn).unwrap();
         assert!(turn.discarded.is_empty());

@@ -1,11 +1,11 @@
 //! Servers at an address: the server of `docs/env-protocol.md`, which needs only Python, and servers that break the
 //! protocol.
 
-use crate::with;
+use super::with;
 use actor_node::draw::Frame;
 use actor_node::env::bridge::{self, DEADLINE_MS, PICTURES};
 use actor_node::env::registry;
-use actor_node::env::{Env, Params};
+use actor_node::env::{Env, EnvParams};
 use actor_node::lanes::{Fault, Lanes};
 use common::runtime::seed::SeedTree;
 use std::io::{Read, Write};
@@ -302,7 +302,7 @@ fn a_server_that_hangs_in_a_step_costs_a_hang() {
 
 #[test]
 fn an_address_where_nobody_listens_is_refused_and_so_are_wrong_parameters() {
-    let error = registry::make("tcp:nowhere", &Params::new()).err().unwrap().to_string();
+    let error = registry::make("tcp:nowhere", &EnvParams::new()).err().unwrap().to_string();
     assert!(error.starts_with("tcp:nowhere: nobody answers at nowhere: "), "{error}");
     for (key, value, expected) in [
         (DEADLINE_MS, "soon", "expected a whole number above 0"),

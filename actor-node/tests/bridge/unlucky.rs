@@ -1,7 +1,7 @@
 //! Tests of unusual but valid environments, and of environments with small defects. Each one in `unlucky.py` reproduces
 //! a failure that was observed.
 
-use crate::gymnasium::{python, setup, start};
+use super::gymnasium::{python, setup, start};
 use actor_node::env::bridge::CLOSE_MS;
 use actor_node::env::registry::{self, Setup};
 use actor_node::env::wrappers::{Purpose, Wrap};
@@ -265,7 +265,7 @@ fn gymnasium_program_that_is_killed() {
 /// Starts the program above.
 fn program(log: &Path, hang_at: &str) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "unlucky::gymnasium_program_that_is_killed"]);
+    command.args(["--exact", "bridge::unlucky::gymnasium_program_that_is_killed"]);
     command.env("SAPEX_TEST_KILLED_LOG", log).env("SAPEX_TEST_KILLED_HANG_AT", hang_at);
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }

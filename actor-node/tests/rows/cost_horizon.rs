@@ -1,7 +1,7 @@
 //! Costs summed over a finite horizon, compared with recorded buffers of the original and with a naive version.
 
+use super::lane::{Fact, assemble, cluster, facts, parts};
 use crate::golden::{self, numbers};
-use crate::lane::{Fact, assemble, cluster, facts, parts};
 use proptest::prelude::*;
 use serde_json::Value;
 

@@ -1,8 +1,8 @@
 //! A synthetic lane: step i has the observation (i, −i), its successor is (i + 0.5, …), its action is i / 1000, and the
 //! policy state before and after it is (i, i + 0.25). Every number in a row therefore identifies its step.
 
-use actor_node::rows::{Assembler, Step};
-use common::config::{self, Cluster, Layers};
+use actor_node::rows::{Assembler, LaneStep};
+use common::config::{self, ClusterConfig, Layers};
 use common::ids::PolicyVersion;
 use common::spec::{ActionKind, EnvSpec, ItemLayout};
 use proptest::prelude::*;
@@ -64,7 +64,7 @@ fn spec() -> EnvSpec {
 }
 
 /// Returns the default settings with a change of those that determine the rows.
-pub(crate) fn cluster(change: impl FnOnce(&mut Cluster)) -> Cluster {
+pub(crate) fn cluster(change: impl FnOnce(&mut ClusterConfig)) -> ClusterConfig {
     let mut cluster =
         config::load(&Layers::default()).expect("the defaults are valid").config.cluster;
     change(&mut cluster);
@@ -72,12 +72,12 @@ pub(crate) fn cluster(change: impl FnOnce(&mut Cluster)) -> Cluster {
 }
 
 /// Returns the layout of the lane's rows, with `state_dim` (0 or 1) floats of policy state.
-fn layout(cluster: &Cluster, state_dim: usize) -> ItemLayout {
+fn layout(cluster: &ClusterConfig, state_dim: usize) -> ItemLayout {
     ItemLayout::of(&spec(), state_dim, cluster.sequence_len, cluster.cost_horizon)
 }
 
 /// Assembles the rows of these steps.
-pub(crate) fn assemble(facts: &[Fact], cluster: &Cluster, state_dim: usize) -> Vec<Row> {
+pub(crate) fn assemble(facts: &[Fact], cluster: &ClusterConfig, state_dim: usize) -> Vec<Row> {
     let layout = layout(cluster, state_dim);
     let mut assembler = Assembler::new(cluster, &layout);
     let (mut rows, mut emitted) = (Vec::new(), 0);
@@ -87,7 +87,7 @@ pub(crate) fn assemble(facts: &[Fact], cluster: &Cluster, state_dim: usize) -> V
             continue;
         }
         let now = i as f32;
-        let step = Step {
+        let step = LaneStep {
             obs: &[now, -now],
             action: &[now / 1000.0],
             reward: fact.reward,

@@ -1,7 +1,7 @@
 //! n-step rows compared with a naive version over random episodes, and with returns recorded from Tianshou.
 
+use super::lane::{Fact, Row, assemble, cluster, facts};
 use crate::golden::{self, Case, numbers};
-use crate::lane::{Fact, Row, assemble, cluster, facts};
 use proptest::prelude::*;
 use serde_json::Value;
 

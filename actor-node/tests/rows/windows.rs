@@ -1,6 +1,6 @@
 //! Sequences compared with a naive version over random episodes. Checks also that no step is lost or counted twice.
 
-use crate::lane::{Fact, Row, assemble, cluster, facts, parts};
+use super::lane::{Fact, Row, assemble, cluster, facts, parts};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 

@@ -3,7 +3,7 @@
 use crate::bench::peers::{PeerFigure, Peers};
 use crate::bench::table::{Bar, Row};
 use crate::progress::say;
-use actor_node::env::Params;
+use actor_node::env::EnvParams;
 use actor_node::env::bridge::PYTHON;
 use actor_node::env::registry::Setup;
 use actor_node::lanes::Lanes;
@@ -18,7 +18,7 @@ const BATCHES: usize = 20_000;
 /// Gymnasium's own vector environments as peers, each with its number of measured batches. `sync` steps all
 /// environments in one process; `async` uses one process per environment.
 const VECTORS: [(&str, usize); 2] = [("sync", 5_000), ("async", 500)];
-/// Limit for the cost of a batch, in microseconds.
+/// Largest acceptable cost of a batch, in microseconds.
 const BAR: f64 = 15.0;
 
 /// Measures our bridge and both vector environments. If the peers' Python is missing, or the program runs outside the
@@ -60,7 +60,7 @@ pub(super) fn measure(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> 
 /// Returns the median time per batch in microseconds.
 fn batch_micros(clock: &Clock, peers: &Peers, lanes: usize) -> anyhow::Result<f64> {
     let python = peers.python(VENV).display().to_string();
-    let setup = Setup::from(Params::from([(PYTHON.to_owned(), python)]));
+    let setup = Setup::from(EnvParams::from([(PYTHON.to_owned(), python)]));
     let (mut group, mut turn) = Lanes::new(STILL, &setup, lanes, SeedTree::new(1))?;
     let actions = vec![0.0; lanes * group.spec().action_width()];
     let mut times = Vec::with_capacity(BATCHES);

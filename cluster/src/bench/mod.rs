@@ -1,4 +1,5 @@
-//! `sapex bench`: measures this machine, and the peers in the same run. The important number is the ratio to the peer.
+//! `sapex bench`: measures Sapex and its peers on this machine, in the same run. The important number is the ratio to
+//! the peer.
 //!
 //! - `peers`: runs the Python scripts of `bench/peers`, one at a time, with nothing else running.
 //! - `replay`: inserts and samples over real TCP sockets with the guard enabled.
@@ -16,7 +17,7 @@ mod replay;
 mod table;
 mod updates;
 
-use crate::cli::Bench;
+use crate::cli::BenchArgs;
 use crate::progress::say;
 use common::about;
 use common::process::Usage;
@@ -58,7 +59,7 @@ const FIGURES: [(&str, Figure); 8] = [
 /// # Errors
 /// Returns an error if `--only` matches no name, one of our own measurements fails, or the file cannot be written. A
 /// failed peer is not an error; its row contains the reason.
-pub fn run(bench: &Bench) -> anyhow::Result<()> {
+pub fn run(bench: &BenchArgs) -> anyhow::Result<()> {
     let is_wanted = |name: &str| bench.only.as_deref().is_none_or(|only| name.contains(only));
     if !FIGURES.iter().any(|(name, _)| is_wanted(name)) {
         let names = FIGURES.map(|(name, _)| name).join(", ");

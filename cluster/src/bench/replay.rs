@@ -1,4 +1,5 @@
-//! One client and one shard, over real ZeroMQ sockets (TCP on loopback) with the guard enabled, with rows of 168 bytes.
+//! Throughput of one client and one shard over real ZeroMQ sockets (TCP on loopback) with the guard enabled. A row has
+//! 168 bytes.
 
 use super::peers::Peers;
 use super::table::{Bar, Row};
@@ -11,7 +12,7 @@ use common::runtime::clock::Clock;
 use common::spec::ItemLayout;
 use common::transport::zmq::ZmqTransport;
 use common::transport::{Dealer, Endpoint, Transport};
-use common::wire::handshake::{Hello, Role};
+use common::wire::handshake::{ClientRole, Hello};
 use common::wire::message::{Reply, Request};
 use common::wire::{decode, encode, rows};
 use replay_server::service::ReplayServer;
@@ -93,15 +94,15 @@ async fn ours(clock: &Clock) -> anyhow::Result<[f64; 3]> {
     let serving = tokio::spawn(server.run(router, async {
         let _asked = stopped.await;
     }));
-    let connect = async |role: Role| -> anyhow::Result<Client> {
+    let connect = async |role: ClientRole| -> anyhow::Result<Client> {
         let hello = Hello::new(role, &process.resolved.config.cluster, &layout);
         Client::connect(&transport, &at, hello).await
     };
     let config = &process.resolved.config;
-    let actor = Role::actor(config, ActorId(0), Incarnation(1));
+    let actor = ClientRole::actor(config, ActorId(0), Incarnation(1));
     let mut inserter = connect(actor).await?;
     let inserts = inserter.insert(clock).await?;
-    let mut sampler = connect(Role::learner(config, Incarnation(1))).await?;
+    let mut sampler = connect(ClientRole::learner(config, Incarnation(1))).await?;
     let samples = sampler.sample(clock, false).await?;
     let updated = sampler.sample(clock, true).await?;
     drop(stop);

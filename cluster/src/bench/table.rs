@@ -24,9 +24,9 @@ pub(super) struct Row {
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Bar {
-    /// Minimum, for figures of which more is better.
+    /// Minimum, for figures that should be large.
     AtLeast(f64),
-    /// Maximum, for figures of which less is better.
+    /// Maximum, for figures that should be small.
     AtMost(f64),
 }
 

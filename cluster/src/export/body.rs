@@ -255,8 +255,9 @@ impl<'a> Builder<'a> {
         (self.graph.zip(Zip::Add, proj, h), h)
     }
 
-    /// Adds the closed-form cell of docs/algorithms/liquid.md §6.1 on [x; h], one unit of time later. Its tensors have
-    /// names that start with `prefix`. With a prefix, the tensor `{prefix}mask` masks the two candidate heads only.
+    /// Adds one step of the closed-form cell of docs/algorithms/liquid.md §6.1 for the input [x; h] and one unit of
+    /// time. The names of its tensors start with `prefix`, except those of the backbone. If there is a prefix, the
+    /// tensor `{prefix}mask` masks only the two candidate heads.
     fn cfc_cell(
         &mut self,
         prefix: &str,
@@ -316,8 +317,8 @@ impl<'a> Builder<'a> {
         self.graph.zip(Zip::Mul, x, outer)
     }
 
-    /// Adds the LSTM cell in front of a closed-form cell, with the gates candidate, input, forget (+1) and output
-    /// (docs/algorithms/liquid.md §6.3).
+    /// Adds the LSTM cell in front of a closed-form cell. The gates are candidate, input, forget and output, and 1 is
+    /// added to the forget gate before its activation (docs/algorithms/liquid.md §6.3).
     fn mixed_memory_cell(&mut self, hidden: usize, x: Value, state: Value) -> (Value, Value) {
         let h = self.graph.columns(state, 0, hidden);
         let c = self.graph.columns(state, hidden, hidden);

@@ -85,8 +85,8 @@ pub enum Op {
         /// Number W of columns.
         width: usize,
     },
-    /// Index of the largest element of each row, the first one if several are equal: (N, W) becomes (N), 64-bit
-    /// integers.
+    /// Index of the largest element of each row, or of the first one if several are equal. (N, W) becomes (N), as
+    /// 64-bit integers.
     ArgMax,
     /// Selects one entry per row: from x (N, K, W) and an index per row (N), the result is (N, W).
     Pick {

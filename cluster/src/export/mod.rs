@@ -1,21 +1,23 @@
 //! `sapex export`: writes a run's policy to files for other programs.
 //!
-//! - [`policy`]: builds a [`graph`] from a policy, observation normaliser and action scaling included. `body` builds
-//!   the network bodies.
+//! - [`policy`]: builds a [`graph`] from a policy, including the observation normaliser and the action scaling. `body`
+//!   builds the network bodies.
 //! - [`onnx`] and [`torchscript`]: encode a graph as a file, without a foreign library.
 //!
 //! Each export also writes a description of the policy to a JSON file with the same stem, such as `policy.json`.
 
 mod body;
 pub mod graph;
+#[cfg(feature = "formats")]
 pub mod onnx;
 mod pickle;
 pub mod policy;
+#[cfg(feature = "formats")]
 pub mod proto;
 pub mod torchscript;
 mod zip;
 
-use crate::cli::{Export, Format};
+use crate::cli::{ExportArgs, Format};
 use crate::run_policy;
 use anyhow::ensure;
 use common::policy::arch::{Body, Head, PolicyArch};
@@ -27,13 +29,14 @@ use policy::{Policy, Variant};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// Writes the policy and returns the paths of the files: the deterministic policy, for TorchScript also the sampler of
-/// a stochastic policy, and the description. Safetensors files are read back and checked before this function returns.
+/// Writes the policy and its description, and returns the paths of the files. The policy is written as a deterministic
+/// policy. For TorchScript, the sampler of a stochastic policy is written as well. Safetensors files are read back and
+/// checked before this function returns.
 ///
 /// # Errors
-/// Returns an error if the run has no checkpoint, its policy does not load or does not fit its environment, or a file
-/// cannot be written.
-pub fn export(export: &Export) -> anyhow::Result<Vec<PathBuf>> {
+/// Returns an error if the run has no checkpoint, if its policy does not load or does not fit its environment, or if a
+/// file cannot be written.
+pub fn export(export: &ExportArgs) -> anyhow::Result<Vec<PathBuf>> {
     let run = RunDir::open(&export.run)?;
     let (snapshot, arch) =
         PolicySnapshot::load(&run_policy::folder(&run, export.newest)?.join(POLICY))?;
@@ -66,6 +69,9 @@ pub fn export(export: &Export) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = vec![out];
     match export.format {
         Format::Safetensors => save_weights(&snapshot, &arch, &files[0])?,
+        #[cfg(not(feature = "formats"))]
+        Format::Onnx => return Err(crate::without_formats::left_out("--format onnx")),
+        #[cfg(feature = "formats")]
         Format::Onnx => {
             let metadata = [("sapex", description.to_string())];
             write(&files[0], &onnx::encode(&policy.graph(Variant::Mode), &metadata))?;
@@ -113,7 +119,7 @@ fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     Ok(fs_err::rename(&partial, path)?)
 }
 
-/// Describes the policy for a program that runs it, or that rebuilds it from the safetensors.
+/// Returns the description of the policy for programs that run it, or that rebuild it from the safetensors file.
 fn describe(policy: &Policy<'_>, snapshot: &PolicySnapshot, spec: &EnvSpec) -> Value {
     let graph = policy.graph(Variant::Mode);
     let obs = match policy.arch.body {

@@ -1,7 +1,9 @@
 //! Encodes a [`Graph`] as an ONNX file with operator set 17, which `onnxruntime` and most robotics runtimes read.
 
 use super::graph::{Graph, Map, Node, Op, Zip};
-use super::proto::{self, Attribute, Dimension, Extent, FLOAT, INT64, Shape, Tensor};
+use super::proto::{
+    self, AttributeProto, Dimension, Extent, FLOAT, INT64, TensorProto, TensorShapeProto,
+};
 use prost::Message as _;
 
 /// ONNX IR version. onnxruntime 1.12 (2022) and later read it.
@@ -26,22 +28,22 @@ pub fn encode(graph: &Graph, metadata: &[(&str, String)]) -> Vec<u8> {
     let output = |output: &super::graph::Output| {
         value_info(output.name, if output.width.is_some() { FLOAT } else { INT64 }, output.width)
     };
-    let entry = |(key, value): &(&str, String)| proto::Entry {
+    let entry = |(key, value): &(&str, String)| proto::StringStringEntryProto {
         key: (*key).to_owned(),
         value: value.clone(),
     };
-    proto::Model {
+    proto::ModelProto {
         ir_version: IR_VERSION,
         producer_name: "sapex".to_owned(),
         producer_version: env!("CARGO_PKG_VERSION").to_owned(),
-        graph: Some(proto::Graph {
+        graph: Some(proto::GraphProto {
             node: writer.nodes,
             name: "policy".to_owned(),
             initializer: writer.initializers,
             input: graph.inputs().map(input).collect(),
             output: graph.outputs.iter().map(output).collect(),
         }),
-        opset_import: vec![proto::OperatorSet { domain: String::new(), version: OPERATORS }],
+        opset_import: vec![proto::OperatorSetIdProto { domain: String::new(), version: OPERATORS }],
         metadata: metadata.iter().map(entry).collect(),
     }
     .encode_to_vec()
@@ -49,8 +51,8 @@ pub fn encode(graph: &Graph, metadata: &[(&str, String)]) -> Vec<u8> {
 
 #[derive(Debug, Default)]
 struct Writer {
-    nodes: Vec<proto::Node>,
-    initializers: Vec<Tensor>,
+    nodes: Vec<proto::NodeProto>,
+    initializers: Vec<TensorProto>,
 }
 
 impl Writer {
@@ -135,8 +137,8 @@ impl Writer {
         self.node("Reshape", &[x.to_owned(), shape], name, vec![]);
     }
 
-    fn node(&mut self, op: &str, input: &[String], output: &str, attribute: Vec<Attribute>) {
-        self.nodes.push(proto::Node {
+    fn node(&mut self, op: &str, input: &[String], output: &str, attribute: Vec<AttributeProto>) {
+        self.nodes.push(proto::NodeProto {
             input: input.to_vec(),
             output: vec![output.to_owned()],
             op_type: op.to_owned(),
@@ -156,45 +158,45 @@ impl Writer {
     }
 }
 
-fn tensor(name: &str, shape: &[usize], data_type: i32, raw_data: Vec<u8>) -> Tensor {
+fn tensor(name: &str, shape: &[usize], data_type: i32, raw_data: Vec<u8>) -> TensorProto {
     let dims = shape.iter().map(|&side| signed(side)).collect();
-    Tensor { dims, data_type, name: name.to_owned(), raw_data }
+    TensorProto { dims, data_type, name: name.to_owned(), raw_data }
 }
 
 /// Describes an input or output of shape (N, width), or (N) if `width` is `None`.
-fn value_info(name: &str, elem_type: i32, width: Option<usize>) -> proto::ValueInfo {
+fn value_info(name: &str, elem_type: i32, width: Option<usize>) -> proto::ValueInfoProto {
     let rows = Some(Extent::Named(ROWS.to_owned()));
     let width = width.map(|width| Some(Extent::Fixed(signed(width))));
     let dim = std::iter::once(rows).chain(width).map(|extent| Dimension { extent }).collect();
-    let tensor = proto::TensorType { elem_type, shape: Some(Shape { dim }) };
-    let value_type = Some(proto::Type { tensor: Some(tensor) });
-    proto::ValueInfo { name: name.to_owned(), value_type }
+    let tensor = proto::TensorTypeProto { elem_type, shape: Some(TensorShapeProto { dim }) };
+    let value_type = Some(proto::TypeProto { tensor: Some(tensor) });
+    proto::ValueInfoProto { name: name.to_owned(), value_type }
 }
 
-fn int(name: &str, value: i64) -> Attribute {
-    Attribute {
+fn int(name: &str, value: i64) -> AttributeProto {
+    AttributeProto {
         name: name.to_owned(),
         i: Some(value),
-        kind: Attribute::INT,
-        ..Attribute::default()
+        kind: AttributeProto::INT,
+        ..AttributeProto::default()
     }
 }
 
-fn float(name: &str, value: f32) -> Attribute {
-    Attribute {
+fn float(name: &str, value: f32) -> AttributeProto {
+    AttributeProto {
         name: name.to_owned(),
         f: Some(value),
-        kind: Attribute::FLOAT,
-        ..Attribute::default()
+        kind: AttributeProto::FLOAT,
+        ..AttributeProto::default()
     }
 }
 
-fn ints(name: &str, values: &[usize]) -> Attribute {
-    Attribute {
+fn ints(name: &str, values: &[usize]) -> AttributeProto {
+    AttributeProto {
         name: name.to_owned(),
         ints: values.iter().map(|&value| signed(value)).collect(),
-        kind: Attribute::INTS,
-        ..Attribute::default()
+        kind: AttributeProto::INTS,
+        ..AttributeProto::default()
     }
 }
 

@@ -48,11 +48,11 @@ impl Policy<'_> {
     }
 
     /// Returns the noise (1, [`Policy::noise_width`]) that replaces the caller's noise in the deterministic variant of
-    /// a batch-constrained policy. It is drawn once and is the same in every file.
+    /// a batch-constrained policy. The noise is drawn once and is the same in every file.
     ///
-    /// A batch-constrained policy has no deterministic action without it: it decodes K random latents and takes the
-    /// action with the highest value of its critic. Latents of zero would give K equal actions, so the critic would
-    /// have no choice.
+    /// Without this noise, a batch-constrained policy has no deterministic action: it decodes K random latents and
+    /// takes the action with the highest value of its critic. Latents of zero would give K equal actions, so the critic
+    /// would have no choice.
     pub fn fixed_noise(&self) -> Vec<f32> {
         let mut rng = SeedTree::new(0).role("export").rng();
         (0..self.noise_width()).map(|_| StandardNormal.sample(&mut rng)).collect()
@@ -127,7 +127,8 @@ impl Policy<'_> {
         }
     }
 
-    /// Returns the n-th group of A outputs: from a linear layer, or as columns of a body that is its own head.
+    /// Returns the n-th group of A outputs. They come from a linear layer, or are columns of the features if the body
+    /// is its own head.
     fn output(&self, b: &mut Builder<'_>, name: &str, n: usize, features: Value) -> Value {
         let Self { arch, .. } = self;
         if !arch.body.is_its_own_head() {
@@ -156,7 +157,7 @@ impl Policy<'_> {
         let probs = g.push(Op::Softmax, &[logits]);
         let sums = (0..n * n).map(|i| if i % n <= i / n { 1.0 } else { 0.0 }).collect();
         let sums = g.constant(&[n, n], sums);
-        // The last cumulative probability gets 1 added, so that it exceeds any noise despite rounding.
+        // 1 is added to the last cumulative probability, so that it exceeds any noise despite rounding.
         let last = g.constant(&[n], (1..=n).map(|i| if i == n { 1.0 } else { 0.0 }).collect());
         let cumulative = g.push(Op::Linear, &[probs, sums, last]);
         let above = g.zip(Zip::Sub, cumulative, noise);
@@ -194,8 +195,9 @@ impl Policy<'_> {
         b.graph.push(Op::Pick { width: act_dim }, &[actions, best])
     }
 
-    /// Returns [`Policy::fixed_noise`] repeated for every row of `obs`. It is the bias of a linear layer with zero
-    /// weights, because only a value that depends on an input has the right number of rows.
+    /// Returns [`Policy::fixed_noise`] repeated for every row of `obs`. The noise is the bias of a linear layer with
+    /// zero weights. A constant alone would not have the right number of rows, which only a value that depends on an
+    /// input has.
     fn fixed(&self, g: &mut Graph, obs: Value) -> Value {
         let width = self.noise_width();
         let any = g.columns(obs, 0, 1);

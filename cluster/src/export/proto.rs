@@ -4,7 +4,7 @@ use prost::{Message, Oneof};
 
 /// A model, the content of a file.
 #[derive(Clone, PartialEq, Message)]
-pub struct Model {
+pub struct ModelProto {
     /// IR version of the format.
     #[prost(int64, tag = 1)]
     pub ir_version: i64,
@@ -16,18 +16,18 @@ pub struct Model {
     pub producer_version: String,
     /// The computation.
     #[prost(message, optional, tag = 7)]
-    pub graph: Option<Graph>,
+    pub graph: Option<GraphProto>,
     /// Versions of the operator sets that the graph uses.
     #[prost(message, repeated, tag = 8)]
-    pub opset_import: Vec<OperatorSet>,
+    pub opset_import: Vec<OperatorSetIdProto>,
     /// Custom metadata.
     #[prost(message, repeated, tag = 14)]
-    pub metadata: Vec<Entry>,
+    pub metadata: Vec<StringStringEntryProto>,
 }
 
 /// Version of an operator set.
 #[derive(Clone, PartialEq, Message)]
-pub struct OperatorSet {
+pub struct OperatorSetIdProto {
     /// Domain of the operators. Empty for ONNX's own operators.
     #[prost(string, tag = 1)]
     pub domain: String,
@@ -38,7 +38,7 @@ pub struct OperatorSet {
 
 /// A key and its value.
 #[derive(Clone, PartialEq, Message)]
-pub struct Entry {
+pub struct StringStringEntryProto {
     /// The key.
     #[prost(string, tag = 1)]
     pub key: String,
@@ -49,27 +49,27 @@ pub struct Entry {
 
 /// A computation.
 #[derive(Clone, PartialEq, Message)]
-pub struct Graph {
+pub struct GraphProto {
     /// Nodes, in an order in which they can be executed.
     #[prost(message, repeated, tag = 1)]
-    pub node: Vec<Node>,
+    pub node: Vec<NodeProto>,
     /// Name of the graph.
     #[prost(string, tag = 2)]
     pub name: String,
     /// Constant tensors.
     #[prost(message, repeated, tag = 5)]
-    pub initializer: Vec<Tensor>,
+    pub initializer: Vec<TensorProto>,
     /// Inputs from the caller.
     #[prost(message, repeated, tag = 11)]
-    pub input: Vec<ValueInfo>,
+    pub input: Vec<ValueInfoProto>,
     /// Outputs for the caller.
     #[prost(message, repeated, tag = 12)]
-    pub output: Vec<ValueInfo>,
+    pub output: Vec<ValueInfoProto>,
 }
 
 /// A node, which applies one operator.
 #[derive(Clone, PartialEq, Message)]
-pub struct Node {
+pub struct NodeProto {
     /// Names of the arguments.
     #[prost(string, repeated, tag = 1)]
     pub input: Vec<String>,
@@ -81,22 +81,22 @@ pub struct Node {
     pub op_type: String,
     /// Attributes of the operator.
     #[prost(message, repeated, tag = 5)]
-    pub attribute: Vec<Attribute>,
+    pub attribute: Vec<AttributeProto>,
 }
 
 /// An attribute of an operator.
 #[derive(Clone, PartialEq, Message)]
-pub struct Attribute {
+pub struct AttributeProto {
     /// Name of the attribute.
     #[prost(string, tag = 1)]
     pub name: String,
-    /// Value if `kind` is [`Attribute::FLOAT`].
+    /// Value if `kind` is [`AttributeProto::FLOAT`].
     #[prost(float, optional, tag = 2)]
     pub f: Option<f32>,
-    /// Value if `kind` is [`Attribute::INT`].
+    /// Value if `kind` is [`AttributeProto::INT`].
     #[prost(int64, optional, tag = 3)]
     pub i: Option<i64>,
-    /// Value if `kind` is [`Attribute::INTS`].
+    /// Value if `kind` is [`AttributeProto::INTS`].
     #[prost(int64, repeated, packed = "false", tag = 8)]
     pub ints: Vec<i64>,
     /// Type of the value.
@@ -104,7 +104,7 @@ pub struct Attribute {
     pub kind: i32,
 }
 
-impl Attribute {
+impl AttributeProto {
     /// Kind of a float attribute.
     pub const FLOAT: i32 = 1;
     /// Kind of an integer attribute.
@@ -115,7 +115,7 @@ impl Attribute {
 
 /// A tensor of constants.
 #[derive(Clone, PartialEq, Message)]
-pub struct Tensor {
+pub struct TensorProto {
     /// Shape of the tensor.
     #[prost(int64, repeated, packed = "false", tag = 1)]
     pub dims: Vec<i64>,
@@ -137,37 +137,37 @@ pub const INT64: i32 = 7;
 
 /// An input or output of the graph.
 #[derive(Clone, PartialEq, Message)]
-pub struct ValueInfo {
+pub struct ValueInfoProto {
     /// Name of the value.
     #[prost(string, tag = 1)]
     pub name: String,
     /// Type of the value.
     #[prost(message, optional, tag = 2)]
-    pub value_type: Option<Type>,
+    pub value_type: Option<TypeProto>,
 }
 
 /// Type of a value.
 #[derive(Clone, PartialEq, Message)]
-pub struct Type {
+pub struct TypeProto {
     /// Tensor type. It is always present here.
     #[prost(message, optional, tag = 1)]
-    pub tensor: Option<TensorType>,
+    pub tensor: Option<TensorTypeProto>,
 }
 
 /// Type of a tensor.
 #[derive(Clone, PartialEq, Message)]
-pub struct TensorType {
+pub struct TensorTypeProto {
     /// Element type, [`FLOAT`] or [`INT64`].
     #[prost(int32, tag = 1)]
     pub elem_type: i32,
     /// Shape of the tensor.
     #[prost(message, optional, tag = 2)]
-    pub shape: Option<Shape>,
+    pub shape: Option<TensorShapeProto>,
 }
 
 /// Shape of a tensor, whose dimensions may be symbolic.
 #[derive(Clone, PartialEq, Message)]
-pub struct Shape {
+pub struct TensorShapeProto {
     /// Dimensions, in order.
     #[prost(message, repeated, tag = 1)]
     pub dim: Vec<Dimension>,

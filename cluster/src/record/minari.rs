@@ -6,7 +6,7 @@
 //! space. Flags have the HDF5 type that h5py uses for booleans. The whole file is held in memory until it is written. A
 //! dataset is complete or does not exist.
 
-use actor_node::env::Origin;
+use actor_node::env::EnvOrigin;
 use anyhow::Context as _;
 use common::spec::{ActionKind, EnvSpec};
 use hdf5_pure::{AttrValue, Datatype, EnumTypeBuilder, FileBuilder, GroupBuilder, make_i8_type};
@@ -15,12 +15,13 @@ use std::path::Path;
 
 const MAIN: &str = "main_data.hdf5";
 const METADATA: &str = "metadata.json";
-/// Minari version in the metadata: the oldest one with this layout, so that this and all later versions read it.
+/// Minari version in the metadata. It is the oldest version with this layout, so that this and all later versions read
+/// it.
 const MINARI_VERSION: &str = "0.5.0";
 
 /// One recorded episode of n steps.
 #[derive(Debug, Clone, Default)]
-pub struct Episode {
+pub struct MinariEpisode {
     /// Seed of the start state.
     pub seed: u64,
     /// Observations (n+1, O): one before each step and one after the last step.
@@ -73,7 +74,7 @@ pub fn check_id(id: &str) -> Result<(), String> {
 /// A dataset under construction, held in memory.
 pub struct Dataset {
     spec: EnvSpec,
-    origin: Origin,
+    origin: EnvOrigin,
     flag: Datatype,
     file: FileBuilder,
     episodes: u64,
@@ -91,14 +92,14 @@ impl Dataset {
     ///
     /// # Errors
     /// Returns an error if the HDF5 type for booleans cannot be built.
-    pub fn new(spec: EnvSpec, origin: Origin) -> anyhow::Result<Self> {
+    pub fn new(spec: EnvSpec, origin: EnvOrigin) -> anyhow::Result<Self> {
         let flag = EnumTypeBuilder::with_base(make_i8_type());
         let flag = flag.value("FALSE", 0).value("TRUE", 1).build()?;
         Ok(Self { spec, origin, flag, file: FileBuilder::new(), episodes: 0, steps: 0 })
     }
 
     /// Appends an episode.
-    pub fn push(&mut self, episode: &Episode) {
+    pub fn push(&mut self, episode: &MinariEpisode) {
         let mut group = self.file.create_group(&format!("episode_{}", self.episodes));
         let steps = episode.rewards.len() as u64;
         group.set_attr("id", AttrValue::U64(self.episodes));
@@ -123,7 +124,7 @@ impl Dataset {
         clippy::cast_sign_loss,
         reason = "images are bytes kept as floats"
     )]
-    fn write_obs(&self, group: &mut GroupBuilder, episode: &Episode, rows: u64) {
+    fn write_obs(&self, group: &mut GroupBuilder, episode: &MinariEpisode, rows: u64) {
         let obs = group.create_dataset("observations");
         if let Some([channels, height, width]) = self.spec.obs_image {
             let bytes: Vec<u8> = episode.obs.iter().map(|&value| value as u8).collect();
@@ -135,7 +136,7 @@ impl Dataset {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "indices")]
-    fn write_actions(&self, group: &mut GroupBuilder, episode: &Episode, rows: u64) {
+    fn write_actions(&self, group: &mut GroupBuilder, episode: &MinariEpisode, rows: u64) {
         let actions = group.create_dataset("actions");
         match self.spec.actions {
             ActionKind::Continuous => {
@@ -171,7 +172,7 @@ impl Dataset {
 
 #[expect(clippy::cast_precision_loss, reason = "megabytes to a tenth")]
 fn metadata(
-    (spec, origin): (&EnvSpec, &Origin),
+    (spec, origin): (&EnvSpec, &EnvOrigin),
     (episodes, steps, bytes): (u64, u64, u64),
     about: &About,
 ) -> Value {
@@ -200,7 +201,7 @@ fn metadata(
 
 /// Returns the library's JSON of the observation space as text, because it contains infinities, which JSON does not
 /// allow.
-fn observation_space(spec: &EnvSpec, origin: &Origin) -> String {
+fn observation_space(spec: &EnvSpec, origin: &EnvOrigin) -> String {
     let same = |value: &str, shape: &[usize]| {
         let nested = |inner: String, &count: &usize| format!("[{}]", vec![inner; count].join(", "));
         shape.iter().rev().fold(value.to_owned(), nested)
@@ -225,7 +226,7 @@ fn observation_space(spec: &EnvSpec, origin: &Origin) -> String {
     )
 }
 
-fn action_space(spec: &EnvSpec, origin: &Origin) -> String {
+fn action_space(spec: &EnvSpec, origin: &EnvOrigin) -> String {
     match spec.actions {
         ActionKind::Continuous => json!({
             "type": "Box",

@@ -3,22 +3,22 @@
 
 pub mod minari;
 
-use crate::cli::Record;
+use crate::cli::RecordArgs;
 use crate::run_policy;
 use actor_node::env::{Env, EnvError};
-use actor_node::evaluation::{Acting, Episodes, Evaluation, Observer, Plan, Step};
+use actor_node::evaluation::{ActionMode, Episodes, Evaluation, ObservedStep, Observer, Plan};
 use common::process::Usage;
 use common::run_dir::RunDir;
 use common::runtime::seed::SeedTree;
 use common::spec::EnvSpec;
-use minari::{Dataset, Episode};
+use minari::{Dataset, MinariEpisode};
 use serde_json::json;
 
 /// Records the episodes, writes the dataset and returns the evaluation of the recorded episodes.
 ///
 /// # Errors
 /// Returns an error if there is no policy, the environment fails, or the dataset exists already or cannot be written.
-pub fn record(options: &Record) -> anyhow::Result<Evaluation> {
+pub fn record(options: &RecordArgs) -> anyhow::Result<Evaluation> {
     let out = &options.out;
     let data = out.join("data");
     if data.exists() {
@@ -38,7 +38,7 @@ pub fn record(options: &Record) -> anyhow::Result<Evaluation> {
     let id = options.dataset_id.clone().unwrap_or_else(|| minari::default_id(&cluster.env));
     minari::check_id(&id).map_err(|expected| Usage(format!("--dataset-id {id}: {expected}")))?;
 
-    let acting = if options.sample { Acting::Sampled } else { Acting::Deterministic };
+    let acting = if options.sample { ActionMode::Sampled } else { ActionMode::Deterministic };
     let dataset = Dataset::new(spec.clone(), runner.env()?.origin())?;
     let mut recorder = Recorder { dataset, episode: None };
     // The same seed role as in `sapex eval`: the same seed gives the same start states.
@@ -63,7 +63,7 @@ pub fn record(options: &Record) -> anyhow::Result<Evaluation> {
     Ok(evaluation)
 }
 
-fn describe(spec: &EnvSpec, options: &Record, evaluation: &Evaluation) -> String {
+fn describe(spec: &EnvSpec, options: &RecordArgs, evaluation: &Evaluation) -> String {
     let acting = if options.sample { "sampled" } else { "deterministic" };
     let Evaluation { mean, version, .. } = evaluation;
     format!(
@@ -76,16 +76,16 @@ fn describe(spec: &EnvSpec, options: &Record, evaluation: &Evaluation) -> String
 struct Recorder {
     dataset: Dataset,
     /// The episode in progress.
-    episode: Option<Episode>,
+    episode: Option<MinariEpisode>,
 }
 
 impl Observer for Recorder {
     fn started(&mut self, _: &mut dyn Env, seed: u64, obs: &[f32]) -> Result<(), EnvError> {
-        self.episode = Some(Episode { seed, obs: obs.to_vec(), ..Episode::default() });
+        self.episode = Some(MinariEpisode { seed, obs: obs.to_vec(), ..MinariEpisode::default() });
         Ok(())
     }
 
-    fn stepped(&mut self, _: &mut dyn Env, step: &Step<'_>) -> Result<(), EnvError> {
+    fn stepped(&mut self, _: &mut dyn Env, step: &ObservedStep<'_>) -> Result<(), EnvError> {
         let episode = self.episode.as_mut().expect("an episode starts before its first step");
         episode.obs.extend_from_slice(step.obs);
         episode.actions.extend_from_slice(step.env_action);

@@ -1,4 +1,4 @@
-//! The first lines of the report: the return of the policy, the key numbers of the run, and its origin.
+//! The first lines of the report: the return of the policy, the key numbers of the run, and the origin of the run.
 
 use super::page::{escape, put};
 use super::records::{Records, number};

@@ -1,14 +1,14 @@
 //! `report.html`: the results of a run on one self-contained page.
 //!
-//! - `guests`: the records of separate processes, merged into the trainer's log.
-//! - `records`: the run's log on one clock, with every record on every x axis.
+//! - `process_logs`: the records of separate processes, merged into the trainer's log.
+//! - `records`: the run's log on one clock. Each record has a value for every x axis.
 //! - `facts`: the result, the key numbers and the origin of the run.
 //! - `charts`: the list of charts. `svg`: their drawing. `page`: HTML helpers.
 
 mod charts;
 mod facts;
-mod guests;
 mod page;
+mod process_logs;
 mod records;
 mod svg;
 
@@ -30,7 +30,7 @@ const STYLE: &str = include_str!("style.css");
 pub fn write(run_dir: &Path) -> anyhow::Result<PathBuf> {
     let run = RunDir::open(run_dir)?;
     let own = without_undone(run_log::read(run_dir)?);
-    let records = guests::join(own, guests::read(run_dir)?);
+    let records = process_logs::join(own, process_logs::read(run_dir)?);
     let page = render(&title(run_dir), &run.config()?, records);
     let (partial, target) = (run_dir.join(".report.html.partial"), run_dir.join(REPORT));
     fs::write(&partial, page)?;

@@ -73,8 +73,8 @@ impl Records {
         self.of(kind).rev().find_map(|record| number(record, field))
     }
 
-    /// Returns the largest of the newest values of a field in the `train`, `actors` and `eval` records. The `final`
-    /// record is ignored, because it is written after training.
+    /// Compares the newest values of a field in the `train`, `actors` and `eval` records, and returns the largest of
+    /// the three. The `final` record is ignored, because it is written after training.
     pub(super) fn last_of_training(&self, field: &str) -> Option<f64> {
         let values = ["train", "actors", "eval"].map(|kind| self.last(kind, field));
         values.into_iter().flatten().reduce(f64::max)

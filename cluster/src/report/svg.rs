@@ -10,7 +10,7 @@ const LEFT: f64 = 56.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 42.0;
-/// Largest number of points of a line for which the points are drawn as dots.
+/// A line with at most this many points also shows them as dots.
 const DOTS_MAX: usize = 30;
 
 /// One line of a chart.

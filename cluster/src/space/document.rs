@@ -1,6 +1,6 @@
 //! Reads and writes a space as the JSON document of the Python library `ConfigSpace`, in both formats that are in use.
 
-use super::{Condition, Domain, Parameter, Space, SpaceError};
+use super::{Condition, Domain, Parameter, SearchSpace, SpaceError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -72,7 +72,7 @@ struct Equals {
     value: Value,
 }
 
-impl Space {
+impl SearchSpace {
     /// Returns the document, with the same fields that the library itself writes.
     pub fn to_document(&self, library: Library) -> Value {
         let parameters: Vec<_> =
@@ -136,7 +136,7 @@ impl Space {
     /// Reads a document in the format of either version of the library.
     ///
     /// # Errors
-    /// Returns an error if the document is not a space or is invalid ([`Space::validate`]). Features that a [`Space`]
+    /// Returns an error if the document is not a space or is invalid ([`SearchSpace::validate`]). Features that a [`SearchSpace`]
     /// cannot represent are also errors: other distributions and conditions, forbidden clauses, and weights.
     pub fn from_document(document: &Value) -> Result<Self, SpaceError> {
         let unusable = |what: &str| SpaceError::Document(what.to_owned());

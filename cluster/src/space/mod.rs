@@ -1,9 +1,9 @@
 //! Configuration spaces: the domains from which an optimiser chooses hyper-parameters or a network architecture.
 //!
-//! - this file: [`Space`], its parameters and conditions, and the check of a configuration.
+//! - this file: [`SearchSpace`], its parameters and conditions, and the check of a configuration.
 //! - [`document`]: a space in `ConfigSpace`'s JSON format, written and read.
 //! - [`sample`]: seeded random configurations.
-//! - [`presets`]: the spaces of a preset, and the settings that a configuration stands for.
+//! - [`presets`]: the spaces of a preset, and the settings that follow from a configuration.
 
 pub mod document;
 pub mod presets;
@@ -12,11 +12,11 @@ pub mod sample;
 use serde_json::{Map, Value};
 
 /// A configuration: the value of each active parameter, by name.
-pub type Values = Map<String, Value>;
+pub type ChosenValues = Map<String, Value>;
 
 /// Parameters with their domains, and conditions between parameters.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Space {
+pub struct SearchSpace {
     /// Name of the space in documents.
     pub name: String,
     /// Parameters. A parent comes before the parameters that depend on it.
@@ -148,12 +148,12 @@ pub enum SpaceError {
     Document(String),
 }
 
-impl Space {
+impl SearchSpace {
     /// Checks that every active parameter has a value in its domain and that no other parameter has a value.
     ///
     /// # Errors
     /// Returns the first violation, in the order of the parameters.
-    pub fn check(&self, values: &Values) -> Result<(), SpaceError> {
+    pub fn check(&self, values: &ChosenValues) -> Result<(), SpaceError> {
         for Parameter { name, domain } in &self.parameters {
             let expected = || domain.to_string();
             match (values.get(name), self.blocked(name, values)) {
@@ -196,8 +196,8 @@ impl Space {
 
     /// Builds a configuration: calls `choose` for every parameter that the values of the earlier parameters make
     /// active.
-    fn choose(&self, mut choose: impl FnMut(&Parameter) -> Value) -> Values {
-        let mut values = Values::new();
+    fn choose(&self, mut choose: impl FnMut(&Parameter) -> Value) -> ChosenValues {
+        let mut values = ChosenValues::new();
         for parameter in &self.parameters {
             if self.blocked(&parameter.name, &values).is_none() {
                 values.insert(parameter.name.clone(), choose(parameter));
@@ -207,7 +207,7 @@ impl Space {
     }
 
     /// Returns the condition on `child` that these values do not meet, if there is one.
-    fn blocked(&self, child: &str, values: &Values) -> Option<&Condition> {
+    fn blocked(&self, child: &str, values: &ChosenValues) -> Option<&Condition> {
         self.conditions.iter().filter(|condition| condition.child == child).find(|condition| {
             values.get(&condition.parent).is_none_or(|value| !equal(value, &condition.value))
         })
@@ -252,7 +252,7 @@ impl Space {
     }
 }
 
-/// Compares two JSON values; integers and floats are equal if their numbers are, such as 1 and 1.0.
+/// Compares two JSON values. An integer and a float are equal if they are the same number, such as 1 and 1.0.
 fn equal(a: &Value, b: &Value) -> bool {
     match (a.as_f64(), b.as_f64()) {
         (Some(a), Some(b)) => a == b,

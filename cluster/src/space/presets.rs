@@ -1,4 +1,4 @@
-//! The search spaces of a preset, and the settings that their configurations stand for.
+//! The search spaces of a preset, and the settings that follow from their configurations.
 //!
 //! Only ARLBench's SAC has spaces (docs/algorithms/arlbench.md §5). Some parameters have a slightly different meaning
 //! here, because actors and learner run concurrently:
@@ -11,10 +11,11 @@
 //! | `use_target_network` = false | `learner.tau` = 1, `learner.target_updates` = 1: targets equal the critics |
 //! | `learning_rate` | the learning rates of policy, critics and temperature |
 //!
-//! There are `gradient_steps` / `train_freq` updates per environment step, evenly spread. Multiplied by
-//! `buffer_batch_size`, this ratio is `replay.samples_per_insert`. It also converts `target_update_interval`.
+//! There are `gradient_steps` / `train_freq` updates per environment step, evenly spread. This ratio times
+//! `buffer_batch_size` is `replay.samples_per_insert`. The same ratio converts `target_update_interval` from
+//! environment steps to updates.
 
-use super::{Condition, Domain, Parameter, Space, SpaceError, Values, equal};
+use super::{ChosenValues, Condition, Domain, Parameter, SearchSpace, SpaceError, equal};
 use serde_json::{Value, json};
 
 /// Name of the preset that has spaces.
@@ -30,7 +31,7 @@ pub enum Kind {
 }
 
 /// Returns the space of a kind.
-pub fn space(kind: Kind) -> Space {
+pub fn space(kind: Kind) -> SearchSpace {
     let name = match kind {
         Kind::Hpo => "SACConfigSpace",
         Kind::Nas => "SACNASConfigSpace",
@@ -44,7 +45,7 @@ pub fn space(kind: Kind) -> Space {
         parent: "use_target_network".to_owned(),
         value: json!(true),
     });
-    Space { name: name.to_owned(), conditions: conditions.collect(), parameters }
+    SearchSpace { name: name.to_owned(), conditions: conditions.collect(), parameters }
 }
 
 /// Returns the hyper-parameters, in the order of the library's own document.
@@ -92,15 +93,15 @@ fn choice(name: &str, choices: Value, default: Value) -> Parameter {
 }
 
 /// Returns the settings (`section.key=value`) for a configuration of the hyper-parameter space, the network space or
-/// both. If one value of a space is given, all its active parameters need a value. If `values` is empty, an error names
-/// the first missing hyper-parameter.
+/// both. If a value of a space is given, all active parameters of that space need a value. If `values` is empty, an
+/// error names the first missing hyper-parameter.
 ///
 /// # Errors
 /// Returns an error if a value lies outside its space. Some combinations inside the space are also errors, because no
 /// run can start with them: an initial temperature of 0 that is tuned, or a buffer smaller than a batch.
-pub fn settings(values: &Values) -> Result<Vec<String>, SpaceError> {
+pub fn settings(values: &ChosenValues) -> Result<Vec<String>, SpaceError> {
     let (hpo, nas) = (space(Kind::Hpo), space(Kind::Nas));
-    let (of_nas, of_hpo): (Values, Values) =
+    let (of_nas, of_hpo): (ChosenValues, ChosenValues) =
         values.clone().into_iter().partition(|(name, _)| nas.parameter(name).is_some());
     let mut settings = Vec::new();
     if !of_hpo.is_empty() || of_nas.is_empty() {
@@ -126,7 +127,7 @@ fn whole_number(value: &Value) -> i64 {
 
 /// Returns the settings for checked hyper-parameters: all values have the right type, and only parameters with an unmet
 /// condition are absent.
-fn hyper_parameter_settings(values: &Values) -> Result<Vec<String>, SpaceError> {
+fn hyper_parameter_settings(values: &ChosenValues) -> Result<Vec<String>, SpaceError> {
     let whole = |name: &str| values.get(name).map_or(1, whole_number);
     let set = |name: &str| equal(&values[name], &json!(true));
     let refuse = |name: &str, expected: String| {
@@ -161,7 +162,7 @@ fn hyper_parameter_settings(values: &Values) -> Result<Vec<String>, SpaceError> 
         ("cluster.normalise_obs", value("normalize_observations")),
         ("replay.capacity", size.to_string()),
         ("replay.selector", format!("\"{selector}\"")),
-        ("replay.priority_alpha", value("buffer_alpha")),
+        ("replay.priority_exponent", value("buffer_alpha")),
         ("replay.priority_epsilon", value("buffer_epsilon")),
         ("replay.min_size", starts.to_string()),
         ("replay.samples_per_insert", format!("{samples:?}")),
@@ -173,7 +174,7 @@ fn hyper_parameter_settings(values: &Values) -> Result<Vec<String>, SpaceError> 
         ("learner.target_updates", format!("{target_updates:.0}")),
         ("learner.alpha_auto", value("alpha_auto")),
         ("learner.alpha_init", value("alpha")),
-        ("learner.importance_beta", value("buffer_beta")),
+        ("learner.importance_sampling_exponent", value("buffer_beta")),
     ]
     .map(|(key, value)| format!("{key}={value}"))
     .into())

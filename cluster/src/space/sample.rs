@@ -1,19 +1,19 @@
 //! Draws seeded random configurations from a space, and reads them back from a file.
 
-use super::{Domain, Parameter, Space, Values};
+use super::{ChosenValues, Domain, Parameter, SearchSpace};
 use common::process::Usage;
 use rand::RngExt as _;
 use rand_pcg::Pcg64;
 use serde_json::Value;
 use std::path::Path;
 
-impl Space {
+impl SearchSpace {
     /// Draws one configuration. Floats are uniform between their bounds, or uniform in the logarithm if the domain says
     /// so. Integers include both bounds, and all choices have the same probability. Inactive parameters are absent.
     ///
     /// # Panics
-    /// Panics if the space is invalid ([`Space::validate`]).
-    pub fn sample(&self, rng: &mut Pcg64) -> Values {
+    /// Panics if the space is invalid ([`SearchSpace::validate`]).
+    pub fn sample(&self, rng: &mut Pcg64) -> ChosenValues {
         self.choose(|Parameter { domain, .. }| domain.draw(rng))
     }
 }
@@ -24,10 +24,10 @@ impl Space {
 /// # Errors
 /// Returns an error if the file cannot be read or holds anything other than JSON objects. It is also an error if the
 /// file holds several objects and `draw` is `None`, or if `draw` is out of range.
-pub fn read(path: &Path, draw: Option<usize>) -> Result<Values, Usage> {
+pub fn read(path: &Path, draw: Option<usize>) -> Result<ChosenValues, Usage> {
     let wrong = |what: String| Usage(format!("--space-values {}: {what}", path.display()));
     let text = fs_err::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    let values = serde_json::Deserializer::from_str(&text).into_iter::<Values>();
+    let values = serde_json::Deserializer::from_str(&text).into_iter::<ChosenValues>();
     let mut draws = values
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| wrong(format!("expected a JSON object of names and values: {error}")))?;
@@ -59,7 +59,7 @@ impl Domain {
                 Value::from(rng.random_range(*lower..=*upper))
             }
             Self::Int { lower, upper, log: true, .. } => {
-                // Each integer gets the probability of its unit interval, so that both bounds can be drawn.
+                // An integer gets the probability of the interval ±0.5 around it, so that both bounds can be drawn.
                 #[expect(clippy::cast_precision_loss, reason = "bounds are far below 2^53")]
                 let (low, high) = (*lower as f64 - 0.5, *upper as f64 + 0.5);
                 let drawn = rng.random_range(low.ln()..=high.ln()).exp().round();

@@ -1,6 +1,6 @@
 //! [`Gif`]: writes an animated GIF frame by frame. Each frame has its own palette of 256 colours.
 
-use super::Film;
+use super::VideoFile;
 use super::partial::Partial;
 use actor_node::draw::Frame;
 use anyhow::Context as _;
@@ -59,7 +59,7 @@ impl Gif {
     }
 }
 
-impl Film for Gif {
+impl VideoFile for Gif {
     fn push(&mut self, frame: &Frame) -> anyhow::Result<()> {
         let side =
             |pixels: u32| u16::try_from(pixels).context("a GIF has at most 65535 pixels a side");

@@ -11,7 +11,7 @@ mod partial;
 use crate::run_policy;
 use actor_node::draw::Frame;
 use actor_node::env::{Env, EnvError, bridge};
-use actor_node::evaluation::{Acting, Episodes, Evaluation, Observer, Plan, Step};
+use actor_node::evaluation::{ActionMode, Episodes, Evaluation, ObservedStep, Observer, Plan};
 use common::config::Resolved;
 use common::process::Usage;
 use common::runtime::seed::SeedTree;
@@ -34,14 +34,14 @@ pub fn evaluation(
     plan.setup.params.extend(bridge::with_pictures(&plan.env));
     let mut runner = run_policy::runner(resolved, plan, &policy)?;
     let mut video = Video::create(film.0, film.1, runner.env()?)?;
-    let acting = Acting::Deterministic;
+    let acting = ActionMode::Deterministic;
     let episodes = Episodes { policy: &mut policy, version, count: episodes, seeds, acting };
     let evaluation = runner.run(episodes, &mut video);
     Ok((evaluation.map_err(run_policy::blame)?, video.finish()?))
 }
 
 /// A film file under construction. All its frames have the same size.
-trait Film {
+trait VideoFile {
     /// Appends a frame.
     fn push(&mut self, frame: &Frame) -> anyhow::Result<()>;
 
@@ -52,7 +52,7 @@ trait Film {
 /// Observer that films the first episodes of an evaluation.
 pub struct Video {
     path: PathBuf,
-    film: Box<dyn Film>,
+    film: Box<dyn VideoFile>,
     /// Number of episodes that are still to be filmed, including the one in progress.
     left: usize,
     running: bool,
@@ -89,7 +89,7 @@ impl Video {
         if env.render()?.is_none() {
             return Err(Usage(format!("{}: {} has no picture", option(), env.spec().id)).into());
         }
-        let film: Box<dyn Film> = match extension.as_deref() {
+        let film: Box<dyn VideoFile> = match extension.as_deref() {
             Some("gif") => Box::new(gif::Gif::create(path)?),
             _ => Box::new(mp4::Mp4::create(path)?),
         };
@@ -126,7 +126,7 @@ impl Observer for Video {
         if self.running { self.shoot(env) } else { Ok(()) }
     }
 
-    fn stepped(&mut self, env: &mut dyn Env, step: &Step<'_>) -> Result<(), EnvError> {
+    fn stepped(&mut self, env: &mut dyn Env, step: &ObservedStep<'_>) -> Result<(), EnvError> {
         if !self.running {
             return Ok(());
         }

@@ -1,6 +1,6 @@
 //! [`Mp4`]: sends frames through a pipe to `ffmpeg`, which writes the file.
 
-use super::Film;
+use super::VideoFile;
 use super::partial::Partial;
 use actor_node::draw::Frame;
 use anyhow::{Context as _, bail};
@@ -69,7 +69,7 @@ impl Mp4 {
     }
 }
 
-impl Film for Mp4 {
+impl VideoFile for Mp4 {
     fn push(&mut self, frame: &Frame) -> anyhow::Result<()> {
         if self.ffmpeg.is_none() {
             self.ffmpeg = Some(self.start(frame)?);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// A temporary file in the folder of its final name. It is removed on drop unless it was [kept](Partial::keep). An
-/// existing file of the final name stays until then.
+/// existing file with the final name stays until the new file is kept.
 #[derive(Debug)]
 pub(super) struct Partial {
     at: PathBuf,
@@ -31,7 +31,7 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // The file does not exist if it was kept or never written. The error is ignored.
+        // If the file was kept or never written, it does not exist, so an error is ignored.
         drop(std::fs::remove_file(&self.at));
     }
 }

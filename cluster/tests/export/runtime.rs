@@ -1,12 +1,12 @@
 //! A simple and slow interpreter of the ONNX operations that exported policies use.
 
-use cluster::export::proto::{Attribute, FLOAT, Graph, INT64, Model as Message, Node};
+use cluster::export::proto::{AttributeProto, FLOAT, GraphProto, INT64, ModelProto, NodeProto};
 use prost::Message as _;
 use std::collections::{BTreeMap, HashMap};
 
 /// A decoded ONNX file.
 #[derive(Debug)]
-pub(crate) struct Model(Graph);
+pub(crate) struct Model(GraphProto);
 
 /// Numbers of any shape. Integers are stored as floats.
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ impl Tensor {
 
 impl Model {
     pub(crate) fn decode(bytes: &[u8]) -> Self {
-        let message = Message::decode(bytes).unwrap();
+        let message = ModelProto::decode(bytes).unwrap();
         assert_eq!(message.opset_import[0].version, 17);
         Self(message.graph.unwrap())
     }
@@ -88,7 +88,7 @@ fn function(op: &str) -> Option<fn(f32) -> f32> {
     })
 }
 
-fn evaluate(node: &Node, args: &[&Tensor]) -> Tensor {
+fn evaluate(node: &NodeProto, args: &[&Tensor]) -> Tensor {
     let x = args[0];
     if let Some(f) = function(&node.op_type) {
         return Tensor { dims: x.dims.clone(), values: x.values.iter().map(|&x| f(x)).collect() };
@@ -150,7 +150,7 @@ fn evaluate(node: &Node, args: &[&Tensor]) -> Tensor {
     }
 }
 
-fn setting<'a>(node: &'a Node, name: &str) -> &'a Attribute {
+fn setting<'a>(node: &'a NodeProto, name: &str) -> &'a AttributeProto {
     node.attribute.iter().find(|attribute| attribute.name == name).unwrap()
 }
 

@@ -8,16 +8,16 @@
 //! | `GET /status` | 200, one JSON object with a value per component |
 //! | `POST /config` | changes settings of a training learner, sent as TOML or JSON; see below |
 //!
-//! Clients of the port are not trusted. Heads, bodies, the number of connections and their duration are bounded. A
-//! connection serves one request and is then closed, so that an idle or slow client cannot keep it. The port shows no
-//! secrets.
+//! Clients of the port are not trusted. The sizes of request heads and bodies are bounded, and so are the number and
+//! the duration of connections. A connection serves one request and is then closed, so that an idle or slow client
+//! cannot keep it. The port shows no secrets.
 //!
 //! Status codes of `POST /config`:
 //!
 //! - 200 with `{"changes": [{"key", "old", "new"}]}` once the training loop has applied the changes;
 //! - 401 if `telemetry.admin_token_file` names a file and the request lacks `Authorization: Bearer SECRET`;
-//! - 403 unless `telemetry.admin_writes = true`, and for a request with an `Origin` header: web browsers send it, and a
-//!   web page must not control a port on its reader's machine;
+//! - 403 if `telemetry.admin_writes` is not `true`, or if the request has an `Origin` header: web browsers send this
+//!   header, and a web page must not control a port on its reader's machine;
 //! - 404 if this process does not train;
 //! - 409 while another change is in progress;
 //! - 422 with the reason if the changes are refused;
@@ -27,7 +27,7 @@
 mod token;
 
 use crate::config::watch::CHANGE_BYTES_MAX;
-use crate::config::{ApplyError, ConfigChange, ConfigPort, Origin, Resolved, Telemetry};
+use crate::config::{ApplyError, ConfigChange, ConfigPort, Origin, Resolved, TelemetryConfig};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::readiness::Readiness;
 use crate::telemetry::status::StatusBoard;
@@ -61,7 +61,7 @@ pub const CONNECTIONS_MAX: usize = 32;
 pub const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit for a route's answer; a slower one is answered 503.
 pub const HANDLER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time that connections in progress get to finish once the server is asked to stop.
+/// Time in which connections in progress may finish after the server was asked to stop.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause after a failed accept, for example when the process has run out of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
@@ -132,8 +132,8 @@ pub enum Writes {
 }
 
 impl Writes {
-    /// Returns the value that `telemetry.admin_writes` and `telemetry.admin_token_file` ask for.
-    pub fn of(telemetry: &Telemetry) -> Self {
+    /// Returns which clients may change settings by `telemetry.admin_writes` and `telemetry.admin_token_file`.
+    pub fn of(telemetry: &TelemetryConfig) -> Self {
         match telemetry.admin_token_file.as_str() {
             _ if !telemetry.admin_writes => Self::Off,
             "" => Self::Open,
@@ -316,7 +316,7 @@ mod tests {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET /healthz HTTP/1.1\r\nX: drip").await.unwrap();
         let mut answer = Vec::new();
-        // Without the limit this would wait forever. A connection reset is accepted as an end, too.
+        // Without the time limit this read would wait forever. A reset of the connection is a valid end, too.
         let ended = stream.read_to_end(&mut answer).await;
         assert!(ended.is_err() || answer.is_empty(), "{answer:?}");
     }

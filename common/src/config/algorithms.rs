@@ -1,5 +1,5 @@
-//! Options of the algorithms: the switches of docs/algorithms/README.md §4, and the sections of algorithms that have
-//! their own.
+//! Options of the algorithms: the switches of docs/algorithms/README.md §4, and the sections `lac`, `bcq` and
+//! `offline`.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActionUnits {
-    /// The squashed action in [-1, 1], as it lies in the replay row.
+    /// The squashed action in [-1, 1], as the replay row stores it.
     Normalised,
     /// The action in the environment's units: `action * scale + bias`.
     Env,
@@ -26,7 +26,7 @@ pub enum AlphaLoss {
 /// The learning algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Algorithm {
+pub enum AlgorithmKind {
     /// Soft actor-critic, continuous or discrete depending on the environment's actions.
     Sac,
     /// Lyapunov actor-critic. With two critics it is LATC.
@@ -39,7 +39,7 @@ pub enum Algorithm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "each is a variant of Body of the same name")]
-pub enum Network {
+pub enum NetworkKind {
     Mlp,
     Cnn,
     Lstm,
@@ -55,7 +55,7 @@ pub enum Network {
 pub enum Join {
     /// One layer with ReLU, as wide as the features.
     Hidden,
-    /// No layer. The value is linear in the action, so that the best action is the same everywhere
+    /// No layer. The value is linear in the action, so the best action is the same for all observations
     /// (docs/algorithms/networks.md §3).
     Linear,
 }
@@ -143,7 +143,7 @@ pub enum StoredState {
     Shared,
 }
 
-/// The learner's answer to an update whose numbers are not all finite.
+/// Reaction of the learner to an update with numbers that are not finite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnDivergence {
@@ -166,7 +166,7 @@ pub enum PriorityRule {
 /// Exploration noise that actors add to actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Exploration {
+pub enum ExplorationKind {
     /// No noise; a stochastic policy still samples its actions.
     None,
     /// Independent normal noise.
@@ -201,7 +201,7 @@ pub enum Cost {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
-pub struct Lac {
+pub struct LacConfig {
     pub alpha3: f64,
     pub lambda_init: f64,
     pub lr_lambda: f64,
@@ -216,7 +216,7 @@ pub struct Lac {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
-pub struct Bcq {
+pub struct BcqConfig {
     pub vae_hidden: Vec<usize>,
     pub vae_latent: usize,
     pub lr_vae: f64,
@@ -232,7 +232,7 @@ pub struct Bcq {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
-pub struct Offline {
+pub struct OfflineConfig {
     pub dataset: String,
     pub share: f32,
 }

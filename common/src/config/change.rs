@@ -40,7 +40,7 @@ pub const LIVE_KEYS: &[&str] = &[
     "learner.critic_loss_factor",
     "learner.critic_action_units",
     "learner.log_prob_units",
-    "learner.importance_beta",
+    "learner.importance_sampling_exponent",
     "learner.on_divergence",
     "lac.alpha3",
     "lac.lr_lambda",
@@ -67,7 +67,7 @@ pub struct Change {
 }
 
 impl Resolved {
-    /// Applies the settings in `text`, TOML or a JSON object, to this configuration. Returns the new configuration and
+    /// Applies the settings in `text` (TOML or a JSON object) to this configuration. Returns the new configuration and
     /// the changes, sorted by key. A setting that keeps its value is no change, so `text` may be a complete
     /// configuration file.
     ///

@@ -2,8 +2,8 @@
 
 use super::rule::{Rule, expect};
 use super::{
-    ActionUnits, Algorithm, BackendKind, Config, ConfigError, Cost, Exploration, Network, Resolved,
-    Sigma,
+    ActionUnits, AlgorithmKind, BackendKind, Config, ConfigError, Cost, ExplorationKind,
+    NetworkKind, Resolved, Sigma,
 };
 use crate::limits;
 use crate::policy::arch::ArchError;
@@ -102,7 +102,7 @@ fn actors(c: &Config) -> Vec<Rule> {
     let (theta, dt, patience) = (c.actor.ou_theta, c.actor.ou_dt, c.actor.policy_age_max);
     vec![
         (
-            c.actor.exploration != Exploration::Ou || theta * dt <= 2.0,
+            c.actor.exploration != ExplorationKind::Ou || theta * dt <= 2.0,
             "actor.ou_dt",
             format!(
                 "must be at most {} where actor.ou_theta = {theta}: beyond that the noise grows without end",
@@ -124,8 +124,8 @@ fn discrete(c: &Config) -> Vec<Rule> {
     }
     let with = |what: &str| format!("must be {what}: cluster.actions is discrete");
     vec![
-        (c.learner.algorithm == Algorithm::Sac, "learner.algorithm", with("sac")),
-        (c.actor.exploration == Exploration::None, "actor.exploration", with("none")),
+        (c.learner.algorithm == AlgorithmKind::Sac, "learner.algorithm", with("sac")),
+        (c.actor.exploration == ExplorationKind::None, "actor.exploration", with("none")),
         (c.cluster.sigma == Sigma::Conditioned, "cluster.sigma", with("conditioned (unused)")),
         (c.cluster.mean_bound == 0.0, "cluster.mean_bound", with("0")),
         (
@@ -141,8 +141,8 @@ fn discrete(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// Returns the rules for images: convolutions need them, and their normalisation uses no statistics. Returns none if
-/// the shapes are not set.
+/// Returns the rules for images: convolutions need an image, and an image is not normalised by statistics. Returns no
+/// rules if the shapes are not set.
 fn images(c: &Config) -> Vec<Rule> {
     if c.cluster.obs_dim == 0 {
         return Vec::new();
@@ -151,8 +151,8 @@ fn images(c: &Config) -> Vec<Rule> {
     let expected =
         expect("must be another than cnn: cluster.obs_image is empty, nothing is an image");
     vec![
-        (image || c.cluster.network != Network::Cnn, "cluster.network", expected.clone()),
-        (image || c.learner.critic_network != Network::Cnn, "learner.critic_network", expected),
+        (image || c.cluster.network != NetworkKind::Cnn, "cluster.network", expected.clone()),
+        (image || c.learner.critic_network != NetworkKind::Cnn, "learner.critic_network", expected),
         (
             !(image && c.cluster.normalise_obs),
             "cluster.normalise_obs",
@@ -165,7 +165,7 @@ fn images(c: &Config) -> Vec<Rule> {
 fn memory(c: &Config) -> Vec<Rule> {
     let recurrent = matches!(
         c.cluster.network,
-        Network::Lstm | Network::Liquid | Network::Cfc | Network::WiredCfc
+        NetworkKind::Lstm | NetworkKind::Liquid | NetworkKind::Cfc | NetworkKind::WiredCfc
     );
     vec![
         (
@@ -183,11 +183,11 @@ fn memory(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// Returns the rules for settings that an algorithm requires, excludes, or is the only one to support.
+/// Returns the rules for settings that an algorithm requires, that it excludes, or that no other algorithm supports.
 fn algorithm(c: &Config) -> Vec<Rule> {
-    let (lac, bcq) = (Algorithm::Lac, Algorithm::Bcq);
+    let (lac, bcq) = (AlgorithmKind::Lac, AlgorithmKind::Bcq);
     let is = c.learner.algorithm;
-    let plain = |network| network == Network::Mlp;
+    let plain = |network| network == NetworkKind::Mlp;
     let (policy, critic) = (c.cluster.network, c.learner.critic_network);
     let mlp = expect("must be mlp where learner.algorithm is bcq");
     let below_max = c.lac.cost == Cost::BelowMax;
@@ -242,7 +242,7 @@ fn algorithm(c: &Config) -> Vec<Rule> {
             expect("must be 0 where learner.algorithm is bcq: it has no Gaussian"),
         ),
         (
-            is != bcq || c.actor.exploration == Exploration::None,
+            is != bcq || c.actor.exploration == ExplorationKind::None,
             "actor.exploration",
             expect("must be none where learner.algorithm is bcq: it draws by its auto-encoder"),
         ),
@@ -261,17 +261,17 @@ fn backend(c: &Config) -> Vec<Rule> {
             expect("the native backend runs on the cpu; use learner.backend = torch for cuda"),
         ),
         (
-            !native || c.learner.algorithm == Algorithm::Sac,
+            !native || c.learner.algorithm == AlgorithmKind::Sac,
             "learner.algorithm",
             torch("the native backend trains sac only"),
         ),
         (
-            !native || c.cluster.network == Network::Mlp,
+            !native || c.cluster.network == NetworkKind::Mlp,
             "cluster.network",
             torch("the native backend trains perceptrons only"),
         ),
         (
-            !native || c.learner.critic_network == Network::Mlp,
+            !native || c.learner.critic_network == NetworkKind::Mlp,
             "learner.critic_network",
             torch("the native backend trains perceptrons only"),
         ),

@@ -24,8 +24,8 @@ impl Resolved {
         parsed.map_err(|error: EndpointError| self.invalid("endpoints.weights", error.to_string()))
     }
 
-    /// Returns the address at which a server listens that clients reach at `endpoint`. It has the same port, and the
-    /// host of `endpoints.bind` if one is set. The address of a Unix socket is the same for both.
+    /// Returns the address at which a server listens if its clients connect to `endpoint`. It has the same port, and
+    /// the host of `endpoints.bind` if one is set. For a Unix socket both addresses are the same.
     pub fn listens_at(&self, endpoint: &Endpoint) -> Endpoint {
         match (endpoint, host(&self.config.endpoints.bind)) {
             (Endpoint::Tcp { port, .. }, Some(host)) => Endpoint::Tcp { host, port: *port },

@@ -71,6 +71,16 @@ pub enum ConfigError {
         /// Valid keys that are similar to the given one. `None` if there are none.
         nearest: Option<String>,
     },
+    /// A key has a new name.
+    #[error("{key} (from {origin}): this key is called {new} now")]
+    RenamedKey {
+        /// Key as given.
+        key: String,
+        /// Layer with the key.
+        origin: Origin,
+        /// Name of the key since it was renamed.
+        new: &'static str,
+    },
     /// A value of the wrong type or outside its range.
     #[error("{key} = {value} (from {origin}): {expected}")]
     Invalid {
@@ -101,12 +111,15 @@ pub enum ConfigError {
     SetSyntax(String),
 }
 
-/// Returns the error for an unknown key; `valid` are the known keys.
+/// Returns the error for a key that does not exist, or no longer under this name; `valid` are the known keys.
 pub(super) fn unknown<'a>(
     key: String,
     origin: Origin,
     valid: impl Iterator<Item = &'a String>,
 ) -> ConfigError {
+    if let Some(new) = hint::renamed(&key) {
+        return ConfigError::RenamedKey { key, origin, new };
+    }
     let nearest = hint::key(&key, valid.map(String::as_str));
     ConfigError::UnknownKey { key, origin, nearest }
 }

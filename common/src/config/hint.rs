@@ -21,12 +21,11 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("hidden_sizes", "cluster.hidden or learner.critic_hidden"),
     ("learning_rate", "learner.lr_actor, learner.lr_critic or learner.lr_alpha"),
     ("learning_starts", "replay.min_size or actor.warmup_steps"),
-    ("n_envs", "actor.lanes or run.actors"),
+    ("n_envs", "actor.num_envs or run.actors"),
     ("n_eval_episodes", "evaluator.episodes"),
     ("n_steps", "cluster.n_step"),
     ("net_arch", "cluster.hidden or learner.critic_hidden"),
     ("normalize_observations", "cluster.normalise_obs"),
-    ("num_envs", "actor.lanes or run.actors"),
     ("optimizer_class", "learner.adam_eps, learner.adam_beta1 or learner.adam_beta2"),
     ("policy", "cluster.network"),
     ("policy_kwargs", "cluster.hidden, learner.critic_hidden or cluster.activation"),
@@ -47,8 +46,20 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("verbose", "telemetry.log_filter"),
 ];
 
-/// Returns the valid `section.key` that is most similar to the given key, or `None`. For a name of another library it
-/// may be a list of keys.
+/// Keys that have a new name, and this name. The old name is refused, and the error says the new one.
+const RENAMED: &[(&str, &str)] = &[
+    ("actor.lanes", "actor.num_envs"),
+    ("learner.importance_beta", "learner.importance_sampling_exponent"),
+    ("replay.priority_alpha", "replay.priority_exponent"),
+];
+
+/// Returns the new name of a key that was renamed.
+pub(super) fn renamed(given: &str) -> Option<&'static str> {
+    RENAMED.iter().find(|(old, _)| *old == given).map(|(_, new)| *new)
+}
+
+/// Returns the valid `section.key` that is most similar to the given key, or `None`. If the given key is similar to a
+/// name in another library, the result may be a list of keys.
 pub(super) fn key<'a>(given: &str, valid: impl Iterator<Item = &'a str>) -> Option<String> {
     let name = |key: &str| key.rsplit('.').next().unwrap_or_default().to_lowercase();
     let (section, asked) = (given.split('.').next().unwrap_or_default(), name(given));
@@ -124,9 +135,12 @@ mod tests {
     }
 
     #[test]
-    fn every_key_that_a_foreign_name_leads_to_is_one_of_ours() {
+    fn every_key_that_a_foreign_or_an_old_name_leads_to_is_one_of_ours() {
         let table = parse(DEFAULT_TOML, &Origin::Default).unwrap();
         let ours = flatten(&table);
+        for (old, new) in RENAMED {
+            assert!(ours.contains_key(*new) && !ours.contains_key(*old), "{old}: {new}");
+        }
         for (theirs, keys) in ELSEWHERE {
             for key in keys.split([',', ' ']).filter(|word| word.contains('.')) {
                 assert!(ours.contains_key(key), "{theirs}: {key}");

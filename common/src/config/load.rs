@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf, absolute};
 use toml::{Table, Value};
 
-/// Keys that accept values of several types. The type of the setting checks which.
+/// Keys that accept values of several types. The Rust type of the setting accepts or refuses a value.
 const MIXED_KEYS: [&str; 1] = ["actor.id"];
 /// Name of the file with a run's resolved settings, in the run's directory.
 pub const RUN_FILE: &str = "config.toml";
@@ -29,7 +29,7 @@ pub struct Layers {
     pub files: Vec<PathBuf>,
     /// Environment variables; only `SAPEX__*` are used. Pass `std::env::vars().collect()`.
     pub env: Vec<(String, String)>,
-    /// A program's own options (`--seed 3`), each as (option, the assignment that it is short for), in order.
+    /// A program's own options such as `--seed 3`, in order, each as (option, equivalent assignment).
     pub options: Vec<(&'static str, String)>,
     /// `--set section.key=value`, in order.
     pub set: Vec<String>,
@@ -84,8 +84,8 @@ pub(super) fn unchecked(layers: &Layers) -> Result<Resolved, ConfigError> {
     Ok(resolved)
 }
 
-/// Makes relative paths absolute, so that they stay valid if the run is resumed from another directory. The name of a
-/// program without a folder stays, because it is searched for at each start.
+/// Makes relative paths absolute, so that they stay valid if the run is resumed from another directory. Does not change
+/// a program name without a folder, because the program is searched for at each start.
 fn fix_paths(config: &mut Config) -> Result<(), ConfigError> {
     let is_program = !config.actor.python.contains('/');
     let paths = [
@@ -157,8 +157,8 @@ fn read(path: &Path, origin: &Origin) -> Result<Vec<Given>, ConfigError> {
     Ok(flatten(&table).into_iter().map(|(key, value)| (key, value, origin.clone())).collect())
 }
 
-/// Returns the tuned settings of an environment. `None` stands for the default environment. `gym:NAME`, Gymnasium's own
-/// environment of that name, has the same tuned settings.
+/// Returns the tuned settings of an environment, or of the default environment for `None`. `gym:NAME` is Gymnasium's
+/// own version of an environment and has the tuned settings of `NAME`.
 fn tuned(env: Option<&Value>) -> Result<Vec<Given>, ConfigError> {
     let default = parse(DEFAULT_TOML, &Origin::Default)?;
     let env = env.or_else(|| default.get("cluster")?.get("env")).and_then(Value::as_str);
@@ -262,7 +262,7 @@ fn plainly(expected: &str) -> String {
 }
 
 impl Default for Config {
-    /// Returns the settings of `config/default.toml`, whose environment has no shapes yet.
+    /// Returns the settings of `config/default.toml`. The environment's shapes are not set in it.
     fn default() -> Self {
         let table = parse(DEFAULT_TOML, &Origin::Default);
         let config = table.and_then(|table| deserialise(&flatten(&table), &BTreeMap::new()));
@@ -271,8 +271,8 @@ impl Default for Config {
 }
 
 impl Resolved {
-    /// Returns whether only the defaults have set this key. A run's own settings contain every key, so their values are
-    /// compared with the defaults.
+    /// Returns whether only the defaults have set this key. The settings of a resumed run contain every key, so a value
+    /// from there is compared with the default.
     pub fn is_default(&self, key: &str) -> bool {
         match self.origins.get(key) {
             Some(Origin::Default) => true,

@@ -40,7 +40,7 @@ pub use presets::{PRESETS, Preset};
 pub use resolved::Resolved;
 pub use resume::FIXED_KEYS;
 pub use shapes::{known_envs, known_shapes, option_changes_shapes, shape_settings};
-pub use training::Training;
+pub use training::TrainingConfig;
 pub use wrappers::Wrapper;
 
 pub use algorithms::*;
@@ -69,19 +69,19 @@ pub(crate) const TUNED: &[(&str, &str)] = &[
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
 pub struct Config {
-    pub cluster: Cluster,
-    pub endpoints: Endpoints,
-    pub run: Run,
-    pub replay: Replay,
-    pub actor: Actor,
-    pub evaluator: Evaluator,
-    pub learner: Learner,
-    /// Its keys stand in the section `[learner]`, too.
-    pub training: Training,
-    pub lac: Lac,
-    pub bcq: Bcq,
-    pub offline: Offline,
-    pub telemetry: Telemetry,
+    pub cluster: ClusterConfig,
+    pub endpoints: EndpointsConfig,
+    pub run: RunConfig,
+    pub replay: ReplayConfig,
+    pub actor: ActorConfig,
+    pub evaluator: EvaluatorConfig,
+    pub learner: LearnerConfig,
+    /// In TOML these settings are in the section `[learner]`.
+    pub training: TrainingConfig,
+    pub lac: LacConfig,
+    pub bcq: BcqConfig,
+    pub offline: OfflineConfig,
+    pub telemetry: TelemetryConfig,
     pub tls: tls::Paths,
 }
 
@@ -89,7 +89,7 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
-pub struct Cluster {
+pub struct ClusterConfig {
     pub env: String,
     pub env_params: Vec<String>,
     pub obs_dim: usize,
@@ -111,7 +111,7 @@ pub struct Cluster {
     pub gamma: f64,
     pub n_step: usize,
     pub truncation_bootstrap: bool,
-    pub network: Network,
+    pub network: NetworkKind,
     pub hidden: Vec<usize>,
     pub activation: Activation,
     pub head_hidden: Vec<usize>,
@@ -137,7 +137,7 @@ pub struct Cluster {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
-pub struct Endpoints {
+pub struct EndpointsConfig {
     pub replay: Vec<String>,
     pub weights: String,
     pub bind: String,
@@ -147,7 +147,7 @@ pub struct Endpoints {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
-pub struct Run {
+pub struct RunConfig {
     pub name: String,
     pub seed: u64,
     pub env_steps: u64,
@@ -185,11 +185,11 @@ pub enum SelectorKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
-pub struct Replay {
+pub struct ReplayConfig {
     pub shards: usize,
     pub capacity: usize,
     pub selector: SelectorKind,
-    pub priority_alpha: f64,
+    pub priority_exponent: f64,
     pub priority_epsilon: f64,
     pub min_size: u64,
     pub samples_per_insert: f64,
@@ -200,16 +200,16 @@ pub struct Replay {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
-pub struct Actor {
+pub struct ActorConfig {
     pub id: ActorNumber,
-    pub lanes: usize,
+    pub num_envs: usize,
     pub warmup_steps: u64,
     pub insert_rows: usize,
     pub window: u32,
     pub spool_rows: usize,
     #[serde(with = "humantime_serde")]
     pub policy_age_max: Duration,
-    pub exploration: Exploration,
+    pub exploration: ExplorationKind,
     pub exploration_sigma: f32,
     pub ou_theta: f32,
     pub ou_dt: f32,
@@ -225,7 +225,7 @@ pub struct Actor {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
-pub struct Evaluator {
+pub struct EvaluatorConfig {
     pub episodes: usize,
     pub final_episodes: usize,
     pub steps_max: u64,
@@ -249,17 +249,17 @@ pub enum BackendKind {
 /// The learner.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
-pub struct Learner {
+pub struct LearnerConfig {
     pub backend: BackendKind,
     pub device: String,
     pub threads: usize,
-    pub algorithm: Algorithm,
-    pub critic_network: Network,
+    pub algorithm: AlgorithmKind,
+    pub critic_network: NetworkKind,
     pub critic_hidden: Vec<usize>,
     pub critic_head_hidden: Vec<usize>,
     pub critic_neurons: usize,
     pub critic_join: Join,
-    pub importance_beta: f64,
+    pub importance_sampling_exponent: f64,
     pub prefetch_batches: usize,
     pub publish_updates: u64,
     pub checkpoint_updates: u64,
@@ -275,7 +275,7 @@ pub struct Learner {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
-pub struct Telemetry {
+pub struct TelemetryConfig {
     pub admin: String,
     pub admin_writes: bool,
     pub admin_token_file: String,
@@ -299,7 +299,7 @@ impl Config {
     /// its head.
     pub fn body(
         &self,
-        network: Network,
+        network: NetworkKind,
         [hidden, head]: [&[usize]; 2],
         neurons: usize,
         spec: &EnvSpec,
@@ -314,24 +314,26 @@ impl Config {
         };
         let wiring_seed = c.wiring_seed;
         match network {
-            Network::Mlp => Body::Mlp(mlp),
-            Network::Cnn => {
+            NetworkKind::Mlp => Body::Mlp(mlp),
+            NetworkKind::Cnn => {
                 let image = spec.obs_image.unwrap_or([1, 1, spec.obs_dim]);
                 let large = image[1].min(image[2]) >= 36;
                 let convs = if large { NATURE_CNN.to_vec() } else { SMALL_CNN.to_vec() };
                 Body::Cnn { image, convs, dense: mlp }
             }
-            Network::Lstm => Body::Lstm { layers: c.lstm_layers, hidden: hidden[0] },
-            Network::Liquid => Body::Liquid { neurons, wiring_seed },
-            Network::Ncp => Body::Ncp { neurons, wiring_seed },
-            Network::Cfc => Body::Cfc {
+            NetworkKind::Lstm => Body::Lstm { layers: c.lstm_layers, hidden: hidden[0] },
+            NetworkKind::Liquid => Body::Liquid { neurons, wiring_seed },
+            NetworkKind::Ncp => Body::Ncp { neurons, wiring_seed },
+            NetworkKind::Cfc => Body::Cfc {
                 hidden: hidden[0],
                 mode: c.cfc_mode,
                 backbone: hidden[1..].to_vec(),
                 activation: c.cfc_activation,
                 mixed_memory: false,
             },
-            Network::WiredCfc => Body::WiredCfc { units: neurons, mode: c.cfc_mode, wiring_seed },
+            NetworkKind::WiredCfc => {
+                Body::WiredCfc { units: neurons, mode: c.cfc_mode, wiring_seed }
+            }
         }
     }
 
@@ -344,7 +346,7 @@ impl Config {
             layer_norm: false,
             last: None,
         };
-        let Bcq { vae_hidden, vae_latent, phi, act_samples, .. } = &self.bcq;
+        let BcqConfig { vae_hidden, vae_latent, phi, act_samples, .. } = &self.bcq;
         Body::BatchConstrained {
             decoder: mlp(vae_hidden),
             perturbation: mlp(&self.cluster.hidden),
@@ -364,7 +366,7 @@ impl Config {
         };
         let mean_bound = (c.mean_bound > 0.0).then_some(c.mean_bound);
         let obs_clip = c.normalise_obs.then_some(c.obs_clip);
-        if self.learner.algorithm == Algorithm::Bcq {
+        if self.learner.algorithm == AlgorithmKind::Bcq {
             let (body, head) = (self.batch_constrained(spec), Head::Deterministic { bound: 1.0 });
             let (obs_dim, act_dim) = (spec.obs_dim, spec.act_dim);
             return PolicyArch { obs_dim, act_dim, body, head, obs_clip };
@@ -395,7 +397,7 @@ impl Config {
 
     /// Returns whether low returns are better than high ones, because the environment's reward is a cost.
     pub fn returns_are_costs(&self) -> bool {
-        self.learner.algorithm == Algorithm::Lac && self.lac.cost == Cost::Reward
+        self.learner.algorithm == AlgorithmKind::Lac && self.lac.cost == Cost::Reward
     }
 
     /// Returns the number of shards over all replay servers.
@@ -409,7 +411,7 @@ impl Config {
     }
 }
 
-impl Cluster {
+impl ClusterConfig {
     /// Returns one (key, value) pair per setting. Handshakes carry these pairs, so that a refusal can name the
     /// difference.
     pub fn lines(&self) -> Vec<(String, String)> {

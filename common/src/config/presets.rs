@@ -31,7 +31,7 @@ macro_rules! presets {
     };
 }
 
-/// All presets. Each corrected algorithm stands before the seed algorithm that it corrects.
+/// All presets. Each corrected algorithm comes before the seed algorithm that it corrects.
 pub const PRESETS: &[Preset] = presets![
     "sac",
     "velora",
@@ -63,7 +63,7 @@ pub(super) fn find(name: &str) -> Result<&'static Preset, ConfigError> {
     })
 }
 
-/// Returns whether a value of this key that is tuned for the environment stays in force when a preset is chosen.
+/// Returns whether the environment's tuned value of this key stays in force when a preset is chosen.
 pub(super) fn tuned_beside(key: &str) -> bool {
     matches!(key.split_once('.'), Some(("run" | "evaluator", _)))
 }

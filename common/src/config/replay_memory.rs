@@ -2,7 +2,7 @@
 //! more than the machine has, the kernel kills the process.
 
 use super::{ConfigError, Resolved};
-use crate::runtime::memory::Memory;
+use crate::runtime::memory::MemoryBound;
 
 /// Number of bytes per row in addition to the row itself: its priority in the tree, and the id of its actor.
 const SLOT_BYTES: u64 = 14;
@@ -13,8 +13,12 @@ impl Resolved {
     /// # Errors
     /// Returns an error for `replay.capacity` if they do not fit; the message contains the largest capacity that does.
     /// Also returns an error if the environment's shapes are not set.
-    pub fn replay_fits(&self, shards: usize, bound: Option<Memory>) -> Result<(), ConfigError> {
-        let Some(Memory { bytes, source }) = bound else { return Ok(()) };
+    pub fn replay_fits(
+        &self,
+        shards: usize,
+        bound: Option<MemoryBound>,
+    ) -> Result<(), ConfigError> {
+        let Some(MemoryBound { bytes, source }) = bound else { return Ok(()) };
         let config = &self.config;
         let row_bytes = config.item_layout(&self.env_spec()?).row_bytes as u64;
         let (rows, each) = (config.shard_capacity(), row_bytes + SLOT_BYTES);

@@ -100,7 +100,7 @@ impl Resolved {
         ConfigError::Invalid { key: key.to_owned(), value, origin, expected: expected.into() }
     }
 
-    /// Returns the keys of a section that the user set, without the section's name, and their values.
+    /// Returns the keys that the user set in a section, without the section's name, and their values.
     pub fn given(&self, section: &str) -> Vec<(String, Value)> {
         let is_given = |key: &str| {
             let origin = self.origins.get(&format!("{section}.{key}"));

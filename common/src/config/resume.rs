@@ -6,8 +6,8 @@ use super::load::{Layers, flatten, unchecked};
 use super::{Change, Resolved};
 use std::path::Path;
 
-/// Settings that cannot change when a run is resumed, each with the reason. A name that ends with a dot stands for its
-/// whole section. All other settings may change.
+/// Settings that cannot change when a run is resumed, each with the reason. A name that ends with a dot means the whole
+/// section. All other settings may change.
 pub const FIXED_KEYS: &[(&str, &str)] = &[
     ("cluster.", "rows, networks and processes of the run are made by it"),
     ("run.seed", "the generators in the checkpoint come from it"),

@@ -1,10 +1,10 @@
 //! Shapes of the native environments by name, for processes that have no environments.
 //!
 //! `config/shapes.toml` is embedded. `actor-node/tests/shapes.rs` generates it from the environments (`make docs`) and
-//! checks that it equals them. The file has no wrappers and options; this module takes the configured ones into
-//! account.
+//! checks that it is up to date. The file lists shapes without wrappers and options. This module applies the configured
+//! wrappers. It returns no shapes if a configured option may change them.
 
-use super::{Cluster, Wrapper};
+use super::{ClusterConfig, Wrapper};
 use crate::spec::{ActionKind, EnvSpec};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -39,7 +39,7 @@ pub fn known_envs() -> impl Iterator<Item = &'static str> {
 }
 
 /// Returns the shapes of an environment by its name, without options and wrappers, or `None` if they are unknown.
-/// `gym:NAME`, Gymnasium's own environment of that name, has the same shapes.
+/// `gym:NAME`, which is Gymnasium's own version, has the same shapes as `NAME`.
 pub fn known_shapes(env: &str) -> Option<EnvSpec> {
     let Shapes { obs_dim, obs_image, actions, act_dim, action_low, action_high } =
         NATIVE.get(env.strip_prefix("gym:").unwrap_or(env))?;
@@ -61,7 +61,7 @@ pub fn option_changes_shapes(option: &str) -> bool {
 }
 
 /// Returns the shapes of the configured environment, its wrappers included, or `None` if they are unknown.
-pub(super) fn of(cluster: &Cluster) -> Option<EnvSpec> {
+pub(super) fn of(cluster: &ClusterConfig) -> Option<EnvSpec> {
     let mut spec = known_shapes(&cluster.env)?;
     let is_bridged = cluster.env.starts_with("gym:");
     let changes = |text: &String| {

@@ -1,8 +1,9 @@
-//! [`Training`]: the settings that the mathematics of an update reads.
+//! [`TrainingConfig`]: the settings that the computation of an update uses.
 //!
-//! In TOML they stand in the section `[learner]`, together with those of [`Learner`](super::Learner): a user changes one section.
-//! In Rust they are a struct of their own, which `learner::trainer::TrainerConfig` holds as it is. To add a setting, add a
-//! key to `config/default.toml`, a field here, and the line that uses it (CONTRIBUTING.md).
+//! In TOML they are in the section `[learner]`, together with the settings of [`LearnerConfig`](super::LearnerConfig),
+//! so that a user edits one section. In Rust they are a separate struct, which is a field of
+//! `learner::trainer::TrainerConfig`. To add a setting, add a key to `config/default.toml`, a field here, and the code
+//! that uses it (CONTRIBUTING.md).
 
 use super::{
     ActionUnits, AlphaLoss, Config, DiscreteLoss, Init, LrSchedule, PriorityRule, Reduce,
@@ -12,16 +13,16 @@ use crate::policy::squash::TanhCorrection;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-/// Section of TOML in which the settings stand.
+/// TOML section that contains the settings.
 const SECTION: &str = "learner";
-/// Name of the field of [`Config`].
+/// Name of the field of [`Config`] that contains the settings.
 const FIELD: &str = "training";
 
-/// Settings of an update. Real numbers are f64, the decimal numbers that the user wrote; a backend narrows them where it uses
-/// them.
+/// Settings of an update. Real numbers are f64, as the user wrote them in decimal. A backend converts them to its own
+/// type where it uses them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
-pub struct Training {
+pub struct TrainingConfig {
     pub batch_size: usize,
     pub critics: usize,
     pub init: Init,
@@ -59,14 +60,14 @@ pub struct Training {
     pub log_prob_units: ActionUnits,
 }
 
-impl Default for Training {
+impl Default for TrainingConfig {
     /// Returns the settings of `config/default.toml`.
     fn default() -> Self {
         Config::default().training
     }
 }
 
-/// Copies the section of TOML to the field of [`Config`] that also reads it.
+/// Copies the TOML section to a second table, from which the field of [`Config`] is read.
 pub(super) fn split(table: &mut Table) {
     if let Some(section) = table.get(SECTION).cloned() {
         table.insert(FIELD.to_owned(), section);
@@ -82,7 +83,7 @@ pub(super) fn join(table: &mut Table) {
     }
 }
 
-/// Returns the key that a user knows for a key of [`Config`]: `learner.tau` for `training.tau`.
+/// Converts a key of [`Config`] to the key in the user's files: `training.tau` to `learner.tau`.
 pub(super) fn public_key(key: &str) -> String {
     match key.strip_prefix(FIELD).filter(|rest| rest.starts_with('.')) {
         Some(rest) => format!("{SECTION}{rest}"),

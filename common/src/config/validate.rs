@@ -1,15 +1,15 @@
 //! Valid ranges of settings. Each refusal names a key and the valid values. Contradictions are in [`super::compat`].
 
 use super::rule::{Rule, expect};
-use super::{Algorithm, Config, ConfigError, LrSchedule, Network, Resolved};
+use super::{AlgorithmKind, Config, ConfigError, LrSchedule, NetworkKind, Resolved};
 use super::{compat, endpoints, wrappers};
 use crate::limits;
 use crate::values::VALUE_MAX;
 
 /// Checks everything that can be checked before a socket is opened.
 ///
-/// The rate limiter has a rule of its own: an `error_buffer` that is too small to make progress is refused.
-/// `replay-server` checks it when it builds the limiter from the same values.
+/// It does not check whether `error_buffer` is large enough to make progress. `replay-server` checks that when it
+/// builds the rate limiter from the same values.
 pub(super) fn check(resolved: &Resolved) -> Result<(), ConfigError> {
     let c = &resolved.config;
     let ranges =
@@ -51,16 +51,17 @@ fn widths_with_head(hidden: &[usize], head: &[usize]) -> bool {
     head.is_empty() || widths(&[hidden, head].concat())
 }
 
-fn has_head(network: Network, c: &Config) -> bool {
-    matches!(network, Network::Mlp | Network::Cnn) && c.learner.algorithm != Algorithm::Bcq
+fn has_head(network: NetworkKind, c: &Config) -> bool {
+    matches!(network, NetworkKind::Mlp | NetworkKind::Cnn)
+        && c.learner.algorithm != AlgorithmKind::Bcq
 }
 
 /// Returns whether the algorithm has an optimiser with this step size.
 fn is_used(key: &str, c: &Config) -> bool {
     match key {
-        "lac.lr_lambda" => c.learner.algorithm == Algorithm::Lac,
-        "bcq.lr_vae" => c.learner.algorithm == Algorithm::Bcq,
-        "learner.lr_alpha" => c.learner.algorithm != Algorithm::Bcq && c.training.alpha_auto,
+        "lac.lr_lambda" => c.learner.algorithm == AlgorithmKind::Lac,
+        "bcq.lr_vae" => c.learner.algorithm == AlgorithmKind::Bcq,
+        "learner.lr_alpha" => c.learner.algorithm != AlgorithmKind::Bcq && c.training.alpha_auto,
         _ => true,
     }
 }
@@ -72,7 +73,13 @@ fn networks(c: &Config) -> Vec<Rule> {
     let lstm = expect("must be one width, of the lstm's layers");
     let critic = c.learner.critic_network;
     let headless = expect("must be empty: only mlp and cnn, of sac and lac, have layers of a head");
-    let critics = [Network::Mlp, Network::Cnn, Network::Lstm, Network::Ncp, Network::Liquid];
+    let critics = [
+        NetworkKind::Mlp,
+        NetworkKind::Cnn,
+        NetworkKind::Lstm,
+        NetworkKind::Ncp,
+        NetworkKind::Liquid,
+    ];
     vec![
         (
             widths(&c.cluster.hidden),
@@ -100,7 +107,7 @@ fn networks(c: &Config) -> Vec<Rule> {
             headless,
         ),
         (
-            c.cluster.network != Network::Lstm || c.cluster.hidden.len() == 1,
+            c.cluster.network != NetworkKind::Lstm || c.cluster.hidden.len() == 1,
             "cluster.hidden",
             lstm.clone(),
         ),
@@ -127,7 +134,7 @@ fn networks(c: &Config) -> Vec<Rule> {
             expect("must be 1 to 8 widths of 1 to 16384"),
         ),
         (
-            critic != Network::Lstm || c.learner.critic_hidden.len() == 1,
+            critic != NetworkKind::Lstm || c.learner.critic_hidden.len() == 1,
             "learner.critic_hidden",
             lstm,
         ),
@@ -192,7 +199,7 @@ fn run(c: &Config) -> Vec<Rule> {
 fn replay(c: &Config) -> Vec<Rule> {
     vec![
         ((1..=256).contains(&c.replay.shards), "replay.shards", expect("must be in 1..=256")),
-        (unit(c.replay.priority_alpha), "replay.priority_alpha", expect("must be in [0, 1]")),
+        (unit(c.replay.priority_exponent), "replay.priority_exponent", expect("must be in [0, 1]")),
         (
             c.replay.priority_epsilon > 0.0 && c.replay.priority_epsilon.is_finite(),
             "replay.priority_epsilon",
@@ -214,7 +221,7 @@ fn replay(c: &Config) -> Vec<Rule> {
 
 fn actors(c: &Config) -> Vec<Rule> {
     vec![
-        ((1..=4096).contains(&c.actor.lanes), "actor.lanes", expect("must be in 1..=4096")),
+        ((1..=4096).contains(&c.actor.num_envs), "actor.num_envs", expect("must be in 1..=4096")),
         (
             !c.actor.python.is_empty(),
             "actor.python",
@@ -301,7 +308,11 @@ fn learner(c: &Config) -> Vec<Rule> {
             "learner.target_entropy_per_dim",
             expect("must be in [-1000, 1000]"),
         ),
-        (unit(c.learner.importance_beta), "learner.importance_beta", expect("must be in [0, 1]")),
+        (
+            unit(c.learner.importance_sampling_exponent),
+            "learner.importance_sampling_exponent",
+            expect("must be in [0, 1]"),
+        ),
         (
             (1..=64).contains(&c.learner.prefetch_batches),
             "learner.prefetch_batches",
@@ -405,8 +416,8 @@ fn special(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// Returns the rules for TLS. If only some of the files are set, that is a mistake; connections must not be left
-/// unencrypted.
+/// Returns the rules for TLS. Setting only some of the files is a mistake. It must be an error, because connections
+/// would be unencrypted otherwise.
 fn tls(c: &Config) -> Vec<Rule> {
     let files = [("tls.ca", &c.tls.ca), ("tls.cert", &c.tls.cert), ("tls.key", &c.tls.key)];
     let is_on = files.iter().any(|(_, path)| !path.is_empty());

@@ -99,8 +99,8 @@ impl PolicyArch {
         }
     }
 
-    /// Returns the number of values that the head takes from the network: means and log standard deviations, means, or
-    /// logits.
+    /// Returns the number of values that the head takes from the network: 2A (means and log standard deviations) for a
+    /// conditioned Gaussian, A for all other heads.
     pub fn outputs(&self) -> usize {
         match self.head {
             Head::Gaussian { log_std: LogStd::Conditioned { .. }, .. } => 2 * self.act_dim,
@@ -150,13 +150,15 @@ impl PolicyArch {
         Ok(())
     }
 
-    /// Returns the tensors in wire order. The body's come first ([`Body::push_tensors`]). If the body is not its own
-    /// head, the head follows: `mu.weight (A, h)`, `log_std.weight (A, h)`, `mu.bias (A)`, `log_std.bias (A)` for a
-    /// conditioned Gaussian; `mu.{weight,bias}` and `log_std (A)` for a free one; `logits.{weight,bias}`; or
-    /// `action.{weight,bias}`. Buffers come last.
+    /// Returns the tensors in wire order: the body's tensors ([`Body::push_tensors`]), then the head's, then the
+    /// buffers. The tensors of the head are:
     ///
-    /// In a conditioned Gaussian the two weights are adjacent, and so are the two biases. Both heads therefore form one
-    /// (2A, h) matrix.
+    /// - Gaussian, conditioned: `mu.weight (A, h)`, `log_std.weight (A, h)`, `mu.bias (A)`, `log_std.bias (A)`. The two
+    ///   weights are adjacent, and so are the two biases. Both outputs therefore form one (2A, h) matrix.
+    /// - Gaussian, free: `mu.{weight,bias}`, `log_std (A)`.
+    /// - Categorical: `logits.{weight,bias}`. Deterministic: `action.{weight,bias}`.
+    ///
+    /// If the body is its own head, the head has no tensors except a free `log_std (A)`.
     pub fn tensor_layout(&self) -> TensorLayout {
         let mut layout = TensorLayout::default();
         let width = self.body.push_tensors(&mut layout, self.obs_dim, self.outputs());

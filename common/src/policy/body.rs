@@ -120,7 +120,7 @@ pub enum Body {
         hidden: usize,
     },
     /// Velora's liquid network: a sparse inter layer, a closed-form continuous-time command cell, and a sparse motor
-    /// layer, which is the head (docs/algorithms/liquid.md §5). The state has H = command neurons floats.
+    /// layer, which is the head (docs/algorithms/liquid.md §5). The state has H floats, one per command neuron.
     Liquid {
         /// Number of inter and command neurons together.
         neurons: usize,
@@ -296,8 +296,8 @@ impl Body {
         Some([input, inter, command, outputs])
     }
 
-    /// Appends the trainable tensors for an input of `input` numbers. Returns the width of the result: features, or the
-    /// `outputs` themselves if [`Body::is_its_own_head`].
+    /// Appends the trainable tensors for an input of `input` numbers. Returns the width of the result: the number of
+    /// features, or `outputs` if [`Body::is_its_own_head`].
     ///
     /// | body | tensors |
     /// |---|---|
@@ -377,9 +377,11 @@ impl Body {
         }
     }
 
-    /// Appends the masks of a wired body. They contain 0 or 1 and have the shape of the weights that they multiply:
-    /// `inter.mask`, `motor.mask`, and `command.mask` ((H, inter + H) for all five liquid heads); for a wired cell
-    /// `layer.{l}.mask`, for `ff1` and `ff2`.
+    /// Appends the masks of a wired body. A mask contains 0 or 1 and has the shape of the weights that it multiplies.
+    ///
+    /// - Liquid and Ncp: `inter.mask`, `command.mask`, `motor.mask`. In Liquid `command.mask` has shape (H, inter + H)
+    ///   and applies to all five heads.
+    /// - WiredCfc: `layer.{l}.mask` for each cell l. It applies to `ff1` and `ff2`.
     pub fn push_buffers(&self, layout: &mut TensorLayout, input: usize, outputs: usize) {
         let Some([input, inter, command, outputs]) = self.wired_widths(input, outputs) else {
             return;

@@ -67,7 +67,7 @@ pub(super) fn size(what: &'static str, value: usize, max: usize) -> Result<(), A
     if (1..=max).contains(&value) { Ok(()) } else { Err(ArchError::Size { what, value, max }) }
 }
 
-/// Checks that there is at least one width and that each is small enough that no product of two overflows.
+/// Checks that there is at least one width, and that all widths are small enough: no product of two may overflow.
 pub(super) fn widths(what: &'static str, widths: &[usize]) -> Result<(), ArchError> {
     size("number of hidden layers", widths.len(), HIDDEN_LAYERS_MAX)?;
     let what = if what == "hidden" { "hidden width" } else { "backbone width" };

@@ -11,8 +11,8 @@ pub struct TensorEntry {
     pub shape: Vec<usize>,
     /// Index of its first element in the flat vector.
     pub offset: usize,
-    /// Whether an optimiser changes it. Buffers (the masks of a wiring, the statistics of observations) are stored with
-    /// the weights, and their gradient is zero.
+    /// Whether an optimiser changes the tensor. All other tensors are buffers: masks of a wiring and statistics of
+    /// observations. Buffers are stored with the weights, and their gradient is zero.
     pub trainable: bool,
 }
 

@@ -3,8 +3,8 @@
 //! Letters: B batch, A action dimensions. Noise is standard normal and drawn by the caller, so that a run can be
 //! repeated.
 //!
-//! The density of an action is the Gaussian's divided by the derivative of the squashing
-//! (docs/algorithms/shared.md §2), in form E:
+//! The density of an action is the density of the Gaussian divided by the derivative of the squashing function
+//! (docs/algorithms/shared.md §2). Its logarithm in form E is:
 //!
 //! `log_prob = sum_j [ -noise_j²/2 - log_std_j - ln(2π)/2 ] - sum_j 2 (ln 2 - u_j - softplus(-2 u_j))`
 //!
@@ -48,7 +48,7 @@ impl Heads<'_> {
         tanh_in_place(action);
     }
 
-    /// Writes the action that `noise` (B, A) gives to `action` (B, A).
+    /// Computes the actions from `noise` (B, A) and writes them to `action` (B, A).
     ///
     /// # Panics
     /// If `noise` or `action` is not (B, A) long.
@@ -57,9 +57,9 @@ impl Heads<'_> {
         tanh_in_place(action);
     }
 
-    /// Writes the log-density of the action that `noise` (B, A) gives to `log_prob` (B). `correction` selects the form
-    /// of the squashing's derivative. `scale` (A) contains the half widths of the action box for densities in its
-    /// units, or 1 for densities in [-1, 1] units.
+    /// Computes the log-densities of the actions that follow from `noise` (B, A), and writes them to `log_prob` (B).
+    /// `correction` selects the formula for the derivative of tanh. `scale` (A) contains the half widths of the action
+    /// box for densities in environment units, or 1 for densities in [-1, 1] units.
     ///
     /// # Panics
     /// If a slice does not have its shape.

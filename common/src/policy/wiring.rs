@@ -2,16 +2,16 @@
 //! `AutoNCP`'s (docs/algorithms/liquid.md §2.2).
 //!
 //! A wiring is drawn once, for new parameters. From then on it is stored with the weights, as buffers of zeros and
-//! ones: see [`Body::push_buffers`]. The originals also draw a polarity per synapse, and synapses between command
-//! neurons. Their layers use neither: they take |mask|, and connect a cell's state to all of itself. Therefore neither
-//! is drawn here.
+//! ones: see [`Body::push_buffers`]. The originals also draw a polarity for each synapse, and synapses between command
+//! neurons. This module draws neither, because the originals' layers do not use them: they take |mask|, and they
+//! connect the state of a cell completely with itself.
 
 use super::body::Body;
 use super::layout::TensorLayout;
 use rand::RngExt as _;
 use rand_pcg::Pcg64;
 
-/// Fraction of the possible synapses that a layer gets, before its unreached neurons get theirs.
+/// Fraction of the possible synapses that are drawn for a layer. Neurons without a synapse then get additional ones.
 const DENSITY: f64 = 0.5;
 
 /// Source of the random numbers of a wiring.
@@ -82,9 +82,9 @@ impl Synapses {
     }
 }
 
-/// Draws Velora's wiring of `[input, inter, command, outputs]` neurons, layer by layer. For every source,
-/// [`velora_fan_outs`] synapses are drawn with replacement, so that it may have fewer. Then every destination without a
-/// synapse gets one.
+/// Draws Velora's wiring of `[input, inter, command, outputs]` neurons, layer by layer. Draws [`velora_fan_outs`]
+/// destinations for every source, with replacement, so a source may have fewer synapses than draws. Then every
+/// destination without a synapse gets one.
 pub fn velora(widths: [usize; 4], density: f64, draws: &mut impl Draws) -> [Synapses; 3] {
     let fan_outs = velora_fan_outs(widths, density);
     std::array::from_fn(|layer| {
@@ -110,9 +110,10 @@ pub fn velora_fan_outs([_, inter, command, _]: [usize; 4], density: f64) -> [usi
     [share(inter, density), share(command, density), share(2 * command, density)]
 }
 
-/// Draws `AutoNCP`'s wiring of `[input, inter, command, outputs]` neurons, layer by layer. Every input and every inter
-/// neuron gets distinct destinations, and every motor neuron gets distinct sources: the fraction `density` of the
-/// possible ones. A neuron without any then gets as many as the others have on average.
+/// Draws `AutoNCP`'s wiring of `[input, inter, command, outputs]` neurons, layer by layer. Draws distinct destinations
+/// for every input and inter neuron, and distinct sources for every motor neuron: the fraction `density` of the
+/// possible ones. A neuron on the other side that then has no synapse gets the mean number of synapses of its side,
+/// rounded down, but at least one.
 pub fn auto_ncp(widths: [usize; 4], density: f64, draws: &mut impl Draws) -> [Synapses; 3] {
     let [input, inter, command, outputs] = widths;
     let first = by_source(input, inter, density, draws);
@@ -191,7 +192,7 @@ pub fn fill(body: &Body, layout: &TensorLayout, network: u64, weights: &mut [f32
         velora([first, inter, command, outputs], DENSITY, &mut draws)
     };
     for (mask, synapses) in masks.into_iter().zip(layers) {
-        // The columns after the sources are a cell's own state, all of which it uses.
+        // The other columns belong to the cell's own state. They stay 1, because the cell uses its complete state.
         let rows = weights[mask.range()].chunks_exact_mut(mask.shape[1]);
         for (destination, row) in rows.enumerate() {
             row.fill(1.0);

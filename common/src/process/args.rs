@@ -18,7 +18,7 @@ pub struct Args {
     /// The directory of the run to resume.
     #[arg(skip)]
     pub run: Option<PathBuf>,
-    /// A program's own options, each as (option, the assignment that it is short for). `--set` overrides them.
+    /// A program's own options, each as (option, equivalent assignment). `--set` overrides them.
     #[arg(skip)]
     pub options: Vec<(&'static str, String)>,
     /// Show every setting with its origin, and stop.

@@ -4,8 +4,7 @@
 //! - `args`: the arguments that all programs share ([`Args`]).
 //! - `health`: `PROGRAM health`, which sends a request to the admin port ([`Health`]).
 //!
-//! A `main` therefore reads like a table of contents: `Args::load` → [`Process::start`] → run the role →
-//! [`Process::finish`].
+//! A `main` has four steps: `Args::load` → [`Process::start`] → run the role → [`Process::finish`].
 
 mod args;
 mod health;
@@ -64,7 +63,7 @@ pub enum StartError {
     /// A metric cannot be registered.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
-    /// `telemetry.admin_token_file` is missing or unreadable.
+    /// `telemetry.admin_token_file` must name a file with a valid secret, but does not.
     #[error(transparent)]
     Token(#[from] ConfigError),
 }
@@ -155,8 +154,8 @@ impl Process {
         Ok(loaded)
     }
 
-    /// Checks that `POST /config` requires a secret if other machines can reach the admin port, and that its file is
-    /// readable.
+    /// Checks that `POST /config` requires a secret if other machines can reach the admin port, and that the file of
+    /// the secret is readable.
     fn check_writes(&self) -> Result<(), ConfigError> {
         let is_reachable = self.admin_address.is_none_or(|address| !address.ip().is_loopback());
         let expected = match &self.admin.writes {

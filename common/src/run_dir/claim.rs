@@ -87,7 +87,7 @@ impl Claim {
         self.begun.store(false, Ordering::Relaxed);
     }
 
-    /// Checks that the directory was the claimed one for the whole run.
+    /// Checks that the claimed directory was at its path during the whole run.
     ///
     /// # Errors
     /// Returns an error if the directory was deleted or moved, see [`Claim::keep`].

@@ -1,9 +1,14 @@
-//! Scalars for TensorBoard: a writer of the event file format, without a library. The format is one message of three fields
-//! in a framed record. The crates for it need a protobuf compiler or have been unmaintained for years.
+//! Scalars for TensorBoard: a writer of its event file format. It uses no library, because the format is only one
+//! message of three fields in a framed record, and the crates for it need a protobuf compiler or have been unmaintained
+//! for years.
 //!
-//! A record is `length: u64`, `masked CRC-32C of those 8 bytes: u32`, the data, `masked CRC-32C of the data: u32`, all
-//! little-endian. The data is an `Event` protobuf: `wall_time: double = 1`, `step: int64 = 2`, `file_version: string = 3`
-//! (in the first record), `summary = 5 { value = 1 { tag: string = 1, simple_value: float = 2 } }`.
+//! A record consists of the length of the data (u64), the masked CRC-32C of these 8 bytes (u32), the data, and the
+//! masked CRC-32C of the data (u32), all little-endian. The data is a protobuf `Event` with these fields:
+//!
+//! - `wall_time: double = 1`
+//! - `step: int64 = 2`
+//! - `file_version: string = 3`, only in the first record
+//! - `summary = 5 { value = 1 { tag: string = 1, simple_value: float = 2 } }`
 
 use super::EVENTS_PREFIX;
 use crate::appended::Appended;
@@ -101,7 +106,7 @@ fn bytes(field: u8, value: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// These bytes were read back once with TensorBoard's own EventAccumulator. The test compares with them since then.
+    /// TensorBoard's own EventAccumulator has read these bytes correctly once. The test checks that they stay the same.
     #[test]
     fn records_are_the_pinned_bytes() {
         let mut out = Vec::new();

@@ -1,26 +1,31 @@
-//! [`RunDir`]: the directory of one run. This page owns the name of everything in it; [`claim`] says who may write.
+//! [`RunDir`]: the directory of one run, and the names of all its entries. [`claim`] decides which process may train in
+//! it.
+//!
+//! In this table the trainer is the process that trains. Actors and the evaluator write logs only if they are separate
+//! processes.
 //!
 //! | entry | content | written by |
 //! |---|---|---|
-//! | `config.toml` | the resolved settings: the truth about the run, a layer of settings when it goes on | whoever trains |
-//! | `run.lock` | process that trains; locked while it lives | whoever trains |
-//! | `metrics.jsonl` | the run's log, a record per line | whoever trains |
-//! | `metrics-*.jsonl` | the same of actors and evaluator that are processes of their own | actors, evaluator ([`guest`]) |
-//! | `events.out.tfevents.*` | the same for TensorBoard, a file per start ([`events`]) | whoever trains |
-//! | `actor-*/`, `evaluator/` | the same of actors and evaluator that are processes of their own | actors, evaluator ([`guest`]) |
-//! | `checkpoints/` | complete states, each a directory that is there whole or not at all | whoever trains |
+//! | `config.toml` | the resolved settings of the run; a layer of the settings when the run is resumed | trainer |
+//! | `run.lock` | id of the trainer's process; locked while the trainer lives | trainer |
+//! | `metrics.jsonl` | the run's log, one record per line | trainer |
+//! | `metrics-*.jsonl` | the log of a separate process ([`process_log`]) | actors, evaluator |
+//! | `events.out.tfevents.*` | the run's log for TensorBoard, one file per start ([`events`]) | trainer |
+//! | `actor-*/`, `evaluator/` | the log of a separate process for TensorBoard ([`process_log`]) | actors, evaluator |
+//! | `checkpoints/` | checkpoints, each a directory that is either complete or absent | trainer |
 //! | `replay/` | rows of the replay servers, on request | replay servers |
 //! | `best/` | the best policy that was evaluated, and its evaluation | the evaluator |
-//! | `track_metrics.jsonl` | statistics of every update, on request | whoever trains |
+//! | `track_metrics.jsonl` | statistics of every update, on request | trainer |
 //! | `trajectories*.jsonl` | every step of actors and evaluations, on request | actors, evaluator |
-//! | `report.html` | all of it on one page | `sapex report` |
-//! | `policy.*` | exports | `sapex export` |
+//! | `report.html` | a report of the run on one page | `sapex report` |
+//! | `policy.*` | exported policies | `sapex export` |
 //!
-//! A run directory may be moved or copied while nobody trains in it: nothing in it names its own place.
+//! A run directory may be moved or copied while no process trains in it, because no entry contains the directory's
+//! path.
 
 pub mod claim;
 pub mod events;
-pub mod guest;
+pub mod process_log;
 
 use crate::config::{self, ConfigError, Layers, RUN_FILE, Resolved};
 use crate::ids::ActorId;
@@ -29,103 +34,104 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-/// Locked by the process that trains.
+/// Name of the file that the process that trains locks.
 pub const LOCK: &str = "run.lock";
-/// The run's log.
+/// Name of the run's log.
 pub const METRICS: &str = "metrics.jsonl";
-/// The logs of other processes begin with this.
-pub const GUESTS_PREFIX: &str = "metrics-";
-/// TensorBoard's files begin with this.
+/// Prefix of the names of the logs of separate processes.
+pub const PROCESS_LOGS_PREFIX: &str = "metrics-";
+/// Prefix of the names of TensorBoard's files.
 pub const EVENTS_PREFIX: &str = "events.out.tfevents.";
-/// The folder of checkpoints.
+/// Name of the folder of checkpoints.
 pub const CHECKPOINTS: &str = "checkpoints";
-/// The folder of saved rows.
+/// Name of the folder of saved rows.
 pub const REPLAY: &str = "replay";
-/// The folder of the best policy.
+/// Name of the folder of the best policy.
 pub const BEST: &str = "best";
-/// The evaluation of the best policy, in [`BEST`]. Written last: without it there is no best policy.
+/// Name of the file in [`BEST`] with the evaluation of the best policy. It is written last: if it is missing, there is
+/// no best policy.
 pub const EVALUATION: &str = "evaluation.json";
-/// A policy, in a checkpoint and in [`BEST`].
+/// Name of the file of a policy, in a checkpoint and in [`BEST`].
 pub const POLICY: &str = "policy.safetensors";
-/// Statistics of every update.
+/// Name of the file with statistics of every update.
 pub const TRACK_METRICS: &str = "track_metrics.jsonl";
-/// Every step of the evaluations.
+/// Name of the file with every step of the evaluations.
 pub const TRAJECTORIES: &str = "trajectories.jsonl";
-/// The report.
+/// Name of the file with the report.
 pub const REPORT: &str = "report.html";
 
-/// Every step of an actor.
+/// Returns the name of the file with every step of an actor.
 pub fn actor_trajectories(actor: ActorId) -> String {
     format!("trajectories-actor-{actor}.jsonl")
 }
 
-/// The log of an actor that is a process of its own.
+/// Returns the name of the log of an actor that is a separate process.
 pub fn actor_metrics(actor: ActorId) -> String {
-    format!("{GUESTS_PREFIX}actor-{actor}.jsonl")
+    format!("{PROCESS_LOGS_PREFIX}actor-{actor}.jsonl")
 }
 
-/// The log of an evaluator that is a process of its own.
+/// Returns the name of the log of an evaluator that is a separate process.
 pub fn evaluator_metrics() -> String {
-    format!("{GUESTS_PREFIX}evaluator.jsonl")
+    format!("{PROCESS_LOGS_PREFIX}evaluator.jsonl")
 }
 
-/// The folder of TensorBoard's files of an actor that is a process of its own.
+/// Returns the name of the folder with TensorBoard's files of an actor that is a separate process.
 pub fn actor_events(actor: ActorId) -> String {
     format!("actor-{actor}")
 }
 
-/// The folder of TensorBoard's files of an evaluator that is a process of its own.
+/// Returns the name of the folder with TensorBoard's files of an evaluator that is a separate process.
 pub fn evaluator_events() -> String {
     "evaluator".into()
 }
 
-/// Whether a start of training makes entries of this name.
+/// Returns whether a training process may have created the entry of this name.
 fn is_ours(name: &str) -> bool {
     [RUN_FILE, LOCK, METRICS, CHECKPOINTS, REPLAY, BEST, TRACK_METRICS].contains(&name)
         || name.starts_with(EVENTS_PREFIX)
         || (name.starts_with("trajectories") && name.ends_with(".jsonl"))
 }
 
-/// Why a directory cannot be used as a run's.
+/// Reason why a directory cannot be used as a run directory.
 #[derive(Debug, thiserror::Error)]
 pub enum RunDirError {
-    /// Nothing to open.
+    /// The directory contains no run that could be opened.
     #[error("{0} holds no run: it has no {RUN_FILE}")]
     NoRun(PathBuf),
-    /// Nothing new can begin there.
+    /// The directory already contains a run, so no new run can begin in it.
     #[error("{0} holds a run already: choose another --run-dir, or continue it with --resume")]
     HoldsRun(PathBuf),
-    /// Somebody trains there.
+    /// Another process trains in the directory.
     #[error(
         "{path} is in use: {holder} trains there; wait for its end or choose another --run-dir"
     )]
     InUse {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// Who, as far as it said.
+        /// Name of the other process as given in the lock file, or `another process`.
         holder: String,
     },
-    /// It went away under a run.
+    /// The directory was deleted or moved while a run trained in it.
     #[error(
         "{0} was deleted or moved while the run trained: the run ended, with its last checkpoint in a new directory there"
     )]
     Lost(PathBuf),
-    /// Its settings do not load.
+    /// The run's settings cannot be loaded.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The file system refused; the message names the path.
+    /// The file system failed. The message names the path.
     #[error("run directory: {0}")]
     Io(#[from] io::Error),
 }
 
 impl RunDirError {
-    /// Whether the user named the wrong directory.
+    /// Returns whether the user caused the error, by naming the wrong directory or by wrong settings.
     pub fn is_users(&self) -> bool {
         matches!(self, Self::NoRun(_) | Self::HoldsRun(_) | Self::Config(_))
     }
 }
 
-/// The directory of one run, for whoever reads it. To train in it takes a [`Claim`](claim::Claim).
+/// The directory of one run, for reading. A process that trains in it needs a [`Claim`](claim::Claim).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunDir(PathBuf);
 
@@ -133,18 +139,18 @@ impl RunDir {
     /// Opens the directory of an earlier run.
     ///
     /// # Errors
-    /// There is no run in it.
+    /// Returns an error if the directory contains no run.
     pub fn open(path: &Path) -> Result<Self, RunDirError> {
         let run = Self(path.to_owned());
         if run.holds_run() { Ok(run) } else { Err(RunDirError::NoRun(run.0)) }
     }
 
-    /// The directory at `path`, whatever is in it.
+    /// Returns the directory at `path`, without a check of its content.
     pub fn at(path: &Path) -> Self {
         Self(path.to_owned())
     }
 
-    /// `runs/ENV-YYYYMMDD-HHMMSS-seedN`, with a number behind it where that is taken.
+    /// Returns the unused path `runs/ENV-YYYYMMDD-HHMMSS-seedN`. If that path exists, appends a number to it.
     pub fn fresh(env: &str, seed: u64, unix_time: Duration) -> PathBuf {
         let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
         let name: String = env.chars().map(allowed).collect();
@@ -157,27 +163,27 @@ impl RunDir {
             .expect("some number is free")
     }
 
-    /// Whether a run began here.
+    /// Returns whether the directory contains a run.
     pub fn holds_run(&self) -> bool {
         self.config_path().is_file()
     }
 
-    /// The directory itself.
+    /// Returns the path of the directory.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Where the resolved settings are.
+    /// Returns the path of the resolved settings.
     fn config_path(&self) -> PathBuf {
         self.0.join(RUN_FILE)
     }
 
-    /// Where checkpoints are.
+    /// Returns the path of the checkpoints.
     pub fn checkpoints(&self) -> PathBuf {
         self.0.join(CHECKPOINTS)
     }
 
-    /// Where replay servers save their rows.
+    /// Returns the path at which replay servers save their rows.
     pub fn replay(&self) -> PathBuf {
         self.0.join(REPLAY)
     }
@@ -190,10 +196,11 @@ impl RunDir {
         config::load(&Layers { run: Some(self.0.clone()), ..Layers::default() })
     }
 
-    /// Replaces the run's settings, whole or not at all. Only the process that has claimed the directory may.
+    /// Replaces the run's settings completely, or not at all. Only the process that has claimed the directory may call
+    /// this.
     ///
     /// # Errors
-    /// The directory cannot be written.
+    /// Returns an error if the directory cannot be written.
     pub fn write_config(&self, resolved: &Resolved) -> io::Result<()> {
         let partial = self.0.join(".config.toml.partial");
         fs::write(&partial, resolved.to_toml())?;

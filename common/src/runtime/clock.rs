@@ -58,7 +58,7 @@ pub struct VirtualTime {
 }
 
 impl VirtualTime {
-    /// Creates a time that starts at zero, which is `unix_start` after 1970-01-01 UTC.
+    /// Creates a virtual time that starts at zero. The start is `unix_start` after 1970-01-01 UTC.
     pub fn starting_at(unix_start: Duration) -> Self {
         Self { nanos: Arc::new(AtomicU64::new(0)), unix_start }
     }

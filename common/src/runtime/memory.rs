@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// A bound on the memory of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Memory {
+pub struct MemoryBound {
     /// Size of the bound in bytes.
     pub bytes: u64,
     /// Source of the bound, for messages.
@@ -14,7 +14,7 @@ pub struct Memory {
 
 /// Returns the smallest bound that the kernel reports: the machine's memory, the limit of a control group, or the limit
 /// of the address space. Returns `None` if it reports none, for example on systems other than Linux.
-pub fn bound() -> Option<Memory> {
+pub fn bound() -> Option<MemoryBound> {
     // A missing file sets no bound.
     let read = |path: &str| fs_err::read_to_string(path).unwrap_or_default();
     let groups = read("/proc/self/cgroup");
@@ -51,17 +51,18 @@ fn smallest(
     meminfo: &str,
     group_limits: impl Iterator<Item = String>,
     limits: &str,
-) -> Option<Memory> {
+) -> Option<MemoryBound> {
     let after = |text: &str, name: &str| -> Option<u64> {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         line.split_whitespace().next()?.parse().ok()
     };
     let machine = after(meminfo, "MemTotal:").and_then(|kib| kib.checked_mul(1024));
-    let machine = machine.map(|bytes| Memory { bytes, source: "this machine's memory" });
+    let machine = machine.map(|bytes| MemoryBound { bytes, source: "this machine's memory" });
     let groups = group_limits.filter_map(|text| text.trim().parse().ok());
-    let group = groups.min().map(|bytes| Memory { bytes, source: "the control group's limit" });
+    let group =
+        groups.min().map(|bytes| MemoryBound { bytes, source: "the control group's limit" });
     let space = after(limits, "Max address space");
-    let space = space.map(|bytes| Memory { bytes, source: "the limit of ulimit -v" });
+    let space = space.map(|bytes| MemoryBound { bytes, source: "the limit of ulimit -v" });
     [machine, group, space].into_iter().flatten().min_by_key(|memory| memory.bytes)
 }
 
@@ -78,9 +79,9 @@ mod tests {
         let bound = |groups: &[&str], limits: &str| {
             smallest(MEMINFO, groups.iter().map(ToString::to_string), limits)
         };
-        let machine = Memory { bytes: 16_384_000_000, source: "this machine's memory" };
+        let machine = MemoryBound { bytes: 16_384_000_000, source: "this machine's memory" };
         assert_eq!(bound(&["max\n", "9223372036854771712\n", ""], LIMITS), Some(machine));
-        let group = Memory { bytes: 1 << 30, source: "the control group's limit" };
+        let group = MemoryBound { bytes: 1 << 30, source: "the control group's limit" };
         assert_eq!(bound(&["max", "1073741824\n", "2147483648"], LIMITS), Some(group));
         let limited = LIMITS.replace("unlimited", "536870912");
         assert_eq!(bound(&["1073741824"], &limited).unwrap().bytes, 536_870_912);

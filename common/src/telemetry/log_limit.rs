@@ -16,7 +16,7 @@ pub const PEER_EVERY: Duration = Duration::from_secs(10);
 pub const KIND_LINES: u32 = 20;
 /// Interval between the lines of one kind that are logged while the limit for all peers applies.
 pub const KIND_EVERY: Duration = Duration::from_secs(1);
-/// Time without a line after which the counts of a peer and a kind start again at zero.
+/// Time without a request for a line after which the counts of a peer and a kind start again at zero.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 /// Maximum number of remembered pairs of peer and kind. When it is reached, all are forgotten; the limit for all peers
 /// together still holds.

@@ -51,29 +51,29 @@ pub enum LogsError {
 /// `filter` is a tracing filter such as `info,common=debug`. If `RUST_LOG` is set, it replaces `filter`.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), LogsError> {
     let terminal = std::io::stdout().is_terminal();
-    let look = match format {
-        LogFormat::Auto if terminal => Look::text(terminal),
-        LogFormat::Text => Look::text(terminal),
-        LogFormat::Auto | LogFormat::Json => Look::Json,
+    let style = match format {
+        LogFormat::Auto if terminal => LogStyle::text(terminal),
+        LogFormat::Text => LogStyle::text(terminal),
+        LogFormat::Auto | LogFormat::Json => LogStyle::Json,
     };
-    init_to(std::io::stdout, look, filter)
+    init_to(std::io::stdout, style, filter)
 }
 
 /// Like [`init`], but writes to the given writer, for example one that keeps log lines and a progress bar apart.
-pub fn init_to<W>(writer: W, look: Look, filter: &str) -> Result<(), LogsError>
+pub fn init_to<W>(writer: W, style: LogStyle, filter: &str) -> Result<(), LogsError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let variable = std::env::var(FILTER_VARIABLE).ok();
     let filter = choose_filter(variable.as_deref(), filter)?;
-    subscriber(writer, look, filter).try_init().map_err(LogsError::AlreadyStarted)?;
+    subscriber(writer, style, filter).try_init().map_err(LogsError::AlreadyStarted)?;
     log_panics();
     Ok(())
 }
 
 /// A [`LogFormat`] after the destination of the lines is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
+pub enum LogStyle {
     /// Text.
     Text {
         /// Whether to use ANSI colours.
@@ -83,8 +83,8 @@ pub enum Look {
     Json,
 }
 
-impl Look {
-    /// Returns [`Look::Text`], coloured on a terminal unless `NO_COLOR` is set.
+impl LogStyle {
+    /// Returns [`LogStyle::Text`], coloured on a terminal unless `NO_COLOR` is set.
     pub fn text(terminal: bool) -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self::Text { ansi: terminal && !refused }
@@ -94,21 +94,23 @@ impl Look {
 /// Returns the subscriber that [`init`] installs, for callers that install it themselves (tests do, per thread).
 pub fn subscriber<W>(
     writer: W,
-    look: Look,
+    style: LogStyle,
     filter: EnvFilter,
 ) -> Box<dyn Subscriber + Send + Sync + 'static>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    // A failure to write the log must not end the process. With internal errors enabled, tracing reports such a failure
-    // on standard error, and panics if that is closed, too.
+    // A failure to write the log must not end the process. Internal errors are off, because tracing would report such a
+    // failure on standard error, and would panic if standard error is closed, too.
     let lines = tracing_subscriber::fmt()
         .with_writer(writer)
         .with_env_filter(filter)
         .log_internal_errors(false);
-    match look {
-        Look::Text { ansi } => Box::new(lines.with_ansi(ansi).finish()),
-        Look::Json => Box::new(lines.json().flatten_event(true).with_thread_names(true).finish()),
+    match style {
+        LogStyle::Text { ansi } => Box::new(lines.with_ansi(ansi).finish()),
+        LogStyle::Json => {
+            Box::new(lines.json().flatten_event(true).with_thread_names(true).finish())
+        }
     }
 }
 

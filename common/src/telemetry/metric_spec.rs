@@ -1,5 +1,5 @@
-//! [`MetricSpec`]: the declaration of a metric as a row of a table, so that code, documentation and dashboards stay
-//! equal.
+//! [`MetricSpec`]: the declaration of a metric as a row of a table, which keeps code, documentation and dashboards
+//! consistent.
 //!
 //! A component declares `pub const METRICS: &[MetricSpec]` next to the code that it measures.
 //! [`Metrics`](super::metrics::Metrics) creates the metrics from these tables, and [`render_metrics_markdown`] writes

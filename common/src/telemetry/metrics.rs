@@ -52,9 +52,10 @@ pub enum MetricsError {
 
 /// The metrics of one process; clones share them. There is no global registry: a test creates its own.
 ///
-/// Two requests for the same spec return the same metric, so that several actors in one process add to one counter; use
-/// a label to keep them apart. A request takes a lock and belongs in constructors. The metrics themselves are atomics.
-/// A labelled metric finds its series under a lock, so hot paths keep the result of `with_label_values`.
+/// Two requests for the same spec return the same metric, so that several actors in one process add to one counter. Use
+/// a label to distinguish them. Request metrics in constructors, because a request takes a lock. The metrics themselves
+/// are atomics. A labelled metric takes a lock to find its series, so frequent code stores the result of
+/// `with_label_values`.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
     registry: Registry,
@@ -76,7 +77,7 @@ impl Metrics {
         Self::default()
     }
 
-    /// Creates an empty registry. All its series carry the label `run` with the value `name`, which is `run.name`.
+    /// Creates an empty registry. Every series has the label `run` with the value `name`, the setting `run.name`.
     pub fn of_run(name: &str) -> Self {
         let labels = HashMap::from([(RUN_LABEL.to_owned(), name.to_owned())]);
         let registry = Registry::new_custom(None, Some(labels)).expect("no prefix, one label");
@@ -157,7 +158,8 @@ impl Metrics {
         Ok(())
     }
 
-    /// Returns all metrics in Prometheus' text format, sorted by name. A labelled metric appears once it has a series.
+    /// Returns all metrics in Prometheus' text format, sorted by name. A labelled metric is included as soon as it has
+    /// a series.
     pub fn encode(&self) -> Result<String, MetricsError> {
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())

@@ -2,8 +2,8 @@
 //!
 //! - [`logs`]: tracing to standard output, text on a terminal and JSON otherwise; panics are logged, too.
 //! - [`log_limit`]: the limit on log lines that a peer can cause.
-//! - [`metric_spec`]: tables in which components declare metrics, the rule for names, and `docs/metrics.md` from the
-//!   tables.
+//! - [`metric_spec`]: tables in which components declare metrics, the rules for names, and the generator of
+//!   `docs/metrics.md`.
 //! - [`metrics`]: the registry of a process, which creates the declared metrics.
 //! - [`readiness`], [`status`]: whether the process is ready for work, and what its components report about themselves.
 //! - [`progress`]: counts that must rise; if one does not, the process is not ready.

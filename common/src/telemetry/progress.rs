@@ -15,27 +15,27 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Interval between two checks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-type Ask<T> = Box<dyn Fn() -> T + Send + Sync>;
+type Probe<T> = Box<dyn Fn() -> T + Send + Sync>;
 
 /// A count that must rise for its component to be ready.
-pub struct Goes {
+pub struct ProgressCheck {
     component: String,
     what: &'static str,
-    count: Ask<u64>,
-    why: Ask<Option<String>>,
+    count: Probe<u64>,
+    why: Probe<Option<String>>,
     seen: Option<(u64, Duration)>,
     is_stalled: bool,
 }
 
-impl std::fmt::Debug for Goes {
+impl std::fmt::Debug for ProgressCheck {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Goes({}: {})", self.component, self.what)
+        write!(f, "ProgressCheck({}: {})", self.component, self.what)
     }
 }
 
-impl Goes {
-    /// Creates a watch on `count`: `component` is ready while it rises. `what` names what is counted, for example "rows
-    /// stored".
+impl ProgressCheck {
+    /// Creates a watch on `count`: `component` is ready while the count rises. `what` names what is counted, for
+    /// example "rows stored".
     pub fn new(
         component: impl Into<String>,
         what: &'static str,
@@ -84,7 +84,7 @@ impl Goes {
     }
 }
 
-/// Checks its counts once a second until it is dropped. Dropping it also removes its components from the readiness.
+/// A task that checks counts once a second until it is dropped. Its components are then removed from the readiness.
 #[derive(Debug)]
 pub struct ProgressWatch {
     task: tokio::task::JoinHandle<()>,
@@ -94,15 +94,15 @@ pub struct ProgressWatch {
 
 impl ProgressWatch {
     /// Starts to watch. Must be called inside a tokio runtime.
-    pub fn start(readiness: &Readiness, clock: &Clock, mut goes: Vec<Goes>) -> Self {
-        let components = goes.iter().map(|goes| goes.component.clone()).collect();
+    pub fn start(readiness: &Readiness, clock: &Clock, mut checks: Vec<ProgressCheck>) -> Self {
+        let components = checks.iter().map(|check| check.component.clone()).collect();
         let (told, clock) = (readiness.clone(), clock.clone());
         let task = tokio::spawn(async move {
             let mut look = tokio::time::interval(LOOK_EVERY);
             look.set_missed_tick_behavior(MissedTickBehavior::Skip);
             loop {
                 look.tick().await;
-                goes.iter_mut().for_each(|goes| goes.look(clock.now(), &told));
+                checks.iter_mut().for_each(|check| check.look(clock.now(), &told));
             }
         });
         Self { task, components, readiness: readiness.clone() }
@@ -126,17 +126,18 @@ mod tests {
     fn a_count_that_stands_still_is_not_ready_and_says_why_until_it_moves() {
         let (readiness, count) = (Readiness::new(), Arc::new(AtomicU64::new(0)));
         let read = Arc::clone(&count);
-        let mut goes = Goes::new("rows", "rows stored", move || read.load(Ordering::Relaxed))
-            .because(|| Some("no actor has greeted".into()));
+        let mut check =
+            ProgressCheck::new("rows", "rows stored", move || read.load(Ordering::Relaxed))
+                .because(|| Some("no actor has greeted".into()));
         let start = Duration::from_secs(500);
-        goes.look(start, &readiness);
-        goes.look(start + PATIENCE - Duration::from_secs(1), &readiness);
+        check.look(start, &readiness);
+        check.look(start + PATIENCE - Duration::from_secs(1), &readiness);
         assert!(readiness.reasons().is_empty());
-        goes.look(start + PATIENCE + Duration::from_secs(3), &readiness);
+        check.look(start + PATIENCE + Duration::from_secs(3), &readiness);
         let reason = "no rows stored for 33 s: no actor has greeted".to_owned();
         assert_eq!(readiness.reasons(), [("rows".to_owned(), reason)].into());
         count.store(8, Ordering::Relaxed);
-        goes.look(start + PATIENCE + Duration::from_secs(4), &readiness);
+        check.look(start + PATIENCE + Duration::from_secs(4), &readiness);
         assert!(readiness.reasons().is_empty());
     }
 
@@ -148,7 +149,7 @@ mod tests {
         let watch = ProgressWatch::start(
             &readiness,
             &Clock::system(),
-            vec![Goes::new("rows", "rows stored", || 0)],
+            vec![ProgressCheck::new("rows", "rows stored", || 0)],
         );
         drop(watch);
         assert!(readiness.reasons().is_empty());

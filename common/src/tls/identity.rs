@@ -3,7 +3,7 @@
 use super::TlsError;
 use super::paths::Paths;
 use super::role::{Conversation, Role};
-use super::verifier::OfRole;
+use super::verifier::RoleVerifier;
 use crate::limits::TLS_FILE_BYTES_MAX;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
@@ -36,8 +36,8 @@ impl Files {
         })
     }
 
-    /// Returns a digest of all three files. Modification times would not do: they say nothing about files that are
-    /// links.
+    /// Returns a digest of all three files. Modification times are not sufficient to detect a change, because the files
+    /// may be links.
     pub(super) fn digest(&self) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new();
         for file in [&self.ca, &self.cert, &self.key] {
@@ -64,7 +64,7 @@ fn read(key: &'static str, path: &str) -> Result<Vec<u8>, TlsError> {
 pub(super) struct Identity {
     servers: [Arc<ServerConfig>; 2],
     clients: [Arc<ClientConfig>; 2],
-    /// Expiry of this process's certificate and of its last CA.
+    /// Expiry of this process's certificate, and of the CA that expires last.
     pub(super) expiry: Expiry,
 }
 
@@ -99,14 +99,14 @@ impl Identity {
             added.map_err(|error| TlsError::new("tls.ca", format!("holds no CA: {error}")))?;
         }
         let roots = Arc::new(roots);
-        let believed = Believed::new(&roots, &provider)?;
+        let verifiers = Verifiers::new(&roots, &provider)?;
         let validity = validity("tls.cert", &chain[0])?;
         Role::among(role.alone(), &chain[0])
             .map_err(|error| TlsError::new("tls.cert", error.to_string()))?;
-        believed.check_own(&roots, &provider, &chain, role, validity)?;
+        verifiers.check_own(&roots, &provider, &chain, role, validity)?;
         let [rows, weights] = Conversation::ALL;
-        let server = |of| believed.server(&provider, of, &chain, &key);
-        let client = |of| believed.client(&provider, of, &chain, &key);
+        let server = |of| verifiers.server(&provider, of, &chain, &key);
+        let client = |of| verifiers.client(&provider, of, &chain, &key);
         Ok(Self {
             servers: [server(rows)?, server(weights)?],
             clients: [client(rows)?, client(weights)?],
@@ -158,12 +158,12 @@ pub(super) fn last_ca(pem: &[u8]) -> Result<i64, TlsError> {
 }
 
 /// The certificate verifiers that rustls builds from the CAs.
-struct Believed {
+struct Verifiers {
     servers: Arc<dyn ServerCertVerifier>,
     clients: Arc<dyn ClientCertVerifier>,
 }
 
-impl Believed {
+impl Verifiers {
     fn new(roots: &Arc<RootCertStore>, provider: &Arc<CryptoProvider>) -> Result<Self, TlsError> {
         let refused = |error: &dyn std::error::Error| TlsError::new("tls.ca", error.to_string());
         let servers = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone());
@@ -213,14 +213,14 @@ impl Believed {
         chain: &[CertificateDer<'static>],
         key: &PrivateKeyDer<'static>,
     ) -> Result<Arc<ServerConfig>, TlsError> {
-        let clients = Arc::new(OfRole { roles: of.clients(), inner: self.clients.clone() });
+        let clients = Arc::new(RoleVerifier { roles: of.clients(), inner: self.clients.clone() });
         let mut config = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])
             .expect("the provider has suites of TLS 1.3")
             .with_client_cert_verifier(clients)
             .with_single_cert(chain.to_vec(), key.clone_key())
             .map_err(|error| TlsError::new("tls.key", unfit(&error)))?;
-        // A client that reconnects shows its certificate again: it may have expired meanwhile.
+        // No session is resumed: a client that reconnects must show its certificate again, because it may have expired.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
@@ -233,7 +233,8 @@ impl Believed {
         chain: &[CertificateDer<'static>],
         key: &PrivateKeyDer<'static>,
     ) -> Result<Arc<ClientConfig>, TlsError> {
-        let servers = Arc::new(OfRole { roles: of.server().alone(), inner: self.servers.clone() });
+        let servers =
+            Arc::new(RoleVerifier { roles: of.server().alone(), inner: self.servers.clone() });
         let mut config = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])
             .expect("the provider has suites of TLS 1.3")

@@ -93,7 +93,7 @@ struct Inner {
 #[derive(Debug)]
 struct Seen {
     taken: blake3::Hash,
-    /// Reason why the present files are not used. Kept so that it is logged once.
+    /// Reason why the present files are not used. It is stored so that the same reason is logged only once.
     kept_out: Option<String>,
 }
 
@@ -112,7 +112,8 @@ impl Tls {
         Ok(Some(Self(Arc::new(Inner { paths: paths.clone(), role, identity, seen }))))
     }
 
-    /// Follows changes of the files until the shutdown, and exports their expiry. Must be called inside a tokio runtime.
+    /// Follows changes of the files until the shutdown, and exports their times of expiry. Must be called inside a
+    /// tokio runtime.
     ///
     /// # Errors
     /// Returns an error if the process already has another metric of the same name.

@@ -15,7 +15,7 @@ pub fn explain(error: &Error) -> String {
     }
 }
 
-/// Describes an alert of the other side. An alert is only a number; the ones handled here are those that our own
+/// Describes an alert of the other side. An alert is only a number. The alerts handled here are the ones that our own
 /// verifiers send.
 fn refused_by_peer(alert: AlertDescription) -> String {
     let why = match alert {

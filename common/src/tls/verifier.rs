@@ -12,19 +12,19 @@ use std::sync::Arc;
 
 /// Checks a certificate with rustls' verifier, and then its role. Signatures are checked by rustls alone.
 #[derive(Debug)]
-pub(super) struct OfRole<V: ?Sized> {
+pub(super) struct RoleVerifier<V: ?Sized> {
     pub(super) roles: &'static [Role],
     pub(super) inner: Arc<V>,
 }
 
-impl<V: ?Sized> OfRole<V> {
+impl<V: ?Sized> RoleVerifier<V> {
     fn check(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
         let role = Role::among(self.roles, certificate);
         role.map(drop).map_err(|error| CertificateError::Other(OtherError(Arc::new(error))).into())
     }
 }
 
-impl ClientCertVerifier for OfRole<dyn ClientCertVerifier> {
+impl ClientCertVerifier for RoleVerifier<dyn ClientCertVerifier> {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         self.inner.root_hint_subjects()
     }
@@ -63,7 +63,7 @@ impl ClientCertVerifier for OfRole<dyn ClientCertVerifier> {
     }
 }
 
-impl ServerCertVerifier for OfRole<dyn ServerCertVerifier> {
+impl ServerCertVerifier for RoleVerifier<dyn ServerCertVerifier> {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,

@@ -40,16 +40,16 @@ impl Backlog {
     }
 
     /// Waits for room. Dropping the future gives up its place in the queue.
-    pub(super) async fn reserve(&self, message: &Message) -> Room {
+    pub(super) async fn reserve(&self, message: &Message) -> Reservation {
         let charge = self.charge(message);
         let permit = self.room.clone().acquire_many_owned(charge).await;
-        Room { _permit: permit.expect("this semaphore is never closed") }
+        Reservation { _permit: permit.expect("this semaphore is never closed") }
     }
 
     /// Takes room without waiting. Returns `None` if there is too little.
-    pub(super) fn try_reserve(&self, message: &Message) -> Option<Room> {
+    pub(super) fn try_reserve(&self, message: &Message) -> Option<Reservation> {
         let permit = self.room.clone().try_acquire_many_owned(self.charge(message)).ok()?;
-        Some(Room { _permit: permit })
+        Some(Reservation { _permit: permit })
     }
 
     /// Returns how many bytes are taken.
@@ -58,24 +58,25 @@ impl Backlog {
     }
 }
 
-/// Room for one message. It is released when the message that it is attached to is dropped.
+/// Reserved room for one message. It is released when the message that it is attached to is dropped.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct Reservation {
     _permit: OwnedSemaphorePermit,
 }
 
-impl Room {
-    /// Converts the message to zeromq's type, with this room attached. The message must have passed [`Message::check`].
+impl Reservation {
+    /// Converts the message to zeromq's type, with this reservation attached. The message must have passed
+    /// [`Message::check`].
     pub(super) fn attach(self, mut message: Message) -> ZmqMessage {
         let header = std::mem::take(&mut message.frames[0]);
-        message.frames[0] = Bytes::from_owner(Carried { header, _room: self });
+        message.frames[0] = Bytes::from_owner(Carried { header, _reservation: self });
         ZmqMessage::try_from(message.frames).expect("a checked message has a frame")
     }
 }
 
 struct Carried {
     header: Bytes,
-    _room: Room,
+    _reservation: Reservation,
 }
 
 impl AsRef<[u8]> for Carried {
@@ -111,10 +112,10 @@ mod tests {
     #[test]
     fn bytes_bound_the_backlog_before_the_count_does() {
         let backlog = Backlog::new(1_000, 1_000);
-        let room = backlog.try_reserve(&message(900)).unwrap();
+        let reservation = backlog.try_reserve(&message(900)).unwrap();
         assert!(backlog.try_reserve(&message(101)).is_none());
         assert!(backlog.try_reserve(&message(100)).is_some());
-        drop(room);
+        drop(reservation);
         assert!(backlog.try_reserve(&message(5_000)).is_some(), "alone, even a giant gets through");
     }
 }

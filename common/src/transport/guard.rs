@@ -5,9 +5,9 @@
 //! log line with the peer's address and increments a counter for the reason. Each connection is a task; its resources
 //! are freed when the task ends.
 //!
-//! When the port is full, a new connection replaces the connection that has been useless for the longest time, if that
-//! is at least [`GuardConfig::useless_after`]. Therefore idle strangers cannot keep other peers out, and a peer whose
-//! connection broke can reconnect.
+//! When the port is full, a new connection replaces the connection that has been useless for the longest time, if this
+//! time is at least [`GuardConfig::useless_after`]. Therefore idle strangers cannot keep other peers out, and a peer
+//! whose connection broke can reconnect.
 
 use super::descriptors;
 use super::listener::{Listener, ReadHalf, Stream, WriteHalf, set_options};
@@ -64,7 +64,7 @@ pub(super) trait Service: Send + Sync + 'static {
         peer: Peer,
         incoming: Incoming<ReadHalf>,
         outgoing: Outgoing<WriteHalf>,
-        seat: &Seat,
+        connection: &ConnectionState,
     ) -> impl Future<Output = Result<(), Refusal>> + Send;
 }
 
@@ -77,9 +77,9 @@ pub(super) struct Peer {
     pub(super) role: Option<Role>,
 }
 
-/// A connection's place at the port.
+/// State of a connection of the port.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct ConnectionState {
     opened: Instant,
     /// Time of the last useful action, in milliseconds after the port was opened; `u64::MAX` if the peer is useful for
     /// as long as it stays.
@@ -87,7 +87,7 @@ pub(super) struct Seat {
     given_up: CancellationToken,
 }
 
-impl Seat {
+impl ConnectionState {
     /// Records that the peer has sent a message of the kind that this port serves.
     pub(super) fn is_useful(&self) {
         self.useful_at.store(millis(self.opened), Ordering::Relaxed);
@@ -140,28 +140,28 @@ async fn run<S: Service>(
     let opened = Instant::now();
     let port = Arc::new(Port { service, config, tls, stats, log: Mutex::default(), opened });
     let mut connections = JoinSet::new();
-    let mut seats: HashMap<Id, Arc<Seat>> = HashMap::new();
+    let mut by_task: HashMap<Id, Arc<ConnectionState>> = HashMap::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             Some(ended) = connections.join_next_with_id() => {
                 let id = ended.map_or_else(|failed| failed.id(), |(id, ())| id);
-                seats.remove(&id);
+                by_task.remove(&id);
             }
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    if seats.len() >= connections_max && !port.give_up_useless(&mut seats) {
+                    if by_task.len() >= connections_max && !port.give_up_useless(&mut by_task) {
                         port.refuse(&peer, connections_max);
                         continue;
                     }
                     port.stats.guard_accepted.increment();
-                    let seat = Arc::new(Seat {
+                    let connection = Arc::new(ConnectionState {
                         opened,
                         useful_at: millis(opened).into(),
                         given_up: CancellationToken::new(),
                     });
-                    let task = connections.spawn(port.clone().hold(stream, peer, seat.clone()));
-                    seats.insert(task.id(), seat);
+                    let task = connections.spawn(port.clone().hold(stream, peer, connection.clone()));
+                    by_task.insert(task.id(), connection);
                 }
                 Err(error) => {
                     port.say("accept", "", |left_out| {
@@ -180,27 +180,30 @@ async fn run<S: Service>(
 }
 
 impl<S: Service> Port<S> {
-    /// Frees the seat that has been useless for the longest time. Returns false if none has been useless for long
+    /// Ends the connection that has been useless for the longest time. Returns false if none has been useless for long
     /// enough.
-    fn give_up_useless(&self, seats: &mut HashMap<Id, Arc<Seat>>) -> bool {
-        let useful_at = |seat: &Seat| seat.useful_at.load(Ordering::Relaxed);
-        let Some((&id, seat)) = seats.iter().min_by_key(|(_, seat)| useful_at(seat)) else {
+    fn give_up_useless(&self, by_task: &mut HashMap<Id, Arc<ConnectionState>>) -> bool {
+        let useful_at = |connection: &ConnectionState| connection.useful_at.load(Ordering::Relaxed);
+        let Some((&id, connection)) =
+            by_task.iter().min_by_key(|(_, connection)| useful_at(connection))
+        else {
             return false;
         };
-        let useless = Duration::from_millis(millis(self.opened).saturating_sub(useful_at(seat)));
+        let useless =
+            Duration::from_millis(millis(self.opened).saturating_sub(useful_at(connection)));
         if useless < self.config.useless_after {
             return false;
         }
-        seat.given_up.cancel();
+        connection.given_up.cancel();
         // The connection's task may need a moment to end. Without this removal the next call would choose it again.
-        seats.remove(&id);
+        by_task.remove(&id);
         true
     }
 
-    async fn hold(self: Arc<Self>, stream: Stream, peer: String, seat: Arc<Seat>) {
+    async fn hold(self: Arc<Self>, stream: Stream, peer: String, connection: Arc<ConnectionState>) {
         let ended = tokio::select! {
-            ended = self.let_in(stream, &peer, &seat) => ended,
-            () = seat.given_up.cancelled() => Err(Refusal::Useless(self.config.useless_after)),
+            ended = self.let_in(stream, &peer, &connection) => ended,
+            () = connection.given_up.cancelled() => Err(Refusal::Useless(self.config.useless_after)),
         };
         match ended {
             Ok(()) => {}
@@ -215,7 +218,12 @@ impl<S: Service> Port<S> {
         }
     }
 
-    async fn let_in(&self, stream: Stream, peer: &str, seat: &Seat) -> Result<(), Refusal> {
+    async fn let_in(
+        &self,
+        stream: Stream,
+        peer: &str,
+        connection: &ConnectionState,
+    ) -> Result<(), Refusal> {
         let patience = self.config.handshake_timeout;
         let until = Instant::now() + patience;
         let (from, to, role) = match (stream, &self.tls) {
@@ -233,7 +241,9 @@ impl<S: Service> Port<S> {
         };
         let shaken = timeout_at(until, shake_hands(from, to, S::SOCKET)).await;
         let (incoming, outgoing) = shaken.map_err(|_| Refusal::Handshake(patience))??;
-        self.service.serve(Peer { address: peer.to_owned(), role }, incoming, outgoing, seat).await
+        self.service
+            .serve(Peer { address: peer.to_owned(), role }, incoming, outgoing, connection)
+            .await
     }
 
     fn refuse(&self, peer: &str, limit: usize) {

@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 pub(super) fn newest_wins_queue(
     stats: Arc<TransportStats>,
 ) -> (mpsc::Sender<Message>, mpsc::Receiver<Message>) {
-    // Both channels have capacity 1: one message waits for the reader, and the task holds one, which is the only one
-    // that is replaced.
+    // Both channels have capacity 1. One message waits for the reader, and the task holds another one. Only the message
+    // in the task is replaced by newer ones.
     let (sender, from_source) = mpsc::channel(1);
     let (to_reader, receiver) = mpsc::channel(1);
     tokio::spawn(replace_while_waiting(from_source, to_reader, stats));

@@ -57,8 +57,8 @@ pub(super) async fn connect(
     Ok((Box::new(Filling(from)), Box::new(to)))
 }
 
-/// Closes a connection after a failed handshake in such a way that the peer receives the alert. If a connection is
-/// closed with unread bytes, the peer may lose what was sent to it.
+/// Closes a connection after a failed handshake, and reads the remaining bytes first. If a connection is closed with
+/// unread bytes, the peer may lose data in flight, which includes the alert.
 async fn part(mut stream: BufReader<TcpStream>) {
     let parting = async {
         stream.shutdown().await?;
@@ -83,7 +83,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for Filling<R> {
         let mut filled = buffer.filled().len();
         let mut grew = filled > before;
         while grew && buffer.remaining() > 0 {
-            // An end or an error is reported again at the next read.
+            // The next read reports the end of the stream, or the error, again.
             match Pin::new(&mut self.0).poll_read(context, buffer) {
                 Poll::Ready(Ok(())) => grew = buffer.filled().len() > filled,
                 Poll::Ready(Err(_)) | Poll::Pending => grew = false,

@@ -85,8 +85,8 @@ pub fn decode<H: DeserializeOwned>(message: &Message) -> Result<(H, &[Bytes]), W
     }
 }
 
-/// Returns the version in a Hello of any version of this protocol: its header begins with the number of Hello and the
-/// version.
+/// Returns the protocol version in a Hello message. This works for every version, because the header of Hello always
+/// begins with the number of Hello and the version.
 pub fn hello_version(message: &Message) -> Option<u16> {
     let header = message.frames.first()?;
     let (number, rest) = header.split_at_checked(4)?;

@@ -2,7 +2,7 @@
 
 use super::PROTOCOL_VERSION;
 use super::refusal::Refusal;
-use crate::config::{Cluster, Config};
+use crate::config::{ClusterConfig, Config};
 use crate::ids::{ActorId, BatchSequence, Incarnation};
 use crate::runtime::clock::Clock;
 use crate::runtime::seed::SeedTree;
@@ -16,15 +16,15 @@ const VALUE_CHARS_MAX: usize = 200;
 
 /// Role of a client, with its settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Role {
+pub enum ClientRole {
     /// Inserts rows.
     Actor {
         /// Number of the actor, unique in the run.
         id: ActorId,
         /// Random number, drawn anew at each start of the process.
         incarnation: Incarnation,
-        /// Per shard of this server, in order: the lowest sequence that is not acknowledged yet (1 at first). A server
-        /// that does not know the incarnation starts counting there.
+        /// Lowest sequence that is not acknowledged yet (1 at first), for each shard of this server in order. A server
+        /// that does not know the incarnation expects this sequence first.
         oldest_unacknowledged: Vec<BatchSequence>,
         /// Maximum number of rows in one insert: `actor.insert_rows`.
         insert_rows: u32,
@@ -50,7 +50,7 @@ pub fn new_life(clock: &Clock, index: u32) -> Incarnation {
     Incarnation(SeedTree::new(nanos).index(index.into()).index(std::process::id().into()).seed())
 }
 
-impl Role {
+impl ClientRole {
     /// Returns an actor with these settings that has inserted nothing yet.
     pub fn actor(config: &Config, id: ActorId, incarnation: Incarnation) -> Self {
         let insert_rows = count(config.actor.insert_rows);
@@ -78,8 +78,8 @@ pub struct Hello {
     /// [`PROTOCOL_VERSION`] of the sender.
     pub protocol: u16,
     /// Role of the sender.
-    pub role: Role,
-    /// `Cluster::hash` of the sender's settings.
+    pub role: ClientRole,
+    /// `ClusterConfig::hash` of the sender's settings.
     pub cluster_hash: u64,
     /// The same settings as text, so that a refusal can name the differences.
     pub cluster: Vec<(String, String)>,
@@ -91,9 +91,9 @@ pub struct Hello {
 
 /// The settings of a replay server to which its clients must conform.
 #[derive(Debug, Clone)]
-pub struct Terms {
+pub struct ServerTerms {
     /// Settings that must be equal on both sides, and their hash.
-    cluster: (Cluster, u64),
+    cluster: (ClusterConfig, u64),
     /// Hash of the row layout, which must be equal on both sides.
     layout_hash: u64,
     /// Bytes of a row.
@@ -110,7 +110,7 @@ pub struct Terms {
 
 impl Hello {
     /// Creates the greeting of a process with these settings.
-    pub fn new(role: Role, cluster: &Cluster, layout: &ItemLayout) -> Self {
+    pub fn new(role: ClientRole, cluster: &ClusterConfig, layout: &ItemLayout) -> Self {
         Self {
             protocol: PROTOCOL_VERSION,
             role,
@@ -125,7 +125,7 @@ impl Hello {
     ///
     /// # Errors
     /// Returns the first kind of difference, with the values of both sides.
-    pub fn check(&self, terms: &Terms) -> Result<(), Refusal> {
+    pub fn check(&self, terms: &ServerTerms) -> Result<(), Refusal> {
         if self.protocol != PROTOCOL_VERSION {
             return Err(Refusal::Protocol { server: PROTOCOL_VERSION, client: self.protocol });
         }
@@ -149,7 +149,7 @@ impl Hello {
     }
 }
 
-impl Terms {
+impl ServerTerms {
     /// Creates the terms of a server with these settings.
     pub fn new(config: &Config, layout: &ItemLayout) -> Self {
         Self {
@@ -164,16 +164,16 @@ impl Terms {
     }
 
     /// Returns the settings of a role that this server does not support, one line each.
-    fn settings(&self, role: &Role) -> Vec<String> {
+    fn settings(&self, role: &ClientRole) -> Vec<String> {
         let both = |key: &str, server: usize, client: u32| {
             format!("{key} is {server} on the server and {client} on the client")
         };
         let rules = match *role {
-            Role::Actor { insert_rows, .. } => vec![(
+            ClientRole::Actor { insert_rows, .. } => vec![(
                 insert_rows as usize <= self.insert_rows,
                 both("actor.insert_rows", self.insert_rows, insert_rows),
             )],
-            Role::Learner { batch_size, shards, shards_total, .. } => vec![
+            ClientRole::Learner { batch_size, shards, shards_total, .. } => vec![
                 (
                     batch_size as usize <= self.batch_size,
                     both("learner.batch_size", self.batch_size, batch_size),

@@ -1,41 +1,45 @@
-//! The closed enums of the protocol. Changing one changes `docs/protocol.md`, the golden bytes and the version.
+//! The closed enums of the protocol. A change of an enum requires a change of `docs/protocol.md`, the golden bytes and
+//! the version.
 //!
-//! In each variant's doc, "frames" are the data frames that follow the header, all little-endian.
+//! In the comment of a variant, "frames" are the data frames that follow the header, all little-endian.
 
 use super::handshake::Hello;
 use super::refusal::Refusal;
 use crate::ids::{BatchSequence, PolicyVersion};
 use serde::{Deserialize, Serialize};
 
-/// From an actor or a learner to a replay server. Shards are numbered within the server, from 0.
+/// Message from an actor or the learner to a replay server. Shards are numbered within the server, from 0.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Request {
-    /// First message of a conversation, and again after `Refused(NotGreeted)`. No frames. Answer: `Welcome` or `Refused`.
+    /// First message of a conversation. It is repeated after `Refused(NotGreeted)`, and may be repeated at any time. No
+    /// frames. Answer: `Welcome` or `Refused`.
     Hello(Hello),
-    /// From an actor: rows for one shard. Frames: rows `[rows, row_bytes]`; with `has_priorities` also |td| `[rows]` f32.
-    /// Answer: `Inserted`, as soon as the rows are in the table; the rate limiter may hold it back.
+    /// From an actor: rows for one shard. Frames: rows `[rows, row_bytes]`; with `has_priorities` also |td| `[rows]`
+    /// f32. Answer: `Inserted` when the rows are in the table. The rate limiter may delay this.
     Insert {
         /// Target shard.
         shard: u16,
-        /// 1, 2, 3 … per shard and incarnation. A repeated number is dropped, a gap is not accepted.
+        /// Number of the batch: 1, 2, 3, … per shard and incarnation. A repeated number is dropped, and a gap is not
+        /// accepted.
         sequence: BatchSequence,
-        /// Rows in the frame.
+        /// Number of rows in the frame.
         rows: u32,
-        /// Whether the second frame is there.
+        /// Whether the message has the second frame.
         has_priorities: bool,
     },
     /// From the learner: requests `count` items of one shard. No frames. Answer: `Sampled` or `NotSampled`, within
     /// `timeout_ms`.
     Sample {
-        /// Chosen by the client, repeated in the answer.
+        /// Number chosen by the client. The answer repeats it.
         request: u64,
         /// Target shard.
         shard: u16,
-        /// Items wanted; 0 is allowed and only accounts the share.
+        /// Number of requested items. If it is 0, the rate limiter only accounts the share.
         count: u32,
-        /// Rows that the rate limiter accounts on this shard: the batch size over the number of shards drawn from.
+        /// Amount that the rate limiter accounts on this shard: the batch size divided by the number of shards drawn
+        /// from.
         share: f64,
-        /// How long the limiter may hold this back.
+        /// Time for which the rate limiter may hold this request back, in milliseconds.
         timeout_ms: u32,
     },
     /// From the learner: new |td| for sampled items. Frames: keys `[count]` u64, |td| `[count]` f32. No answer; stale
@@ -48,93 +52,93 @@ pub enum Request {
     },
 }
 
-/// From a replay server, to the client that asked.
+/// Message from a replay server to the client that sent the request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Reply {
     /// The handshake is complete. No frames.
     Welcome {
-        /// One per shard of this server, in order.
+        /// State of each shard of this server, in order.
         shards: Vec<ShardState>,
-        /// Insert batches that the client may have unacknowledged per shard.
+        /// Number of insert batches per shard that the client may have unacknowledged.
         window: u32,
     },
     /// The request was not carried out. No frames.
     Refused(Refusal),
-    /// All batches of this client up to `sequence` are in the table (or were refused by row). No frames.
+    /// All batches of this client up to `sequence` are in the table, except refused rows. No frames.
     Inserted {
         /// Shard that inserted.
         shard: u16,
-        /// Highest sequence in the table; acknowledges all below it.
+        /// Highest sequence in the table. It also acknowledges all lower ones.
         sequence: BatchSequence,
-        /// Rows of the latest batch that were refused (a value is not finite or out of bounds), counted by the server
-        /// under the client's name.
+        /// Number of rows of the latest batch that were refused because a value is not finite or out of bounds. The
+        /// server counts them under the client's name.
         rows_refused: u32,
-        /// Insert batches that the client may have unacknowledged on this shard from now on.
+        /// Number of insert batches that the client may have unacknowledged on this shard from now on.
         credit: u32,
     },
-    /// A sample. Frames: keys `[count]` u64, probabilities `[count]` f64 (p_i / mass at the moment of sampling), rows
-    /// `[count, row_bytes]`, actors `[count]` u32 (who inserted the item, [`crate::ids::ActorId::UNKNOWN`] where the server
-    /// does not know).
+    /// A sample. Frames: keys `[count]` u64, probabilities `[count]` f64, rows `[count, row_bytes]`, actors `[count]`
+    /// u32. A probability is p_i / mass at the moment of sampling. An actor is the one that inserted the item, or
+    /// [`crate::ids::ActorId::UNKNOWN`] if the server does not know it.
     Sampled {
         /// As in the request.
         request: u64,
         /// Shard that was sampled.
         shard: u16,
-        /// Items in the frames, as asked.
+        /// Number of items in the frames, as requested.
         count: u32,
-        /// The shard after the draw.
+        /// State of the shard after the draw.
         state: ShardState,
     },
-    /// The limiter held the sample back until its time was over. No frames.
+    /// The rate limiter held the sample back for its whole `timeout_ms`. No frames.
     NotSampled {
         /// As in the request.
         request: u64,
         /// Shard that was asked.
         shard: u16,
-        /// Inserts that were still missing.
+        /// Number of rows that must be inserted before the sample is allowed.
         inserts_missing: u64,
-        /// The shard now.
+        /// Present state of the shard.
         state: ShardState,
     },
 }
 
-/// State of a shard that a client needs to sample exactly from several shards.
+/// State of a shard. A client needs it to sample exactly from several shards.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct ShardState {
-    /// Rows in the table.
+    /// Number of rows in the table.
     pub items: u64,
     /// Sum of all priorities.
     pub mass: f64,
-    /// Rows inserted since the table was new.
+    /// Number of rows inserted since the table was created.
     pub inserts: u64,
 }
 
-/// From the learner, to everybody who listens.
+/// Message from the learner to all subscribers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Event {
-    /// The newest weights. Frames: `[parameters]` f32 by `PolicyArch::tensor_layout`. Repeated every second, so that
-    /// late joiners need not ask.
+    /// The newest weights. Frames: `[parameters]` f32 by `PolicyArch::tensor_layout`. The learner repeats the message
+    /// every second, so that a process that starts later need not request it.
     Policy {
-        /// Publications so far.
+        /// Number of publications so far.
         version: PolicyVersion,
-        /// `PolicyArch::hash`; a receiver with another architecture refuses the weights and says so.
+        /// `PolicyArch::hash`. A receiver with another architecture refuses the weights and reports that.
         arch_hash: u64,
-        /// `Cluster::hash`.
+        /// `ClusterConfig::hash`.
         cluster_hash: u64,
         /// `digest64` of the weights frame.
         checksum: u64,
-        /// Floats in the frame.
+        /// Number of floats in the frame.
         parameters: u32,
-        /// How far the run was.
+        /// Progress of the run when the weights were published.
         run: RunPosition,
     },
 }
 
-/// How far a run is, over all of its starts: the axes of its log.
+/// Progress of a run over all of its starts. The run's log uses these numbers as its axes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RunPosition {
-    /// Updates of the learner.
+    /// Number of updates of the learner.
     pub updates: u64,
-    /// Environment steps of all actors, as far as the learner knows.
+    /// Number of environment steps of all actors, as far as the learner knows.
     pub env_steps: u64,
 }

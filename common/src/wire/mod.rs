@@ -10,8 +10,8 @@
 //! - [`link`]: a client's connection to a replay server: greeting, and noticing silence.
 //! - [`handshake`]: the greeting and its checks; [`refusal`]: the reasons for refusing a request.
 //!
-//! **Version rule.** [`PROTOCOL_VERSION`] changes with any change of these bytes; processes of different versions
-//! refuse each other. Golden bytes in `common/testdata/wire` record the current ones.
+//! **Version rule.** Any change of the messages' bytes requires a new [`PROTOCOL_VERSION`]. Processes of different
+//! versions refuse each other. The golden bytes in `common/testdata/wire` record the bytes of the present version.
 
 pub mod codec;
 pub mod handshake;

@@ -18,14 +18,15 @@ pub enum Refusal {
         /// One line per setting.
         differences: Vec<String>,
     },
-    /// The rows differ although the settings agree: builds of different source.
+    /// The row layouts differ although the settings agree, because the programs were built from different sources.
     Layout {
         /// Row bytes of the server.
         server: u64,
         /// Row bytes of the client.
         client: u64,
     },
-    /// The server does not know this client (it may have restarted): say hello again, then resend.
+    /// The server does not know this client, for example after a restart. The client must send Hello again, then repeat
+    /// its requests.
     NotGreeted,
     /// This server has no shard of the requested number.
     UnknownShard {

@@ -1,7 +1,5 @@
 //! Policies built from golden tensors. Each step is computed for a whole batch and row by row.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use crate::golden::Case;
 use crate::golden_names::{POLICY, ours};
 use common::policy::arch::{Activation, Body, Head, LogStd, Mlp, PolicyArch};

@@ -63,8 +63,8 @@ BOARD = dashboard(
                     "percentunit",
                     ("sapex_learner_weight_ess_ratio{*}", "{{run}}"),
                     bad=(
-                        "As a share of the batch. Near 0: a few items dominate. Lower replay.priority_alpha or "
-                        "learner.importance_beta."
+                        "As a share of the batch. Near 0: a few items dominate. Lower replay.priority_exponent or "
+                        "learner.importance_sampling_exponent."
                     ),
                     **SHARE,
                 ),

@@ -178,7 +178,7 @@ def process_panels():
             ("topk(10, process_resident_memory_bytes{*})", "{{instance}}"),
             bad=(
                 "The ten largest processes. Near the limit of its container, a process will be killed: raise the "
-                "limit, or lower replay.capacity (replay server) or actor.lanes (actor)."
+                "limit, or lower replay.capacity (replay server) or actor.num_envs (actor)."
             ),
             **POSITIVE,
         ),

@@ -147,7 +147,7 @@ BOARD = dashboard(
                         BY_SHARD,
                     ),
                     width=6,
-                    bad="As a share of the table. Near 0: sampling dwells on few items. Lower replay.priority_alpha.",
+                    bad="As a share of the table. Near 0: sampling dwells on few items. Lower replay.priority_exponent.",
                     **SHARE,
                 ),
             ],

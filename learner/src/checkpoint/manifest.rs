@@ -63,8 +63,8 @@ impl Manifest {
     /// Parses `bytes`, the content of the file `path`.
     ///
     /// # Errors
-    /// Returns an error if the bytes are a manifest of another format, are not a manifest, or differ in any byte from
-    /// the form in which it was written.
+    /// Returns an error if the bytes are a manifest of another format, are not a manifest, or are not exactly what
+    /// [`Manifest::text`] writes.
     pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, CheckpointError> {
         let corrupt = |message: String| CheckpointError::Corrupt { path: path.to_owned(), message };
         let no_json = |error: serde_json::Error| corrupt(error.to_string());
@@ -130,7 +130,7 @@ impl Manifest {
     }
 }
 
-/// Returns whether the text ends with a digest that differs from the digest of the text without it.
+/// Returns whether the text's own digest, its last field, differs from the digest of the text with this field empty.
 fn contradicts_itself(bytes: &[u8]) -> bool {
     const FIELD: &str = "\"digest\": \"";
     let Ok(text) = std::str::from_utf8(bytes) else { return false };

@@ -16,13 +16,13 @@
 //! | `log_alpha`, `log_lambda` | (1) |
 //! | `normaliser.{count,mean,summed_variance}`, in F64 | (1), (O), (O) |
 //!
-//! Adam's moments are stored next to each trained tensor, as `actor.adam_m.NAME` or `log_alpha.adam_m`, and with
-//! `adam_v`. Tensors that the algorithm does not have are absent. So are those that `learner.checkpoint_contents`
-//! leaves out.
+//! Each trained tensor has two more tensors, Adam's moments. They are named with `adam_m` and `adam_v`, as in
+//! `actor.adam_m.NAME` and `log_alpha.adam_v`. Tensors that the algorithm does not have, or that
+//! `learner.checkpoint_contents` leaves out, are absent.
 //!
-//! Both backends share this format: they know only [`TrainState`], and every bit of a number is kept. Loading verifies
-//! everything: first the digests, then every name, type and shape against the configuration, then every value. Step
-//! sizes and similar settings are not compared, because a run may be resumed with others.
+//! Both backends share this format, because both exchange their state as [`TrainState`]. Every bit of a number is kept.
+//! Loading verifies everything: first the digests, then every name, type and shape against the configuration, then
+//! every value. Step sizes and similar settings are not compared, because a run may be resumed with other ones.
 
 mod manifest;
 mod tensors;
@@ -83,8 +83,8 @@ pub fn losses(stats: &UpdateStats) -> BTreeMap<String, f64> {
     losses.map(|(entry, loss)| (entry.to_owned(), loss)).into()
 }
 
-/// Contents that a checkpoint may be restricted to, in addition to the policy: everything, or the entries
-/// (docs/algorithms/arlbench.md §8) whose names contain one of the given words.
+/// Selection of a checkpoint's contents: everything, or only the entries (docs/algorithms/arlbench.md §8) whose names
+/// contain one of the given words. The policy is always included.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Contents(Vec<String>);
@@ -152,7 +152,7 @@ pub enum CheckpointError {
 }
 
 /// Writes a checkpoint into `dir` and returns its directory. If a checkpoint of the same state exists already, it is
-/// kept. Only one writer may use `dir` at a time, because it removes unfinished directories of others.
+/// kept. Only one writer may use `dir` at a time, because each writer removes the unfinished directories in it.
 ///
 /// # Errors
 /// Returns an error if the disk is full, the directory cannot be written, or a different or damaged checkpoint has the
@@ -185,8 +185,8 @@ pub fn save(
         fs::write(at.join(STATE), &tensors)?;
         policy.save(&at.join(POLICY), &sac.policy)?;
         fs::write(at.join(RUN_FILE), config_toml)?;
-        // State and settings: digests of the bytes that were to be written, not of bytes read back. If the disk stored
-        // something else, loading detects it.
+        // For the state and the settings, take the digests of the bytes in memory, not of bytes read back. If the disk
+        // has stored other bytes, loading detects it.
         let digests = [
             (STATE, digest(&tensors)),
             (POLICY, digest(&fs::read(at.join(POLICY))?)),
@@ -214,8 +214,8 @@ pub fn save(
 /// Reads a checkpoint that must fit `sac`.
 ///
 /// # Errors
-/// Returns an error if a file is missing, damaged or foreign. The message names the file, the value found and the value
-/// expected.
+/// Returns an error if a file is missing or damaged, or if it does not fit `sac`. The message names the file, the value
+/// found and the value expected.
 pub fn load(path: &Path, sac: &TrainerConfig) -> Result<Checkpoint, CheckpointError> {
     let (manifest, tensors) = read_whole(path)?;
     manifest.is_complete(&path.join(MANIFEST))?;

@@ -1,7 +1,7 @@
 //! Conversion of [`TrainState`] to named tensors and back. One list of names serves both directions.
 
 use super::{CheckpointError, Contents, foreign};
-use crate::trainer::{Group, Normaliser, TrainState, TrainerConfig};
+use crate::trainer::{Normaliser, ParamGroup, TrainState, TrainerConfig};
 use common::policy::layout::TensorLayout;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -17,7 +17,7 @@ struct Vector {
     name: &'static str,
     /// Name by which `learner.checkpoint_contents` selects the vector (docs/algorithms/arlbench.md §8).
     content: &'static str,
-    /// Named tensors that lie in the vector, one directly after another.
+    /// Named tensors in the vector, one directly after another.
     tensors: Vec<Tensor>,
 }
 
@@ -32,7 +32,8 @@ impl Tensor {
     }
 }
 
-/// The three vectors of one optimiser group, which share one layout: field name, and part of the tensor names.
+/// Field name, and part of the tensor names, of each of the three vectors of an optimiser group. The vectors share one
+/// layout.
 const GROUP: [(&str, &str); 3] = [("params", ""), ("adam_m", "adam_m"), ("adam_v", "adam_v")];
 
 /// Returns the vectors of a state, in the order of [`slices`] and [`from_vectors`].
@@ -80,8 +81,8 @@ fn vectors(config: &TrainerConfig) -> Vec<Vector> {
     vectors
 }
 
-/// Returns the layout's tensors for each prefix, named `prefix.part.NAME`. An empty prefix is for a scalar, named
-/// `NAME.part`.
+/// Returns the layout's tensors for each prefix, with names of the form `prefix.part.NAME`. An empty prefix means a
+/// scalar, whose name has the form `NAME.part`.
 fn named(prefixes: &[String], part: &str, layout: &TensorLayout) -> Vec<Tensor> {
     let tensor = |prefix: &String| {
         let entries = layout.entries.iter().map(|entry| {
@@ -103,18 +104,18 @@ fn slices(state: &TrainState) -> Vec<&[f32]> {
     let TrainState { actor, critics, vae, log_alpha, log_lambda, target_actor, targets, .. } =
         state;
     let mut slices: Vec<&[f32]> = Vec::new();
-    for Group { params, adam_m, adam_v } in [actor, critics, vae, log_alpha, log_lambda] {
+    for ParamGroup { params, adam_m, adam_v } in [actor, critics, vae, log_alpha, log_lambda] {
         slices.extend([params.as_slice(), adam_m, adam_v]);
     }
     slices.extend([target_actor.as_slice(), targets]);
     slices
 }
 
-/// Does the inverse of [`slices`].
+/// Creates a state from its vectors, in the order of [`slices`].
 fn from_vectors(vectors: Vec<Vec<f32>>) -> TrainState {
     let mut vectors = vectors.into_iter();
     let mut next = || vectors.next().expect("as many vectors as `vectors` lists");
-    let mut group = || Group { params: next(), adam_m: next(), adam_v: next() };
+    let mut group = || ParamGroup { params: next(), adam_m: next(), adam_v: next() };
     let (actor, critics, vae) = (group(), group(), group());
     let (log_alpha, log_lambda) = (group(), group());
     let (target_actor, targets) = (next(), next());

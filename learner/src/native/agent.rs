@@ -1,23 +1,23 @@
 //! [`Agent`]: the learned state, and the steps that continuous and discrete SAC share.
 
 use super::critic::Critic;
-use super::mlp::Mlp;
+use super::mlp::NativeMlp;
 use super::split::PARTS;
 use crate::plain_sac;
-use crate::trainer::{AlphaLoss, Group, StepSizes, TrainState, TrainerConfig, UpdateStats};
+use crate::trainer::{AlphaLoss, ParamGroup, StepSizes, TrainState, TrainerConfig, UpdateStats};
 use kernels::{adam::AdamStep, elementwise::add};
 
 /// Networks, optimisers, temperature, and the statistics of updates. Everything is allocated once.
 #[derive(Debug)]
 pub(super) struct Agent {
     pub(super) config: TrainerConfig,
-    pub(super) policy: Mlp,
-    pub(super) critic: Mlp,
-    pub(super) actor: Group,
-    next_actor: Group,
+    pub(super) policy: NativeMlp,
+    pub(super) critic: NativeMlp,
+    pub(super) actor: ParamGroup,
+    next_actor: ParamGroup,
     pub(super) critics: [Critic; 2],
-    log_alpha: Group,
-    next_log_alpha: Group,
+    log_alpha: ParamGroup,
+    next_log_alpha: ParamGroup,
     updates: u64,
     /// Target values y, (B).
     pub(super) target: Vec<f32>,
@@ -48,11 +48,13 @@ impl Share {
 impl Agent {
     /// Copies the state. The caller has checked its lengths.
     pub(super) fn new(config: TrainerConfig, state: &TrainState) -> Self {
-        let critic =
-            Mlp::critic(&config.critic.tensor_layout(), plain_sac::critic_activation(&config));
+        let critic = NativeMlp::critic(
+            &config.critic.tensor_layout(),
+            plain_sac::critic_activation(&config),
+        );
         let critics = [0, 1].map(|i| Critic::new(i, config.training.batch_size, &critic, state));
         Self {
-            policy: Mlp::policy(&config.policy),
+            policy: NativeMlp::policy(&config.policy),
             critic,
             actor: state.actor.clone(),
             next_actor: state.actor.clone(),
@@ -72,7 +74,7 @@ impl Agent {
         let join = |get: fn(&Critic) -> &Vec<f32>| {
             self.critics.iter().flat_map(get).copied().collect::<Vec<f32>>()
         };
-        let critics = Group {
+        let critics = ParamGroup {
             params: join(|critic| &critic.group.params),
             adam_m: join(|critic| &critic.group.adam_m),
             adam_v: join(|critic| &critic.group.adam_v),
@@ -98,8 +100,9 @@ impl Agent {
         AdamStep::new(lr as f32, self.config.training.adam_eps as f32, self.updates + 1)
     }
 
-    /// Ends an update: one Adam step on the policy along the sum of the shares' gradients, the temperature's step, and
-    /// the statistics. Returns whether all numbers are finite. If not, the state stays as it was before the update.
+    /// Ends an update: does one Adam step on the policy along the sum of the shares' gradients, does the temperature's
+    /// step, and adds to the statistics. Returns whether all numbers are finite. If not, the state stays as it was
+    /// before the update.
     pub(super) fn finish(&mut self, shares: [&mut Share; PARTS], sizes: &StepSizes) -> bool {
         let [first, second] = shares;
         add(&mut first.grads, &second.grads);
@@ -145,8 +148,9 @@ impl Agent {
         true
     }
 
-    /// Computes L = log α · (H − H̄), or α · (H − H̄), and one Adam step on log α, within its
-    /// bounds. Returns L, which is 0 if the temperature is fixed, and whether all numbers are finite.
+    /// Computes the loss L = log α · (H − H̄), or L = α · (H − H̄) with [`AlphaLoss::Exp`], and one Adam step on log α,
+    /// which stays within its bounds. Returns L, which is 0 if the temperature is fixed, and whether all numbers are
+    /// finite.
     fn tune_temperature(&mut self, entropy: f64, lr: f64) -> (f64, bool) {
         let Some(target_entropy) = self.config.target_entropy else { return (0.0, true) };
         let surplus = entropy - target_entropy;

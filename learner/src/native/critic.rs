@@ -1,23 +1,23 @@
 //! One of the two critics with its target network, and the steps of an update that change them.
 
-use super::mlp::{Activations, Mlp, Packed, Scratch};
+use super::mlp::{Activations, MlpScratch, NativeMlp, Packed};
 use super::split::{PARTS, parts};
-use crate::trainer::{Group, TrainState, TrainerConfig, Training};
+use crate::trainer::{ParamGroup, TrainState, TrainerConfig, TrainingConfig};
 use kernels::{adam::AdamStep, elementwise::polyak};
 
 /// State and buffers of one critic. Letters: K values per row, which is 1 or the number of discrete actions.
 #[derive(Debug)]
 pub(super) struct Critic {
-    pub(super) group: Group,
+    pub(super) group: ParamGroup,
     pub(super) target: Vec<f32>,
     /// Parameters and moments after the update in progress. [`Critic::settle`] makes them current if all numbers are
     /// finite.
-    pub(super) next: Group,
+    pub(super) next: ParamGroup,
     next_target: Vec<f32>,
     /// Whether the loss and `next` are finite.
     pub(super) finite: bool,
-    /// Packed weights of `group.params`, and of `next.params` after [`Critic::learn`]. `packed_target` does the same
-    /// for `target` and `next_target`.
+    /// Packed weights of `group.params`; after [`Critic::learn`], those of `next.params`. In the same way,
+    /// `packed_target` holds the weights of `target`, then of `next_target`.
     packed: Packed,
     packed_target: Packed,
     grads: Vec<f32>,
@@ -31,16 +31,16 @@ pub(super) struct Critic {
     pub(super) td: Vec<f32>,
     /// Gradient of the loss with respect to the values, (B, K).
     d_values: Vec<f32>,
-    scratch: Scratch,
+    scratch: MlpScratch,
     /// Loss, summed over the batch.
     pub(super) loss: f64,
 }
 
-/// Inputs of [`Critic::learn`], the same for both critics.
+/// Arguments of [`Critic::learn`], the same for both critics.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Lesson<'a> {
+pub(super) struct CriticUpdate<'a> {
     pub(super) config: &'a TrainerConfig,
-    pub(super) critic: &'a Mlp,
+    pub(super) critic: &'a NativeMlp,
     /// Critic inputs of the stored rows, (B, in).
     pub(super) data: &'a [f32],
     /// Index of the stored action's value among the (B, K) values, (B).
@@ -49,17 +49,17 @@ pub(super) struct Lesson<'a> {
     pub(super) target: &'a [f32],
     /// Importance weights, (B).
     pub(super) weight: &'a [f32],
-    /// Critic inputs that the policy then learns from, (rows, in), per part of the batch.
+    /// Critic inputs of the rows that the policy learns from after this step, (rows, in), per part of the batch.
     pub(super) own: [&'a [f32]; PARTS],
     pub(super) step: AdamStep,
 }
 
 impl Critic {
     /// Copies critic `index` (0 or 1) from the state, and allocates buffers for `batch` rows.
-    pub(super) fn new(index: usize, batch: usize, critic: &Mlp, state: &TrainState) -> Self {
+    pub(super) fn new(index: usize, batch: usize, critic: &NativeMlp, state: &TrainState) -> Self {
         let parameters = state.targets.len() / 2;
         let own = |both: &[f32]| both[index * parameters..(index + 1) * parameters].to_vec();
-        let group = Group {
+        let group = ParamGroup {
             params: own(&state.critics.params),
             adam_m: own(&state.critics.adam_m),
             adam_v: own(&state.critics.adam_v),
@@ -89,7 +89,7 @@ impl Critic {
     }
 
     /// Evaluates the target network on the next rows, (rows, in) per part, and the critic on the stored rows, (B, in).
-    pub(super) fn evaluate(&mut self, critic: &Mlp, next: [&[f32]; PARTS], data: &[f32]) {
+    pub(super) fn evaluate(&mut self, critic: &NativeMlp, next: [&[f32]; PARTS], data: &[f32]) {
         for (input, kept) in next.into_iter().zip(&mut self.target_kept) {
             critic.forward(&self.target, &self.packed_target, input, kept);
         }
@@ -101,17 +101,17 @@ impl Critic {
         self.target_kept[part].output()
     }
 
-    /// Returns the values of the rows of one part that the policy learns from, (rows, K), computed by the critic after
-    /// its step.
+    /// Returns the values of one part of the rows that the policy learns from, (rows, K). They are from the critic
+    /// after its step.
     pub(super) fn policy_values(&self, part: usize) -> &[f32] {
         self.policy_kept[part].output()
     }
 
-    /// Computes L = k mean(w (Q(s, a) − y)²), one Adam step, one Polyak step of the target, and the new values of the
-    /// policy's rows. The results become current only in [`Critic::settle`].
-    pub(super) fn learn(&mut self, lesson: &Lesson<'_>) {
-        let Lesson { config, critic, data, taken, target, weight, own, step } = *lesson;
-        let Training { batch_size, tau, critic_loss_factor, .. } = config.training;
+    /// Computes L = k mean(w (Q(s, a) − y)²) with k = `critic_loss_factor`, one Adam step, one Polyak step of the
+    /// target, and the new values of the policy's rows. The results become current only in [`Critic::settle`].
+    pub(super) fn learn(&mut self, update: &CriticUpdate<'_>) {
+        let CriticUpdate { config, critic, data, taken, target, weight, own, step } = *update;
+        let TrainingConfig { batch_size, tau, critic_loss_factor, .. } = config.training;
         #[expect(clippy::cast_possible_truncation, reason = "the arithmetic is f32")]
         let (tau, factor) = (tau as f32, critic_loss_factor as f32);
         #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^24")]
@@ -145,8 +145,8 @@ impl Critic {
     }
 
     /// Ends an update. If `done`, the results of the update become current. Otherwise the critic stays as it was before
-    /// it.
-    pub(super) fn settle(&mut self, critic: &Mlp, done: bool) {
+    /// the update.
+    pub(super) fn settle(&mut self, critic: &NativeMlp, done: bool) {
         if done {
             std::mem::swap(&mut self.group, &mut self.next);
             std::mem::swap(&mut self.target, &mut self.next_target);

@@ -9,11 +9,11 @@
 //! | 4 | rows | policy gradients of these rows, through p alone |
 //! | 5 | – | sum of the gradients; Adam on π; Adam on log α |
 //!
-//! The update takes expectations over all actions, where continuous SAC samples one action. So it needs no noise.
+//! The update takes expectations over all actions instead of sampling one action, so it needs no noise.
 
 use super::agent::{Agent, Share};
-use super::critic::{Critic, Lesson};
-use super::mlp::{Activations, Mlp, Packed, Scratch};
+use super::critic::{Critic, CriticUpdate};
+use super::mlp::{Activations, MlpScratch, NativeMlp, Packed};
 use super::split::{PARTS, parts};
 use crate::trainer::{Batch, StepSizes, TrainerConfig, TrainerError};
 use kernels::Team;
@@ -21,7 +21,7 @@ use std::ops::Range;
 
 /// Buffers of an update that are not part of the agent. Allocated once.
 #[derive(Debug)]
-pub(super) struct DiscreteSac {
+pub(super) struct NativeDiscreteSac {
     parts: [Part; PARTS],
     /// Index of the stored action's value among the (B, A) values, (B).
     taken: Vec<usize>,
@@ -40,11 +40,11 @@ struct Part {
     own: Vec<f32>,
     /// dL/d(logits), (rows, A).
     d_logits: Vec<f32>,
-    scratch: Scratch,
+    scratch: MlpScratch,
     share: Share,
 }
 
-impl DiscreteSac {
+impl NativeDiscreteSac {
     /// Allocates all buffers.
     pub(super) fn new(agent: &Agent) -> Self {
         let batch = agent.config.training.batch_size;
@@ -91,8 +91,8 @@ impl DiscreteSac {
             }
         }
         let (data, weight) = (batch.obs, batch.weight);
-        let lesson = Lesson { config, critic, data, taken, target, weight, own, step };
-        team.each(critics, |_, own| own.learn(&lesson));
+        let update = CriticUpdate { config, critic, data, taken, target, weight, own, step };
+        team.each(critics, |_, own| own.learn(&update));
 
         let twins = &*critics;
         team.each(parts, |_, part| {
@@ -151,7 +151,7 @@ impl Part {
     fn log_probs(
         &mut self,
         config: &TrainerConfig,
-        policy: &Mlp,
+        policy: &NativeMlp,
         params: &[f32],
         batch: &Batch<'_>,
     ) {
@@ -169,7 +169,7 @@ impl Part {
     fn policy_gradient(
         &mut self,
         config: &TrainerConfig,
-        policy: &Mlp,
+        policy: &NativeMlp,
         params: &[f32],
         batch: &Batch<'_>,
         twins: &[Critic; 2],

@@ -6,7 +6,7 @@ use common::policy::{
     arch::{self, Body, Head, PolicyArch},
     layout::TensorLayout,
 };
-use kernels::activation::{Activation, activation_backward, activation_forward};
+use kernels::activation::{ActivationKernel, activation_backward, activation_forward};
 use kernels::elementwise::{column_sums, dot_rows, outer, weighted_rows};
 use kernels::gemm::{Finish, product};
 use kernels::{Panels, View};
@@ -23,9 +23,9 @@ struct Layer {
 
 /// Shape of a network. Every layer but the last has an activation.
 #[derive(Debug, Clone)]
-pub(crate) struct Mlp {
+pub(crate) struct NativeMlp {
     layers: Vec<Layer>,
-    activation: Activation,
+    activation: ActivationKernel,
 }
 
 /// Results of a forward pass that the backward pass needs: each layer's output, (rows, out). The last one is the
@@ -40,16 +40,17 @@ impl Activations {
     }
 }
 
-/// Buffers of a backward pass: gradients with respect to the outputs of two neighbouring layers, and a packed factor.
+/// Buffers of a backward pass: the gradients with respect to the outputs of two neighbouring layers, and a packed
+/// factor of a matrix product.
 #[derive(Debug, Clone)]
-pub(crate) struct Scratch(Vec<f32>, Vec<f32>, Panels);
+pub(crate) struct MlpScratch(Vec<f32>, Vec<f32>, Panels);
 
 /// Copy of each layer's weights, (in, out), packed for forward passes. It must be packed again whenever the weights
 /// change.
 #[derive(Debug, Clone)]
 pub(crate) struct Packed(Vec<Panels>);
 
-impl Mlp {
+impl NativeMlp {
     /// Creates a critic from a layout of alternating `weight` and `bias` tensors.
     pub(crate) fn critic(layout: &TensorLayout, activation: arch::Activation) -> Self {
         let pairs = layout.entries.chunks_exact(2);
@@ -98,21 +99,21 @@ impl Mlp {
     }
 
     /// Allocates the buffers of a backward pass over `rows` rows.
-    pub(crate) fn scratch(&self, rows: usize) -> Scratch {
+    pub(crate) fn scratch(&self, rows: usize) -> MlpScratch {
         let widest = self.layers.iter().map(|layer| layer.output).max().unwrap_or(0);
         let lines = |layer: &Layer| Panels::lines(rows.max(layer.output), layer.input);
         let lines = self.layers.iter().map(lines).max().unwrap_or(0);
-        Scratch(vec![0.0; rows * widest], vec![0.0; rows * widest], Panels::with_room(lines))
+        MlpScratch(vec![0.0; rows * widest], vec![0.0; rows * widest], Panels::with_room(lines))
     }
 
-    /// Allocates space for [`Mlp::pack`].
+    /// Allocates space for [`NativeMlp::pack`].
     pub(crate) fn packed(&self) -> Packed {
         let lines = |layer: &Layer| Panels::lines(layer.input, layer.output);
         Packed(self.layers.iter().map(|layer| Panels::with_room(lines(layer))).collect())
     }
 
-    /// Returns whether layer i is a critic's last layer. It is one dot product per row, too small for a tile of sixteen
-    /// columns.
+    /// Returns whether layer i is the last layer and has one output, as in a critic. Such a layer is one dot product
+    /// per row, too small for a tile of sixteen columns.
     fn is_value(&self, i: usize) -> bool {
         i + 1 == self.layers.len() && self.layers[i].output == 1
     }
@@ -127,8 +128,8 @@ impl Mlp {
         }
     }
 
-    /// Runs `x` (n, in) through the network and writes every layer's output to `kept`, which must be made for exactly n
-    /// rows. `packed` holds the weights of `params`.
+    /// Evaluates the network on `x` (n, in) and writes every layer's output to `kept`, which must be allocated for
+    /// exactly n rows. `packed` holds the weights of `params`.
     pub(crate) fn forward(
         &self,
         params: &[f32],
@@ -149,7 +150,7 @@ impl Mlp {
             let input = View::new(input, rows, layer.input);
             if last {
                 product(input, weights, Finish::Bias(bias), output);
-            } else if self.activation == Activation::Relu {
+            } else if self.activation == ActivationKernel::Relu {
                 product(input, weights, Finish::BiasRelu(bias), output);
             } else {
                 product(input, weights, Finish::Bias(bias), output);
@@ -166,11 +167,11 @@ impl Mlp {
         x: &[f32],
         kept: &Activations,
         dy: &[f32],
-        scratch: &mut Scratch,
+        scratch: &mut MlpScratch,
         grads: &mut [f32],
     ) {
         let rows = x.len() / self.layers[0].input;
-        let Scratch(current, next, panels) = scratch;
+        let MlpScratch(current, next, panels) = scratch;
         current[..dy.len()].copy_from_slice(dy);
         for (i, layer) in self.layers.iter().enumerate().rev() {
             let input = if i == 0 { x } else { &kept.0[i - 1] };
@@ -191,19 +192,19 @@ impl Mlp {
         }
     }
 
-    /// Computes the input gradients from `dy` (n, out), for the columns `from`.. of x only, and no parameter gradients.
-    /// `hidden` holds the hidden layers' outputs, (n, out) each. Writes `dx` (n, in − from).
+    /// Computes the gradients of the input columns from `from` on, given `dy` (n, out). Computes no parameter
+    /// gradients. `hidden` holds the hidden layers' outputs, (n, out) each. Writes `dx` (n, in − from).
     pub(crate) fn backward_input(
         &self,
         params: &[f32],
         hidden: &[Vec<f32>],
         dy: &[f32],
         from: usize,
-        scratch: &mut Scratch,
+        scratch: &mut MlpScratch,
         dx: &mut [f32],
     ) {
         let rows = dy.len() / self.outputs();
-        let Scratch(current, next, panels) = scratch;
+        let MlpScratch(current, next, panels) = scratch;
         current[..dy.len()].copy_from_slice(dy);
         for i in (1..self.layers.len()).rev() {
             let kept = &hidden[i - 1][..rows * self.layers[i].input];
@@ -258,13 +259,13 @@ impl Mlp {
     }
 }
 
-/// Returns an activation as the kernels name it.
-fn kernel_activation(activation: arch::Activation) -> Activation {
+/// Converts an activation to the kernels' type.
+fn kernel_activation(activation: arch::Activation) -> ActivationKernel {
     match activation {
-        arch::Activation::Relu => Activation::Relu,
-        arch::Activation::Tanh => Activation::Tanh,
-        arch::Activation::Elu => Activation::Elu,
-        arch::Activation::LeakyRelu => Activation::LeakyRelu,
+        arch::Activation::Relu => ActivationKernel::Relu,
+        arch::Activation::Tanh => ActivationKernel::Tanh,
+        arch::Activation::Elu => ActivationKernel::Elu,
+        arch::Activation::LeakyRelu => ActivationKernel::LeakyRelu,
         other => unreachable!("{other:?} is left to the torch backend"),
     }
 }

@@ -18,13 +18,13 @@ mod serves;
 mod split;
 
 use crate::trainer::{
-    Algorithm, Batch, Group, Noise, NoiseSizes, StepSizes, TrainState, Trainer, TrainerConfig,
+    Algorithm, Batch, Noise, NoiseSizes, ParamGroup, StepSizes, TrainState, Trainer, TrainerConfig,
     TrainerError, UpdateStats,
 };
 use agent::Agent;
-use discrete::DiscreteSac;
+use discrete::NativeDiscreteSac;
 use kernels::Team;
-use sac::Sac;
+use sac::NativeSac;
 pub use serves::serves;
 
 /// Trainer of the `native` backend: plain Rust on the CPU.
@@ -43,8 +43,8 @@ pub struct NativeTrainer {
 /// Learning rule, with the buffers that an update needs.
 #[derive(Debug)]
 enum Rule {
-    Continuous(Box<Sac>),
-    Discrete(Box<DiscreteSac>),
+    Continuous(Box<NativeSac>),
+    Discrete(Box<NativeDiscreteSac>),
 }
 
 impl NativeTrainer {
@@ -67,8 +67,8 @@ impl NativeTrainer {
         })?;
         let agent = Agent::new(config, &state);
         let rule = match agent.config.algorithm {
-            Algorithm::DiscreteSac(_) => Rule::Discrete(Box::new(DiscreteSac::new(&agent))),
-            _ => Rule::Continuous(Box::new(Sac::new(&agent))),
+            Algorithm::DiscreteSac(_) => Rule::Discrete(Box::new(NativeDiscreteSac::new(&agent))),
+            _ => Rule::Continuous(Box::new(NativeSac::new(&agent))),
         };
         Ok(Self { agent, rule, team, threads, outstanding: false, refused: false })
     }
@@ -189,7 +189,7 @@ fn check_batch(
 }
 
 fn check_state(config: &TrainerConfig, state: &TrainState) -> Result<(), TrainerError> {
-    let group = |what, group: &Group, expected| {
+    let group = |what, group: &ParamGroup, expected| {
         expect(what, group.params.len(), expected)?;
         expect(what, group.adam_m.len(), expected)?;
         expect(what, group.adam_v.len(), expected)

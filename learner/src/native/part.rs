@@ -2,7 +2,7 @@
 
 use super::agent::{Agent, Share};
 use super::critic::Critic;
-use super::mlp::{Activations, Mlp, Packed, Scratch};
+use super::mlp::{Activations, MlpScratch, NativeMlp, Packed};
 use super::split::parts;
 use crate::plain_sac;
 use crate::trainer::{ActionUnits, Batch, Noise, TrainerConfig};
@@ -29,8 +29,8 @@ pub(super) struct Part {
     ones: Vec<f32>,
     gathered: Vec<Vec<f32>>,
     d_gathered: Vec<f32>,
-    critic_scratch: Scratch,
-    policy_scratch: Scratch,
+    critic_scratch: MlpScratch,
+    policy_scratch: MlpScratch,
     pub(super) share: Share,
 }
 
@@ -99,7 +99,7 @@ impl Part {
     pub(super) fn sample(
         &mut self,
         config: &TrainerConfig,
-        policy: &Mlp,
+        policy: &NativeMlp,
         params: &[f32],
         batch: &Batch<'_>,
         noise: &Noise<'_>,
@@ -115,7 +115,12 @@ impl Part {
     }
 
     /// Phase 4a: writes dQ/da of min(Q1, Q2) to `d_action`, computed through the critic with the smaller value.
-    pub(super) fn choose_critic(&mut self, config: &TrainerConfig, critic: &Mlp, twins: &[Critic]) {
+    pub(super) fn choose_critic(
+        &mut self,
+        config: &TrainerConfig,
+        critic: &NativeMlp,
+        twins: &[Critic],
+    ) {
         let (obs_dim, act_dim) = (config.policy.obs_dim, config.policy.act_dim);
         let [q1, q2] = [0, 1].map(|c: usize| twins[c].policy_values(self.index));
         self.share.min_q = q1.iter().zip(q2).map(|(q1, q2)| f64::from(q1.min(*q2))).sum();
@@ -146,7 +151,7 @@ impl Part {
     pub(super) fn policy_gradient(
         &mut self,
         config: &TrainerConfig,
-        policy: &Mlp,
+        policy: &NativeMlp,
         params: &[f32],
         alpha: f32,
     ) {
@@ -216,8 +221,8 @@ impl Sampled {
         }
     }
 
-    /// Moves the observations to the front of `input`, one after another. The critics no longer need `input`, and the
-    /// policy's backward pass needs contiguous observations.
+    /// Moves the observations to the front of `input`, one after another, because the policy's backward pass needs
+    /// contiguous observations. The critics no longer need `input`.
     fn observations(&mut self, obs_dim: usize, act_dim: usize) {
         for row in 1..self.log_prob.len() {
             let from = row * (obs_dim + act_dim);

@@ -10,7 +10,7 @@
 //! | 5 | – | sum of the gradients; Adam on π; Adam on log α |
 
 use super::agent::Agent;
-use super::critic::Lesson;
+use super::critic::CriticUpdate;
 use super::part::{Part, critic_action};
 use super::split::PARTS;
 use crate::trainer::{Batch, Noise, StepSizes, TrainerConfig};
@@ -18,15 +18,15 @@ use kernels::Team;
 
 /// Buffers of an update that are not part of the agent. Allocated once.
 #[derive(Debug)]
-pub(super) struct Sac {
+pub(super) struct NativeSac {
     parts: [Part; PARTS],
     /// Stored observations and actions, (B, O + A).
     data: Vec<f32>,
-    /// Row numbers from 0, (B): a critic has one value per row.
+    /// Index of each row's value, (B). It is the number of the row, because a critic has one value per row.
     taken: Vec<usize>,
 }
 
-impl Sac {
+impl NativeSac {
     /// Allocates all buffers.
     pub(super) fn new(agent: &Agent) -> Self {
         let batch = agent.config.training.batch_size;
@@ -68,9 +68,9 @@ impl Sac {
                 target[row] = batch.reward[row] + batch.discount[row] * bootstrap;
             }
         }
-        let lesson =
-            Lesson { config, critic, data, taken, target, weight: batch.weight, own, step };
-        team.each(critics, |_, own| own.learn(&lesson));
+        let update =
+            CriticUpdate { config, critic, data, taken, target, weight: batch.weight, own, step };
+        team.each(critics, |_, own| own.learn(&update));
 
         let twins = &*critics;
         team.each(parts, |_, part| {
@@ -82,7 +82,7 @@ impl Sac {
     }
 }
 
-/// Writes the stored observations and the stored actions, in the critics' units, as rows of (B, O + A).
+/// Writes rows of (B, O + A): the stored observation, then the stored action in the critics' units.
 fn pair(config: &TrainerConfig, batch: &Batch<'_>, data: &mut [f32]) {
     let (obs_dim, act_dim) = (config.policy.obs_dim, config.policy.act_dim);
     for (row, input) in data.chunks_exact_mut(obs_dim + act_dim).enumerate() {

@@ -5,7 +5,12 @@
 //! rows are used unchanged. Opening a dataset checks all of its content against the run's settings. The rows are then
 //! kept in memory once, in one block.
 
+#[cfg(feature = "minari")]
 mod minari;
+#[cfg(not(feature = "minari"))]
+#[path = "without_minari.rs"]
+mod minari;
+#[cfg(feature = "minari")]
 mod transitions;
 
 use crate::batch::{Columns, ReadyBatch};
@@ -18,6 +23,8 @@ use rand_pcg::Pcg64;
 use std::path::{Path, PathBuf};
 use tracing::info;
 
+/// File that identifies a directory as a Minari dataset.
+const MINARI_METADATA: &str = "data/metadata.json";
 /// Number of rows of a recording that are read at a time.
 const BLOCK_ROWS: usize = 4096;
 
@@ -33,9 +40,16 @@ pub enum DatasetError {
     /// The directory has no dataset.
     #[error(
         "must be a folder with {}, a Minari dataset, or with {LAYOUT_FILE}, a recording of actors",
-        minari::METADATA
+        MINARI_METADATA
     )]
     Unknown,
+    /// The directory has a Minari dataset, but this build has no readers for it.
+    #[cfg(not(feature = "minari"))]
+    #[error(
+        "is a Minari dataset: this program was built without the feature `minari`, which reads them; `make build` builds \
+         it with the feature"
+    )]
+    WithoutMinari,
     /// The description of a Minari dataset is not JSON of the expected form.
     #[error("{path}: {source}")]
     Json {
@@ -45,6 +59,7 @@ pub enum DatasetError {
         source: serde_json::Error,
     },
     /// A file is not HDF5, or something is missing in it.
+    #[cfg(feature = "minari")]
     #[error("{path}: {place}: {source}")]
     Hdf5 {
         /// Path of the file.
@@ -55,6 +70,7 @@ pub enum DatasetError {
         source: Box<hdf5_pure::Error>,
     },
     /// A file is not Arrow IPC, or something is missing in it.
+    #[cfg(feature = "minari")]
     #[error("{path}: {place}: {source}")]
     Arrow {
         /// Path of the file.
@@ -64,7 +80,7 @@ pub enum DatasetError {
         /// Error of the Arrow reader.
         source: Box<arrow_schema::ArrowError>,
     },
-    /// The dataset has something other than this run needs.
+    /// A value in the dataset differs from the value that this run needs.
     #[error("{path}: {what} is {found}, expected {expected}")]
     Differs {
         /// Path of the file.
@@ -89,7 +105,7 @@ pub enum DatasetError {
 /// Rows of a dataset, in the layout of the run that reads it.
 pub struct OfflineData {
     columns: Columns,
-    /// `[rows, row_bytes]`
+    /// All rows, `[rows, row_bytes]`.
     rows: Vec<u8>,
 }
 
@@ -161,7 +177,7 @@ impl Kind {
     fn of(dir: &Path) -> Result<Self, DatasetError> {
         if dir.join(LAYOUT_FILE).is_file() {
             Ok(Self::Recording)
-        } else if dir.join(minari::METADATA).is_file() {
+        } else if dir.join(MINARI_METADATA).is_file() {
             Ok(Self::Minari)
         } else {
             Err(DatasetError::Unknown)
@@ -177,7 +193,8 @@ fn recording(dir: &Path, spec: &EnvSpec, config: &Config) -> Result<Recording, D
     Ok(recording)
 }
 
-/// Reserves memory for exactly that many rows. The count comes from a file, so a wrong one must not abort the process.
+/// Reserves memory for exactly that many rows. The count comes from a file. A wrong count must give an error, and not
+/// abort the process.
 fn reserve(rows: u64, row_bytes: usize) -> Result<Vec<u8>, DatasetError> {
     let mut block = Vec::new();
     let bytes = usize::try_from(rows).ok().and_then(|rows| rows.checked_mul(row_bytes));

@@ -1,12 +1,12 @@
 //! [`Transitions`]: converts recorded episodes to transition rows (`ItemLayout::of` with T = 1), by the same rules as
 //! actors.
 
-use common::config::Cluster;
+use common::config::ClusterConfig;
 use common::spec::{Field, ItemLayout};
 
 /// A recorded episode of n steps. Every number is finite.
 #[derive(Debug)]
-pub(super) struct Episode {
+pub(super) struct RecordedEpisode {
     /// Observations before each step and after the last one, (n+1, O).
     pub(super) obs: Vec<f32>,
     /// Actions (n, W), normalised to [-1, 1], or the index of a discrete action.
@@ -20,8 +20,9 @@ pub(super) struct Episode {
 }
 
 /// Converts episodes to rows. Every step starts one row, with reward = Σ_{k<m} γ^k r_{t+k} and discount = γ^m (1 −
-/// terminated). The window of m ≤ n steps does not cross an episode's end. If the data end without a flag, the value is
-/// bootstrapped there.
+/// terminated). The window of m ≤ n steps does not cross an episode's end. If an episode's last step has no flag, the
+/// rows that end there are bootstrapped. The discount of a row that ends with a truncation is 0 unless
+/// `cluster.truncation_bootstrap` is set.
 #[derive(Debug)]
 pub(super) struct Transitions {
     row_bytes: usize,
@@ -38,9 +39,9 @@ pub(super) struct Transitions {
 }
 
 impl Transitions {
-    /// Creates a converter to rows of this layout, with the run's settings. It must be a layout of transitions without
-    /// state.
-    pub(super) fn new(cluster: &Cluster, layout: &ItemLayout) -> Self {
+    /// Creates a converter to rows of this layout, with the run's settings. The layout must be one of transitions
+    /// without state.
+    pub(super) fn new(cluster: &ClusterConfig, layout: &ItemLayout) -> Self {
         let field =
             |name| layout.field(name).cloned().expect("a field of every layout of transitions");
         Self {
@@ -63,7 +64,7 @@ impl Transitions {
         clippy::cast_possible_truncation,
         reason = "rows are f32; sums are kept in f64 until here"
     )]
-    pub(super) fn append(&self, episode: &Episode, rows: &mut Vec<u8>) {
+    pub(super) fn append(&self, episode: &RecordedEpisode, rows: &mut Vec<u8>) {
         let steps = episode.rewards.len();
         let (obs_dim, width) = (self.obs.elements(), self.action.elements());
         let obs = |step: usize| &episode.obs[step * obs_dim..][..obs_dim];

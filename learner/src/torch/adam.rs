@@ -1,13 +1,13 @@
 //! Adam on flat vectors, with state that can be saved and loaded. The optimisers of tch do not expose their state.
 //!
 //! `m <- b1 m + (1 - b1) g`, `v <- b2 v + (1 - b2) g²`, `p <- p - lr * m̂ / (sqrt(v̂) + eps)` with the bias-corrected
-//! `m̂ = m / (1 - b1^t)` and `v̂ = v / (1 - b2^t)` (docs/algorithms/shared.md §4). Multiplying numerator and denominator
-//! by `c = sqrt(1 - b2^t)` leaves two scalars that depend on t, a step size and an epsilon: [`StepScalars`]. They reach
-//! the device together with the batch, at a fixed address, so the device does not need t.
+//! `m̂ = m / (1 - b1^t)` and `v̂ = v / (1 - b2^t)` (docs/algorithms/shared.md §4). If numerator and denominator are
+//! multiplied by `c = sqrt(1 - b2^t)`, only two scalars depend on t: the step size and the epsilon ([`StepScalars`]).
+//! They are copied to the device together with the batch, to a fixed address, so the device does not need t.
 
 use super::TchResult;
-use super::ops::{Into as _, lerp, signed};
-use crate::trainer::Group;
+use super::ops::{TensorOps as _, lerp, signed};
+use crate::trainer::ParamGroup;
 use tch::{Device, Kind, Tensor};
 
 const BETA1: f64 = 0.9;
@@ -31,7 +31,7 @@ impl StepScalars {
         Self { rate: c / (1.0 - BETA1.powi(t)), eps: (eps * c) as f32 }
     }
 
-    /// Returns the negative step size, the factor of `m / (sqrt(v) + eps)` in the parameters' change.
+    /// Returns the negative step size: the factor by which a step multiplies `m / (sqrt(v) + eps)`.
     pub(super) fn negative_rate(&self, lr: f64) -> f32 {
         (-lr * self.rate) as f32
     }
@@ -78,15 +78,15 @@ impl AdamGroup {
     }
 
     /// Copies in the values of a group of the same length.
-    pub(super) fn load(&mut self, group: &Group) -> TchResult<()> {
+    pub(super) fn load(&mut self, group: &ParamGroup) -> TchResult<()> {
         self.params.f_copy_(&Tensor::f_from_slice(&group.params)?)?;
         self.m.f_copy_(&Tensor::f_from_slice(&group.adam_m)?)?;
         self.v.f_copy_(&Tensor::f_from_slice(&group.adam_v)?)
     }
 
     /// Returns a copy of the values on the host. Waits for the device.
-    pub(super) fn save(&self) -> TchResult<Group> {
-        Ok(Group {
+    pub(super) fn save(&self) -> TchResult<ParamGroup> {
+        Ok(ParamGroup {
             params: to_vec(&self.params)?,
             adam_m: to_vec(&self.m)?,
             adam_v: to_vec(&self.v)?,

@@ -10,15 +10,15 @@ use crate::trainer::{ActionUnits, Batch, Noise, StepSizes, TrainerConfig};
 use std::f32::consts::{LN_2, PI};
 use tch::{Device, Kind, Tensor};
 
-/// The inputs of the policy's two passes and of the critics' three, in one device vector. The update fills in the
-/// columns of sampled actions on the device.
+/// The inputs of one update in one device vector, among them the input of the policy's pass and the inputs of the
+/// critics' three passes. The update fills in the columns of sampled actions on the device.
 #[derive(Debug)]
-pub(super) struct Inputs {
+pub(super) struct PackedInputs {
     host: Vec<f32>,
     sizes: Sizes,
     /// `(scale, bias)` per action dimension, for converting normalised actions to the critics' units.
     units: Vec<(f32, f32)>,
-    /// Constant part of every sample's log-density, subtracted; see `noise_log_density`.
+    /// Constant that is subtracted from every sample's log-density; see `noise_log_density`.
     log_density_constant: f32,
     /// 2 / B, times the critic loss's factor.
     weight_factor: f32,
@@ -66,12 +66,12 @@ struct Sizes {
 }
 
 /// Cuts consecutive tensors from a flat one.
-struct Cutter<'a> {
+struct TensorSplitter<'a> {
     flat: &'a Tensor,
     offset: i64,
 }
 
-impl Cutter<'_> {
+impl TensorSplitter<'_> {
     fn cut(&mut self, shape: &[usize]) -> TchResult<Tensor> {
         let shape: Vec<_> = shape.iter().copied().map(signed).collect();
         let elements = shape.iter().product::<i64>();
@@ -80,16 +80,16 @@ impl Cutter<'_> {
     }
 }
 
-impl Inputs {
-    /// Allocates the vector for batches of the configured size. [`Inputs::pack`] writes in the order in which the views
-    /// are cut here.
+impl PackedInputs {
+    /// Allocates the vector for batches of the configured size. The views are cut in the order in which
+    /// [`PackedInputs::pack`] writes.
     #[expect(clippy::cast_precision_loss, reason = "batch sizes and action dimensions are small")]
     pub(super) fn new(config: &TrainerConfig, device: Device) -> TchResult<Self> {
         let (b, o, a) = (config.training.batch_size, config.policy.obs_dim, config.policy.act_dim);
         let len = 2 * b * o + 2 * b * a + 2 * b + 3 * b * (o + a) + 3 * b + 4;
         let flat = Tensor::f_zeros([signed(len)], (Kind::Float, device))?;
-        let mut cutter = Cutter { flat: &flat, offset: 0 };
-        let mut cut = |shape: &[usize]| cutter.cut(shape);
+        let mut splitter = TensorSplitter { flat: &flat, offset: 0 };
+        let mut cut = |shape: &[usize]| splitter.cut(shape);
         let (policy, noise, noise_log_density) =
             (cut(&[2 * b, o])?, cut(&[2 * b, a])?, cut(&[2 * b])?);
         let critics = cut(&[3, b, o + a])?;
@@ -136,8 +136,8 @@ impl Inputs {
 
     /// Copies a batch and the scalars of one Adam step to the device. The caller has checked the shapes.
     ///
-    /// For a GPU the copy goes through pinned memory and is asynchronous: it may read that memory after this function
-    /// has returned.
+    /// For a GPU the copy goes through pinned memory and is asynchronous: the device may still read that memory after
+    /// this function has returned.
     pub(super) fn upload(
         &mut self,
         batch: &Batch<'_>,

@@ -1,7 +1,7 @@
 //! The `torch` backend: all algorithms on libtorch, on a CPU or an NVIDIA GPU.
 //!
-//! [`GraphTrainer`] trains every algorithm and network by autograd. [`TorchTrainer`] is the faster, hand-written path
-//! for continuous SAC on perceptrons. Its modules:
+//! [`AutogradTrainer`] trains every algorithm and network by autograd. [`TorchTrainer`] is the faster, hand-written
+//! trainer of continuous SAC on perceptrons. Its modules:
 //!
 //! - `networks`: perceptrons as views of flat vectors, forward and backward.
 //! - `adam`: the optimiser on those vectors.
@@ -13,7 +13,7 @@
 //! update is only enqueued.
 
 mod adam;
-pub mod graph;
+pub mod autograd;
 mod inputs;
 mod networks;
 mod ops;
@@ -24,27 +24,27 @@ mod undo;
 mod update;
 mod work;
 
-pub use graph::GraphTrainer;
+pub use autograd::AutogradTrainer;
 pub use plain::plain_inference;
 pub use serves::{serves, trainer};
 
 use crate::trainer::{
-    AlphaLoss, Batch, Group, Noise, NoiseSizes, StepSizes, TrainState, Trainer, TrainerConfig,
+    AlphaLoss, Batch, Noise, NoiseSizes, ParamGroup, StepSizes, TrainState, Trainer, TrainerConfig,
     TrainerError, UpdateStats,
 };
 use adam::StepScalars;
-use inputs::Inputs;
+use inputs::PackedInputs;
 use ops::signed;
 use tch::{Cuda, Device, Kind, TchError, Tensor};
 use undo::Undo;
-use update::Sac;
+use update::TorchSac;
 use work::SUMS;
 
 type TchResult<T> = Result<T, TchError>;
 
 /// Continuous SAC on libtorch, without autograd.
 ///
-/// libtorch's thread pool does the arithmetic. Its size is one number for the whole process, set by the trainer that
+/// libtorch's thread pool does the arithmetic. The whole process has one pool, whose size is set by the trainer that
 /// was created last. The pool's threads spin while they wait for each other, so use at most as many threads as there
 /// are idle cores. With 2x256 networks, two threads do 282 updates/s on two idle cores, but 102 if one of the cores is
 /// busy. One thread does 146 in that case.
@@ -54,8 +54,8 @@ pub struct TorchTrainer {
     /// Device name as in the configuration.
     device: String,
     threads: usize,
-    inputs: Inputs,
-    sac: Sac,
+    inputs: PackedInputs,
+    sac: TorchSac,
     undo: Undo,
     /// A ring of [`Trainer::pipeline_depth`] slots with the |td| and the verdict (B + 1) of the updates that have not
     /// been read yet.
@@ -83,8 +83,8 @@ impl TorchTrainer {
         let failed = |error: TchError| device_error(device, &error.to_string());
         let place = parse_device(device)?;
         tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
-        let inputs = Inputs::new(&config, place).map_err(failed)?;
-        let sac = Sac::new(&config, &inputs, place).map_err(failed)?;
+        let inputs = PackedInputs::new(&config, place).map_err(failed)?;
+        let sac = TorchSac::new(&config, &inputs, place).map_err(failed)?;
         let depth = if place.is_cuda() { 2 } else { 1 };
         let undo = Undo::new(sac.tensors(), place).map_err(failed)?;
         let td = || Tensor::f_zeros([signed(config.training.batch_size + 1)], (Kind::Float, place));
@@ -125,8 +125,8 @@ impl TorchTrainer {
         usize::try_from(update % depth).expect("less than two")
     }
 
-    /// Returns the value of a device read that the trait declares infallible. Panics if the device has failed, because
-    /// no state is left to continue with.
+    /// Returns the result of a read from the device. Panics if the device has failed: the calling methods of
+    /// [`Trainer`] cannot return an error, and no state is left to continue with.
     fn answered<T>(&self, what: &str, result: TchResult<T>) -> T {
         result.unwrap_or_else(|error| panic!("{} failed while {what}: {error}", self.device))
     }
@@ -292,7 +292,7 @@ fn check(what: &'static str, values: &[f32], expected: usize) -> Result<(), Trai
 
 fn check_group(
     what: [&'static str; 3],
-    group: &Group,
+    group: &ParamGroup,
     params: &Tensor,
 ) -> Result<(), TrainerError> {
     let vectors = [&group.params, &group.adam_m, &group.adam_v];

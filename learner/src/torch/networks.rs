@@ -7,8 +7,8 @@
 
 use super::TchResult;
 use super::adam::AdamGroup;
-use super::inputs::Inputs;
-use super::ops::{Into as _, copy, relu, relu_backward, signed, sum_rows, tanh_backward};
+use super::inputs::PackedInputs;
+use super::ops::{TensorOps as _, copy, relu, relu_backward, signed, sum_rows, tanh_backward};
 use crate::plain_sac;
 use crate::trainer::{CriticArch, TrainerConfig};
 use common::policy::{
@@ -75,21 +75,21 @@ pub(super) struct LayerGrads {
 
 /// Layers of one network, views of its flat parameters (P), or of N stacked networks, views of (N, P).
 #[derive(Debug)]
-pub(super) struct Mlp {
+pub(super) struct TorchMlp {
     layers: Vec<Layer>,
     activation: Activation,
     stacked: bool,
     slots: Vec<Slot>,
 }
 
-impl Mlp {
+impl TorchMlp {
     /// Creates the views of `flat`, which is (P) or (N, P).
     pub(super) fn new(flat: &Tensor, slots: &[Slot], activation: Activation) -> TchResult<Self> {
         let layer = |s: &Slot| {
             let weight = view(flat, s.weight, &[s.outputs, s.inputs])?;
             let weight_t = weight.f_transpose(-2, -1)?;
             let bias = view(flat, s.bias, &[1, s.outputs])?;
-            // addmm takes the bias as a row, baddbmm as a matrix of one row.
+            // `addmm` takes the bias as a vector (U), `baddbmm` as a matrix (1, U) per network.
             let bias = if flat.dim() == 2 { bias } else { bias.f_squeeze_dim(0)? };
             Ok(Layer { weight, weight_t, bias })
         };
@@ -149,8 +149,8 @@ impl Mlp {
             let Step { input, input_t, delta, delta_t, .. } = &pass.steps[i];
             let LayerGrads { weight, bias, widening } = &grads[i];
             if let Some((room, room_t)) = widening {
-                // Matrix products with few columns are slow: 156 us directly, 77 us in this way (2 x 256 rows, weights
-                // of 256 by 23).
+                // A matrix product whose result has few columns is slow. With 2 x 256 rows and weights of 256 by 23,
+                // the direct product takes 156 us; the product of the transposes and a copy take 77 us.
                 self.matmul(input_t, delta, room)?;
                 copy(room_t, weight)?;
             } else {
@@ -164,7 +164,7 @@ impl Mlp {
         Ok(())
     }
 
-    /// Computes the gradient of the input columns that `columns` selects, see [`Mlp::first_columns`]. Computes no
+    /// Computes the gradient of the input columns that `columns` selects, see [`TorchMlp::first_columns`]. Computes no
     /// gradients of the weights.
     pub(super) fn backward_input(
         &self,
@@ -290,7 +290,7 @@ impl Pass {
 /// from.
 #[derive(Debug)]
 pub(super) struct Policy {
-    pub(super) net: Mlp,
+    pub(super) net: TorchMlp,
     pub(super) grads: Vec<LayerGrads>,
     pub(super) both: Pass,
     pub(super) chosen: Pass,
@@ -304,8 +304,11 @@ impl Policy {
         input: &Tensor,
     ) -> TchResult<Self> {
         let arch = &config.policy;
-        let net =
-            Mlp::new(&group.params, &actor_slots(arch), plain_sac::policy(config).0.activation)?;
+        let net = TorchMlp::new(
+            &group.params,
+            &actor_slots(arch),
+            plain_sac::policy(config).0.activation,
+        )?;
         let both = net.pass(input)?;
         let chosen = both.rows_from(signed(config.training.batch_size))?;
         Ok(Self { grads: net.grads(&group.grad)?, net, both, chosen })
@@ -316,13 +319,13 @@ impl Policy {
 /// the one before it.
 #[derive(Debug)]
 pub(super) struct Critics {
-    pub(super) net: Mlp,
+    pub(super) net: TorchMlp,
     pub(super) grads: Vec<LayerGrads>,
-    pub(super) target_net: Mlp,
+    pub(super) target_net: TorchMlp,
     pub(super) next: Pass,
     pub(super) taken: Pass,
     pub(super) chosen: Pass,
-    /// The first layer's weights of the action, (2, U, A).
+    /// Weights of the first layer for the action columns of the input, (2, U, A).
     pub(super) action_columns: Tensor,
 }
 
@@ -333,13 +336,15 @@ impl Critics {
         config: &TrainerConfig,
         group: &AdamGroup,
         targets: &Tensor,
-        x: &Inputs,
+        x: &PackedInputs,
     ) -> TchResult<Self> {
         let arch = &config.policy;
         let slots = critic_slots(&config.critic);
         let stack = |flat: &Tensor| flat.f_reshape([2, -1]);
-        let net = Mlp::new(&stack(&group.params)?, &slots, plain_sac::critic_activation(config))?;
-        let target_net = Mlp::new(&stack(targets)?, &slots, plain_sac::critic_activation(config))?;
+        let net =
+            TorchMlp::new(&stack(&group.params)?, &slots, plain_sac::critic_activation(config))?;
+        let target_net =
+            TorchMlp::new(&stack(targets)?, &slots, plain_sac::critic_activation(config))?;
         let taken = net.pass(&x.taken)?;
         Ok(Self {
             grads: net.grads(&stack(&group.grad)?)?,
@@ -378,7 +383,7 @@ mod tests {
             let weights: Vec<f32> =
                 normals(arch.tensor_layout().parameters).iter().map(|w| w * 0.2).collect();
             let flat = Tensor::from_slice(&weights);
-            let learner = Mlp::new(&flat, &actor_slots(&arch), activation).unwrap();
+            let learner = TorchMlp::new(&flat, &actor_slots(&arch), activation).unwrap();
             let mut actor = PolicyNet::new(&arch).unwrap();
             actor.set_weights(&weights).unwrap();
             for rows in [1, 33] {

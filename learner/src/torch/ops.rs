@@ -7,15 +7,15 @@
 use super::TchResult;
 use tch::{Kind, Tensor};
 
-macro_rules! into {
+macro_rules! tensor_ops {
     ($($doc:literal $name:ident = $call:ident($($operand:ident),*);)*) => {
         /// Operations with the result as last argument.
-        pub(super) trait Into {
+        pub(super) trait TensorOps {
             $(#[doc = $doc]
             fn $name(&self, $($operand: &Tensor,)* out: &Tensor) -> TchResult<()>;)*
         }
 
-        impl Into for Tensor {
+        impl TensorOps for Tensor {
             $(fn $name(&self, $($operand: &Tensor,)* out: &Tensor) -> TchResult<()> {
                 self.$call(out, $($operand),*).map(drop)
             })*
@@ -23,7 +23,7 @@ macro_rules! into {
     };
 }
 
-into! {
+tensor_ops! {
     "`|self|`" abs_into = f_abs_out();
     "`e^self`" exp_into = f_exp_out();
     "`-self`" neg_into = f_neg_out();

@@ -1,4 +1,4 @@
-//! [`Script`]: a TorchScript archive, loaded by libtorch, which other programs also load it with.
+//! [`Script`]: a TorchScript archive, loaded with libtorch, as other programs load it too.
 
 use super::{TchResult, ops::signed};
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! The settings that the torch backend can train with, and the trainer for them.
 
-use super::{GraphTrainer, TorchTrainer, graph};
+use super::{AutogradTrainer, TorchTrainer, autograd};
 use crate::plain_sac::{self, first_broken};
 use crate::trainer::{
     Algorithm, CriticKind, TanhCorrection, TrainState, Trainer, TrainerConfig, TrainerError,
@@ -12,14 +12,14 @@ use common::policy::arch::{Activation, Mlp};
 /// # Errors
 /// Returns a description of the first setting that this backend does not support.
 pub fn serves(config: &TrainerConfig) -> Result<(), String> {
-    serves_by_hand(config).or_else(|_| graph::serves(config))
+    serves_by_hand(config).or_else(|_| autograd::serves(config))
 }
 
 /// Creates the trainer for these settings: the hand-written update if it supports them, otherwise autograd.
 ///
 /// # Errors
-/// Returns an error if this backend does not support the settings, if the device is unknown or absent, or if the state does
-/// not fit.
+/// Returns an error if this backend does not support the settings, if the device is unknown or absent, or if the state
+/// does not fit.
 pub fn trainer(
     config: TrainerConfig,
     state: TrainState,
@@ -28,7 +28,7 @@ pub fn trainer(
 ) -> Result<Box<dyn Trainer + Send>, TrainerError> {
     Ok(match serves_by_hand(&config) {
         Ok(()) => Box::new(TorchTrainer::new(config, state, device, threads)?),
-        Err(_) => Box::new(GraphTrainer::new(config, state, device, threads)?),
+        Err(_) => Box::new(AutogradTrainer::new(config, state, device, threads)?),
     })
 }
 

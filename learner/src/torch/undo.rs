@@ -1,10 +1,11 @@
 //! [`Undo`]: restores the state if the numbers of an update are not all finite.
 //!
-//! Nothing here waits for a GPU. On a GPU, the device selects the state by the verdict, and the host reads the verdict
-//! together with the update's |td|. Updates that were enqueued after a refused one start from the state before it.
+//! Nothing here waits for a GPU. On a GPU, the device chooses between the new state and the copy by the verdict, and
+//! the host reads the verdict together with the update's |td|. Updates that were enqueued after a refused one start
+//! from the state before the refused one.
 
 use super::TchResult;
-use super::ops::{Into as _, copy, signed};
+use super::ops::{TensorOps as _, copy, signed};
 use tch::{Device, Kind, Tensor};
 
 /// The tensors that an update changes, with buffers for a copy of them.
@@ -14,7 +15,7 @@ pub(super) struct Undo {
     kept: Vec<Tensor>,
     /// Sum of each tensor, (tensors). Not finite if an element is not finite.
     sums: Tensor,
-    /// Difference of the total sum and itself, (1): 0 if all sums are finite, otherwise NaN.
+    /// Total of `sums` minus itself, (1): 0 if all sums are finite, otherwise NaN.
     difference: Tensor,
     /// Whether all sums are finite, (1).
     finite: Tensor,

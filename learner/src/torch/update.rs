@@ -1,18 +1,19 @@
 //! Soft Actor-Critic: one update, in the order of docs/algorithms/sac.md §3.
 //!
-//! [`Sac::step`] does not wait for the device and allocates no device memory, and no shape or address in it depends on
-//! data. These are conditions for recording it into a CUDA graph, but no graph is recorded: each operation is launched
-//! separately.
+//! [`TorchSac::step`] does not wait for the device and allocates no device memory. No shape or address in it depends on
+//! data. With these properties it could be recorded into a CUDA graph, but no graph is recorded: each operation is
+//! launched separately.
 //!
-//! Letters: B batch, O observation, A action. A prime marks the next observation or action; `a~` is the policy's own
-//! action in s.
+//! Letters: B batch, O observation, A action. A prime marks the next observation or action. `a~` is the action that the
+//! policy samples in s.
 
 use super::TchResult;
 use super::adam::AdamGroup;
-use super::inputs::Inputs;
+use super::inputs::PackedInputs;
 use super::networks::{Critics, Policy};
 use super::ops::{
-    Into as _, clamp, clamp_backward, copy, lerp, mean_rows, signed, subtract_from, tanh_backward,
+    TensorOps as _, clamp, clamp_backward, copy, lerp, mean_rows, signed, subtract_from,
+    tanh_backward,
 };
 use super::work::{SUMS, Work};
 use crate::plain_sac;
@@ -21,7 +22,7 @@ use tch::{Device, Kind, Tensor};
 
 /// Networks, optimisers and all intermediate results, on one device.
 #[derive(Debug)]
-pub(super) struct Sac {
+pub(super) struct TorchSac {
     pub(super) actor: AdamGroup,
     /// Parameters of critic 1, then of critic 2.
     pub(super) critics: AdamGroup,
@@ -44,9 +45,9 @@ pub(super) struct Sac {
     log_alpha_bounds: (f64, f64),
 }
 
-impl Sac {
+impl TorchSac {
     /// Creates everything with zeros. The trainer then loads the state.
-    pub(super) fn new(config: &TrainerConfig, x: &Inputs, device: Device) -> TchResult<Self> {
+    pub(super) fn new(config: &TrainerConfig, x: &PackedInputs, device: Device) -> TchResult<Self> {
         let arch = &config.policy;
         let critic = config.critic.tensor_layout();
         let actor = AdamGroup::zeros(arch.tensor_layout().parameters, device)?;
@@ -78,7 +79,7 @@ impl Sac {
     }
 
     /// Does one update from the inputs `x`. Writes the mean |td| of both critics to `td_abs` (B).
-    pub(super) fn step(&self, x: &Inputs, td_abs: &Tensor) -> TchResult<()> {
+    pub(super) fn step(&self, x: &PackedInputs, td_abs: &Tensor) -> TchResult<()> {
         self.act(x)?;
         self.learn_critics(x, td_abs)?;
         self.learn_actor(x)?;
@@ -101,7 +102,7 @@ impl Sac {
 
     /// Samples a' ~ pi(s') and a~ ~ pi(s) and computes their log-probabilities. One pass serves both, because the actor
     /// steps only after both are used.
-    fn act(&self, x: &Inputs) -> TchResult<()> {
+    fn act(&self, x: &PackedInputs) -> TchResult<()> {
         let w = &self.work;
         self.policy.net.forward(&self.policy.both)?;
         // u = mu + exp(clamp(log_std)) * noise, a = tanh(u)
@@ -120,7 +121,7 @@ impl Sac {
 
     /// Computes y = r + discount * (min Q_target(s', a') - alpha * log pi(a'|s')) and
     /// loss_i = factor * mean(w * (Q_i(s, a) - y)²), and does one Adam step on the critics.
-    fn learn_critics(&self, x: &Inputs, td_abs: &Tensor) -> TchResult<()> {
+    fn learn_critics(&self, x: &PackedInputs, td_abs: &Tensor) -> TchResult<()> {
         let (w, q) = (&self.work, &self.q);
         q.target_net.forward(&q.next)?;
         w.q1.min_into(&w.q2, &w.min_q)?;
@@ -140,7 +141,7 @@ impl Sac {
 
     /// Computes loss = mean(alpha * log pi(a~|s) - min Q(s, a~)) with the critics after their step, and does one Adam
     /// step on the actor only.
-    fn learn_actor(&self, x: &Inputs) -> TchResult<()> {
+    fn learn_actor(&self, x: &PackedInputs) -> TchResult<()> {
         let (w, q) = (&self.work, &self.q);
         q.net.forward(&q.chosen)?;
         w.q1.min_into(&w.q2, &w.min_q)?;
@@ -172,10 +173,10 @@ impl Sac {
         self.sums.add_into(&w.row, &self.sums)
     }
 
-    /// Computes loss = -log_alpha * mean(log pi + target entropy), or with `alpha` in place of `log_alpha`, and does
-    /// one Adam step on `log_alpha`, which stays within its bounds. The losses above use the alpha from before this
-    /// step.
-    fn learn_temperature(&self, x: &Inputs) -> TchResult<()> {
+    /// Computes loss = -log_alpha * mean(log pi + target entropy), or the same with `alpha` in place of `log_alpha`,
+    /// and does one Adam step on `log_alpha`, which stays within its bounds. The other losses use the alpha from before
+    /// this step.
+    fn learn_temperature(&self, x: &PackedInputs) -> TchResult<()> {
         let Some(target_entropy) = self.target_entropy else { return Ok(()) };
         let gradient = &self.log_alpha.grad;
         subtract_from(-target_entropy, &self.work.mean_log_prob_row, gradient)?;

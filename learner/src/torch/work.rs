@@ -4,7 +4,7 @@
 //! the `a~` rows are named `chosen`.
 
 use super::TchResult;
-use super::inputs::Inputs;
+use super::inputs::PackedInputs;
 use super::networks::{Critics, Policy};
 use super::ops::signed;
 use crate::trainer::TrainerConfig;
@@ -13,20 +13,20 @@ use tch::{Kind, Tensor};
 /// Number of elements of [`Work::row`].
 pub(super) const SUMS: usize = 8;
 
-/// Intermediate results of an update, see the module.
+/// Intermediate results of an update (see the module documentation).
 #[derive(Debug)]
 pub(super) struct Work {
     /// Means, the policy's first output, (2B, A).
     pub(super) mu: Tensor,
     /// Unclamped `log_std`, the policy's second output, (2B, A).
     pub(super) raw_log_std: Tensor,
-    /// `ln_2_cosh_u`, then `log_std`, (2B, 2A).
+    /// Columns of `ln_2_cosh_u`, then columns of `log_std`, (2B, 2A).
     pub(super) terms: Tensor,
     /// `ln(e^u + e^-u)`, (2B, A).
     pub(super) ln_2_cosh_u: Tensor,
     /// `log_std` within its bounds, (2B, A).
     pub(super) log_std: Tensor,
-    /// Factors of `terms` in the log-density, 2 and -1, (2A).
+    /// Factors of the columns of `terms` in the log-density, (2A): 2 for `ln_2_cosh_u`, -1 for `log_std`.
     pub(super) term_factors: Tensor,
     /// `exp(log_std) * noise`, (2B, A).
     pub(super) std_noise: Tensor,
@@ -51,7 +51,7 @@ pub(super) struct Work {
     /// `raw_log_std` of `a~`, (B, A).
     pub(super) chosen_raw_log_std: Tensor,
 
-    /// Values of the last pass over the critics or their targets, (2, B). `q1` and `q2` are its rows.
+    /// Values from the most recent pass over the critics or their targets, (2, B). `q1` and `q2` are its rows.
     pub(super) q: Tensor,
     /// Values of critic 1, (B).
     pub(super) q1: Tensor,
@@ -67,7 +67,7 @@ pub(super) struct Work {
     pub(super) td_rows: Tensor,
     /// |td| of both critics, (2, B).
     pub(super) td_abs: Tensor,
-    /// Gradient of the loss with respect to `q`, (2, B). `dq1` and `dq2` are its rows.
+    /// Gradient with respect to `q`, (2, B): first of the critics' loss, then of `min_q`. `dq1` and `dq2` are its rows.
     pub(super) dq: Tensor,
     /// `dq` as (2, B, 1).
     pub(super) dq_columns: Tensor,
@@ -76,13 +76,14 @@ pub(super) struct Work {
     /// Row of `dq` for critic 2, (B).
     pub(super) dq2: Tensor,
 
-    /// Gradient with respect to `a~` through each critic, (2, B, A). `da1` and `da2` are its rows.
+    /// Gradient of `min_q` with respect to `a~` through each critic, (2, B, A). `da1` and `da2` are its rows.
     pub(super) da_both: Tensor,
     /// Row of `da_both` for critic 1, (B, A).
     pub(super) da1: Tensor,
     /// Row of `da_both` for critic 2, (B, A).
     pub(super) da2: Tensor,
-    /// Sum of `da1` and `da2`, then in place the gradient with respect to `u` through the critics, (B, A).
+    /// Sum of `da1` and `da2`, (B, A). It is converted in place to the gradient of the actor's loss with respect to `u`
+    /// through the critics.
     pub(super) da: Tensor,
     /// `-scale / B`, (A): converts a gradient in critic units to one for actions in [-1, 1].
     pub(super) minus_scale_over_b: Tensor,
@@ -94,17 +95,18 @@ pub(super) struct Work {
     pub(super) alpha_over_b: Tensor,
     /// 2 alpha / B, (1).
     pub(super) two_alpha_over_b: Tensor,
-    /// Gradient of the loss with respect to the clamped `log_std`, (B, A).
+    /// Gradient of the actor's loss with respect to the clamped `log_std`, (B, A).
     pub(super) d_log_std: Tensor,
-    /// Gradient of the loss with respect to the policy's first output, (B, A).
+    /// Gradient of the actor's loss with respect to the policy's first output, (B, A).
     pub(super) d_mu: Tensor,
-    /// Gradient of the loss with respect to the policy's second output, (B, A).
+    /// Gradient of the actor's loss with respect to the policy's second output, (B, A).
     pub(super) d_raw_log_std: Tensor,
 
-    /// Statistics of this update, (8): twice each critic's loss, mean log-probability, mean Q, alpha, ln alpha, and the
-    /// last two times the mean log-probability. The fields below are views of its parts.
+    /// Statistics of this update, (8). In order: 2 · loss of critic 1, 2 · loss of critic 2, mean log-probability of
+    /// `a~`, mean of `min_q`, alpha, ln alpha, alpha · mean log-probability, ln alpha · mean log-probability. The
+    /// fields below are views of its parts.
     pub(super) row: Tensor,
-    /// Twice each critic's loss, (2, 1, 1).
+    /// 2 · loss of each critic, (2, 1, 1).
     pub(super) twice_losses: Tensor,
     /// Mean log-probability of `a~`, ().
     pub(super) mean_log_prob: Tensor,
@@ -128,7 +130,7 @@ impl Work {
     #[expect(clippy::cast_precision_loss, reason = "batch sizes are small")]
     pub(super) fn new(
         config: &TrainerConfig,
-        x: &Inputs,
+        x: &PackedInputs,
         policy: &Policy,
         q: &Critics,
     ) -> TchResult<Self> {

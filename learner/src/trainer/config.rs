@@ -1,11 +1,13 @@
 //! [`TrainerConfig`]: everything that determines the mathematics of an update.
 
-use super::{Bcq, CriticArch, CriticKind, DiscreteLoss, Lac, StepSizes, Training};
+use super::{
+    BcqConfig, CriticArch, CriticKind, DiscreteLoss, LacConfig, StepSizes, TrainingConfig,
+};
 use common::config::{self, Config};
 use common::policy::arch::PolicyArch;
 use common::spec::{ActionKind, EnvSpec};
 
-/// Learning rule, with the settings that no other rule has.
+/// Learning rule, with the settings that only this rule has.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Algorithm {
     /// Soft actor-critic for continuous actions.
@@ -13,16 +15,16 @@ pub enum Algorithm {
     /// Soft actor-critic for discrete actions.
     DiscreteSac(DiscreteLoss),
     /// Lyapunov actor-critic. With two critics it is LATC.
-    Lac(Lac),
+    Lac(LacConfig),
     /// Batch-constrained Q-learning.
-    Bcq(Bcq),
+    Bcq(BcqConfig),
 }
 
 /// All settings of the mathematics, and the shapes of one environment. The backends read nothing else.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainerConfig {
     /// The user's settings.
-    pub training: Training,
+    pub training: TrainingConfig,
     /// Learning rule.
     pub algorithm: Algorithm,
     /// Policy network.
@@ -47,10 +49,12 @@ impl TrainerConfig {
         let Config { learner, training, .. } = config;
         let discrete = spec.actions == ActionKind::Discrete;
         let algorithm = match learner.algorithm {
-            config::Algorithm::Sac if discrete => Algorithm::DiscreteSac(training.discrete_loss),
-            config::Algorithm::Sac => Algorithm::Sac,
-            config::Algorithm::Lac => Algorithm::Lac(config.lac.clone()),
-            config::Algorithm::Bcq => Algorithm::Bcq(config.bcq.clone()),
+            config::AlgorithmKind::Sac if discrete => {
+                Algorithm::DiscreteSac(training.discrete_loss)
+            }
+            config::AlgorithmKind::Sac => Algorithm::Sac,
+            config::AlgorithmKind::Lac => Algorithm::Lac(config.lac.clone()),
+            config::AlgorithmKind::Bcq => Algorithm::Bcq(config.bcq.clone()),
         };
         let kind = match algorithm {
             Algorithm::DiscreteSac(_) => CriticKind::VectorQ,
@@ -80,8 +84,8 @@ impl TrainerConfig {
         }
     }
 
-    /// Creates continuous SAC with the settings of `config/default.toml`, two perceptron critics of the given widths, and
-    /// actions in [-1, 1].
+    /// Creates continuous SAC with the settings of `config/default.toml`, two perceptron critics of the given widths,
+    /// and actions in [-1, 1].
     ///
     /// # Panics
     /// Panics if the policy is not a plain squashed Gaussian on a perceptron.
@@ -91,7 +95,7 @@ impl TrainerConfig {
         #[expect(clippy::cast_precision_loss, reason = "few action dimensions")]
         let target_entropy = Some(-(policy.act_dim as f64));
         Self {
-            training: Training { batch_size, ..Training::default() },
+            training: TrainingConfig { batch_size, ..TrainingConfig::default() },
             algorithm: Algorithm::Sac,
             critic,
             action_scale: vec![1.0; policy.act_dim],
@@ -105,7 +109,7 @@ impl TrainerConfig {
 
     /// Returns this configuration with other settings.
     #[must_use]
-    pub fn with(mut self, change: impl FnOnce(&mut Training)) -> Self {
+    pub fn with(mut self, change: impl FnOnce(&mut TrainingConfig)) -> Self {
         change(&mut self.training);
         self
     }
@@ -117,7 +121,8 @@ impl TrainerConfig {
             Algorithm::Bcq(bcq) => (0.0, bcq.lr_vae),
             Algorithm::Sac | Algorithm::DiscreteSac(_) => (0.0, 0.0),
         };
-        let Training { lr_actor: actor, lr_critic: critic, lr_alpha: alpha, .. } = self.training;
+        let TrainingConfig { lr_actor: actor, lr_critic: critic, lr_alpha: alpha, .. } =
+            self.training;
         StepSizes { actor, critic, alpha, lambda, vae }
     }
 

@@ -1,8 +1,8 @@
 //! [`Trainer`]: the interface between the training loop and the backends that do the arithmetic.
 //!
 //! There are two backends: `native` (plain Rust, CPU) and `torch` (tch, feature `torch`). They hold the same
-//! [`TrainState`] and compute the same numbers. Tests compare each one with the other. Letters: B batch, O observation,
-//! A action.
+//! [`TrainState`] and compute the same numbers, and tests compare them with each other. Letters: B batch, O
+//! observation, A action.
 
 mod config;
 
@@ -10,8 +10,8 @@ pub use crate::critic::{CriticArch, CriticKind};
 pub use crate::normaliser::Normaliser;
 pub use crate::stats::UpdateStats;
 pub use common::config::{
-    ActionUnits, AlphaLoss, Bcq, Cost, Decrease, DiscreteLoss, Init, Lac, PriorityRule, Reduce,
-    StoredState, TargetActor, Training,
+    ActionUnits, AlphaLoss, BcqConfig, Cost, Decrease, DiscreteLoss, Init, LacConfig, PriorityRule,
+    Reduce, StoredState, TargetActor, TrainingConfig,
 };
 pub use common::policy::squash::TanhCorrection;
 pub use config::{Algorithm, TrainerConfig};
@@ -59,7 +59,7 @@ pub struct Noise<'a> {
 
 /// Parameters of one optimiser group and their Adam moments. The three vectors have the same length and layout.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Group {
+pub struct ParamGroup {
     /// Current values of the parameters.
     pub params: Vec<f32>,
     /// First moment.
@@ -68,7 +68,7 @@ pub struct Group {
     pub adam_v: Vec<f32>,
 }
 
-impl Group {
+impl ParamGroup {
     /// Writes the result of one Adam step along `gradient` to `next`. Returns whether all of its numbers are finite.
     pub fn adam(&self, gradient: &[f32], step: AdamStep, next: &mut Self) -> bool {
         let from = AdamState { params: &self.params, m: &self.adam_m, v: &self.adam_v };
@@ -83,19 +83,19 @@ impl Group {
 pub struct TrainState {
     /// Actor, laid out as [`TrainerConfig::actor_layout`], including buffers (whose moments stay 0). BCQ: perturbation
     /// network.
-    pub actor: Group,
+    pub actor: ParamGroup,
     /// Polyak copy of `actor.params`, if the algorithm has one.
     pub target_actor: Vec<f32>,
     /// All critics in order, each laid out as [`CriticArch::tensor_layout`].
-    pub critics: Group,
+    pub critics: ParamGroup,
     /// Target networks of the critics, laid out as `critics.params`.
     pub targets: Vec<f32>,
     /// BCQ's auto-encoder, laid out as [`TrainerConfig::vae_layout`].
-    pub vae: Group,
+    pub vae: ParamGroup,
     /// Logarithm of the temperature: one element per vector.
-    pub log_alpha: Group,
+    pub log_alpha: ParamGroup,
     /// Logarithm of LAC's multiplier: one element per vector.
-    pub log_lambda: Group,
+    pub log_lambda: ParamGroup,
     /// Statistics of observations. `None` if observations are not normalised.
     pub normaliser: Option<Normaliser>,
     /// Number of updates done, which is Adam's step count.
@@ -145,8 +145,8 @@ pub trait Trainer {
         sizes: &StepSizes,
     ) -> Result<(), TrainerError>;
 
-    /// Writes |td| of the oldest update whose |td| was not read yet to `out`, shape (B). It is by
-    /// `learner.priority_rule`, with the critics before their step. Waits for the device if necessary. Must be called
+    /// Writes the |td| of the oldest update whose |td| was not read yet to `out`, shape (B). The |td| is computed by
+    /// `learner.priority_rule` from the critics before their step. Waits for the device if necessary. Must be called
     /// once per update, at most [`Trainer::pipeline_depth`] updates late.
     ///
     /// # Errors
@@ -157,7 +157,7 @@ pub trait Trainer {
     /// Returns the number of random numbers that an update needs.
     fn noise_sizes(&self) -> NoiseSizes;
 
-    /// Changes rates and switches from the next update on: everything but the networks, the algorithm and the shapes.
+    /// Applies other settings from the next update on. The networks, the algorithm and the shapes must stay the same.
     /// No |td| may be outstanding.
     ///
     /// # Errors
@@ -182,11 +182,11 @@ pub trait Trainer {
     /// Returns an error if the lengths in the state do not fit the configuration. Nothing is changed then.
     fn load(&mut self, state: &TrainState) -> Result<(), TrainerError>;
 
-    /// Returns the name of the backend for logs: `native`, `torch cpu` or `torch cuda:0`.
+    /// Returns a description of the backend for logs, such as `native (sac, 2 threads)`, `torch cpu` or `torch cuda:0`.
     fn describe(&self) -> String;
 }
 
-/// Reasons why a backend refuses.
+/// Reasons why a backend refuses a call, or fails.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainerError {
     /// A slice from the caller has the wrong length.
@@ -194,7 +194,7 @@ pub enum TrainerError {
     Shape {
         /// Name of the slice.
         what: &'static str,
-        /// Its length.
+        /// Length of the slice.
         got: usize,
         /// Length that the configuration requires.
         expected: usize,

@@ -1,7 +1,5 @@
 //! Golden files: numbers from the originals (`testdata/goldens`, or the folder in `SAPEX_GOLDENS_DIR`).
 
-#![expect(clippy::unwrap_used, reason = "a golden file that does not read is a failed test")]
-
 use serde_json::Value;
 use std::cell::Cell;
 use std::path::PathBuf;

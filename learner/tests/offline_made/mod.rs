@@ -1,7 +1,5 @@
 //! Small valid Minari datasets, which tests generate and then make invalid.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use serde_json::{Value, json};
 use std::path::Path;
 

@@ -1,7 +1,5 @@
 //! Helpers that the tests of offline data share.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use common::config::{Layers, Resolved, load};
 use common::spec::{ActionKind, EnvSpec};
 

@@ -39,7 +39,7 @@ impl Prioritized {
     pub(super) fn new(config: &PrioritizedConfig, capacity: usize) -> Result<Self, SelectorError> {
         let PrioritizedConfig { alpha, epsilon } = *config;
         if !(0.0..=1.0).contains(&alpha) {
-            let (key, expected) = ("replay.priority_alpha", "[0, 1]");
+            let (key, expected) = ("replay.priority_exponent", "[0, 1]");
             return Err(SelectorError::OutOfRange { key, value: alpha, expected });
         }
         if !(EPSILON_MIN..=1.0).contains(&epsilon) {

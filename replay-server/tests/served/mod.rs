@@ -1,6 +1,5 @@
 //! A server over the in-memory transport, and clients whose messages the test chooses.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use bytes::Bytes;
@@ -11,7 +10,7 @@ use common::runtime::clock::VirtualTime;
 use common::spec::ItemLayout;
 use common::transport::memory::{FaultPlan, MemoryTransport};
 use common::transport::{Dealer, Endpoint, Message, Transport};
-use common::wire::handshake::{Hello, Role};
+use common::wire::handshake::{ClientRole, Hello};
 use common::wire::message::{Reply, Request};
 use common::wire::refusal::Refusal;
 use common::wire::{decode, encode};
@@ -72,16 +71,16 @@ impl Server {
         ItemLayout::transition(&self.process.resolved.env_spec().unwrap())
     }
 
-    pub(crate) fn hello(&self, role: Role) -> Hello {
+    pub(crate) fn hello(&self, role: ClientRole) -> Hello {
         Hello::new(role, &self.config().cluster, &self.layout())
     }
 
-    pub(crate) fn actor(&self, id: u32, incarnation: u64) -> Role {
-        Role::actor(self.config(), ActorId(id), Incarnation(incarnation))
+    pub(crate) fn actor(&self, id: u32, incarnation: u64) -> ClientRole {
+        ClientRole::actor(self.config(), ActorId(id), Incarnation(incarnation))
     }
 
-    pub(crate) fn learner(&self, incarnation: u64) -> Role {
-        Role::learner(self.config(), Incarnation(incarnation))
+    pub(crate) fn learner(&self, incarnation: u64) -> ClientRole {
+        ClientRole::learner(self.config(), Incarnation(incarnation))
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -89,13 +88,13 @@ impl Server {
     }
 
     /// Opens a new connection and sends a greeting. Returns the connection and the answer.
-    pub(crate) async fn greets(&self, role: Role) -> (Client, Reply) {
+    pub(crate) async fn greets(&self, role: ClientRole) -> (Client, Reply) {
         let mut client = self.client();
         let reply = client.ask(&Request::Hello(self.hello(role)), []).await;
         (client, reply)
     }
 
-    pub(crate) async fn greeted(&self, role: Role) -> Client {
+    pub(crate) async fn greeted(&self, role: ClientRole) -> Client {
         let (client, reply) = self.greets(role).await;
         assert!(matches!(reply, Reply::Welcome { .. }), "{reply:?}");
         client

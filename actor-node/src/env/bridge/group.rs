@@ -1,33 +1,33 @@
-//! [`Group`]: lanes that share a server.
+//! [`BridgeClient`]: lanes that share a server.
 
 use super::protocol::{Answer, Blocks, Command, FAILED, TERMINATED, TRUNCATED};
 use super::session::Session;
-use super::{BridgeError, Recipe};
+use super::{BridgeError, SessionConfig};
 use crate::draw::Frame;
 use crate::env::helpers::{check_action, check_index};
-use crate::env::{Env, EnvError, Origin, Params, StepOutcome, Terms};
+use crate::env::{Env, EnvError, EnvOrigin, EnvParams, EnvTerms, StepOutcome};
 use crate::log_once::LogOnce;
 use common::spec::{ActionKind, EnvSpec};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Client of one server, shared by its lanes.
 #[derive(Debug)]
-pub struct Group {
+pub struct BridgeClient {
     shared: Arc<Mutex<Shared>>,
     spec: EnvSpec,
-    origin: Origin,
+    origin: EnvOrigin,
 }
 
-impl Group {
+impl BridgeClient {
     /// Starts the server of `name`, or connects to it, for `lanes` lanes.
     ///
     /// # Errors
     /// Returns an error if Python, Gymnasium or the environment is missing, if a space of the environment is not
     /// supported, or if no server listens at the address.
-    pub fn start(name: &str, params: &Params, lanes: usize) -> Result<Self, EnvError> {
-        let recipe = Recipe::new(name, params, lanes)?;
-        let started = Session::start(&recipe, recipe.start_limit());
-        let session = started.map_err(|error| recipe.error(&error))?;
+    pub fn start(name: &str, params: &EnvParams, lanes: usize) -> Result<Self, EnvError> {
+        let config = SessionConfig::new(name, params, lanes)?;
+        let started = Session::start(&config, config.start_limit());
+        let session = started.map_err(|error| config.error(&error))?;
         let (spec, blocks) = (session.spec().clone(), session.blocks());
         let origin = session.origin().clone();
         let shared = Shared {
@@ -41,7 +41,7 @@ impl Group {
             blocks,
             lanes: vec![Stage::Idle; lanes],
             logged: LogOnce::default(),
-            recipe,
+            config,
         };
         Ok(Self { shared: Arc::new(Mutex::new(shared)), spec, origin })
     }
@@ -79,7 +79,7 @@ enum Stage {
 
 #[derive(Debug)]
 struct Shared {
-    recipe: Recipe,
+    config: SessionConfig,
     spec: EnvSpec,
     /// `None` after one session has ended and before the next one starts.
     session: Option<Session>,
@@ -101,11 +101,11 @@ impl Shared {
     /// Returns the number of the current session, and starts a new session if there is none.
     fn revive(&mut self) -> Result<u64, EnvError> {
         if self.session.is_none() {
-            let started = Session::start(&self.recipe, self.recipe.start_limit());
-            let session = started.map_err(|error| self.recipe.error(&error))?;
+            let started = Session::start(&self.config, self.config.start_limit());
+            let session = started.map_err(|error| self.config.error(&error))?;
             if *session.spec() != self.spec {
                 let what = "came back with other shapes".to_owned();
-                return Err(self.recipe.error(&BridgeError::Protocol(what)));
+                return Err(self.config.error(&BridgeError::Protocol(what)));
             }
             self.life += 1;
             self.session = Some(session);
@@ -135,12 +135,12 @@ impl Shared {
     }
 
     fn send(&mut self) -> Result<(), EnvError> {
-        let mut deadline = self.recipe.deadline;
+        let mut deadline = self.config.deadline;
         for (lane, stage) in self.lanes.iter().enumerate() {
             if *stage != Stage::Asked {
                 self.request[lane] = Command::Idle as u8;
             } else if self.request[lane] != Command::Step as u8 {
-                deadline = self.recipe.start_limit();
+                deadline = self.config.start_limit();
             }
         }
         let mut session = self.session.take().expect("lanes of lost lives do not ask");
@@ -152,7 +152,8 @@ impl Shared {
         if self.lanes.iter().all(|stage| *stage == Stage::Asked) {
             std::mem::swap(&mut self.answers, &mut self.reply);
         } else {
-            // Other lanes may not have read their replies yet: a lane can be reset while the rest of its batch waits.
+            // Copies only the replies of this batch, because other lanes may not have read their earlier replies yet.
+            // This occurs if a lane is reset while the rest of its batch waits.
             let asked = self.lanes.iter().enumerate().filter(|(_, stage)| **stage == Stage::Asked);
             asked.for_each(|(lane, _)| self.blocks.copy(&self.reply, &mut self.answers, lane));
         }
@@ -173,7 +174,7 @@ impl Shared {
 
     fn lose(&mut self, session: Session, error: BridgeError) -> EnvError {
         self.lanes.fill(Stage::Idle);
-        self.lost = self.recipe.error(&session.lost(error));
+        self.lost = self.config.error(&session.lost(error));
         self.lost.clone()
     }
 
@@ -184,14 +185,14 @@ impl Shared {
             self.session = Some(session);
             return Ok(None);
         }
-        match session.picture(lane, self.recipe.start_limit()) {
+        match session.picture(lane, self.config.start_limit()) {
             Ok(picture) => {
                 self.session = Some(session);
                 picture.map(Some).map_err(|text| {
                     self.log_once(lane, &text);
                     EnvError::Failed(format!(
                         "{}: no picture: {}",
-                        self.recipe.name,
+                        self.config.name,
                         last_line(&text)
                     ))
                 })
@@ -201,9 +202,9 @@ impl Shared {
     }
 
     /// Returns the numbers that a lane's environment reports about its episode.
-    fn terms(&mut self, lane: usize) -> Result<Terms, EnvError> {
+    fn terms(&mut self, lane: usize) -> Result<EnvTerms, EnvError> {
         let mut session = self.session.take().expect("lanes of lost lives are not asked");
-        match session.terms(lane, self.recipe.deadline) {
+        match session.terms(lane, self.config.deadline) {
             Ok(terms) => {
                 self.session = Some(session);
                 Ok(terms)
@@ -214,7 +215,7 @@ impl Shared {
 
     fn log_once(&mut self, lane: usize, text: &str) {
         if self.logged.is_new(text) {
-            let env = &self.recipe.name;
+            let env = &self.config.name;
             tracing::warn!(env, lane, "the environment failed:\n{}", text.trim_end());
         }
     }
@@ -231,7 +232,7 @@ fn last_line(text: &str) -> String {
 struct Lane {
     shared: Arc<Mutex<Shared>>,
     spec: EnvSpec,
-    origin: Origin,
+    origin: EnvOrigin,
     lane: usize,
     life: u64,
     is_unused: bool,
@@ -241,7 +242,7 @@ struct Lane {
     env_action: Vec<f32>,
 }
 
-/// Writes the environment's action. Refuses NaN and invalid choices, and clips other values to the bounds, as
+/// Writes `action` to `env_action`. Refuses NaN and invalid choices, and clips other values to the bounds, as
 /// Gymnasium's own wrapper does.
 fn clip(spec: &EnvSpec, action: &[f32], env_action: &mut [f32]) -> Result<(), EnvError> {
     if spec.actions == ActionKind::Discrete {
@@ -289,7 +290,7 @@ impl Env for Lane {
         if *stage == Stage::Idle || self.staged != action {
             if matches!(stage, Stage::Answered | Stage::Failed(_)) {
                 let what = "steps with another action than was staged".to_owned();
-                return Err(shared.recipe.error(&BridgeError::Protocol(what)));
+                return Err(shared.config.error(&BridgeError::Protocol(what)));
             }
             clip(&self.spec, action, &mut self.env_action)?;
             shared.ask(self.lane, Command::Step, 0, &self.env_action);
@@ -310,11 +311,11 @@ impl Env for Lane {
         shared.picture(self.lane)
     }
 
-    fn origin(&self) -> Origin {
+    fn origin(&self) -> EnvOrigin {
         self.origin.clone()
     }
 
-    fn terms(&mut self) -> Result<Terms, EnvError> {
+    fn terms(&mut self) -> Result<EnvTerms, EnvError> {
         let mut shared = lock(&self.shared);
         if shared.is_lost(self.life) {
             return Err(shared.lost.clone());
@@ -323,7 +324,7 @@ impl Env for Lane {
     }
 
     fn stage(&mut self, action: &[f32]) {
-        // If the action or the server is at fault, `step` returns the error.
+        // Errors of the action or of the server are ignored here, because `step` returns them.
         if clip(&self.spec, action, &mut self.env_action).is_ok() {
             let mut shared = lock(&self.shared);
             if !shared.is_lost(self.life) {

@@ -1,4 +1,4 @@
-//! [`Memory`]: a shared file that holds the blocks.
+//! [`SharedMemory`]: a shared file that holds the blocks.
 //!
 //! The server maps the file. The client writes and reads it with one system call per block (under a microsecond each in
 //! `/dev/shm`). This needs no unsafe code, and no precautions against concurrent writes to a mapping.
@@ -14,15 +14,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Folder whose files are in memory.
 const SHARED: &str = "/dev/shm";
 
-/// A file with room for both blocks, which disappears with its last user.
+/// A file with room for both blocks. It is deleted when its last user closes it.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct SharedMemory {
     file: File,
     path: PathBuf,
     reply_at: u64,
 }
 
-impl Memory {
+impl SharedMemory {
     /// Creates a new file that only this user can read.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ impl Memory {
         Ok(memory)
     }
 
-    /// Returns the path of the file, which exists until [`Memory::unlink`].
+    /// Returns the path of the file, which exists until [`SharedMemory::unlink`].
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -82,7 +82,7 @@ impl Memory {
     }
 }
 
-impl Drop for Memory {
+impl Drop for SharedMemory {
     fn drop(&mut self) {
         self.unlink();
     }

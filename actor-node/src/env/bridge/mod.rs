@@ -1,6 +1,6 @@
 //! Environments in other processes: Gymnasium's in a Python worker, and the user's own in a server at an address.
 //!
-//! A [`Group`] is the client of one server and speaks the protocol of `docs/env-protocol.md`. The environment of each
+//! A [`BridgeClient`] is the client of one server and speaks the protocol of `docs/env-protocol.md`. The environment of each
 //! of its lanes is an ordinary [`Env`](super::Env). Actions that [`stage`](super::Env::stage) has announced for several
 //! lanes are sent to the server as one batch when the first of these lanes steps. If the environment of a lane raises
 //! an exception, only that lane is rebuilt. If the server ends, hangs or breaks the protocol, all its lanes lose their
@@ -17,16 +17,17 @@ mod server;
 mod session;
 mod spin;
 
-use super::{EnvError, Params};
+use super::{EnvError, EnvParams};
 use common::config::Config;
 use server::Server;
 use std::time::Duration;
 
-pub use group::Group;
+pub use group::BridgeClient;
 
 /// Parameter: Python interpreter that has Gymnasium installed.
 pub const PYTHON: &str = "bridge.python";
-/// Parameter: time limit of a step in milliseconds. Starts and resets have twenty times that, and at least a minute.
+/// Parameter: time limit of a step in milliseconds. The limit of starts, resets and pictures is twenty times as long,
+/// and at least a minute.
 pub const DEADLINE_MS: &str = "bridge.deadline_ms";
 /// Parameter: time in milliseconds that the environments of a worker have to close before the worker is killed.
 pub const CLOSE_MS: &str = "bridge.close_ms";
@@ -43,25 +44,25 @@ pub const FORMS: [(&str, &str); 3] = [
     ("tcp:HOST:PORT", "the same over the network"),
 ];
 
-/// Requirements of these forms, one line each.
+/// Requirements of the [`FORMS`], one line each.
 pub const NEEDS: [&str; 2] = [
     "gym: needs Python 3.10 or newer with `pip install 'gymnasium>=1.0'`; --python names it where it is not `python3`",
     "unix: and tcp: need a server that speaks docs/env-protocol.md, which has a small one in Python",
 ];
 
 const PYTHON_DEFAULT: &str = "python3";
-/// Time limit of a step if none is configured, since every wait has a deadline.
+/// Default time limit of a step. There is always a limit, because every wait has a deadline.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
 const CLOSE_DEFAULT: Duration = Duration::from_secs(10);
 const START_LIMIT_MIN: Duration = Duration::from_secs(60);
 const START_FACTOR: u32 = 20;
 
 /// Returns the bridge parameters that follow from an actor's settings; none if the environment is not bridged.
-pub fn settings(name: &str, config: &Config) -> Params {
-    let (actor, mut settings) = (&config.actor, Params::new());
+pub fn settings(name: &str, config: &Config) -> EnvParams {
+    let (actor, mut settings) = (&config.actor, EnvParams::new());
     if is_bridged(name) {
         settings.insert(PYTHON.into(), actor.python.clone());
-        // The grace period ends a longer wait in any case.
+        // A limit above the grace period has no effect, because the process ends after the grace period in any case.
         let close = actor.close_deadline.min(config.run.grace).as_millis().max(1);
         settings.insert(CLOSE_MS.into(), close.to_string());
         if !actor.step_deadline.is_zero() {
@@ -73,7 +74,7 @@ pub fn settings(name: &str, config: &Config) -> Params {
 }
 
 /// Returns the parameters that enable pictures; none if the environment is not bridged.
-pub fn with_pictures(name: &str) -> Params {
+pub fn with_pictures(name: &str) -> EnvParams {
     let asked = is_bridged(name).then(|| (PICTURES.to_owned(), "true".to_owned()));
     asked.into_iter().collect()
 }
@@ -111,22 +112,22 @@ enum BridgeError {
 
 /// Parameters for starting a server's session.
 #[derive(Debug, Clone)]
-struct Recipe {
+struct SessionConfig {
     /// The name that the user has given.
     name: String,
     server: Server,
     lanes: usize,
     python: String,
     /// Parameters of the environment itself.
-    params: Params,
+    params: EnvParams,
     deadline: Duration,
     close_limit: Duration,
     with_pictures: bool,
     unlimited: bool,
 }
 
-impl Recipe {
-    fn new(name: &str, params: &Params, lanes: usize) -> Result<Self, EnvError> {
+impl SessionConfig {
+    fn new(name: &str, params: &EnvParams, lanes: usize) -> Result<Self, EnvError> {
         let Some(server) = Server::parse(name) else {
             let what = format!("{name}: expected gym:ID, unix:PATH or tcp:HOST:PORT");
             return Err(EnvError::Failed(what));
@@ -134,12 +135,12 @@ impl Recipe {
         let refused = |key: &str, expected: &str| {
             EnvError::Failed(format!("{name}: parameter {key} = {}: {expected}", params[key]))
         };
-        let mut recipe = Self {
+        let mut config = Self {
             name: name.to_owned(),
             server,
             lanes,
             python: PYTHON_DEFAULT.to_owned(),
-            params: Params::new(),
+            params: EnvParams::new(),
             deadline: DEADLINE_DEFAULT,
             close_limit: CLOSE_DEFAULT,
             with_pictures: false,
@@ -155,24 +156,24 @@ impl Recipe {
         };
         for (key, value) in params {
             match key.as_str() {
-                PYTHON => recipe.python.clone_from(value),
-                DEADLINE_MS => recipe.deadline = millis(key, value)?,
-                CLOSE_MS => recipe.close_limit = millis(key, value)?,
-                PICTURES => recipe.with_pictures = flag(key, value)?,
-                UNLIMITED => recipe.unlimited = flag(key, value)?,
+                PYTHON => config.python.clone_from(value),
+                DEADLINE_MS => config.deadline = millis(key, value)?,
+                CLOSE_MS => config.close_limit = millis(key, value)?,
+                PICTURES => config.with_pictures = flag(key, value)?,
+                UNLIMITED => config.unlimited = flag(key, value)?,
                 key if key.contains('.') => {
                     let known = [PYTHON, DEADLINE_MS, CLOSE_MS, PICTURES, UNLIMITED];
                     return Err(refused(key, &format!("expected one of {known:?}")));
                 }
                 key => {
-                    recipe.params.insert(key.to_owned(), value.clone());
+                    config.params.insert(key.to_owned(), value.clone());
                 }
             }
         }
-        Ok(recipe)
+        Ok(config)
     }
 
-    /// Returns the time limit of operations other than steps: starts, resets and pictures.
+    /// Returns the time limit of starts, resets and pictures.
     fn start_limit(&self) -> Duration {
         self.deadline.saturating_mul(START_FACTOR).max(START_LIMIT_MIN)
     }

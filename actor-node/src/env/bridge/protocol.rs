@@ -2,7 +2,7 @@
 
 use super::BridgeError;
 use crate::draw::Frame;
-use crate::env::{Origin, Terms};
+use crate::env::{EnvOrigin, EnvTerms};
 use common::spec::{ActionKind, EnvSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -41,11 +41,11 @@ pub(super) const RESULT: u32 = 6;
 pub(super) const LANE_FAILED: u32 = 7;
 /// Server to client, last message: reason why the server cannot continue, as text.
 pub(super) const ERROR: u32 = 8;
-/// Client to server: request for a picture of this lane (u32).
+/// Client to server: request for a picture. The payload is the number of the lane (u32).
 pub(super) const RENDER: u32 = 9;
 /// Server to client: width and height (u32 each), display time in seconds (f64), then the pixels.
 pub(super) const PICTURE: u32 = 10;
-/// Client to server: request for the terms of this lane's (u32) episode.
+/// Client to server: request for the terms of an episode. The payload is the number of the lane (u32).
 pub(super) const EPISODE: u32 = 11;
 /// Server to client: terms by name, JSON.
 pub(super) const TERMS: u32 = 12;
@@ -87,7 +87,7 @@ pub(super) struct Hello<'a> {
     pub(super) params: &'a BTreeMap<String, String>,
     /// Whether the client will send `RENDER`.
     pub(super) render: bool,
-    /// Whether the client limits episodes itself, which replaces the environment's own limit.
+    /// Whether the client limits the length of episodes itself, so that the environment's own limit is switched off.
     pub(super) unlimited: bool,
 }
 
@@ -167,8 +167,8 @@ impl Described {
     /// Returns the server's description of the environment's origin, which is empty if the server sends none.
     ///
     /// # Errors
-    /// Returns an error if the number of bounds differs from the numbers of an observation.
-    pub(super) fn origin(&self) -> Result<Origin, BridgeError> {
+    /// Returns an error if the number of bounds is neither 0 nor the length of an observation.
+    pub(super) fn origin(&self) -> Result<EnvOrigin, BridgeError> {
         let Self { obs_dim, obs_low, obs_high, .. } = self;
         let counts = [obs_low.len(), obs_high.len()];
         if counts != [0; 2] && counts != [*obs_dim; 2] {
@@ -178,7 +178,7 @@ impl Described {
         let known = |bounds: &[Option<f32>]| {
             bounds.iter().map(|bound| bound.filter(|bound| bound.is_finite())).collect()
         };
-        Ok(Origin {
+        Ok(EnvOrigin {
             action_start: self.action_start,
             obs_low: known(obs_low),
             obs_high: known(obs_high),
@@ -187,13 +187,13 @@ impl Described {
     }
 }
 
-/// Parses the payload of a `TERMS`.
+/// Parses the payload of a `TERMS` message.
 ///
 /// # Errors
 /// Returns an error if the payload is not JSON of names and numbers, if there are too many terms, or if a name is too
 /// long or empty.
-pub(super) fn terms(payload: &[u8]) -> Result<Terms, BridgeError> {
-    let terms: Terms = serde_json::from_slice(payload)
+pub(super) fn terms(payload: &[u8]) -> Result<EnvTerms, BridgeError> {
+    let terms: EnvTerms = serde_json::from_slice(payload)
         .map_err(|error| BridgeError::Protocol(format!("terms of an episode: {error}")))?;
     let count = terms.len();
     if count > TERMS_MAX {
@@ -210,7 +210,7 @@ pub(super) fn terms(payload: &[u8]) -> Result<Terms, BridgeError> {
 
 /// Payload of [`MEMORY`]. The request block is at the start of the file, the reply block at `reply_at`.
 #[derive(Debug, Serialize)]
-pub(super) struct Memory<'a> {
+pub(super) struct MemoryMessage<'a> {
     /// Path of the shared file for the blocks. `None` if blocks travel inside the messages.
     pub(super) path: Option<&'a str>,
     pub(super) request_bytes: usize,
@@ -218,11 +218,12 @@ pub(super) struct Memory<'a> {
     pub(super) reply_bytes: usize,
 }
 
-/// Parses the beginning of a `PICTURE` whose payload has `length` bytes, and returns the [`Frame`] with blank pixels.
+/// Parses the beginning of a `PICTURE` message whose payload has `length` bytes, and returns the [`Frame`] with blank
+/// pixels.
 ///
 /// # Errors
-/// Returns an error if there are no pixels, too many, or fewer or more than announced, or if the display time is
-/// invalid.
+/// Returns an error if the number of pixels is 0, exceeds the limit or does not match `length`, or if the display time
+/// is invalid.
 pub(super) fn announced_frame(
     header: [u8; PICTURE_HEADER_BYTES],
     length: usize,
@@ -254,7 +255,7 @@ pub(super) fn announced_frame(
 /// |---|---|---|---|---|
 /// | commands | u8 (L) | | outcomes | u8 (L) |
 /// | seeds | u32 (L) | | rewards | f64 (L) |
-/// | actions | f32 (L, W) | | observations | f32, of images u8 (L, O) |
+/// | actions | f32 (L, W) | | observations | f32 (L, O); u8 (L, O) for images |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Blocks {
     lanes: usize,

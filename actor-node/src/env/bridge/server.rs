@@ -2,7 +2,7 @@
 
 use super::link::Link;
 use super::spin::cores;
-use super::{BridgeError, Recipe};
+use super::{BridgeError, SessionConfig};
 use common::runtime::clock::Clock;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use std::io::{PipeWriter, Read as _};
@@ -26,9 +26,9 @@ const WORKER: &str = concat!(
 );
 /// Number of bytes of a process's latest error output that are kept.
 const WORDS_BYTES_MAX: usize = 16 << 10;
-/// Number of attempts, [`PAUSE`] apart, to connect to a server that is starting or restarting.
+/// Number of attempts to connect to a server that is starting or restarting. The attempts are [`PAUSE`] apart.
 const CONNECT_TRIES: u32 = 100;
-/// Time limit for the end of a process that has closed its socket without a request.
+/// Time limit for the end of a process that has closed its socket by itself.
 const END_LIMIT: Duration = Duration::from_secs(1);
 /// Number of waits of [`END_PAUSE`] for the last error output, which may arrive after the process has ended.
 const WORDS_TRIES: u32 = 20;
@@ -62,10 +62,13 @@ impl Server {
     ///
     /// # Errors
     /// Returns an error if the Python interpreter is missing, or if no server listens at the address.
-    pub(super) fn connect(&self, recipe: &Recipe) -> Result<(Link, Option<Process>), BridgeError> {
+    pub(super) fn connect(
+        &self,
+        config: &SessionConfig,
+    ) -> Result<(Link, Option<Process>), BridgeError> {
         match self {
             Self::Gym(_) => {
-                let (link, process) = Process::start(&recipe.python, recipe.close_limit)?;
+                let (link, process) = Process::start(&config.python, config.close_limit)?;
                 Ok((link, Some(process)))
             }
             Self::Unix(path) => {
@@ -124,8 +127,9 @@ fn is_passing(error: &std::io::Error) -> bool {
 }
 
 /// Python process that serves environments. It leads a process group, which includes all processes that the
-/// environments start. It ends when its socket closes. Dropping this value waits for that end and kills the group if
-/// necessary. If this program itself is killed, a guardian process in the group (`guard` in `worker.py`) does so.
+/// environments start. The process ends when its socket closes. Dropping this value waits for the end of the process,
+/// and kills the group if the process does not end in time. If this program itself is killed, a guardian process in the
+/// group (`guard` in `worker.py`) waits and kills the group instead.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
@@ -135,7 +139,7 @@ pub(super) struct Process {
     close_limit: Duration,
     words: Arc<Mutex<Vec<u8>>>,
     listener: std::thread::JoinHandle<()>,
-    /// Pipe to which nothing is written. The guardian waits for its end.
+    /// Pipe to which nothing is written. It closes when this program ends, and the guardian waits for that.
     _lifeline: PipeWriter,
 }
 
@@ -152,8 +156,8 @@ impl Process {
             .stdin(OwnedFd::from(theirs))
             .stdout(lifeline_end)
             .stderr(Stdio::piped())
-            // The process has its own group, so that a terminal's Ctrl-C reaches only the actors, which end it in an
-            // orderly way.
+            // The process has its own group, so that Ctrl-C in a terminal reaches only the actors. The actors then end
+            // the process in an orderly way.
             .process_group(0)
             .spawn()
             .map_err(failed)?;

@@ -1,20 +1,20 @@
 //! [`Session`]: one session with a server, from the handshake to the end of the connection.
 
 use super::link::Link;
-use super::memory::Memory;
+use super::memory::SharedMemory;
 use super::protocol::{
     self, BATCH, Blocks, Described, EPISODE, HELLO, Hello, LANE_FAILED, MEMORY, MEMORY_BYTES_MIN,
     PICTURE, PICTURE_HEADER_BYTES, PROTOCOL, READY, RENDER, RESULT, SPEC, TERMS,
 };
 use super::server::{Process, Server};
-use super::{BridgeError, Recipe};
+use super::{BridgeError, SessionConfig};
 use crate::draw::Frame;
-use crate::env::{Origin, Terms};
+use crate::env::{EnvOrigin, EnvTerms};
 use common::spec::EnvSpec;
 use std::time::Duration;
 
-/// Session with a server after the handshake. The link is the first field, because it must be dropped first: its end
-/// makes the process end.
+/// Session with a server after the handshake. The link is the first field, so that it is dropped before the process:
+/// the process ends when its link closes.
 #[derive(Debug)]
 pub(super) struct Session {
     link: Link,
@@ -25,10 +25,10 @@ pub(super) struct Session {
 /// Result of the handshake.
 #[derive(Debug)]
 struct Agreed {
-    memory: Option<Memory>,
+    memory: Option<SharedMemory>,
     blocks: Blocks,
     spec: EnvSpec,
-    origin: Origin,
+    origin: EnvOrigin,
     has_pictures: bool,
     has_terms: bool,
 }
@@ -40,10 +40,11 @@ impl Session {
     /// Starts the server, or connects to it, and agrees on shapes and blocks. `limit` is the time limit per message.
     ///
     /// # Errors
-    /// Returns an error if there is no server, or the server's reason if it refuses.
-    pub(super) fn start(recipe: &Recipe, limit: Duration) -> Result<Self, BridgeError> {
-        let (mut link, process) = recipe.server.connect(recipe)?;
-        match greet(&mut link, recipe, limit) {
+    /// Returns an error if there is no server or if the server refuses. The error of a refusal contains the server's
+    /// reason.
+    pub(super) fn start(config: &SessionConfig, limit: Duration) -> Result<Self, BridgeError> {
+        let (mut link, process) = config.server.connect(config)?;
+        match greet(&mut link, config, limit) {
             Ok(agreed) => Ok(Self { link, process, agreed }),
             Err(error) => {
                 drop(link);
@@ -58,7 +59,7 @@ impl Session {
     }
 
     /// Returns the server's description of the environment's origin.
-    pub(super) fn origin(&self) -> &Origin {
+    pub(super) fn origin(&self) -> &EnvOrigin {
         &self.agreed.origin
     }
 
@@ -77,9 +78,13 @@ impl Session {
     ///
     /// # Errors
     /// Fails like [`Session::exchange`].
-    pub(super) fn terms(&mut self, lane: usize, deadline: Duration) -> Result<Terms, BridgeError> {
+    pub(super) fn terms(
+        &mut self,
+        lane: usize,
+        deadline: Duration,
+    ) -> Result<EnvTerms, BridgeError> {
         if !self.agreed.has_terms {
-            return Ok(Terms::new());
+            return Ok(EnvTerms::new());
         }
         self.link.set_deadline(deadline)?;
         let number = u32::try_from(lane).expect("lanes are counted in bytes of a block");
@@ -170,7 +175,7 @@ impl Session {
 
 const OUTCOME_MAX: u8 = protocol::TERMINATED | protocol::TRUNCATED | protocol::FAILED;
 
-/// Reads the number and the reason of a failed lane. `length` must be at least 4.
+/// Reads the number of a failed lane and the reason of its failure. `length` must be at least 4.
 fn lane_failed(link: &mut Link, length: usize) -> Result<(usize, String), BridgeError> {
     let payload = link.bytes(length)?;
     let (lane, text) = payload.split_at(4);
@@ -178,25 +183,25 @@ fn lane_failed(link: &mut Link, length: usize) -> Result<(usize, String), Bridge
     Ok((lane, String::from_utf8_lossy(text).into_owned()))
 }
 
-fn greet(link: &mut Link, recipe: &Recipe, limit: Duration) -> Result<Agreed, BridgeError> {
+fn greet(link: &mut Link, config: &SessionConfig, limit: Duration) -> Result<Agreed, BridgeError> {
     link.set_deadline(limit)?;
-    let env = match &recipe.server {
+    let env = match &config.server {
         Server::Gym(id) => Some(id.as_str()),
         Server::Unix(_) | Server::Tcp(_) => None,
     };
-    let Recipe { lanes, params, with_pictures: render, unlimited, .. } = recipe;
+    let SessionConfig { lanes, params, with_pictures: render, unlimited, .. } = config;
     let (lanes, render, unlimited) = (*lanes, *render, *unlimited);
     let hello = Hello { protocol: PROTOCOL, env, lanes, params, render, unlimited };
     link.send(HELLO, &json(&hello))?;
     let described: Described = serde_json::from_slice(&link.document(SPEC)?)
         .map_err(|error| BridgeError::Protocol(format!("its description: {error}")))?;
-    let spec = described.spec(&recipe.name)?;
-    let blocks = Blocks::new(recipe.lanes, &spec)?;
+    let spec = described.spec(&config.name)?;
+    let blocks = Blocks::new(config.lanes, &spec)?;
     let is_large = blocks.request_bytes + blocks.reply_bytes >= MEMORY_BYTES_MIN;
     let is_shared = described.memory && is_large && !link.is_remote();
-    let mut memory = if is_shared { Some(Memory::new(&blocks)?) } else { None };
+    let mut memory = if is_shared { Some(SharedMemory::new(&blocks)?) } else { None };
     let path = memory.as_ref().map(|memory| memory.path().to_string_lossy().into_owned());
-    let chosen = protocol::Memory {
+    let chosen = protocol::MemoryMessage {
         path: path.as_deref(),
         request_bytes: blocks.request_bytes,
         reply_at: blocks.reply_at(),
@@ -221,8 +226,8 @@ fn json(document: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(document).expect("names and numbers are JSON")
 }
 
-/// Ends the process of a session that `error` has ended. If the process ended by itself, the returned error describes
-/// how. Its last error output goes to the log.
+/// Ends the process of a session that failed with `error`. If the process ended by itself, the returned error contains
+/// its exit status, and its last error output is logged.
 fn ended(error: BridgeError, process: Option<Process>) -> BridgeError {
     let Some(mut process) = process else { return error };
     match error {

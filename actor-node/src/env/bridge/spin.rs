@@ -1,10 +1,10 @@
 //! [`Spin`]: busy-waiting for an answer that is expected soon.
 //!
-//! A thread that sleeps until a message arrives takes about five microseconds to wake up if its core is awake. It takes
-//! about twenty if the core sleeps too, in particular in a virtual machine. A batch has two such waits, which together
-//! can take longer than the rest of a small batch. A thread therefore polls instead of sleeping, but only if this takes
-//! no core from other threads: as long as the last answer came soon, and the machine has a core for each runnable
-//! thread. The worker does the same (`Spin` in `worker.py`).
+//! A thread that sleeps until a message arrives takes about five microseconds to wake up if its core is awake. If the
+//! core sleeps too, it takes about twenty, in particular in a virtual machine. A batch has two such waits, which
+//! together can take longer than the rest of a small batch. A thread therefore polls instead of sleeping, but only if
+//! the last answer came soon and the machine has a core for each runnable thread. Polling then takes no core from other
+//! threads. The worker does the same (`Spin` in `worker.py`).
 
 use common::runtime::clock::Clock;
 use std::fs::File;
@@ -12,7 +12,7 @@ use std::io::{ErrorKind, Result};
 use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
-/// Longest busy-wait. For a slower answer, the wake-up adds at most a tenth or two to the waiting time.
+/// Longest busy-wait. If an answer takes longer, waking up adds at most 10 to 20% to the waiting time.
 const SPIN: Duration = Duration::from_micros(200);
 /// Interval at which the number of runnable threads is checked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);

@@ -1,5 +1,5 @@
-//! Ant-v5: a torso with four legs, rewarded for its speed along x and for staying upright, and charged for control and
-//! contact.
+//! Ant-v5: a torso with four legs, which is rewarded for its speed along x and for staying upright, and penalised for
+//! control and contact.
 //!
 //! - Reward: `forward_reward_weight` · Δx / dt + (`healthy_reward` while healthy) − `ctrl_cost_weight` · |action|² −
 //!   `contact_cost_weight` · |contact forces|². x is the position of `main_body`; contact forces are clipped to
@@ -25,8 +25,8 @@ use super::ANT;
 use super::options::Options;
 use super::simulation::Simulation;
 use super::sums::{norm, squares, sum};
-use super::task::{Mujoco, Task, Term, Verdict, shake, shake_normally, simulate};
-use crate::env::{EnvError, Params};
+use super::task::{Mujoco, Task, TaskOutcome, Term, shake, shake_normally, simulate};
+use crate::env::{EnvError, EnvParams};
 use rand_pcg::Pcg64;
 
 #[derive(Debug)]
@@ -47,7 +47,7 @@ struct Ant {
 }
 
 /// Creates Ant-v5.
-pub(super) fn ant(params: &Params) -> Result<Mujoco, EnvError> {
+pub(super) fn ant(params: &EnvParams) -> Result<Mujoco, EnvError> {
     let options = Options::new(ANT, params);
     let sim = simulate(&options, "ant.xml", 5, true, 3)?;
     let main_body = options.text("main_body", "1");
@@ -111,7 +111,7 @@ impl Task for Ant {
         }
     }
 
-    fn judge(&self, sim: &Simulation, action: &[f64], terms: &mut Vec<Term>) -> Verdict {
+    fn outcome(&self, sim: &Simulation, action: &[f64], terms: &mut Vec<Term>) -> TaskOutcome {
         let (qpos, qvel) = (sim.data().qpos(), sim.data().qvel());
         let after = self.position(sim);
         let [x_velocity, y_velocity] = [0, 1].map(|i| (after[i] - self.before[i]) / sim.dt());
@@ -133,6 +133,6 @@ impl Task for Ant {
             ("reward_survive", survive),
         ]);
         let reward = forward + survive - (ctrl_cost + contact_cost);
-        Verdict { reward, terminated: !is_healthy && self.terminates }
+        TaskOutcome { reward, terminated: !is_healthy && self.terminates }
     }
 }

@@ -1,4 +1,4 @@
-//! Reacher-v5, a two-link arm that must touch a target, and Pusher-v5, an arm that must push a cylinder to a goal.
+//! Reacher-v5: a two-link arm must touch a target. Pusher-v5: an arm must push a cylinder to a goal.
 //!
 //! - Reacher: the reward is −`reward_dist_weight` · |fingertip − target| − `reward_control_weight` · |action|².
 //!   Observation: cos and sin of the two angles, the target, the two angular velocities, x and y of fingertip − target.
@@ -7,8 +7,8 @@
 //! - Pusher: the reward is −`reward_dist_weight` · |cylinder − goal| − `reward_control_weight` · |action|² −
 //!   `reward_near_weight` · |cylinder − fingertip|. Observation: the arm's 7 angles and velocities, then the 3D
 //!   positions of fingertip, cylinder and goal. Start: the model's arm with uniform noise of ±0.005 on its velocities.
-//!   The cylinder starts within x in [−0.3, 0), y in [−0.2, 0.2), relative to the goal and more than 0.17 from it. At
-//!   most 100 steps.
+//!   The start position of the cylinder relative to the goal has x in [−0.3, 0) and y in [−0.2, 0.2), and is more than
+//!   0.17 from the goal. At most 100 steps.
 //!
 //! | parameter | Reacher | Pusher |
 //! |---|---|---|
@@ -20,10 +20,10 @@
 use super::options::Options;
 use super::simulation::Simulation;
 use super::sums::{norm, squares};
-use super::task::{Mujoco, Task, Term, Verdict, shake, simulate};
+use super::task::{Mujoco, Task, TaskOutcome, Term, shake, simulate};
 use super::{PUSHER, REACHER};
 use crate::env::helpers::uniform;
-use crate::env::{EnvError, Params};
+use crate::env::{EnvError, EnvParams};
 use rand_pcg::Pcg64;
 
 /// Number of angles of the Pusher's arm.
@@ -55,7 +55,7 @@ struct Reacher {
 }
 
 /// Creates Reacher-v5.
-pub(super) fn reacher(params: &Params) -> Result<Mujoco, EnvError> {
+pub(super) fn reacher(params: &EnvParams) -> Result<Mujoco, EnvError> {
     let options = Options::new(REACHER, params);
     let sim = simulate(&options, "reacher.xml", 2, false, 4)?;
     let reacher = Reacher {
@@ -95,12 +95,12 @@ impl Task for Reacher {
         obs.extend_from_slice(&difference(sim, self.fingertip, self.target)[..2]);
     }
 
-    fn judge(&self, sim: &Simulation, action: &[f64], terms: &mut Vec<Term>) -> Verdict {
+    fn outcome(&self, sim: &Simulation, action: &[f64], terms: &mut Vec<Term>) -> TaskOutcome {
         let distance = norm(&difference(sim, self.fingertip, self.target));
         let reward_dist = -distance * self.distance_weight;
         let reward_ctrl = -squares(action) * self.control_weight;
         terms.extend([("reward_dist", reward_dist), ("reward_ctrl", reward_ctrl)]);
-        Verdict { reward: reward_dist + reward_ctrl, terminated: false }
+        TaskOutcome { reward: reward_dist + reward_ctrl, terminated: false }
     }
 }
 
@@ -115,7 +115,7 @@ struct Pusher {
 }
 
 /// Creates Pusher-v5.
-pub(super) fn pusher(params: &Params) -> Result<Mujoco, EnvError> {
+pub(super) fn pusher(params: &EnvParams) -> Result<Mujoco, EnvError> {
     let options = Options::new(PUSHER, params);
     let sim = simulate(&options, "pusher_v5.xml", 5, false, PUSHER_ANGLES)?;
     let pusher = Pusher {
@@ -156,7 +156,7 @@ impl Task for Pusher {
         }
     }
 
-    fn judge(&self, sim: &Simulation, action: &[f64], terms: &mut Vec<Term>) -> Verdict {
+    fn outcome(&self, sim: &Simulation, action: &[f64], terms: &mut Vec<Term>) -> TaskOutcome {
         let near = norm(&difference(sim, self.cylinder, self.fingertip));
         let distance = norm(&difference(sim, self.cylinder, self.goal));
         let reward_near = -near * self.near_weight;
@@ -167,6 +167,6 @@ impl Task for Pusher {
             ("reward_ctrl", reward_ctrl),
             ("reward_near", reward_near),
         ]);
-        Verdict { reward: reward_dist + reward_ctrl + reward_near, terminated: false }
+        TaskOutcome { reward: reward_dist + reward_ctrl + reward_near, terminated: false }
     }
 }

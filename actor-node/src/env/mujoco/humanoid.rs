@@ -1,8 +1,9 @@
 //! Humanoid-v5 is rewarded for the speed of its centre of mass along x and for staying upright. HumanoidStandup-v5
 //! starts on its back and is rewarded for its height.
 //!
-//! - Observation: positions without x and y, velocities, then inertia and mass (10 each) and velocity (6 each) of every
-//!   body except the world, actuator forces, and contact forces (6 each).
+//! - Observation: positions without x and y; velocities; inertia and mass of the bodies (10 numbers per body);
+//!   velocities of the bodies (6 per body); actuator forces; contact forces on the bodies (6 per body). The world does
+//!   not count as a body.
 //! - Start: uniform noise of ±`reset_noise_scale`.
 //! - Episode: at most 1000 steps.
 //! - Reward of Humanoid: `forward_reward_weight` · Δx / dt + (`healthy_reward` while the height is within
@@ -27,9 +28,9 @@
 use super::options::Options;
 use super::simulation::Simulation;
 use super::sums::{norm, squares, sum};
-use super::task::{Mujoco, Task, Term, Verdict, shake, simulate};
+use super::task::{Mujoco, Task, TaskOutcome, Term, shake, simulate};
 use super::{HUMANOID, HUMANOID_STANDUP};
-use crate::env::{EnvError, Params};
+use crate::env::{EnvError, EnvParams};
 use rand_pcg::Pcg64;
 
 const STEPS_MAX: u32 = 1000;
@@ -113,7 +114,7 @@ struct Humanoid {
 }
 
 /// Creates Humanoid-v5.
-pub(super) fn humanoid(params: &Params) -> Result<Mujoco, EnvError> {
+pub(super) fn humanoid(params: &EnvParams) -> Result<Mujoco, EnvError> {
     let options = Options::new(HUMANOID, params);
     let sim = simulate(&options, "humanoid.xml", 5, true, ROOT)?;
     let humanoid = Humanoid {
@@ -154,7 +155,7 @@ impl Task for Humanoid {
         self.body.observe(sim, obs);
     }
 
-    fn judge(&self, sim: &Simulation, _: &[f64], terms: &mut Vec<Term>) -> Verdict {
+    fn outcome(&self, sim: &Simulation, _: &[f64], terms: &mut Vec<Term>) -> TaskOutcome {
         let after = mass_centre(sim);
         let [x_velocity, y_velocity] = [0, 1].map(|i| (after[i] - self.before[i]) / sim.dt());
         let qpos = sim.data().qpos();
@@ -175,7 +176,7 @@ impl Task for Humanoid {
             ("reward_contact", -contact_cost),
         ]);
         let reward = forward + survive - (ctrl_cost + contact_cost);
-        Verdict { reward, terminated: !is_healthy && self.terminates }
+        TaskOutcome { reward, terminated: !is_healthy && self.terminates }
     }
 }
 
@@ -190,7 +191,7 @@ struct Standup {
 }
 
 /// Creates HumanoidStandup-v5.
-pub(super) fn standup(params: &Params) -> Result<Mujoco, EnvError> {
+pub(super) fn standup(params: &EnvParams) -> Result<Mujoco, EnvError> {
     let options = Options::new(HUMANOID_STANDUP, params);
     let sim = simulate(&options, "humanoidstandup.xml", 5, true, ROOT)?;
     options.number("uph_cost_weight", 1.0)?;
@@ -216,7 +217,7 @@ impl Task for Standup {
         self.body.observe(sim, obs);
     }
 
-    fn judge(&self, sim: &Simulation, _: &[f64], terms: &mut Vec<Term>) -> Verdict {
+    fn outcome(&self, sim: &Simulation, _: &[f64], terms: &mut Vec<Term>) -> TaskOutcome {
         let z = sim.data().qpos()[2];
         let up = z / sim.timestep();
         let ctrl_cost = self.ctrl_cost_weight * squares(sim.data().ctrl());
@@ -228,6 +229,6 @@ impl Task for Standup {
             ("reward_quadctrl", -ctrl_cost),
             ("reward_impact", -impact_cost),
         ]);
-        Verdict { reward: up - ctrl_cost - impact_cost + 1.0, terminated: false }
+        TaskOutcome { reward: up - ctrl_cost - impact_cost + 1.0, terminated: false }
     }
 }

@@ -1,9 +1,9 @@
-//! Loads models with less computation per step, and results that are equal in every bit.
+//! Loads models so that each step takes less computation. Results remain equal in every bit.
 //!
 //! - If parts touch nothing but the ground, their contacts are listed explicitly, so that no step searches for parts
-//!   near each other. In HalfCheetah-v5 that search takes an eighth of a step.
+//!   near each other. In HalfCheetah-v5 that search takes an eighth of the time of a step.
 //! - A model of one kinematic tree has at most one island of constraints, so the search for islands is disabled. This
-//!   saves another twenty-fifth of a step.
+//!   saves another twenty-fifth of the time of a step.
 //!
 //! A model with any feature that is not known to preserve the results is left unchanged.
 
@@ -68,8 +68,9 @@ fn contacts(model: &MjModel) -> Option<Vec<Contact>> {
     (grounds.len() == 1).then_some(contacts)
 }
 
-/// Derives a contact's parameters by the simulator's rules, in simple cases only: no margin, gap or adhesion, equal
-/// priorities, and equal parameters wherever the simulator would average them. Returns `None` in other cases.
+/// Derives a contact's parameters by the simulator's rules. The contact must have no margin, no gap and no adhesion.
+/// The priorities must be equal, and also all parameters that the simulator would average. Returns `None` for other
+/// contacts.
 fn contact(model: &MjModel, ground: usize, part: usize) -> Option<Contact> {
     let agree = model.geom_solref()[ground] == model.geom_solref()[part]
         && model.geom_solimp()[ground] == model.geom_solimp()[part]

@@ -43,10 +43,10 @@ mod sums;
 #[cfg(feature = "mujoco")]
 mod task;
 
-use super::{Env, EnvError, Params};
+use super::{Env, EnvError, EnvParams};
 
 #[cfg(feature = "mujoco")]
-pub use simulation::Snapshot;
+pub use simulation::SimulationState;
 #[cfg(feature = "mujoco")]
 pub use task::{Mujoco, Term};
 
@@ -64,13 +64,13 @@ pub(super) const WALKER: &str = "Walker2d-v5";
 
 /// Creates a task without its time limit.
 #[cfg(feature = "mujoco")]
-pub(super) fn make(name: &'static str, params: &Params) -> Result<Box<dyn Env>, EnvError> {
+pub(super) fn make(name: &'static str, params: &EnvParams) -> Result<Box<dyn Env>, EnvError> {
     Ok(Box::new(new(name, params)?))
 }
 
 /// Refuses to create a task, because this build lacks MuJoCo.
 #[cfg(not(feature = "mujoco"))]
-pub(super) fn make(name: &'static str, _: &Params) -> Result<Box<dyn Env>, EnvError> {
+pub(super) fn make(name: &'static str, _: &EnvParams) -> Result<Box<dyn Env>, EnvError> {
     Err(EnvError::NotBuilt { name, needs: "MuJoCo", run: "make mujoco" })
 }
 
@@ -79,7 +79,7 @@ pub(super) fn make(name: &'static str, _: &Params) -> Result<Box<dyn Env>, EnvEr
 /// # Errors
 /// Returns an error if there is no such task, if it cannot use a parameter, or if the library or the model is missing.
 #[cfg(feature = "mujoco")]
-pub fn new(name: &str, params: &Params) -> Result<Mujoco, EnvError> {
+pub fn new(name: &str, params: &EnvParams) -> Result<Mujoco, EnvError> {
     match name {
         HALF_CHEETAH => runners::half_cheetah(params),
         HOPPER => runners::hopper(params),
@@ -101,7 +101,7 @@ mod tests {
     #[cfg(not(feature = "mujoco"))]
     #[test]
     fn a_build_without_mujoco_says_what_to_run() {
-        let error = super::make(super::HALF_CHEETAH, &super::Params::new()).err().unwrap();
+        let error = super::make(super::HALF_CHEETAH, &super::EnvParams::new()).err().unwrap();
         assert_eq!(
             error.to_string(),
             "HalfCheetah-v5 needs MuJoCo, which this program was built without: run `make mujoco`"

@@ -1,20 +1,20 @@
 //! Parses environment parameters, which are Gymnasium's keyword arguments, into numbers, switches, ranges and texts.
 
 use crate::env::helpers::check_params;
-use crate::env::{EnvError, Params};
+use crate::env::{EnvError, EnvParams};
 use std::cell::RefCell;
 
 /// Parameters of one environment. Each parameter that is read becomes known; [`Options::finish`] refuses all others.
 #[derive(Debug)]
 pub(super) struct Options<'a> {
     env: &'static str,
-    params: &'a Params,
+    params: &'a EnvParams,
     known: RefCell<Vec<&'static str>>,
 }
 
 impl<'a> Options<'a> {
     /// Creates the options of `env`.
-    pub(super) fn new(env: &'static str, params: &'a Params) -> Self {
+    pub(super) fn new(env: &'static str, params: &'a EnvParams) -> Self {
         Self { env, params, known: RefCell::default() }
     }
 
@@ -98,8 +98,8 @@ impl<'a> Options<'a> {
 mod tests {
     use super::*;
 
-    fn params(key: &str, value: &str) -> Params {
-        Params::from([(key.to_owned(), value.to_owned())])
+    fn params(key: &str, value: &str) -> EnvParams {
+        EnvParams::from([(key.to_owned(), value.to_owned())])
     }
 
     #[test]

@@ -3,9 +3,10 @@
 //! - InvertedPendulum: the reward is 1 per step. Terminates when the pole leans more than 0.2 rad or a number is not
 //!   finite. Observation: positions and velocities. Start: uniform noise of ±`reset_noise_scale` (0.01). `frame_skip`
 //!   is 2.
-//! - InvertedDoublePendulum: the reward is `healthy_reward` (10) while the tip is higher than 1, minus the tip's
-//!   0.01 x² + (y − 2)² and the poles' 1e-3 v₁² + 5e-3 v₂². Terminates when the tip is at 1 or lower. Observation: x of
-//!   the cart, sin and cos of the angles, velocities clipped to ±10, the constraint force on the cart clipped to ±10.
+//! - InvertedDoublePendulum: the reward is `healthy_reward` (10) while the tip is higher than 1, minus two costs. The
+//!   cost of the tip is 0.01 x² + (y − 2)², and the cost of the poles is 1e-3 v₁² + 5e-3 v₂². Terminates when the tip
+//!   is at 1 or lower. Observation: x of the cart, sin and cos of the angles, velocities clipped to ±10, the constraint
+//!   force on the cart clipped to ±10.
 //!   Start: uniform noise on positions and Gaussian noise on velocities, both of scale `reset_noise_scale` (0.1).
 //!   `frame_skip` is 5.
 //!
@@ -13,9 +14,9 @@
 
 use super::options::Options;
 use super::simulation::Simulation;
-use super::task::{Mujoco, Task, Term, Verdict, shake, shake_normally, simulate};
+use super::task::{Mujoco, Task, TaskOutcome, Term, shake, shake_normally, simulate};
 use super::{INVERTED_DOUBLE_PENDULUM, INVERTED_PENDULUM};
-use crate::env::{EnvError, Params};
+use crate::env::{EnvError, EnvParams};
 use rand_pcg::Pcg64;
 
 const STEPS_MAX: u32 = 1000;
@@ -31,7 +32,7 @@ struct Single {
 }
 
 /// Creates InvertedPendulum-v5.
-pub(super) fn single(params: &Params) -> Result<Mujoco, EnvError> {
+pub(super) fn single(params: &EnvParams) -> Result<Mujoco, EnvError> {
     let options = Options::new(INVERTED_PENDULUM, params);
     let sim = simulate(&options, "inverted_pendulum.xml", 2, false, 2)?;
     let single = Single { reset_noise_scale: options.number("reset_noise_scale", 0.01)? };
@@ -52,13 +53,13 @@ impl Task for Single {
         obs.extend_from_slice(sim.data().qvel());
     }
 
-    fn judge(&self, sim: &Simulation, _: &[f64], terms: &mut Vec<Term>) -> Verdict {
+    fn outcome(&self, sim: &Simulation, _: &[f64], terms: &mut Vec<Term>) -> TaskOutcome {
         let (qpos, qvel) = (sim.data().qpos(), sim.data().qvel());
         let is_finite = qpos.iter().chain(qvel).all(|value| value.is_finite());
         let terminated = !is_finite || qpos[1].abs() > LEAN_MAX;
         let reward = if terminated { 0.0 } else { 1.0 };
         terms.push(("reward_survive", reward));
-        Verdict { reward, terminated }
+        TaskOutcome { reward, terminated }
     }
 }
 
@@ -69,7 +70,7 @@ struct Double {
 }
 
 /// Creates InvertedDoublePendulum-v5.
-pub(super) fn double(params: &Params) -> Result<Mujoco, EnvError> {
+pub(super) fn double(params: &EnvParams) -> Result<Mujoco, EnvError> {
     let options = Options::new(INVERTED_DOUBLE_PENDULUM, params);
     let sim = simulate(&options, "inverted_double_pendulum.xml", 5, false, 3)?;
     if sim.data().site_xpos().is_empty() {
@@ -102,7 +103,7 @@ impl Task for Double {
         obs.extend(data.qfrc_constraint().first().map(clip));
     }
 
-    fn judge(&self, sim: &Simulation, _: &[f64], terms: &mut Vec<Term>) -> Verdict {
+    fn outcome(&self, sim: &Simulation, _: &[f64], terms: &mut Vec<Term>) -> TaskOutcome {
         let [x, _, y] = sim.data().site_xpos()[0];
         let qvel = sim.data().qvel();
         let terminated = y <= FALLEN;
@@ -114,6 +115,6 @@ impl Task for Double {
             ("distance_penalty", -distance_penalty),
             ("velocity_penalty", -velocity_penalty),
         ]);
-        Verdict { reward: survive - distance_penalty - velocity_penalty, terminated }
+        TaskOutcome { reward: survive - distance_penalty - velocity_penalty, terminated }
     }
 }

@@ -1,8 +1,8 @@
 //! HalfCheetah, Hopper, Walker2d, Swimmer: planar bodies that are rewarded for their speed along x.
 //!
 //! - Reward: `forward_reward_weight` · Δx / dt + (`healthy_reward` while healthy) − `ctrl_cost_weight` · |action|².
-//! - Observation: positions without the first one (for Swimmer without the first two;
-//!   `exclude_current_positions_from_observation`), then velocities, which are clipped to ±10 for Hopper and Walker2d.
+//! - Observation: positions, then velocities. `exclude_current_positions_from_observation` leaves out the first
+//!   position, for Swimmer the first two. For Hopper and Walker2d, velocities are clipped to ±10.
 //! - Start: the model's start state with uniform noise of ±`reset_noise_scale`. HalfCheetah's velocities have Gaussian
 //!   noise.
 //! - Episode: at most 1000 steps.
@@ -22,9 +22,9 @@
 use super::options::Options;
 use super::simulation::Simulation;
 use super::sums::{norm, squares};
-use super::task::{Mujoco, Task, Term, Verdict, shake, shake_normally, simulate};
+use super::task::{Mujoco, Task, TaskOutcome, Term, shake, shake_normally, simulate};
 use super::{HALF_CHEETAH, HOPPER, SWIMMER, WALKER};
-use crate::env::{EnvError, Params};
+use crate::env::{EnvError, EnvParams};
 use rand_pcg::Pcg64;
 
 const STEPS_MAX: u32 = 1000;
@@ -76,7 +76,7 @@ impl Health {
 }
 
 /// Creates HalfCheetah-v5.
-pub(super) fn half_cheetah(params: &Params) -> Result<Mujoco, EnvError> {
+pub(super) fn half_cheetah(params: &EnvParams) -> Result<Mujoco, EnvError> {
     let options = Options::new(HALF_CHEETAH, params);
     let sim = simulate(&options, "half_cheetah.xml", 5, false, 3)?;
     let runner = Runner { normal_velocities: true, ..Runner::new(&options, &sim, 0.1, 0.1, 1)? };
@@ -85,7 +85,7 @@ pub(super) fn half_cheetah(params: &Params) -> Result<Mujoco, EnvError> {
 }
 
 /// Creates Swimmer-v5.
-pub(super) fn swimmer(params: &Params) -> Result<Mujoco, EnvError> {
+pub(super) fn swimmer(params: &EnvParams) -> Result<Mujoco, EnvError> {
     let options = Options::new(SWIMMER, params);
     let sim = simulate(&options, "swimmer.xml", 4, false, 3)?;
     let runner = Runner { swims: true, ..Runner::new(&options, &sim, 1e-4, 0.1, 2)? };
@@ -94,7 +94,7 @@ pub(super) fn swimmer(params: &Params) -> Result<Mujoco, EnvError> {
 }
 
 /// Creates Hopper-v5.
-pub(super) fn hopper(params: &Params) -> Result<Mujoco, EnvError> {
+pub(super) fn hopper(params: &EnvParams) -> Result<Mujoco, EnvError> {
     let options = Options::new(HOPPER, params);
     let sim = simulate(&options, "hopper.xml", 4, false, 3)?;
     let state = options.range("healthy_state_range", (-100.0, 100.0))?;
@@ -106,7 +106,7 @@ pub(super) fn hopper(params: &Params) -> Result<Mujoco, EnvError> {
 }
 
 /// Creates Walker2d-v5.
-pub(super) fn walker(params: &Params) -> Result<Mujoco, EnvError> {
+pub(super) fn walker(params: &EnvParams) -> Result<Mujoco, EnvError> {
     let options = Options::new(WALKER, params);
     let sim = simulate(&options, "walker2d_v5.xml", 4, false, 3)?;
     let health = Some(health(&options, (0.8, 2.0), (-1.0, 1.0))?);
@@ -172,7 +172,7 @@ impl Task for Runner {
         }));
     }
 
-    fn judge(&self, sim: &Simulation, action: &[f64], terms: &mut Vec<Term>) -> Verdict {
+    fn outcome(&self, sim: &Simulation, action: &[f64], terms: &mut Vec<Term>) -> TaskOutcome {
         let (qpos, qvel) = (sim.data().qpos(), sim.data().qvel());
         let speed = (qpos[0] - self.before[0]) / sim.dt();
         terms.push(("x_position", qpos[0]));
@@ -189,12 +189,12 @@ impl Task for Runner {
         terms.push(("reward_forward", forward));
         terms.push(("reward_ctrl", -ctrl_cost));
         let Some(health) = &self.health else {
-            return Verdict { reward: forward - ctrl_cost, terminated: false };
+            return TaskOutcome { reward: forward - ctrl_cost, terminated: false };
         };
         let is_healthy = health.holds(qpos, qvel);
         let survive = if is_healthy { health.reward } else { 0.0 };
         terms.push(("reward_survive", survive));
         let terminated = !is_healthy && health.terminates;
-        Verdict { reward: forward + survive - ctrl_cost, terminated }
+        TaskOutcome { reward: forward + survive - ctrl_cost, terminated }
     }
 }

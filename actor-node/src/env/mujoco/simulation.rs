@@ -8,9 +8,9 @@ use mujoco_rs::wrappers::mj_model::{MjModel, MjtObjBase};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// The only supported release, because recorded trajectories are compared with it.
+/// The only supported release, because the recorded trajectories in the tests come from it.
 const VERSION: &str = "3.17.0";
-/// Environment variable with the folder of the models, if they are not next to the library's folder.
+/// Environment variable with the folder of the models. It is needed if the models are not next to the library's folder.
 const MODELS_VARIABLE: &str = "SAPEX_MUJOCO_MODELS";
 
 /// Models in use, by file. Each is compiled once and shared by all lanes.
@@ -18,7 +18,7 @@ static MODELS: Mutex<Vec<(PathBuf, Weak<MjModel>)>> = Mutex::new(Vec::new());
 
 /// State that the next step depends on. The model determines the sizes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Snapshot {
+pub struct SimulationState {
     /// Seconds since the reset.
     pub time: f64,
     /// Positions, shape (Q).
@@ -88,7 +88,7 @@ impl Simulation {
         &self.data
     }
 
-    /// Returns the state for the renderer, which writes to its scratch memory.
+    /// Returns the state for the renderer, which writes to the scratch memory in it.
     pub(super) fn data_mut(&mut self) -> &mut MjData<Arc<MjModel>> {
         &mut self.data
     }
@@ -118,9 +118,9 @@ impl Simulation {
     }
 
     /// Returns the state that the next step depends on.
-    pub(super) fn snapshot(&self) -> Snapshot {
+    pub(super) fn snapshot(&self) -> SimulationState {
         let data = &self.data;
-        Snapshot {
+        SimulationState {
             time: data.time(),
             qpos: data.qpos().to_vec(),
             qvel: data.qvel().to_vec(),
@@ -130,7 +130,7 @@ impl Simulation {
     }
 
     /// Resets the data to a snapshot. Dependent quantities are computed by the next step.
-    pub(super) fn restore(&mut self, from: &Snapshot) {
+    pub(super) fn restore(&mut self, from: &SimulationState) {
         let data = &mut self.data;
         data.reset();
         data.set_time(from.time);

@@ -4,7 +4,7 @@
 const BLOCK: usize = 128;
 const LANES: usize = 8;
 
-/// Returns the sum of `f` over `values`. Slices of at least eight values are added in eight interleaved lanes.
+/// Returns the sum of `f` over `values`. Slices of at least eight values are added in eight interleaved partial sums.
 pub(super) fn sum(values: &[f64], f: impl Fn(f64) -> f64 + Copy) -> f64 {
     if values.len() > BLOCK {
         let half = values.len() / 2;
@@ -32,8 +32,8 @@ pub(super) fn squares(values: &[f64]) -> f64 {
     sum(values, |value| value * value)
 }
 
-/// Returns the length of a vector. Squares are added with one rounding each (fused multiply-add), like in the dot
-/// products that numpy uses.
+/// Returns the length of a vector. Each square is added with one rounding (fused multiply-add), as in numpy's dot
+/// products.
 pub(super) fn norm(vector: &[f64]) -> f64 {
     vector.iter().fold(0.0, |total, value| value.mul_add(*value, total)).sqrt()
 }

@@ -2,7 +2,7 @@
 
 use super::options::Options;
 use super::render::Renderer;
-use super::simulation::{Simulation, Snapshot};
+use super::simulation::{Simulation, SimulationState};
 use crate::draw::Frame;
 use crate::env::helpers::{check_action, continuous, uniform, write_obs};
 use crate::env::{Env, EnvError, StateAccess, StepOutcome};
@@ -16,11 +16,11 @@ pub type Term = (&'static str, f64);
 
 /// One of the tasks.
 pub(super) trait Task: Send + std::fmt::Debug {
-    /// Changes the model's start state, positions of shape (Q) and velocities of shape (V), to the start state of an
-    /// episode.
+    /// Changes the model's start state to the start state of an episode. The state is given by the positions `qpos` (Q)
+    /// and the velocities `qvel` (V).
     fn start(&self, rng: &mut Pcg64, qpos: &mut [f64], qvel: &mut [f64]);
 
-    /// Records what the reward needs of the state before a step.
+    /// Records the parts of the state before a step that the reward needs.
     fn before(&mut self, sim: &Simulation);
 
     /// Appends the observation, shape (O), to `obs`, which is empty.
@@ -28,20 +28,20 @@ pub(super) trait Task: Send + std::fmt::Debug {
 
     /// Returns the reward of the step since [`Task::before`] and whether the step terminated the episode. `action` is
     /// not clipped. Appends the terms to `terms`, which is empty.
-    fn judge(&self, sim: &Simulation, action: &[f64], terms: &mut Vec<Term>) -> Verdict;
+    fn outcome(&self, sim: &Simulation, action: &[f64], terms: &mut Vec<Term>) -> TaskOutcome;
 }
 
 /// Reward of a step, and whether it terminated the episode.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Verdict {
+pub(super) struct TaskOutcome {
     pub(super) reward: f64,
     pub(super) terminated: bool,
 }
 
 /// A MuJoCo environment, without its time limit.
 ///
-/// The state of its [`StateAccess`] is (qpos, qvel), shape (Q + V); setting it starts from fresh simulator data. Only a
-/// [`Snapshot`] continues with equal digits.
+/// [`StateAccess`] reads and sets (qpos, qvel), shape (Q + V). Setting this state starts from fresh simulator data.
+/// Only a [`SimulationState`] restores a state so that the following steps are equal in every digit.
 #[derive(Debug)]
 pub struct Mujoco {
     spec: EnvSpec,
@@ -85,7 +85,7 @@ impl Mujoco {
     }
 
     /// Returns the state that the next step depends on.
-    pub fn snapshot(&self) -> Snapshot {
+    pub fn snapshot(&self) -> SimulationState {
         self.sim.snapshot()
     }
 
@@ -94,7 +94,7 @@ impl Mujoco {
     ///
     /// # Panics
     /// Panics if the snapshot is of another model.
-    pub fn restore(&mut self, snapshot: &Snapshot) {
+    pub fn restore(&mut self, snapshot: &SimulationState) {
         self.sim.restore(snapshot);
     }
 
@@ -143,8 +143,8 @@ impl Env for Mujoco {
         self.sim.advance(&self.ctrl);
         self.observe();
         self.terms.clear();
-        let Verdict { reward, terminated } =
-            self.task.judge(&self.sim, &self.ctrl, &mut self.terms);
+        let TaskOutcome { reward, terminated } =
+            self.task.outcome(&self.sim, &self.ctrl, &mut self.terms);
         write_obs(obs, &self.observation);
         Ok(StepOutcome { reward, terminated, truncated: false })
     }

@@ -35,7 +35,7 @@ const NAMES: &[(&str, u8)] = &[
 /// Namespaces of environments that come with Gymnasium, or with packages that its documentation names.
 const FOLDERS: &[&str] = &["ALE", "phys2d", "tabular"];
 
-/// Returns `gym:NAME` if Gymnasium knows an environment of this name, in this or a newer version.
+/// Returns `gym:NAME` if Gymnasium knows an environment of this name, in the given version or a newer one.
 pub(super) fn suggestion(name: &str) -> Option<String> {
     let known = match (name.split_once('/'), name.rsplit_once("-v")) {
         (Some((folder, _)), _) => FOLDERS.contains(&folder),

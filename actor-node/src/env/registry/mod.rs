@@ -13,7 +13,7 @@ mod setup;
 mod table;
 
 use super::wrappers::Purpose;
-use super::{Env, EnvError, Params};
+use super::{Env, EnvError, EnvParams};
 
 pub use setup::Setup;
 pub use table::{missing, names};
@@ -22,7 +22,7 @@ pub use table::{missing, names};
 ///
 /// # Errors
 /// Returns an error if there is no environment of this name, or if it cannot use a parameter.
-pub fn make(name: &str, params: &Params) -> Result<Box<dyn Env>, EnvError> {
+pub fn make(name: &str, params: &EnvParams) -> Result<Box<dyn Env>, EnvError> {
     Setup::from(params.clone()).make(name, Purpose::Training)
 }
 
@@ -43,7 +43,7 @@ mod tests {
             ("myenv:Reach-v0", "gym:myenv:Reach-v0"),
             ("envs/myenv.py:Reach-v0", "gym:myenv:Reach-v0"),
         ] {
-            let error = make(name, &Params::new()).err().unwrap().to_string();
+            let error = make(name, &EnvParams::new()).err().unwrap().to_string();
             assert_eq!(
                 error,
                 format!(
@@ -52,7 +52,7 @@ mod tests {
             );
         }
         assert!(
-            make("zzz", &Params::new())
+            make("zzz", &EnvParams::new())
                 .err()
                 .unwrap()
                 .to_string()
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn every_environment_starts_and_steps_within_its_spec() {
         for (name, _) in names() {
-            let mut env = match make(name, &Params::new()) {
+            let mut env = match make(name, &EnvParams::new()) {
                 Err(EnvError::NotBuilt { .. }) => continue,
                 made => made.unwrap(),
             };
@@ -84,10 +84,10 @@ mod tests {
         // MuJoCo's pictures are tested in `tests/mujoco_render.rs`.
         for Entry { name, .. } in BUILT_IN {
             if [identity::NAME, faulty::NAME].contains(name) {
-                assert_eq!(make(name, &Params::new()).unwrap().render(), Ok(None));
+                assert_eq!(make(name, &EnvParams::new()).unwrap().render(), Ok(None));
                 continue;
             }
-            let mut env = make(name, &Params::new()).unwrap();
+            let mut env = make(name, &EnvParams::new()).unwrap();
             let (mut obs, action) =
                 (vec![0.0; env.spec().obs_dim], vec![1.0; env.spec().action_width()]);
             env.reset(Some(1), &mut obs).unwrap();
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_discrete_action_must_be_one_of_the_choices() {
-        let mut env = make("CartPole-v1", &Params::new()).unwrap();
+        let mut env = make("CartPole-v1", &EnvParams::new()).unwrap();
         let mut obs = [0.0; 4];
         env.reset(Some(1), &mut obs).unwrap();
         for wrong in [-1.0, 0.5, 2.0, f32::NAN, f32::INFINITY, 1e30] {
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn an_unknown_parameter_is_refused() {
-        let params = Params::from([("colour".to_owned(), "red".to_owned())]);
+        let params = EnvParams::from([("colour".to_owned(), "red".to_owned())]);
         let error = make("Pendulum-v1", &params).err().unwrap().to_string();
         assert_eq!(error, "Pendulum-v1: parameter colour = red: expected one of [\"g\"]");
     }

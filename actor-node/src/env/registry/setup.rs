@@ -2,21 +2,21 @@
 
 use super::table::unlimited;
 use crate::env::wrappers::{Purpose, TimeLimit, Wrap};
-use crate::env::{Env, EnvError, Params, bridge, params};
+use crate::env::{Env, EnvError, EnvParams, bridge, params};
 use common::config::{Config, Wrapper};
 
 /// Parameters and wrappers of a run's environment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Setup {
     /// The environment's own parameters.
-    pub params: Params,
+    pub params: EnvParams,
     /// Wrappers, innermost first.
     pub wraps: Vec<Wrap>,
 }
 
-impl From<Params> for Setup {
+impl From<EnvParams> for Setup {
     /// Creates a setup without wrappers.
-    fn from(params: Params) -> Self {
+    fn from(params: EnvParams) -> Self {
         Self { params, wraps: Vec::new() }
     }
 }
@@ -61,8 +61,8 @@ impl Setup {
     }
 
     /// Returns the parameters of the environment of this name. If a wrapper replaces the time limit of a bridged
-    /// environment, they also switch off its own limit.
-    pub(crate) fn env_params(&self, name: &str) -> Params {
+    /// environment, the parameters also switch off the environment's own limit.
+    pub(crate) fn env_params(&self, name: &str) -> EnvParams {
         let mut params = self.params.clone();
         if bridge::is_bridged(name) && self.limits_time() {
             params.insert(bridge::UNLIMITED.into(), "true".into());

@@ -2,7 +2,7 @@
 
 use super::gymnasium;
 use crate::env::{
-    Env, EnvError, Params, acrobot, bridge, cart_pole, faulty, identity, mountain_car, mujoco,
+    Env, EnvError, EnvParams, acrobot, bridge, cart_pole, faulty, identity, mountain_car, mujoco,
     oscillator, pendulum, pixel_catch,
 };
 
@@ -13,7 +13,7 @@ pub(super) struct Entry {
     /// Short description.
     pub(super) about: &'static str,
     /// Creates the environment without its time limit.
-    pub(super) make: fn(&Params) -> Result<Box<dyn Env>, EnvError>,
+    pub(super) make: fn(&EnvParams) -> Result<Box<dyn Env>, EnvError>,
 }
 
 /// Environments that every build has.
@@ -146,9 +146,9 @@ pub fn missing(name: &str) -> Option<&'static str> {
 }
 
 /// Creates an environment without its time limit.
-pub(super) fn unlimited(name: &str, params: &Params) -> Result<Box<dyn Env>, EnvError> {
+pub(super) fn unlimited(name: &str, params: &EnvParams) -> Result<Box<dyn Env>, EnvError> {
     if bridge::is_bridged(name) {
-        return bridge::Group::start(name, params, 1)?.lane(0);
+        return bridge::BridgeClient::start(name, params, 1)?.lane(0);
     }
     let entry = entries().find(|entry| entry.name == name);
     let Some(entry) = entry else {
@@ -158,15 +158,15 @@ pub(super) fn unlimited(name: &str, params: &Params) -> Result<Box<dyn Env>, Env
     (entry.make)(params)
 }
 
-/// Returns the name `gym:MODULE:ID` that is correct for `MODULE:ID` or `FILE.py:ID`.
+/// Returns the correct name `gym:MODULE:ID` if the given name has the form `MODULE:ID` or `FILE.py:ID`.
 fn of_module(name: &str) -> Option<String> {
     let (module, id) = name.split_once(':')?;
     let module = module.rsplit('/').next()?.trim_end_matches(".py");
     Some(format!("gym:{module}:{id}"))
 }
 
-/// Returns up to three names that the user may have meant, such as `A or B`. Gymnasium's own name comes first, then
-/// similar names, the most similar one first.
+/// Returns up to three names that the user may have meant, such as `A or B`. A name that Gymnasium registers comes
+/// first, then similar names, the most similar one first.
 fn nearest(name: &str) -> Option<String> {
     let likeness =
         |entry: &Entry| strsim::jaro_winkler(&name.to_lowercase(), &entry.name.to_lowercase());
@@ -183,11 +183,11 @@ mod tests {
     #[cfg(feature = "mujoco")]
     #[test]
     fn every_listed_task_can_be_made() {
-        use super::{MUJOCO, Params, mujoco};
+        use super::{EnvParams, MUJOCO, mujoco};
 
         for entry in MUJOCO {
-            mujoco::new(entry.name, &Params::new()).unwrap();
+            mujoco::new(entry.name, &EnvParams::new()).unwrap();
         }
-        assert!(mujoco::new("Ant-v4", &Params::new()).is_err());
+        assert!(mujoco::new("Ant-v4", &EnvParams::new()).is_err());
     }
 }

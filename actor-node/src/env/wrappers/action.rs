@@ -1,13 +1,14 @@
 //! Wrappers for actions: [`Rescale`] and [`Noise`].
 
 use crate::draw::Frame;
-use crate::env::{Env, EnvError, Origin, StepOutcome, Terms};
+use crate::env::{Env, EnvError, EnvOrigin, EnvTerms, StepOutcome};
 use common::spec::EnvSpec;
 use rand::RngExt;
 use rand_distr::StandardNormal;
 use rand_pcg::Pcg64;
 
-/// Environment whose actions range from `low` to `high` in every dimension. They are mapped linearly to its own bounds.
+/// Environment whose actions range from `low` to `high` in every dimension. They are mapped linearly to the bounds of
+/// the wrapped environment.
 pub(super) struct Rescale {
     env: Box<dyn Env>,
     spec: EnvSpec,
@@ -64,11 +65,11 @@ impl Env for Rescale {
         self.env.render()
     }
 
-    fn origin(&self) -> Origin {
+    fn origin(&self) -> EnvOrigin {
         self.env.origin().changed()
     }
 
-    fn terms(&mut self) -> Result<Terms, EnvError> {
+    fn terms(&mut self) -> Result<EnvTerms, EnvError> {
         self.env.terms()
     }
 }
@@ -79,8 +80,8 @@ pub(super) struct Noise {
     /// Standard deviation in the environment's units, shape (A).
     sigma: Vec<f32>,
     rng: Pcg64,
-    /// Stream of the generator. It separates the draws from those of other wrappers and of the environment, which have
-    /// the same seed.
+    /// Stream of the random number generator. Other wrappers and the environment use the same seed, so each has its own
+    /// stream.
     stream: u128,
     /// Noisy action, shape (A).
     action: Vec<f32>,
@@ -143,11 +144,11 @@ impl Env for Noise {
         self.env.render()
     }
 
-    fn origin(&self) -> Origin {
+    fn origin(&self) -> EnvOrigin {
         self.env.origin()
     }
 
-    fn terms(&mut self) -> Result<Terms, EnvError> {
+    fn terms(&mut self) -> Result<EnvTerms, EnvError> {
         self.env.terms()
     }
 }

@@ -1,7 +1,7 @@
 //! [`ActionRepeat`]: applies every action several times.
 
 use crate::draw::Frame;
-use crate::env::{Env, EnvError, Origin, StepOutcome, Terms};
+use crate::env::{Env, EnvError, EnvOrigin, EnvTerms, StepOutcome};
 use common::spec::EnvSpec;
 
 /// Environment that applies each action `times` times, or until the episode ends. It returns the last observation and
@@ -10,7 +10,7 @@ pub(super) struct ActionRepeat {
     env: Box<dyn Env>,
     spec: EnvSpec,
     times: u32,
-    /// Sum of the environment's own rewards over the newest action.
+    /// Sum of the environment's own rewards over the repetitions of the newest action.
     own: f64,
 }
 
@@ -58,11 +58,11 @@ impl Env for ActionRepeat {
         self.env.render()
     }
 
-    fn origin(&self) -> Origin {
+    fn origin(&self) -> EnvOrigin {
         self.env.origin().changed()
     }
 
-    fn terms(&mut self) -> Result<Terms, EnvError> {
+    fn terms(&mut self) -> Result<EnvTerms, EnvError> {
         self.env.terms()
     }
 }

@@ -3,9 +3,9 @@
 //! | wrapper | effect |
 //! |---|---|
 //! | `time-limit` | truncates episodes; replaces the environment's own limit, which is otherwise innermost |
-//! | `action-repeat` | applies each action several times; their rewards are summed to the reward of one outer step |
+//! | `action-repeat` | applies each action several times; the sum of their rewards is the reward of one outer step |
 //! | `frame-stack` | joins the newest observations, images along their channels |
-//! | `reward-scale`, `reward-clip` | change the rewards for learning; returns sum the environment's own rewards |
+//! | `reward-scale`, `reward-clip` | change rewards for learning; returns are sums of the environment's own rewards |
 //! | `obs-flatten` | turns an image into a vector |
 //! | `action-rescale` | changes the action's bounds |
 //! | `obs-delay` | delays observations |

@@ -3,7 +3,7 @@
 //! The first two keep the newest k observations in one row, oldest first, and shift it in every step.
 
 use crate::draw::Frame;
-use crate::env::{Env, EnvError, Origin, StepOutcome, Terms};
+use crate::env::{Env, EnvError, EnvOrigin, EnvTerms, StepOutcome};
 use common::spec::EnvSpec;
 
 /// The newest k observations of an environment, oldest first, shape (k, O).
@@ -78,16 +78,17 @@ impl Env for Stack {
         self.history.env.render()
     }
 
-    fn origin(&self) -> Origin {
+    fn origin(&self) -> EnvOrigin {
         self.history.env.origin().changed()
     }
 
-    fn terms(&mut self) -> Result<Terms, EnvError> {
+    fn terms(&mut self) -> Result<EnvTerms, EnvError> {
         self.history.env.terms()
     }
 }
 
-/// Environment whose observations are delayed by `steps` steps. Until then, the first observation is repeated.
+/// Environment whose observations are delayed by `steps` steps. In the first `steps` steps, the first observation is
+/// repeated.
 pub(super) struct Delay(History);
 
 impl Delay {
@@ -125,11 +126,11 @@ impl Env for Delay {
         self.0.env.render()
     }
 
-    fn origin(&self) -> Origin {
+    fn origin(&self) -> EnvOrigin {
         self.0.env.origin().changed()
     }
 
-    fn terms(&mut self) -> Result<Terms, EnvError> {
+    fn terms(&mut self) -> Result<EnvTerms, EnvError> {
         self.0.env.terms()
     }
 }
@@ -172,11 +173,11 @@ impl Env for Flatten {
         self.env.render()
     }
 
-    fn origin(&self) -> Origin {
+    fn origin(&self) -> EnvOrigin {
         self.env.origin().changed()
     }
 
-    fn terms(&mut self) -> Result<Terms, EnvError> {
+    fn terms(&mut self) -> Result<EnvTerms, EnvError> {
         self.env.terms()
     }
 }

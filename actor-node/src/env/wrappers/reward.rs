@@ -2,7 +2,7 @@
 //! returns.
 
 use crate::draw::Frame;
-use crate::env::{Env, EnvError, Origin, StepOutcome, Terms};
+use crate::env::{Env, EnvError, EnvOrigin, EnvTerms, StepOutcome};
 use common::spec::EnvSpec;
 
 /// Change of a reward.
@@ -59,11 +59,11 @@ impl Env for Reward {
         self.env.render()
     }
 
-    fn origin(&self) -> Origin {
+    fn origin(&self) -> EnvOrigin {
         self.env.origin()
     }
 
-    fn terms(&mut self) -> Result<Terms, EnvError> {
+    fn terms(&mut self) -> Result<EnvTerms, EnvError> {
         self.env.terms()
     }
 }

@@ -1,7 +1,7 @@
 //! [`TimeLimit`]: truncates episodes after a number of steps.
 
 use crate::draw::Frame;
-use crate::env::{Env, EnvError, Origin, StepOutcome, Terms};
+use crate::env::{Env, EnvError, EnvOrigin, EnvTerms, StepOutcome};
 use common::spec::EnvSpec;
 
 /// Environment whose episodes are truncated after `steps_max` steps. If an episode terminates in that step, both flags
@@ -50,11 +50,11 @@ impl Env for TimeLimit {
         self.env.render()
     }
 
-    fn origin(&self) -> Origin {
+    fn origin(&self) -> EnvOrigin {
         self.env.origin()
     }
 
-    fn terms(&mut self) -> Result<Terms, EnvError> {
+    fn terms(&mut self) -> Result<EnvTerms, EnvError> {
         self.env.terms()
     }
 }

@@ -11,7 +11,7 @@ use super::table::{Bar, Row};
 use crate::progress::say;
 use actor_node::actor::Share;
 use actor_node::env::registry::{self, Setup};
-use actor_node::env::{EnvError, Params};
+use actor_node::env::{EnvError, EnvParams};
 use actor_node::lanes::Lanes;
 use actor_node::service::ActorNode;
 use common::config::{Layers, Resolved, load};
@@ -29,12 +29,12 @@ const PENDULUM: &str = "Pendulum-v1";
 const SECONDS: f64 = 4.0;
 /// Number of batches of random actions that are drawn in advance.
 const DRAWN: usize = 64;
-/// Number of lanes of an acting actor: enough for efficient batches of the policy, few enough for their simulators to
-/// fit into the core's cache.
+/// Number of lanes of an acting actor. This is enough for efficient batches of the policy, and few enough that all
+/// simulators fit into the core's cache.
 const LANES: usize = 8;
 /// Number of lanes per thread without a policy. One is fastest.
 const BARE_LANES: usize = 1;
-/// Limit for the steps per second of one core that acts.
+/// Smallest acceptable number of steps per second of one core that acts.
 const ACTING_BAR: f64 = 30_000.0;
 
 /// EnvPool's settings that are measured, `[--envs, --batch]`, as multiples of the number of threads.
@@ -81,7 +81,7 @@ fn half_cheetah(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> {
 
 /// Returns the error that names the command to build with MuJoCo, or `None` if this program was built with it.
 fn needs_mujoco() -> anyhow::Result<Option<EnvError>> {
-    match registry::make(HALF_CHEETAH, &Params::new()) {
+    match registry::make(HALF_CHEETAH, &EnvParams::new()) {
         Ok(_) => Ok(None),
         Err(error @ EnvError::NotBuilt { .. }) => Ok(Some(error)),
         Err(error) => Err(error.into()),
@@ -103,7 +103,7 @@ fn envpool(peers: &Peers, threads: usize) -> Result<PeerFigure, String> {
 
 /// Returns the steps per second of one environment in a loop, as in `peers/gymnasium_steps.py`.
 fn one_environment(clock: &Clock, name: &str) -> anyhow::Result<f64> {
-    let mut env = registry::make(name, &Params::new())?;
+    let mut env = registry::make(name, &EnvParams::new())?;
     let spec = env.spec().clone();
     let mut rng = SeedTree::new(1).rng();
     let bounds = spec.action_low[0]..=spec.action_high[0];
@@ -139,7 +139,7 @@ fn threads_of_lanes(clock: &Clock, threads: usize) -> anyhow::Result<f64> {
 
 fn lanes(clock: &Clock, seeds: &SeedTree, start: &Barrier) -> anyhow::Result<f64> {
     let built =
-        Lanes::new(HALF_CHEETAH, &Setup::from(Params::new()), BARE_LANES, seeds.role("lanes"));
+        Lanes::new(HALF_CHEETAH, &Setup::from(EnvParams::new()), BARE_LANES, seeds.role("lanes"));
     // Wait before a failed construction is reported; otherwise the other threads would wait forever.
     start.wait();
     let (mut lanes, mut turn) = built?;
@@ -157,7 +157,7 @@ fn lanes(clock: &Clock, seeds: &SeedTree, start: &Barrier) -> anyhow::Result<f64
 
 /// Returns the steps per second of an actor that is driven directly on this thread. Its rows are assembled and dropped.
 fn acting(clock: &Clock) -> anyhow::Result<f64> {
-    let resolved = settings(&[format!("actor.lanes={LANES}")])?;
+    let resolved = settings(&[format!("actor.num_envs={LANES}")])?;
     let weights = fresh_policy(&resolved)?;
     let mut actor =
         ActorNode::new(Process::quiet(resolved), 0, Share::default(), None)?.into_actor();

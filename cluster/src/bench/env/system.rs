@@ -14,7 +14,7 @@ use common::runtime::shutdown::StopReason;
 use common::transport::zmq::ZmqTransport;
 use common::transport::{Endpoint, Transport};
 use common::wire::message::RunPosition;
-use learner::publisher::{Publication, Publisher};
+use learner::publisher::{Publication, WeightsPublisher};
 use replay_server::service::ReplayServer;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,12 +27,12 @@ const ACTORS: [u32; 4] = [1, 2, 3, 4];
 /// Measured time per cell, after [`WARM_UP`].
 const MEASURED: Duration = Duration::from_millis(1500);
 const WARM_UP: Duration = Duration::from_millis(500);
-/// Longest wait until every actor has taken its first step. Then the measurement fails.
+/// Time in which every actor must take its first step. The measurement fails if an actor takes longer.
 const BEGIN_MAX: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(5);
 
-/// Returns the steps per second of HalfCheetah-v5 for each number of lanes per actor and of actors. `None` without
-/// MuJoCo.
+/// Returns the steps per second of HalfCheetah-v5 for each combination of lanes per actor and number of actors. `None`
+/// without MuJoCo.
 pub(in crate::bench) fn steps_by_lanes_and_actors(clock: &Clock) -> anyhow::Result<Option<Grid>> {
     if needs_mujoco()?.is_some() {
         return Ok(None);
@@ -41,7 +41,7 @@ pub(in crate::bench) fn steps_by_lanes_and_actors(clock: &Clock) -> anyhow::Resu
     for lanes in LANES {
         let mut cells = Vec::new();
         for actors in ACTORS {
-            // Each cell has its own runtime, so that tasks left over from one cell end with it.
+            // Each cell has its own runtime, so that tasks left over from a cell end together with its runtime.
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             cells.push(runtime.block_on(steps_per_second(clock, lanes, actors))?);
         }
@@ -59,7 +59,7 @@ pub(in crate::bench) fn steps_by_lanes_and_actors(clock: &Clock) -> anyhow::Resu
 
 async fn steps_per_second(clock: &Clock, lanes: usize, actors: u32) -> anyhow::Result<f64> {
     let process = Process::quiet(settings(&[
-        format!("actor.lanes={lanes}"),
+        format!("actor.num_envs={lanes}"),
         // One batch per turn if there are more than 8 lanes; otherwise the default of 8 rows.
         format!("actor.insert_rows={}", lanes.max(8)),
         "replay.capacity=200000".into(),
@@ -84,7 +84,7 @@ async fn steps_per_second(clock: &Clock, lanes: usize, actors: u32) -> anyhow::R
     let publication =
         Publication { version: PolicyVersion(1), weights, run: RunPosition::default() };
     let (slot, newest) = watch::channel(Some(publication));
-    let publisher = Publisher {
+    let publisher = WeightsPublisher {
         socket: transport.bind_publisher(&peers.weights).await?,
         arch: resolved.config.policy_arch(&spec),
         cluster_hash: resolved.config.cluster.hash(),

@@ -1,6 +1,6 @@
 //! [`PolicyNet`]: the actor's forward pass in plain Rust, at batch 1 and at batch B.
 //!
-//! Letters: B batch, O observation, A action, S recurrent state, W numbers of an action in a row
+//! Letters: B batch, O observation, A action, S recurrent state, W numbers per action in a replay row
 //! ([`PolicyArch::action_width`]).
 
 mod batch_constrained;
@@ -88,13 +88,13 @@ impl PolicyNet {
         }
     }
 
-    /// Returns whether these numbers are uniform in [0, 1), for a categorical policy, or standard normal, for all
-    /// others.
+    /// Returns whether the random numbers for [`PolicyNet::sample`] are uniform in [0, 1), as for a categorical policy.
+    /// For all other policies they are standard normal.
     pub fn noise_is_uniform(&self) -> bool {
         self.arch.head == Head::Categorical
     }
 
-    /// Fills `noise` with these numbers, in its order.
+    /// Fills `noise` from first to last with random numbers for [`PolicyNet::sample`].
     pub fn draw_noise(&self, rng: &mut impl Rng, noise: &mut [f32]) {
         if self.noise_is_uniform() {
             noise.iter_mut().for_each(|noise| *noise = StandardUniform.sample(rng));
@@ -173,8 +173,8 @@ impl PolicyNet {
         }
     }
 
-    /// Writes the action that `noise` (B, [`PolicyNet::noise_width`]) gives to `action` (B, W). `state` (B, S) is
-    /// replaced by the next state.
+    /// Computes actions from `noise` (B, [`PolicyNet::noise_width`]) and writes them to `action` (B, W). `state` (B, S)
+    /// is replaced by the next state.
     ///
     /// # Panics
     /// If a slice does not have its shape.

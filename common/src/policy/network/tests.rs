@@ -1,5 +1,5 @@
-//! Tests of masked layers and cells against the original's numbers. A policy never consists of one of them alone, and
-//! its steps always last 1.
+//! Tests of single masked layers and cells against the original's numbers. They use the network's private functions,
+//! because a policy never consists of one layer or cell alone, and its elapsed time is always 1.
 
 #[expect(dead_code, reason = "shared with other tests")]
 #[path = "../../../tests/golden/mod.rs"]

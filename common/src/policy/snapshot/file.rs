@@ -95,7 +95,7 @@ pub enum SnapshotFileError {
 
 impl PolicySnapshot {
     /// Writes a safetensors file. It is written next to its final name, flushed to disk and then renamed, so that a
-    /// reader sees either the old or the new file completely. The folder must exist.
+    /// reader sees either the complete old file or the complete new one. The folder must exist.
     ///
     /// # Errors
     /// Returns an error if the snapshot does not belong to this architecture, or if the file system fails. The file at

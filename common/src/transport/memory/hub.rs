@@ -42,7 +42,7 @@ pub(super) struct Hub {
     pub(super) plan: FaultPlan,
     pub(super) stats: Arc<TransportStats>,
     places: Mutex<HashMap<String, Place>>,
-    /// Number of changes of `places`; tasks wait on it for the next change.
+    /// Counter of the calls of `bind` and `partition`. A task that waits for an endpoint waits for the next call.
     changes: watch::Sender<u64>,
     connections: AtomicU64,
 }
@@ -78,7 +78,7 @@ impl Hub {
         true
     }
 
-    /// Frees a name. Its links continue until their queues, which end now, are empty.
+    /// Frees a name. Its queues accept no more messages; its links continue until the queues are empty.
     pub(super) fn unbind(&self, name: &str) {
         let mut places = self.places();
         let Some(place) = places.get_mut(name) else { return };
@@ -154,7 +154,7 @@ impl Peers {
         self.queues().by_peer.remove(id);
     }
 
-    /// Queues a reply. If the queue is full or the peer is gone, drops and counts it.
+    /// Queues a reply. If the queue is full or the peer is gone, drops the reply and counts it.
     pub(super) fn send(&self, id: &PeerId, message: Message, stats: &TransportStats) {
         match self.queues().by_peer.get(id).map(|queue| queue.try_send(message)) {
             Some(Ok(())) => {}

@@ -99,7 +99,8 @@ async fn run_dealer(
             () = &mut app_gone => return,
         };
         let Bound::Router { requests, peers } = bound else {
-            // ZeroMQ behaves the same: there, the handshake between sockets of the wrong types always fails.
+            // With ZeroMQ the dealer would not connect either, because the handshake between these socket types always
+            // fails.
             tracing::error!(%name, "a dealer cannot connect to a publisher");
             return to_app.closed().await;
         };
@@ -107,8 +108,8 @@ async fn run_dealer(
             hub.stats.reconnects.increment();
         }
         let (id, mut replies) = peers.add(number);
-        let mut up = Line::new(&hub, number, "up");
-        let mut down = Line::new(&hub, number, "down");
+        let mut up = Direction::new(&hub, number, "up");
+        let mut down = Direction::new(&hub, number, "down");
         let request = Destination::Router(&requests, &id);
         let closing = tokio::select! {
             biased;
@@ -158,29 +159,29 @@ async fn run_subscriber(hub: Arc<Hub>, name: String, to_app: mpsc::Sender<Messag
         }
         let mut subscription = news.subscribe();
         drop(news);
-        let mut line = Line::new(&hub, number, "down");
+        let mut direction = Direction::new(&hub, number, "down");
         tokio::select! {
             biased;
             () = broken.cancelled() => {}
             () = &mut app_gone => return,
-            () = line.carry(Source::News(&mut subscription), Destination::App(&to_app)) => {}
+            () = direction.carry(Source::Published(&mut subscription), Destination::App(&to_app)) => {}
         }
     }
 }
 
-/// Source of a line's messages.
+/// Source of the messages of a direction.
 enum Source<'a> {
     Queue(&'a mut mpsc::Receiver<Message>),
-    News(&'a mut broadcast::Receiver<Message>),
+    Published(&'a mut broadcast::Receiver<Message>),
 }
 
 impl Source<'_> {
-    /// Waits for the next message. Returns `None` once the source has ended. Dropping the future loses no message.
+    /// Waits for the next message. Returns `None` if the source has ended. Dropping the future loses no message.
     async fn next(&mut self, stats: &TransportStats) -> Option<Message> {
         loop {
             let message = match self {
                 Self::Queue(queue) => queue.recv().await?,
-                Self::News(news) => match news.recv().await {
+                Self::Published(news) => match news.recv().await {
                     Ok(message) => message,
                     Err(broadcast::error::RecvError::Closed) => return None,
                     Err(broadcast::error::RecvError::Lagged(missed)) => {
@@ -196,7 +197,7 @@ impl Source<'_> {
     }
 }
 
-/// Destination of a line's messages.
+/// Destination of the messages of a direction.
 #[derive(Clone, Copy)]
 enum Destination<'a> {
     App(&'a mpsc::Sender<Message>),
@@ -218,14 +219,14 @@ impl Destination<'_> {
 }
 
 /// One direction of a link: the messages in flight, each with the time at which it is due.
-struct Line {
+struct Direction {
     plan: FaultPlan,
     rng: Pcg64,
     stats: Arc<TransportStats>,
     under_way: VecDeque<(Instant, Message)>,
 }
 
-impl Line {
+impl Direction {
     fn new(hub: &Hub, connection: u64, direction: &str) -> Self {
         let plan = hub.plan.clone();
         let rng = plan.seeds.index(connection).role(direction).rng();

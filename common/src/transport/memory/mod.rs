@@ -21,11 +21,12 @@ use std::time::Duration;
 pub struct FaultPlan {
     /// Seeds of all draws.
     pub seeds: SeedTree,
-    /// Range of the delay, drawn uniformly. Order is kept: a message waits for a slower one before it.
+    /// Range of the delay, drawn uniformly. The order is kept: a message waits for slower messages that were sent
+    /// before it.
     pub delay: RangeInclusive<Duration>,
     /// Share of messages that are lost, from 0 to 1.
     pub loss: f64,
-    /// Share of messages that arrive twice, one directly after the other, from 0 to 1.
+    /// Share of messages that are duplicated, from 0 to 1. The copy arrives directly after the original.
     pub duplication: f64,
 }
 

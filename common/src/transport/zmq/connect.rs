@@ -3,7 +3,7 @@
 use super::super::backlog::Backlog;
 use super::super::newest::newest_wins_queue;
 use super::super::{Dealer, Endpoint, Message, Subscriber, TransportStats, within_limits};
-use super::relay::{Line, Way};
+use super::relay::{RelayedConnection, Route};
 use crate::limits::{LINGER, PEER_BACKLOG_BYTES, SOCKET_QUEUE_MESSAGES};
 use crate::runtime::backoff::Delays;
 use crate::telemetry::log_limit::LogLimit;
@@ -19,7 +19,7 @@ use zeromq::{DealerRecvHalf, DealerSendHalf, DealerSocket, SubSocket};
 use zeromq::{Socket, SocketEvent, SocketOptions, SocketRecv as _, SocketSend as _};
 use zeromq::{ZmqError, ZmqMessage, ZmqResult};
 
-/// Time limit of the first attempt for connecting, and again for the handshake.
+/// Time limit of the first attempt, once for connecting and once more for the handshake.
 const ATTEMPT: Duration = Duration::from_secs(1);
 /// Number of times that the limit doubles, so that a distant or overloaded peer is reached, too. It is low because TCP
 /// retries at growing intervals: with a long limit a restored network would be noticed late.
@@ -29,7 +29,7 @@ const STEADY_AFTER: Duration = Duration::from_secs(5);
 
 /// State of one endpoint's attempts to connect.
 pub(super) struct Attempts {
-    way: Way,
+    route: Route,
     delays: Delays,
     failures: u32,
     /// Logged reason of the last failure, so that the same reason is logged once.
@@ -47,7 +47,7 @@ impl Attempts {
         stats: Arc<TransportStats>,
     ) -> Self {
         Self {
-            way: Way { to, tls, stats },
+            route: Route { to, tls, stats },
             delays,
             failures: 0,
             said: String::new(),
@@ -62,19 +62,19 @@ impl Attempts {
     async fn dial<T>(
         &mut self,
         attempt: impl AsyncFn(&str, SocketOptions) -> ZmqResult<T>,
-    ) -> (T, Line) {
+    ) -> (T, RelayedConnection) {
         loop {
             let patience = ATTEMPT * (1 << self.failures.min(ATTEMPT_DOUBLINGS));
             match self.try_once(patience, &attempt).await {
                 Ok(connected) => {
                     let before = self.connected.replace(Instant::now());
                     if before.is_some() {
-                        self.way.stats.reconnects.increment();
+                        self.route.stats.reconnects.increment();
                     }
                     if (before.is_some() || self.failures > 0)
                         && self.log.admit((), "connected", self.began.elapsed()).is_some()
                     {
-                        tracing::info!(endpoint = %self.way.to, "connected");
+                        tracing::info!(endpoint = %self.route.to, "connected");
                     }
                     self.failures = 0;
                     self.said.clear();
@@ -84,7 +84,7 @@ impl Attempts {
                     if error != self.said
                         && let Some(left_out) = self.log.admit((), "failed", self.began.elapsed())
                     {
-                        tracing::warn!(endpoint = %self.way.to, error, left_out, "no connection yet, trying again");
+                        tracing::warn!(endpoint = %self.route.to, error, left_out, "no connection yet, trying again");
                         self.said = error;
                     }
                     self.failures = self.failures.saturating_add(1);
@@ -98,24 +98,24 @@ impl Attempts {
         &self,
         patience: Duration,
         attempt: &impl AsyncFn(&str, SocketOptions) -> ZmqResult<T>,
-    ) -> Result<(T, Line), String> {
-        let line = self.way.open(patience).await.map_err(|refusal| refusal.to_string())?;
+    ) -> Result<(T, RelayedConnection), String> {
+        let connection = self.route.open(patience).await.map_err(|refusal| refusal.to_string())?;
         let mut options = SocketOptions::default();
         options.connect_timeout(patience);
-        match attempt(&line.address, options).await {
-            Ok(connected) => Ok((connected, line)),
+        match attempt(&connection.address, options).await {
+            Ok(connected) => Ok((connected, connection)),
             // zeromq only sees that its connection has ended; the relay knows the reason.
-            Err(error) => Err(line.reason().await.unwrap_or_else(|| error.to_string())),
+            Err(error) => Err(connection.reason().await.unwrap_or_else(|| error.to_string())),
         }
     }
 
-    async fn broken(&mut self, line: Line) {
+    async fn broken(&mut self, connection: RelayedConnection) {
         if self.connected.is_some_and(|since| since.elapsed() >= STEADY_AFTER) {
             self.delays.reset();
         }
-        let reason = line.reason().await;
+        let reason = connection.reason().await;
         if let Some(left_out) = self.log.admit((), "lost", self.began.elapsed()) {
-            tracing::warn!(endpoint = %self.way.to, reason, left_out, "connection lost, trying again");
+            tracing::warn!(endpoint = %self.route.to, reason, left_out, "connection lost, trying again");
         }
         self.pause().await;
     }
@@ -133,7 +133,7 @@ pub(super) fn dealer(attempts: Attempts) -> Dealer {
 }
 
 pub(super) fn subscriber(attempts: Attempts) -> Subscriber {
-    let (news, incoming) = newest_wins_queue(attempts.way.stats.clone());
+    let (news, incoming) = newest_wins_queue(attempts.route.stats.clone());
     tokio::spawn(run_subscriber(attempts, news));
     Subscriber { incoming }
 }
@@ -155,7 +155,7 @@ async fn run_dealer(
     from_app: mpsc::Receiver<Message>,
     to_app: mpsc::Sender<Message>,
 ) {
-    let stats = attempts.way.stats.clone();
+    let stats = attempts.route.stats.clone();
     let mut outbox = Outbox { from_app, waiting: VecDeque::new(), stats: stats.clone() };
     let mut app_gone = pin!(to_app.closed());
     loop {
@@ -165,7 +165,7 @@ async fn run_dealer(
             socket.connect(address).await?;
             Ok((socket, lost))
         });
-        let ((socket, lost), line) = tokio::select! {
+        let ((socket, lost), connection) = tokio::select! {
             connected = dialled => connected,
             () = &mut app_gone => return,
         };
@@ -189,7 +189,7 @@ async fn run_dealer(
                 tracing::debug!(%error, "could not send");
             }
         }
-        attempts.broken(line).await;
+        attempts.broken(connection).await;
     }
 }
 
@@ -218,8 +218,8 @@ struct Outbox {
 }
 
 impl Outbox {
-    /// Hands messages over until the application has closed its queue. Dropping the future loses none that were not yet
-    /// handed over.
+    /// Hands messages over until the application has closed its queue. If the future is dropped, messages that were not
+    /// handed over stay in the outbox.
     async fn send_all(
         &mut self,
         socket: &mut DealerSendHalf,
@@ -243,7 +243,7 @@ impl Outbox {
 }
 
 async fn run_subscriber(mut attempts: Attempts, news: mpsc::Sender<Message>) {
-    let stats = attempts.way.stats.clone();
+    let stats = attempts.route.stats.clone();
     let mut app_gone = pin!(news.closed());
     loop {
         let dialled = attempts.dial(async |address, options| {
@@ -253,7 +253,7 @@ async fn run_subscriber(mut attempts: Attempts, news: mpsc::Sender<Message>) {
             socket.connect(address).await?;
             Ok((socket, lost))
         });
-        let ((mut socket, lost), line) = tokio::select! {
+        let ((mut socket, lost), connection) = tokio::select! {
             connected = dialled => connected,
             () = &mut app_gone => return,
         };
@@ -271,6 +271,6 @@ async fn run_subscriber(mut attempts: Attempts, news: mpsc::Sender<Message>) {
             }
         }
         drop(socket);
-        attempts.broken(line).await;
+        attempts.broken(connection).await;
     }
 }

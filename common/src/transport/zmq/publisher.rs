@@ -1,6 +1,6 @@
 //! The sending side of news. Each subscriber has a slot that holds the newest message not yet sent to it.
 
-use super::super::guard::{self, GuardConfig, Peer, Seat, Service};
+use super::super::guard::{self, ConnectionState, GuardConfig, Peer, Service};
 use super::super::listener::{Listener, ReadHalf, WriteHalf};
 use super::super::within_limits;
 use super::super::zmtp::connection::{Incoming, Outbox, Outgoing, Refusal, Socket, both};
@@ -73,21 +73,21 @@ impl Service for Port {
         _peer: Peer,
         mut incoming: Incoming<ReadHalf>,
         mut outgoing: Outgoing<WriteHalf>,
-        seat: &Seat,
+        connection: &ConnectionState,
     ) -> Result<(), Refusal> {
-        let Some(visit) = self.enter() else { return Ok(()) };
+        let Some(registration) = self.enter() else { return Ok(()) };
         let receiving = async {
             while let Some(item) = incoming.next().await? {
-                visit.slot.subscribe(item);
-                if visit.slot.state().prefixes.is_empty() {
-                    seat.is_useful();
+                registration.slot.subscribe(item);
+                if registration.slot.state().prefixes.is_empty() {
+                    connection.is_useful();
                 } else {
-                    seat.stays_useful();
+                    connection.stays_useful();
                 }
             }
             Ok(())
         };
-        let mut outbox = News { slot: visit.slot.clone() };
+        let mut outbox = SubscriberOutbox { slot: registration.slot.clone() };
         both(receiving, outgoing.run(&mut outbox)).await
     }
 }
@@ -98,14 +98,14 @@ impl Port {
     }
 
     /// Creates a slot for a new subscriber. Returns `None` if the port has closed.
-    fn enter(&self) -> Option<Visit<'_>> {
+    fn enter(&self) -> Option<Registration<'_>> {
         let mut subscribers = self.subscribers();
         if subscribers.closed {
             return None;
         }
         let slot = Arc::new(Slot::default());
         subscribers.slots.push(slot.clone());
-        Some(Visit { port: self, slot })
+        Some(Registration { port: self, slot })
     }
 
     fn publish(&self, message: &Message) {
@@ -166,24 +166,24 @@ impl Slot {
 }
 
 /// Keeps a subscriber's slot at the port, and removes it on drop.
-struct Visit<'p> {
+struct Registration<'p> {
     port: &'p Port,
     slot: Arc<Slot>,
 }
 
-impl Drop for Visit<'_> {
+impl Drop for Registration<'_> {
     fn drop(&mut self) {
         self.port.subscribers().slots.retain(|slot| !Arc::ptr_eq(slot, &self.slot));
     }
 }
 
-/// The news for one subscriber.
+/// The newest message for one subscriber.
 #[derive(Debug)]
-struct News {
+struct SubscriberOutbox {
     slot: Arc<Slot>,
 }
 
-impl Outbox for News {
+impl Outbox for SubscriberOutbox {
     async fn fill(&mut self, pieces: &mut Pieces) -> bool {
         loop {
             let closed = {

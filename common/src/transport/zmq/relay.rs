@@ -16,7 +16,7 @@ use super::super::resolve;
 use super::super::secure;
 use super::super::zmtp::connection::{Patience, Refusal};
 use super::super::zmtp::encode::Pieces;
-use super::super::zmtp::gate::{FrameGate, HELD_BYTES_MAX, Part};
+use super::super::zmtp::gate::{FrameGate, HELD_BYTES_MAX, StreamPart};
 use super::super::zmtp::rules::{GateLimits, announce_heartbeats, answers_ping, ping_context};
 use super::super::{Endpoint, TransportStats};
 use crate::limits::{LINGER, PING_EVERY};
@@ -34,8 +34,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Buffer of one direction: large enough for few system calls, small enough to stay in a core's cache. Measured with
-/// `benches/transport_speed.rs`: 64 KiB costs a tenth more CPU time per batch, and 512 KiB saves nothing; nor do
-/// larger buffers of the private socket.
+/// `benches/transport_speed.rs`: 64 KiB costs a tenth more CPU time per batch, and 512 KiB saves nothing. Larger
+/// buffers of the private socket do not save anything either.
 const BUFFER_BYTES: usize = 256 << 10;
 const _: () = assert!(BUFFER_BYTES > 2 * HELD_BYTES_MAX);
 
@@ -48,7 +48,7 @@ const LAST_WORD_WITHIN: Duration = Duration::from_millis(100);
 
 /// Address of a server, and the TLS settings for reaching it.
 #[derive(Debug)]
-pub(super) struct Way {
+pub(super) struct Route {
     pub(super) to: Endpoint,
     pub(super) tls: Option<(Tls, Conversation)>,
     pub(super) stats: Arc<TransportStats>,
@@ -56,25 +56,29 @@ pub(super) struct Way {
 
 /// An open connection to a server. After drop, messages in flight have [`LINGER`] to arrive.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct RelayedConnection {
     /// Address to which zeromq connects.
     pub(super) address: String,
     relay: Option<JoinHandle<Option<String>>>,
     _open: Option<DropGuard>,
 }
 
-impl Line {
+impl RelayedConnection {
     /// Returns the reason why the relay closed the connection, if it did.
     pub(super) async fn reason(mut self) -> Option<String> {
         timeout(REASON_WITHIN, self.relay.take()?).await.ok()?.ok()?
     }
 }
 
-impl Way {
+impl Route {
     /// Connects to the server. Starts a relay if the endpoint is TCP.
-    pub(super) async fn open(&self, patience: Duration) -> Result<Line, Refusal> {
+    pub(super) async fn open(&self, patience: Duration) -> Result<RelayedConnection, Refusal> {
         let Endpoint::Tcp { host, port } = &self.to else {
-            return Ok(Line { address: self.to.to_string(), relay: None, _open: None });
+            return Ok(RelayedConnection {
+                address: self.to.to_string(),
+                relay: None,
+                _open: None,
+            });
         };
         let server = resolve::connect(host, *port, patience).await?;
         let secured = self.secure(server, host, patience).await;
@@ -88,7 +92,7 @@ impl Way {
             count(&refusal, &stats);
             Some(refusal.to_string())
         });
-        Ok(Line { address, relay: Some(relay), _open: Some(closed.drop_guard()) })
+        Ok(RelayedConnection { address, relay: Some(relay), _open: Some(closed.drop_guard()) })
     }
 
     async fn secure(
@@ -146,7 +150,7 @@ async fn relay(
         ended = &mut incoming => ended,
         ended = relay_out(from_zeromq, to_server, asked, &heartbeats) => match ended {
             Ok(()) => incoming.await,
-            // A server that no longer reads has often sent the reason before, and it can still be read.
+            // Before a server stops reading, it has often sent the reason, which can still be read.
             Err(broken) => match timeout(LAST_WORD_WITHIN, incoming).await {
                 Ok(Err(said)) => Err(said),
                 _ => Err(broken),
@@ -175,7 +179,7 @@ async fn relay_in(
         let (mut start, mut end) = (0, 0);
         while let Some(run) = gate.next_run(&buffer[end..filled])? {
             let piece = &buffer[end..end + run.bytes];
-            if run.part == Part::Command {
+            if run.part == StreamPart::Command {
                 if let Some(context) = ping_context(piece) {
                     patience.pinged();
                     // A server that sends PING faster than it reads gets fewer answers.
@@ -183,7 +187,7 @@ async fn relay_in(
                 }
                 listening = listening && to.write_all(&buffer[start..end]).await.is_ok();
                 start = end + run.bytes;
-            } else if run.part == Part::Handshake && !gate.is_open() {
+            } else if run.part == StreamPart::Handshake && !gate.is_open() {
                 patience = Patience::new(answers_ping(piece));
                 heartbeats.store(answers_ping(piece), Ordering::Relaxed);
             }
@@ -227,8 +231,8 @@ async fn relay_out(
                 }
                 let mut end = 0;
                 while let Some(run) = gate.next_run(&buffer[end..filled])? {
-                    between_messages = run.part != Part::Message;
-                    if run.part == Part::Handshake && !gate.is_open() {
+                    between_messages = run.part != StreamPart::Message;
+                    if run.part == StreamPart::Handshake && !gate.is_open() {
                         announce_heartbeats(&mut buffer[end..]);
                     }
                     end += run.bytes;

@@ -1,8 +1,8 @@
 //! Server side of request and reply, with our own ZMTP. The peers are kept in a map whose lock is never held across a
 //! wait, so that strangers who connect and leave cannot block it.
 
-use super::super::backlog::{Backlog, Room};
-use super::super::guard::{self, GuardConfig, Peer, Seat, Service};
+use super::super::backlog::{Backlog, Reservation};
+use super::super::guard::{self, ConnectionState, GuardConfig, Peer, Service};
 use super::super::listener::{Listener, ReadHalf, WriteHalf};
 use super::super::within_limits;
 use super::super::zmtp::connection::{Incoming, Outbox, Outgoing, Refusal, Socket, both};
@@ -58,20 +58,20 @@ struct Port {
     /// Room for the replies to all peers together.
     replies: Backlog,
     peers: Mutex<Peers>,
-    /// Number of the next connection, shared by all ports, so that a peer gets a new id also at a later port on the
+    /// Number of the next connection. All ports share it, so that no id is used twice, not even by a later port on the
     /// same address.
     connections: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
 struct Peers {
-    doors: HashMap<PeerId, Door>,
+    states: HashMap<PeerId, PeerState>,
     closed: bool,
 }
 
 /// Queue and state of one peer.
 #[derive(Debug)]
-struct Door {
+struct PeerState {
     queue: mpsc::Sender<Reply>,
     backlog: Backlog,
     named_in_log: bool,
@@ -82,7 +82,7 @@ struct Door {
 #[derive(Debug)]
 struct Reply {
     message: Message,
-    rooms: [Room; 2],
+    reservations: [Reservation; 2],
 }
 
 impl Service for Port {
@@ -95,16 +95,16 @@ impl Service for Port {
         peer: Peer,
         mut incoming: Incoming<ReadHalf>,
         mut outgoing: Outgoing<WriteHalf>,
-        seat: &Seat,
+        connection: &ConnectionState,
     ) -> Result<(), Refusal> {
-        let Some((visit, mut outbox, evict)) = self.enter(&peer) else { return Ok(()) };
+        let Some((registration, mut outbox, evict)) = self.enter(&peer) else { return Ok(()) };
         let receiving = async {
             let mut listening = true;
             while let Some(item) = incoming.next().await? {
                 let Item::Message(message) = item else { continue };
-                seat.is_useful();
+                connection.is_useful();
                 if listening {
-                    listening = self.to_app.send((visit.id.clone(), message)).await.is_ok();
+                    listening = self.to_app.send((registration.id.clone(), message)).await.is_ok();
                 }
             }
             Ok(())
@@ -121,8 +121,8 @@ impl Port {
         self.peers.lock().expect("nobody panics while holding it")
     }
 
-    /// Adds a door for a new peer. Returns `None` if the port has closed.
-    fn enter(&self, peer: &Peer) -> Option<(Visit<'_>, Replies, CancellationToken)> {
+    /// Adds the state of a new peer. Returns `None` if the port has closed.
+    fn enter(&self, peer: &Peer) -> Option<(Registration<'_>, Replies, CancellationToken)> {
         let mut peers = self.peers();
         if peers.closed {
             return None;
@@ -132,17 +132,22 @@ impl Port {
         let id = PeerId::new(name, &peer.address, peer.role);
         let (queue, replies) = mpsc::channel(PEER_BACKLOG_MESSAGES);
         let evict = CancellationToken::new();
-        let door = Door {
+        let state = PeerState {
             queue,
             backlog: Backlog::new(PEER_BACKLOG_MESSAGES, PEER_BACKLOG_BYTES),
             named_in_log: false,
             evict: evict.clone(),
         };
-        peers.doors.insert(id.clone(), door);
-        Some((Visit { port: self, id }, Replies { queue: replies, written: Vec::new() }, evict))
+        peers.states.insert(id.clone(), state);
+        Some((
+            Registration { port: self, id },
+            Replies { queue: replies, written: Vec::new() },
+            evict,
+        ))
     }
 
-    /// Hands replies to the peers' queues until the endpoint is closed, including those sent before the close.
+    /// Hands replies to the peers' queues until the endpoint is closed, including replies that were sent before the
+    /// close.
     async fn send_all(&self, mut from_app: mpsc::Receiver<(PeerId, Message)>) {
         let mut batch = Vec::with_capacity(SOCKET_QUEUE_MESSAGES);
         loop {
@@ -166,21 +171,21 @@ impl Port {
         let mut peers = self.peers();
         peers.closed = true;
         // The connections end when their queues are empty.
-        peers.doors.clear();
+        peers.states.clear();
     }
 
     fn send(&self, peers: &mut Peers, id: PeerId, message: Message) {
         if !within_limits(&message, &self.stats) {
             return;
         }
-        let Some(door) = peers.doors.get_mut(&id) else {
+        let Some(state) = peers.states.get_mut(&id) else {
             self.stats.dropped_no_peer.increment();
             tracing::debug!(peer = ?id, "dropping a reply: the peer is gone");
             return;
         };
-        let Some(own) = door.backlog.try_reserve(&message) else {
+        let Some(own) = state.backlog.try_reserve(&message) else {
             self.stats.dropped_slow_peer.increment();
-            if !std::mem::replace(&mut door.named_in_log, true) {
+            if !std::mem::replace(&mut state.named_in_log, true) {
                 tracing::warn!(peer = ?id, "dropping replies: the peer does not read");
             }
             return;
@@ -190,8 +195,8 @@ impl Port {
             peers.evict_greediest();
             return;
         };
-        let reply = Reply { message, rooms: [own, shared] };
-        if door.queue.try_send(reply).is_err() {
+        let reply = Reply { message, reservations: [own, shared] };
+        if state.queue.try_send(reply).is_err() {
             // The connection is about to end.
             self.stats.dropped_no_peer.increment();
         }
@@ -201,24 +206,24 @@ impl Port {
 impl Peers {
     /// Ends the connection with the most waiting bytes, so that peers that read get their replies.
     fn evict_greediest(&mut self) {
-        let greediest = self.doors.iter().max_by_key(|(_, door)| door.backlog.taken());
+        let greediest = self.states.iter().max_by_key(|(_, state)| state.backlog.taken());
         if let Some(id) = greediest.map(|(id, _)| id.clone())
-            && let Some(door) = self.doors.remove(&id)
+            && let Some(state) = self.states.remove(&id)
         {
-            door.evict.cancel();
+            state.evict.cancel();
         }
     }
 }
 
-/// Keeps a peer's door at the port, and removes it on drop.
-struct Visit<'p> {
+/// Keeps a peer's state at the port, and removes it on drop.
+struct Registration<'p> {
     port: &'p Port,
     id: PeerId,
 }
 
-impl Drop for Visit<'_> {
+impl Drop for Registration<'_> {
     fn drop(&mut self) {
-        self.port.peers().doors.remove(&self.id);
+        self.port.peers().states.remove(&self.id);
     }
 }
 
@@ -226,8 +231,8 @@ impl Drop for Visit<'_> {
 #[derive(Debug)]
 struct Replies {
     queue: mpsc::Receiver<Reply>,
-    /// Room of replies that are being written; it stays taken until they are.
-    written: Vec<[Room; 2]>,
+    /// Reserved room for the replies that are being written. It is released when they are written.
+    written: Vec<[Reservation; 2]>,
 }
 
 impl Outbox for Replies {
@@ -237,7 +242,7 @@ impl Outbox for Replies {
         let mut next = Some(first);
         while let Some(reply) = next {
             pieces.message(reply.message);
-            self.written.push(reply.rooms);
+            self.written.push(reply.reservations);
             next = if pieces.byte_len() < WRITE_BYTES { self.queue.try_recv().ok() } else { None };
         }
         true

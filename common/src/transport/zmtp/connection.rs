@@ -51,8 +51,8 @@ impl From<io::Error> for Refusal {
 
 /// Time limit for the silence of a peer that answers PING.
 ///
-/// A peer that sends PING itself, as our own processes do, must keep the shorter limit. Another peer gets the longer
-/// one: it sends nothing while we are in the middle of a long message to it, because it then gets no PING to answer.
+/// A peer that sends PING itself, as our own processes do, must keep the shorter limit. A peer that only answers PING
+/// gets the longer limit: while we send it a long message, it gets no PING and therefore sends nothing.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::transport) struct Patience {
     heartbeats: bool,
@@ -114,8 +114,8 @@ pub(in crate::transport) struct Outgoing<W> {
 
 /// Source of the messages for one peer.
 pub(in crate::transport) trait Outbox {
-    /// Waits for messages and puts them into `pieces`. Returns false once there will be no more. It is called again
-    /// when all pieces are written. Dropping the future loses nothing.
+    /// Waits for messages and puts them into `pieces`. Returns false if there will be no more messages. It is called
+    /// again when all pieces are written. Dropping the future loses no message.
     fn fill(&mut self, pieces: &mut Pieces) -> impl Future<Output = bool> + Send;
 }
 
@@ -153,7 +153,7 @@ where
 }
 
 impl<R: AsyncRead + Unpin> Incoming<R> {
-    /// Returns the next item that is not a heartbeat. `None` once the peer has closed.
+    /// Returns the next item that is not a heartbeat, or `None` if the peer has closed the connection.
     pub(in crate::transport) async fn next(&mut self) -> Result<Option<Item>, Refusal> {
         loop {
             match self.decoder.next_item()? {

@@ -17,16 +17,16 @@ const _: () = assert!(GREETING_BYTES <= HELD_BYTES_MAX);
 
 /// A run of bytes that may be forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Run {
+pub struct ByteRun {
     /// Number of bytes; never 0.
     pub bytes: usize,
     /// The part of the stream that they belong to.
-    pub part: Part,
+    pub part: StreamPart,
 }
 
-/// The part of the stream that a [`Run`] belongs to.
+/// The part of the stream that a [`ByteRun`] belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum StreamPart {
     /// A whole greeting or a whole READY command.
     Handshake,
     /// A whole command after the handshake.
@@ -63,7 +63,7 @@ impl FrameGate {
         !matches!(self.expect, Expect::Greeting | Expect::Ready)
     }
 
-    /// Returns how many of these bytes, the next ones of the stream, may be forwarded.
+    /// Takes the next bytes of the stream, and returns how many of them may be forwarded.
     ///
     /// The remaining bytes, at most [`HELD_BYTES_MAX`], must be passed again at the start of the next call, followed by
     /// more. After an error no byte of this call may be forwarded, and the connection must be closed.
@@ -76,8 +76,8 @@ impl FrameGate {
     }
 
     /// Like [`admit`](Self::admit), one run at a time. Returns `None` if more bytes are needed.
-    pub fn next_run(&mut self, bytes: &[u8]) -> Result<Option<Run>, Violation> {
-        let run = |bytes, part| Ok(Some(Run { bytes, part }));
+    pub fn next_run(&mut self, bytes: &[u8]) -> Result<Option<ByteRun>, Violation> {
+        let run = |bytes, part| Ok(Some(ByteRun { bytes, part }));
         match self.expect {
             Expect::Greeting => {
                 check_greeting(bytes)?;
@@ -85,19 +85,21 @@ impl FrameGate {
                     return Ok(None);
                 }
                 self.expect = Expect::Ready;
-                run(GREETING_BYTES, Part::Handshake)
+                run(GREETING_BYTES, StreamPart::Handshake)
             }
             Expect::Ready => {
                 let Some(command) = whole_ready(bytes)? else { return Ok(None) };
                 check_ready(&bytes[command.clone()])?;
                 self.expect = Expect::Header;
-                run(command.end, Part::Handshake)
+                run(command.end, StreamPart::Handshake)
             }
             Expect::Header => {
                 let Some(header) = Header::read(bytes)? else { return Ok(None) };
                 if header.is_command() {
                     let command = self.meter.command(&header, bytes)?;
-                    return Ok(command.map(|body| Run { bytes: body.end, part: Part::Command }));
+                    return Ok(
+                        command.map(|body| ByteRun { bytes: body.end, part: StreamPart::Command })
+                    );
                 }
                 self.meter.count_frame(&header)?;
                 // The header is forwarded together with the available bytes of its body.
@@ -109,20 +111,21 @@ impl FrameGate {
         }
     }
 
-    /// Admits `before` bytes plus the next bytes of a body that lacks `left` bytes, at most `available` bytes in total.
-    fn run_in_body(&mut self, before: usize, left: u64, more: bool, available: usize) -> Run {
+    /// Admits `before` bytes of a header and then bytes of its body, of which `left` bytes are missing. Admits at most
+    /// `available` bytes in total.
+    fn run_in_body(&mut self, before: usize, left: u64, more: bool, available: usize) -> ByteRun {
         let here = usize::try_from(left).unwrap_or(usize::MAX).min(available - before);
         let left = left - here as u64;
         let bytes = before + here;
         if left > 0 {
             self.expect = Expect::Body { left, more };
-            return Run { bytes, part: Part::Message };
+            return ByteRun { bytes, part: StreamPart::Message };
         }
         self.expect = Expect::Header;
         if more {
-            return Run { bytes, part: Part::Message };
+            return ByteRun { bytes, part: StreamPart::Message };
         }
         self.meter.end_message();
-        Run { bytes, part: Part::MessageEnd }
+        ByteRun { bytes, part: StreamPart::MessageEnd }
     }
 }

@@ -34,7 +34,7 @@ impl GateLimits {
         Self { frame_bytes: 256, message_frames: 1, message_bytes: 256, messages: 16 };
 }
 
-/// Rule that a peer broke, for which its connection is closed.
+/// Violation of a rule by a peer. The connection of the peer is then closed.
 #[derive(Debug, Clone, Copy, thiserror::Error, PartialEq, Eq)]
 pub enum Violation {
     /// The bytes are not ZMTP.

@@ -26,7 +26,7 @@ const DATA: &str = "data";
 const PART: &str = "part-0.arrow";
 /// Columns that are read. Other columns are not decoded, so nothing in them is checked.
 const FIELDS: [&str; 5] = ["observations", "actions", "rewards", "terminations", "truncations"];
-/// Length of the trailer: the length of the footer, and `ARROW1`.
+/// Number of bytes in the trailer: the footer's length (4 bytes), then `ARROW1`.
 const TRAILER_BYTES: usize = 10;
 /// Largest length of a column. The decoder multiplies it by the width of lists, which is below 2^31, and the product
 /// must not overflow.
@@ -208,9 +208,9 @@ fn schema(footer: &Footer<'_>) -> Result<Schema, ArrowError> {
     try_fb_to_schema(schema)
 }
 
-/// Reads the columns `projection` of one record batch. Offsets and lengths beyond the data that they refer to are
-/// refused here, because the decoder slices the file by them and would panic. The decoder checks the content of the
-/// slices itself.
+/// Reads the columns `projection` of one record batch. Refuses offsets and lengths that exceed the data that they refer
+/// to, because the decoder slices the file by them and would panic. The decoder itself checks the content of the
+/// slices.
 fn batch(
     bytes: &Buffer,
     block: &Block,
@@ -241,7 +241,7 @@ fn batch(
         .read_record_batch()
 }
 
-/// Returns the range of `length` bytes from `start`. Fails if it does not end at or before `end`.
+/// Returns the range of `length` bytes from `start` on. Fails if the range exceeds `end`.
 fn range<N>(start: N, length: i64, end: usize) -> Result<Range<usize>, ArrowError>
 where
     N: TryInto<usize> + Copy + Display,

@@ -1,4 +1,4 @@
-//! The HDF5 layout: `data/main_data.hdf5` has one group `episode_N` per episode, which has one dataset per field.
+//! The HDF5 layout: `data/main_data.hdf5` has one group `episode_N` per episode. Each group has one dataset per field.
 
 use super::Stored;
 use crate::offline::DatasetError;
@@ -11,17 +11,17 @@ const MAIN: &str = "data/main_data.hdf5";
 const ELEMENT_BYTES_MAX: u64 = 8;
 
 /// Group of one episode.
-pub(super) struct Episode {
+pub(super) struct Hdf5Episode {
     path: Rc<PathBuf>,
     number: u64,
     group: Group,
 }
 
 /// Returns all episodes of the dataset in `dir`, sorted by number.
-pub(super) fn episodes(dir: &Path) -> Result<Vec<Episode>, DatasetError> {
+pub(super) fn episodes(dir: &Path) -> Result<Vec<Hdf5Episode>, DatasetError> {
     let path = Rc::new(dir.join(MAIN));
     let file = File::open_streaming(&*path).map_err(failed(&path, "the file"))?;
-    // All groups are listed in one pass. A lookup by name would pass through the file's list of groups every time.
+    // List all groups in one pass. Every lookup by name would search the file's list of groups again.
     let groups = file.root().iter_groups().map_err(failed(&path, "the root group"))?;
     let mut episodes = Vec::with_capacity(groups.len());
     for (name, group) in groups {
@@ -32,7 +32,7 @@ pub(super) fn episodes(dir: &Path) -> Result<Vec<Episode>, DatasetError> {
             found: format!("{name:?}"),
             expected: "episode_N".to_owned(),
         })?;
-        episodes.push(Episode { path: Rc::clone(&path), number, group });
+        episodes.push(Hdf5Episode { path: Rc::clone(&path), number, group });
     }
     episodes.sort_by_key(|episode| episode.number);
     Ok(episodes)
@@ -43,7 +43,7 @@ fn failed(path: &Path, place: &str) -> impl FnOnce(hdf5_pure::Error) -> DatasetE
     move |source| DatasetError::Hdf5 { path, place, source: Box::new(source) }
 }
 
-impl Stored for Episode {
+impl Stored for Hdf5Episode {
     const HOME: &'static str = MAIN;
 
     fn path(&self) -> &Path {
@@ -78,7 +78,7 @@ impl Stored for Episode {
             let (found, expected) = (format!("{shape:?}"), format!("{expected:?}"));
             return Err(self.differs(format!("shape of {place}"), found, expected));
         }
-        // A damaged type may declare elements of gigabytes.
+        // A damaged type may declare elements with a size of gigabytes.
         let element = dataset.element_size().map_err(failed(&self.path, &place))?;
         if element > ELEMENT_BYTES_MAX {
             let expected = format!("numbers of at most {ELEMENT_BYTES_MAX} bytes");

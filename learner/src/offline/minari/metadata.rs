@@ -1,14 +1,11 @@
 //! [`Metadata`]: the description of a Minari dataset, and the checks that a run makes on it.
 
-use crate::offline::DatasetError;
-use common::config::Cluster;
+use crate::offline::{DatasetError, MINARI_METADATA as METADATA};
+use common::config::ClusterConfig;
 use common::spec::{ActionKind, EnvSpec, ItemLayout};
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-
-/// File that identifies a directory as a Minari dataset.
-pub(in crate::offline) const METADATA: &str = "data/metadata.json";
 
 /// Storage layout of the episodes.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +65,8 @@ impl Metadata {
         }
     }
 
-    /// Checks that the description gives the number of episodes counted in `home`, at least one.
+    /// Checks that the number of episodes in the description equals `counted`, the number found in `home`, and is at
+    /// least one.
     pub(super) fn expect_episodes(&self, counted: u64, home: &str) -> Result<(), DatasetError> {
         self.expect("total_episodes", self.is.total_episodes, counted, home)?;
         if counted == 0 {
@@ -77,7 +75,7 @@ impl Metadata {
         Ok(())
     }
 
-    /// Checks that the description gives the number of steps counted in `home`.
+    /// Checks that the number of steps in the description equals `counted`, the number found in `home`.
     pub(super) fn expect_steps(&self, counted: u64, home: &str) -> Result<(), DatasetError> {
         self.expect("total_steps", self.is.total_steps, counted, home)
     }
@@ -93,7 +91,7 @@ impl Metadata {
     pub(super) fn expect_transitions(
         &self,
         spec: &EnvSpec,
-        cluster: &Cluster,
+        cluster: &ClusterConfig,
         layout: &ItemLayout,
     ) -> Result<(), DatasetError> {
         if layout.field("state").is_some() || cluster.sequence_len > 1 {
@@ -152,7 +150,7 @@ impl Metadata {
     }
 }
 
-/// Describes a space in a few words; a Dict by its keys.
+/// Describes a space in a few words. A Dict is described by its keys.
 fn kind(space: &Value) -> String {
     let kind = space["type"].as_str().unwrap_or("no space");
     match (kind, &space["subspaces"]) {

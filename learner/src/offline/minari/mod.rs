@@ -13,18 +13,15 @@ mod arrow;
 mod hdf5;
 mod metadata;
 
-use super::transitions::{Episode, Transitions};
-use super::{DatasetError, reserve};
-use common::config::Cluster;
+use super::transitions::{RecordedEpisode, Transitions};
+use super::{DatasetError, MINARI_METADATA as METADATA, reserve};
+use common::config::ClusterConfig;
 use common::spec::{ActionKind, EnvSpec, ItemLayout};
 use common::values::VALUE_MAX;
 use metadata::{Format, Metadata};
 use std::path::Path;
 
-pub(super) use metadata::METADATA;
-
-/// Tolerance for normalised actions outside of [-1, 1], because of rounding. Actions within it are clamped to the
-/// bound.
+/// Amount by which rounding may move a normalised action out of [-1, 1]. Such an action is clamped to the bound.
 const ACTION_SLACK: f64 = 1e-5;
 
 /// Reads the description of the dataset in `dir` and checks that it fits these settings. Returns the description, the
@@ -32,7 +29,7 @@ const ACTION_SLACK: f64 = 1e-5;
 fn describe(
     dir: &Path,
     spec: &EnvSpec,
-    cluster: &Cluster,
+    cluster: &ClusterConfig,
     layout: &ItemLayout,
 ) -> Result<(Metadata, Format, f64), DatasetError> {
     let metadata = Metadata::read(dir)?;
@@ -47,7 +44,7 @@ fn describe(
 pub(super) fn check(
     dir: &Path,
     spec: &EnvSpec,
-    cluster: &Cluster,
+    cluster: &ClusterConfig,
     layout: &ItemLayout,
 ) -> Result<(), DatasetError> {
     describe(dir, spec, cluster, layout).map(drop)
@@ -57,7 +54,7 @@ pub(super) fn check(
 pub(super) fn read(
     dir: &Path,
     spec: &EnvSpec,
-    cluster: &Cluster,
+    cluster: &ClusterConfig,
     layout: &ItemLayout,
 ) -> Result<Vec<u8>, DatasetError> {
     let (metadata, format, start) = describe(dir, spec, cluster, layout)?;
@@ -70,9 +67,9 @@ pub(super) fn read(
     }
 }
 
-/// An episode as it is stored in a file. The implementations differ in the layout.
+/// An episode as it is stored in a file. There is one implementation per layout.
 trait Stored {
-    /// Place of the dataset's episodes, for messages.
+    /// Name of the file or folder that holds the episodes, for messages.
     const HOME: &'static str;
 
     /// Returns the path of the file.
@@ -84,8 +81,8 @@ trait Stored {
     /// Returns the number of steps. The value comes from the file and is not checked yet.
     fn steps(&self) -> Result<u64, DatasetError>;
 
-    /// Returns the first `rows` numbers of a field, or with a `width` the first `rows` rows of that many numbers. The
-    /// field must have this shape in the file, which is checked before anything is allocated.
+    /// Returns the first `rows` numbers of a field. If `width` is given, returns the first `rows` rows of `width`
+    /// numbers each. Checks that the field has this shape in the file before anything is allocated.
     fn values(
         &self,
         field: &str,
@@ -129,7 +126,11 @@ impl Reader<'_> {
     }
 
     /// Reads one episode of at most `steps_max` steps.
-    fn episode<S: Stored>(&self, stored: &S, steps_max: u64) -> Result<Episode, DatasetError> {
+    fn episode<S: Stored>(
+        &self,
+        stored: &S,
+        steps_max: u64,
+    ) -> Result<RecordedEpisode, DatasetError> {
         let steps = stored.steps()?;
         if !(1..=steps_max).contains(&steps) {
             let what = format!("length of {}", stored.name("rewards"));
@@ -142,7 +143,7 @@ impl Reader<'_> {
         let width = is_continuous.then_some(self.spec.act_dim);
         let actions = values(stored, "actions", steps, width, f32::MAX)?;
         #[expect(clippy::cast_possible_truncation, reason = "checked: within f32")]
-        Ok(Episode {
+        Ok(RecordedEpisode {
             obs: obs.into_iter().map(|x| x as f32).collect(),
             actions: self.actions(stored, actions)?,
             rewards: values(stored, "rewards", steps, None, bound)?,
@@ -151,8 +152,8 @@ impl Reader<'_> {
         })
     }
 
-    /// Normalises continuous actions by the environment's bounds; 0 if both bounds are equal. Counts discrete actions
-    /// from 0.
+    /// Normalises continuous actions by the environment's bounds. An element whose bounds are equal becomes 0.
+    /// Renumbers discrete actions from 0.
     #[expect(clippy::cast_possible_truncation, reason = "rows are f32")]
     fn actions(&self, stored: &impl Stored, actions: Vec<f64>) -> Result<Vec<f32>, DatasetError> {
         let (width, spec) = (self.spec.action_width(), self.spec);

@@ -1,8 +1,9 @@
 //! OpenGL without a window by EGL: on a graphics card, or on CPUs by Mesa.
 //!
-//! The display is that of the first device that can create a context, else Mesa's surfaceless display, else the default
-//! display. It is opened once and never closed: it belongs to the process, so closing it would destroy the contexts of
-//! other environments. MuJoCo draws to its own buffers, so contexts are current without a surface.
+//! The displays are tried in this order: one for each graphics device, Mesa's surfaceless display, the default display.
+//! The first one on which a context can be created is used. It is opened once and never closed: it belongs to the
+//! process, so closing it would destroy the contexts of other environments. MuJoCo draws to its own buffers, so
+//! contexts are current without a surface.
 #![expect(unsafe_code, reason = "the functions of EGL")]
 
 use super::library::{Library, function};
@@ -20,8 +21,8 @@ const PLATFORM_DEVICE: u32 = 0x313F;
 const PLATFORM_SURFACELESS: u32 = 0x31DD;
 const DEVICES_MAX: usize = 32;
 
-/// Pairs of an attribute and its minimum value, then a terminator: 8 bits per colour, a depth of 24 bits, a stencil of
-/// 8 bits, for OpenGL and surfaces in memory.
+/// Pairs of an attribute and its minimum value, then a terminator. They require 8 bits per colour, a depth of 24 bits,
+/// a stencil of 8 bits, OpenGL, and surfaces in memory.
 #[rustfmt::skip]
 const CONFIG: [i32; 17] = [
     0x3024, 8,   0x3023, 8,   0x3022, 8,   0x3021, 8,
@@ -174,7 +175,7 @@ impl Egl {
 
     fn switch(&self, context: Handle) -> bool {
         let Functions { bind_api, make_current, .. } = &self.functions;
-        // SAFETY: the context belongs to this display, or is null for none.
+        // SAFETY: the context belongs to this display, or is null, which means no context.
         unsafe {
             bind_api(OPENGL_API);
             make_current(self.display, null_mut(), null_mut(), context) != 0

@@ -148,7 +148,8 @@ impl Drop for Renderer {
                 drop(context);
                 self.opengl.release();
             }
-            // Its functions must not be called without OpenGL. The driver frees its resources with the OpenGL context.
+            // Dropping the context would call OpenGL functions without a current OpenGL context. The driver frees the
+            // resources of `context` together with the OpenGL context.
             Err(_) => std::mem::forget(context),
         }
     }
@@ -169,7 +170,8 @@ fn camera(env: &str, data: &MjData<Arc<MjModel>>) -> MjvCamera {
     MjvCamera { lookat, distance, ..MjvCamera::default() }
 }
 
-/// Returns the median, which is the mean of the two middle values if their number is even; 0 without values.
+/// Returns the median, or 0 if there are no values. For an even number of values, it is the mean of the two middle
+/// ones.
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<_> = values.collect();
     values.sort_by(f64::total_cmp);

@@ -1,0 +1,145 @@
+//! Distributions over actions from a network's outputs, with samples and their densities.
+//!
+//! Letters: B batch, T steps, A action.
+
+use super::net::{self, Unrolled};
+use super::params::Weights;
+use crate::torch::ops::exact;
+use crate::trainer::{ActionUnits, TanhCorrection};
+use common::policy::arch::{Head, LogStd, PolicyArch};
+use std::f64::consts::{LN_2, PI};
+use tch::{Kind, Tensor};
+
+/// Normalises observations if the policy does so: `clamp((obs - mean) / std, ±clip)`.
+pub fn normalise(arch: &PolicyArch, w: &Weights, obs: &Tensor) -> Tensor {
+    let Some(clip) = arch.obs_clip.map(f64::from) else { return obs.shallow_clone() };
+    let (mean, std) = (w.get("normaliser.mean"), w.get("normaliser.std"));
+    ((obs - mean) / std).clamp(-clip, clip)
+}
+
+/// Evaluates the network over a window obs (B, T, O), already normalised, from state (B, S). Returns the head's outputs
+/// (B, T - burn_in, [`PolicyArch::outputs`]), with the states around each step.
+pub fn unroll(
+    arch: &PolicyArch,
+    w: &Weights,
+    obs: &Tensor,
+    state: &Tensor,
+    burn_in: usize,
+) -> Unrolled {
+    let features = net::unroll(&arch.body, w, obs, state, burn_in);
+    Unrolled { out: head(arch, w, &features.out), ..features }
+}
+
+/// Does one step from each of the states (B, T, S). Returns the head's outputs (B, T, outputs).
+pub fn step_each(arch: &PolicyArch, w: &Weights, obs: &Tensor, states: &Tensor) -> Tensor {
+    head(arch, w, &net::step_each(&arch.body, w, obs, states).0)
+}
+
+/// Converts features to the head's outputs. A body that is its own head has already computed them.
+fn head(arch: &PolicyArch, w: &Weights, features: &Tensor) -> Tensor {
+    if arch.body.is_its_own_head() {
+        return features.shallow_clone();
+    }
+    let linear = |name: &str| net::linear(w, name, features);
+    match arch.head {
+        Head::Gaussian { log_std: LogStd::Conditioned { .. }, .. } => {
+            Tensor::cat(&[linear("mu"), linear("log_std")], -1)
+        }
+        Head::Gaussian { .. } => linear("mu"),
+        Head::Categorical => linear("logits"),
+        Head::Deterministic { .. } => linear("action"),
+    }
+}
+
+/// Diagonal Gaussian before squashing, each field (B, T, A).
+#[derive(Debug)]
+pub struct Gaussian {
+    /// Means.
+    pub mu: Tensor,
+    /// Logarithms of the standard deviations.
+    pub log_std: Tensor,
+}
+
+/// Reads the head's outputs `raw` (B, T, outputs) as a Gaussian.
+///
+/// # Panics
+/// Panics if the head is not a Gaussian.
+pub fn gaussian(arch: &PolicyArch, w: &Weights, raw: &Tensor) -> Gaussian {
+    let Head::Gaussian { log_std, mean_bound } = arch.head else { panic!("not a Gaussian head") };
+    let (mu, log_std) = match log_std {
+        LogStd::Conditioned { min, max } => {
+            let halves = raw.chunk(2, -1);
+            (halves[0].shallow_clone(), halves[1].clamp(exact(min), exact(max)))
+        }
+        LogStd::Free => (raw.shallow_clone(), w.get("log_std").expand_as(raw)),
+    };
+    let bounded = |bound: f32| mu.tanh() * exact(bound);
+    Gaussian { mu: mean_bound.map_or_else(|| mu.shallow_clone(), bounded), log_std }
+}
+
+/// Settings of the squashing, which turns a sample into an action and determines its density.
+#[derive(Debug)]
+pub struct Squash {
+    /// Formula for the slope of tanh in the log-density.
+    pub correction: TanhCorrection,
+    /// Units of the actions to which the density refers.
+    pub units: ActionUnits,
+    /// Half the width of the environment's action bounds, (A).
+    pub scale: Tensor,
+}
+
+/// A drawn action and its log-probability.
+#[derive(Debug)]
+pub struct ActionSample {
+    /// Action in [-1, 1], (B, T, A).
+    pub action: Tensor,
+    /// Log-probability of the action, (B, T).
+    pub log_prob: Tensor,
+}
+
+/// Computes `u = mu + sigma * noise`, `action = tanh u`, and
+/// `log_prob = sum_j [-noise²/2 - ln sigma - ln(2 pi)/2 - ln |d action / d u|]`, with noise (B, T, A).
+pub fn sample(policy: &Gaussian, noise: &Tensor, squash: &Squash) -> ActionSample {
+    let u = &policy.mu + policy.log_std.exp() * noise;
+    let action = u.tanh();
+    let log_density = noise.square() * -0.5 - &policy.log_std - 0.5 * (2.0 * PI).ln();
+    let log_prob = log_density - log_slope(&u, &action, squash);
+    ActionSample { log_prob: log_prob.sum_dim_intlist(-1, false, None::<Kind>), action }
+}
+
+/// Returns the logarithm of the squashing's slope at u, in the configured form (docs/algorithms/shared.md §2).
+fn log_slope(u: &Tensor, action: &Tensor, squash: &Squash) -> Tensor {
+    let env = squash.units == ActionUnits::Env;
+    let slope = || -> Tensor { 1.0 - action.square() };
+    match squash.correction {
+        // 2 (ln 2 - u - softplus(-2u)), as in the original implementations. libtorch's softplus(x) returns x if x is
+        // above 20, an error of 2e-9. An update in f64 matches theirs only with the same function.
+        TanhCorrection::Exact => {
+            let exact = (LN_2 - u - (u * -2.0).softplus()) * 2.0;
+            if env { exact + squash.scale.log() } else { exact }
+        }
+        TanhCorrection::F32Eps => {
+            let rounded = (slope() + f64::from(f32::EPSILON)).log();
+            if env { rounded + squash.scale.log() } else { rounded }
+        }
+        TanhCorrection::Millionth => {
+            let slope = if env { slope() * &squash.scale } else { slope() };
+            (slope + 1e-6).log()
+        }
+    }
+}
+
+/// Probabilities of discrete actions.
+#[derive(Debug)]
+pub struct Categorical {
+    /// Probabilities, (B, T, A).
+    pub probs: Tensor,
+    /// Exact logarithms of the probabilities, (B, T, A).
+    pub log_probs: Tensor,
+}
+
+/// Reads the head's outputs `raw` (B, T, A) as logits.
+pub fn categorical(raw: &Tensor) -> Categorical {
+    let log_probs = raw.log_softmax(-1, raw.kind());
+    Categorical { probs: log_probs.exp(), log_probs }
+}
