@@ -126,6 +126,7 @@ def test_one_of_two_servers_is_away_and_the_other_serves(servers: Servers) -> No
         assert set(client.sample(64).keys["shard"]) == {0, 1}
         keys = client.sample(64).keys
         second.kill()
+        until("the loss to be seen", lambda: True if not client.status()[1].is_up else None)
         client.insert(rows(np.arange(320)))
         assert set(client.sample(64).keys["shard"]) == {0}
         assert client.update_priorities(keys, np.ones(64)) == (keys["shard"] == 1).sum()

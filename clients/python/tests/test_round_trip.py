@@ -77,7 +77,7 @@ def test_numbers_of_other_types_are_converted_and_the_version_may_be_left_out(se
 
 
 def test_weights_follow_from_the_probabilities_and_these_from_the_priorities(servers: Servers) -> None:
-    config = servers.config({"replay.shards": 2, "replay.priority_alpha": 0.5, "replay.priority_epsilon": 0.01})
+    config = servers.config({"replay.shards": 2, "replay.priority_exponent": 0.5, "replay.priority_epsilon": 0.01})
     server = servers.start(config)
     with ReplayClient(server.address, config=config, seed=3) as client:
         td = np.arange(1, 65) / 8
@@ -101,7 +101,7 @@ def test_weights_follow_from_the_probabilities_and_these_from_the_priorities(ser
 
 
 def test_draws_over_shards_of_very_different_mass_are_in_proportion_to_priority(servers: Servers) -> None:
-    config = servers.config({"replay.shards": 2, "replay.priority_alpha": 1.0})
+    config = servers.config({"replay.shards": 2, "replay.priority_exponent": 1.0})
     server = servers.start(config)
     with ReplayClient(server.address, config=config, seed=5) as client:
         client.insert(**rows(np.arange(64)), td_abs=np.ones(64))
@@ -122,7 +122,7 @@ def test_draws_over_shards_of_very_different_mass_are_in_proportion_to_priority(
 
 
 def test_new_priorities_change_what_is_sampled(servers: Servers) -> None:
-    config = servers.config({"replay.priority_alpha": 1.0})
+    config = servers.config({"replay.priority_exponent": 1.0})
     server = servers.start(config)
     with ReplayClient(server.address, config=config) as client:
         client.insert(**rows(np.arange(64)), td_abs=np.ones(64))

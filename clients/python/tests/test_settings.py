@@ -36,7 +36,7 @@ def sections(**changes: Any) -> Dict[str, Any]:
         "endpoints": {"replay": ["tcp://127.0.0.1:5601"]},
         "replay": {"shards": 1},
         "actor": {"id": "auto", "insert_rows": 8},
-        "learner": {"batch_size": 256, "importance_beta": 0.4},
+        "learner": {"batch_size": 256, "importance_sampling_exponent": 0.4},
     }
 
 

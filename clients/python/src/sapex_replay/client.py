@@ -69,7 +69,7 @@ class ReplayClient:
             config: The settings of the run, as `replay-server --config FILE --print-config` prints them: a TOML or JSON
                 file, or a mapping of sections.
             actor_id: A number that no other actor of the run has; by default `actor.id`, which draws one.
-            beta: Exponent of the importance weights; by default `learner.importance_beta`.
+            beta: Exponent of the importance weights; by default `learner.importance_sampling_exponent`.
             tls: Certificates for tcp:// addresses: one for both roles, or a mapping with the keys "actor" and
                 "learner"; by default those of the section [tls].
             timeout: Seconds after which a call gives up, where the call itself gets none.
@@ -88,7 +88,7 @@ class ReplayClient:
         if actor_id is not None:
             settings = replace(settings, actor_id=check_actor_id("actor_id", actor_id))
         if beta is not None:
-            settings = replace(settings, importance_beta=_beta(beta))
+            settings = replace(settings, importance_exponent=_beta(beta))
         self._settings = settings
         self._timeout = _seconds("timeout", timeout)
         self._rng = np.random.default_rng(seed)
@@ -198,7 +198,7 @@ class ReplayClient:
         """
         if not isinstance(count, (int, np.integer)) or not 1 <= count <= self._settings.batch_size:
             raise InvalidInput("count", count, f"a whole number from 1 to learner.batch_size = {self._settings.batch_size}")
-        exponent = self._settings.importance_beta if beta is None else _beta(beta)
+        exponent = self._settings.importance_exponent if beta is None else _beta(beta)
         seconds = self._seconds(timeout)
         sampler = self._open_sampler()
         draw: Optional[Draw] = None

@@ -51,7 +51,7 @@ class Settings:
     shards: int
     insert_rows: int
     batch_size: int
-    importance_beta: float
+    importance_exponent: float
     actor_id: Optional[int]
     tls: Optional[Tls]
 
@@ -74,7 +74,7 @@ class Settings:
             shards=_count(sections, "replay", "shards", 256),
             insert_rows=_count(sections, "actor", "insert_rows", INSERT_ROWS_MAX),
             batch_size=_count(sections, "learner", "batch_size", SAMPLE_ITEMS_MAX),
-            importance_beta=_share(sections, "learner", "importance_beta"),
+            importance_exponent=_share(sections, "learner", "importance_sampling_exponent"),
             actor_id=None if actor_id == "auto" else check_actor_id("actor.id", actor_id),
             tls=Tls.of_section(sections.get("tls", {})),
         )
