@@ -85,6 +85,10 @@ class Inserter:
         """Returns the number of batches that are not acknowledged."""
         return sum(uploads.waiting() for uploads in self.uploads)
 
+    def acknowledged_at(self) -> float:
+        """Returns when a server last acknowledged a batch."""
+        return max(uploads.acknowledged_at for uploads in self.uploads)
+
     def rows_waiting(self) -> int:
         """Returns the number of rows that are not acknowledged."""
         lanes = (lane for uploads in self.uploads for lane in uploads.lanes)

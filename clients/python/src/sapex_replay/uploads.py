@@ -66,6 +66,7 @@ class Uploads:
         self.link = link
         self.lanes: List[Lane] = []
         self.rows_refused = 0
+        self.acknowledged_at = float("-inf")
         self._connection = 0
         self._progress_at = 0.0
         self._resend_after = _RESEND[0]
@@ -116,7 +117,7 @@ class Uploads:
             _, batch = lane.waiting.popleft()
             lane.sent = max(lane.sent - 1, 0)
             batch.ticket.acknowledged += batch.rows
-            self._progress_at = now
+            self._progress_at = self.acknowledged_at = now
             self._resend_after = _RESEND[0]
         if reply.rows_refused:
             self.rows_refused += reply.rows_refused
