@@ -28,7 +28,7 @@ def changed(**changes: Any) -> Dict[str, Any]:
         (changed(action=np.zeros((2, 2))), r"shape of action is \[2, 2\], expected \[rows, 2\] with 3 rows"),
         (changed(obs=np.zeros((3, 4), complex)), "type of obs is complex128, expected an array of real numbers"),
         (changed(reward=["a", "b", "c"]), "type of reward is <U1"),
-        (changed(reward=[[1.0], [2.0, 3.0], 0.0]), "field reward is no array"),
+        (changed(reward=[[1.0], [2.0, 3.0], 0.0]), "field reward is no array|type of reward is object"),
         (changed(policy_version=np.zeros(3)), "type of policy_version is float64, expected an array of integers"),
         (changed(policy_version=np.full(3, 2**63, np.uint64)), "largest policy_version is 9223372036854775808"),
         (changed(reward=[0.0, np.nan, 0.0]), r"reward\[1\] is nan, expected a number from -6.4e\+07 to 6.4e\+07"),

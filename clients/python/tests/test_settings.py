@@ -124,11 +124,12 @@ def test_a_file_of_json_is_read_like_the_mapping(tmp_path: Path) -> None:
         Settings.load(str(path))
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 11), reason="this Python reads TOML")
-def test_a_python_without_tomllib_names_what_it_takes(tmp_path: Path) -> None:
+def test_a_python_without_a_reader_of_toml_names_what_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "config.toml"
     path.write_text("")
-    with pytest.raises(InvalidSettings, match="without tomllib, expected .* a JSON file or a mapping"):
+    for name in ("tomllib", "tomli"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(InvalidSettings, match="without a reader of TOML, expected .* a JSON file or a mapping"):
         Settings.load(path)
 
 

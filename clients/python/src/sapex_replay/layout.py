@@ -111,8 +111,9 @@ def _as_array(field: Field, value: ArrayLike) -> NDArray[Any]:
 def _converted(field: Field, value: NDArray[Any]) -> NDArray[Any]:
     if field.dtype == "I64":
         largest = np.iinfo(np.int64).max
-        if value.dtype.kind == "u" and value.size and value.max() > largest:
-            raise InvalidInput(f"largest {field.name}", value.max(), f"at most {largest}")
+        highest = int(value.max(initial=0))
+        if highest > largest:
+            raise InvalidInput(f"largest {field.name}", highest, f"at most {largest}")
     if field.dtype == "F32":
         check_range(field.name, value, -ROW_VALUE_MAX, ROW_VALUE_MAX)
     return value

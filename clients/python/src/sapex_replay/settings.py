@@ -10,6 +10,7 @@ import math
 import struct
 from dataclasses import dataclass
 from decimal import Decimal
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
@@ -166,12 +167,14 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _toml_reader() -> Any:
-    try:
-        import tomllib
-    except ImportError:
-        expected = "Python 3.11 or newer for TOML; otherwise a JSON file or a mapping of the same settings"
-        raise InvalidSettings("this Python", "without tomllib", expected) from None
-    return tomllib.loads
+    # tomli is what tomllib was before Python 3.11.
+    for name in ("tomllib", "tomli"):
+        try:
+            return import_module(name).loads
+        except ImportError:
+            continue
+    expected = "Python 3.11 or newer, or the package tomli; otherwise a JSON file or a mapping of the same settings"
+    raise InvalidSettings("this Python", "without a reader of TOML", expected)
 
 
 def _section(sections: Mapping[str, Any], name: str) -> Mapping[str, Any]:
