@@ -106,7 +106,7 @@ def test_batches_that_a_killed_server_has_not_acknowledged_are_sent_to_the_next(
     server = servers.start(config)
     with ReplayClient(server.address, config=config) as client:
         with pytest.raises(InsertTimedOut, match="its rate limiter waits for samples") as caught:
-            client.insert(rows(np.arange(160)), timeout=1.0)
+            client.insert(rows(np.arange(160)), timeout=3.0)
         error = caught.value
         assert error.acknowledged == 80 and error.taken > 80, vars(error)
         server.kill()

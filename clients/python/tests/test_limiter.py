@@ -41,7 +41,7 @@ def test_samples_wait_for_rows_and_say_how_many(servers: Servers) -> None:
     with ReplayClient(server.address, config=config) as client:
         client.insert(rows(np.arange(30)))
         with pytest.raises(TimedOut, match=r"the rate limiter of shard 0 of .* waits for 10 more inserted rows"):
-            client.sample(8, timeout=1.5)
+            client.sample(8, timeout=3.0)
         client.insert(rows(np.arange(10)))
         assert len(client.sample(8)) == 8
 
@@ -52,9 +52,9 @@ def test_what_a_sample_has_drawn_when_its_time_is_over_is_not_drawn_again(server
     with ReplayClient(server.address, config=config) as client:
         # One batch for one shard: it can be sampled, and the other shard has too few rows.
         client.insert(rows(np.arange(16)))
-        for _ in range(4):
+        for _ in range(3):
             with pytest.raises(TimedOut, match="waits for 16 more inserted rows"):
-                client.sample(8, timeout=1.2)
+                client.sample(8, timeout=2.0)
         accounted = sorted(shard["limiter"]["samples"] for shard in server.status().values() if "limiter" in shard)
         assert accounted == [0.0, 4.0]
         client.insert(rows(np.arange(16)))
@@ -66,7 +66,7 @@ def test_a_client_that_does_not_wait_is_held_back_by_the_window(servers: Servers
     server = servers.start(config)
     with ReplayClient(server.address, config=config) as client:
         with pytest.raises(InsertTimedOut) as caught:
-            client.insert(rows(np.arange(400)), wait=False, timeout=1.0)
+            client.insert(rows(np.arange(400)), wait=False, timeout=3.0)
         # 80 rows are in the table. While batches wait at the server, a single one may be on its way.
         assert 80 < caught.value.taken <= 80 + 2 * 16
         with pytest.raises(InsertTimedOut, match="flush of .* rows") as flushed:

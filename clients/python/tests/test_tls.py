@@ -126,7 +126,7 @@ def test_a_client_without_the_right_certificate_learns_why(
         tls = Tls(of(folder, "actor-node").ca, of(other, "actor-node").cert, of(other, "actor-node").key)
     with ReplayClient(server.address, config=config, tls=tls) as client:
         with pytest.raises(TimedOut, match=f"is not ready: {reason}"):
-            client.insert(rows(np.arange(8)), timeout=2.0)
+            client.insert(rows(np.arange(8)), timeout=3.0)
 
 
 def test_a_server_of_another_ca_or_for_another_host_is_not_spoken_to(
@@ -138,12 +138,12 @@ def test_a_server_of_another_ca_or_for_another_host_is_not_spoken_to(
     stranger = Tls(of(other, "actor-node").ca, mine.cert, mine.key)
     with ReplayClient(server.address, config=config, tls=stranger) as client:
         with pytest.raises(TimedOut, match="self.signed certificate|unable to get local issuer"):
-            client.insert(rows(np.arange(8)), timeout=1.0)
+            client.insert(rows(np.arange(8)), timeout=3.0)
     # The certificate names 127.0.0.1. A proxy stands at another address.
     proxy = Proxy(server.address, "127.0.0.2")
     with ReplayClient(proxy.address, config=config, tls=mine) as client:
         with pytest.raises(TimedOut, match="IP address mismatch"):
-            client.insert(rows(np.arange(8)), timeout=1.0)
+            client.insert(rows(np.arange(8)), timeout=3.0)
     proxy.close()
 
 

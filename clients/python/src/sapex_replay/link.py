@@ -117,6 +117,9 @@ class Link:
             reply = decode_reply(frames[0])
             self._read(reply, now)
             yield reply, frames[1:]
+            # After the caller has seen the refusal: it may have made a new connection, for another place.
+            if isinstance(reply, RefusedReply) and self._has_no_place(now):
+                raise Refused(self.server, reply.refusal)
         self._watch(now)
         if self._connected and self.wants_states:
             self.wants_states = False
@@ -152,6 +155,7 @@ class Link:
         """Makes a new connection, so that nothing that was sent before is answered."""
         self._drop(0)
         self._retry_at = now
+        self._in_use_since = None
 
     def close(self) -> Optional[Relay]:
         """Ends the connection. What was sent has a second to arrive. Returns the relay, which needs that second too."""
@@ -246,14 +250,14 @@ class Link:
         if isinstance(refusal, refusals.InUse):
             self.greeted = False
             self._in_use_since = now if self._in_use_since is None else self._in_use_since
-            if now - self._in_use_since < self._place_patience:
-                return
         elif isinstance(refusal, refusals.NotGreeted):
             self.greeted = False
-            return
-        elif not refusal.final and not isinstance(refusal, refusals.Malformed):
-            return
-        raise Refused(self.server, refusal)
+        elif refusal.final or isinstance(refusal, refusals.Malformed):
+            # This package would send the same bytes again.
+            raise Refused(self.server, refusal)
+
+    def _has_no_place(self, now: float) -> bool:
+        return self._in_use_since is not None and now - self._in_use_since >= self._place_patience
 
 
 def _described(event: int, value: int) -> str:
