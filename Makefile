@@ -64,7 +64,7 @@ build: ## Build all programs into target/release, with all formats, and with the
 	@touch $(WITH_FORMATS)
 
 .PHONY: test
-test: check test-libraries test-bare test-python test-deploy ## Run the fast checks and all tests. Fetches libtorch, MuJoCo and Python libraries.
+test: check test-libraries test-bare test-python test-clients test-deploy ## Run the fast checks and all tests. Fetches libtorch, MuJoCo and Python libraries.
 	$(call STEP,all passed)
 
 .PHONY: check
@@ -135,6 +135,14 @@ test-python:
 	env "$${set[@]}" cargo test --workspace $(EVERY_FEATURE) --test all -- \
 		library onnxruntime gymnasium libzmq --nocapture
 
+# The client drives the programs of the tests' build. SAPEX_BINARIES names another folder of programs.
+.PHONY: test-clients
+test-clients: .client-venv/ready ## Check the Python client's types, and run it against the replay server.
+	$(call STEP,Python client)
+	cd clients/python && $(CURDIR)/.client-venv/bin/python -m mypy --strict
+	SAPEX_BINARIES="$${SAPEX_BINARIES:-$(abspath $(or $(CARGO_TARGET_DIR),target)/debug)}" \
+		.client-venv/bin/python -m pytest -rs --quiet clients/python
+
 .PHONY: test-deploy
 test-deploy: .deploy-venv/ready ## Check deploy/ against the code, and run the parts that this machine can run.
 	$(call STEP,deployments)
@@ -188,6 +196,11 @@ learn: ## Train every algorithm and network of bench/learning.toml and check the
 
 # Virtual environments with exactly the pinned packages, independent of the system's packages.
 .bench-venv/%/ready: bench/requirements-%.txt
+	$(PYTHON) -m venv --clear --without-pip $(@D)
+	$(PYTHON) -m pip --python $(@D)/bin/python install --quiet --requirement $<
+	touch $@
+
+.client-venv/ready: clients/python/requirements-dev.txt
 	$(PYTHON) -m venv --clear --without-pip $(@D)
 	$(PYTHON) -m pip --python $(@D)/bin/python install --quiet --requirement $<
 	touch $@
