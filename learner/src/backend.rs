@@ -5,28 +5,28 @@ use crate::trainer::{TrainState, Trainer, TrainerConfig, TrainerError};
 use common::config::{BackendKind, ConfigError, Resolved};
 use tracing::info;
 
-/// Number of multiplications per update from which two threads are used. A smaller update takes about 100 µs. If an
-/// actor keeps the second thread's core busy, waiting for the second thread takes longer than its work saves. Measured
-/// on two cores, with 2x64 networks and batch 128: two threads do 10,000 updates/s if both cores are free, and 1,800 if
-/// one core is busy. One thread does 5,600 in both cases.
+/// Smallest number of multiplications per update for which two threads are used by default. An update with fewer
+/// multiplications takes about 100 µs. If an actor keeps the second thread's core busy, waiting for the second thread
+/// takes longer than its work saves. Measured on two cores, with 2x64 networks and batch 128: two threads do 10,000
+/// updates/s if both cores are free, and 1,800 if one core is busy. One thread does 5,600 in both cases.
 const TEAM_WORK_MIN: usize = 50_000_000;
 
 /// Reasons why no backend can be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BackendError {
-    /// The settings need something that this program or machine does not have.
+    /// The settings ask for something that the backend, this program or this machine does not support.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The backend refused its initial state.
+    /// The backend refused the settings, the device or the initial state.
     #[error(transparent)]
     Trainer(#[from] TrainerError),
 }
 
-/// Returns whether the native backend does the arithmetic (otherwise torch does), and the reason.
+/// Returns whether the native backend does the arithmetic, and the reason for this choice. Otherwise torch does it.
 ///
 /// # Errors
-/// Returns an error if `learner.backend` names the native backend and it does not support the settings, if torch is
-/// needed but the program was built without it, or if torch's device does not exist.
+/// Returns an error if `learner.backend` requires the native backend but this backend does not support the settings, if
+/// torch is needed but the program was built without it, or if the device for torch does not exist.
 pub fn choose(resolved: &Resolved, config: &TrainerConfig) -> Result<(bool, String), ConfigError> {
     let learner = &resolved.config.learner;
     let served = native::serves(config);
@@ -62,8 +62,8 @@ pub fn choose(resolved: &Resolved, config: &TrainerConfig) -> Result<(bool, Stri
     Ok((native, why))
 }
 
-/// Builds the trainer that the settings ask for, from a state (fresh or from a checkpoint). Logs the backend and the
-/// reason for its choice.
+/// Builds the trainer of the chosen backend from `state`, which is fresh or from a checkpoint. Logs the backend and the
+/// reason for the choice.
 ///
 /// # Errors
 /// Returns an error if [`choose`] fails, or if the backend refuses the settings, the device or the state.
@@ -78,7 +78,7 @@ pub fn build(
     let threads = match learner.threads {
         0 if native && work(&config) >= TEAM_WORK_MIN => cores.min(2),
         0 if native => 1,
-        // libtorch's threads spin while they wait, so they must not take the last core from the actors.
+        // libtorch's threads keep their cores busy even while they wait. Leave one core to the actors.
         0 => cores.saturating_sub(1).clamp(1, 4),
         threads => threads,
     };
@@ -91,8 +91,8 @@ pub fn build(
     Ok(trainer)
 }
 
-/// Returns the approximate number of multiplications of one update: forward and backward passes of the actor and both
-/// critics.
+/// Returns the approximate number of multiplications in one update. It counts the forward and backward passes of the
+/// actor and of both critics.
 fn work(config: &TrainerConfig) -> usize {
     let actor = config.policy.tensor_layout().parameters;
     let critic = config.critic.tensor_layout().parameters;

@@ -19,7 +19,7 @@ pub struct BatchPart {
     pub actors: Vec<u32>,
 }
 
-/// Names of the columns of a batch, in the order in which they are stored in its block.
+/// Name of a column of a batch. The variants are in the order in which the columns are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Name {
     Obs,
@@ -40,7 +40,7 @@ struct Column {
     dtype: Dtype,
     /// Offset of the first byte in the row.
     offset: usize,
-    /// Numbers per item.
+    /// Number of elements per item.
     elements: usize,
 }
 
@@ -98,27 +98,29 @@ impl Columns {
     }
 }
 
-/// B items as columns, in one allocation. The columns (B, ...) follow one another. The weights (B) come last.
+/// Batch of B items, stored as columns in one allocation. The columns (B, ...) follow one another. The importance
+/// weights (B) come last.
 #[derive(Debug, Clone)]
 pub struct ReadyBatch {
     block: Vec<f32>,
     ranges: Vec<(Name, Range<usize>)>,
     size: usize,
-    /// Shard and keys of consecutive items, in the order of the rows. There are fewer than B keys if the last rows are
-    /// recorded ones, because no shard keeps priorities for those.
+    /// Origin of the sampled rows, in the order of the rows. Each entry has the index of a shard and the keys of the
+    /// consecutive rows from this shard. Recorded rows are the last rows. They have no keys, because no shard keeps
+    /// priorities for them.
     pub origins: Vec<(usize, Vec<u64>)>,
-    /// Id of the actor that inserted each item, in the order of the keys in `origins`.
+    /// Id of the actor that inserted each sampled item, in the order of the keys in `origins`.
     pub actors: Vec<u32>,
-    /// Mean of the policy versions that made the sampled items. Recorded items are left out, because another run made
+    /// Mean of the policy versions that made the sampled items. Recorded items do not count, because another run made
     /// them. `None` if all items are recorded.
     pub version_mean: Option<f64>,
-    /// Effective sample size (Σw)² / Σw², divided by B: 1 if all weights are equal.
+    /// Effective sample size of the importance weights w, (Σw)² / Σw², divided by B. It is 1 if all weights are equal.
     pub weight_ess_ratio: f64,
 }
 
 impl ReadyBatch {
-    /// Splits the rows of `parts`, then the rows of `recorded` (whole rows), into columns. `weights` (B) has the
-    /// weights of these rows in the same order.
+    /// Splits rows into columns: first the rows of `parts`, then the rows in `recorded`. `weights` (B) has one weight
+    /// for each of these rows, in the same order.
     pub fn new(columns: &Columns, parts: Vec<BatchPart>, recorded: &[u8], weights: &[f32]) -> Self {
         let size = weights.len();
         let (mut ranges, mut end) = (Vec::with_capacity(columns.columns.len()), 0);
@@ -193,9 +195,10 @@ fn read_f32(bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-/// Returns the importance weights w_i = (N · P_i)^−β / max w, with P_i the probability that was really used.
+/// Returns the importance weight of each item i: (N · P_i)^−β, divided by the largest of these numbers. P_i is the
+/// probability with which the item was really sampled, and β is `beta`.
 ///
-/// `N` cancels in the normalisation, so it is not a parameter.
+/// N is the number of items in the tables. It cancels in the division, so it is not a parameter.
 pub fn importance_weights(probabilities: impl Iterator<Item = f64>, beta: f64) -> Vec<f32> {
     let raw: Vec<f64> = probabilities.map(|p| p.powf(-beta)).collect();
     let max = raw.iter().copied().fold(f64::MIN_POSITIVE, f64::max);

@@ -1,5 +1,5 @@
-//! [`Counts`]: progress of a run, summed over all of its starts. It is the common axis of all records, and part of
-//! every checkpoint.
+//! [`Counts`]: progress of a run, summed over all starts of the run. Every record in the run log states the progress at
+//! its moment, and every checkpoint stores it.
 
 use common::runtime::clock::Clock;
 use std::collections::BTreeMap;
@@ -14,19 +14,19 @@ const INSERTS: &str = "inserts";
 const SHARD: &str = "inserts.shard";
 const TIME_MS: &str = "time_ms";
 
-/// Returns the number of environment steps in a checkpoint's counters. 0 if there is none.
+/// Returns the number of environment steps from the counters of a checkpoint. 0 if the counter is missing.
 pub fn env_steps(counters: &BTreeMap<String, u64>) -> u64 {
     counters.get(ENV_STEPS).copied().unwrap_or(0)
 }
 
-/// Totals of a run, earlier starts included. Clones share the same counts.
+/// Totals of a run, including its earlier starts. Clones share the same counts.
 #[derive(Debug, Clone)]
 pub struct Counts(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     clock: Clock,
-    /// Clock time at which this start began.
+    /// Clock time at which the current start of the run began.
     began: Duration,
     env_steps: AtomicU64,
     episodes: AtomicU64,
@@ -34,11 +34,12 @@ struct Inner {
     inserts: AtomicU64,
     /// Number of inserts in the latest report of each shard.
     shards: Mutex<Vec<u64>>,
-    /// Number of environment steps per inserted row. 0 if the actors of this process report their steps themselves.
+    /// Number of environment steps per inserted row. 0 if the actors run in this process, because these actors report
+    /// their steps themselves.
     steps_per_row: AtomicU64,
     /// Milliseconds of training in earlier starts.
     earlier_ms: AtomicU64,
-    /// Clock time at which training ended.
+    /// Clock time at which training ended. Empty during training.
     ended: OnceLock<Duration>,
 }
 
@@ -74,8 +75,8 @@ impl Counts {
         }))
     }
 
-    /// Continues from a checkpoint's counters and its number of updates. Counters that an older checkpoint does not
-    /// have start at 0.
+    /// Continues from the counters and the number of updates of a checkpoint. A counter that is missing in an older
+    /// checkpoint starts at 0.
     pub fn resume(&self, counters: &BTreeMap<String, u64>, updates: u64) {
         let kept = |name| counters.get(name).copied().unwrap_or(0);
         self.0.env_steps.store(kept(ENV_STEPS), Ordering::Relaxed);
@@ -87,7 +88,8 @@ impl Counts {
         *self.shards() = (0..).map_while(shard).collect();
     }
 
-    /// Returns the counters that a checkpoint stores. The number of updates is not among them: it is part of the state.
+    /// Returns the counters that a checkpoint stores. The number of updates is not one of them, because the state
+    /// contains it.
     pub fn counters(&self) -> BTreeMap<String, u64> {
         let Position { env_steps, episodes, inserts, time, .. } = self.now();
         let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -113,37 +115,37 @@ impl Counts {
         }
     }
 
-    /// Stops the training time, so that the work after training does not count as training.
+    /// Stops the training time, so that later work does not count as training.
     pub fn end(&self) {
         // A second call changes nothing.
         let _first = self.0.ended.set(self.0.clock.now());
     }
 
-    /// Returns the environment steps only, for loops that need them after every update.
+    /// Returns only the environment steps. Loops need this number after every update.
     pub fn env_steps(&self) -> u64 {
         self.0.env_steps.load(Ordering::Relaxed)
     }
 
-    /// Counts `steps` environment steps for each row inserted from now on. This is for a process whose actors are other
-    /// processes. The count is exact for transitions. For sequences it is an upper bound, because an episode's last
-    /// sequence may be shorter.
+    /// Makes each row that is inserted from now on count as `steps` environment steps. Used if the actors run in other
+    /// processes. The count is exact for transitions. For sequences it is an upper bound, because the last sequence of
+    /// an episode may be shorter.
     pub fn count_steps_by_rows(&self, steps: u64) {
         self.0.steps_per_row.store(steps, Ordering::Relaxed);
     }
 
-    /// Stores the actors' totals.
+    /// Sets the totals of environment steps and episodes that the actors report.
     pub fn acted(&self, env_steps: u64, episodes: u64) {
         self.0.env_steps.store(env_steps, Ordering::Relaxed);
         self.0.episodes.store(episodes, Ordering::Relaxed);
     }
 
-    /// Stores the trainer's total.
+    /// Sets the number of updates that the trainer has done.
     pub fn updated(&self, updates: u64) {
         self.0.updates.store(updates, Ordering::Relaxed);
     }
 
-    /// Stores the number of rows that have entered a shard's table since the table was created. If the number is
-    /// smaller than before, the shard has a new table.
+    /// Stores the number of rows that have entered the table of a shard since the table was created. If this number is
+    /// smaller than at the last call, the shard has a new table, and all rows of the new table are counted.
     pub fn shard_holds(&self, shard: usize, inserts: u64) {
         let mut shards = self.shards();
         if shards.len() <= shard {

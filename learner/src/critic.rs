@@ -14,7 +14,8 @@ pub enum CriticKind {
     Q,
     /// One value per discrete action.
     VectorQ,
-    /// L(s, a) = sum of the squared features (docs/algorithms/lac.md §1); perceptrons only.
+    /// One value for an observation s and an action a: the sum of the squared features (docs/algorithms/lac.md §1).
+    /// Perceptrons only.
     Lyapunov,
 }
 
@@ -29,8 +30,8 @@ pub struct CriticArch {
     pub body: Body,
     /// Output of the critic.
     pub kind: CriticKind,
-    /// Layers between the concatenated features and action, and the value. Used only if the action joins late
-    /// ([`CriticArch::action_joins_late`]).
+    /// Form of the layers that compute the value from the concatenation of features and action. Used only if the action
+    /// joins late ([`CriticArch::action_joins_late`]).
     pub join: Join,
 }
 
@@ -42,7 +43,8 @@ impl CriticArch {
         Self { obs_dim, act_dim, body, kind: CriticKind::Q, join: Join::Hidden }
     }
 
-    /// Returns the perceptron if the critic is one with a single activation and without layer normalisation.
+    /// Returns the critic's perceptron. `None` if the body is not a perceptron, or if the perceptron has layer
+    /// normalisation or more than one activation function.
     pub fn as_mlp(&self) -> Option<&Mlp> {
         match &self.body {
             Body::Mlp(mlp) if !mlp.layer_norm && mlp.last.is_none() => Some(mlp),
@@ -50,8 +52,8 @@ impl CriticArch {
         }
     }
 
-    /// Returns whether the action is concatenated with the features of the observation after the body, instead of
-    /// entering the body. This is the case for images and sequences.
+    /// Returns whether the action joins late: it does not enter the body, but is concatenated with the features that
+    /// the body computes. This is the case for Q critics on images and sequences.
     pub fn action_joins_late(&self) -> bool {
         self.kind == CriticKind::Q && matches!(self.body, Body::Cnn { .. } | Body::Lstm { .. })
     }
@@ -61,7 +63,8 @@ impl CriticArch {
         self.action_joins_late() && self.join == Join::Hidden
     }
 
-    /// Returns the number of inputs of the body: the observation, and the action unless it joins late or is discrete.
+    /// Returns the number of inputs of the body. The inputs are the observation, and also the action unless the action
+    /// joins late or is discrete.
     pub fn inputs(&self) -> usize {
         let with_action = self.kind != CriticKind::VectorQ && !self.action_joins_late();
         self.obs_dim + if with_action { self.act_dim } else { 0 }
@@ -77,12 +80,13 @@ impl CriticArch {
 
     /// Returns the tensors in checkpoint order.
     ///
-    /// A perceptron has `layers.{i}.{weight,bias}`. The last of these layers is the output layer, which
-    /// [`CriticKind::Lyapunov`] does not have. With layer normalisation there are also `layers.{i}.norm.{weight,bias}`.
+    /// A perceptron has `layers.{i}.{weight,bias}`, of which the last layer is the output layer. A
+    /// [`CriticKind::Lyapunov`] critic has no output layer. With layer normalisation there are also
+    /// `layers.{i}.norm.{weight,bias}`.
     ///
-    /// Other networks have the tensors of their body ([`Body::push_tensors`]). If the body is not its own head, the
-    /// head's tensors follow: `join.{weight,bias}` (as wide as the features) if an action joins late and the join is
-    /// [`Join::Hidden`], then `q.{weight,bias}`. The buffers come last.
+    /// Other networks begin with the tensors of their body ([`Body::push_tensors`]). If the body is not its own head,
+    /// the tensors of the head follow: `join.{weight,bias}` if [`CriticArch::has_join`], then `q.{weight,bias}`. The
+    /// layer `join` has as many outputs as there are features. The buffers come last.
     pub fn tensor_layout(&self) -> TensorLayout {
         let mut layout = TensorLayout::default();
         if let Body::Mlp(mlp) = &self.body {

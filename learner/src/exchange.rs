@@ -3,7 +3,7 @@
 use crate::batch::ReadyBatch;
 use tokio::sync::mpsc;
 
-/// Channel ends of the task that makes batches. The training loop holds the opposite ends.
+/// Channel ends for the task that makes batches. The training loop has the opposite ends.
 #[derive(Debug)]
 pub struct Exchange {
     /// Ready batches. The capacity of the channel is the prefetch depth.
@@ -17,6 +17,6 @@ pub struct Exchange {
 pub struct Priorities {
     /// Shard and keys of consecutive items, as in [`ReadyBatch::origins`].
     pub origins: Vec<(usize, Vec<u64>)>,
-    /// |td| of each item (B), in the same order.
+    /// |td| of each item (B), in the order of the keys in `origins`.
     pub td_abs: Vec<f32>,
 }

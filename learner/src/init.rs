@@ -1,4 +1,5 @@
-//! Initial parameters: one rule per tensor, chosen by the tensor's name and by the scheme in `learner.init`.
+//! Initial parameters. The name of a tensor and the scheme in `learner.init` determine the rule by which the tensor is
+//! drawn.
 
 use crate::trainer::{Algorithm, Init, Normaliser, ParamGroup, TrainState, TrainerConfig};
 use common::policy::arch::Body;
@@ -9,7 +10,7 @@ use rand_distr::{Distribution, StandardNormal};
 use rand_pcg::Pcg64;
 
 /// Returns the state before the first update. Every critic is drawn separately, because identical critics would learn
-/// the same error (docs/algorithms/shared.md §7). Targets start as copies of the critics.
+/// the same error (docs/algorithms/shared.md §7). Target networks start as copies of the trained networks.
 pub fn train_state(config: &TrainerConfig, rng: &mut Pcg64) -> TrainState {
     let mut networks = 0;
     let mut draw = |layout: &TensorLayout, body: &Body, rng: &mut Pcg64| {
@@ -43,8 +44,8 @@ pub fn train_state(config: &TrainerConfig, rng: &mut Pcg64) -> TrainState {
     }
 }
 
-/// Returns the logarithm that a trained multiplier starts from. 0 becomes the smallest normal f32, 1.2e-38, because the
-/// logarithm of 0 is not finite.
+/// Returns the logarithm of the initial value of a trained multiplier. Replaces 0 by the smallest normal f32, 1.2e-38,
+/// because the logarithm of 0 is not finite.
 #[expect(clippy::cast_possible_truncation, reason = "parameters are f32")]
 pub fn logarithm(multiplier: f64) -> f32 {
     (multiplier as f32).max(f32::MIN_POSITIVE).ln()
@@ -56,8 +57,8 @@ pub fn group(params: Vec<f32>) -> ParamGroup {
     ParamGroup { adam_m: zeros.clone(), adam_v: zeros, params }
 }
 
-/// Draws every trainable tensor of a layout. Leaves masks at zero, which `wiring::fill` sets later. Observation
-/// statistics start as if no observation was seen (mean 0, deviation 1).
+/// Draws every trainable tensor of a layout. Masks are 0 until `wiring::fill` sets them. Observation statistics start
+/// as if no observation was seen, with mean 0 and deviation 1.
 fn fresh(layout: &TensorLayout, init: Init, rng: &mut Pcg64) -> Vec<f32> {
     let mut params = vec![0.0; layout.parameters];
     for entry in &layout.entries {
@@ -87,7 +88,7 @@ enum Rule {
         deviation: f32,
         cut: f32,
     },
-    /// Orthonormal rows or columns (whichever are fewer), multiplied by the gain.
+    /// Orthonormal rows, or orthonormal columns if there are fewer columns than rows, multiplied by the gain.
     Orthogonal(f32),
 }
 
@@ -100,7 +101,7 @@ impl Rule {
             "weight" if layer.ends_with(".norm") => return Self::Fill(1.0),
             "bias" if layer.ends_with(".norm") => return Self::Fill(0.0),
             // A `log_std` that does not depend on the observation starts at 0, so the deviation starts at 1. A time
-            // constant starts at 0 (docs/algorithms/shared.md §7).
+            // constant (`w_tau`) starts at 0 (docs/algorithms/shared.md §7).
             "log_std" | "w_tau" => return Self::Fill(0.0),
             _ => {}
         }
@@ -127,7 +128,7 @@ impl Rule {
         }
     }
 
-    /// Returns the rule of PyTorch's own modules, or of the closed-form cells, which have their own rule
+    /// Returns the rule that PyTorch uses for this kind of layer. For closed-form cells, returns their own rule
     /// (docs/algorithms/liquid.md §6.4).
     fn pytorch(entry: &TensorEntry, layout: &TensorLayout, layer: &str) -> Self {
         let (outputs, inputs) = fans(entry);
@@ -145,7 +146,7 @@ impl Rule {
             ("lstm.input", _) => Self::Uniform((6.0 / (inputs + outputs)).sqrt()),
             (_, 2) if cell => Self::Uniform((6.0 / (inputs + outputs)).sqrt()),
             _ => {
-                // A bias takes its number of inputs from the weight of the same layer.
+                // A bias uses the number of inputs of the weight in the same layer.
                 let weight = layout.entry(&format!("{layer}.weight")).unwrap_or(entry);
                 Self::Uniform(1.0 / fans(weight).1.sqrt())
             }
@@ -160,9 +161,10 @@ fn fans(entry: &TensorEntry) -> (f32, f32) {
     (entry.shape[0] as f32, inputs as f32)
 }
 
-/// Returns the gain of orthogonal weights (docs/algorithms/shared.md §7): sqrt 2 for a layer that is followed by an
-/// activation; 0.01 for the policy's heads, so that the policy starts near uniform; 1 for the critic's head and for the
-/// layers of wired and recurrent networks.
+/// Returns the gain of orthogonal weights (docs/algorithms/shared.md §7). The gain is sqrt 2 for convolutions and for
+/// the hidden layers of perceptrons. It is 0.01 for the policy's heads, so that the policy starts near uniform, and for
+/// every other layer named `log_std`. It is 1 for all other layers, among them the critics' heads and wired and
+/// recurrent layers.
 fn gain(layer: &str, layout: &TensorLayout) -> f32 {
     if matches!(layer, "mu" | "log_std" | "logits" | "action") {
         return 0.01;
@@ -170,8 +172,9 @@ fn gain(layer: &str, layout: &TensorLayout) -> f32 {
     const STACKS: [&str; 6] = ["trunk", "layers", "conv", "encoder", "decoder", "perturbation"];
     let Some((stack, i)) = layer.rsplit_once('.') else { return 1.0 };
     let hidden = STACKS.contains(&stack);
-    // In `layers`, `decoder` and `perturbation`, the last layer has no activation. In the other stacks, every layer has
-    // one.
+    // In `layers`, `decoder` and `perturbation`, the last layer is the output layer, which has no activation. An
+    // exception is a Lyapunov critic, which has no output layer: the last of its `layers` has an activation, but its
+    // gain is 1 as well. In the other stacks, every layer has an activation.
     let next = i.parse::<usize>().map_or_else(|_| String::new(), |i| format!("{stack}.{}", i + 1));
     let ends = matches!(stack, "layers" | "decoder" | "perturbation");
     let last = ends && layout.entry(&format!("{next}.weight")).is_none();
@@ -187,8 +190,9 @@ fn normal_within(cut: f32, rng: &mut Pcg64) -> f32 {
     }
 }
 
-/// Fills `values` with orthonormal rows (columns if the matrix is tall), multiplied by `gain`. Makes normal draws
-/// orthonormal by Gram-Schmidt, which runs twice against rounding errors.
+/// Fills `values` with orthonormal rows, or with orthonormal columns if there are more rows than columns. Multiplies
+/// the result by `gain`. The method is Gram-Schmidt on normal draws. Each vector is orthogonalised twice, to reduce
+/// rounding errors.
 fn orthogonal(values: &mut [f32], rows: usize, gain: f32, rng: &mut Pcg64) {
     let columns = values.len() / rows;
     let (count, length) = (rows.min(columns), rows.max(columns));

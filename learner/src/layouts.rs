@@ -1,6 +1,6 @@
-//! Tensor layouts of every group of a [`TrainState`], and the composition of the published policy from them.
+//! Tensor layouts of all groups of a [`TrainState`], and the composition of the published policy from these groups.
 //!
-//! A group that the algorithm does not have has an empty layout.
+//! If the algorithm does not have a group, the layout of this group is empty.
 
 use crate::trainer::{Algorithm, TargetActor, TrainState, TrainerConfig};
 use common::policy::arch::{Body, Mlp};
@@ -8,8 +8,8 @@ use common::policy::body::push_linear;
 use common::policy::layout::TensorLayout;
 
 impl TrainerConfig {
-    /// Returns the layout of [`TrainState::actor`]. It equals the layout of the published policy. For BCQ it has only
-    /// `perturbation.{i}.{weight,bias}` and the buffers.
+    /// Returns the layout of [`TrainState::actor`]. For BCQ it has only `perturbation.{i}.{weight,bias}` and the
+    /// buffers. For the other algorithms it equals the layout of the published policy.
     pub fn actor_layout(&self) -> TensorLayout {
         let published = self.policy.tensor_layout();
         if !self.is_bcq() {
@@ -31,14 +31,15 @@ impl TrainerConfig {
         if self.keeps_target_actor() { self.actor_layout() } else { TensorLayout::default() }
     }
 
-    /// Returns whether the state has a Polyak copy of the policy: always for BCQ, for the other algorithms if
+    /// Returns whether the state has a Polyak copy of the policy. BCQ always has one. The other algorithms have one if
     /// [`TargetActor::Copy`] is set.
     pub fn keeps_target_actor(&self) -> bool {
         self.is_bcq() || self.training.target_actor == TargetActor::Copy
     }
 
-    /// Returns the layout of [`TrainState::vae`]: BCQ's `encoder.{i}`, `mean`, `log_std` and `decoder.{i}`, each with
-    /// `.{weight,bias}`. The encoder's last layer has an activation too. The decoder's layers include the output layer.
+    /// Returns the layout of [`TrainState::vae`]. For BCQ it has `encoder.{i}`, `mean`, `log_std` and `decoder.{i}`,
+    /// each with `.{weight,bias}`. Every layer of the encoder has an activation. The last layer of the decoder is the
+    /// output layer.
     pub fn vae_layout(&self) -> TensorLayout {
         let mut layout = TensorLayout::default();
         let Some(Auto { encoder, decoder, latent }) = self.auto_encoder() else { return layout };
@@ -51,23 +52,25 @@ impl TrainerConfig {
         layout
     }
 
-    /// Returns the layout of [`TrainState::log_alpha`]: one element if there is a temperature.
+    /// Returns the layout of [`TrainState::log_alpha`], which has one element if there is a temperature.
     pub fn log_alpha_layout(&self) -> TensorLayout {
         scalar("log_alpha", self.has_temperature())
     }
 
-    /// Returns whether the objective includes entropy: for all algorithms but BCQ. The temperature may still be fixed.
+    /// Returns whether the objective includes entropy. This is the case for all algorithms except BCQ. The temperature
+    /// may be trained or fixed.
     pub fn has_temperature(&self) -> bool {
         !self.is_bcq()
     }
 
-    /// Returns the layout of [`TrainState::log_lambda`]: one element for LAC.
+    /// Returns the layout of [`TrainState::log_lambda`], which has one element for LAC.
     pub fn log_lambda_layout(&self) -> TensorLayout {
         scalar("log_lambda", matches!(self.algorithm, Algorithm::Lac(_)))
     }
 
-    /// Returns the parameters that actors act with, laid out as `policy.tensor_layout()`. They are the trained policy.
-    /// For BCQ they are the decoder of the auto-encoder, the perturbation network and the first critic.
+    /// Returns the parameters that actors use, laid out as `policy.tensor_layout()`. For BCQ they are the decoder of
+    /// the auto-encoder, the perturbation network, the first critic and the buffers. For the other algorithms they are
+    /// the trained policy.
     ///
     /// # Panics
     /// Panics if the state does not belong to this configuration.
@@ -115,9 +118,10 @@ impl TrainerConfig {
 
 /// Shape of an auto-encoder of actions.
 struct Auto {
-    /// Layers from observation and action to features.
+    /// Layers that compute features from observation and action.
     encoder: Mlp,
-    /// Hidden layers from observation and latent to an action. The output layer is not among them.
+    /// Hidden layers of the network that computes an action from observation and latent. The output layer is not
+    /// included.
     decoder: Mlp,
     /// Number of elements of the latent.
     latent: usize,
@@ -131,7 +135,7 @@ fn scalar(name: &str, present: bool) -> TensorLayout {
     layout
 }
 
-/// Adds linear layers `{name}.{i}` and returns the last width.
+/// Adds a linear layer `{name}.{i}` for each width in `widths`. Returns the last width.
 fn push_layers(layout: &mut TensorLayout, name: &str, widths: &[usize], input: usize) -> usize {
     widths.iter().enumerate().fold(input, |width, (i, &next)| {
         push_linear(layout, &format!("{name}.{i}"), next, width);

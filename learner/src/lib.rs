@@ -1,19 +1,20 @@
-//! The learner: samples prioritized batches, updates, sends priorities back and broadcasts weights.
+//! The learner. It samples prioritized batches, updates the networks, returns new priorities to the replay servers and
+//! broadcasts weights to the actors.
 //!
 //! Arithmetic:
 //! - [`trainer`]: the interface between the training loop and the backends.
-//! - [`layouts`]: the layout of every trained tensor, and the policy that is published.
-//! - [`init`]: initial parameters; [`normaliser`]: statistics of observations.
+//! - [`layouts`]: the layout of every trained tensor, and the parameters that are published.
+//! - [`init`]: initial parameters; [`normaliser`]: running statistics of observations.
 //! - [`native`]: the backend in plain Rust, for CPUs.
 //! - `torch`: the backend on libtorch (feature `torch`).
-//! - [`backend`]: the choice between them.
+//! - [`backend`]: the choice between the two backends.
 //!
 //! Data flow:
 //! - [`batch`]: sampled rows as columns, with importance weights.
-//! - [`sampler`]: fetches batches ahead and sends priorities back.
-//! - [`offline`]: recorded rows, instead of sampled ones or mixed with them.
-//! - [`exchange`]: the channels between these two and the training loop.
-//! - [`updates`]: one training step; [`training_loop`]: repeated steps.
+//! - [`sampler`]: fetches batches in advance and sends new priorities to the replay servers.
+//! - [`offline`]: recorded rows, which replace sampled rows or are mixed with them.
+//! - [`exchange`]: the channels between the training loop and the task that makes its batches.
+//! - [`updates`]: one training step; [`training_loop`]: repeats training steps.
 //! - [`counts`]: progress of the run.
 //! - [`publisher`]: broadcasts the newest weights.
 //! - [`service`]: starts and connects all parts.
@@ -21,7 +22,7 @@
 //! Records:
 //! - [`checkpoint`]: the complete state, written completely or not at all.
 //! - [`resume`]: the state from which learning starts.
-//! - [`progress`]: the newest numbers of training.
+//! - [`progress`]: the newest numbers of training, for observers.
 //! - [`stats`]: means over updates; [`run_log`]: metrics.jsonl and TensorBoard events.
 //! - [`metrics`]: the exported metrics.
 

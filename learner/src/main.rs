@@ -38,8 +38,8 @@ struct Cli {
 
 fn main() -> ExitCode {
     let mut cli: Cli = process::parse("learner", &BUILD);
-    // A restart policy passes --resume at the first start too, when there is no run yet. So use the run's own settings
-    // only if a run exists.
+    // A restart policy passes --resume also at the first start, when no run exists yet. Therefore use the settings of
+    // the run only if a run exists.
     let goes_on = cli.resume && RunDir::at(&cli.run_dir).holds_run();
     cli.args.run = goes_on.then(|| cli.run_dir.clone());
     process::run("learner", &BUILD, &cli.args, |process| learn(process, cli.run_dir, cli.resume))

@@ -1,4 +1,4 @@
-//! The learner's metrics: names, meanings, and a small recorder for each part of the learner.
+//! The learner's metrics: their names and meanings, and one small recorder for each part of the learner.
 
 use crate::progress::TrainingProgress;
 use common::telemetry::metric_spec::{MetricKind, MetricSpec};
@@ -233,7 +233,8 @@ impl TrainingMetrics {
         self.updates.get()
     }
 
-    /// Counts one more update, done or refused. `refused` is the number of refused updates since the start.
+    /// Counts one more update, which was done or refused. `refused` is the total number of refused updates since the
+    /// start.
     pub(crate) fn updated(&self, refused: u64) {
         let new = refused.saturating_sub(self.refused.get());
         self.refused.inc_by(new);

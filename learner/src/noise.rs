@@ -1,4 +1,5 @@
-//! [`NoiseBuffers`]: the random numbers of an update, drawn in a fixed order so that a run can be repeated exactly.
+//! [`NoiseBuffers`]: the random numbers of an update. They are drawn in a fixed order, so that a run can be repeated
+//! exactly.
 
 use crate::trainer::{Noise, NoiseSizes};
 use rand_distr::{Distribution, StandardNormal};
@@ -23,7 +24,8 @@ impl NoiseBuffers {
         }
     }
 
-    /// Draws new standard normals: first for the next action, then for the action, then the extra ones.
+    /// Draws new standard normals. The noise of the next action is drawn first, then the noise of the action, then the
+    /// extra noise.
     pub fn draw(&mut self, rng: &mut Pcg64) -> Noise<'_> {
         for part in [&mut self.next_action, &mut self.action, &mut self.extra] {
             fill_normal(part, rng);

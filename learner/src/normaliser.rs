@@ -1,10 +1,10 @@
 //! [`Normaliser`]: running statistics of observations.
 
-/// Bounds of the standard deviation. The lower one prevents division by zero if an observation element is constant.
+/// Bounds of the standard deviation. The lower bound prevents a division by zero if an observation element is constant.
 const STD_BOUNDS: (f64, f64) = (1e-6, 1e6);
 
-/// Running statistics of observations (Welford's algorithm in batches; docs/algorithms/shared.md §6). Vectors have
-/// shape (O).
+/// Running statistics of observations, computed by Welford's algorithm in batches (docs/algorithms/shared.md §6). Each
+/// vector has one element per observation element, (O).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Normaliser {
     /// Number of observations seen.
@@ -16,13 +16,14 @@ pub struct Normaliser {
 }
 
 impl Normaliser {
-    /// Creates statistics of no observation, for observations of `width` numbers.
+    /// Creates statistics for observations of `width` elements, before any observation was seen.
     pub fn new(width: usize) -> Self {
         Self { count: 0.0, mean: vec![0.0; width], summed_variance: vec![0.0; width] }
     }
 
     /// Adds rows of observations (N, O) to the statistics.
     ///
+    /// In the following equations, a prime marks the value after the call, and sums are over the rows x:
     /// `count' = count + N`, `mean' = mean + sum(x - mean) / count'`,
     /// `summed_variance' = summed_variance + sum((x - mean) (x - mean'))`.
     pub fn see<'a, T>(&mut self, rows: impl Iterator<Item = &'a [T]> + Clone)
@@ -52,7 +53,7 @@ impl Normaliser {
         self.mean = moved;
     }
 
-    /// Returns the standard deviations, shape (O). 1 if no observation was seen.
+    /// Returns the standard deviations (O). They are 1 if no observation was seen.
     pub fn std(&self) -> Vec<f64> {
         let std = |summed: &f64| {
             if self.count == 0.0 {

@@ -1,14 +1,14 @@
-//! Plain SAC: the form of soft actor-critic that the hand-written updates in `native` and `torch::update` train. It has
-//! two perceptron critics, learns from single transitions, and needs the default value of every setting that these
-//! updates do not implement.
+//! Plain SAC: the form of soft actor-critic that the hand-written updates in `native` and `torch::update` can train. It
+//! has two perceptron critics and learns from single transitions. If these updates do not implement all values of a
+//! setting, the setting must have its default value.
 
 use crate::trainer::{CriticKind, PriorityRule, Reduce, TargetActor, TrainerConfig};
 use common::policy::arch::{Activation, Mlp};
 
-/// Checks the critics and all settings but the policy and the algorithm.
+/// Checks the critics and all settings, except those of the policy and the algorithm.
 ///
 /// # Errors
-/// Returns a description of the first setting that does not fit.
+/// Returns a description of the first setting that is not supported.
 pub(crate) fn check(config: &TrainerConfig, kind: CriticKind) -> Result<(), String> {
     let t = &config.training;
     first_broken(&[
@@ -30,8 +30,8 @@ pub(crate) fn check(config: &TrainerConfig, kind: CriticKind) -> Result<(), Stri
     ])
 }
 
-/// Returns whether all layers of this perceptron have the same activation, and its derivative can be computed from its
-/// output.
+/// Returns whether all layers of this perceptron have the same activation function, and whether the derivative of this
+/// function can be computed from the function's result.
 pub(crate) fn has_plain_activation(mlp: &Mlp) -> bool {
     mlp.last.is_none()
         && matches!(
@@ -43,8 +43,8 @@ pub(crate) fn has_plain_activation(mlp: &Mlp) -> bool {
 /// Returns the policy's perceptron and the bounds of its `log_std`.
 ///
 /// # Panics
-/// Panics if the policy is not a plain squashed Gaussian on a perceptron. Each backend's `serves` refuses such a
-/// policy.
+/// Panics if the policy is not a plain squashed Gaussian on a perceptron. The `serves` function of each backend refuses
+/// all other policies beforehand.
 pub(crate) fn policy(config: &TrainerConfig) -> (&Mlp, (f32, f32)) {
     config.policy.as_mlp_gaussian().expect("serves was called first")
 }
@@ -52,12 +52,13 @@ pub(crate) fn policy(config: &TrainerConfig) -> (&Mlp, (f32, f32)) {
 /// Returns the activation of the critics' perceptrons.
 ///
 /// # Panics
-/// Panics if the critics are not perceptrons. Each backend's `serves` refuses such critics.
+/// Panics if the critics are not plain perceptrons. The `serves` function of each backend refuses all other critics
+/// beforehand.
 pub(crate) fn critic_activation(config: &TrainerConfig) -> Activation {
     config.critic.as_mlp().expect("serves was called first").activation
 }
 
-/// Checks the rules in order. Returns the description of the first one that does not hold, as an error.
+/// Checks the rules in order. Returns an error with the description of the first rule that does not hold.
 pub(crate) fn first_broken(rules: &[(bool, &str)]) -> Result<(), String> {
     rules.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, why)| Err((*why).to_owned()))
 }

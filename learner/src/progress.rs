@@ -22,6 +22,6 @@ pub struct TrainingProgress {
     pub wait_ratio: f64,
     /// Updates per second since the last log line.
     pub updates_per_second: f64,
-    /// Number of updates refused since the start because they diverged.
+    /// Number of updates that were refused since the start because they diverged.
     pub refused: u64,
 }

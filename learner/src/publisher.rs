@@ -1,5 +1,5 @@
-//! [`WeightsPublisher`]: broadcasts the newest weights. Publishing never blocks an update: the training loop writes
-//! weights to a slot, where newer ones replace older ones, and this task reads the slot.
+//! [`WeightsPublisher`]: broadcasts the newest weights. Publishing never blocks an update. The training loop writes the
+//! weights to a slot, in which new weights replace old ones. The publisher's task reads the slot.
 
 use crate::metrics::PublisherMetrics;
 use common::ids::PolicyVersion;
@@ -12,21 +12,21 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Period with which the newest weights are repeated, for subscribers that join late.
+/// Interval at which the newest weights are sent again, for subscribers that joined after the last publication.
 const REPEAT_EVERY: Duration = Duration::from_secs(1);
 
-/// Weights as the training loop writes them to the slot.
+/// Weights and their version, which the training loop writes to the slot.
 #[derive(Debug, Clone)]
 pub struct Publication {
     /// Number of publications so far.
     pub version: PolicyVersion,
     /// Weights, laid out as `PolicyArch::tensor_layout`.
     pub weights: Arc<[f32]>,
-    /// Position of the run.
+    /// Position of the run when the weights were published.
     pub run: RunPosition,
 }
 
-/// The broadcasting task.
+/// Task that broadcasts the weights.
 #[derive(Debug)]
 pub struct WeightsPublisher {
     /// Socket for the messages.
@@ -40,11 +40,12 @@ pub struct WeightsPublisher {
 }
 
 impl WeightsPublisher {
-    /// Broadcasts every new value of the slot, and repeats the newest value once a second. After the slot's sender is
-    /// dropped, sends the last value and ends.
+    /// Broadcasts the newest value of the slot when it changes, and repeats it once a second. After the sender of the
+    /// slot is dropped, sends the last value and ends.
     ///
     /// # Errors
-    /// Returns an error if weights are not finite or do not fit the architecture. The learner must stop then.
+    /// Returns an error if the weights are not finite or do not fit the architecture. In this case, the learner must
+    /// stop.
     pub async fn run(
         self,
         mut slot: watch::Receiver<Option<Publication>>,

@@ -1,5 +1,5 @@
-//! [`Start`]: the state from which learning starts. It consists of fresh parameters, or it is the newest undamaged
-//! checkpoint of a run. The settings may have changed since that checkpoint.
+//! [`Start`]: the state from which learning starts. A new run starts from fresh parameters. A resumed run starts from
+//! its newest undamaged checkpoint, possibly with changed settings.
 
 use crate::checkpoint::{self, Checkpoint, CheckpointError};
 use crate::init;
@@ -19,9 +19,9 @@ pub struct Start {
     pub checkpoint: Checkpoint,
     /// Path of the checkpoint that was read. `None` for fresh parameters.
     pub from: Option<PathBuf>,
-    /// Newer checkpoints that are damaged, each with the error found.
+    /// Damaged checkpoints that are newer than `from`, each with the error found.
     pub damaged: Vec<(PathBuf, CheckpointError)>,
-    /// Settings that differ from the run's previous start.
+    /// Settings that have changed since the previous start of the run.
     pub changes: Vec<Change>,
 }
 
@@ -35,12 +35,12 @@ impl Start {
         Self { checkpoint: Checkpoint::fresh(state), from: None, damaged, changes }
     }
 
-    /// Reads the start of a run that continues with these settings. A run that ended before its first checkpoint starts
-    /// from fresh parameters again. Writes nothing.
+    /// Determines the start of a run that continues with these settings. If the run ended before its first checkpoint,
+    /// it starts from fresh parameters again. Writes nothing.
     ///
     /// # Errors
-    /// Returns an error if settings that cannot change differ from the run's. Also if all checkpoints are damaged, or
-    /// the newest undamaged one does not fit.
+    /// Returns an error if a setting has changed that must not change, if all checkpoints are damaged, or if the newest
+    /// undamaged checkpoint does not fit the settings.
     pub fn resume(run: &RunDir, resolved: &Resolved, spec: &EnvSpec) -> anyhow::Result<Self> {
         let changes = resolved.changes_of_run(run.path())?;
         let config = TrainerConfig::new(&resolved.config, spec);
@@ -53,8 +53,8 @@ impl Start {
         Ok(Self { checkpoint, from: Some(path), damaged: found.damaged, changes })
     }
 
-    /// Renames damaged checkpoints, so that training can write them again. Continues the run's counts from the
-    /// checkpoint, and records the changed settings in the run's log.
+    /// Renames damaged checkpoints, so that training can write new checkpoints in their place. Continues the run's
+    /// counts from the checkpoint. Records the changed settings in the run's log.
     ///
     /// # Errors
     /// Returns an error if a damaged checkpoint cannot be renamed.
@@ -71,7 +71,7 @@ impl Start {
         Ok(())
     }
 
-    /// Returns notes for the user, one line each, about damaged checkpoints and changed settings.
+    /// Returns notes for the user about damaged checkpoints and changed settings. Each note is one line.
     pub fn notes(&self) -> Vec<String> {
         let damaged = self.damaged.iter().map(|(path, error)| {
             let before = self.from.as_deref().unwrap_or(path).display();
@@ -85,7 +85,8 @@ impl Start {
     }
 }
 
-/// Applies changed initial values: the temperature and LAC's multiplier restart from them, with Adam's moments at zero.
+/// Applies changed initial values of the temperature and of LAC's multiplier. A changed value restarts the parameter
+/// from this value, with Adam's moments at zero.
 fn apply(changes: &[Change], config: &Config, state: &mut TrainState) {
     let starts = [
         ("learner.alpha_init", &mut state.log_alpha, config.training.alpha_init),

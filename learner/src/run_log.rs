@@ -1,13 +1,14 @@
-//! [`RunLog`]: the records that a run writes during training, to `metrics.jsonl` and to TensorBoard events.
+//! [`RunLog`]: writes the records of a run to `metrics.jsonl` and to TensorBoard events during training.
 //!
-//! Each line is one JSON object with `kind`, the position of the run ([`Counts`]), `unix_time_s` and flat numbers. The
-//! position consists of `time_s` (seconds of training), `env_steps` and `updates`, each summed over all starts of the
-//! run. A number that is not finite is `null`. The step in TensorBoard is `env_steps`, or `updates` if the run has no
-//! environment steps. A whole record reaches the operating system before the call returns, so a killed process loses no
-//! record.
+//! Each line of `metrics.jsonl` is one JSON object with `kind`, `unix_time_s`, the position of the run ([`Counts`]) and
+//! further numbers or texts. The position consists of `time_s` (seconds of training), `env_steps` and `updates`, each
+//! summed over all starts of the run. A number that is not finite is written as `null`. In TensorBoard, the step is
+//! `env_steps`, or `updates` if the run has no environment steps. Each call passes a whole record to the operating
+//! system before it returns. Therefore a killed process loses no record.
 //!
-//! A failed write never stops training. Every failed write is counted, and the first one of a series is logged. Each
-//! file is cut back to its last whole record, and continues with the next record that can be written.
+//! A failed write never stops training. Every failed write is counted, and the first failure of a series is logged.
+//! After a failed write, the file is cut back to its last whole record. It continues with the next record that can be
+//! written.
 
 use crate::counts::{Counts, Position};
 use crate::progress::TrainingProgress;
@@ -32,7 +33,7 @@ pub enum RunLogError {
     /// The file system returned an error. The message names the path.
     #[error("run log: {0}")]
     Io(#[from] io::Error),
-    /// Some writes failed. The log of the process has the first failure of each series, with its time and reason.
+    /// Some writes failed. The log of the process has the time and the reason of the first failure in each series.
     #[error("run log: {0} records are missing")]
     Missing(u64),
     /// A line is not a record.
@@ -47,8 +48,8 @@ pub enum RunLogError {
     },
 }
 
-/// Names of the log's own fields, in those kinds of records to which environments add numbers. If an environment
-/// reports a number under one of these names, the field is called `info.NAME`.
+/// Names of the log's own fields in records to which environments add numbers. If an environment reports a number with
+/// one of these names, the number is stored as `info.NAME` instead.
 pub const OWN_FIELDS: &[&str] = &[
     "kind",
     "time_s",
@@ -94,7 +95,8 @@ struct Files {
 }
 
 impl RunLog {
-    /// Opens the log of a run directory. An existing log is continued. Its last line is removed if it is incomplete.
+    /// Opens the log of a run directory. Continues an existing log, after removing its last line if this line is
+    /// incomplete.
     ///
     /// # Errors
     /// Returns an error if the files cannot be written.
@@ -107,17 +109,17 @@ impl RunLog {
         Ok(Self(Arc::new(Mutex::new(files))))
     }
 
-    /// Returns the position of the run, which is part of every record.
+    /// Returns the counts of the run. The position in every record is taken from them.
     pub fn counts(&self) -> Counts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).counts.clone()
     }
 
-    /// Writes one record.
+    /// Writes one record of the given kind.
     pub fn record(&self, kind: &str, fields: &[(&'static str, f64)]) {
         self.record_with(kind, fields, &LoggedTerms::new());
     }
 
-    /// Writes one record with the numbers that the environment reports.
+    /// Writes one record of the given kind, with additional numbers `terms` that the environment has reported.
     pub fn record_with(&self, kind: &str, fields: &[(&'static str, f64)], terms: &LoggedTerms) {
         let own = fields.iter().map(|(name, value)| ((*name).to_owned(), *value));
         let terms = terms.iter().map(|(name, value)| {
@@ -130,7 +132,7 @@ impl RunLog {
         files.count(&written);
     }
 
-    /// Records the means over a window of updates.
+    /// Records the progress of training over a window of updates.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     pub fn train(&self, progress: &TrainingProgress) {
         let TrainingProgress { version, stats, item_age_versions, weight_ess_ratio, .. } = progress;
@@ -160,7 +162,7 @@ impl RunLog {
         self.record("train", &fields);
     }
 
-    /// Records a refused update, with the item that most likely caused it.
+    /// Records the number of a refused update and the item that most likely made it diverge.
     #[expect(
         clippy::cast_precision_loss,
         reason = "a key below 2^53 was overwritten less than two million times"
@@ -180,7 +182,7 @@ impl RunLog {
         self.record("refused", &fields);
     }
 
-    /// Records settings that changed during training.
+    /// Records changed settings, one record per setting.
     pub fn changed(&self, changes: &[Change]) {
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for Change { key, old, new } in changes {
@@ -194,7 +196,8 @@ impl RunLog {
         }
     }
 
-    /// Records the origin of the run: the command, the program's version and the machine. Called once per start.
+    /// Records how this start of the run was made: the command, the program's version and the machine. Called once per
+    /// start.
     pub fn started(&self, build: &Build) {
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let at = UNIX_EPOCH + files.clock.unix_time();
@@ -216,7 +219,7 @@ impl RunLog {
         self.record_with("eval", fields, terms);
     }
 
-    /// Records statistics over all actors.
+    /// Records statistics of all actors together.
     pub fn actors(&self, fields: &[(&'static str, f64)], terms: &LoggedTerms) {
         self.record_with("actors", fields, terms);
     }
@@ -244,7 +247,8 @@ impl Files {
         metrics.and(events)
     }
 
-    /// Counts a record that was not written. Logs only the first failure of a series.
+    /// Counts the record as missing if writing it failed. Logs only the first failure of a series, and the first
+    /// success after it.
     fn count(&mut self, written: &io::Result<()>) {
         let failed_before = std::mem::replace(&mut self.failing, written.is_err());
         self.missing += u64::from(written.is_err());
@@ -292,18 +296,18 @@ fn whole(bytes: &[u8]) -> &[u8] {
     &bytes[..end]
 }
 
-/// Reads the records of a run. An incomplete last line is ignored.
+/// Reads the records of a run. Ignores the last line if it is incomplete.
 ///
 /// # Errors
-/// Returns an error if the file cannot be read, or if a line other than the last is not a JSON object.
+/// Returns an error if the file cannot be read, or if a complete line is not a JSON object.
 pub fn read(run_dir: &Path) -> Result<Vec<Record>, RunLogError> {
     read_file(&run_dir.join(METRICS))
 }
 
-/// Reads the records in a file. An incomplete last line is ignored.
+/// Reads the records in a file. Ignores the last line if it is incomplete.
 ///
 /// # Errors
-/// Returns an error if the file cannot be read, or if a line other than the last is not a JSON object.
+/// Returns an error if the file cannot be read, or if a complete line is not a JSON object.
 pub fn read_file(path: &Path) -> Result<Vec<Record>, RunLogError> {
     let bytes = fs::read(path)?;
     let lines = whole(&bytes).split_inclusive(|byte| *byte == b'\n');

@@ -1,10 +1,12 @@
-//! [`Sampler`]: fetches batches ahead from all shards and sends priorities back.
+//! [`Sampler`]: fetches batches from all shards in advance, and sends new priorities back to the shards.
 //!
-//! A *draw* is one batch in preparation. The numbers of items per shard follow Multinomial(B, q), with q_s = M_s / ΣM
-//! from the newest masses in the replies. Each shard gets one request, also for a count of zero, so that every shard's
-//! limiter accounts for its share. The parts are combined when all have arrived. The importance weights use the
-//! probability that was really used, q_s · p_i / M_s. A shard that does not answer is left out of new draws until it
-//! answers again. Draws that wait for it are dropped.
+//! A *draw* is one batch in preparation. Its B items are distributed over the shards at random. An item comes from
+//! shard s with probability q_s = M_s / ΣM, where M_s is the newest mass that the shard has reported. The numbers of
+//! items per shard are therefore multinomial. Each shard gets one request, even if its number of items is 0, so that
+//! the limiter of every shard accounts for its share. When the parts from all shards have arrived, they are combined.
+//! The importance weight of an item with priority p_i depends on the probability that was really used, q_s · p_i / M_s.
+//! A shard that does not answer is left out of new draws until it answers again. Draws that wait for such a shard are
+//! dropped.
 
 use crate::batch::{BatchPart, Columns, ReadyBatch, importance_weights};
 use crate::counts::Counts;
@@ -30,9 +32,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-/// Longest time for which a shard's limiter may hold a sample back. The shard then answers `NotSampled`, and the
-/// request is repeated. The time is below `link::DOWN_AFTER`, so that a server that holds samples back is not taken for
-/// a stopped one.
+/// Longest time for which the limiter of a shard may delay a sample. After this time, the shard answers `NotSampled`,
+/// and the request is repeated. The time is below `link::DOWN_AFTER`, so that a server that delays samples is not
+/// considered stopped.
 const HOLD: Duration = Duration::from_millis(1_000);
 
 /// Fetches batches from all replay servers.
@@ -47,9 +49,9 @@ pub struct Sampler {
     beta: watch::Receiver<f64>,
     in_flight_max: usize,
     columns: Columns,
-    /// Source of the recorded items of each batch, if there are any. `batch_size` counts the shards' items only.
+    /// Source of the recorded items, if batches contain any. `batch_size` counts only the items from the shards.
     recorded: Option<OfflineSource>,
-    /// Receiver of the number of rows that entered the tables. `None` if nothing is reported.
+    /// Counts that receive the number of rows that entered the tables. `None` if this number is not needed.
     counts: Option<Counts>,
     draws: VecDeque<Draw>,
     next_request: u64,
@@ -70,7 +72,7 @@ struct Draw {
     request: u64,
     /// Probability q_s of each shard. 0 for a shard that is left out.
     chances: Vec<f64>,
-    /// Number of items of each shard's outstanding request. `None` if the shard has no outstanding request.
+    /// For each shard, the number of items in its unanswered request. `None` if the shard has no unanswered request.
     missing: Vec<Option<usize>>,
     share: f64,
     asked_at: Duration,
@@ -78,7 +80,7 @@ struct Draw {
 }
 
 impl Sampler {
-    /// Creates a sampler over fresh links, one per entry of `endpoints.replay`, in the same order.
+    /// Creates a sampler over new links. There is one link per entry of `endpoints.replay`, in the same order.
     pub fn new(
         links: Vec<Link>,
         config: &Config,
@@ -162,8 +164,8 @@ impl Sampler {
         }
     }
 
-    /// Sends greetings that are due, marks silent servers' shards as down, and repeats requests whose replies were
-    /// lost.
+    /// Sends greetings that are due, marks the shards of silent servers as down, and repeats requests whose replies
+    /// were lost.
     fn attend(&mut self) {
         let now = self.clock.now();
         self.ask_again(now);
@@ -182,8 +184,8 @@ impl Sampler {
         }
     }
 
-    /// Repeats lost requests. A shard answers within [`HOLD`], so a part that is missing after twice that time was
-    /// lost.
+    /// Repeats requests whose replies were lost. A shard answers within [`HOLD`]. Therefore a part that is still
+    /// missing after twice that time was lost.
     fn ask_again(&mut self, now: Duration) {
         let mut lost = Vec::new();
         for draw in
@@ -206,7 +208,7 @@ impl Sampler {
         server * self.shards_per_server..(server + 1) * self.shards_per_server
     }
 
-    /// Starts a draw. Returns `false` if no shard is up, or if a request could not be sent.
+    /// Starts a draw. Returns `false` if no shard is up, or if the transport did not accept one of the requests.
     fn draw(&mut self) -> bool {
         let mass: f64 =
             self.shards.iter().filter(|shard| shard.up).map(|shard| shard.state.mass).sum();
@@ -249,7 +251,7 @@ impl Sampler {
             asked_at,
             parts: Vec::new(),
         });
-        // A request that the transport does not take now is repeated by `ask_again`.
+        // If the transport does not accept a request now, `ask_again` repeats the request later.
         asked
             .into_iter()
             .fold(true, |handed, (shard, count)| self.ask(request, shard, count, share) && handed)
@@ -308,8 +310,8 @@ impl Sampler {
                 self.see(shard, state);
                 debug!(shard, inserts_missing, "the rate limiter holds samples back");
                 self.metrics.held_back();
-                // Repeat the request immediately only if the shard held it back for a while. After an early reply,
-                // `ask_again` repeats it later.
+                // If the shard has delayed this request for a while, repeat the request immediately. If the reply came
+                // early, `ask_again` repeats the request later.
                 if let Some(draw) = self.draws.iter_mut().find(|draw| draw.request == request)
                     && let Some(count) = draw.missing[shard]
                     && now.saturating_sub(draw.asked_at) >= HOLD / 2
@@ -324,7 +326,7 @@ impl Sampler {
         Ok(())
     }
 
-    /// Stores a shard's newest numbers.
+    /// Stores the newest state of a shard, and reports its number of inserts.
     fn see(&mut self, shard: usize, state: ShardState) {
         self.shards[shard].state = state;
         if let Some(counts) = &self.counts {
@@ -346,8 +348,8 @@ impl Sampler {
         Ok(BatchPart { shard, keys, probabilities, rows: data[2].clone(), actors })
     }
 
-    /// Adds a part to its draw. Ignores a part that no draw is waiting for: a duplicate, a part of a dropped draw, or a
-    /// part with another number of items than requested.
+    /// Adds a part to its draw. Ignores the part if no draw waits for it. This is the case for a duplicate, for a part
+    /// of a dropped draw, and for a part whose number of items differs from the request.
     fn fill(&mut self, request: u64, part: BatchPart) {
         let Some(draw) = self.draws.iter_mut().find(|draw| draw.request == request) else { return };
         if draw.missing[part.shard] == Some(part.keys.len()) {
@@ -356,8 +358,8 @@ impl Sampler {
         }
     }
 
-    /// Returns the draws whose parts have all arrived, as batches. Parts are sorted by shard, so that the batch does
-    /// not depend on the order of the replies.
+    /// Returns a batch for each draw whose parts have all arrived. Sorts the parts by shard, so that the batch does not
+    /// depend on the order of the replies.
     fn completed(&mut self) -> Vec<ReadyBatch> {
         let mut batches = Vec::new();
         while let Some(at) =
@@ -398,7 +400,7 @@ impl Sampler {
     }
 }
 
-/// Returns the next message from any link, with the index of its server.
+/// Returns the next message from any link, and the index of the link's server.
 async fn receive(links: &mut [Link]) -> (usize, Option<Message>) {
     std::future::poll_fn(|context| {
         for (server, link) in links.iter_mut().enumerate() {
@@ -411,7 +413,9 @@ async fn receive(links: &mut [Link]) -> (usize, Option<Message>) {
     .await
 }
 
-/// Draws how `n` items are distributed over `chances` (which sum to 1), by conditional binomials.
+/// Distributes `n` items at random over categories. `chances` has the probability of each category, and the
+/// probabilities sum to 1. Returns the number of items per category. Each number is drawn from a binomial distribution,
+/// given the numbers before it.
 fn multinomial(n: usize, chances: &[f64], rng: &mut Pcg64) -> Vec<usize> {
     let (mut left, mut chance_left) = (n as u64, 1.0);
     let last = chances.iter().rposition(|chance| *chance > 0.0);
@@ -452,7 +456,7 @@ mod tests {
             sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
         }
         assert_eq!(sums[1], 0);
-        // The standard error of each share is below 0.0012 with 200,000 draws. The test allows five standard errors.
+        // With 200,000 draws, the standard error of each share is below 0.0012. The test allows five standard errors.
         for (sum, chance) in sums.iter().zip(chances) {
             let share = *sum as f64 / 200_000.0;
             assert!((share - chance).abs() < 0.006, "share {share}, expected {chance}");

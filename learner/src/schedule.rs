@@ -1,33 +1,34 @@
-//! Step sizes over time: constant, linear or exponential, changing per update or per epoch
-//! (docs/algorithms/shared.md §8).
+//! Schedules of step sizes. A step size is constant, or it decays linearly or exponentially. It changes after every
+//! update or after every epoch (docs/algorithms/shared.md §8).
 
 use crate::trainer::StepSizes;
 use common::config::{Config, LrSchedule};
 
-/// Schedule of one optimiser's step size. In f64, because the differences between steps are too small for f32.
+/// Schedule of one optimiser's step size. Step sizes are f64, because the difference between two consecutive step sizes
+/// is too small for f32.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
     /// Form of the decay.
     pub kind: LrSchedule,
     /// Step size of the first update.
     pub initial: f64,
-    /// Final step size. It is also the lower bound: a linear schedule stays at it after its end, instead of becoming
-    /// negative.
+    /// Final step size. It is also the lower bound. Without the bound, a linear schedule would become negative after
+    /// its end.
     pub last: f64,
-    /// Number of schedule steps from the first rate to the last one, including both. At least 1. May be fractional.
+    /// Number of schedule steps from the initial to the final step size, including both. At least 1. May be fractional.
     pub steps: f64,
-    /// Number of updates per schedule step: 1, or the updates of an epoch.
+    /// Number of updates per schedule step: 1, or the number of updates in an epoch.
     pub updates_per_step: u64,
 }
 
 impl Schedule {
-    /// Creates a schedule whose rate never changes.
+    /// Creates a schedule whose step size never changes.
     pub fn constant(rate: f64) -> Self {
         let kind = LrSchedule::Constant;
         Self { kind, initial: rate, last: rate, steps: 1.0, updates_per_step: 1 }
     }
 
-    /// Returns the step size of the next update, after `updates` updates.
+    /// Returns the step size of the next update, where `updates` is the number of updates already done.
     pub fn rate(&self, updates: u64) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53 updates")]
         let k = (updates / self.updates_per_step) as f64;
@@ -52,7 +53,8 @@ pub struct StepSchedules {
 }
 
 impl StepSchedules {
-    /// Creates the configured schedules. The optimisers share the form of the decay, and each has its own rates.
+    /// Creates the configured schedules. All optimisers have the same form of decay, but each optimiser has its own
+    /// initial and final step size.
     pub fn new(config: &Config) -> Self {
         let (training, lac, bcq) = (&config.training, &config.lac, &config.bcq);
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53 updates")]
@@ -75,7 +77,7 @@ impl StepSchedules {
         }
     }
 
-    /// Returns the step sizes of the next update after `updates` updates.
+    /// Returns the step sizes of the next update, where `updates` is the number of updates already done.
     pub fn at(&self, updates: u64) -> StepSizes {
         StepSizes {
             actor: self.actor.rate(updates),

@@ -1,5 +1,5 @@
-//! [`Learner`]: the learner as a function of its sockets and a stop signal. It starts and connects sampler, training
-//! loop, publisher and checkpoint writer.
+//! [`Learner`]: the learner as a function of its sockets and a stop signal. It creates and connects the sampler, the
+//! training loop, the publisher and the checkpoint writer.
 
 use crate::backend::BackendError;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Contents};
@@ -35,7 +35,7 @@ use tracing::{error, info};
 /// Capacity of the queue of priorities, in updates.
 const PRIORITIES_QUEUE: usize = 32;
 
-/// Reasons why a learner does not start, or ends early.
+/// Reasons why a learner cannot start, or ends early.
 #[derive(Debug, thiserror::Error)]
 pub enum LearnerError {
     /// There is no backend for these settings.
@@ -53,13 +53,13 @@ pub enum LearnerError {
     /// A socket cannot be created.
     #[error(transparent)]
     Transport(#[from] TransportError),
-    /// Another process already publishes at that address.
+    /// Another process already publishes at the address `endpoints.weights`.
     #[error("{0}; endpoints.weights has one learner, is another one running?")]
     WeightsTaken(TransportError),
     /// A replay server refuses this process.
     #[error(transparent)]
     Rejected(#[from] Rejected),
-    /// The process was asked to stop while the name in `endpoints.weights` did not resolve yet. Nothing had started.
+    /// The process was asked to stop before the name in `endpoints.weights` could be resolved. Nothing had started.
     #[error("stopped before it could listen at endpoints.weights")]
     Stopped,
     /// Training cannot begin.
@@ -84,10 +84,10 @@ pub enum LearnerError {
     Panicked(&'static str),
 }
 
-/// Addresses of a learner's peers, and its run directory.
+/// Addresses of a learner's sockets, and its run directory.
 #[derive(Debug, Clone)]
 pub struct Places {
-    /// Replay servers, in the order of their shards.
+    /// Addresses of the replay servers, in the order of their shards.
     pub replay: Vec<Endpoint>,
     /// Address at which weights are published.
     pub weights: Endpoint,
@@ -116,7 +116,7 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// Creates a learner that continues from `start`, which must fit the process's settings.
+    /// Creates a learner that continues from the state `start`, which must fit the settings of the process.
     pub fn new(
         process: Process,
         spec: EnvSpec,
@@ -132,8 +132,9 @@ impl Learner {
         Self { process, spec, trainer_config, places, start, log, progress, is_alone: false }
     }
 
-    /// Marks this learner as a process of its own. No other part of the process counts steps or ends the run. Therefore
-    /// this learner counts environment steps by inserted rows, ends at `run.env_steps`, and obeys `run.when_done`.
+    /// Marks this learner as the only role in its process. Then no other part of the process counts environment steps
+    /// or ends the run. Therefore this learner counts environment steps by inserted rows, ends at `run.env_steps`, and
+    /// obeys `run.when_done`.
     pub fn alone(self) -> Self {
         Self { is_alone: true, ..self }
     }
@@ -143,13 +144,13 @@ impl Learner {
         self.progress.subscribe()
     }
 
-    /// Trains until the process is asked to stop or `learner.updates_max` is reached. In a run with actors, a learner
-    /// that is [alone](Self::alone) also ends at `run.env_steps`. Writes the last checkpoint and returns it with its
-    /// path.
+    /// Trains until the process is asked to stop or until `learner.updates_max` is reached. In a run with actors, a
+    /// learner that is [alone](Self::alone) also ends at `run.env_steps`. Writes the last checkpoint. Returns this
+    /// checkpoint and its path.
     ///
     /// # Errors
-    /// Returns an error after any failure that prevents further training. The state trained until then is written
-    /// first. After an update that diverged, it is the state before that update.
+    /// Returns an error after any failure that prevents further training. The latest valid state is written before the
+    /// error is returned. If an update diverged, this is the state before that update.
     pub async fn run(
         self,
         transport: &dyn Transport,
@@ -170,8 +171,8 @@ impl Learner {
             .and_then(Result::ok)
             .ok_or(LearnerError::Panicked("training thread"));
         drop(watch);
-        // The training loop has dropped its channel ends, so the other tasks finish by themselves. The publisher runs
-        // as long as `weights` exists.
+        // The training loop has dropped its channel ends. Therefore the sampler and the checkpoint writer end by
+        // themselves. The publisher runs as long as `weights` exists.
         let sampled = sampling.await.map_err(|_| LearnerError::Panicked("sampler"));
         let Trained { checkpoint, error } = trained?;
         let saved = tokio::task::spawn_blocking(move || {
@@ -211,7 +212,8 @@ impl Learner {
         info!(weights = %socket.local, "learner publishes");
         let (resolved, counts) = (&process.resolved, log.counts());
         if is_alone {
-            // Consecutive sequences overlap by `burn_in` steps, so each row adds only the other steps.
+            // Consecutive sequences overlap by `burn_in` steps, so each row adds only `sequence_len - burn_in` new
+            // steps.
             let ClusterConfig { sequence_len, burn_in, .. } = config.cluster;
             counts.count_steps_by_rows((sequence_len - burn_in) as u64);
         }
@@ -308,7 +310,7 @@ fn spawn_sampler(shutdown: &Shutdown, sampler: Sampler, exchange: Exchange) -> S
     })
 }
 
-/// Starts the task that draws batches of recorded items only.
+/// Starts the task that makes batches of recorded items only.
 fn spawn_recorded(shutdown: &Shutdown, source: OfflineSource, exchange: Exchange) -> Sampling {
     let stop = shutdown.clone();
     shutdown.spawn("recorded batches", async move {
@@ -319,7 +321,7 @@ fn spawn_recorded(shutdown: &Shutdown, source: OfflineSource, exchange: Exchange
     })
 }
 
-/// Applies the file `learner.watch` whenever it changes, until the process stops.
+/// Applies the settings in the file `learner.watch` whenever this file changes, until the process stops.
 fn follow_file(process: &Process, watch: &str) {
     if watch.is_empty() {
         return;
@@ -334,8 +336,7 @@ fn follow_file(process: &Process, watch: &str) {
     }));
 }
 
-/// Starts the publisher. If publishing fails, the process stops, because actors could no longer receive what is
-/// learned.
+/// Starts the publisher. If publishing fails, the process stops, because actors could no longer receive new weights.
 fn spawn_publisher(
     shutdown: &Shutdown,
     publisher: WeightsPublisher,
@@ -358,7 +359,7 @@ struct Tasks {
     writing: JoinHandle<()>,
     writer: Writer,
     watch: ProgressWatch,
-    /// Keeps the publisher running.
+    /// Sender of the slot. The publisher runs as long as this sender exists.
     weights: watch::Sender<Option<Publication>>,
 }
 
@@ -369,7 +370,7 @@ fn connect(transport: &dyn Transport, replay: &[Endpoint]) -> Result<Vec<Link>, 
         .collect()
 }
 
-/// Writes checkpoints on a thread of its own, in parallel with training.
+/// Writer of checkpoints, on a thread of its own in parallel with training.
 #[derive(Debug, Clone)]
 struct Writer {
     dir: PathBuf,
@@ -383,8 +384,8 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes the received checkpoints until the sender is dropped. A failure is logged and counted, existing
-    /// checkpoints remain, and the next checkpoint is tried.
+    /// Writes the received checkpoints until the sender is dropped. If writing a checkpoint fails, logs and counts the
+    /// failure and continues with the next checkpoint. Existing checkpoints remain.
     fn run(&self, jobs: &std_mpsc::Receiver<Checkpoint>) {
         for checkpoint in jobs {
             if let Err(error) = self.save(&checkpoint) {

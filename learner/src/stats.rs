@@ -1,19 +1,19 @@
-//! [`UpdateStats`]: statistics of updates, as means.
+//! [`UpdateStats`]: means of the statistics of several updates.
 
 use serde::{Deserialize, Serialize};
 
 /// Means over the updates since the statistics were last taken.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct UpdateStats {
-    /// Number of updates in these means.
+    /// Number of updates over which the means are taken.
     pub updates: u64,
-    /// Loss of critic 1: factor * mean(w * (Q1 - y)^2).
+    /// Loss of critic 1: factor * mean(w * (Q1 - y)^2), with importance weights w and target values y.
     pub critic1_loss: f64,
-    /// Loss of critic 2: factor * mean(w * (Q2 - y)^2). 0 if there is one critic.
+    /// Loss of critic 2, with the same formula for Q2. 0 if there is only one critic.
     pub critic2_loss: f64,
     /// Loss of the actor. SAC: mean(alpha * log_prob - min Q).
     pub actor_loss: f64,
-    /// Loss of the temperature in its configured form. 0 if the temperature is fixed.
+    /// Loss of the temperature, in the form that the settings specify. 0 if the temperature is fixed.
     pub alpha_loss: f64,
     /// Temperature used by the updates.
     pub alpha: f64,
@@ -28,7 +28,7 @@ pub struct UpdateStats {
 }
 
 impl UpdateStats {
-    /// Merges `other` into these statistics, so that the means are over both sets of updates.
+    /// Merges `other` into these statistics. Afterwards, the means are over the updates of both.
     pub fn merge(&mut self, other: &Self) {
         let updates = self.updates + other.updates;
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53 updates")]

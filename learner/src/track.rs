@@ -1,10 +1,10 @@
-//! [`Tracker`]: statistics of every single update, for studies of learning itself (`run.track_metrics`;
+//! [`Tracker`]: records statistics of every single update, for studies of the learning process (`run.track_metrics`;
 //! docs/algorithms/arlbench.md §6).
 //!
-//! It writes one line of `track_metrics.jsonl` per update: the losses, |td| of every item, and the norm and the
-//! variance of the actor's and the critics' gradients. Gradients are computed from Adam's first moments before and
-//! after the update, g = (m' - β1 m) / (1 - β1), so that the backends need no code for it. The copies of the moments
-//! make an update about twice as slow.
+//! It writes one line of `track_metrics.jsonl` per update. The line has the losses, the |td| of every item, and the
+//! norm and the variance of the gradients of the actor and of the critics. A gradient g is computed from Adam's first
+//! moments m before and m' after the update, g = (m' - β1 m) / (1 - β1). Therefore the backends need no code for it.
+//! The copies of the moments make an update about twice as slow.
 
 use crate::trainer::{TrainState, Trainer, TrainerConfig, UpdateStats};
 use common::run_dir::TRACK_METRICS;
@@ -21,7 +21,7 @@ struct Line<'a> {
     actor_loss: f64,
     critic_loss: f64,
     alpha_loss: f64,
-    /// |td| of each item (B), by `learner.priority_rule`.
+    /// |td| of each item (B), computed by `learner.priority_rule`.
     td_error: &'a [f32],
     actor_grads: Gradient,
     critic_grads: Gradient,
@@ -32,7 +32,7 @@ struct Line<'a> {
 pub struct Gradient {
     /// Euclidean norm.
     pub norm: f64,
-    /// Variance over the parameters.
+    /// Variance of the elements over all parameters.
     pub variance: f64,
 }
 
@@ -46,7 +46,8 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// Opens the file in a run directory for appending. `state` is the trainer's state before the next update.
+    /// Opens `track_metrics.jsonl` in a run directory for appending. `state` is the state of the trainer before the
+    /// next update.
     ///
     /// # Errors
     /// Returns an error if the file cannot be written.
@@ -59,7 +60,8 @@ impl Tracker {
         Ok(Self { file: BufWriter::new(file), beta1, actor_m, critics_m })
     }
 
-    /// Writes a line for the update that the trainer has just done. Takes the trainer's statistics and returns them.
+    /// Writes a line for the update that the trainer has just done. Takes the statistics from the trainer and returns
+    /// them.
     ///
     /// # Errors
     /// Returns an error if the file cannot be written.
@@ -93,7 +95,7 @@ impl Tracker {
     }
 }
 
-/// Computes norm and variance of the gradient from Adam's first moments before and after an update.
+/// Computes the norm and the variance of a gradient from Adam's first moments before and after an update.
 fn gradient(beta1: f32, before: &[f32], after: &[f32]) -> Gradient {
     let beta1 = f64::from(beta1);
     let each = |(before, after): (&f32, &f32)| {

@@ -1,8 +1,8 @@
-//! [`TrainingLoop`]: takes a batch, does an update, and passes on the priorities, the weights and the checkpoint, all
-//! on one thread.
+//! [`TrainingLoop`]: takes batches, does updates, and passes on new priorities, weights and checkpoints. All of this
+//! happens on one thread.
 //!
-//! It waits only for the queue of batches, and counts the time spent waiting. Weights go to a slot; priorities and
-//! checkpoints go to bounded queues. [`Updates`] does the update itself.
+//! The loop waits only for the queue of batches, and counts the time spent waiting. Weights go to a slot. Priorities
+//! and checkpoints go to bounded queues. [`Updates`] does the updates themselves.
 
 use crate::batch::ReadyBatch;
 use crate::checkpoint::Checkpoint;
@@ -19,39 +19,39 @@ use common::runtime::shutdown::StopToken;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-/// Channel ends of the training loop.
+/// Channel ends that the training loop holds.
 #[derive(Debug)]
 pub struct Ports {
     /// Receiver of ready batches.
     pub batches: mpsc::Receiver<ReadyBatch>,
     /// Sender of new priorities.
     pub priorities: mpsc::Sender<Priorities>,
-    /// Slot of the newest weights.
+    /// Slot for the newest weights.
     pub weights: watch::Sender<Option<Publication>>,
     /// Receiver of changed settings.
     pub changes: mpsc::Receiver<ConfigChange>,
-    /// Exponent of the importance weights, for the sampler.
+    /// Sender of the exponent of the importance weights to the sampler.
     pub betas: watch::Sender<f64>,
-    /// Sender of checkpoints to write.
+    /// Sender of checkpoints to the checkpoint writer.
     pub checkpoints: std::sync::mpsc::SyncSender<Checkpoint>,
 }
 
-/// Does training steps as long as there are batches.
+/// The training loop and everything that it needs except its channels.
 #[derive(Debug)]
 pub struct TrainingLoop {
-    /// Training step.
+    /// State of the training steps.
     pub updates: Updates,
     /// Clock.
     pub clock: Clock,
-    /// Token that ends the loop early.
+    /// Token that asks the loop to end early.
     pub stop: StopToken,
-    /// Number of environment steps after which the loop ends. 0 for no limit.
+    /// Number of environment steps after which the loop ends. 0 means no limit.
     pub steps_max: u64,
     /// Log of the run.
     pub log: RunLog,
-    /// Run directory, whose settings are the ones that a resume starts from.
+    /// Run directory. A resume starts from the settings that are stored there.
     pub run: RunDir,
-    /// Newest numbers for observers.
+    /// Sender of the newest numbers to observers.
     pub progress: watch::Sender<TrainingProgress>,
     /// Metrics of the training loop.
     pub metrics: TrainingMetrics,
@@ -60,15 +60,15 @@ pub struct TrainingLoop {
 /// Result of training.
 #[derive(Debug)]
 pub struct Trained {
-    /// Last state. `None` if the backend failed and there is no valid state.
+    /// State at the end of training. `None` if the backend failed, because then there is no valid state.
     pub checkpoint: Option<Checkpoint>,
-    /// Error that ended training. `None` if it ended as planned.
+    /// Error that ended training. `None` if training ended as planned.
     pub error: Option<TrainingError>,
 }
 
 impl TrainingLoop {
     /// Trains until the batches end, the stop token is set, or `learner.updates_max` or `steps_max` is reached. If an
-    /// update diverged, the last state is the one before it.
+    /// update diverged and ended training, the returned state is the state before this update.
     pub fn run(mut self, mut ports: Ports) -> Trained {
         let error = self.train(&mut ports).err();
         self.log_refused();
@@ -125,8 +125,8 @@ impl TrainingLoop {
         }
     }
 
-    /// Changes settings between two updates and tells the requester the result, which may be a refusal. The caller has
-    /// settled all updates, so no |td| is outstanding.
+    /// Changes settings between two updates, and sends the result to the requester. The result may be a refusal. The
+    /// caller has read the |td| of all updates before.
     fn change(&mut self, change: ConfigChange, ports: &Ports) {
         let ConfigChange { resolved, changes, reply } = change;
         let taken = self.updates.change(&resolved);
@@ -140,7 +140,7 @@ impl TrainingLoop {
                 info!(key, %old, %new, updates = self.updates.done(), "setting changed");
             }
         }
-        // The requester may no longer wait for the reply. The change remains valid.
+        // The requester may have stopped waiting for the reply. The change remains valid nevertheless.
         drop(reply.send(taken));
     }
 
@@ -159,8 +159,9 @@ impl TrainingLoop {
     }
 }
 
-/// Returns a function that queues priorities, or drops them if the queue is full. A full queue means that the network
-/// is far behind. Old priorities are then not worth the time that a GPU would wait for the queue.
+/// Returns a function that puts priorities into the queue, or drops them if the queue is full. If the queue is full,
+/// the network is far behind. The priorities would be old when they arrive, so it is not worth letting a GPU wait for
+/// them.
 fn send<'a>(
     sender: &'a mpsc::Sender<Priorities>,
     metrics: &'a TrainingMetrics,

@@ -1,5 +1,6 @@
-//! [`Updates`]: one training step, used by the training loop and by `--lockstep`. It covers noise, step sizes, update,
-//! |td|, divergence and statistics, and returns the work that is due after the step.
+//! [`Updates`]: does one training step, for the training loop and for `--lockstep`. A step draws the noise, determines
+//! the step sizes, does the update, reads the |td|, handles divergence and collects statistics. It returns the work
+//! that is due after the step.
 
 use crate::backend::{self, BackendError};
 use crate::batch::ReadyBatch;
@@ -24,7 +25,7 @@ use std::path::Path;
 use std::time::Duration;
 use tracing::{error, warn};
 
-/// Name of the noise generator in a checkpoint.
+/// Name of the noise's random number generator in a checkpoint.
 pub const NOISE: &str = "noise";
 
 /// Errors that end training early.
@@ -38,7 +39,7 @@ pub enum TrainingError {
         /// Error of the backend.
         source: TrainerError,
     },
-    /// The statistics of every update cannot be written.
+    /// The file of `run.track_metrics` cannot be written.
     #[error("track_metrics: {0}")]
     Track(std::io::Error),
     /// An update was refused, and `learner.on_divergence` is "stop".
@@ -54,19 +55,19 @@ pub enum TrainingError {
     },
 }
 
-/// Item that most likely made an update diverge: the first one whose |td| is not finite, otherwise the one with the
-/// largest |td|.
+/// Item that most likely made an update diverge. It is the first item whose |td| is not finite. If every |td| is
+/// finite, it is the item with the largest |td|.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Suspect {
-    /// Index in the batch.
+    /// Index of the item in the batch.
     pub index: usize,
-    /// Shard and key of the item in the replay tables. `None` for a recorded item.
+    /// Index of the shard, and key of the item in the table of this shard. `None` for a recorded item.
     pub origin: Option<(usize, u64)>,
-    /// Actor that inserted the item. `None` if no replay server knows it.
+    /// Actor that inserted the item. `None` if this actor is not known.
     pub actor: Option<ActorId>,
     /// Reward of the item's first step.
     pub reward: f32,
-    /// |td| of the item, by `learner.priority_rule`.
+    /// |td| of the item, computed by `learner.priority_rule`.
     pub td_abs: f32,
 }
 
@@ -98,7 +99,7 @@ pub struct Due {
     pub checkpoint: bool,
 }
 
-/// Sums since the last log line.
+/// Sums over the updates since the last log line.
 #[derive(Debug, Default)]
 struct Window {
     began: Duration,
@@ -106,11 +107,11 @@ struct Window {
     updates: u64,
     age: f64,
     ess: f64,
-    /// Means that the tracker has taken from the trainer.
+    /// Means over the window, which the tracker has taken from the trainer.
     stats: UpdateStats,
 }
 
-/// State of the training steps: the trainer, its noise, its settings and the statistics since the last report.
+/// State of the training steps: the trainer, the noise, the settings, and the statistics since the last report.
 pub struct Updates {
     trainer: Box<dyn Trainer + Send>,
     noise: Pcg64,
@@ -126,10 +127,10 @@ pub struct Updates {
     version: PolicyVersion,
     done: u64,
     refused: u64,
-    /// Refused updates that [`Updates::take_refused`] has not returned yet, each with the item that most likely caused
-    /// it.
+    /// Refused updates that [`Updates::take_refused`] has not returned yet. Each has its number and the item that most
+    /// likely made it diverge.
     blamed: Vec<(u64, Suspect)>,
-    /// Batches whose |td| was not read yet, oldest first.
+    /// Batches of updates whose |td| has not been read yet, oldest first.
     pending: VecDeque<ReadyBatch>,
     td_abs: Vec<f32>,
     window: Window,
@@ -156,7 +157,8 @@ pub enum BeginError {
 }
 
 impl Updates {
-    /// Creates the training steps of a run that begins or continues at `start`. `seeds` is the learner's seed tree.
+    /// Creates the training steps of a run that starts or continues from `start`. `seeds` is the seed tree of the
+    /// learner.
     ///
     /// # Errors
     /// Returns an error if there is no backend for these settings, or if `run.track_metrics` is set and the run
@@ -204,12 +206,13 @@ impl Updates {
         self.done
     }
 
-    /// Returns the number of updates refused since this start, see `learner.on_divergence`.
+    /// Returns the number of updates that were refused since this start; see `learner.on_divergence`.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Returns the updates refused since the last call, each with the item that most likely caused it.
+    /// Returns the updates that were refused since the last call. Each has its number and the item that most likely
+    /// made it diverge.
     pub fn take_refused(&mut self) -> Vec<(u64, Suspect)> {
         std::mem::take(&mut self.blamed)
     }
@@ -219,7 +222,7 @@ impl Updates {
         self.version
     }
 
-    /// Returns the environment steps of the run so far.
+    /// Returns the number of environment steps of the run so far.
     pub fn env_steps(&self) -> u64 {
         self.counts.env_steps()
     }
@@ -229,16 +232,16 @@ impl Updates {
         self.config.updates_max > 0 && self.done >= self.config.updates_max
     }
 
-    /// Counts time that was spent waiting for a batch.
+    /// Adds to the time that was spent waiting for batches.
     pub fn waited(&mut self, time: Duration) {
         self.window.waited += time;
     }
 
-    /// Does one update on `batch` and passes new priorities to `priorities`. The priorities belong to this update or,
-    /// on a GPU, to the previous one.
+    /// Does one update on `batch`. Passes new priorities to `priorities`. On a CPU, these are the priorities of this
+    /// update. On a GPU, they are the priorities of the previous update.
     ///
     /// # Errors
-    /// Returns an error if the backend failed, the statistics cannot be written, or an update diverged while
+    /// Returns an error if the backend failed, if the statistics cannot be written, or if an update diverged and
     /// `learner.on_divergence` is "stop".
     pub fn step(
         &mut self,
@@ -277,7 +280,7 @@ impl Updates {
         })
     }
 
-    /// Waits for all updates that are in flight and passes their priorities to `priorities`.
+    /// Waits for all updates whose |td| has not been read yet, and passes their priorities to `priorities`.
     ///
     /// # Errors
     /// Returns the same errors as [`Updates::step`].
@@ -292,8 +295,8 @@ impl Updates {
         }
     }
 
-    /// Reads the |td| of the oldest pending update and passes them on as priorities. Handles the update if it was
-    /// refused.
+    /// Reads the |td| of the oldest update whose |td| has not been read yet, and passes it on as priorities. If the
+    /// update was refused, corrects the counts and records the suspected item.
     fn return_priorities(
         &mut self,
         priorities: &mut dyn FnMut(Priorities),
@@ -311,8 +314,8 @@ impl Updates {
                     return Err(TrainingError::Diverged { update, item });
                 }
                 error!(update, %item, refused = self.refused, "update refused: it diverged");
-                // Set the |td| of the suspected item, and of every item whose |td| is not finite, to 0. These items are
-                // then unlikely to be drawn again and to make another update diverge. The other items keep their |td|.
+                // Set the |td| of the suspected item and every |td| that is not finite to 0. The items concerned are
+                // then unlikely to be drawn again and to cause another divergence. The other items keep their |td|.
                 let blamed = item.index;
                 for (index, td) in self.td_abs.iter_mut().enumerate() {
                     *td = if td.is_finite() && index != blamed { *td } else { 0.0 };
@@ -324,7 +327,7 @@ impl Updates {
         Ok(())
     }
 
-    /// Returns the newest weights as the next version. Waits for the device.
+    /// Returns the newest weights with the next version number. Waits for the device.
     pub fn publish(&mut self) -> Publication {
         let mut weights = vec![0.0_f32; self.parameters];
         self.trainer.actor_params(&mut weights);
@@ -333,7 +336,7 @@ impl Updates {
         Publication { version: self.version, weights: weights.into(), run }
     }
 
-    /// Returns the numbers since the last report. `None` if there was no update.
+    /// Returns the progress since the last report. `None` if there was no update.
     pub fn report(&mut self) -> Option<TrainingProgress> {
         if self.window.updates == 0 {
             return None;
@@ -362,7 +365,7 @@ impl Updates {
         })
     }
 
-    /// Warns when the temperature reaches its upper bound, because then the target entropy is out of reach.
+    /// Warns when the temperature reaches its upper bound, because the policy then cannot reach the target entropy.
     fn watch_temperature(&mut self, alpha: f64) {
         let bound = self.training.alpha_max;
         let is_there = self.training.alpha_auto && alpha >= 0.999 * bound;
@@ -376,10 +379,11 @@ impl Updates {
         self.at_alpha_max = is_there;
     }
 
-    /// Applies changed settings between two updates. No |td| may be outstanding: call [`Updates::settle`] first.
+    /// Applies changed settings between two updates. [`Updates::settle`] must be called first, so that the |td| of all
+    /// updates has been read.
     ///
     /// # Errors
-    /// Returns the reason if the settings cannot be applied. Nothing is changed then.
+    /// Returns the reason if the settings cannot be applied. In this case, nothing is changed.
     pub fn change(&mut self, resolved: &Resolved) -> Result<(), String> {
         let config = TrainerConfig::new(&resolved.config, &self.spec);
         self.trainer.reconfigure(&config).map_err(|error| error.to_string())?;
@@ -394,8 +398,8 @@ impl Updates {
         &self.config
     }
 
-    /// Returns a checkpoint of the learning so far. `others` are random number generators in addition to the noise
-    /// generator.
+    /// Returns a checkpoint of the current state of learning. `others` are further random number generators that the
+    /// checkpoint must store, by name. The noise generator is always stored.
     pub fn checkpoint(&self, others: &[(&str, &Pcg64)]) -> Checkpoint {
         let generators = others.iter().copied().chain([(NOISE, &self.noise)]);
         Checkpoint {
@@ -410,11 +414,11 @@ impl Updates {
     }
 }
 
-/// Finds the item that most likely caused the divergence of a refused update.
+/// Finds the item that most likely made a refused update diverge.
 fn suspect(batch: &ReadyBatch, td_abs: &[f32]) -> Suspect {
     let badness = |td: f32| if td.is_finite() { td } else { f32::INFINITY };
     let worst = (0..td_abs.len()).max_by(|&a, &b| {
-        // Choose the first one among equal items. `max_by` alone would choose the last one.
+        // Choose the first of several equal items. `max_by` alone would choose the last of them.
         badness(td_abs[a]).total_cmp(&badness(td_abs[b])).then(b.cmp(&a))
     });
     let index = worst.unwrap_or(0);

@@ -1,32 +1,34 @@
-//! Citations of the mathematics: `docs/algorithms/lac.md §3` is a page and the number of one of its headings.
+//! Check of citations of the mathematics. A citation such as `docs/algorithms/lac.md §3` has a page and the number of a
+//! heading on this page.
 //!
-//! A page of `docs/algorithms` may cite another page without the folder, and its own sections without a page. Every
-//! other file must write the whole path and the number on one line.
+//! In a citation of another page, a page in `docs/algorithms` may omit the folder. In a citation of its own sections,
+//! it may omit the page. All other files must write the whole path and the number on one line.
 
 use crate::files::{File, Found};
 use crate::source::line;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Folder of the pages.
+/// Folder of the pages that can be cited.
 const PAGES: &str = "docs/algorithms/";
-/// Mark before the number of a section.
+/// Character that precedes the number of a section.
 const SECTION: char = '\u{a7}';
-/// Names of documents outside of the repository.
+/// Names of documents outside of the repository, which must not be cited.
 const ELSEWHERE: [&str; 4] = [
     concat!("SEED", "-SPEC"),
     concat!("DES", "IGN.md"),
     concat!("ST", "YLE.md"),
     concat!("PE", "ERS.md"),
 ];
-/// Name of a folder outside of the repository.
+/// Name of a folder outside of the repository, which must not be cited either.
 const ELSEWHERE_FOLDER: &str = concat!("sha", "red/");
-/// Folder of recorded data. Its pages may cite documents outside of the repository, as the origin of the data.
+/// Folder of recorded data. Its pages may name documents outside of the repository, because the data came from there.
 const RECORDED: &str = "testdata/";
 
 /// Numbers of the sections of each page, by the path of the page.
 type Pages<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
 
-/// Returns the citations in `files` whose target does not exist, as `path:line: what`. The pages are among the files.
+/// Returns the citations in `files` that have no valid target, as `path:line: what`. `files` includes the pages that
+/// can be cited.
 pub(crate) fn broken(files: &[File]) -> Vec<String> {
     let mut problems = Vec::new();
     let mut pages = Pages::new();
@@ -52,8 +54,8 @@ fn is_page(path: &str) -> bool {
     path.starts_with(PAGES) && path.ends_with(".md")
 }
 
-/// Returns the numbered headings of a page, each as its line (counted from 1) and its number, such as 2 or 2.1. Text in
-/// code blocks is ignored.
+/// Returns the numbered headings of a page: for each heading, its line (counted from 1) and its number, such as 2 or
+/// 2.1. Ignores text in code blocks.
 fn headings(text: &str) -> Vec<(usize, &str)> {
     let mut is_fenced = false;
     let mut found = Vec::new();
@@ -68,14 +70,14 @@ fn headings(text: &str) -> Vec<(usize, &str)> {
     found
 }
 
-/// Returns the number at the start of a text, such as 2 or 2.1.
+/// Returns the section number at the start of a text, such as 2 or 2.1. `None` if the text does not start with one.
 fn leading_number(text: &str) -> Option<&str> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let number = text[..end].trim_end_matches('.');
     number.starts_with(|c: char| c.is_ascii_digit()).then_some(number)
 }
 
-/// Finds citations of pages and sections that do not exist, and of sections without a page.
+/// Finds citations of pages or sections that do not exist, and citations that name a section but no page.
 fn without_target(file: &File, pages: &Pages<'_>) -> Found {
     let File { path, text } = file;
     let mut found = Vec::new();
@@ -95,8 +97,8 @@ fn without_target(file: &File, pages: &Pages<'_>) -> Found {
     found
 }
 
-/// Returns the path of the page that the file `path` cites. `before` is the text before the section mark, and `after`
-/// is the text after the number.
+/// Returns the path of the page that is cited in the file `path`. `before` is the text before the section mark, and
+/// `after` is the text after the section number.
 fn cited_page(path: &str, before: &str, after: &str) -> Option<String> {
     let named = page_before(before);
     if !is_page(path) {
@@ -106,20 +108,20 @@ fn cited_page(path: &str, before: &str, after: &str) -> Option<String> {
     Some(if named.contains('/') { named.to_owned() } else { format!("{PAGES}{named}") })
 }
 
-/// Returns the path of a Markdown file at the end of a text, followed by one space.
+/// Returns the path of the Markdown file at the end of `text`. One space must follow the path.
 fn page_before(text: &str) -> Option<&str> {
     let words = text.strip_suffix(' ')?;
     let path = words.rsplit(|c: char| !c.is_alphanumeric() && !"-_./".contains(c)).next()?;
     path.ends_with(".md").then_some(path)
 }
 
-/// Returns the target file of a Markdown link. `text` is the text after the link's words.
+/// Returns the target file of a Markdown link. `text` begins directly after the words of the link.
 fn link_target(text: &str) -> Option<&str> {
     let target = text.strip_prefix("](")?.split(['#', ')']).next()?;
     (!target.is_empty()).then_some(target)
 }
 
-/// Finds names of documents and folders outside of the repository.
+/// Finds the names of documents and of folders that are outside of the repository.
 fn elsewhere(text: &str) -> Found {
     let is_start = |at: usize, inner: &str| {
         let before = text[..at].chars().next_back();
@@ -138,8 +140,8 @@ fn elsewhere(text: &str) -> Found {
 mod tests {
     use super::*;
 
-    /// Checks `text` together with two pages. In `text`, `%` is replaced by the section mark, so that this file itself
-    /// contains no citations.
+    /// Checks the file `path` with the content `text`, together with two pages. In `text`, `%` is replaced by the
+    /// section mark, so that this source file contains no citations.
     fn found(path: &str, text: &str) -> Vec<String> {
         let file = |path: &str, text: &str| File {
             path: path.into(),

@@ -1,12 +1,12 @@
-//! Generates `docs/configuration.md` from `config/default.toml`, so that every key is explained once, next to its
-//! default.
+//! Generates `docs/configuration.md` from `config/default.toml`. Therefore every key is explained only once, next to
+//! its default.
 
 use anyhow::{Context as _, Result, bail};
 use fs_err as fs;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// Path of the page.
+/// Path of the generated page.
 pub(crate) const PAGE: &str = "docs/configuration.md";
 
 const HEAD: &str = "# Configuration
@@ -45,7 +45,7 @@ records of kind `config`; `learner.alpha_init` and `lac.lambda_init` begin the m
 before everything fits.
 ";
 
-/// A `[section]` with its comment.
+/// A `[section]` of a settings file, with the comment above it.
 #[derive(Debug, Default)]
 struct Section {
     name: String,
@@ -53,14 +53,14 @@ struct Section {
     entries: Vec<Entry>,
 }
 
-/// Consecutive keys, as (name, value), and the comment above them.
+/// Consecutive keys with their values, and the comment above them.
 #[derive(Debug, Default)]
 struct Entry {
     keys: Vec<(String, String)>,
     about: String,
 }
 
-/// Writes the page.
+/// Writes the generated page.
 ///
 /// # Errors
 /// Returns an error if a default has no comment, or a file cannot be read or written.
@@ -69,7 +69,7 @@ pub(crate) fn write(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Returns the text of the page.
+/// Returns the text of the generated page.
 ///
 /// # Errors
 /// Returns an error if a default has no comment, or a file cannot be read.
@@ -123,7 +123,7 @@ fn tuned(root: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Parses the subset of TOML that our settings files use: comments, sections, one key per line.
+/// Parses the subset of TOML that our settings files use: comments, sections, and one key per line.
 fn parse(text: &str) -> Result<Vec<Section>> {
     let mut sections: Vec<Section> = Vec::new();
     let (mut comment, mut after_key) = (Vec::new(), false);

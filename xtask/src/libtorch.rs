@@ -1,15 +1,17 @@
-//! Fetches libtorch from PyPI: a single source that needs no account, with the same bytes as `pip install torch`.
+//! Fetches libtorch from PyPI. This source needs no account and provides the same bytes as `pip install torch`.
 //!
-//! The wheel is a CUDA build. Its CPU part works without a GPU, but `libtorch_cpu.so` needs two small CUDA libraries at
-//! load time (`libcudart.so.13`, `libcupti.so.13`), and `libtorch.so` needs all of CUDA. Therefore the CPU folder holds
-//! the CPU libraries, these two CUDA libraries, and a linker script in place of `libtorch.so`: 0.5 GB instead of 4.
+//! The wheel is a CUDA build. Its CPU part works without a GPU. However, `libtorch_cpu.so` needs two small CUDA
+//! libraries at load time (`libcudart.so.13`, `libcupti.so.13`), and `libtorch.so` needs all of CUDA. Therefore the CPU
+//! folder has the CPU libraries, these two CUDA libraries, and a linker script instead of `libtorch.so`. It takes 0.5
+//! GB instead of 4 GB.
 //!
 //! | folder | `lib/` | `include/` |
 //! |---|---|---|
 //! | `.libtorch` | `libtorch_cpu.so libc10.so libgomp.so.1`, two CUDA libraries, `libtorch.so` (a script) | headers |
-//! | `.libtorch-cuda` | link to `torch/lib`; its dependencies are in `nvidia/*/lib`, to which its rpath points | link |
+//! | `.libtorch-cuda` | link to `torch/lib`, whose rpath points to its dependencies in `nvidia/*/lib` | link |
 //!
-//! A folder is built under a temporary name and then renamed, so that an existing folder is complete.
+//! A folder is built under a temporary name and then renamed. Therefore a folder with the final name is always
+//! complete.
 
 use crate::wheels::{download, python_with_pip, remove_if_present, say, unpack, wheels_in};
 use anyhow::{Result, ensure};
@@ -18,7 +20,7 @@ use std::env::consts::{ARCH, OS};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-/// Version that `tch` requires.
+/// Version of libtorch that `tch` requires.
 const TORCH_VERSION: &str = "2.11.0";
 
 /// Variant of libtorch.
@@ -50,7 +52,7 @@ impl Build {
         }
     }
 
-    /// Returns the members of the torch wheel to unpack.
+    /// Returns the members of the torch wheel that must be unpacked.
     fn members(self) -> &'static [&'static str] {
         match self {
             Self::Cpu => &[
@@ -63,8 +65,8 @@ impl Build {
         }
     }
 
-    /// Returns the other packages that pip must download, taken from the wheel's `Requires-Dist` lines so that versions
-    /// are stated only once.
+    /// Returns the other packages that pip must download. They come from the `Requires-Dist` lines of the wheel, so
+    /// that their versions are not repeated here.
     fn requirements(self, metadata: &str) -> Vec<String> {
         let requires = metadata.lines().filter_map(|line| line.strip_prefix("Requires-Dist: "));
         let unmarked = requires.map(|line| line.split(';').next().unwrap_or(line).trim());
@@ -81,11 +83,12 @@ impl Build {
     }
 }
 
-/// Installs libtorch in the workspace, unless it exists already or the user has one.
+/// Installs libtorch in the workspace. Does nothing if it is installed already, or if the user has set `LIBTORCH`.
 ///
 /// # Errors
-/// Returns an error without Linux on x86-64, Python 3.10 with pip, network or disk space. Partial files are removed. If
-/// the process is killed, a `*.partial` folder remains. It is never used, and the next call removes it.
+/// Returns an error if the machine is not x86-64 Linux, or if Python 3.10, pip, the network or disk space is missing.
+/// Partial files are then removed. If the process is killed, a `*.partial` folder remains. It is never used, and the
+/// next call removes it.
 pub(crate) fn fetch(root: &Path, build: Build) -> Result<()> {
     let folder = root.join(build.folder());
     if let Some(own) = users_libtorch(root) {
@@ -115,19 +118,19 @@ pub(crate) fn fetch(root: &Path, build: Build) -> Result<()> {
     Ok(())
 }
 
-/// Returns `LIBTORCH` if the user has set it. Ignores the two folders that this program fills: `.cargo/config.toml`
-/// sets `LIBTORCH` to the first one.
+/// Returns `LIBTORCH` if the user has set it to another folder than the two that this program fills.
+/// `.cargo/config.toml` sets `LIBTORCH` to the first of these two folders.
 fn users_libtorch(root: &Path) -> Option<PathBuf> {
     let set = PathBuf::from(std::env::var_os("LIBTORCH")?);
     let ours = [Build::Cpu, Build::Cuda].map(|build| root.join(build.folder()));
     (!ours.contains(&set)).then_some(set)
 }
 
-/// Downloads, unpacks and links everything below `partial`.
+/// Downloads and unpacks all files below `partial`, and creates the links.
 fn assemble(partial: &Path, build: Build) -> Result<()> {
     let wheels = partial.join("wheels");
     fs::create_dir_all(&wheels)?;
-    // Make git ignore the folder's content under its temporary and its final name.
+    // Make git ignore the content of the folder, under its temporary name and under its final name.
     fs::write(partial.join(".gitignore"), "*\n")?;
 
     let python = python_with_pip(partial, "set LIBTORCH")?;
@@ -162,7 +165,7 @@ fn assemble(partial: &Path, build: Build) -> Result<()> {
     Ok(())
 }
 
-/// Moves the unpacked CPU files into the layout of a libtorch folder.
+/// Moves the unpacked files of the CPU build into the layout of a libtorch folder.
 fn lay_out_cpu(partial: &Path) -> Result<()> {
     fs::rename(partial.join("torch/lib"), partial.join("lib"))?;
     fs::rename(partial.join("torch/include"), partial.join("include"))?;

@@ -43,7 +43,7 @@ enum Chore {
 
 #[expect(clippy::print_stderr, reason = "a command-line program")]
 fn main() -> ExitCode {
-    // Read the path at run time, not at build time, because several checkouts may share a target folder.
+    // Read the path at run time and not at build time, because several checkouts may share a target folder.
     let package = std::env::var_os("CARGO_MANIFEST_DIR");
     let package = package.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     let own = Path::new(&package).parent().expect("xtask lies in the workspace");

@@ -1,15 +1,16 @@
-//! Fetches MuJoCo and its task models from PyPI. The library is the one of `pip install mujoco`, so that trajectories
-//! equal Gymnasium's to the last digit. The models come from the Gymnasium wheel. Both wheels are checked against
-//! digests, and none of their code is run.
+//! Fetches MuJoCo and the models of its tasks from PyPI. The library is the same as that of `pip install mujoco`, so
+//! that trajectories equal Gymnasium's to the last digit. The models come from the Gymnasium wheel. Both wheels are
+//! compared with known digests, and no code in them is run.
 //!
 //! | in `.mujoco` | content |
 //! |---|---|
 //! | `lib/libmujoco.so.3.17.0` | the library |
-//! | `lib/libmujoco.so` | link to the library, under the name that linkers look for |
+//! | `lib/libmujoco.so` | link to the library, with the name that linkers search for |
 //! | `models/*.xml` | Gymnasium's models |
 //! | `version` | the versions installed |
 //!
-//! The folder is built under a temporary name and then renamed, so that an existing folder is complete.
+//! The folder is built under a temporary name and then renamed. Therefore a folder with the final name is always
+//! complete.
 
 use crate::wheels::{download, python_with_pip, remove_if_present, say, unpack, wheels_in};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -18,15 +19,15 @@ use std::env::consts::{ARCH, OS};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-/// The MuJoCo version that `mujoco-rs` requires, and the Gymnasium version whose tasks `actor-node/src/env/mujoco`
+/// The MuJoCo version that `mujoco-rs` requires, and the version of Gymnasium whose tasks `actor-node/src/env/mujoco`
 /// reproduces.
 const VERSION: &str = "mujoco 3.17.0, gymnasium 1.4.0";
 const FOLDER: &str = ".mujoco";
 const LIBRARY: &str = "libmujoco.so.3.17.0";
 const MODELS: &str = "gymnasium/envs/mujoco/assets/";
 
-/// The wheels with their digests, as pip requirements. A wheel for any Python version would do, because no Python loads
-/// it.
+/// The wheels and their digests, as pip requirements. A wheel for any Python version is suitable, because Python does
+/// not load it.
 const WHEELS: &str = "\
 mujoco==3.17.0 --hash=sha256:d66928d86a2d1b601bbaa4dc11db50214d17d5301bb8afd84721313b67ff0874
 gymnasium==1.4.0 --hash=sha256:1cb947c59e7c72d8eabb2c2274c00cd20948e69f8452a9ef4092223be24fdf0e
@@ -42,12 +43,12 @@ const PLATFORM: [&str; 8] = [
     "cp311",
 ];
 
-/// Installs MuJoCo in the workspace, unless it exists already.
+/// Installs MuJoCo in the workspace. Does nothing if it is installed already.
 ///
 /// # Errors
-/// Returns an error without Linux on x86-64, Python with pip or network, or if a digest differs. Partial files are
-/// removed. If the process is killed, a `.mujoco.partial` folder remains. It is never used, and the next call removes
-/// it.
+/// Returns an error if the machine is not x86-64 Linux, if Python, pip or the network is missing, or if a digest
+/// differs. Partial files are then removed. If the process is killed, a `.mujoco.partial` folder remains. It is never
+/// used, and the next call removes it.
 pub(crate) fn fetch(root: &Path) -> Result<()> {
     let folder = root.join(FOLDER);
     if !fs::read_to_string(folder.join("version")).is_ok_and(|version| version.trim() == VERSION) {
@@ -69,11 +70,11 @@ pub(crate) fn fetch(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Downloads, unpacks and lays out everything below `partial`.
+/// Downloads and unpacks all files below `partial`, and moves them to their final paths there.
 fn assemble(partial: &Path) -> Result<()> {
     let wheels = partial.join("wheels");
     fs::create_dir_all(&wheels)?;
-    // Make git ignore the folder's content under its temporary and its final name.
+    // Make git ignore the content of the folder, under its temporary name and under its final name.
     fs::write(partial.join(".gitignore"), "*\n")?;
     let requirements = partial.join("requirements.txt");
     fs::write(&requirements, WHEELS)?;
@@ -96,7 +97,7 @@ fn assemble(partial: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Moves the unpacked files to the paths that builds and runs expect.
+/// Moves the unpacked files to the paths that builds and runs expect, and creates the link.
 fn lay_out(unpacked: &Path, folder: &Path) -> Result<()> {
     let lib = folder.join("lib");
     fs::create_dir_all(&lib)?;

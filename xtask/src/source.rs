@@ -1,19 +1,19 @@
-//! Rust source as the tidy rules need it: code, string literals and tests are separated.
+//! Parser for Rust source. It separates code, string literals and tests, as the tidy rules need it.
 
 use std::ops::Range;
 
-/// A source file in which comments and literals are separated from code.
+/// A source file. Comments and the contents of literals are separated from the code.
 #[derive(Debug)]
 pub(crate) struct Source {
-    /// The code. It is as long as the file: comments and the insides of literals are replaced by spaces, so that
-    /// offsets and lines stay the same.
+    /// The code. Spaces replace comments and the contents of literals, so that all offsets and lines are the same as in
+    /// the file.
     pub(crate) code: String,
-    /// The insides of string literals, as byte ranges of the file.
+    /// The contents of string literals, as byte ranges of the file.
     pub(crate) strings: Vec<Range<usize>>,
 }
 
 impl Source {
-    /// Parses a file that compiles. A file that does not compile may be misread, but causes no error.
+    /// Parses a file that compiles. If a file does not compile, the result may be wrong, but there is no error.
     pub(crate) fn new(text: &str) -> Self {
         let mut source = Self { code: String::with_capacity(text.len()), strings: Vec::new() };
         while let Some(rest) = text.get(source.code.len()..).filter(|rest| !rest.is_empty()) {
@@ -22,7 +22,7 @@ impl Source {
         source
     }
 
-    /// Returns the code with items under `#[cfg(test)]` replaced by spaces.
+    /// Returns the code, in which spaces replace the items under `#[cfg(test)]`.
     pub(crate) fn shipped(&self) -> String {
         let mut shipped = self.code.clone();
         while let Some(at) = shipped.find("#[cfg(test)]") {
@@ -58,12 +58,12 @@ impl Source {
     }
 }
 
-/// Replaces every byte by a space, except line ends.
+/// Replaces every byte except line ends by a space.
 fn blank(text: &str) -> String {
     text.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect()
 }
 
-/// Returns the length in bytes of the (nested) block comment at the start of `text`.
+/// Returns the length in bytes of the block comment at the start of `text`. The comment may contain nested comments.
 fn block_comment(text: &str) -> usize {
     let (mut depth, mut at) = (0_usize, 0);
     while at < text.len() {
@@ -81,8 +81,8 @@ fn block_comment(text: &str) -> usize {
     at.min(text.len())
 }
 
-/// Returns the byte range inside the string literal at the start of `text`: plain, byte, C or raw. `None` if there is
-/// none.
+/// Returns the byte range of the content of the string literal at the start of `text`. The literal may be a plain,
+/// byte, C or raw string. `None` if `text` does not start with a string literal.
 fn string(text: &str) -> Option<Range<usize>> {
     let prefix = text.find(|c: char| !matches!(c, 'b' | 'c' | 'r')).filter(|&at| at <= 2)?;
     let hashes = text[prefix..].bytes().take_while(|&byte| byte == b'#').count();
@@ -104,7 +104,7 @@ fn string(text: &str) -> Option<Range<usize>> {
     Some(start..start + end.unwrap_or(text.len() - start))
 }
 
-/// Returns the length in bytes of the character literal at the start of `text`; `None` for a lifetime.
+/// Returns the length in bytes of the character literal at the start of `text`. `None` if it is a lifetime, or neither.
 fn char_literal(text: &str) -> Option<usize> {
     let inside = text.strip_prefix('\'')?;
     let first = inside.chars().next()?;
@@ -113,8 +113,8 @@ fn char_literal(text: &str) -> Option<usize> {
     (first == '\\' || end == 0).then_some(1 + from + end + 1)
 }
 
-/// Returns the number of bytes up to and including the brace, bracket or parenthesis that closes the one at the start
-/// of `code`.
+/// Returns the number of bytes up to and including the end of the group with which `code` starts. A group is enclosed
+/// in braces, brackets or parentheses.
 pub(crate) fn closing(code: &str) -> usize {
     let mut depth = 0_usize;
     for (at, byte) in code.bytes().enumerate() {
@@ -130,7 +130,7 @@ pub(crate) fn closing(code: &str) -> usize {
     code.len()
 }
 
-/// Returns the 1-based line number of an offset.
+/// Returns the line number of an offset, counted from 1.
 pub(crate) fn line(text: &str, at: usize) -> usize {
     1 + text[..at].matches('\n').count()
 }

@@ -1,4 +1,4 @@
-//! House rules, which a program checks because a reviewer would forget them. `cargo test` enforces them
+//! House rules. A program checks them, because reviewers would overlook violations. `cargo test` enforces them
 //! (`tests/tidy.rs`).
 //!
 //! | rule | why |
@@ -7,10 +7,10 @@
 //! | a module with a folder is `foo/mod.rs`, never `foo.rs` next to `foo/` | a folder holds all of its module |
 //! | a file of `tests/` is a module of `tests/all.rs`, or a test of its own in `Cargo.toml` | no test is forgotten |
 //! | no `unwrap()` outside tests | `expect("why it cannot fail")` states the reason |
-//! | only one file names bincode, only one crate names tch | they can be replaced there (ADR 2, ADR 5) |
+//! | bincode is named in only one file, tch in only one crate | they can be replaced there (ADR 2, ADR 5) |
 //! | messages begin in lower case and end without a full stop | they are parts of longer lines |
 //! | no unfinished work, no path of one machine | the repository works on every machine |
-//! | `docs/protocol.md` has the digest of the wire's source | whoever changes the wire must look at the page |
+//! | `docs/protocol.md` has the digest of the wire's source | who changes the wire must check the page |
 //! | `docs/configuration.md` is generated from `config/default.toml` and up to date | each key is explained once |
 //! | relative links in documents lead to existing files | files move |
 //! | a citation of the mathematics names an existing page and section (`citations`) | readers can follow it |
@@ -27,22 +27,22 @@ use std::path::Path;
 
 /// Maximum number of lines in a source file.
 const LINES_MAX: usize = 500;
-/// Folders that are not checked. Hidden files and folders are not checked either, except `.ci`.
+/// Folders that are not checked. Files and folders whose name begins with a dot are not checked either, except `.ci`.
 const FOREIGN: &[&str] = &["target", "runs", "testdata", "results"];
-/// The only page in such a folder whose citations are checked.
+/// Page in one of the [`FOREIGN`] folders. Its citations are checked nevertheless.
 const GOLDENS_PAGE: &str = "testdata/goldens/README.md";
-/// Files that the digest in [`PROTOCOL_PAGE`] covers.
+/// Files whose code the digest in [`PROTOCOL_PAGE`] covers.
 const WIRE: &[&str] =
     &["common/src/wire/message.rs", "common/src/wire/handshake.rs", "common/src/wire/refusal.rs"];
-/// Page that describes the wire.
+/// Page that describes the wire protocol.
 const PROTOCOL_PAGE: &str = "docs/protocol.md";
-/// Text before the digest in that page, and text after it.
+/// Texts directly before and directly after the digest in [`PROTOCOL_PAGE`].
 const HASH_MARK: [&str; 2] = ["<!-- wire-source-hash: ", " -->"];
 
 /// Checks all rules.
 ///
 /// # Errors
-/// Returns an error that lists everything that breaks a rule, as `path:line: what`. Also if a file cannot be read.
+/// Returns an error that lists all violations, as `path:line: what`. Also returns an error if a file cannot be read.
 pub(crate) fn check(root: &Path) -> Result<()> {
     let mut files = Vec::new();
     collect(root, root, &mut files)?;
@@ -128,7 +128,7 @@ fn opening_and_length(text: &str) -> Found {
     found
 }
 
-/// Finds marks of unfinished work, in any text.
+/// Finds marks of unfinished work in any text, including comments.
 fn unfinished(text: &str) -> Found {
     let marks = [concat!("FIX", "ME"), concat!("X", "XX")];
     let lines = text.lines().enumerate();
@@ -142,7 +142,7 @@ fn unfinished(text: &str) -> Found {
         .collect()
 }
 
-/// Finds placeholders in code.
+/// Finds placeholder macros and ignored tests in code.
 fn placeholders(code: &str) -> Found {
     let marks = ["todo!", "unimplemented!", "#[ignore"];
     let hits = marks.iter().flat_map(|mark| code.match_indices(mark));
@@ -161,7 +161,7 @@ fn machine_paths(text: &str) -> Found {
         .collect()
 }
 
-/// Finds names of libraries outside of the one place that may use them.
+/// Finds uses of bincode and tch outside of the file or crate that may use them.
 fn names_reserved(path: &str, code: &str) -> Found {
     let mut found = Vec::new();
     for (name, place) in [("bincode", "common/src/wire/codec.rs"), ("tch", "learner/")] {
@@ -184,8 +184,8 @@ fn find_path(code: &str, name: &str) -> Option<usize> {
     })
 }
 
-/// Finds dependencies on these libraries in other manifests. The workspace's own manifest may name them, because it
-/// pins their versions.
+/// Finds dependencies on bincode and tch in the manifests of crates that must not use them. The manifest of the
+/// workspace may name both, because it fixes their versions.
 fn dependencies(file: &File) -> Found {
     let mut found = Vec::new();
     for (name, place) in [("bincode", "common/"), ("tch", "learner/")] {
@@ -199,7 +199,7 @@ fn dependencies(file: &File) -> Found {
     found
 }
 
-/// Finds texts of logs and errors that break a rule.
+/// Finds messages of logs and errors that break a rule of [`message_problem`].
 fn messages(text: &str, source: &Source) -> Found {
     let openers =
         ["trace!(", "debug!(", "info!(", "warn!(", "error!(", "bail!(", "anyhow!(", "#[error("];
@@ -226,8 +226,8 @@ fn messages(text: &str, source: &Source) -> Found {
     found
 }
 
-/// Returns what is wrong with a message. It may begin with a capital letter if it begins with a name: `SIGTERM`, `I/O`,
-/// `TensorBoard`.
+/// Returns what is wrong with a message. A message may begin with a capital letter only if it begins with a name, such
+/// as `SIGTERM`, `I/O` or `TensorBoard`.
 fn message_problem(message: &str) -> Option<&'static str> {
     let first = message.split_whitespace().next()?;
     let mut letters = first.chars();
@@ -242,7 +242,7 @@ fn message_problem(message: &str) -> Option<&'static str> {
     }
 }
 
-/// Returns a problem for each module whose file is next to its folder instead of in it.
+/// Returns a problem for each module whose file is next to the module's folder instead of in it.
 fn split_modules(files: &[File]) -> Vec<String> {
     let paths: Vec<&str> =
         files.iter().map(|file| file.path.as_str()).filter(|path| path.ends_with(".rs")).collect();
@@ -259,8 +259,8 @@ fn split_modules(files: &[File]) -> Vec<String> {
         .collect()
 }
 
-/// Returns a problem for each file of tests that cargo would not compile, because neither the program `tests/all.rs`
-/// nor `Cargo.toml` names it.
+/// Returns a problem for each test file that cargo would not compile. This is the case if neither the program
+/// `tests/all.rs` nor `Cargo.toml` names the file.
 fn forgotten_tests(files: &[File]) -> Vec<String> {
     let text = |path: &str| {
         files.iter().find(|file| file.path == path).map_or("", |file| file.text.as_str())
@@ -323,7 +323,7 @@ fn wire_is_documented(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Returns the digest of the code alone. Comments and layout are left out, because they do not affect the wire.
+/// Returns the digest of the code in [`WIRE`]. Comments and layout are left out, because they do not affect the wire.
 fn wire_digest(root: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     for path in WIRE {

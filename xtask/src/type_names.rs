@@ -1,16 +1,17 @@
-//! Names of public types: a name means one type in the whole workspace, so that a reader need not look which one it is.
+//! Check of the names of public types. Each name belongs to only one type in the whole workspace, so that a reader
+//! knows which type is meant.
 //!
-//! The rule covers what is `pub` without a restriction in a folder `src`: structs, enums, traits and type aliases. A type
-//! that is `pub(crate)` or `pub(super)`, or a test's own, may repeat a name.
+//! The rule covers structs, enums, traits and type aliases that are `pub` without a restriction and are defined in a
+//! folder `src`. Types that are `pub(crate)` or `pub(super)`, and types in tests, may repeat a name.
 
 use crate::files::File;
 use crate::source::Source;
 use std::collections::BTreeMap;
 
-/// Keywords before the name of a type.
+/// Keywords that precede the name of a type.
 const KINDS: [&str; 4] = ["struct", "enum", "trait", "type"];
 
-/// Returns the public types whose name an earlier one has, as `path:line: what`.
+/// Returns the public types that have the same name as an earlier public type, as `path:line: what`.
 pub(crate) fn repeated(files: &[File]) -> Vec<String> {
     let mut problems = Vec::new();
     let mut first: BTreeMap<String, String> = BTreeMap::new();
@@ -29,12 +30,12 @@ pub(crate) fn repeated(files: &[File]) -> Vec<String> {
     problems
 }
 
-/// Whether a file is Rust code in the folder `src` of a crate.
+/// Returns whether a file is Rust code in the folder `src` of a crate.
 fn is_source(path: &str) -> bool {
     path.ends_with(".rs") && path.split('/').nth(1) == Some("src")
 }
 
-/// The name of the public type whose definition begins in a line of code.
+/// Returns the name of the public type whose definition begins in this line of code.
 fn public_type(row: &str) -> Option<&str> {
     let rest = row.trim_start().strip_prefix("pub ")?;
     let rest = rest.strip_prefix("unsafe ").unwrap_or(rest);

@@ -1,4 +1,5 @@
-//! Wheels from PyPI: downloaded with pip and unpacked with Python's zip module; none of their code is run.
+//! Wheels from PyPI. They are downloaded with pip and unpacked with Python's zip module. None of the code in them is
+//! run.
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use fs_err as fs;
@@ -6,22 +7,23 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Python program that unpacks a wheel (argument 1) into a folder (argument 2): the members that begin with one of the
-/// prefixes (arguments 3 and up).
+/// Python program that unpacks a part of a wheel. Its arguments are the wheel, the destination folder and one or more
+/// prefixes. It unpacks the members whose names begin with one of the prefixes.
 const UNPACK: &str = "
 import sys, zipfile
 wheel = zipfile.ZipFile(sys.argv[1])
 wheel.extractall(sys.argv[2], [n for n in wheel.namelist() if n.startswith(tuple(sys.argv[3:]))])
 ";
 
-/// Maximum number of attempts for a download. It is half a gigabyte, and an unreliable network may interrupt it.
+/// Maximum number of attempts for a download. A download may be as large as half a gigabyte, and an unreliable network
+/// may interrupt it.
 const DOWNLOAD_TRIES: usize = 3;
 
-/// Returns a Python that has pip: the system's, or one in a virtual environment that is created below `partial`.
-/// `instead` is advice for a user without Python.
+/// Returns a Python that has pip. This is the system's Python, or one in a virtual environment that is created below
+/// `partial`. `instead` is advice for a user who has no Python.
 ///
 /// # Errors
-/// Returns an error if there is none.
+/// Returns an error if no Python with pip is found and none can be created.
 pub(crate) fn python_with_pip(partial: &Path, instead: &str) -> Result<PathBuf> {
     let system = PathBuf::from("python3");
     let probe = |python: &Path| quiet(Command::new(python).args(["-m", "pip", "--version"]));
@@ -38,14 +40,14 @@ pub(crate) fn python_with_pip(partial: &Path, instead: &str) -> Result<PathBuf> 
     bail!("python3 has neither pip nor venv: install python3-pip or python3-venv, or {instead}")
 }
 
-/// Runs a command without output, and returns whether it succeeded.
+/// Runs a command, discards its output, and returns whether it succeeded.
 fn quiet(command: &mut Command) -> std::io::Result<bool> {
     Ok(command.stdout(Stdio::null()).stderr(Stdio::null()).status()?.success())
 }
 
-/// Runs `pip download` into `wheels`, with its progress shown. Only wheels are allowed, so that no `setup.py` is run.
-/// pip's temporary files are also in `wheels`, because `/tmp` may be small. pip's cache is off, so that no second copy
-/// remains.
+/// Runs `pip download` with the arguments `what`, and saves the wheels in the folder `wheels`. Shows pip's progress.
+/// Only wheels are allowed, so that no `setup.py` is run. pip's temporary files are also in this folder, because `/tmp`
+/// may be small. pip's cache is off, so that no second copy remains.
 ///
 /// # Errors
 /// Returns the reason that pip reports.
@@ -70,7 +72,7 @@ pub(crate) fn download<S: AsRef<OsStr>>(python: &Path, wheels: &Path, what: &[S]
     }
 }
 
-/// Unpacks the members of `wheel` that begin with one of `members` into a folder.
+/// Unpacks the members of `wheel` whose names begin with one of `members` into the folder `into`.
 ///
 /// # Errors
 /// Returns the reason that Python reports.
@@ -80,16 +82,16 @@ pub(crate) fn unpack(python: &Path, wheel: &Path, into: &Path, members: &[&str])
     run(&mut command).with_context(|| format!("could not unpack {}", wheel.display()))
 }
 
-/// Heading that pip prints above the traceback of an unexpected error, such as a broken connection or a full disk.
+/// Line that pip prints above the traceback of an unexpected error, such as a broken connection or a full disk.
 const PIP_CRASHED: &str = "ERROR: Exception:";
 
-/// Error: pip ended with a traceback, and this is the last line of it. A retry may help. It would not help for an error
-/// that pip expects or for a full disk, which are reported as other errors.
+/// Unexpected error of pip, for which a retry may help. It has the last line of pip's traceback. This type is not used
+/// for a full disk, nor for errors that pip expects, because a retry does not help there.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Crashed(String);
 
-/// Runs a command. On failure the cause that Python or pip prints to stderr becomes the error.
+/// Runs a command. If it fails, returns an error with the cause that Python or pip has printed to stderr.
 fn run(command: &mut Command) -> Result<()> {
     let output =
         command.stdout(Stdio::inherit()).stderr(Stdio::piped()).spawn()?.wait_with_output()?;
@@ -100,7 +102,8 @@ fn run(command: &mut Command) -> Result<()> {
     Err(cause(&stderr).unwrap_or_else(|| anyhow!("{}", output.status)))
 }
 
-/// Returns the cause of a failure from the text on stderr. Hints about pip itself at the end are ignored.
+/// Returns the cause of a failure from the text on stderr. Ignores warnings, and pip's notices about new versions of
+/// pip.
 fn cause(stderr: &str) -> Option<anyhow::Error> {
     let mut lines = stderr.lines().map(str::trim).filter(|line| {
         !line.is_empty() && !line.starts_with("[notice]") && !line.starts_with("WARNING:")
@@ -129,7 +132,7 @@ pub(crate) fn wheels_in(folder: &Path) -> Result<Vec<PathBuf>> {
 /// Removes a folder if it exists.
 ///
 /// # Errors
-/// Returns an error if it exists and cannot be removed.
+/// Returns an error if the folder exists but cannot be removed.
 pub(crate) fn remove_if_present(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),

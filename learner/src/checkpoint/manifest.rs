@@ -1,4 +1,4 @@
-//! The manifest of a checkpoint: everything that is not a tensor, and the digests of the other files.
+//! The manifest of a checkpoint. It holds everything that is not a tensor, and the digests of the other files.
 
 use super::{CheckpointError, Contents, FORMAT, MANIFEST, foreign};
 use crate::trainer::{CriticArch, TrainerConfig};
@@ -11,8 +11,8 @@ use std::path::Path;
 
 /// Content of `manifest.json`, with the fields in the order of the file.
 ///
-/// `digests` covers the other files, and `digest` covers the manifest. The manifest is valid only in exactly the form
-/// that [`Manifest::text`] writes, so that any changed byte is detected.
+/// `digests` covers the other files, and `digest` covers the manifest itself. A manifest is valid only if it has
+/// exactly the bytes that [`Manifest::text`] writes. Therefore any changed byte is detected.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Manifest {
@@ -42,14 +42,14 @@ pub(super) struct Manifest {
     pub(super) digest: String,
 }
 
-/// The one field that every format contains.
+/// The only field that every version of the format must contain.
 #[derive(Deserialize)]
 struct Version {
     format: u32,
 }
 
 impl Manifest {
-    /// Returns the content of the file, with its own digest.
+    /// Returns the content of the file. Fills in the field `digest`.
     pub(super) fn text(mut self) -> String {
         let plain = |manifest: &Self| {
             let json = serde_json::to_string_pretty(manifest);
@@ -84,10 +84,11 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Checks that `bytes` are the content of `dir/name` as it was written.
+    /// Checks that `bytes`, which were read from `dir/name`, are the bytes that were written when the checkpoint was
+    /// saved.
     ///
     /// # Errors
-    /// Returns an error if the digest differs.
+    /// Returns an error if the digest of `bytes` differs from the digest in the manifest.
     pub(super) fn vouch(
         &self,
         dir: &Path,
@@ -106,7 +107,7 @@ impl Manifest {
     /// Checks that the checkpoint contains everything that resuming needs.
     ///
     /// # Errors
-    /// Returns an error if the checkpoint was limited to a part of its contents.
+    /// Returns an error if the checkpoint was written with only a part of its contents.
     pub(super) fn is_complete(&self, path: &Path) -> Result<(), CheckpointError> {
         if self.contents.is_complete() {
             return Ok(());
@@ -114,11 +115,11 @@ impl Manifest {
         Err(foreign(path, "contents (learner.checkpoint_contents)", &self.contents.0, &["all"]))
     }
 
-    /// Checks that the networks compute what the configuration specifies. The shapes of their tensors are checked
-    /// elsewhere.
+    /// Checks that the policy and the critics have the architectures that the configuration specifies. The shapes of
+    /// the tensors are checked in the module `tensors`.
     ///
     /// # Errors
-    /// Returns an error for the first field that differs.
+    /// Returns an error for the first architecture that differs.
     pub(super) fn fits(&self, path: &Path, sac: &TrainerConfig) -> Result<(), CheckpointError> {
         if self.policy != sac.policy {
             return Err(foreign(path, "policy", &self.policy, &sac.policy));
@@ -130,7 +131,8 @@ impl Manifest {
     }
 }
 
-/// Returns whether the text's own digest, its last field, differs from the digest of the text with this field empty.
+/// Returns whether `bytes`, a manifest of any format, are certainly damaged. This is the case if the last field,
+/// `digest`, differs from the digest of the text in which this field is empty.
 fn contradicts_itself(bytes: &[u8]) -> bool {
     const FIELD: &str = "\"digest\": \"";
     let Ok(text) = std::str::from_utf8(bytes) else { return false };

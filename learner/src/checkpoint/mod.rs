@@ -16,13 +16,14 @@
 //! | `log_alpha`, `log_lambda` | (1) |
 //! | `normaliser.{count,mean,summed_variance}`, in F64 | (1), (O), (O) |
 //!
-//! Each trained tensor has two more tensors, Adam's moments. They are named with `adam_m` and `adam_v`, as in
-//! `actor.adam_m.NAME` and `log_alpha.adam_v`. Tensors that the algorithm does not have, or that
-//! `learner.checkpoint_contents` leaves out, are absent.
+//! O is the number of observation elements. For each trained tensor, two more tensors hold Adam's moments. Their names
+//! contain `adam_m` or `adam_v`, as in `actor.adam_m.NAME` and `log_alpha.adam_v`. Tensors that the algorithm does not
+//! have, or that `learner.checkpoint_contents` leaves out, are absent.
 //!
 //! Both backends share this format, because both exchange their state as [`TrainState`]. Every bit of a number is kept.
-//! Loading verifies everything: first the digests, then every name, type and shape against the configuration, then
-//! every value. Step sizes and similar settings are not compared, because a run may be resumed with other ones.
+//! Loading first verifies the digests. Then it compares every name, type and shape with the configuration, and checks
+//! that every value is finite. Step sizes and similar settings are not compared, because a run may be resumed with
+//! other step sizes and settings.
 
 mod manifest;
 mod tensors;
@@ -60,7 +61,7 @@ pub struct Checkpoint {
     pub counters: BTreeMap<String, u64>,
     /// Random number generators at their exact position, by name.
     pub generators: BTreeMap<String, SavedRng>,
-    /// The newest `actor_loss`, `critic_loss` and `alpha_loss`, for readers of the manifest.
+    /// The newest values of `actor_loss`, `critic_loss` and `alpha_loss`. They are written for readers of the manifest.
     pub losses: BTreeMap<String, f64>,
 }
 
@@ -73,7 +74,7 @@ impl Checkpoint {
     }
 }
 
-/// Returns [`Checkpoint::losses`] for these statistics.
+/// Returns the value of [`Checkpoint::losses`] for these statistics.
 pub fn losses(stats: &UpdateStats) -> BTreeMap<String, f64> {
     let losses = [
         ("actor_loss", stats.actor_loss),
@@ -83,14 +84,14 @@ pub fn losses(stats: &UpdateStats) -> BTreeMap<String, f64> {
     losses.map(|(entry, loss)| (entry.to_owned(), loss)).into()
 }
 
-/// Selection of a checkpoint's contents: everything, or only the entries (docs/algorithms/arlbench.md §8) whose names
-/// contain one of the given words. The policy is always included.
+/// Selection of a checkpoint's contents. Each word selects the entries (docs/algorithms/arlbench.md §8) whose names
+/// contain it, and the word `all` selects everything. The policy is always included.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Contents(Vec<String>);
 
 impl Contents {
-    /// Creates the contents from the words in `learner.checkpoint_contents`.
+    /// Creates a selection with the words in `learner.checkpoint_contents`.
     pub fn new(words: &[String]) -> Self {
         Self(words.to_vec())
     }
@@ -129,7 +130,7 @@ pub enum CheckpointError {
         /// Length or value that the configuration requires.
         expected: String,
     },
-    /// The file does not have this format, or is damaged.
+    /// The file is damaged, or its content cannot be parsed.
     #[error("{path}: {message}")]
     Corrupt {
         /// Path of the file.
@@ -137,7 +138,7 @@ pub enum CheckpointError {
         /// Description of the damage.
         message: String,
     },
-    /// The checkpoint has other networks or another format.
+    /// The checkpoint does not fit the configuration, or has another format.
     #[error("{path} does not fit the configuration: {what} is {found}, expected {expected}")]
     Foreign {
         /// Path of the file.
@@ -151,13 +152,14 @@ pub enum CheckpointError {
     },
 }
 
-/// Writes a checkpoint into `dir` and returns its directory. If a checkpoint of the same state exists already, it is
-/// kept. Only one writer may use `dir` at a time, because each writer removes the unfinished directories in it.
+/// Writes a checkpoint into a new directory in `dir` and returns the path of the new directory. If a checkpoint of the
+/// same state exists already, keeps it. Only one writer may use `dir` at a time, because each writer removes the
+/// unfinished directories in `dir`.
 ///
 /// # Errors
-/// Returns an error if the disk is full, the directory cannot be written, or a different or damaged checkpoint has the
-/// same number of updates. Then nothing of the new checkpoint remains, and existing files are unchanged. A state that
-/// is not finite everywhere, or that does not have the configured lengths, is never written.
+/// Returns an error if the disk is full, if the directory cannot be written, or if a different or damaged checkpoint
+/// has the same number of updates. After an error, nothing of the new checkpoint remains, and existing files are
+/// unchanged. A state is refused if a number in it is not finite, or if a length differs from the configuration.
 pub fn save(
     dir: &Path,
     checkpoint: &Checkpoint,
@@ -185,8 +187,8 @@ pub fn save(
         fs::write(at.join(STATE), &tensors)?;
         policy.save(&at.join(POLICY), &sac.policy)?;
         fs::write(at.join(RUN_FILE), config_toml)?;
-        // For the state and the settings, take the digests of the bytes in memory, not of bytes read back. If the disk
-        // has stored other bytes, loading detects it.
+        // For the state and the settings, compute the digests from the bytes in memory, not from bytes that were read
+        // back. If the disk has stored other bytes, loading then detects the difference.
         let digests = [
             (STATE, digest(&tensors)),
             (POLICY, digest(&fs::read(at.join(POLICY))?)),
@@ -211,11 +213,11 @@ pub fn save(
     Ok(target)
 }
 
-/// Reads a checkpoint that must fit `sac`.
+/// Reads a checkpoint and checks that it fits `sac`.
 ///
 /// # Errors
-/// Returns an error if a file is missing or damaged, or if it does not fit `sac`. The message names the file, the value
-/// found and the value expected.
+/// Returns an error if a file is missing or damaged, or if the checkpoint does not fit `sac`. The message names the
+/// file, the value found and the value expected.
 pub fn load(path: &Path, sac: &TrainerConfig) -> Result<Checkpoint, CheckpointError> {
     let (manifest, tensors) = read_whole(path)?;
     manifest.is_complete(&path.join(MANIFEST))?;
@@ -225,8 +227,7 @@ pub fn load(path: &Path, sac: &TrainerConfig) -> Result<Checkpoint, CheckpointEr
     Ok(Checkpoint { state, policy_version, counters, generators, losses })
 }
 
-/// Reads the manifest and the content of [`STATE`]. Checks that every file exists and is unchanged since it was
-/// written.
+/// Reads the manifest and the content of [`STATE`]. Checks that no file is missing or has changed since it was written.
 fn read_whole(path: &Path) -> Result<(Manifest, Vec<u8>), CheckpointError> {
     let manifest = Manifest::parse(&path.join(MANIFEST), &fs::read(path.join(MANIFEST))?)?;
     let read = |name: &str| -> Result<Vec<u8>, CheckpointError> {
@@ -245,15 +246,15 @@ fn read_whole(path: &Path) -> Result<(Manifest, Vec<u8>), CheckpointError> {
 pub struct Found {
     /// The newest checkpoint whose files are all undamaged. `None` if there is no checkpoint.
     pub whole: Option<PathBuf>,
-    /// Newer checkpoints that are damaged, newest first, each with the error found.
+    /// Damaged checkpoints that are newer than `whole`, newest first, each with the error found.
     pub damaged: Vec<(PathBuf, CheckpointError)>,
 }
 
 /// Finds the newest checkpoint in `dir` that is not damaged.
 ///
 /// # Errors
-/// Returns an error if there are checkpoints and all are damaged, if the newest undamaged one has another format, or if
-/// the directory cannot be read.
+/// Returns an error if checkpoints exist and all of them are damaged, if the newest undamaged checkpoint has another
+/// format, or if the directory cannot be read.
 pub fn newest_whole(dir: &Path) -> Result<Found, CheckpointError> {
     let mut found = Found::default();
     for path in all(dir)?.into_values().rev() {
@@ -278,7 +279,7 @@ pub fn newest_whole(dir: &Path) -> Result<Found, CheckpointError> {
     }
 }
 
-/// Renames a damaged checkpoint so that it is no longer found as a checkpoint. Returns the new path.
+/// Renames a damaged checkpoint, so that later searches do not find it. Returns the new path.
 ///
 /// # Errors
 /// Returns an error if the directory cannot be written.
@@ -290,7 +291,7 @@ pub fn set_aside(path: &Path) -> Result<PathBuf, CheckpointError> {
     Ok(aside)
 }
 
-/// Returns the checkpoint with the most updates in `dir`, damaged or not. `None` if there is none.
+/// Returns the checkpoint with the largest number of updates in `dir`, even if it is damaged. `None` if there is none.
 ///
 /// # Errors
 /// Returns an error if the directory cannot be read.
@@ -306,7 +307,7 @@ pub fn updates(dir: &Path) -> Result<u64, CheckpointError> {
     Ok(all(dir)?.pop_last().map_or(0, |(updates, _)| updates))
 }
 
-/// Removes all but the newest `keep` checkpoints.
+/// Removes all checkpoints in `dir` except the newest `keep` ones.
 ///
 /// # Errors
 /// Returns an error if a checkpoint cannot be removed.

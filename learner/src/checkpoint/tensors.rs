@@ -11,13 +11,13 @@ use std::path::Path;
 // `write` copies the vectors to the file in their memory representation.
 const _: () = assert!(cfg!(target_endian = "little"), "safetensors are little-endian");
 
-/// One flat vector of a state, with the tensors that it consists of.
+/// One flat vector of a state, and the list of the tensors that it consists of.
 struct Vector {
     /// Name for error messages.
     name: &'static str,
     /// Name by which `learner.checkpoint_contents` selects the vector (docs/algorithms/arlbench.md §8).
     content: &'static str,
-    /// Named tensors in the vector, one directly after another.
+    /// Tensors in the vector, in the order in which they are stored.
     tensors: Vec<Tensor>,
 }
 
@@ -32,11 +32,11 @@ impl Tensor {
     }
 }
 
-/// Field name, and part of the tensor names, of each of the three vectors of an optimiser group. The vectors share one
-/// layout.
+/// The three vectors of an optimiser group, which have the same layout. The first string is the name of the field in
+/// [`ParamGroup`]. The second string is a part of the tensors' names. It is empty for the parameters.
 const GROUP: [(&str, &str); 3] = [("params", ""), ("adam_m", "adam_m"), ("adam_v", "adam_v")];
 
-/// Returns the vectors of a state, in the order of [`slices`] and [`from_vectors`].
+/// Returns the description of each vector of a state, in the order of [`slices`] and [`from_vectors`].
 fn vectors(config: &TrainerConfig) -> Vec<Vector> {
     let critic = config.critic.tensor_layout();
     let each = |role: &str| {
@@ -46,7 +46,7 @@ fn vectors(config: &TrainerConfig) -> Vec<Vector> {
         ("actor", vec!["actor".to_owned()], config.actor_layout()),
         ("critics", each("critic"), critic.clone()),
         ("vae", vec!["vae".to_owned()], config.vae_layout()),
-        // The layout of a scalar already contains its name.
+        // A scalar needs no prefix, because its layout already contains its name.
         ("log_alpha", vec![String::new()], config.log_alpha_layout()),
         ("log_lambda", vec![String::new()], config.log_lambda_layout()),
     ];
@@ -81,8 +81,8 @@ fn vectors(config: &TrainerConfig) -> Vec<Vector> {
     vectors
 }
 
-/// Returns the layout's tensors for each prefix, with names of the form `prefix.part.NAME`. An empty prefix means a
-/// scalar, whose name has the form `NAME.part`.
+/// Returns the layout's tensors once for each prefix. Their names have the form `prefix.part.NAME`. An empty prefix
+/// means that the tensor is a scalar, with a name of the form `NAME.part`. An empty part is left out.
 fn named(prefixes: &[String], part: &str, layout: &TensorLayout) -> Vec<Tensor> {
     let tensor = |prefix: &String| {
         let entries = layout.entries.iter().map(|entry| {
@@ -151,10 +151,11 @@ fn statistics_of(state: &TrainState) -> Vec<Vec<f64>> {
     state.normaliser.as_ref().map_or_else(Vec::new, fields)
 }
 
-/// Returns the content of `state.safetensors`: the selected part of a state. The whole state is checked.
+/// Returns the content of `state.safetensors`, with the part of the state that `contents` selects. Checks the whole
+/// state.
 ///
 /// # Errors
-/// Returns an error if a vector's length differs from the configuration's, or if a number is not finite.
+/// Returns an error if the length of a vector differs from the configuration, or if a number is not finite.
 pub(super) fn write(
     config: &TrainerConfig,
     state: &TrainState,
@@ -209,11 +210,11 @@ fn is_finite(name: &str, mut values: impl Iterator<Item = f64>) -> Result<(), Ch
     }
 }
 
-/// Reads a state from `bytes`, the content of the file `path`, which must be a complete `state.safetensors`.
+/// Reads a state from `bytes`, the content of the file `path`. The file must be a complete `state.safetensors`.
 ///
 /// # Errors
-/// Returns an error if the file is damaged, or for the first tensor that differs from the configuration: missing,
-/// unknown, of another type or shape, or not finite.
+/// Returns an error if the file is damaged, if a tensor is missing, unknown, or of another type or shape than
+/// configured, or if a number is not finite.
 pub(super) fn read(
     path: &Path,
     config: &TrainerConfig,

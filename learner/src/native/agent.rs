@@ -1,4 +1,4 @@
-//! [`Agent`]: the learned state, and the steps that continuous and discrete SAC share.
+//! [`Agent`]: the learned state, and the parts of an update that continuous and discrete SAC share.
 
 use super::critic::Critic;
 use super::mlp::NativeMlp;
@@ -7,7 +7,7 @@ use crate::plain_sac;
 use crate::trainer::{AlphaLoss, ParamGroup, StepSizes, TrainState, TrainerConfig, UpdateStats};
 use kernels::{adam::AdamStep, elementwise::add};
 
-/// Networks, optimisers, temperature, and the statistics of updates. Everything is allocated once.
+/// Networks, optimisers, temperature, and the statistics of updates. All memory is allocated once.
 #[derive(Debug)]
 pub(super) struct Agent {
     pub(super) config: TrainerConfig,
@@ -21,20 +21,22 @@ pub(super) struct Agent {
     updates: u64,
     /// Target values y, (B).
     pub(super) target: Vec<f32>,
-    /// Mean over the critics of |Q − y|, (B).
+    /// Mean of |Q − y| over the two critics, (B).
     pub(super) td_abs: Vec<f32>,
-    /// Sums of the statistics since they were last read.
+    /// Sums of the statistics over the updates since the statistics were last read.
     pub(super) sums: UpdateStats,
 }
 
-/// Contribution of one part of the rows to the policy's step.
+/// Contribution of one part of the rows to the update of the policy.
 #[derive(Debug)]
 pub(super) struct Share {
     /// Gradient of the actor's loss, laid out as the policy's parameters.
     pub(super) grads: Vec<f32>,
-    /// Sum over the rows of the policy's entropy, or of its estimate −lp.
+    /// Sum of the policy's entropy over the rows. For continuous actions, the entropy of a row is estimated by the
+    /// negative log-probability of the sampled action.
     pub(super) entropy: f64,
-    /// Sum over the rows of the smaller critic's value; for discrete actions, of its expectation under the policy.
+    /// Sum of the smaller critic value over the rows. For discrete actions, the term of a row is the expectation Σ_a
+    /// p_a min Q_a, where p_a is the probability of action a.
     pub(super) min_q: f64,
 }
 
@@ -46,7 +48,7 @@ impl Share {
 }
 
 impl Agent {
-    /// Copies the state. The caller has checked its lengths.
+    /// Creates an agent with a copy of the state. The caller has checked the lengths in the state.
     pub(super) fn new(config: TrainerConfig, state: &TrainState) -> Self {
         let critic = NativeMlp::critic(
             &config.critic.tensor_layout(),
@@ -89,20 +91,20 @@ impl Agent {
         }
     }
 
-    /// Returns the temperature α that this update uses.
+    /// Returns the temperature α for the current update.
     pub(super) fn alpha(&self) -> f32 {
         self.log_alpha.params[0].exp()
     }
 
-    /// Returns the Adam scalars of the update in progress, for step size `lr`.
+    /// Returns the Adam scalars for the current update with step size `lr`.
     #[expect(clippy::cast_possible_truncation, reason = "the arithmetic is f32")]
     pub(super) fn step(&self, lr: f64) -> AdamStep {
         AdamStep::new(lr as f32, self.config.training.adam_eps as f32, self.updates + 1)
     }
 
-    /// Ends an update: does one Adam step on the policy along the sum of the shares' gradients, does the temperature's
-    /// step, and adds to the statistics. Returns whether all numbers are finite. If not, the state stays as it was
-    /// before the update.
+    /// Ends an update. Adds the gradients of the shares, does one Adam step on the policy and one on the temperature,
+    /// and adds to the statistics. Returns whether all numbers are finite. If a number is not finite, the state stays
+    /// as it was before the update.
     pub(super) fn finish(&mut self, shares: [&mut Share; PARTS], sizes: &StepSizes) -> bool {
         let [first, second] = shares;
         add(&mut first.grads, &second.grads);
@@ -148,9 +150,9 @@ impl Agent {
         true
     }
 
-    /// Computes the loss L = log α · (H − H̄), or L = α · (H − H̄) with [`AlphaLoss::Exp`], and one Adam step on log α,
-    /// which stays within its bounds. Returns L, which is 0 if the temperature is fixed, and whether all numbers are
-    /// finite.
+    /// Computes the loss L of the temperature and does one Adam step on log α, which stays within its bounds. With the
+    /// entropy H and the target entropy H̄, L is log α · (H − H̄), or α · (H − H̄) with [`AlphaLoss::Exp`]. Returns L,
+    /// and whether all numbers are finite. If the temperature is fixed, L is 0.
     fn tune_temperature(&mut self, entropy: f64, lr: f64) -> (f64, bool) {
         let Some(target_entropy) = self.config.target_entropy else { return (0.0, true) };
         let surplus = entropy - target_entropy;

@@ -1,30 +1,30 @@
-//! One of the two critics with its target network, and the steps of an update that change them.
+//! One of the two critics, its target network, and the steps of an update that change them.
 
 use super::mlp::{Activations, MlpScratch, NativeMlp, Packed};
 use super::split::{PARTS, parts};
 use crate::trainer::{ParamGroup, TrainState, TrainerConfig, TrainingConfig};
 use kernels::{adam::AdamStep, elementwise::polyak};
 
-/// State and buffers of one critic. Letters: K values per row, which is 1 or the number of discrete actions.
+/// State and buffers of one critic. K is the number of values per row: 1, or the number of discrete actions.
 #[derive(Debug)]
 pub(super) struct Critic {
     pub(super) group: ParamGroup,
     pub(super) target: Vec<f32>,
-    /// Parameters and moments after the update in progress. [`Critic::settle`] makes them current if all numbers are
-    /// finite.
+    /// Parameters and moments after the update in progress. If all numbers are finite, [`Critic::settle`] exchanges
+    /// them with `group`.
     pub(super) next: ParamGroup,
     next_target: Vec<f32>,
     /// Whether the loss and `next` are finite.
     pub(super) finite: bool,
-    /// Packed weights of `group.params`; after [`Critic::learn`], those of `next.params`. In the same way,
-    /// `packed_target` holds the weights of `target`, then of `next_target`.
+    /// Packed weights of `group.params`. Between [`Critic::learn`] and [`Critic::settle`], they are the weights of
+    /// `next.params` instead. In the same way, `packed_target` has the weights of `target`, or of `next_target`.
     packed: Packed,
     packed_target: Packed,
     grads: Vec<f32>,
-    /// Activations on the stored rows.
+    /// Activations of the critic on the stored rows.
     data_kept: Activations,
-    /// Activations per part of the batch: `policy_kept` on the rows that the policy learns from, `target_kept` on the
-    /// next observations.
+    /// Activations for each part of the batch. `policy_kept` is from the critic, on the rows that the policy learns
+    /// from. `target_kept` is from the target network, on the next rows.
     pub(super) policy_kept: [Activations; PARTS],
     target_kept: [Activations; PARTS],
     /// Temporal-difference error Q − y, (B).
@@ -36,26 +36,27 @@ pub(super) struct Critic {
     pub(super) loss: f64,
 }
 
-/// Arguments of [`Critic::learn`], the same for both critics.
+/// Arguments of [`Critic::learn`]. They are the same for both critics.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CriticUpdate<'a> {
     pub(super) config: &'a TrainerConfig,
     pub(super) critic: &'a NativeMlp,
     /// Critic inputs of the stored rows, (B, in).
     pub(super) data: &'a [f32],
-    /// Index of the stored action's value among the (B, K) values, (B).
+    /// Position of the stored action's value in the flat vector of all values (B, K), for each row, (B).
     pub(super) taken: &'a [usize],
     /// Target values y, (B).
     pub(super) target: &'a [f32],
     /// Importance weights, (B).
     pub(super) weight: &'a [f32],
-    /// Critic inputs of the rows that the policy learns from after this step, (rows, in), per part of the batch.
+    /// Critic inputs for the rows that the policy learns from, (rows, in) for each part of the batch. They are
+    /// evaluated after the critic's Adam step.
     pub(super) own: [&'a [f32]; PARTS],
     pub(super) step: AdamStep,
 }
 
 impl Critic {
-    /// Copies critic `index` (0 or 1) from the state, and allocates buffers for `batch` rows.
+    /// Creates a critic with a copy of critic `index` (0 or 1) of the state, and buffers for `batch` rows.
     pub(super) fn new(index: usize, batch: usize, critic: &NativeMlp, state: &TrainState) -> Self {
         let parameters = state.targets.len() / 2;
         let own = |both: &[f32]| both[index * parameters..(index + 1) * parameters].to_vec();
@@ -88,7 +89,8 @@ impl Critic {
         }
     }
 
-    /// Evaluates the target network on the next rows, (rows, in) per part, and the critic on the stored rows, (B, in).
+    /// Evaluates the target network on the next rows `next`, (rows, in) per part. Evaluates the critic on the stored
+    /// rows `data`, (B, in).
     pub(super) fn evaluate(&mut self, critic: &NativeMlp, next: [&[f32]; PARTS], data: &[f32]) {
         for (input, kept) in next.into_iter().zip(&mut self.target_kept) {
             critic.forward(&self.target, &self.packed_target, input, kept);
@@ -96,19 +98,21 @@ impl Critic {
         critic.forward(&self.group.params, &self.packed, data, &mut self.data_kept);
     }
 
-    /// Returns the target network's values of the next rows of one part, (rows, K).
+    /// Returns the values that the target network gives to the next rows of one part, (rows, K).
     pub(super) fn target_values(&self, part: usize) -> &[f32] {
         self.target_kept[part].output()
     }
 
-    /// Returns the values of one part of the rows that the policy learns from, (rows, K). They are from the critic
-    /// after its step.
+    /// Returns the critic's values for the rows of one part that the policy learns from, (rows, K). They are computed
+    /// after the critic's Adam step.
     pub(super) fn policy_values(&self, part: usize) -> &[f32] {
         self.policy_kept[part].output()
     }
 
-    /// Computes L = k mean(w (Q(s, a) − y)²) with k = `critic_loss_factor`, one Adam step, one Polyak step of the
-    /// target, and the new values of the policy's rows. The results become current only in [`Critic::settle`].
+    /// Computes the loss L = `critic_loss_factor` · mean(w (Q(s, a) − y)²), where w are the importance weights and y
+    /// the target values. Does one Adam step on the critic and one Polyak step on the target network. Evaluates the
+    /// critic after its step on the rows that the policy learns from. The results become current only in
+    /// [`Critic::settle`].
     pub(super) fn learn(&mut self, update: &CriticUpdate<'_>) {
         let CriticUpdate { config, critic, data, taken, target, weight, own, step } = *update;
         let TrainingConfig { batch_size, tau, critic_loss_factor, .. } = config.training;

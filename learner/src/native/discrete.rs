@@ -1,12 +1,12 @@
-//! One update of discrete SAC, in equation order (docs/algorithms/discrete-sac.md §1). Letters: B rows, O observation,
-//! A discrete actions.
+//! One update of discrete SAC, in equation order (docs/algorithms/discrete-sac.md §1). Letters: B rows, O observation
+//! elements, A discrete actions, c index of a critic. A bar marks a target network.
 //!
 //! | phase | split by | computed |
 //! |---|---|---|
-//! | 1 | rows | ln p', ln p = log-softmax of π(s'), π(s), with the policy before its step |
-//! | 2 | critic | target Q̄_c(s'); Q_c(s): a value for every action |
+//! | 1 | rows | ln p' = log-softmax of π(s'), ln p = log-softmax of π(s), with the policy before its step |
+//! | 2 | critic | Q̄_c(s') and Q_c(s), each with a value for every action |
 //! | 3 | critic | y; td_c at the stored action; Adam on Q_c; Polyak step of the target; Q_c(s) with the new weights |
-//! | 4 | rows | policy gradients of these rows, through p alone |
+//! | 4 | rows | policy gradients of these rows; only p depends on the policy's parameters |
 //! | 5 | – | sum of the gradients; Adam on π; Adam on log α |
 //!
 //! The update takes expectations over all actions instead of sampling one action, so it needs no noise.
@@ -23,11 +23,11 @@ use std::ops::Range;
 #[derive(Debug)]
 pub(super) struct NativeDiscreteSac {
     parts: [Part; PARTS],
-    /// Index of the stored action's value among the (B, A) values, (B).
+    /// Position of the stored action's value in the flat vector of all values (B, A), for each row, (B).
     taken: Vec<usize>,
 }
 
-/// One part of the rows: the policy's results on it, and its share of the policy's gradients.
+/// One part of the rows: the policy's outputs for these rows, and their contribution to the policy's gradients.
 #[derive(Debug)]
 struct Part {
     index: usize,
@@ -35,7 +35,7 @@ struct Part {
     packed: Packed,
     next_kept: Activations,
     own_kept: Activations,
-    /// ln p' (`next`) and ln p (`own`), (rows, A).
+    /// ln p' in `next`, and ln p in `own`, (rows, A).
     next: Vec<f32>,
     own: Vec<f32>,
     /// dL/d(logits), (rows, A).
@@ -103,7 +103,8 @@ impl NativeDiscreteSac {
     }
 }
 
-/// Writes to `taken` the index of each action's value among the (B, A) values, for actions (B).
+/// Writes to `taken` (B), for each row, the position of the action's value in the flat vector of all values (B, A).
+/// `action` (B) has the action's index in each row.
 fn locate(action: &[f32], act_dim: usize, taken: &mut [usize]) -> Result<(), TrainerError> {
     for (row, (&action, taken)) in action.iter().zip(taken).enumerate() {
         #[expect(
@@ -141,7 +142,7 @@ impl Part {
         }
     }
 
-    /// Returns this part's rows of observations (B, O).
+    /// Returns the rows of this part from observations (B, O).
     fn observations<'a>(&self, config: &TrainerConfig, obs: &'a [f32]) -> &'a [f32] {
         let width = config.policy.obs_dim;
         &obs[self.rows.start * width..self.rows.end * width]
@@ -164,8 +165,9 @@ impl Part {
         log_softmax(self.own_kept.output(), act_dim, &mut self.own);
     }
 
-    /// Phase 4: computes the gradients of L = mean Σ_a p_a (α ln p_a − min Q_a) with respect to the policy's
-    /// parameters, with constant values Q. With l_a = α ln p_a − min Q_a: dL/d(logit_k) = p_k (l_k − Σ_a p_a l_a) / B.
+    /// Phase 4: computes the gradients of the policy's loss with respect to its parameters. Let l_a = α ln p_a − min
+    /// Q_a, where the critics' values Q are constants. The loss is L = mean Σ_a p_a l_a. Therefore dL/d(logit_k) = p_k
+    /// (l_k − Σ_a p_a l_a) / B.
     fn policy_gradient(
         &mut self,
         config: &TrainerConfig,
@@ -203,7 +205,7 @@ impl Part {
     }
 }
 
-/// Writes the log-softmax of each row of `logits` to out (n, width).
+/// Writes the log-softmax of each row of `logits` (n, width) to `out` (n, width).
 fn log_softmax(logits: &[f32], width: usize, out: &mut [f32]) {
     for (logits, out) in logits.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
         let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);

@@ -1,6 +1,7 @@
 //! A multi-layer perceptron over a flat parameter vector, with a hand-written backward pass.
 //!
-//! Letters: n rows, `in`/`out` widths of a layer. Weights are (out, in), as in PyTorch. Matrices are row-major.
+//! Letters: n is the number of rows. `in` and `out` are the widths of a layer. Weights are (out, in), as in PyTorch.
+//! Matrices are row-major.
 
 use common::policy::{
     arch::{self, Body, Head, PolicyArch},
@@ -12,7 +13,7 @@ use kernels::gemm::{Finish, product};
 use kernels::{Panels, View};
 use std::ops::Range;
 
-/// Ranges of one layer's parameters in the flat vector, and the layer's widths.
+/// Positions of one layer's parameters in the flat vector, and the widths of the layer.
 #[derive(Debug, Clone)]
 struct Layer {
     weight: Range<usize>,
@@ -21,15 +22,15 @@ struct Layer {
     output: usize,
 }
 
-/// Shape of a network. Every layer but the last has an activation.
+/// Shape of a network. All layers except the last have an activation.
 #[derive(Debug, Clone)]
 pub(crate) struct NativeMlp {
     layers: Vec<Layer>,
     activation: ActivationKernel,
 }
 
-/// Results of a forward pass that the backward pass needs: each layer's output, (rows, out). The last one is the
-/// network's output.
+/// Results of a forward pass that the backward pass needs: the output of each layer, (rows, out). The last of these
+/// outputs is the output of the network.
 #[derive(Debug, Clone)]
 pub(crate) struct Activations(Vec<Vec<f32>>);
 
@@ -40,13 +41,13 @@ impl Activations {
     }
 }
 
-/// Buffers of a backward pass: the gradients with respect to the outputs of two neighbouring layers, and a packed
-/// factor of a matrix product.
+/// Buffers of a backward pass. Two buffers hold the gradients with respect to the outputs of two neighbouring layers.
+/// The third holds a packed factor of a matrix product.
 #[derive(Debug, Clone)]
 pub(crate) struct MlpScratch(Vec<f32>, Vec<f32>, Panels);
 
-/// Copy of each layer's weights, (in, out), packed for forward passes. It must be packed again whenever the weights
-/// change.
+/// Copy of the weights of each layer, (in, out), packed for forward passes. Call [`NativeMlp::pack`] again whenever the
+/// weights change.
 #[derive(Debug, Clone)]
 pub(crate) struct Packed(Vec<Panels>);
 
@@ -63,8 +64,9 @@ impl NativeMlp {
         Self { layers: layers.collect(), activation: kernel_activation(activation) }
     }
 
-    /// Creates the policy: its trunk, then the output layer. That layer holds the logits, or both heads of a Gaussian
-    /// as one layer of width 2A, because `tensor_layout` places them next to each other.
+    /// Creates the policy: its trunk, then the output layer. The output layer computes the logits, or both heads of a
+    /// Gaussian. The two heads form one layer of width 2A, because their tensors are next to each other in
+    /// `tensor_layout`.
     pub(crate) fn policy(arch: &PolicyArch) -> Self {
         let Body::Mlp(mlp) = &arch.body else { unreachable!("asked for before") };
         let layout = arch.tensor_layout();
@@ -112,13 +114,13 @@ impl NativeMlp {
         Packed(self.layers.iter().map(|layer| Panels::with_room(lines(layer))).collect())
     }
 
-    /// Returns whether layer i is the last layer and has one output, as in a critic. Such a layer is one dot product
-    /// per row, too small for a tile of sixteen columns.
+    /// Returns whether layer i is the last layer and has one output, as in a critic. Such a layer is not packed. It is
+    /// one dot product per row, which is too small for a tile of sixteen columns.
     fn is_value(&self, i: usize) -> bool {
         i + 1 == self.layers.len() && self.layers[i].output == 1
     }
 
-    /// Packs the weights of `params`.
+    /// Packs the weights in `params`.
     pub(crate) fn pack(&self, params: &[f32], packed: &mut Packed) {
         for (i, (layer, panels)) in self.layers.iter().zip(&mut packed.0).enumerate() {
             if !self.is_value(i) {
@@ -128,8 +130,8 @@ impl NativeMlp {
         }
     }
 
-    /// Evaluates the network on `x` (n, in) and writes every layer's output to `kept`, which must be allocated for
-    /// exactly n rows. `packed` holds the weights of `params`.
+    /// Evaluates the network on `x` (n, in). Writes the output of every layer to `kept`, which must be allocated for
+    /// exactly n rows. `packed` holds the packed weights of `params`.
     pub(crate) fn forward(
         &self,
         params: &[f32],
@@ -159,8 +161,8 @@ impl NativeMlp {
         }
     }
 
-    /// Computes the parameter gradients from `dy` (n, out), the gradient at the output. `x` and `kept` are from the
-    /// forward pass.
+    /// Computes the gradients with respect to the parameters. `dy` (n, out) is the gradient with respect to the
+    /// network's output. `x` and `kept` are the input and the activations of the forward pass.
     pub(crate) fn backward_params(
         &self,
         params: &[f32],
@@ -192,8 +194,9 @@ impl NativeMlp {
         }
     }
 
-    /// Computes the gradients of the input columns from `from` on, given `dy` (n, out). Computes no parameter
-    /// gradients. `hidden` holds the hidden layers' outputs, (n, out) each. Writes `dx` (n, in − from).
+    /// Computes the gradient with respect to the input columns from index `from` on, and writes it to `dx` (n,
+    /// in − from). `dy` (n, out) is the gradient with respect to the network's output. `hidden` holds the outputs of
+    /// the hidden layers, (n, out) each. Computes no gradients with respect to the parameters.
     pub(crate) fn backward_input(
         &self,
         params: &[f32],
@@ -218,7 +221,9 @@ impl NativeMlp {
         product(d, panels.pack(weight), Finish::Sum, dx);
     }
 
-    /// Computes next (n, in) = current (n, out) · W ⊙ activation'(kept), for layer i > 0 and `kept` of n rows.
+    /// Computes the gradient with respect to the input of layer i > 0, before the activation of layer i − 1: `next` (n,
+    /// in) = `current` (n, out) · W ⊙ activation'(`kept`). W holds the weights of layer i. `kept` (n, in) is the input
+    /// of layer i.
     fn layer_input_gradient(
         &self,
         i: usize,
@@ -242,13 +247,13 @@ impl NativeMlp {
         activation_backward(out, kept, self.activation);
     }
 
-    /// Allocates space for the hidden outputs of `rows` gathered rows.
+    /// Allocates space for the outputs of the hidden layers for `rows` gathered rows.
     pub(crate) fn gathered(&self, rows: usize) -> Vec<Vec<f32>> {
         let hidden = &self.layers[..self.layers.len() - 1];
         hidden.iter().map(|layer| vec![0.0; rows * layer.output]).collect()
     }
 
-    /// Copies the hidden outputs of the given rows.
+    /// Copies the outputs of the hidden layers for the given rows to `out`.
     pub(crate) fn gather(&self, kept: &Activations, rows: &[usize], out: &mut [Vec<f32>]) {
         for ((layer, kept), out) in self.layers.iter().zip(&kept.0).zip(out) {
             let width = layer.output;

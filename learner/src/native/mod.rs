@@ -1,12 +1,13 @@
 //! The `native` backend trains continuous and discrete SAC on multi-layer perceptrons, in plain Rust on a CPU. It does
-//! not use libtorch, an update allocates nothing, and the results are the same for any number of threads.
+//! not use libtorch. An update allocates no memory. The results are the same for any number of threads.
 //!
-//! - `sac`, `discrete`: one update of each algorithm, in equation order; `part`: one half of a batch, for `sac`.
-//! - `agent`: the learned state and the steps that both algorithms share; `critic`: one of the two critics; `split`:
-//!   how rows are split over threads.
+//! - `sac`, `discrete`: one update of each algorithm, in equation order; `part`: the policy's work on one half of a
+//!   batch, used by `sac`.
+//! - `agent`: the learned state and the parts of an update that both algorithms share; `critic`: one of the two
+//!   critics; `split`: the split of a batch over threads.
 //! - `mlp`: networks over flat parameter vectors, with a hand-written backward pass.
 //!
-//! The matrix products, the loops between them and the team of threads are in the crate `kernels`.
+//! The crate `kernels` has the matrix products, the element-wise loops and the team of threads.
 
 mod agent;
 mod critic;
@@ -34,13 +35,13 @@ pub struct NativeTrainer {
     rule: Rule,
     team: Team,
     threads: usize,
-    /// Whether the |td| of the latest update has not been read yet.
+    /// Whether the |td| of the latest update still has to be read.
     outstanding: bool,
     /// Whether the latest update was refused because a number was not finite.
     refused: bool,
 }
 
-/// Learning rule, with the buffers that an update needs.
+/// Learning rule, together with the buffers for an update.
 #[derive(Debug)]
 enum Rule {
     Continuous(Box<NativeSac>),
@@ -51,8 +52,8 @@ impl NativeTrainer {
     /// Creates a trainer that uses `threads` threads, including the caller's thread.
     ///
     /// # Errors
-    /// Returns an error if this backend does not support the settings, if the lengths in `state` do not fit them, or if
-    /// the threads cannot be started.
+    /// Returns an error if this backend does not support the settings, if a length in `state` does not fit the
+    /// settings, or if the threads cannot be started.
     pub fn new(
         config: TrainerConfig,
         state: TrainState,
@@ -155,7 +156,7 @@ impl Trainer for NativeTrainer {
     }
 }
 
-/// Returns how many random numbers an update takes: none for discrete actions.
+/// Returns how many random numbers an update takes. Discrete actions need none.
 fn noise_sizes(config: &TrainerConfig) -> NoiseSizes {
     match config.algorithm {
         Algorithm::DiscreteSac(_) => NoiseSizes::default(),

@@ -1,4 +1,5 @@
-//! One half of the batch as the policy processes it: its action samples, and its share of the policy's gradients.
+//! The policy's work on one half of the batch: it samples actions, and computes the contribution of this half to the
+//! policy's gradients.
 
 use super::agent::{Agent, Share};
 use super::critic::Critic;
@@ -7,12 +8,12 @@ use super::split::parts;
 use crate::plain_sac;
 use crate::trainer::{ActionUnits, Batch, Noise, TrainerConfig};
 
-/// One half of the batch: the policy's samples, gradients and buffers for its rows.
+/// Samples, gradients and buffers of the policy for the rows of one half of the batch.
 #[derive(Debug)]
 pub(super) struct Part {
     /// Index of the half, 0 or 1.
     pub(super) index: usize,
-    /// First row of the half in the batch. `rows` is the number of rows.
+    /// Index in the batch of the first row of the half. `rows` is the number of rows in the half.
     pub(super) first: usize,
     rows: usize,
     packed: Packed,
@@ -20,11 +21,12 @@ pub(super) struct Part {
     next: Sampled,
     /// Actions ã and log-probabilities lp for the observations.
     own: Sampled,
-    /// dL/d(mu, log_std), (rows, 2A).
+    /// Gradient of the policy's loss with respect to mu and `log_std`, (rows, 2A).
     d_heads: Vec<f32>,
-    /// dQ/da of the smaller critic's value, (rows, A).
+    /// Gradient of the smaller critic value with respect to the action, (rows, A).
     d_action: Vec<f32>,
-    /// Rows for which one critic has the smaller value, and buffers for them.
+    /// Rows for which one of the critics has the smaller value. The three fields after this one are buffers for these
+    /// rows.
     chosen: Vec<usize>,
     ones: Vec<f32>,
     gathered: Vec<Vec<f32>>,
@@ -34,11 +36,11 @@ pub(super) struct Part {
     pub(super) share: Share,
 }
 
-/// Sample of the policy's actions for one half.
+/// The policy's sampled actions for one half, one action per row.
 #[derive(Debug)]
 struct Sampled {
     kept: Activations,
-    /// Critic input: observation and action in the critic's units, (rows, O + A).
+    /// Input of the critics: the observation, then the action in the critics' units, (rows, O + A).
     input: Vec<f32>,
     /// tanh(u), (rows, A).
     squashed: Vec<f32>,
@@ -80,7 +82,7 @@ impl Part {
         }
     }
 
-    /// Returns the critics' input for the next rows, (rows, O + A): s' and a'.
+    /// Returns the critics' input for the next rows, (rows, O + A). Each row is s', then a'.
     pub(super) fn next(&self) -> &[f32] {
         &self.next.input
     }
@@ -90,12 +92,12 @@ impl Part {
         &self.next.log_prob
     }
 
-    /// Returns the critics' input for the policy's loss, (rows, O + A): s and ã.
+    /// Returns the critics' input for the policy's loss, (rows, O + A). Each row is s, then ã.
     pub(super) fn own(&self) -> &[f32] {
         &self.own.input
     }
 
-    /// Phase 1: draws both policy samples of these rows.
+    /// Phase 1: samples the policy's actions a' for the next observations and ã for the observations of this half.
     pub(super) fn sample(
         &mut self,
         config: &TrainerConfig,
@@ -114,7 +116,8 @@ impl Part {
         self.own.draw(config, &batch.obs[obs], &noise.action[act]);
     }
 
-    /// Phase 4a: writes dQ/da of min(Q1, Q2) to `d_action`, computed through the critic with the smaller value.
+    /// Phase 4a: writes the gradient of min(Q1, Q2) with respect to the action to `d_action`. For each row, the
+    /// gradient is computed through the critic with the smaller value.
     pub(super) fn choose_critic(
         &mut self,
         config: &TrainerConfig,
@@ -147,7 +150,8 @@ impl Part {
 
     /// Phase 4b: computes the gradients of L = mean(α lp − min Q) with respect to the policy's parameters.
     ///
-    /// With t = tanh u, u = μ + σξ: d lp/du = 2t and d lp/d(log σ) = −1 + 2t·σξ (the Gaussian term depends on ξ alone).
+    /// Let u = μ + σξ, t = tanh u, and lp the log-probability of the action t. Then d lp/du = 2t and
+    /// d lp/d(log σ) = 2t·σξ − 1. The Gaussian term −ξ²/2 of lp has no gradient, because ξ is constant.
     pub(super) fn policy_gradient(
         &mut self,
         config: &TrainerConfig,
@@ -171,7 +175,7 @@ impl Part {
                 let d_u =
                     share * (alpha * 2.0 * tanh - self.d_action[at] * unit * (1.0 - tanh * tanh));
                 d_heads[j] = d_u;
-                // The clamp passes gradients only within its bounds.
+                // The clamp of log σ passes a gradient only if log σ is within the bounds.
                 let inside = low <= raw && raw <= high;
                 d_heads[act_dim + j] =
                     if inside { d_u * raw.exp() * noise - share * alpha } else { 0.0 };
@@ -193,8 +197,8 @@ impl Part {
 }
 
 impl Sampled {
-    /// Computes from the policy's outputs in `kept`: the action a = tanh(μ + σξ), its log-probability (form E,
-    /// docs/algorithms/shared.md §2.1), and the critic's input.
+    /// Computes three results from the policy's outputs in `kept`: the action a = tanh(μ + σξ), its log-probability
+    /// (form E, docs/algorithms/shared.md §2.1), and the input of the critics.
     fn draw(&mut self, config: &TrainerConfig, obs: &[f32], noise: &[f32]) {
         let (obs_dim, act_dim) = (config.policy.obs_dim, config.policy.act_dim);
         let (_, (low, high)) = plain_sac::policy(config);
@@ -221,8 +225,8 @@ impl Sampled {
         }
     }
 
-    /// Moves the observations to the front of `input`, one after another, because the policy's backward pass needs
-    /// contiguous observations. The critics no longer need `input`.
+    /// Moves the observations in `input` to its front, one after another. The policy's backward pass needs contiguous
+    /// observations, and the critics no longer need `input`.
     fn observations(&mut self, obs_dim: usize, act_dim: usize) {
         for row in 1..self.log_prob.len() {
             let from = row * (obs_dim + act_dim);
@@ -231,7 +235,7 @@ impl Sampled {
     }
 }
 
-/// Converts a normalised action to the critic's units.
+/// Converts element `j` of a normalised action to the critics' units.
 pub(super) fn critic_action(config: &TrainerConfig, j: usize, action: f32) -> f32 {
     match config.training.critic_action_units {
         ActionUnits::Normalised => action,
@@ -239,7 +243,7 @@ pub(super) fn critic_action(config: &TrainerConfig, j: usize, action: f32) -> f3
     }
 }
 
-/// Returns d(critic's action) / d(normalised action).
+/// Returns the derivative of element `j` of the critics' action with respect to the normalised action.
 fn critic_scale(config: &TrainerConfig, j: usize) -> f32 {
     match config.training.critic_action_units {
         ActionUnits::Normalised => 1.0,

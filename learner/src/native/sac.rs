@@ -1,10 +1,10 @@
-//! One update of continuous SAC, in equation order (docs/algorithms/sac.md §3). Letters: B rows, O observation, A
-//! action.
+//! One update of continuous SAC, in equation order (docs/algorithms/sac.md §3). Letters: B rows, O observation
+//! elements, A action elements, c index of a critic, lp log-probability of an action. A bar marks a target network.
 //!
 //! | phase | split by | computed |
 //! |---|---|---|
-//! | 1 | rows | a', lp' = π(s', ξ'); ã, lp = π(s, ξ), with the policy before its step |
-//! | 2 | critic | target Q̄_c(s', a'); Q_c(s, a) |
+//! | 1 | rows | a' and lp' from π(s', ξ'); ã and lp from π(s, ξ); with the policy before its step |
+//! | 2 | critic | Q̄_c(s', a'); Q_c(s, a) |
 //! | 3 | critic | y; td_c; Adam on Q_c; Polyak step of the target; Q_c(s, ã) with the new weights |
 //! | 4 | rows | dQ/dã through the critic with the smaller value; policy gradients of these rows |
 //! | 5 | – | sum of the gradients; Adam on π; Adam on log α |
@@ -22,7 +22,8 @@ pub(super) struct NativeSac {
     parts: [Part; PARTS],
     /// Stored observations and actions, (B, O + A).
     data: Vec<f32>,
-    /// Index of each row's value, (B). It is the number of the row, because a critic has one value per row.
+    /// Position of each row's value in the flat vector of all values, (B). It equals the index of the row, because a
+    /// critic has one value per row.
     taken: Vec<usize>,
 }
 
@@ -82,7 +83,8 @@ impl NativeSac {
     }
 }
 
-/// Writes rows of (B, O + A): the stored observation, then the stored action in the critics' units.
+/// Writes the critics' input for the stored rows to `data` (B, O + A). Each row is the stored observation, then the
+/// stored action in the critics' units.
 fn pair(config: &TrainerConfig, batch: &Batch<'_>, data: &mut [f32]) {
     let (obs_dim, act_dim) = (config.policy.obs_dim, config.policy.act_dim);
     for (row, input) in data.chunks_exact_mut(obs_dim + act_dim).enumerate() {

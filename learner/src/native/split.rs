@@ -1,9 +1,9 @@
-//! How a batch is split for threads. The rows are always split into halves, and there are always two critics, for any
-//! number of threads. So results do not depend on the number of threads.
+//! Split of the work on a batch over threads. The rows are always split into two halves, and there are always two
+//! critics. Therefore the results do not depend on the number of threads.
 
 use std::ops::Range;
 
-/// Number of parts that the rows of a batch are split into.
+/// Number of parts into which the rows of a batch are split.
 pub(super) const PARTS: usize = 2;
 
 /// Returns the row range of each part of a batch.

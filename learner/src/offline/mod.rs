@@ -1,9 +1,10 @@
-//! Training on recorded data: [`OfflineData`], the rows of a dataset, and [`OfflineSource`], which draws from them.
+//! Training on recorded data. [`OfflineData`] holds the rows of a dataset, and [`OfflineSource`] draws batches from
+//! these rows.
 //!
-//! A dataset is a directory of one of two kinds. The Python library Minari writes an HDF5 or Arrow layout (`minari`),
-//! whose episodes become transitions (`transitions`). Our own actors write recordings ([`common::recording`]), whose
-//! rows are used unchanged. Opening a dataset checks all of its content against the run's settings. The rows are then
-//! kept in memory once, in one block.
+//! A dataset is a directory of one of two kinds. The Python library Minari writes datasets in an HDF5 layout or an
+//! Arrow layout (`minari`). Their episodes are converted to transitions (`transitions`). Our own actors write
+//! recordings ([`common::recording`]), whose rows are used unchanged. Opening a dataset checks all of its content
+//! against the run's settings. All rows are then kept in one block of memory.
 
 #[cfg(feature = "minari")]
 mod minari;
@@ -25,10 +26,11 @@ use tracing::info;
 
 /// File that identifies a directory as a Minari dataset.
 const MINARI_METADATA: &str = "data/metadata.json";
-/// Number of rows of a recording that are read at a time.
+/// Number of rows that are read from a recording at a time.
 const BLOCK_ROWS: usize = 4096;
 
-/// Reasons why a dataset must not be used. Each message is printed after the configuration key and the directory.
+/// Reasons why a dataset must not be used. Each message is printed after the configuration key and the path of the
+/// directory.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
     /// The file system returned an error. The message names the path.
@@ -85,24 +87,24 @@ pub enum DatasetError {
     Differs {
         /// Path of the file.
         path: PathBuf,
-        /// Setting, or field of an episode.
+        /// Name of a setting, or of a field of an episode.
         what: String,
         /// Value in the file.
         found: String,
         /// Value that this run needs.
         expected: String,
     },
-    /// The dataset has more rows than this machine can hold in memory.
+    /// The rows of the dataset do not fit into the memory of this machine.
     #[error("{rows} rows of {row_bytes} bytes do not fit into memory")]
     Memory {
-        /// Number of rows that the dataset's description gives.
+        /// Number of rows that the description of the dataset states.
         rows: u64,
         /// Size of one row.
         row_bytes: usize,
     },
 }
 
-/// Rows of a dataset, in the layout of the run that reads it.
+/// Rows of a dataset, in the layout of the run that uses them.
 pub struct OfflineData {
     columns: Columns,
     /// All rows, `[rows, row_bytes]`.
@@ -119,7 +121,8 @@ impl OfflineData {
     /// Reads the dataset in `dir` into rows of [`Config::item_layout`].
     ///
     /// # Errors
-    /// Returns an error if the dataset cannot be read, or if it belongs to another environment or other settings.
+    /// Returns an error if the dataset cannot be read, or if the dataset was made with another environment or other
+    /// settings.
     pub fn read(dir: &Path, spec: &EnvSpec, config: &Config) -> Result<Self, DatasetError> {
         let layout = config.item_layout(spec);
         let rows = match Kind::of(dir)? {
@@ -136,10 +139,11 @@ impl OfflineData {
         Ok(Self { columns: Columns::new(&layout), rows })
     }
 
-    /// Checks the dataset's description as [`read`](Self::read) does, without reading the rows.
+    /// Checks the description of the dataset in the same way as [`read`](Self::read), but does not read the rows.
     ///
     /// # Errors
-    /// Returns an error if the description cannot be read, or if it belongs to another environment or other settings.
+    /// Returns an error if the description cannot be read, or if the dataset was made with another environment or other
+    /// settings.
     pub fn check(dir: &Path, spec: &EnvSpec, config: &Config) -> Result<(), DatasetError> {
         match Kind::of(dir)? {
             Kind::Recording => recording(dir, spec, config).map(drop),
@@ -152,7 +156,7 @@ impl OfflineData {
         self.rows.len() / self.columns.row_bytes()
     }
 
-    /// Returns whether there are no rows. Always false, because a dataset without rows is refused.
+    /// Returns whether there are no rows. The result is always false, because a dataset without rows is refused.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
@@ -193,8 +197,8 @@ fn recording(dir: &Path, spec: &EnvSpec, config: &Config) -> Result<Recording, D
     Ok(recording)
 }
 
-/// Reserves memory for exactly that many rows. The count comes from a file. A wrong count must give an error, and not
-/// abort the process.
+/// Reserves memory for exactly `rows` rows. The number comes from a file and may be wrong. A wrong number must cause an
+/// error and must not abort the process.
 fn reserve(rows: u64, row_bytes: usize) -> Result<Vec<u8>, DatasetError> {
     let mut block = Vec::new();
     let bytes = usize::try_from(rows).ok().and_then(|rows| rows.checked_mul(row_bytes));
@@ -204,7 +208,7 @@ fn reserve(rows: u64, row_bytes: usize) -> Result<Vec<u8>, DatasetError> {
     Ok(block)
 }
 
-/// Returns the number of recorded items in a batch. It is the same for every batch.
+/// Returns the number of recorded items in a batch. Every batch has the same number of them.
 pub fn recorded_items(batch_size: usize, share: f32) -> usize {
     #[expect(
         clippy::cast_precision_loss,
@@ -216,8 +220,8 @@ pub fn recorded_items(batch_size: usize, share: f32) -> usize {
     items.min(batch_size)
 }
 
-/// Draws recorded rows, uniformly with replacement: whole batches for a run without actors, or a fixed share of each
-/// batch for a run with actors. Recorded rows have no priorities.
+/// Source of recorded rows, which draws uniformly with replacement. In a run without actors, it provides whole batches.
+/// In a run with actors, it provides a fixed share of each batch. Recorded rows have no priorities.
 #[derive(Debug)]
 pub struct OfflineSource {
     data: OfflineData,
@@ -226,11 +230,12 @@ pub struct OfflineSource {
 }
 
 impl OfflineSource {
-    /// Checks the settings in `[offline]`, as far as possible without reading the rows.
+    /// Checks the settings in `[offline]`, as far as this is possible without reading the rows.
     ///
     /// # Errors
-    /// Returns an error if the dataset's description does not fit the settings. Also if the share is less than one item
-    /// of a batch, or the whole batch in a run with actors.
+    /// Returns an error if the description of the dataset does not fit the settings, or if the recorded share of a
+    /// batch is less than one item. In a run with actors, also returns an error if the recorded share is the whole
+    /// batch.
     pub fn check(resolved: &Resolved, spec: &EnvSpec) -> Result<(), ConfigError> {
         let config = &resolved.config;
         if config.offline.dataset.is_empty() {
@@ -250,10 +255,10 @@ impl OfflineSource {
             .map_err(|error| resolved.invalid("offline.dataset", error.to_string()))
     }
 
-    /// Opens the source that `[offline]` asks for. `None` if there is no dataset.
+    /// Opens the dataset in the settings `[offline]`. `None` if there is no dataset.
     ///
     /// # Errors
-    /// Returns an error if [`check`](Self::check) fails, or if the rows cannot be used.
+    /// Returns an error if [`check`](Self::check) fails, or if the rows cannot be read.
     pub fn open(
         resolved: &Resolved,
         spec: &EnvSpec,
@@ -272,7 +277,7 @@ impl OfflineSource {
         Ok(Some(Self::new(data, items, rng)))
     }
 
-    /// Creates a source that draws `items` rows for each batch.
+    /// Creates a source that draws `items` rows of `data` for each batch.
     pub fn new(data: OfflineData, items: usize, rng: Pcg64) -> Self {
         Self { data, items, rng }
     }
@@ -292,14 +297,14 @@ impl OfflineSource {
         rows
     }
 
-    /// Draws a batch of recorded items only. All importance weights are 1.
+    /// Draws a batch that has only recorded items. All importance weights are 1.
     pub fn batch(&mut self) -> ReadyBatch {
         let rows = self.draw();
         ReadyBatch::new(&self.data.columns, Vec::new(), &rows, &vec![1.0; self.items])
     }
 
-    /// Serves batches of recorded items only, until the training loop closes `exchange.batches`. It replaces the
-    /// [`Sampler`](crate::sampler::Sampler) in a run without actors. New priorities are discarded.
+    /// Provides batches that have only recorded items, until the training loop closes `exchange.batches`. In a run
+    /// without actors, this task replaces the [`Sampler`](crate::sampler::Sampler). New priorities are discarded.
     pub async fn run(mut self, mut exchange: Exchange) {
         loop {
             tokio::select! {

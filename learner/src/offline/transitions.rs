@@ -1,15 +1,16 @@
-//! [`Transitions`]: converts recorded episodes to transition rows (`ItemLayout::of` with T = 1), by the same rules as
-//! actors.
+//! [`Transitions`]: converts recorded episodes to transition rows (`ItemLayout::of` with T = 1). Actors make rows by
+//! the same rules.
 
 use common::config::ClusterConfig;
 use common::spec::{Field, ItemLayout};
 
-/// A recorded episode of n steps. Every number is finite.
+/// Recorded episode of n steps. Every number is finite.
 #[derive(Debug)]
 pub(super) struct RecordedEpisode {
     /// Observations before each step and after the last one, (n+1, O).
     pub(super) obs: Vec<f32>,
-    /// Actions (n, W), normalised to [-1, 1], or the index of a discrete action.
+    /// Actions, (n, W). For continuous actions, W numbers in [-1, 1]. For discrete actions, W is 1 and the number is
+    /// the index of the action.
     pub(super) actions: Vec<f32>,
     /// Rewards (n).
     pub(super) rewards: Vec<f64>,
@@ -19,10 +20,11 @@ pub(super) struct RecordedEpisode {
     pub(super) truncated: Vec<bool>,
 }
 
-/// Converts episodes to rows. Every step starts one row, with reward = Σ_{k<m} γ^k r_{t+k} and discount = γ^m (1 −
-/// terminated). The window of m ≤ n steps does not cross an episode's end. If an episode's last step has no flag, the
-/// rows that end there are bootstrapped. The discount of a row that ends with a truncation is 0 unless
-/// `cluster.truncation_bootstrap` is set.
+/// Converter of episodes to rows. Every step t starts one row, which covers the m steps from t on. m is
+/// `cluster.n_step`, or less if the episode ends earlier. The reward of the row is Σ_{k<m} γ^k r_{t+k}, and its
+/// discount is γ^m. The discount is 0 if the episode terminated after these steps. It is also 0 if the episode was
+/// truncated after them, unless `cluster.truncation_bootstrap` is set. If the last recorded step has neither flag, the
+/// rows that end there keep the discount γ^m.
 #[derive(Debug)]
 pub(super) struct Transitions {
     row_bytes: usize,
@@ -39,8 +41,8 @@ pub(super) struct Transitions {
 }
 
 impl Transitions {
-    /// Creates a converter to rows of this layout, with the run's settings. The layout must be one of transitions
-    /// without state.
+    /// Creates a converter to rows of this layout, with the run's settings. The layout must be a layout of transitions
+    /// without recurrent state.
     pub(super) fn new(cluster: &ClusterConfig, layout: &ItemLayout) -> Self {
         let field =
             |name| layout.field(name).cloned().expect("a field of every layout of transitions");
@@ -59,7 +61,7 @@ impl Transitions {
         }
     }
 
-    /// Appends one row per step. The rows carry policy version 0, because no policy of this run made them.
+    /// Appends one row per step to `rows`. The rows have policy version 0, because no policy of this run made them.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "rows are f32; sums are kept in f64 until here"

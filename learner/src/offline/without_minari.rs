@@ -1,5 +1,5 @@
-//! Replacement for `minari` in a build without that feature. It refuses every Minari dataset with an error that names
-//! the feature.
+//! Replacement for the module `minari` in a build without the feature `minari`. It refuses every Minari dataset with an
+//! error that names this feature.
 
 use super::DatasetError;
 use common::config::ClusterConfig;

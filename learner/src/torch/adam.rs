@@ -1,9 +1,11 @@
-//! Adam on flat vectors, with state that can be saved and loaded. The optimisers of tch do not expose their state.
+//! Adam on flat vectors. Its state can be saved and loaded, unlike the state of tch's own optimisers.
 //!
-//! `m <- b1 m + (1 - b1) g`, `v <- b2 v + (1 - b2) g²`, `p <- p - lr * m̂ / (sqrt(v̂) + eps)` with the bias-corrected
-//! `m̂ = m / (1 - b1^t)` and `v̂ = v / (1 - b2^t)` (docs/algorithms/shared.md §4). If numerator and denominator are
-//! multiplied by `c = sqrt(1 - b2^t)`, only two scalars depend on t: the step size and the epsilon ([`StepScalars`]).
-//! They are copied to the device together with the batch, to a fixed address, so the device does not need t.
+//! Step t changes the parameter p with gradient g by `m <- b1 m + (1 - b1) g`, `v <- b2 v + (1 - b2) g²`,
+//! `p <- p - lr * m̂ / (sqrt(v̂) + eps)` with the bias-corrected moments `m̂ = m / (1 - b1^t)` and
+//! `v̂ = v / (1 - b2^t)` (docs/algorithms/shared.md §4). If numerator and denominator of the fraction are multiplied by
+//! `c = sqrt(1 - b2^t)`, only two scalars depend on t: the scaled step size and the scaled epsilon ([`StepScalars`]).
+//! Both are copied to the device together with the batch, always to the same address. Therefore the device does not
+//! need t.
 
 use super::TchResult;
 use super::ops::{TensorOps as _, lerp, signed};
@@ -13,10 +15,11 @@ use tch::{Device, Kind, Tensor};
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 
-/// Scalars of Adam's step t, computed in f64, because `1 - b2^t` at t = 1 has only about four digits in f32.
+/// Scalars of Adam's step t. They are computed in f64, because f32 represents `1 - b2^t` at t = 1 with only about four
+/// digits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StepScalars {
-    /// Step size, `lr * c / (1 - b1^t)` for `lr = 1`.
+    /// Scaled step size for `lr = 1`, which is `c / (1 - b1^t)`.
     rate: f64,
     /// Scaled epsilon, `eps * c`.
     pub(super) eps: f32,
@@ -31,17 +34,18 @@ impl StepScalars {
         Self { rate: c / (1.0 - BETA1.powi(t)), eps: (eps * c) as f32 }
     }
 
-    /// Returns the negative step size: the factor by which a step multiplies `m / (sqrt(v) + eps)`.
+    /// Returns the negative scaled step size. A step adds the product of this number and `m / (sqrt(v) + eps)` to the
+    /// parameters.
     pub(super) fn negative_rate(&self, lr: f64) -> f32 {
         (-lr * self.rate) as f32
     }
 }
 
-/// Optimiser group: parameters, gradient and moments, each one flat vector (P).
+/// Optimiser group. Parameters, gradient and moments are one flat vector (P) each.
 #[derive(Debug)]
 pub(super) struct AdamGroup {
     pub(super) params: Tensor,
-    /// Gradient. The backward pass writes all of it.
+    /// Gradient. The backward pass overwrites all elements.
     pub(super) grad: Tensor,
     m: Tensor,
     v: Tensor,
@@ -60,7 +64,7 @@ impl AdamGroup {
         Ok(Self { grad: zeros()?, m: zeros()?, v: zeros()?, scratch: zeros()?, params })
     }
 
-    /// Does one step. `negative_rate` and `eps` are (1), from [`StepScalars`].
+    /// Does one step. `negative_rate` and `eps`, (1) each, come from [`StepScalars`].
     pub(super) fn step(&self, negative_rate: &Tensor, eps: &Tensor) -> TchResult<()> {
         let Self { params, grad, m, v, scratch } = self;
         lerp(m, grad, 1.0 - BETA1)?;
@@ -77,14 +81,14 @@ impl AdamGroup {
         [&self.params, &self.m, &self.v].map(Tensor::shallow_clone)
     }
 
-    /// Copies in the values of a group of the same length.
+    /// Copies the parameters and moments from `group`, which must have the same length.
     pub(super) fn load(&mut self, group: &ParamGroup) -> TchResult<()> {
         self.params.f_copy_(&Tensor::f_from_slice(&group.params)?)?;
         self.m.f_copy_(&Tensor::f_from_slice(&group.adam_m)?)?;
         self.v.f_copy_(&Tensor::f_from_slice(&group.adam_v)?)
     }
 
-    /// Returns a copy of the values on the host. Waits for the device.
+    /// Returns a copy of the parameters and moments in host memory. Waits for the device.
     pub(super) fn save(&self) -> TchResult<ParamGroup> {
         Ok(ParamGroup {
             params: to_vec(&self.params)?,
@@ -116,7 +120,7 @@ mod tests {
         let adam = nn::Adam { eps, ..nn::Adam::default() };
         let mut adam = adam.build(&store, lr).unwrap();
 
-        // Gradients from 1e-9 to 1e10, plus a sine wave that changes their signs.
+        // The gradients range from 1e-9 to 1e10. A sine term is added, which changes their signs.
         let slope = Tensor::arange(len, (Kind::Float, Device::Cpu)).exp2() * 1e-9;
         for t in 1..=100 {
             ours.grad.copy_(&(&ours.params * &slope + ours.params.sin()));

@@ -1,7 +1,8 @@
-//! The inputs of one update. They are packed into one vector on the host and copied to the device in one copy. The
-//! update reads them through views with fixed addresses.
+//! The inputs of one update. They are packed into one vector on the host, so that one copy to the device is enough. The
+//! update reads the inputs through views with fixed addresses.
 //!
-//! Letters: B batch, O observation, A action.
+//! Letters: B items of a batch, O observation elements, A action elements. A prime marks the next observation or
+//! action. `a~` is the action that the policy samples in s.
 
 use super::TchResult;
 use super::adam::StepScalars;
@@ -10,17 +11,17 @@ use crate::trainer::{ActionUnits, Batch, Noise, StepSizes, TrainerConfig};
 use std::f32::consts::{LN_2, PI};
 use tch::{Device, Kind, Tensor};
 
-/// The inputs of one update in one device vector, among them the input of the policy's pass and the inputs of the
-/// critics' three passes. The update fills in the columns of sampled actions on the device.
+/// Inputs of one update in one vector on the device. They include the input of the policy's pass and the inputs of the
+/// critics' three passes. The update writes the sampled actions into these inputs on the device.
 #[derive(Debug)]
 pub(super) struct PackedInputs {
     host: Vec<f32>,
     sizes: Sizes,
-    /// `(scale, bias)` per action dimension, for converting normalised actions to the critics' units.
+    /// `(scale, bias)` of each action element, used to convert normalised actions to the critics' units.
     units: Vec<(f32, f32)>,
-    /// Constant that is subtracted from every sample's log-density; see `noise_log_density`.
+    /// Constant that is subtracted from the log-density of every sample; see `noise_log_density`.
     log_density_constant: f32,
-    /// 2 / B, times the critic loss's factor.
+    /// 2 / B, multiplied by the factor of the critics' loss.
     weight_factor: f32,
     /// The scales of `units` on the device, (A).
     pub(super) action_scale: Tensor,
@@ -28,26 +29,27 @@ pub(super) struct PackedInputs {
     pub(super) action_bias: Tensor,
     /// Flat vector that holds all tensors below.
     device: Tensor,
-    /// The policy's input, (2B, O): next observations, then observations.
+    /// Input of the policy, (2B, O): next observations, then observations.
     pub(super) policy: Tensor,
-    /// Standard normals for both policy samples, (2B, A), in the same order.
+    /// Standard normals for both policy samples, (2B, A). The rows are in the order of `policy`.
     pub(super) noise: Tensor,
-    /// Part of the log-density that depends only on the noise, (2B): `-sum_j noise_j²/2 - A (ln(2π)/2 + ln 4)`, minus
-    /// `sum_j ln scale_j` if the density is in the environment's units.
+    /// Part of the log-density that depends only on the noise, (2B): `-sum_j noise_j²/2 - A (ln(2π)/2 + ln 4)`. If the
+    /// density is in the environment's units, `sum_j ln scale_j` is subtracted as well.
     pub(super) noise_log_density: Tensor,
-    /// Critic input `[s, a]`, (2, B, O + A). Both critics share the same memory.
+    /// Critics' input `[s, a]`, (2, B, O + A). Both critics read the same memory.
     pub(super) taken: Tensor,
-    /// Critic input `[s', a']`, (2, B, O + A).
+    /// Critics' input `[s', a']`, (2, B, O + A).
     pub(super) next: Tensor,
-    /// Critic input `[s, a~]`, (2, B, O + A).
+    /// Critics' input `[s, a~]`, (2, B, O + A).
     pub(super) chosen: Tensor,
-    /// Columns of `a'` in `next`, then of `a~` in `chosen`, (2, B, A).
+    /// View of the columns of `a'` in `next` and of the columns of `a~` in `chosen`, (2, B, A).
     pub(super) sampled_actions: Tensor,
     /// Rewards, (B).
     pub(super) reward: Tensor,
     /// Discounts, (B).
     pub(super) discount: Tensor,
-    /// Factor of td in the loss's gradient, 2 w / B times the critic loss's factor, (B).
+    /// Factor by which td is multiplied in the gradient of the critics' loss, (B): 2 w / B, multiplied by the factor of
+    /// the loss.
     pub(super) weight: Tensor,
     /// Adam's scaled epsilon of this step, (1).
     pub(super) adam_eps: Tensor,
@@ -81,7 +83,7 @@ impl TensorSplitter<'_> {
 }
 
 impl PackedInputs {
-    /// Allocates the vector for batches of the configured size. The views are cut in the order in which
+    /// Allocates the vector for batches of the configured size. Cuts the views from it in the order in which
     /// [`PackedInputs::pack`] writes.
     #[expect(clippy::cast_precision_loss, reason = "batch sizes and action dimensions are small")]
     pub(super) fn new(config: &TrainerConfig, device: Device) -> TchResult<Self> {
@@ -105,7 +107,7 @@ impl PackedInputs {
             ActionUnits::Normalised => 0.0,
             ActionUnits::Env => config.action_scale.iter().map(|scale| scale.ln()).sum(),
         };
-        // ln 4 = 2 ln 2 is the constant of the tanh correction, 2 (ln 2 - u - softplus(-2u)).
+        // ln 4 = 2 ln 2 is the constant term of the tanh correction, 2 (ln 2 - u - softplus(-2u)).
         let constant = a as f32 * (0.5 * (2.0 * PI).ln() + 2.0 * LN_2) + ln_scale;
         let (scale, bias): (Vec<_>, Vec<_>) = units.iter().copied().unzip();
         Ok(Self {
@@ -134,10 +136,10 @@ impl PackedInputs {
         })
     }
 
-    /// Copies a batch and the scalars of one Adam step to the device. The caller has checked the shapes.
+    /// Copies a batch, its noise and the scalars of one Adam step to the device. The caller has checked the shapes.
     ///
-    /// For a GPU the copy goes through pinned memory and is asynchronous: the device may still read that memory after
-    /// this function has returned.
+    /// On a GPU the copy goes through pinned memory and is asynchronous. The device may still read the pinned memory
+    /// after this function has returned.
     pub(super) fn upload(
         &mut self,
         batch: &Batch<'_>,

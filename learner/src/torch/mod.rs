@@ -1,16 +1,17 @@
 //! The `torch` backend: all algorithms on libtorch, on a CPU or an NVIDIA GPU.
 //!
-//! [`AutogradTrainer`] trains every algorithm and network by autograd. [`TorchTrainer`] is the faster, hand-written
-//! trainer of continuous SAC on perceptrons. Its modules:
+//! [`AutogradTrainer`] trains all algorithms and networks by autograd. [`TorchTrainer`] is a faster, hand-written
+//! trainer for continuous SAC on perceptrons. It consists of these modules:
 //!
-//! - `networks`: perceptrons as views of flat vectors, forward and backward.
-//! - `adam`: the optimiser on those vectors.
-//! - `inputs`: a batch, its noise and the step's scalars in one vector and one copy.
-//! - `ops`: tensor operations that take the result as their last argument.
-//! - `update`: the algorithm; `work`: its intermediate results; `undo`: restores the state if an update is not finite.
+//! - `networks`: forward and backward passes of perceptrons, whose parameters are views of flat vectors.
+//! - `adam`: the optimiser on these flat vectors.
+//! - `inputs`: packs a batch, its noise and Adam's scalars into one vector, so that one copy is enough.
+//! - `ops`: tensor operations whose last argument is the result.
+//! - `update`: one update; `work`: the intermediate results of an update; `undo`: restores the state if a number is not
+//!   finite after an update.
 //!
-//! An update reads one vector of inputs and adds to one vector of statistics, which stays on the device. On a GPU an
-//! update is only enqueued.
+//! An update reads one vector of inputs and adds to one vector of statistics. The vector of statistics stays on the
+//! device. On a GPU an update is only enqueued.
 
 mod adam;
 pub mod autograd;
@@ -44,10 +45,10 @@ type TchResult<T> = Result<T, TchError>;
 
 /// Continuous SAC on libtorch, without autograd.
 ///
-/// libtorch's thread pool does the arithmetic. The whole process has one pool, whose size is set by the trainer that
-/// was created last. The pool's threads spin while they wait for each other, so use at most as many threads as there
-/// are idle cores. With 2x256 networks, two threads do 282 updates/s on two idle cores, but 102 if one of the cores is
-/// busy. One thread does 146 in that case.
+/// libtorch's thread pool does the arithmetic. The whole process has one pool, and the trainer that was created last
+/// sets its size. The threads of the pool keep their cores busy while they wait for each other. Therefore use at most
+/// as many threads as there are idle cores. With 2x256 networks, two threads do 282 updates/s on two idle cores, but
+/// only 102 updates/s if one of the cores is busy. In that case, one thread does 146 updates/s.
 #[derive(Debug)]
 pub struct TorchTrainer {
     config: TrainerConfig,
@@ -57,12 +58,12 @@ pub struct TorchTrainer {
     inputs: PackedInputs,
     sac: TorchSac,
     undo: Undo,
-    /// A ring of [`Trainer::pipeline_depth`] slots with the |td| and the verdict (B + 1) of the updates that have not
-    /// been read yet.
+    /// Ring of [`Trainer::pipeline_depth`] slots for updates whose |td| has not been read yet. Each slot (B + 1) has
+    /// the |td| of one update, then its verdict.
     td_abs: Vec<Tensor>,
-    /// Number of updates enqueued in total, including refused ones.
+    /// Total number of updates that were enqueued, including refused ones.
     enqueued: u64,
-    /// Number of unread updates in the ring.
+    /// Number of updates in the ring whose |td| has not been read yet.
     outstanding: usize,
     updates: u64,
     updates_summed: u64,
@@ -119,14 +120,14 @@ impl TorchTrainer {
         check("action noise", noise.action, b * a)
     }
 
-    /// Returns the ring slot of update number `update`, counted from 0.
+    /// Returns the index of the ring slot of update number `update`, counted from 0.
     fn slot(&self, update: u64) -> usize {
         let depth = u64::try_from(self.td_abs.len()).expect("a ring of one or two");
         usize::try_from(update % depth).expect("less than two")
     }
 
-    /// Returns the result of a read from the device. Panics if the device has failed: the calling methods of
-    /// [`Trainer`] cannot return an error, and no state is left to continue with.
+    /// Returns the result of a read from the device. Panics if the device has failed, because the calling methods of
+    /// [`Trainer`] cannot return an error and no valid state is left.
     fn answered<T>(&self, what: &str, result: TchResult<T>) -> T {
         result.unwrap_or_else(|error| panic!("{} failed while {what}: {error}", self.device))
     }
@@ -184,7 +185,7 @@ impl Trainer for TorchTrainer {
         Ok(())
     }
 
-    /// On a GPU this waits for all enqueued work, because libtorch's interface has no events for a shorter wait.
+    /// On a GPU this waits for all enqueued work. libtorch's interface has no events with which it could wait for less.
     fn pop_td_abs(&mut self, out: &mut [f32]) -> Result<(), TrainerError> {
         check("td_abs", out, self.config.training.batch_size)?;
         let Some(left) = self.outstanding.checked_sub(1) else {

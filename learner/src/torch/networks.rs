@@ -1,9 +1,11 @@
-//! Multi-layer perceptrons on flat storage. Weights, gradients and activations are views that are created once.
+//! Multi-layer perceptrons on flat vectors. Weights and gradients are views of these vectors, and all buffers are
+//! allocated once.
 //!
-//! The backward pass is hand-written. It is short for these networks, and it writes each gradient directly to its place
-//! in the flat vector. It allocates nothing and records no autograd graph.
+//! The backward pass is hand-written, because it is short for these networks. It writes each gradient directly to the
+//! gradient's place in the flat vector. It allocates no memory and records no autograd graph.
 //!
-//! Letters: N stacked networks (the twin critics; a single network lacks this dimension), R rows, I inputs, U outputs.
+//! Letters: N stacked networks, R rows, I inputs and U outputs of a layer. The two critics are stacked, so N is 2. A
+//! single network has no dimension N, which is written as [N,].
 
 use super::TchResult;
 use super::adam::AdamGroup;
@@ -17,7 +19,7 @@ use common::policy::{
 };
 use tch::{Kind, Tensor};
 
-/// Offsets of one linear layer's tensors in a flat vector, and the layer's widths.
+/// Positions of one linear layer's tensors in a flat vector, and the widths of the layer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Slot {
     weight: i64,
@@ -26,7 +28,8 @@ pub(super) struct Slot {
     outputs: i64,
 }
 
-/// Returns the actor's layers: its trunk, then both heads as one layer of 2A outputs, mu before `log_std`.
+/// Returns the layers of the actor: its trunk, then both heads as one layer with 2A outputs. The outputs of mu come
+/// before those of `log_std`.
 pub(super) fn actor_slots(arch: &PolicyArch) -> Vec<Slot> {
     let layout = arch.tensor_layout();
     let entry = |name: &str| layout.entry(name).expect("named by tensor_layout");
@@ -39,7 +42,7 @@ pub(super) fn actor_slots(arch: &PolicyArch) -> Vec<Slot> {
     slots
 }
 
-/// Returns one critic's layers.
+/// Returns the layers of one critic.
 pub(super) fn critic_slots(critic: &CriticArch) -> Vec<Slot> {
     let layout = critic.tensor_layout();
     layout.entries.chunks_exact(2).map(|pair| slot(&pair[0], &pair[1])).collect()
@@ -54,7 +57,7 @@ fn slot(weight: &TensorEntry, bias: &TensorEntry) -> Slot {
     }
 }
 
-/// Weight ([N,] U, I) and bias ([N, 1,] U) of a layer, views of one flat vector.
+/// Weight ([N,] U, I) and bias ([N, 1,] U) of a layer, as views of one flat vector.
 #[derive(Debug)]
 struct Layer {
     weight: Tensor,
@@ -63,17 +66,17 @@ struct Layer {
     bias: Tensor,
 }
 
-/// Gradients of a layer, views of the flat gradient: weight ([N,] U, I), bias ([N,] U).
+/// Gradients of a layer, as views of the flat gradient: weight ([N,] U, I) and bias ([N,] U).
 #[derive(Debug)]
 pub(super) struct LayerGrads {
     weight: Tensor,
     bias: Tensor,
-    /// Buffer for the weight's gradient, ([N,] I, U), and its transposed view. `None` unless the layer has more outputs
-    /// than inputs.
+    /// Buffer for the transposed gradient of the weight, ([N,] I, U), and a view that transposes the buffer. `None`
+    /// unless the layer has more outputs than inputs.
     widening: Option<(Tensor, Tensor)>,
 }
 
-/// Layers of one network, views of its flat parameters (P), or of N stacked networks, views of (N, P).
+/// Layers as views of flat parameters. The flat parameters are (P) for one network and (N, P) for N stacked networks.
 #[derive(Debug)]
 pub(super) struct TorchMlp {
     layers: Vec<Layer>,
@@ -83,7 +86,7 @@ pub(super) struct TorchMlp {
 }
 
 impl TorchMlp {
-    /// Creates the views of `flat`, which is (P) or (N, P).
+    /// Creates a network whose layers are views of `flat`, which is (P) or (N, P).
     pub(super) fn new(flat: &Tensor, slots: &[Slot], activation: Activation) -> TchResult<Self> {
         let layer = |s: &Slot| {
             let weight = view(flat, s.weight, &[s.outputs, s.inputs])?;
@@ -97,7 +100,8 @@ impl TorchMlp {
         Ok(Self { layers, activation, stacked: flat.dim() == 2, slots: slots.to_vec() })
     }
 
-    /// Creates the views of a flat gradient, which has the shape of the parameters.
+    /// Creates the views of a flat gradient, one [`LayerGrads`] per layer. The flat gradient has the same shape as the
+    /// flat parameters.
     pub(super) fn grads(&self, flat: &Tensor) -> TchResult<Vec<LayerGrads>> {
         let grads = |s: &Slot| {
             let weight = view(flat, s.weight, &[s.outputs, s.inputs])?;
@@ -111,7 +115,7 @@ impl TorchMlp {
         self.slots.iter().map(grads).collect()
     }
 
-    /// Allocates the buffers of a forward pass over `input`, ([N,] R, I), and of its backward pass.
+    /// Allocates the buffers for a forward pass over `input`, ([N,] R, I), and for the following backward pass.
     pub(super) fn pass(&self, input: &Tensor) -> TchResult<Pass> {
         let mut shape = input.size();
         let mut buffers = |width: i64| {
@@ -122,7 +126,7 @@ impl TorchMlp {
         Pass::new(input, outputs)
     }
 
-    /// Computes all outputs of the pass.
+    /// Evaluates the network and writes the outputs of all layers to the buffers of `pass`.
     pub(super) fn forward(&self, pass: &Pass) -> TchResult<()> {
         for (i, (layer, Step { input, output, .. })) in
             self.layers.iter().zip(&pass.steps).enumerate()
@@ -143,14 +147,16 @@ impl TorchMlp {
         Ok(())
     }
 
-    /// Computes the weights' gradients from the gradient of the last output, which is in the pass's last `delta`.
+    /// Computes the gradients with respect to weights and biases. The caller has written the gradient with respect to
+    /// the network's output to [`Pass::output_delta`].
     pub(super) fn backward(&self, pass: &Pass, grads: &[LayerGrads]) -> TchResult<()> {
         for i in (0..self.layers.len()).rev() {
             let Step { input, input_t, delta, delta_t, .. } = &pass.steps[i];
             let LayerGrads { weight, bias, widening } = &grads[i];
             if let Some((room, room_t)) = widening {
-                // A matrix product whose result has few columns is slow. With 2 x 256 rows and weights of 256 by 23,
-                // the direct product takes 156 us; the product of the transposes and a copy take 77 us.
+                // A matrix product is slow if its result has few columns. With 2 x 256 rows and weights of 256 by 23,
+                // the direct product takes 156 us. The product of the transposed matrices takes 77 us, including the
+                // copy of the result.
                 self.matmul(input_t, delta, room)?;
                 copy(room_t, weight)?;
             } else {
@@ -164,8 +170,9 @@ impl TorchMlp {
         Ok(())
     }
 
-    /// Computes the gradient of the input columns that `columns` selects, see [`TorchMlp::first_columns`]. Computes no
-    /// gradients of the weights.
+    /// Computes the gradient with respect to some columns of the input and writes it to `grad`. `columns` has the
+    /// weights of these columns; see [`TorchMlp::first_columns`]. Computes no gradients with respect to weights and
+    /// biases.
     pub(super) fn backward_input(
         &self,
         pass: &Pass,
@@ -178,13 +185,14 @@ impl TorchMlp {
         self.matmul(&pass.steps[0].delta, columns, grad)
     }
 
-    /// Returns the first layer's weights of the input columns from `start` on, ([N,] U, I - start).
+    /// Returns the weights of the first layer for the input columns from index `start` on, ([N,] U, I - start).
     pub(super) fn first_columns(&self, start: i64) -> TchResult<Tensor> {
         let weight = &self.layers[0].weight;
         weight.f_narrow(-1, start, self.slots[0].inputs - start)
     }
 
-    /// Propagates the gradient of layer `i`'s output through its weights and the activation below it.
+    /// Propagates the gradient with respect to the output of layer `i` backward, through the weights of layer `i` and
+    /// the activation of layer `i - 1`.
     fn delta_below(&self, pass: &Pass, i: usize) -> TchResult<()> {
         let Step { output, delta, .. } = &pass.steps[i - 1];
         let (above, weight) = (&pass.steps[i].delta, &self.layers[i].weight);
@@ -205,7 +213,8 @@ impl TorchMlp {
     }
 }
 
-/// Returns the tensor of `shape` at `offset` of a flat vector (P), or the stack of these tensors for (N, P).
+/// Returns a view of `flat` with the shape `shape`, which begins at `offset`. If `flat` is (N, P), returns the N views
+/// of its rows as one stack.
 fn view(flat: &Tensor, offset: i64, shape: &[i64]) -> TchResult<Tensor> {
     let (mut sizes, mut strides) = (Vec::new(), Vec::new());
     if let [networks, parameters] = flat.size()[..] {
@@ -222,26 +231,26 @@ fn view(flat: &Tensor, offset: i64, shape: &[i64]) -> TchResult<Tensor> {
 /// Buffers of one layer in a pass.
 #[derive(Debug)]
 struct Step {
-    /// Input of the layer, ([N,] R, I): the pass's input or the output of the layer below.
+    /// Input of the layer, ([N,] R, I). It is the input of the pass, or the output of the previous layer.
     input: Tensor,
     /// Transposed input, ([N,] I, R).
     input_t: Tensor,
     /// Output after the activation, ([N,] R, U).
     output: Tensor,
-    /// Gradient of the loss with respect to the output before the activation, ([N,] R, U).
+    /// Gradient of the loss with respect to the layer's output before the activation, ([N,] R, U).
     delta: Tensor,
     /// Transposed delta, ([N,] U, R).
     delta_t: Tensor,
 }
 
-/// Buffers of one pass over a network, layer by layer.
+/// Buffers for one pass over a network, one [`Step`] per layer.
 #[derive(Debug)]
 pub(super) struct Pass {
     steps: Vec<Step>,
 }
 
 impl Pass {
-    /// Creates a pass over `input`, with an output and a delta buffer for each layer.
+    /// Creates a pass over `input`. For each layer, `buffers` has one buffer for the output and one for delta.
     fn new(
         input: &Tensor,
         buffers: impl Iterator<Item = TchResult<(Tensor, Tensor)>>,
@@ -263,19 +272,21 @@ impl Pass {
         &self.last().output
     }
 
-    /// Returns the buffer for the loss's gradient with respect to the output, ([N,] R, U).
+    /// Returns the buffer for the gradient of the loss with respect to the network's output, ([N,] R, U).
     pub(super) fn output_delta(&self) -> &Tensor {
         &self.last().delta
     }
 
-    /// Returns the pass over the rows from `start` on, (R - start, ..), as views of this one.
+    /// Returns a pass over only the rows from `start` on, (R - start, ..). Its buffers are views of the buffers of this
+    /// pass.
     pub(super) fn rows_from(&self, start: i64) -> TchResult<Self> {
         let rows = |tensor: &Tensor| tensor.f_narrow(0, start, tensor.size()[0] - start);
         let buffers = self.steps.iter().map(|step| Ok((rows(&step.output)?, rows(&step.delta)?)));
         Self::new(&rows(&self.steps[0].input)?, buffers)
     }
 
-    /// Creates a pass over another input of the same shape. It uses the same buffers, so it overwrites this pass.
+    /// Creates a pass over another input of the same shape. Both passes use the same buffers, so evaluating one pass
+    /// overwrites the results of the other.
     pub(super) fn over(&self, input: &Tensor) -> TchResult<Self> {
         let buffers = |step: &Step| Ok((step.output.shallow_clone(), step.delta.shallow_clone()));
         Self::new(input, self.steps.iter().map(buffers))
@@ -286,8 +297,8 @@ impl Pass {
     }
 }
 
-/// The policy, its pass over `[s'; s]` (`both`), and the second half of that pass (`chosen`), which the actor learns
-/// from.
+/// The policy and its passes. The pass `both` is over `[s'; s]`. The pass `chosen` is its second half, from which the
+/// actor learns.
 #[derive(Debug)]
 pub(super) struct Policy {
     pub(super) net: TorchMlp,
@@ -297,7 +308,8 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    /// Creates the policy on the parameters and the gradient of `group`, over `input` (2B, O).
+    /// Creates the policy with views of the parameters and the gradient of `group`, and its passes over `input` (2B,
+    /// O).
     pub(super) fn new(
         config: &TrainerConfig,
         group: &AdamGroup,
@@ -315,8 +327,8 @@ impl Policy {
     }
 }
 
-/// Both critics as one stack, and their target networks. The three passes share the same buffers, so each overwrites
-/// the one before it.
+/// Both critics as one stack, and their target networks. The three passes share the same buffers, so each pass
+/// overwrites the results of the previous pass.
 #[derive(Debug)]
 pub(super) struct Critics {
     pub(super) net: TorchMlp,
@@ -325,13 +337,13 @@ pub(super) struct Critics {
     pub(super) next: Pass,
     pub(super) taken: Pass,
     pub(super) chosen: Pass,
-    /// Weights of the first layer for the action columns of the input, (2, U, A).
+    /// Weights of the critics' first layer for the action columns of the input, (2, U, A).
     pub(super) action_columns: Tensor,
 }
 
 impl Critics {
-    /// Creates both critics on the parameters and the gradient of `group`, and their targets on `targets`. Each flat
-    /// vector holds two critics.
+    /// Creates both critics with views of the parameters and the gradient of `group`, and both target networks with
+    /// views of `targets`. Each of these flat vectors holds two networks.
     pub(super) fn new(
         config: &TrainerConfig,
         group: &AdamGroup,

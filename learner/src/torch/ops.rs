@@ -1,15 +1,15 @@
-//! The tensor operations of this backend. The result is the last argument and is written to existing memory:
+//! Tensor operations of this backend. They write the result to existing memory, which is the last argument:
 //! `a.add_into(b, out)`.
 //!
-//! tch's `out` variants take the result first and also return its tensor. With this module a line reads in the order of
-//! the equation, and there is no returned tensor to drop.
+//! The corresponding functions of tch take the memory for the result first, and also return the result. With this
+//! module, a line has the order of its equation, and no returned tensor must be dropped.
 
 use super::TchResult;
 use tch::{Kind, Tensor};
 
 macro_rules! tensor_ops {
     ($($doc:literal $name:ident = $call:ident($($operand:ident),*);)*) => {
-        /// Operations with the result as last argument.
+        /// Operations whose last argument is the memory for the result.
         pub(super) trait TensorOps {
             $(#[doc = $doc]
             fn $name(&self, $($operand: &Tensor,)* out: &Tensor) -> TchResult<()>;)*
@@ -50,17 +50,18 @@ pub(super) fn lerp(from: &Tensor, to: &Tensor, weight: f64) -> TchResult<()> {
     from.f_lerp_scalar_out(from, to, weight).map(drop)
 }
 
-/// Computes the mean over the first dimension, which `out` lacks.
+/// Computes the mean over the first dimension. `out` does not have this dimension.
 pub(super) fn mean_rows(tensor: &Tensor, out: &Tensor) -> TchResult<()> {
     tensor.f_mean_out(out, 0, false, Kind::Float).map(drop)
 }
 
-/// Computes the sum over the second-to-last dimension, which `out` lacks.
+/// Computes the sum over the second-to-last dimension. `out` does not have this dimension.
 pub(super) fn sum_rows(tensor: &Tensor, out: &Tensor) -> TchResult<()> {
     tensor.f_sum_intlist_out(out, -2, false, Kind::Float).map(drop)
 }
 
-/// Computes `max(tensor, 0)`, in place. On a CPU this is four times as fast as libtorch's `relu_out`, which copies.
+/// Computes `max(tensor, 0)`, in place. On a CPU this is four times as fast as libtorch's `relu_out`, which makes a
+/// copy.
 pub(super) fn relu(tensor: &Tensor) -> TchResult<()> {
     tensor.f_clamp_min_out(tensor, 0.0).map(drop)
 }
@@ -70,13 +71,13 @@ pub(super) fn copy(from: &Tensor, to: &Tensor) -> TchResult<()> {
     to.shallow_clone().f_copy_(from)
 }
 
-/// Limits `tensor` to `bounds`.
+/// Limits the elements of `tensor` to `bounds`.
 pub(super) fn clamp(tensor: &Tensor, bounds: (f64, f64), out: &Tensor) -> TchResult<()> {
     tensor.f_clamp_out(out, bounds.0, bounds.1).map(drop)
 }
 
-/// Converts `grad`, the gradient with respect to the result of [`clamp`], to the gradient with respect to its argument.
-/// It is 0 outside the bounds.
+/// Converts `grad`, the gradient with respect to the result of [`clamp`], to the gradient with respect to `tensor`, the
+/// argument of [`clamp`]. The result is 0 where `tensor` is outside of the bounds.
 pub(super) fn clamp_backward(
     grad: &Tensor,
     tensor: &Tensor,
@@ -106,7 +107,8 @@ pub(super) fn signed(count: usize) -> i64 {
     i64::try_from(count).expect("an index into memory fits")
 }
 
-/// Returns the shortest decimal number that rounds to this f32, as an f64: 0.05, not 0.05000000074505806.
+/// Converts an f32 to the f64 that is nearest to the shortest decimal form of the f32. For example, 0.05 stays 0.05 and
+/// does not become 0.05000000074505806.
 pub(super) fn exact(number: f32) -> f64 {
     number.to_string().parse().expect("a printed number is one")
 }

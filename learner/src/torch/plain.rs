@@ -1,11 +1,11 @@
-//! A policy built with tch's standard layers, for comparison. `sapex bench` measures our inference against it.
+//! A policy that is built with tch's standard layers. `sapex bench` measures it, to compare our inference with it.
 
 use crate::trainer::TrainerError;
 use tch::nn::Module as _;
 use tch::{Device, Kind, Tensor, nn};
 
-/// Builds a perceptron of these widths with ReLU between its layers. Passes `measure` a closure that evaluates it for
-/// one observation, without gradients, on one thread.
+/// Builds a perceptron of these widths, with ReLU between its layers. Calls `measure` with a closure that evaluates the
+/// perceptron for one observation, without gradients, on one thread. Returns the result of `measure`.
 ///
 /// # Errors
 /// Returns an error if libtorch fails.

@@ -1,10 +1,10 @@
-//! [`Script`]: a TorchScript archive, loaded with libtorch, as other programs load it too.
+//! [`Script`]: a TorchScript archive that is loaded with libtorch, in the same way as in other programs.
 
 use super::{TchResult, ops::signed};
 use std::path::Path;
 use tch::{CModule, IValue, Kind, TchError, Tensor};
 
-/// A module whose `forward` takes matrices of floats and returns a tensor, or a tuple of tensors.
+/// A module whose `forward` takes matrices of floats. It returns one tensor or a tuple of tensors.
 #[derive(Debug)]
 pub struct Script(CModule);
 
@@ -17,16 +17,16 @@ impl Script {
     /// Loads an archive.
     ///
     /// # Errors
-    /// Returns an error if libtorch cannot read it.
+    /// Returns an error if libtorch cannot read the archive.
     pub fn load(path: &Path) -> Result<Self, ScriptError> {
         Ok(Self(CModule::load(path)?))
     }
 
-    /// Calls `forward` with `inputs` in order, each (rows, ..), row-major. Returns the outputs in order, row-major,
-    /// with integers as floats.
+    /// Calls `forward` with `inputs` in the given order. Each input is (rows, ..) and row-major. Returns the outputs in
+    /// order, each flat and row-major, with integers converted to floats.
     ///
     /// # Errors
-    /// Returns an error if the module takes other inputs or returns something other than tensors.
+    /// Returns an error if the module does not accept these inputs, or if an output is not a tensor.
     pub fn run(&self, rows: usize, inputs: &[&[f32]]) -> Result<Vec<Vec<f32>>, ScriptError> {
         let matrix = |values: &&[f32]| -> TchResult<IValue> {
             Ok(IValue::Tensor(Tensor::f_from_slice(values)?.f_reshape([signed(rows), -1])?))

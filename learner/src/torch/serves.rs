@@ -1,4 +1,4 @@
-//! The settings that the torch backend can train with, and the trainer for them.
+//! The settings that the torch backend can train with, and the choice between its two trainers.
 
 use super::{AutogradTrainer, TorchTrainer, autograd};
 use crate::plain_sac::{self, first_broken};
@@ -15,7 +15,8 @@ pub fn serves(config: &TrainerConfig) -> Result<(), String> {
     serves_by_hand(config).or_else(|_| autograd::serves(config))
 }
 
-/// Creates the trainer for these settings: the hand-written update if it supports them, otherwise autograd.
+/// Creates the trainer for these settings: the hand-written trainer if it supports them, otherwise the autograd
+/// trainer.
 ///
 /// # Errors
 /// Returns an error if this backend does not support the settings, if the device is unknown or absent, or if the state
@@ -32,7 +33,7 @@ pub fn trainer(
     })
 }
 
-/// Checks whether the hand-written update supports these settings.
+/// Checks whether the hand-written trainer supports these settings.
 pub(super) fn serves_by_hand(config: &TrainerConfig) -> Result<(), String> {
     let known = |mlp: &Mlp| {
         mlp.last.is_none() && matches!(mlp.activation, Activation::Relu | Activation::Tanh)

@@ -1,29 +1,29 @@
-//! [`Undo`]: restores the state if the numbers of an update are not all finite.
+//! [`Undo`]: restores the state from before an update if a number in the new state is not finite.
 //!
-//! Nothing here waits for a GPU. On a GPU, the device chooses between the new state and the copy by the verdict, and
-//! the host reads the verdict together with the update's |td|. Updates that were enqueued after a refused one start
-//! from the state before the refused one.
+//! No function here waits for a GPU. On a GPU, the device itself replaces the new state by the copy of the old state if
+//! necessary. The host reads the verdict later, together with the |td| of the update. If an update is refused, updates
+//! that were enqueued after it start from the state before the refused update.
 
 use super::TchResult;
 use super::ops::{TensorOps as _, copy, signed};
 use tch::{Device, Kind, Tensor};
 
-/// The tensors that an update changes, with buffers for a copy of them.
+/// Tensors that an update changes, and buffers for a copy of these tensors.
 #[derive(Debug)]
 pub(super) struct Undo {
     live: Vec<Tensor>,
     kept: Vec<Tensor>,
-    /// Sum of each tensor, (tensors). Not finite if an element is not finite.
+    /// Sum of the elements of each tensor, (tensors). A sum is not finite if one of the elements is not finite.
     sums: Tensor,
-    /// Total of `sums` minus itself, (1): 0 if all sums are finite, otherwise NaN.
+    /// The total of `sums`, subtracted from itself, (1). It is 0 if all sums are finite, and NaN otherwise.
     difference: Tensor,
     /// Whether all sums are finite, (1).
     finite: Tensor,
 }
 
 impl Undo {
-    /// Creates the buffers for updates that change these tensors, all on one device. Tensors without elements are left
-    /// out.
+    /// Creates the buffers for updates that change the tensors `live`, which are all on `device`. Tensors without
+    /// elements are ignored.
     pub(super) fn new(live: Vec<Tensor>, device: Device) -> TchResult<Self> {
         let live: Vec<Tensor> = live.into_iter().filter(|tensor| tensor.numel() > 0).collect();
         let room = |count, kind| Tensor::f_zeros([signed(count)], (kind, device));
@@ -36,13 +36,13 @@ impl Undo {
         })
     }
 
-    /// Copies the state before an update.
+    /// Copies the state. Called before an update.
     pub(super) fn keep(&self) -> TchResult<()> {
         self.live.iter().zip(&self.kept).try_for_each(|(live, kept)| copy(live, kept))
     }
 
-    /// Checks the state after an update and sets `verdict` (1). It becomes 0 if every element is finite. Otherwise it
-    /// becomes NaN, and the state is replaced by the copy.
+    /// Checks the state after an update. If every element is finite, sets `verdict` (1) to 0. Otherwise sets `verdict`
+    /// to NaN and replaces the state by the copy.
     pub(super) fn judge(&self, verdict: &Tensor) -> TchResult<()> {
         for (live, slot) in self.live.iter().zip(0..) {
             drop(live.f_sum_out(&self.sums.f_select(0, slot)?, Kind::Float)?);

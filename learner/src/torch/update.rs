@@ -1,11 +1,11 @@
-//! Soft Actor-Critic: one update, in the order of docs/algorithms/sac.md §3.
+//! One update of soft actor-critic, in the order of docs/algorithms/sac.md §3.
 //!
-//! [`TorchSac::step`] does not wait for the device and allocates no device memory. No shape or address in it depends on
-//! data. With these properties it could be recorded into a CUDA graph, but no graph is recorded: each operation is
-//! launched separately.
+//! [`TorchSac::step`] does not wait for the device and allocates no device memory. Its shapes and addresses do not
+//! depend on the data. Therefore it could be recorded into a CUDA graph. At present it is not recorded: each operation
+//! is launched separately.
 //!
-//! Letters: B batch, O observation, A action. A prime marks the next observation or action. `a~` is the action that the
-//! policy samples in s.
+//! Letters: B items of a batch, O observation elements, A action elements. A prime marks the next observation or
+//! action. `a~` is the action that the policy samples in s.
 
 use super::TchResult;
 use super::adam::AdamGroup;
@@ -29,9 +29,10 @@ pub(super) struct TorchSac {
     /// Parameters of both target networks, laid out as the critics'.
     pub(super) targets: Tensor,
     pub(super) log_alpha: AdamGroup,
-    /// Sums over updates of [`Work::row`], f64, (8).
+    /// Sum of [`Work::row`] over the updates, in f64, (8).
     pub(super) sums: Tensor,
-    /// `alpha`, then `log_alpha`, (2). The optimiser group `log_alpha` is a view of the second element.
+    /// `alpha`, then `log_alpha`, (2). The parameter in the optimiser group `log_alpha` is a view of the second
+    /// element.
     temperature: Tensor,
     /// View of the first element of `temperature`, (1).
     alpha: Tensor,
@@ -46,7 +47,7 @@ pub(super) struct TorchSac {
 }
 
 impl TorchSac {
-    /// Creates everything with zeros. The trainer then loads the state.
+    /// Creates all tensors with zeros. The trainer loads the state afterwards.
     pub(super) fn new(config: &TrainerConfig, x: &PackedInputs, device: Device) -> TchResult<Self> {
         let arch = &config.policy;
         let critic = config.critic.tensor_layout();
@@ -78,7 +79,7 @@ impl TorchSac {
         })
     }
 
-    /// Does one update from the inputs `x`. Writes the mean |td| of both critics to `td_abs` (B).
+    /// Does one update with the inputs `x`. Writes the |td| of each item, averaged over both critics, to `td_abs` (B).
     pub(super) fn step(&self, x: &PackedInputs, td_abs: &Tensor) -> TchResult<()> {
         self.act(x)?;
         self.learn_critics(x, td_abs)?;
@@ -100,8 +101,8 @@ impl TorchSac {
         self.log_alpha.params.exp_into(&self.alpha)
     }
 
-    /// Samples a' ~ pi(s') and a~ ~ pi(s) and computes their log-probabilities. One pass serves both, because the actor
-    /// steps only after both are used.
+    /// Samples a' ~ pi(s') and a~ ~ pi(s) and computes their log-probabilities. One forward pass is enough for both,
+    /// because the actor's parameters do not change before both actions have been used.
     fn act(&self, x: &PackedInputs) -> TchResult<()> {
         let w = &self.work;
         self.policy.net.forward(&self.policy.both)?;
@@ -112,15 +113,15 @@ impl TorchSac {
         w.mu.add_into(&w.std_noise, &w.u)?;
         w.u.tanh_into(&w.action)?;
         x.action_bias.add_mul_into(&w.action_halves, &x.action_scale, &x.sampled_actions)?;
-        // log pi = sum_j [-noise_j²/2 - log_std_j - ln(2π)/2 - 2 (ln 2 - u_j - softplus(-2 u_j))]. The code uses
-        // u + softplus(-2u) = ln(e^u + e^-u), a form that neither overflows nor cancels.
+        // log pi = sum_j [-noise_j²/2 - log_std_j - ln(2π)/2 - 2 (ln 2 - u_j - softplus(-2 u_j))]. The code computes
+        // u + softplus(-2u) as ln(e^u + e^-u), which neither overflows nor loses digits by cancellation.
         w.u.neg_into(&w.minus_u)?;
         w.u.ln_sum_exp_into(&w.minus_u, &w.ln_2_cosh_u)?;
         x.noise_log_density.add_mv_into(&w.terms, &w.term_factors, &w.log_prob)
     }
 
-    /// Computes y = r + discount * (min Q_target(s', a') - alpha * log pi(a'|s')) and
-    /// loss_i = factor * mean(w * (Q_i(s, a) - y)²), and does one Adam step on the critics.
+    /// Computes the targets y = r + discount * (min Q_target(s', a') - alpha * log pi(a'|s')) and the losses loss_i =
+    /// factor * mean(w * (Q_i(s, a) - y)²). Does one Adam step on the critics.
     fn learn_critics(&self, x: &PackedInputs, td_abs: &Tensor) -> TchResult<()> {
         let (w, q) = (&self.work, &self.q);
         q.target_net.forward(&q.next)?;
@@ -139,8 +140,8 @@ impl TorchSac {
         self.critics.step(&x.negative_rate_critic, &x.adam_eps)
     }
 
-    /// Computes loss = mean(alpha * log pi(a~|s) - min Q(s, a~)) with the critics after their step, and does one Adam
-    /// step on the actor only.
+    /// Computes loss = mean(alpha * log pi(a~|s) - min Q(s, a~)), with the critics after their step. Does one Adam step
+    /// on the actor only.
     fn learn_actor(&self, x: &PackedInputs) -> TchResult<()> {
         let (w, q) = (&self.work, &self.q);
         q.net.forward(&q.chosen)?;
@@ -164,7 +165,7 @@ impl TorchSac {
         self.actor.step(&x.negative_rate_actor, &x.adam_eps)
     }
 
-    /// Adds this update to the statistics, before the temperature's step.
+    /// Adds the numbers of this update to the statistics. Called before the temperature's step.
     fn sum_up(&self) -> TchResult<()> {
         let w = &self.work;
         mean_rows(&w.chosen_log_prob, &w.mean_log_prob)?;
@@ -173,9 +174,9 @@ impl TorchSac {
         self.sums.add_into(&w.row, &self.sums)
     }
 
-    /// Computes loss = -log_alpha * mean(log pi + target entropy), or the same with `alpha` in place of `log_alpha`,
-    /// and does one Adam step on `log_alpha`, which stays within its bounds. The other losses use the alpha from before
-    /// this step.
+    /// Computes loss = -log_alpha * mean(log pi + target entropy). With [`AlphaLoss::Exp`], `alpha` replaces
+    /// `log_alpha` in this formula. Does one Adam step on `log_alpha`, which stays within its bounds. The other losses
+    /// use alpha from before this step.
     fn learn_temperature(&self, x: &PackedInputs) -> TchResult<()> {
         let Some(target_entropy) = self.target_entropy else { return Ok(()) };
         let gradient = &self.log_alpha.grad;

@@ -1,7 +1,7 @@
-//! The intermediate results of an update, and the views of them that it uses. All are allocated once.
+//! The intermediate results of an update, and views of them. All memory is allocated once.
 //!
-//! Letters: B batch, A action. Tensors for both policy samples have 2B rows: first a' in s', then `a~` in s. Views of
-//! the `a~` rows are named `chosen`.
+//! Letters: B items of a batch, A action elements. Tensors with 2B rows hold the results for both policy samples: first
+//! a' in s', then `a~` in s. Views of the rows for `a~` are named `chosen`.
 
 use super::TchResult;
 use super::inputs::PackedInputs;
@@ -13,12 +13,12 @@ use tch::{Kind, Tensor};
 /// Number of elements of [`Work::row`].
 pub(super) const SUMS: usize = 8;
 
-/// Intermediate results of an update (see the module documentation).
+/// Intermediate results of an update. The module documentation explains the names and shapes.
 #[derive(Debug)]
 pub(super) struct Work {
-    /// Means, the policy's first output, (2B, A).
+    /// Means, which are the first half of the policy's outputs, (2B, A).
     pub(super) mu: Tensor,
-    /// Unclamped `log_std`, the policy's second output, (2B, A).
+    /// Unclamped `log_std`, which is the second half of the policy's outputs, (2B, A).
     pub(super) raw_log_std: Tensor,
     /// Columns of `ln_2_cosh_u`, then columns of `log_std`, (2B, 2A).
     pub(super) terms: Tensor,
@@ -26,17 +26,18 @@ pub(super) struct Work {
     pub(super) ln_2_cosh_u: Tensor,
     /// `log_std` within its bounds, (2B, A).
     pub(super) log_std: Tensor,
-    /// Factors of the columns of `terms` in the log-density, (2A): 2 for `ln_2_cosh_u`, -1 for `log_std`.
+    /// Factors by which the columns of `terms` are multiplied in the log-density, (2A): 2 for `ln_2_cosh_u`, -1 for
+    /// `log_std`.
     pub(super) term_factors: Tensor,
     /// `exp(log_std) * noise`, (2B, A).
     pub(super) std_noise: Tensor,
-    /// Action before tanh, (2B, A).
+    /// Action before tanh, `mu + std_noise`, (2B, A).
     pub(super) u: Tensor,
     /// `-u`, (2B, A).
     pub(super) minus_u: Tensor,
     /// Action in [-1, 1], (2B, A).
     pub(super) action: Tensor,
-    /// `action` as (2, B, A).
+    /// View of `action` with the shape (2, B, A).
     pub(super) action_halves: Tensor,
     /// Log-probability of `action`, (2B).
     pub(super) log_prob: Tensor,
@@ -51,7 +52,8 @@ pub(super) struct Work {
     /// `raw_log_std` of `a~`, (B, A).
     pub(super) chosen_raw_log_std: Tensor,
 
-    /// Values from the most recent pass over the critics or their targets, (2, B). `q1` and `q2` are its rows.
+    /// Values from the most recent pass over the critics or over their target networks, (2, B). Its rows are `q1` and
+    /// `q2`.
     pub(super) q: Tensor,
     /// Values of critic 1, (B).
     pub(super) q1: Tensor,
@@ -63,29 +65,31 @@ pub(super) struct Work {
     pub(super) y: Tensor,
     /// Temporal-difference error Q - y, (2, B).
     pub(super) td: Tensor,
-    /// `td` as (2, 1, B).
+    /// View of `td` with the shape (2, 1, B).
     pub(super) td_rows: Tensor,
     /// |td| of both critics, (2, B).
     pub(super) td_abs: Tensor,
-    /// Gradient with respect to `q`, (2, B): first of the critics' loss, then of `min_q`. `dq1` and `dq2` are its rows.
+    /// Gradient with respect to `q`, (2, B). While the critics learn, it is the gradient of their loss. While the actor
+    /// learns, it is the gradient of `min_q`. Its rows are `dq1` and `dq2`.
     pub(super) dq: Tensor,
-    /// `dq` as (2, B, 1).
+    /// View of `dq` with the shape (2, B, 1).
     pub(super) dq_columns: Tensor,
     /// Row of `dq` for critic 1, (B).
     pub(super) dq1: Tensor,
     /// Row of `dq` for critic 2, (B).
     pub(super) dq2: Tensor,
 
-    /// Gradient of `min_q` with respect to `a~` through each critic, (2, B, A). `da1` and `da2` are its rows.
+    /// Gradient of `min_q` with respect to `a~` through each critic, (2, B, A). Its two parts are `da1` and `da2`.
     pub(super) da_both: Tensor,
-    /// Row of `da_both` for critic 1, (B, A).
+    /// Part of `da_both` for critic 1, (B, A).
     pub(super) da1: Tensor,
-    /// Row of `da_both` for critic 2, (B, A).
+    /// Part of `da_both` for critic 2, (B, A).
     pub(super) da2: Tensor,
-    /// Sum of `da1` and `da2`, (B, A). It is converted in place to the gradient of the actor's loss with respect to `u`
-    /// through the critics.
+    /// Sum of `da1` and `da2`, (B, A). It is then converted in place to the gradient of the actor's loss with respect
+    /// to `u`. This gradient includes only the part of the loss that depends on the critics.
     pub(super) da: Tensor,
-    /// `-scale / B`, (A): converts a gradient in critic units to one for actions in [-1, 1].
+    /// `-scale / B`, (A). It converts a gradient with respect to an action in critic units to one with respect to an
+    /// action in [-1, 1].
     pub(super) minus_scale_over_b: Tensor,
     /// 1 / B and 2 / B, (2).
     pub(super) over_b: Tensor,
@@ -97,30 +101,30 @@ pub(super) struct Work {
     pub(super) two_alpha_over_b: Tensor,
     /// Gradient of the actor's loss with respect to the clamped `log_std`, (B, A).
     pub(super) d_log_std: Tensor,
-    /// Gradient of the actor's loss with respect to the policy's first output, (B, A).
+    /// Gradient of the actor's loss with respect to `mu`, (B, A).
     pub(super) d_mu: Tensor,
-    /// Gradient of the actor's loss with respect to the policy's second output, (B, A).
+    /// Gradient of the actor's loss with respect to `raw_log_std`, (B, A).
     pub(super) d_raw_log_std: Tensor,
 
     /// Statistics of this update, (8). In order: 2 · loss of critic 1, 2 · loss of critic 2, mean log-probability of
     /// `a~`, mean of `min_q`, alpha, ln alpha, alpha · mean log-probability, ln alpha · mean log-probability. The
-    /// fields below are views of its parts.
+    /// fields after this one are views of its elements.
     pub(super) row: Tensor,
     /// 2 · loss of each critic, (2, 1, 1).
     pub(super) twice_losses: Tensor,
     /// Mean log-probability of `a~`, ().
     pub(super) mean_log_prob: Tensor,
-    /// `mean_log_prob` as (1).
+    /// View of `mean_log_prob` with the shape (1).
     pub(super) mean_log_prob_row: Tensor,
     /// Mean of `min_q`, ().
     pub(super) mean_q: Tensor,
     /// alpha and ln alpha, (2).
     pub(super) temperature: Tensor,
-    /// `temperature` times the mean log-probability, (2).
+    /// `temperature`, multiplied by the mean log-probability, (2).
     pub(super) temperature_log_prob: Tensor,
 }
 
-/// Returns the left and right halves of the columns.
+/// Returns views of the left half and of the right half of the columns.
 fn columns(tensor: &Tensor) -> TchResult<(Tensor, Tensor)> {
     let width = tensor.size()[1] / 2;
     Ok((tensor.f_narrow(1, 0, width)?, tensor.f_narrow(1, width, width)?))

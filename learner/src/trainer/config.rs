@@ -1,4 +1,4 @@
-//! [`TrainerConfig`]: everything that determines the mathematics of an update.
+//! [`TrainerConfig`]: all settings that affect the mathematics of an update.
 
 use super::{
     BcqConfig, CriticArch, CriticKind, DiscreteLoss, LacConfig, StepSizes, TrainingConfig,
@@ -7,7 +7,7 @@ use common::config::{self, Config};
 use common::policy::arch::PolicyArch;
 use common::spec::{ActionKind, EnvSpec};
 
-/// Learning rule, with the settings that only this rule has.
+/// Learning rule, and the settings that only this rule has.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Algorithm {
     /// Soft actor-critic for continuous actions.
@@ -20,7 +20,7 @@ pub enum Algorithm {
     Bcq(BcqConfig),
 }
 
-/// All settings of the mathematics, and the shapes of one environment. The backends read nothing else.
+/// All settings of the mathematics, and the shapes of one environment. The backends read no other settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainerConfig {
     /// The user's settings.
@@ -31,20 +31,20 @@ pub struct TrainerConfig {
     pub policy: PolicyArch,
     /// Network of each critic.
     pub critic: CriticArch,
-    /// Scale of `env_action = action * scale + bias`, shape (A). Used by [`super::ActionUnits::Env`] only.
+    /// `scale` in `env_action = action * scale + bias`, (A). Used only with [`super::ActionUnits::Env`].
     pub action_scale: Vec<f32>,
-    /// Bias of the same formula, shape (A).
+    /// `bias` in the same formula, (A).
     pub action_bias: Vec<f32>,
     /// Number of steps T of one item. 1 for transitions.
     pub sequence_len: usize,
     /// Number of steps at the start of an item that only update the recurrent state.
     pub burn_in: usize,
-    /// Entropy towards which the temperature is tuned, in nats. `None` if the temperature is fixed.
+    /// Target entropy of the policy, in nats. `None` if the temperature is fixed.
     pub target_entropy: Option<f64>,
 }
 
 impl TrainerConfig {
-    /// Creates the configuration for an environment of these shapes.
+    /// Creates the configuration from the settings `config`, for the environment `spec`.
     pub fn new(config: &Config, spec: &EnvSpec) -> Self {
         let Config { learner, training, .. } = config;
         let discrete = spec.actions == ActionKind::Discrete;
@@ -84,8 +84,8 @@ impl TrainerConfig {
         }
     }
 
-    /// Creates continuous SAC with the settings of `config/default.toml`, two perceptron critics of the given widths,
-    /// and actions in [-1, 1].
+    /// Creates a configuration of continuous SAC. It has the settings of `config/default.toml`, two perceptron critics
+    /// with the given hidden widths, and actions in [-1, 1].
     ///
     /// # Panics
     /// Panics if the policy is not a plain squashed Gaussian on a perceptron.
@@ -107,14 +107,14 @@ impl TrainerConfig {
         }
     }
 
-    /// Returns this configuration with other settings.
+    /// Returns this configuration after `change` has changed its settings.
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(&mut TrainingConfig)) -> Self {
         change(&mut self.training);
         self
     }
 
-    /// Returns the configured step sizes, without any schedule.
+    /// Returns the configured initial step sizes. Schedules are not applied.
     pub fn step_sizes(&self) -> StepSizes {
         let (lambda, vae) = match &self.algorithm {
             Algorithm::Lac(lac) => (lac.lr_lambda, 0.0),
@@ -126,16 +126,16 @@ impl TrainerConfig {
         StepSizes { actor, critic, alpha, lambda, vae }
     }
 
-    /// Returns the smallest and the largest value of log α while the temperature is tuned.
+    /// Returns the bounds of log α, which apply while the temperature is tuned.
     pub fn log_alpha_bounds(&self) -> (f64, f64) {
         (self.training.alpha_min.ln(), self.training.alpha_max.ln())
     }
 
-    /// Checks that `other` trains the same networks by the same rule on batches of the same shapes, so that a running
-    /// trainer may switch to it.
+    /// Checks that `other` has the same networks, the same rule and the same batch shapes as this configuration. Only
+    /// then may a running trainer switch to `other`.
     ///
     /// # Errors
-    /// Returns an error that names the difference.
+    /// Returns an error that names the first difference.
     pub fn same_networks(&self, other: &Self) -> Result<(), String> {
         let same_rule =
             std::mem::discriminant(&self.algorithm) == std::mem::discriminant(&other.algorithm);

@@ -1,8 +1,8 @@
 //! The Arrow layout: each episode has one Arrow IPC file, `data/N/part-0.arrow`, with one column per field.
 //!
-//! Observations and continuous actions are lists of fixed length. All columns have the n+1 rows of the observations.
-//! The last row of the other columns is padding and is ignored. The environment's extra information (`infos`) is
-//! ignored too.
+//! Observations and continuous actions are lists of fixed length. For an episode of n steps, every column has n+1 rows,
+//! because there are n+1 observations. In all columns except `observations`, the last row is padding and is ignored.
+//! The environment's extra information (`infos`) is ignored too.
 
 use super::Stored;
 use crate::offline::DatasetError;
@@ -24,14 +24,14 @@ use std::path::{Path, PathBuf};
 
 const DATA: &str = "data";
 const PART: &str = "part-0.arrow";
-/// Columns that are read. Other columns are not decoded, so nothing in them is checked.
+/// Columns that are read. Other columns are neither decoded nor checked.
 const FIELDS: [&str; 5] = ["observations", "actions", "rewards", "terminations", "truncations"];
 /// Number of bytes in the trailer: the footer's length (4 bytes), then `ARROW1`.
 const TRAILER_BYTES: usize = 10;
-/// Largest length of a column. The decoder multiplies it by the width of lists, which is below 2^31, and the product
-/// must not overflow.
+/// Largest accepted length of a column. The decoder multiplies this length by the width of lists, which is below 2^31.
+/// The product must not overflow.
 const LENGTH_MAX: i64 = u32::MAX as i64;
-/// Marker before the length of a message, since Arrow 0.15.
+/// Marker that precedes the length of a message since Arrow 0.15.
 const CONTINUATION: &[u8] = &[0xff; 4];
 
 /// Returns the files of all episodes of the dataset in `dir`, sorted by number.
@@ -57,7 +57,7 @@ pub(super) fn files(dir: &Path) -> Result<Vec<PathBuf>, DatasetError> {
     Ok(files.into_iter().map(|(_, file)| file).collect())
 }
 
-/// Columns of one episode: `FIELDS`, in that order.
+/// Content of one episode's file: the columns in `FIELDS`, in that order.
 pub(super) struct File {
     path: PathBuf,
     schema: SchemaRef,
@@ -65,7 +65,8 @@ pub(super) struct File {
 }
 
 impl File {
-    /// Reads the file. Checks that every column exists and holds numbers or lists of numbers. Checks no length.
+    /// Reads the file. Checks that every column exists and consists of numbers or of lists of numbers. Does not check
+    /// any length.
     pub(super) fn open(path: PathBuf) -> Result<Self, DatasetError> {
         let bytes = Buffer::from_vec(fs_err::read(&path)?);
         let failed = |place: &str| {
@@ -151,12 +152,12 @@ impl Stored for File {
 struct Column {
     /// Length of the column's lists. `None` for a column of numbers.
     width: Option<usize>,
-    /// Reads the column's numbers, or the numbers in its lists.
+    /// Function that reads the numbers of the column, or the numbers in its lists.
     numbers: fn(&dyn Array) -> Vec<f64>,
 }
 
 impl Column {
-    /// Returns the column of this type. `None` if the type holds no numbers.
+    /// Returns the description of a column of this type. `None` if the type contains no numbers.
     fn of(kind: &DataType) -> Option<Self> {
         match kind {
             DataType::FixedSizeList(item, width) => {
@@ -208,9 +209,9 @@ fn schema(footer: &Footer<'_>) -> Result<Schema, ArrowError> {
     try_fb_to_schema(schema)
 }
 
-/// Reads the columns `projection` of one record batch. Refuses offsets and lengths that exceed the data that they refer
-/// to, because the decoder slices the file by them and would panic. The decoder itself checks the content of the
-/// slices.
+/// Reads the columns `projection` of one record batch. Checks that every offset and length is inside the data to which
+/// it refers, because otherwise the decoder would panic when it slices the file. The decoder itself checks the content
+/// of the slices.
 fn batch(
     bytes: &Buffer,
     block: &Block,
@@ -241,7 +242,7 @@ fn batch(
         .read_record_batch()
 }
 
-/// Returns the range of `length` bytes from `start` on. Fails if the range exceeds `end`.
+/// Returns the range of `length` bytes that begins at `start`. Fails if the range exceeds `end`.
 fn range<N>(start: N, length: i64, end: usize) -> Result<Range<usize>, ArrowError>
 where
     N: TryInto<usize> + Copy + Display,

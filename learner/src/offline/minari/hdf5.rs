@@ -1,4 +1,5 @@
-//! The HDF5 layout: `data/main_data.hdf5` has one group `episode_N` per episode. Each group has one dataset per field.
+//! The HDF5 layout: the file `data/main_data.hdf5` has one group `episode_N` per episode. Each group has one dataset
+//! per field.
 
 use super::Stored;
 use crate::offline::DatasetError;
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 const MAIN: &str = "data/main_data.hdf5";
-/// Largest size of one number in the file.
+/// Largest accepted size of one number in the file.
 const ELEMENT_BYTES_MAX: u64 = 8;
 
 /// Group of one episode.
@@ -21,7 +22,7 @@ pub(super) struct Hdf5Episode {
 pub(super) fn episodes(dir: &Path) -> Result<Vec<Hdf5Episode>, DatasetError> {
     let path = Rc::new(dir.join(MAIN));
     let file = File::open_streaming(&*path).map_err(failed(&path, "the file"))?;
-    // List all groups in one pass. Every lookup by name would search the file's list of groups again.
+    // List all groups in one pass, because every lookup by name would search the file's list of groups again.
     let groups = file.root().iter_groups().map_err(failed(&path, "the root group"))?;
     let mut episodes = Vec::with_capacity(groups.len());
     for (name, group) in groups {

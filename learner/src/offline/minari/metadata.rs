@@ -1,4 +1,4 @@
-//! [`Metadata`]: the description of a Minari dataset, and the checks that a run makes on it.
+//! [`Metadata`]: the description of a Minari dataset, and the checks of this description against a run's settings.
 
 use crate::offline::{DatasetError, MINARI_METADATA as METADATA};
 use common::config::ClusterConfig;
@@ -25,7 +25,7 @@ struct Described {
     action_space: String,
 }
 
-/// Description of a dataset, with the path of its file.
+/// Description of a dataset, and the path of the file from which the description was read.
 pub(super) struct Metadata {
     path: PathBuf,
     is: Described,
@@ -42,7 +42,7 @@ impl Metadata {
         }
     }
 
-    /// Returns the number of steps of all episodes.
+    /// Returns the total number of steps of all episodes, as the description states it.
     pub(super) fn total_steps(&self) -> u64 {
         self.is.total_steps
     }
@@ -65,8 +65,8 @@ impl Metadata {
         }
     }
 
-    /// Checks that the number of episodes in the description equals `counted`, the number found in `home`, and is at
-    /// least one.
+    /// Checks that the number of episodes in the description equals `counted` and is at least one. `counted` is the
+    /// number of episodes in the file or folder `home`.
     pub(super) fn expect_episodes(&self, counted: u64, home: &str) -> Result<(), DatasetError> {
         self.expect("total_episodes", self.is.total_episodes, counted, home)?;
         if counted == 0 {
@@ -75,7 +75,8 @@ impl Metadata {
         Ok(())
     }
 
-    /// Checks that the number of steps in the description equals `counted`, the number found in `home`.
+    /// Checks that the number of steps in the description equals `counted`, the number of steps in the file or folder
+    /// `home`.
     pub(super) fn expect_steps(&self, counted: u64, home: &str) -> Result<(), DatasetError> {
         self.expect("total_steps", self.is.total_steps, counted, home)
     }
@@ -87,7 +88,7 @@ impl Metadata {
         Err(self.differs(what, found, format!("{counted}, as many as {home} has")))
     }
 
-    /// Refuses settings whose rows cannot be made from a Minari dataset: sequences, recurrent states and images.
+    /// Refuses settings for which a Minari dataset cannot provide the rows: sequences, recurrent states and images.
     pub(super) fn expect_transitions(
         &self,
         spec: &EnvSpec,
@@ -107,7 +108,7 @@ impl Metadata {
         Ok(())
     }
 
-    /// Refuses a dataset whose spaces are not the environment's.
+    /// Refuses a dataset whose observation space or action space differs from the environment's.
     pub(super) fn expect_spaces(&self, spec: &EnvSpec) -> Result<(), DatasetError> {
         let space = self.space(&self.is.observation_space)?;
         let expected = format!("Box of shape [{}]", spec.obs_dim);
@@ -136,13 +137,13 @@ impl Metadata {
         Ok(())
     }
 
-    /// Returns the number of the first discrete action.
+    /// Returns the number by which the dataset denotes the first discrete action.
     pub(super) fn first_choice(&self) -> Result<f64, DatasetError> {
         Ok(self.space(&self.is.action_space)?["start"].as_f64().unwrap_or(0.0))
     }
 
-    /// Parses a space's JSON. Infinite bounds become null: no action bound may be infinite, and observation bounds are
-    /// not used.
+    /// Parses the JSON of a space. Replaces infinite bounds by null, because they are not valid JSON. This loses
+    /// nothing: an infinite action bound is refused in any case, and observation bounds are not used.
     fn space(&self, text: &str) -> Result<Value, DatasetError> {
         let text = text.replace("-Infinity", "null").replace("Infinity", "null");
         serde_json::from_str(&text)
@@ -150,7 +151,7 @@ impl Metadata {
     }
 }
 
-/// Describes a space in a few words. A Dict is described by its keys.
+/// Describes a space in a few words. For a Dict, lists the keys.
 fn kind(space: &Value) -> String {
     let kind = space["type"].as_str().unwrap_or("no space");
     match (kind, &space["subspaces"]) {

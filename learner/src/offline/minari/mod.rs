@@ -1,10 +1,11 @@
-//! Datasets of the Python library Minari: a directory with `data/metadata.json` ([`metadata`]) and episodes in one of
-//! two layouts, [`hdf5`] and [`arrow`]. Both layouts store the same five fields of an episode of n steps:
+//! Datasets of the Python library Minari. A dataset is a directory with `data/metadata.json` ([`metadata`]) and with
+//! episodes in one of two layouts, [`hdf5`] or [`arrow`]. Both layouts store the same five fields of an episode of n
+//! steps:
 //!
 //! | field | numbers |
 //! |---|---|
-//! | `observations` | (n+1, O): before each step, and after the last one |
-//! | `actions` | (n, A) in the environment's units, or (n) indices of discrete actions |
+//! | `observations` | (n+1, O): one before each step, and one after the last step |
+//! | `actions` | (n, A) in the environment's units; for discrete actions (n), their numbers |
 //! | `rewards`, `terminations`, `truncations` | (n) |
 //!
 //! Episodes are read one at a time, in ascending order of their numbers.
@@ -21,11 +22,12 @@ use common::values::VALUE_MAX;
 use metadata::{Format, Metadata};
 use std::path::Path;
 
-/// Amount by which rounding may move a normalised action out of [-1, 1]. Such an action is clamped to the bound.
+/// Largest amount by which a normalised action may exceed [-1, 1], because of rounding. Such an action is clamped to
+/// the bound.
 const ACTION_SLACK: f64 = 1e-5;
 
 /// Reads the description of the dataset in `dir` and checks that it fits these settings. Returns the description, the
-/// layout and the number of the first discrete action.
+/// storage layout of the episodes, and the number by which the dataset denotes the first discrete action.
 fn describe(
     dir: &Path,
     spec: &EnvSpec,
@@ -67,9 +69,9 @@ pub(super) fn read(
     }
 }
 
-/// An episode as it is stored in a file. There is one implementation per layout.
+/// An episode in a file. There is one implementation per storage layout.
 trait Stored {
-    /// Name of the file or folder that holds the episodes, for messages.
+    /// Name of the file or folder that holds the episodes, for error messages.
     const HOME: &'static str;
 
     /// Returns the path of the file.
@@ -78,11 +80,11 @@ trait Stored {
     /// Returns the name of a field in the file.
     fn name(&self, field: &str) -> String;
 
-    /// Returns the number of steps. The value comes from the file and is not checked yet.
+    /// Returns the number of steps that the file states. This number is not checked yet.
     fn steps(&self) -> Result<u64, DatasetError>;
 
-    /// Returns the first `rows` numbers of a field. If `width` is given, returns the first `rows` rows of `width`
-    /// numbers each. Checks that the field has this shape in the file before anything is allocated.
+    /// Returns the first `rows` numbers of a field. If `width` is given, each row has `width` numbers, and the first
+    /// `rows` rows are returned. Checks the shape of the field in the file before reading the numbers.
     fn values(
         &self,
         field: &str,
@@ -90,7 +92,7 @@ trait Stored {
         width: Option<usize>,
     ) -> Result<Vec<f64>, DatasetError>;
 
-    /// Returns the error for a value in the file that differs from the expected one.
+    /// Returns the error for a value `found` in the file that differs from the value `expected`.
     fn differs(&self, what: String, found: impl ToString, expected: impl ToString) -> DatasetError {
         let (found, expected) = (found.to_string(), expected.to_string());
         DatasetError::Differs { path: self.path().to_owned(), what, found, expected }
@@ -102,12 +104,12 @@ struct Reader<'a> {
     metadata: Metadata,
     transitions: Transitions,
     spec: &'a EnvSpec,
-    /// Number of the first discrete action.
+    /// Number by which the dataset denotes the first discrete action.
     start: f64,
 }
 
 impl Reader<'_> {
-    /// Appends the rows of all `episodes`.
+    /// Appends the rows of all `episodes` to `rows` and returns the result.
     fn rows<S: Stored>(
         &self,
         mut rows: Vec<u8>,
@@ -152,8 +154,8 @@ impl Reader<'_> {
         })
     }
 
-    /// Normalises continuous actions by the environment's bounds. An element whose bounds are equal becomes 0.
-    /// Renumbers discrete actions from 0.
+    /// Normalises continuous actions with the environment's bounds. An element becomes 0 if its lower bound equals its
+    /// upper bound. Renumbers discrete actions, so that the first one is 0.
     #[expect(clippy::cast_possible_truncation, reason = "rows are f32")]
     fn actions(&self, stored: &impl Stored, actions: Vec<f64>) -> Result<Vec<f32>, DatasetError> {
         let (width, spec) = (self.spec.action_width(), self.spec);
@@ -172,7 +174,7 @@ impl Reader<'_> {
                 };
             }
             let (middle, half) = (f64::from(bias[index]), f64::from(scale[index]));
-            // If both bounds are equal, the action must equal them within the rounding of f32.
+            // If both bounds are equal, the action must be equal to them up to the rounding of f32.
             let half_or_rounding = if half > 0.0 { half } else { middle.abs().max(1.0) * 1e-6 };
             let normal = (x - middle) / half_or_rounding;
             if normal.abs() > 1.0 + ACTION_SLACK {
@@ -185,7 +187,7 @@ impl Reader<'_> {
     }
 }
 
-/// Reads the numbers of a field. Refuses NaN and numbers beyond ±`max`.
+/// Reads the numbers of a field. Refuses NaN and numbers whose absolute value exceeds `max`.
 fn values(
     stored: &impl Stored,
     field: &str,

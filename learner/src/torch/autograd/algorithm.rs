@@ -1,5 +1,5 @@
-//! [`LearningRule`]: a learning rule, with its inputs ([`AutogradBatch`], [`AutogradNoise`]), its state ([`Model`]) and
-//! its statistics ([`Losses`]).
+//! [`LearningRule`]: the interface of a learning rule. Its inputs are [`AutogradBatch`] and [`AutogradNoise`], its
+//! state is [`Model`], and its statistics are [`Losses`].
 
 use super::params::{FlatParams, TensorOptions, TrainedParams};
 use crate::torch::ops::signed;
@@ -7,13 +7,13 @@ use crate::trainer::{NoiseSizes, PriorityRule, StepSizes, TrainState, TrainerCon
 use std::fmt::Debug;
 use tch::{Kind, Tensor};
 
-/// A learning rule: its settings, and the update as a function of model, batch and noise. The update does not wait for
-/// the device, and no shape in it depends on data.
+/// A learning rule. It holds the settings, and its update is a function of model, batch and noise. The update does not
+/// wait for the device, and no tensor's shape depends on values in the data.
 pub trait LearningRule: Debug + Send {
     /// Returns how many random numbers an update takes.
     fn noise_sizes(&self) -> NoiseSizes;
 
-    /// Does one update of everything in the model.
+    /// Does one update of all parameters in the model.
     fn update(
         &self,
         model: &Model,
@@ -32,7 +32,8 @@ pub struct UpdateStep {
     pub sizes: StepSizes,
 }
 
-/// All learned parameters, with moments and target networks. A member that the algorithm does not use has no elements.
+/// All learned parameters, their Adam moments and the target networks. A member that the algorithm does not use has no
+/// elements.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "as TrainState")]
 pub struct Model {
@@ -68,7 +69,7 @@ impl Model {
         trained.map(TrainedParams::tensors).into_iter().flatten().chain(copies).collect()
     }
 
-    /// Copies a state from the host. Its lengths must fit.
+    /// Copies a state from the host. The lengths in the state must fit the model.
     pub fn load(&self, state: &TrainState) {
         self.actor.load(&state.actor);
         self.target_actor.load(&state.target_actor);
@@ -79,8 +80,8 @@ impl Model {
         self.log_lambda.load(&state.log_lambda);
     }
 
-    /// Copies the tensors to the host. Does not change the other fields of `state`: the observation statistics and the
-    /// update count.
+    /// Copies the tensors to `state` in host memory. Leaves the observation statistics and the update count in `state`
+    /// unchanged.
     pub fn save(&self, state: &mut TrainState) {
         state.actor = self.actor.save();
         state.target_actor = self.target_actor.save();
@@ -99,7 +100,7 @@ pub struct AutogradBatch {
     pub burn_in: usize,
     /// Observations, (B, T, O).
     pub obs: Tensor,
-    /// Normalised actions, (B, T, A), or for discrete actions their indices, (B, T, 1).
+    /// Normalised actions, (B, T, A). For discrete actions, the indices of the actions, (B, T, 1).
     pub action: Tensor,
     /// Rewards, (B, T).
     pub reward: Tensor,
@@ -113,7 +114,7 @@ pub struct AutogradBatch {
     pub next_state: Tensor,
     /// 1 for steps that happened, 0 for padding, (B, T).
     pub valid: Tensor,
-    /// Sums of rewards over a finite horizon, (B, T), or (B, 0) if costs are not summed.
+    /// Sums of rewards over a finite horizon, (B, T). (B, 0) unless `cluster.cost_horizon` is set.
     pub horizon_cost: Tensor,
     /// Importance weights, (B, 1).
     pub weight: Tensor,
@@ -126,21 +127,23 @@ impl AutogradBatch {
         x.narrow(1, burn_in, x.size()[1] - burn_in)
     }
 
-    /// Returns the mean of x (.., B, T - burn_in) over the steps that happened, (..).
+    /// Returns the mean of x (.., B, T - burn_in) over the items and over the steps that happened. The result has the
+    /// remaining dimensions (..).
     pub fn mean(&self, x: &Tensor) -> Tensor {
         let valid = self.kept(&self.valid);
         let happened = valid.sum(None::<Kind>).clamp_min(1.0);
         (x * valid).sum_dim_intlist([-2, -1].as_slice(), false, None::<Kind>) / happened
     }
 
-    /// Returns the mean of x (B, T - burn_in) over each item's steps that happened, (B).
+    /// Returns the mean of x (B, T - burn_in) for each item, over the steps of the item that happened, (B).
     pub fn mean_of_items(&self, x: &Tensor) -> Tensor {
         let valid = self.kept(&self.valid);
         let sum = |x: &Tensor| x.sum_dim_intlist(-1, false, None::<Kind>);
         sum(&(x * &valid)) / sum(&valid).clamp_min(1.0)
     }
 
-    /// Computes the |td| of each item, (B), for [`crate::trainer::Trainer::pop_td_abs`] from td (C, B, T - burn_in).
+    /// Returns the |td| of each item, (B), computed by `rule` from the td of the critics, (C, B, T - burn_in). It is
+    /// the result of [`crate::trainer::Trainer::pop_td_abs`].
     pub fn priority(&self, td: &Tensor, rule: PriorityRule) -> Tensor {
         let critics = |x: &Tensor| x.mean_dim(0, false, None::<Kind>);
         self.mean_of_items(&match rule {
@@ -161,12 +164,12 @@ pub struct AutogradNoise {
     pub extra: Tensor,
 }
 
-/// Statistics of one update, still on the device. Each has one element, except `td_abs` (B) and `critics` (C). `None`
-/// counts as 0.
+/// Statistics of one update, which are still on the device. Each has one element, except `td_abs` (B) and `critics`
+/// (C). `None` counts as 0.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "as UpdateStats")]
 pub struct Losses {
-    /// |td| of each item, for its new priority, (B).
+    /// |td| of each item, from which its new priority is computed, (B).
     pub td_abs: Tensor,
     pub critics: Tensor,
     pub actor: Tensor,
@@ -178,12 +181,12 @@ pub struct Losses {
     pub extra_loss: Option<Tensor>,
 }
 
-/// Number of statistics of one update, in the order of [`Losses::numbers`].
+/// Number of elements of [`Losses::numbers`].
 pub const STATISTICS: usize = 9;
 
 impl Losses {
-    /// Returns the statistics in f64, (STATISTICS): the losses of the first two critics, then the other fields in
-    /// order.
+    /// Returns the statistics as one f64 vector, (STATISTICS). The losses of the first two critics come first, then the
+    /// other fields in the order of their definition.
     pub fn numbers(&self) -> Tensor {
         let of = |x: &Tensor| x.detach().to_kind(Kind::Double).reshape([1]);
         let zero = || Tensor::zeros([1], (Kind::Double, self.actor.device()));

@@ -1,5 +1,5 @@
-//! Batch-constrained Q-learning (docs/algorithms/bcq.md §2): learns values only of actions that are similar to those in
-//! the data.
+//! Batch-constrained Q-learning (docs/algorithms/bcq.md §2). It learns only the values of actions that are similar to
+//! the actions in the data.
 
 use super::algorithm::{AutogradBatch, AutogradNoise, LearningRule, Losses, Model, UpdateStep};
 use super::critic;
@@ -13,7 +13,7 @@ use crate::trainer::{self, ActionUnits, NoiseSizes, TrainerConfig};
 use common::policy::arch::Body;
 use tch::{Tensor, no_grad};
 
-/// The learning rule for recorded data.
+/// Learning rule of batch-constrained Q-learning, which trains on recorded data.
 #[derive(Debug)]
 pub struct BcqRule {
     rule: SharedRule,
@@ -21,11 +21,11 @@ pub struct BcqRule {
     perturbation: Perturbation,
     /// Latent size Z.
     latent: usize,
-    /// Number of actions drawn per next observation.
+    /// Number of actions that are drawn for each next observation.
     samples: usize,
-    /// Weight of the smaller critic in the target.
+    /// Weight of the smallest critic value in the target. The largest critic value has the weight 1 - lambda.
     lambda: f64,
-    /// Whether the perturbation network changes the target's actions.
+    /// Whether the perturbation network changes the actions that are drawn for the target.
     target_perturb: bool,
 }
 
@@ -33,8 +33,8 @@ impl BcqRule {
     /// Creates the rule from the settings.
     ///
     /// # Errors
-    /// Returns an error for settings that it cannot train with. All networks must be plain perceptrons, items must be
-    /// single transitions, and units must be normalised.
+    /// Returns an error for settings that this rule does not support. All networks must be perceptrons without layer
+    /// normalisation, items must be single transitions, and critics must use normalised actions.
     pub fn new(config: &TrainerConfig, bcq: &trainer::BcqConfig) -> Result<Self, String> {
         let arch = &config.policy;
         let (Some(vae), Some(perturbation)) =
@@ -75,15 +75,17 @@ impl BcqRule {
         })
     }
 
-    /// Returns each critic's values of actions (B, N, A) at obs (B, N, O), as (C, B, N).
+    /// Returns the values (C, B, N) that the C critics give to N actions per item. The actions are (B, N, A), and the
+    /// observations `obs` are (B, N, O).
     fn values(&self, networks: &[Weights], obs: &Tensor, action: &Tensor) -> Tensor {
         let none = Tensor::zeros([0], (obs.kind(), obs.device())); // perceptrons have no state
         let value = |w: &Weights| critic::values(&self.rule.config.critic, w, obs, action, &none);
         Tensor::stack(&networks.iter().map(value).collect::<Vec<_>>(), 0)
     }
 
-    /// Computes max_i (lambda min_c Q'_c + (1 - lambda) max_c Q'_c)(s', a'_i), (B, 1). The actions a'_i are drawn with
-    /// the standard normals (B, 1, samples * Z).
+    /// Computes the value of the next observations s', (B, 1): max_i (lambda min_c Q'_c + (1 - lambda) max_c Q'_c)(s',
+    /// a'_i), with target critics Q'_c. The actions a'_i are drawn from `normals`, standard normals (B, 1, samples *
+    /// Z).
     fn next_value(&self, model: &Model, batch: &AutogradBatch, normals: &Tensor) -> Tensor {
         let samples = signed(self.samples);
         let obs = batch.next_obs.expand([-1, samples, -1], false);
@@ -115,6 +117,8 @@ impl LearningRule for BcqRule {
         let config = &rule.config;
         let AutogradBatch { obs, action, .. } = batch;
 
+        // V is the auto-encoder, xi the perturbation network and z a latent. A prime marks targets and next values.
+        //
         // L_V = mean((a - V(s, a))²) + KL / 2
         let vae_loss = self.vae.loss(&model.vae.trained()[0], obs, action, &noise.extra);
         model.vae.descend(&vae_loss, &rule.adam(step.sizes.vae, step.number));

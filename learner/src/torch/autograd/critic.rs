@@ -1,9 +1,9 @@
-//! Forward passes of critics ([`CriticArch`]) over windows of steps.
+//! Forward passes of critics ([`CriticArch`]) over windows of T steps.
 //!
-//! A recurrent critic starts from a zero state and processes the stored observations and actions of the window. The
-//! value of any other action at a step is computed with one step from the state before that step.
+//! A recurrent critic starts from a zero state and processes the stored observations and actions of the window. To
+//! compute the value of another action at step t, the network is evaluated once, from the state before step t.
 //!
-//! Letters: B batch, T steps, A action, S state of the critic.
+//! Letters: B items of a batch, T steps, O observation elements, A action elements, S elements of the critic's state.
 
 use super::net;
 use super::params::Weights;
@@ -12,16 +12,18 @@ use crate::torch::ops::signed;
 use common::policy::arch::{Body, Mlp};
 use tch::{Kind, Tensor};
 
-/// States of one critic around each step after the burn-in, (B, T - burn_in, S) each. S is 0 for feed-forward critics.
+/// States of one critic before and after each step that follows the burn-in, (B, T - burn_in, S) each. S is 0 for
+/// feed-forward critics.
 #[derive(Debug)]
 pub struct CriticStates {
-    /// State before the step, for values at its observation.
+    /// State before the step. Used for values at the observation of the step.
     pub before: Tensor,
-    /// State after the stored step, for values at the next observation.
+    /// State after the stored observation and action of the step. Used for values at the next observation.
     pub after: Tensor,
 }
 
-/// Computes the critic's states over the stored steps, from obs (B, T, O) and action (B, T, A) in the critic's units.
+/// Computes the states of the critic over the stored steps, from `obs` (B, T, O) and `action` (B, T, A), which is in
+/// the critic's units.
 pub fn remember(
     arch: &CriticArch,
     w: &Weights,
@@ -40,8 +42,8 @@ pub fn remember(
     CriticStates { before: passed.before, after: passed.after }
 }
 
-/// Returns the values of actions (B, T, A) at obs (B, T, O), from the given states (B, T, S), as (B, T). For a
-/// [`CriticKind::VectorQ`], which ignores the actions, returns (B, T, A).
+/// Returns the values (B, T) of `action` (B, T, A) at `obs` (B, T, O), computed from the states `states` (B, T, S). A
+/// [`CriticKind::VectorQ`] ignores `action` and returns the values of all actions, (B, T, A).
 pub fn values(
     arch: &CriticArch,
     w: &Weights,
@@ -73,8 +75,9 @@ fn input(arch: &CriticArch, obs: &Tensor, action: &Tensor) -> Tensor {
     if alone { obs.shallow_clone() } else { Tensor::cat(&[obs, action], -1) }
 }
 
-/// Evaluates the layers `layers.{i}`, of which the last is the output layer. Returns (B, T, outputs). A Lyapunov critic
-/// has no output layer; for it, returns the sum of the squared features (docs/algorithms/lac.md §1), (B, T, 1).
+/// Evaluates the layers `layers.{i}`. The last of them is the output layer, and the result is (B, T, outputs). A
+/// Lyapunov critic has no output layer. Its result is the sum of the squared features (docs/algorithms/lac.md §1), (B,
+/// T, 1).
 fn perceptron(kind: CriticKind, w: &Weights, layers: &Mlp, x: &Tensor) -> Tensor {
     if kind == CriticKind::Lyapunov {
         let features = net::mlp(w, "layers", layers, x);

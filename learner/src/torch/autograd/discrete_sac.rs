@@ -1,5 +1,8 @@
-//! Soft actor-critic for discrete actions (docs/algorithms/discrete-sac.md §1), and Velora's variant
+//! Soft actor-critic for discrete actions (docs/algorithms/discrete-sac.md §1), and Velora's variant of it
 //! (docs/algorithms/discrete-sac.md §3).
+//!
+//! In the equations, a prime marks the next observation or action, or a target network. w are the importance weights,
+//! and factor is `learner.critic_loss_factor`. p_a is the probability of action a.
 
 use super::algorithm::{AutogradBatch, AutogradNoise, LearningRule, Losses, Model, UpdateStep};
 use super::policy::{Categorical, categorical};
@@ -8,7 +11,7 @@ use crate::trainer::{DiscreteLoss, NoiseSizes, TrainerConfig};
 use std::f64::consts::SQRT_2;
 use tch::{Kind, Tensor, no_grad};
 
-/// The learning rule for discrete actions.
+/// Learning rule of soft actor-critic for discrete actions.
 #[derive(Debug)]
 pub struct DiscreteSacRule {
     rule: SharedRule,
@@ -21,7 +24,7 @@ impl DiscreteSacRule {
         Self { rule: SharedRule::new(config), loss }
     }
 
-    /// Returns ln p, or Velora's ln(p + 1e-8).
+    /// Returns ln p. In Velora's variant, returns ln(p + 1e-8).
     fn log(&self, policy: &Categorical) -> Tensor {
         match self.loss {
             DiscreteLoss::Expected => policy.log_probs.shallow_clone(),
@@ -29,8 +32,8 @@ impl DiscreteSacRule {
         }
     }
 
-    /// Returns the log-probabilities in the policy's loss, (B, T, A). In the sampled form, returns only the
-    /// log-probability of the sampled action, (B, T, 1), which the loss uses for all actions.
+    /// Returns the log-probabilities in the policy's loss, (B, T, A). In Velora's variant, returns only the
+    /// log-probability of one sampled action, (B, T, 1). The loss then uses this number for all actions.
     fn entropy_term(&self, policy: &Categorical, noise: &AutogradNoise) -> Tensor {
         match self.loss {
             DiscreteLoss::Expected => policy.log_probs.shallow_clone(),
@@ -109,8 +112,9 @@ fn sum(x: &Tensor) -> Tensor {
     x.sum_dim_intlist(-1, false, None::<Kind>)
 }
 
-/// Draws one action, (.., 1), from log-probabilities (.., A) and equally many standard normals. Each normal z becomes a
-/// Gumbel number, -ln(-ln Phi(z)). The action with the largest sum of log-probability and Gumbel number is drawn.
+/// Draws one action, (.., 1), from the distribution with the log-probabilities (.., A). `normals` are standard normals
+/// (.., A). Each normal z is converted to a Gumbel number, -ln(-ln Phi(z)), where Phi is the distribution function of
+/// standard normals. The drawn action is the one with the largest sum of log-probability and Gumbel number.
 fn draw(log_probs: &Tensor, normals: &Tensor) -> Tensor {
     let uniform = (normals * (-1.0 / SQRT_2)).erfc() * 0.5;
     (log_probs.detach() - (-uniform.log()).log()).argmax(-1, true)

@@ -1,5 +1,5 @@
-//! [`AutogradInputs`]: copies a batch, its noise and the statistics of observations to the device, in one vector and
-//! one copy.
+//! [`AutogradInputs`]: copies a batch, its noise and the statistics of observations to the device. They are packed into
+//! one vector, so that one copy is enough.
 
 use super::algorithm::{AutogradBatch, AutogradNoise};
 use super::params::Weights;
@@ -9,11 +9,11 @@ use crate::trainer::{Batch, Noise, NoiseSizes, Normaliser, TrainerConfig, Traine
 use common::policy::arch::Head;
 use tch::{Device, Tensor};
 
-/// The expected noise sizes, and the host vector for the inputs of an update.
+/// Expected sizes of the noise, and the vector in which the inputs of an update are packed.
 #[derive(Debug, Clone)]
 pub(super) struct AutogradInputs {
     noise: NoiseSizes,
-    /// Host vector, reused by every update.
+    /// Vector in host memory, which every update uses again.
     host: Vec<f32>,
 }
 
@@ -22,7 +22,8 @@ impl AutogradInputs {
         Self { noise, host: Vec::new() }
     }
 
-    /// Checks that batch and noise have the configured shapes, and that discrete actions are within their range.
+    /// Checks that the batch and the noise have the configured shapes, and that the indices of discrete actions are
+    /// valid.
     pub(super) fn check(
         &self,
         config: &TrainerConfig,
@@ -56,8 +57,8 @@ impl AutogradInputs {
         Ok(())
     }
 
-    /// Copies the inputs to the device. Writes the statistics to the policy's buffers and normalises the observations
-    /// with them.
+    /// Copies the inputs to the device. Writes the statistics of observations to the policy's buffers, and uses the
+    /// statistics to normalise the observations.
     pub(super) fn upload(
         &mut self,
         config: &TrainerConfig,
@@ -133,8 +134,8 @@ impl AutogradInputs {
     }
 }
 
-/// Checks that every action is at least 0 and below `actions`. An index outside would read past the values; on a GPU
-/// this aborts the process.
+/// Checks that the index of every action is at least 0 and below `actions`, the number of actions. Any other index
+/// would read memory outside of the values. On a GPU this would abort the process.
 fn check_indices(action: &[f32], actions: usize) -> Result<(), TrainerError> {
     #[expect(clippy::cast_precision_loss, reason = "few actions")]
     let end = actions as f32;

@@ -1,4 +1,8 @@
-//! The Lyapunov actor-critic (docs/algorithms/lac.md §3): LAC with one critic, LATC with two.
+//! The Lyapunov actor-critic (docs/algorithms/lac.md §3). With one critic it is LAC, with two critics LATC.
+//!
+//! In the equations, a prime marks the next observation or action, or a target network. w are the importance weights,
+//! and factor is `learner.critic_loss_factor`. c is the cost, and L_i is the value of critic i. `a~` and `a~'` are
+//! actions that the policy samples in s and s'.
 
 use super::algorithm::{AutogradBatch, AutogradNoise, LearningRule, Losses, Model, UpdateStep};
 use super::params::{TensorOptions, Weights};
@@ -7,15 +11,16 @@ use super::sac::{At, SacRule, SharedRule};
 use crate::trainer::{self, Cost, Decrease, NoiseSizes, TrainerConfig};
 use tch::{Tensor, no_grad};
 
-/// The learning rule that makes a Lyapunov function of the costs decrease on average.
+/// Learning rule of the Lyapunov actor-critic. The policy learns to make a Lyapunov function of the costs decrease on
+/// average.
 #[derive(Debug)]
 pub struct LacRule {
-    /// Policy, units and switches, as in soft actor-critic.
+    /// Computations on the policy and the critics that are the same as in soft actor-critic.
     sac: SacRule,
     /// Weight of the cost in the decrease condition.
     alpha3: f64,
     decrease: Decrease,
-    /// Whether the multiplier's logarithm is limited to at most 0.
+    /// Whether the logarithm of the multiplier is limited to values of at most 0.
     lambda_clamp: bool,
     cost: Cost,
     reward_max: f64,
@@ -43,13 +48,14 @@ impl LacRule {
         }
     }
 
-    /// Draws an action and returns it in the critics' units, with its log-probability.
+    /// Draws an action. Returns the action in the critics' units, and its log-probability.
     fn draw(&self, policy: &Weights, raw: &Tensor, noise: &Tensor) -> (Tensor, Tensor) {
         let drawn = sample(&self.sac.distribution(policy, raw), noise, &self.sac.squash);
         (self.sac.seen_by_critics(&drawn.action), drawn.log_prob)
     }
 
-    /// Does one step on L_lambda = -log_lambda l_delta, with l_delta constant. Returns the loss.
+    /// Does one Adam step on log_lambda with the loss L_lambda = -log_lambda l_delta, in which l_delta is constant.
+    /// Returns the loss.
     fn tune_multiplier(&self, model: &Model, l_delta: &Tensor, step: &UpdateStep) -> Tensor {
         let log_lambda = model.log_lambda.trained()[0].get("log_lambda");
         let loss = -(log_lambda * l_delta);
@@ -106,8 +112,8 @@ impl LearningRule for LacRule {
         model.critics.descend(&critic_losses.sum(None), &rule.adam(step.sizes.critic, step.number));
 
         // l_delta = mean(max_i L_i(s', a~') - max_i L_i(s, a) + alpha3 c),  a~' ~ pi(s')
-        // The critics are those after their step. The second value is constant; with `Decrease::Mixed` it is L_1(s, a)
-        // from before the step.
+        // The critics are those after their step. max_i L_i(s, a) is a constant in this loss. With `Decrease::Mixed`,
+        // L_1(s, a) from before the critics' step replaces it.
         let acting = &model.actor.trained()[0];
         let updated = model.critics.values().networks();
         let raw_next = rule.policy_next(acting, batch);
@@ -126,7 +132,7 @@ impl LearningRule for LacRule {
         let actor_loss = batch.mean(&rule.weigh(&loss, batch));
         model.actor.descend(&actor_loss, &rule.adam(step.sizes.actor, step.number));
 
-        // All lines above use both multipliers from before their steps.
+        // All lines above use the values of alpha and lambda from before the following steps.
         let entropy = -batch.mean(&log_prob.detach());
         let alpha_loss = rule.tune_temperature(model, &entropy, step);
         let lambda_loss = self.tune_multiplier(model, &l_delta, step);

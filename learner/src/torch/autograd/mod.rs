@@ -1,19 +1,19 @@
-//! All networks and algorithms by autograd, including those that the hand-written perceptron path does not support.
+//! Training of all networks and algorithms by autograd, including those that the hand-written updates do not support.
 //!
 //! The modules, from the lowest level up:
-//! - [`params`]: parameters as flat vectors; gradients, Adam and Polyak averaging on them.
-//! - [`net`]: forward passes of every body, over one step or a window of steps.
-//! - [`policy`]: distributions from the network's outputs, samples and densities.
-//! - [`critic`]: values of observations and actions.
-//! - [`algorithm`]: the interface of every learning rule. The rules are [`sac`], [`discrete_sac`], [`lac`] and [`bcq`];
-//!   BCQ has networks of its own, [`vae`] and [`perturbation`].
+//! - [`params`]: parameters as flat vectors, with gradients, Adam and Polyak averaging.
+//! - [`net`]: forward passes of all bodies, over one step or over a window of steps.
+//! - [`policy`]: distributions over actions, samples from them, and the densities of the samples.
+//! - [`critic`]: forward passes of critics.
+//! - [`algorithm`]: the interface of every learning rule. The rules are [`sac`], [`discrete_sac`], [`lac`] and [`bcq`].
+//!   Only BCQ uses the networks in [`vae`] and [`perturbation`].
 //! - `inputs`: copies a batch to the device; `trainer`: runs updates and collects statistics.
 //!
-//! Shapes: B items of a batch, T steps of each (1 for transitions), O observation, A action, S recurrent state, C
-//! critics.
+//! Letters in shapes: B items of a batch, T steps of an item (1 for transitions), O observation elements, A action
+//! elements, S elements of the recurrent state, C critics.
 //!
-//! Below the trainer, operations are written as equations with tch's operators, which panic if libtorch fails. The
-//! trainer checks every shape beforehand. It converts the one remaining failure, a device failure, from a panic to an
+//! All modules except the trainer write operations as equations with tch's operators, which panic if libtorch fails.
+//! The trainer checks every shape beforehand. Then only the device can fail, and the trainer converts this panic to an
 //! error.
 
 pub mod algorithm;

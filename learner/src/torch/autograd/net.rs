@@ -1,13 +1,14 @@
-//! Forward passes of every [`Body`] on named tensors, over one step or a window of steps.
+//! Forward passes of every [`Body`] with named tensors, over one step or over a window of steps.
 //!
-//! Letters: N rows, B batch, T steps, S floats of state.
+//! Letters: N rows, B items of a batch, T steps, S elements of the recurrent state. In `W'`, the prime means the
+//! transpose.
 
 use super::params::Weights;
 use crate::torch::ops::signed;
 use common::policy::arch::{Activation, BackboneActivation, Body, CfcMode, Conv, Mlp};
 use tch::{Tensor, no_grad};
 
-/// Applies the activation.
+/// Applies the activation function to every element.
 pub fn activate(activation: Activation, x: &Tensor) -> Tensor {
     match activation {
         Activation::Relu => x.relu(),
@@ -19,20 +20,20 @@ pub fn activate(activation: Activation, x: &Tensor) -> Tensor {
     }
 }
 
-/// Computes `x W' + b`, x (N, in).
+/// Computes `x W' + b` for x (N, in), where W is `{name}.weight` and b is `{name}.bias`.
 pub fn linear(w: &Weights, name: &str, x: &Tensor) -> Tensor {
     let (weight, bias) = w.linear(name);
     x.linear(weight, Some(bias))
 }
 
-/// Computes `x (W * mask)' + b`. The mask is multiplied here, so that masked weights have zero gradient
+/// Computes `x (W * mask)' + b`. The mask is multiplied in every evaluation, so that masked weights have zero gradient
 /// (docs/algorithms/liquid.md §3).
 pub fn sparse(w: &Weights, name: &str, mask: &str, x: &Tensor) -> Tensor {
     let (weight, bias) = w.linear(name);
     x.linear(&(weight * w.get(mask)), Some(bias))
 }
 
-/// Evaluates the hidden layers `{prefix}.{i}`. Converts x (N, in) to (N, last width).
+/// Evaluates the hidden layers `{prefix}.{i}` on x (N, in). Returns the output of the last layer, (N, width).
 pub fn mlp(w: &Weights, prefix: &str, mlp: &Mlp, x: &Tensor) -> Tensor {
     let mut x = x.shallow_clone();
     for (i, &width) in mlp.hidden.iter().enumerate() {
@@ -47,8 +48,8 @@ pub fn mlp(w: &Weights, prefix: &str, mlp: &Mlp, x: &Tensor) -> Tensor {
     x
 }
 
-/// Evaluates the hidden layers `{prefix}.{i}`, then the output layer, which has the next number and no activation.
-/// Converts x (N, in) to (N, out).
+/// Evaluates the hidden layers `{prefix}.{i}` on x (N, in), then the output layer, which has the next number and no
+/// activation. Returns the output, (N, out).
 pub fn stack(w: &Weights, prefix: &str, layers: &Mlp, x: &Tensor) -> Tensor {
     linear(w, &format!("{prefix}.{}", layers.hidden.len()), &mlp(w, prefix, layers, x))
 }
@@ -56,11 +57,13 @@ pub fn stack(w: &Weights, prefix: &str, layers: &Mlp, x: &Tensor) -> Tensor {
 /// Epsilon that layer normalisation adds to the variance.
 const LAYER_NORM_EPS: f64 = 1e-5;
 
-/// Does one step. Computes features or outputs (N, width) and the next state (N, S) from x (N, in) and state (N, S).
-/// `elapsed` (N, 1) is the time since the last step, for closed-form cells. `None` means one time unit.
+/// Evaluates the network for one step, on x (N, in) and the state before the step (N, S). Returns the features or
+/// outputs (N, width) and the state after the step (N, S). Closed-form cells use `elapsed` (N, 1), the time since the
+/// previous step. `None` means one time unit.
 ///
 /// # Panics
-/// Panics for [`Body::BatchConstrained`], which composes networks for acting and is not trained as one network.
+/// Panics for [`Body::BatchConstrained`]. This body combines several networks for acting and is not trained as one
+/// network.
 pub fn step(
     body: &Body,
     w: &Weights,
@@ -113,7 +116,7 @@ pub fn step(
     }
 }
 
-/// Outputs and states of a window of steps.
+/// Outputs and states of a network over a window of T steps.
 #[derive(Debug)]
 pub struct Unrolled {
     /// Output of each step, (B, T, width).
@@ -124,8 +127,8 @@ pub struct Unrolled {
     pub after: Tensor,
 }
 
-/// Evaluates x (B, T, in) step by step from state (B, S). The first `burn_in` steps only update the state, without
-/// gradient, and are not part of the result.
+/// Evaluates the network on x (B, T, in), one step after another, starting from state (B, S). The first `burn_in` steps
+/// only update the state, without gradient. They are not part of the result.
 pub fn unroll(body: &Body, w: &Weights, x: &Tensor, state: &Tensor, burn_in: usize) -> Unrolled {
     let burn_in = signed(burn_in);
     let t = x.size()[1] - burn_in;
@@ -154,8 +157,8 @@ pub fn unroll(body: &Body, w: &Weights, x: &Tensor, state: &Tensor, burn_in: usi
     }
 }
 
-/// Does one step from each of the states (B, T, S) with x (B, T, in). Returns each step's output and the state after
-/// it.
+/// Evaluates one step for each x (B, T, in), independently, from the state before it in `states` (B, T, S). Returns the
+/// outputs (B, T, width) and the states after the steps (B, T, S).
 pub fn step_each(body: &Body, w: &Weights, x: &Tensor, states: &Tensor) -> (Tensor, Tensor) {
     let rows = |x: &Tensor| x.reshape([-1, x.size()[2]]);
     let (b, t) = (x.size()[0], x.size()[1]);
@@ -164,7 +167,7 @@ pub fn step_each(body: &Body, w: &Weights, x: &Tensor, states: &Tensor) -> (Tens
     (y.reshape([b, t, y.size()[1]]), after.reshape([b, t, states.size()[2]]))
 }
 
-/// Converts an image (N, C*H*W) of byte values to features (N, F).
+/// Evaluates the convolutions on images (N, C*H*W) of byte values. Returns features (N, F).
 fn convolve(
     w: &Weights,
     [channels, height, width]: [usize; 3],
@@ -181,8 +184,8 @@ fn convolve(
     convs.iter().enumerate().fold(image, pass).flatten(1, -1)
 }
 
-/// Evaluates stacked LSTM layers with gates i, f, g, o. The state (N, 2*layers*H) holds every layer's hidden part, then
-/// every layer's cell part.
+/// Evaluates stacked LSTM layers, whose gates are in the order i, f, g, o. The state (N, 2*layers*H) has the hidden
+/// parts of all layers, then the cell parts of all layers.
 fn lstm(w: &Weights, layers: i64, hidden: i64, x: &Tensor, state: &Tensor) -> (Tensor, Tensor) {
     let part = |i: i64| state.narrow(1, i * hidden, hidden);
     let mut x = x.shallow_clone();
@@ -204,7 +207,8 @@ fn lstm(w: &Weights, layers: i64, hidden: i64, x: &Tensor, state: &Tensor) -> (T
     (x, Tensor::cat(&h, 1))
 }
 
-/// Evaluates Velora's cell (docs/algorithms/liquid.md §4): x (N, inter) and h (N, H) to y (N, H) and h' (N, H).
+/// Evaluates Velora's cell (docs/algorithms/liquid.md §4) on x (N, inter) and the state h (N, H). Returns the output
+/// (N, H) and the next state (N, H).
 pub fn liquid_cell(w: &Weights, x: &Tensor, h: &Tensor) -> (Tensor, Tensor) {
     let z = Tensor::cat(&[x, h], 1);
     let head = |name: &str| sparse(w, name, "command.mask", &z);
@@ -213,11 +217,12 @@ pub fn liquid_cell(w: &Weights, x: &Tensor, h: &Tensor) -> (Tensor, Tensor) {
     (head("proj") + &h, h)
 }
 
-/// Backbone of a cell that has no layers before its heads.
+/// Backbone argument for a cell that has no layers before its heads.
 const NO_BACKBONE: (usize, BackboneActivation) = (0, BackboneActivation::LecunTanh);
 
-/// Evaluates the closed-form cell of docs/algorithms/liquid.md §6.1 on [x; h]. `prefix` is put before the tensor names.
-/// If it is not empty, the weights of the two candidate heads are multiplied by the mask `{prefix}mask`.
+/// Evaluates the closed-form cell of docs/algorithms/liquid.md §6.1 on the input [x; h]. The names of all tensors
+/// except the backbone's begin with `prefix`. If `prefix` is not empty, the weights of the two candidate heads are
+/// multiplied by the mask `{prefix}mask`.
 fn cfc_cell(
     w: &Weights,
     prefix: &str,
@@ -259,8 +264,8 @@ fn cfc_cell(
     }
 }
 
-/// Evaluates the LSTM cell before a closed-form cell, with gates candidate, input, forget (+1), output
-/// (docs/algorithms/liquid.md §6.3).
+/// Evaluates the LSTM cell that precedes a closed-form cell (docs/algorithms/liquid.md §6.3). The order of the gates is
+/// candidate, input, forget, output. 1 is added to the input of the forget gate's sigmoid.
 fn mixed_memory_cell(w: &Weights, x: &Tensor, h: &Tensor, c: &Tensor) -> (Tensor, Tensor) {
     let recurrent = h.linear(w.get("lstm.recurrent.weight"), None::<&Tensor>);
     let gates = (linear(w, "lstm.input", x) + recurrent).chunk(4, 1);

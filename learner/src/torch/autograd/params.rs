@@ -1,8 +1,9 @@
-//! [`TrainedParams`]: networks as one flat vector. Autograd uses it tensor by tensor, the optimiser as a whole.
+//! [`TrainedParams`]: networks whose parameters are stored in one flat vector. Autograd uses the vector tensor by
+//! tensor. The optimiser uses the whole vector.
 //!
-//! Each tensor of a layout is a *leaf*: a detached view of the flat vector, which shares its memory but has its own
-//! gradient. After the backward pass the leaves' gradients are joined. Adam and Polyak averaging are then a few
-//! operations on flat vectors, for any number of tensors.
+//! Each tensor of a layout is a *leaf*: a detached view of the flat vector. The leaf shares the memory of the vector,
+//! but has a gradient of its own. After the backward pass, the gradients of all leaves are joined. Therefore Adam and
+//! Polyak averaging need only a few operations on flat vectors, for any number of tensors.
 
 use crate::torch::ops::signed;
 use crate::trainer::ParamGroup;
@@ -10,10 +11,10 @@ use common::policy::layout::TensorLayout;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
-/// Number type and device of all tensors in one model. Training uses [`Kind::Float`].
+/// Number type and device of all tensors of one model. Training uses [`Kind::Float`].
 pub type TensorOptions = (Kind, Device);
 
-/// Tensors of one network by name.
+/// Tensors of one network, by name.
 #[derive(Debug, Default)]
 pub struct Weights(BTreeMap<String, Tensor>);
 
@@ -21,7 +22,7 @@ impl Weights {
     /// Returns the tensor with that name.
     ///
     /// # Panics
-    /// Panics if no tensor has that name. Names come from the layout of the architecture that is evaluated.
+    /// Panics if no tensor has that name. The names come from the layout of the evaluated architecture.
     pub fn get(&self, name: &str) -> &Tensor {
         self.0.get(name).unwrap_or_else(|| panic!("no tensor {name} in this network"))
     }
@@ -38,7 +39,8 @@ impl FromIterator<(String, Tensor)> for Weights {
     }
 }
 
-/// Networks of one layout without gradients: target networks, and networks that a loss uses but does not train.
+/// Networks that have the same layout and no gradients. They are target networks, or networks that a loss uses but does
+/// not train.
 #[derive(Debug)]
 pub struct FlatParams {
     /// All parameters, (networks * parameters).
@@ -54,7 +56,7 @@ impl FlatParams {
         Self { flat, networks }
     }
 
-    /// Returns the networks. No gradient reaches them.
+    /// Returns the networks. Gradients are not computed for them.
     pub fn networks(&self) -> &[Weights] {
         &self.networks
     }
@@ -64,8 +66,8 @@ impl FlatParams {
         &self.flat
     }
 
-    /// Computes `self <- self + tau (source - self)`. The result is exact if both are equal, so buffers keep their
-    /// values.
+    /// Computes `self <- self + tau (source - self)`. An element that is equal in both keeps its exact value. Therefore
+    /// buffers keep their values.
     pub fn follow(&self, source: &Self, tau: f64) {
         let _written = self.flat.shallow_clone().lerp_(&source.flat, tau);
     }
@@ -88,19 +90,20 @@ pub struct Adam {
     pub lr: f64,
     /// Decay rates of the moments.
     pub betas: (f64, f64),
-    /// Number added to the root of the second moment.
+    /// Number that is added to the square root of the second moment.
     pub eps: f64,
     /// Step number, counted from 1.
     pub step: u64,
 }
 
-/// Optimiser group: networks of one layout with Adam's moments.
+/// Optimiser group: networks that have the same layout, and Adam's moments of their parameters.
 #[derive(Debug)]
 pub struct TrainedParams {
     values: FlatParams,
-    /// The same networks as `values`, with gradients.
+    /// The networks in `values` again, with gradients.
     networks: Vec<Weights>,
-    /// Trainable leaves in order, each with the number of buffer elements that follow it.
+    /// Trainable leaves in the order of the flat vector. Each leaf has the number of buffer elements that directly
+    /// follow it in the vector.
     leaves: Vec<(Tensor, i64)>,
     adam_m: Tensor,
     adam_v: Tensor,
@@ -148,8 +151,8 @@ impl TrainedParams {
         &self.values
     }
 
-    /// Returns the flat gradient of the loss. It is zero for buffers and for parameters that the loss does not depend
-    /// on.
+    /// Returns the gradient of the loss as one flat vector. The gradient is zero for buffers and for parameters that do
+    /// not affect the loss.
     pub fn gradient(&self, loss: &Tensor) -> Tensor {
         let leaves: Vec<&Tensor> = self.leaves.iter().map(|(leaf, _)| leaf).collect();
         let gradients = Tensor::run_backward(&[loss], &leaves, false, false);
@@ -166,13 +169,14 @@ impl TrainedParams {
         Tensor::cat(&parts, 0)
     }
 
-    /// Does one Adam step along the negative gradient of the loss (docs/algorithms/shared.md §4).
+    /// Does one Adam step that decreases the loss (docs/algorithms/shared.md §4).
     pub fn descend(&self, loss: &Tensor, adam: &Adam) {
         let Adam { lr, betas: (beta1, beta2), eps, step } = *adam;
         let step = i32::try_from(step).unwrap_or(i32::MAX); // both powers are 0 long before
         let (bias1, bias2) = (1.0 - beta1.powi(step), 1.0 - beta2.powi(step));
         let g = self.gradient(loss);
-        // Handles to the same memory, because tch's in-place operations need mutable tensors.
+        // These tensors share the memory of the moments. They are needed because tch's in-place operations take mutable
+        // tensors.
         let (mut m, mut v) = (self.adam_m.shallow_clone(), self.adam_v.shallow_clone());
         m.copy_(&(&m * beta1 + &g * (1.0 - beta1)));
         v.copy_(&(&v * beta2 + g.square() * (1.0 - beta2)));
@@ -196,13 +200,13 @@ impl TrainedParams {
         }
     }
 
-    /// Returns Adam's first and second moments, flat.
+    /// Returns Adam's first and second moments as flat vectors.
     pub fn moments(&self) -> (&Tensor, &Tensor) {
         (&self.adam_m, &self.adam_v)
     }
 }
 
-/// Returns the tensors of network `n` in `flat`, by name, detached.
+/// Returns the tensors of network `n` in `flat`, detached, each with its name.
 fn views<'a>(
     flat: &'a Tensor,
     layout: &'a TensorLayout,

@@ -1,5 +1,5 @@
-//! [`Perturbation`]: the network with which batch-constrained Q-learning changes an action that its auto-encoder has
-//! drawn (docs/algorithms/bcq.md §1.2).
+//! [`Perturbation`]: the perturbation network of batch-constrained Q-learning (docs/algorithms/bcq.md §1.2). It changes
+//! the actions that the auto-encoder has drawn.
 
 use super::net;
 use super::params::Weights;
@@ -11,7 +11,7 @@ use tch::Tensor;
 #[derive(Debug, Clone)]
 pub struct Perturbation {
     layers: Mlp,
-    /// Largest change of an action, phi times the bound.
+    /// Largest change of an action element: phi times the bound.
     reach: f64,
     bound: f64,
 }
@@ -28,8 +28,8 @@ impl Perturbation {
         Some(Self { layers: perturbation.clone(), reach: exact(*phi) * bound, bound })
     }
 
-    /// Computes `clamp(action + phi bound tanh(net([obs; action])), -bound, bound)` for each row: obs (.., O) and
-    /// action (.., A) to (.., A).
+    /// Changes actions (.., A) at observations (.., O). For each row, computes
+    /// `clamp(action + phi bound tanh(net([obs; action])), -bound, bound)`.
     pub fn perturb(&self, w: &Weights, obs: &Tensor, action: &Tensor) -> Tensor {
         let raw = net::stack(w, "perturbation", &self.layers, &Tensor::cat(&[obs, action], -1));
         (action + raw.tanh() * self.reach).clamp(-self.bound, self.bound)

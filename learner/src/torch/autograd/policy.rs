@@ -1,6 +1,7 @@
-//! Distributions over actions from a network's outputs, with samples and their densities.
+//! Computes distributions over actions from a network's outputs, draws samples from the distributions, and computes the
+//! densities of the samples.
 //!
-//! Letters: B batch, T steps, A action.
+//! Letters: B items of a batch, T steps, O observation elements, A action elements, S elements of the recurrent state.
 
 use super::net::{self, Unrolled};
 use super::params::Weights;
@@ -10,15 +11,15 @@ use common::policy::arch::{Head, LogStd, PolicyArch};
 use std::f64::consts::{LN_2, PI};
 use tch::{Kind, Tensor};
 
-/// Normalises observations if the policy does so: `clamp((obs - mean) / std, ±clip)`.
+/// Computes `clamp((obs - mean) / std, ±clip)`. Returns `obs` unchanged if the policy does not normalise observations.
 pub fn normalise(arch: &PolicyArch, w: &Weights, obs: &Tensor) -> Tensor {
     let Some(clip) = arch.obs_clip.map(f64::from) else { return obs.shallow_clone() };
     let (mean, std) = (w.get("normaliser.mean"), w.get("normaliser.std"));
     ((obs - mean) / std).clamp(-clip, clip)
 }
 
-/// Evaluates the network over a window obs (B, T, O), already normalised, from state (B, S). Returns the head's outputs
-/// (B, T - burn_in, [`PolicyArch::outputs`]), with the states around each step.
+/// Evaluates the policy over a window of normalised observations (B, T, O), starting from state (B, S). Returns the
+/// outputs of the head (B, T - burn_in, [`PolicyArch::outputs`]) and the states before and after each step.
 pub fn unroll(
     arch: &PolicyArch,
     w: &Weights,
@@ -30,12 +31,14 @@ pub fn unroll(
     Unrolled { out: head(arch, w, &features.out), ..features }
 }
 
-/// Does one step from each of the states (B, T, S). Returns the head's outputs (B, T, outputs).
+/// Evaluates the policy for one step at each of the normalised observations (B, T, O), from the state before it in
+/// `states` (B, T, S). Returns the outputs of the head (B, T, outputs).
 pub fn step_each(arch: &PolicyArch, w: &Weights, obs: &Tensor, states: &Tensor) -> Tensor {
     head(arch, w, &net::step_each(&arch.body, w, obs, states).0)
 }
 
-/// Converts features to the head's outputs. A body that is its own head has already computed them.
+/// Computes the outputs of the head from the features. If the body is its own head, the features already are these
+/// outputs.
 fn head(arch: &PolicyArch, w: &Weights, features: &Tensor) -> Tensor {
     if arch.body.is_its_own_head() {
         return features.shallow_clone();
@@ -51,7 +54,7 @@ fn head(arch: &PolicyArch, w: &Weights, features: &Tensor) -> Tensor {
     }
 }
 
-/// Diagonal Gaussian before squashing, each field (B, T, A).
+/// Diagonal Gaussian distribution before squashing. Each field is (B, T, A).
 #[derive(Debug)]
 pub struct Gaussian {
     /// Means.
@@ -60,7 +63,7 @@ pub struct Gaussian {
     pub log_std: Tensor,
 }
 
-/// Reads the head's outputs `raw` (B, T, outputs) as a Gaussian.
+/// Converts the outputs `raw` (B, T, outputs) of the head to a Gaussian.
 ///
 /// # Panics
 /// Panics if the head is not a Gaussian.
@@ -77,14 +80,14 @@ pub fn gaussian(arch: &PolicyArch, w: &Weights, raw: &Tensor) -> Gaussian {
     Gaussian { mu: mean_bound.map_or_else(|| mu.shallow_clone(), bounded), log_std }
 }
 
-/// Settings of the squashing, which turns a sample into an action and determines its density.
+/// Settings of the squashing, which converts a sample to an action and affects the density of the action.
 #[derive(Debug)]
 pub struct Squash {
     /// Formula for the slope of tanh in the log-density.
     pub correction: TanhCorrection,
-    /// Units of the actions to which the density refers.
+    /// Units of actions in which the density is computed.
     pub units: ActionUnits,
-    /// Half the width of the environment's action bounds, (A).
+    /// Half the distance between the environment's lower and upper action bounds, (A).
     pub scale: Tensor,
 }
 
@@ -97,8 +100,9 @@ pub struct ActionSample {
     pub log_prob: Tensor,
 }
 
-/// Computes `u = mu + sigma * noise`, `action = tanh u`, and
-/// `log_prob = sum_j [-noise²/2 - ln sigma - ln(2 pi)/2 - ln |d action / d u|]`, with noise (B, T, A).
+/// Draws an action and computes its log-probability, from standard normals `noise` (B, T, A). With
+/// `sigma = exp(log_std)`: `u = mu + sigma * noise`, `action = tanh u`, and
+/// `log_prob = sum_j [-noise²/2 - ln sigma - ln(2 pi)/2 - ln |d action / d u|]`.
 pub fn sample(policy: &Gaussian, noise: &Tensor, squash: &Squash) -> ActionSample {
     let u = &policy.mu + policy.log_std.exp() * noise;
     let action = u.tanh();
@@ -107,13 +111,14 @@ pub fn sample(policy: &Gaussian, noise: &Tensor, squash: &Squash) -> ActionSampl
     ActionSample { log_prob: log_prob.sum_dim_intlist(-1, false, None::<Kind>), action }
 }
 
-/// Returns the logarithm of the squashing's slope at u, in the configured form (docs/algorithms/shared.md §2).
+/// Returns the logarithm of the slope of the squashing at u, in the configured form (docs/algorithms/shared.md §2).
 fn log_slope(u: &Tensor, action: &Tensor, squash: &Squash) -> Tensor {
     let env = squash.units == ActionUnits::Env;
     let slope = || -> Tensor { 1.0 - action.square() };
     match squash.correction {
-        // 2 (ln 2 - u - softplus(-2u)), as in the original implementations. libtorch's softplus(x) returns x if x is
-        // above 20, an error of 2e-9. An update in f64 matches theirs only with the same function.
+        // 2 (ln 2 - u - softplus(-2u)), as in the original implementations. If x is above 20, libtorch's softplus(x)
+        // returns x, which is an error of 2e-9. Only with the same function do updates in f64 agree with the original
+        // ones.
         TanhCorrection::Exact => {
             let exact = (LN_2 - u - (u * -2.0).softplus()) * 2.0;
             if env { exact + squash.scale.log() } else { exact }
@@ -138,7 +143,7 @@ pub struct Categorical {
     pub log_probs: Tensor,
 }
 
-/// Reads the head's outputs `raw` (B, T, A) as logits.
+/// Converts the outputs `raw` (B, T, A) of the head, which are logits, to probabilities.
 pub fn categorical(raw: &Tensor) -> Categorical {
     let log_probs = raw.log_softmax(-1, raw.kind());
     Categorical { probs: log_probs.exp(), log_probs }

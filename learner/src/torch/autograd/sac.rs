@@ -1,4 +1,8 @@
-//! Soft actor-critic for continuous actions (docs/algorithms/sac.md §3), and the parts that related algorithms share.
+//! Soft actor-critic for continuous actions (docs/algorithms/sac.md §3), and the computations that related algorithms
+//! share.
+//!
+//! In the equations, a prime marks the next observation or action, or a target network. w are the importance weights,
+//! and factor is `learner.critic_loss_factor`. `a~` is an action that the policy samples in s.
 
 use super::algorithm::{AutogradBatch, AutogradNoise, LearningRule, Losses, Model, UpdateStep};
 use super::critic;
@@ -10,12 +14,12 @@ use crate::trainer::{
 };
 use tch::{Tensor, no_grad};
 
-/// The learning rule for continuous actions.
+/// Learning rule of soft actor-critic for continuous actions.
 #[derive(Debug)]
 pub struct SacRule {
     pub(super) rule: SharedRule,
     pub(super) squash: Squash,
-    /// Offset from normalised actions to environment units, (A).
+    /// Number that is added when a normalised action is converted to environment units, (A).
     bias: Tensor,
 }
 
@@ -40,7 +44,7 @@ impl SacRule {
         }
     }
 
-    /// Reads the policy head's outputs `raw` (B, T, outputs) as a Gaussian.
+    /// Converts the outputs `raw` (B, T, outputs) of the policy's head to a Gaussian.
     pub(super) fn distribution(&self, w: &Weights, raw: &Tensor) -> Gaussian {
         gaussian(&self.rule.config.policy, w, raw)
     }
@@ -92,7 +96,7 @@ impl LearningRule for SacRule {
         let actor_loss = batch.mean(&rule.weigh(&(&alpha * &now.log_prob - &q), batch));
         model.actor.descend(&actor_loss, &rule.adam(step.sizes.actor, step.number));
 
-        // L_alpha = -log_alpha mean(log_prob + target entropy). All lines above use alpha from before its step.
+        // L_alpha = -log_alpha mean(log_prob + target entropy). All lines above use alpha from before this step.
         let entropy = -batch.mean(&now.log_prob.detach());
         let alpha_loss = rule.tune_temperature(model, &entropy, step);
 
@@ -111,7 +115,7 @@ impl LearningRule for SacRule {
     }
 }
 
-/// Observation of a step at which a critic is evaluated.
+/// Observation at which a critic is evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
     /// The step's observation.
@@ -120,16 +124,15 @@ pub enum At {
     Next,
 }
 
-/// The parts that soft actor-critic, its discrete form and Lyapunov actor-critic share: the switches, and the
-/// computations that do not depend on the kind of action.
+/// Computations that all learning rules share, and the settings on which these computations depend.
 #[derive(Debug)]
 pub struct SharedRule {
-    /// Settings with all switches.
+    /// All settings.
     pub config: TrainerConfig,
 }
 
 impl SharedRule {
-    /// Creates the shared parts from a configuration.
+    /// Creates the shared computations for a configuration.
     pub fn new(config: &TrainerConfig) -> Self {
         Self { config: config.clone() }
     }
@@ -140,12 +143,12 @@ impl SharedRule {
         Adam { lr, betas: (adam_beta1, adam_beta2), eps, step }
     }
 
-    /// Returns the number of steps in a batch over which losses are computed: B (T - burn_in).
+    /// Returns the number of steps in a batch for which losses are computed: B (T - burn_in).
     pub fn steps(&self) -> usize {
         self.config.training.batch_size * (self.config.sequence_len - self.config.burn_in)
     }
 
-    /// Returns the policy whose next actions the critics' targets use.
+    /// Returns the policy that chooses the next actions in the target values of the critics.
     pub fn target_actor<'a>(&self, model: &'a Model) -> &'a Weights {
         let copy: &FlatParams = match self.config.training.target_actor {
             TargetActor::Current => model.actor.values(),
@@ -174,9 +177,9 @@ impl SharedRule {
         policy::step_each(arch, w, &batch.kept(&batch.next_obs), &states)
     }
 
-    /// Returns every critic's values of `action` (B, T - burn_in, A), as (C, B, T - burn_in), or for vector critics as
-    /// (C, B, T - burn_in, A). Recurrent critics update their states with the stored actions `stored` (B, T, A).
-    /// `action` and `stored` are in the critics' units.
+    /// Returns the values that every critic gives to `action` (B, T - burn_in, A), as (C, B, T - burn_in). Vector
+    /// critics return the values of all actions, (C, B, T - burn_in, A). Recurrent critics update their states with the
+    /// stored actions `stored` (B, T, A). Both `action` and `stored` are in the critics' units.
     pub fn values(
         &self,
         networks: &[Weights],
@@ -197,7 +200,7 @@ impl SharedRule {
         Tensor::stack(&networks.iter().map(value).collect::<Vec<_>>(), 0)
     }
 
-    /// Reduces the critics' values (C, ..) to one, (..).
+    /// Reduces the values of all critics (C, ..) to their minimum or maximum (..), depending on the settings.
     pub fn reduce(&self, q: &Tensor) -> Tensor {
         match self.config.training.critic_reduce {
             Reduce::Min => q.amin([0].as_slice(), false),
@@ -205,8 +208,8 @@ impl SharedRule {
         }
     }
 
-    /// Multiplies the policy's losses (B, T - burn_in) by the importance weights, if the settings apply them to the
-    /// policy.
+    /// Multiplies the policy's losses (B, T - burn_in) by the importance weights, if `learner.weights_in_actor_loss` is
+    /// set.
     pub fn weigh(&self, loss: &Tensor, batch: &AutogradBatch) -> Tensor {
         if self.config.training.weights_in_actor_loss {
             loss * &batch.weight
@@ -215,8 +218,8 @@ impl SharedRule {
         }
     }
 
-    /// Does one step of the temperature towards the target entropy, within its bounds. Returns the loss, or `None`
-    /// if the temperature is fixed.
+    /// Does one Adam step on the temperature, which moves the policy's entropy towards the target entropy. The
+    /// temperature stays within its bounds. Returns the loss, or `None` if the temperature is fixed.
     pub fn tune_temperature(
         &self,
         model: &Model,
@@ -236,7 +239,7 @@ impl SharedRule {
         Some(loss)
     }
 
-    /// Does one Polyak step of the target networks if `step` is a multiple of `target_updates`.
+    /// Does one Polyak step on every target network if `step` is a multiple of `target_updates`.
     pub fn move_targets(&self, model: &Model, step: u64) {
         if step.is_multiple_of(self.config.training.target_updates) {
             model.targets.follow(model.critics.values(), self.config.training.tau);

@@ -20,9 +20,9 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// Trainer of every network and every algorithm on libtorch, by autograd.
+/// Trainer of all networks and algorithms on libtorch, by autograd.
 ///
-/// The whole process has one thread pool of libtorch, whose size is set by the trainer that was created last.
+/// The whole process has one thread pool of libtorch. The trainer that was created last sets the size of the pool.
 #[derive(Debug)]
 pub struct AutogradTrainer {
     config: TrainerConfig,
@@ -32,13 +32,14 @@ pub struct AutogradTrainer {
     threads: usize,
     algorithm: Box<dyn LearningRule>,
     model: Model,
-    /// Observation statistics. Every update writes them to the policy's buffers, which are published to the actors.
+    /// Observation statistics. Every update writes them to the policy's buffers. These buffers are published together
+    /// with the policy.
     normaliser: Option<Normaliser>,
     inputs: AutogradInputs,
     undo: Undo,
-    /// Updates that have not been read yet, oldest first: at most [`Trainer::pipeline_depth`].
+    /// Updates whose |td| has not been read yet, oldest first. There are at most [`Trainer::pipeline_depth`] of them.
     outstanding: VecDeque<Outstanding>,
-    /// Sums of the statistics in f64, (STATISTICS).
+    /// Sums of the statistics over updates, in f64, (STATISTICS).
     sums: Tensor,
     updates: u64,
     updates_summed: u64,
@@ -59,8 +60,8 @@ impl AutogradTrainer {
     /// Creates a trainer with the given state on `cpu` or `cuda:N`. On the CPU it uses `threads` threads.
     ///
     /// # Errors
-    /// Returns an error if the device is unknown or absent, if the algorithm cannot train the network, or if the state
-    /// does not fit.
+    /// Returns an error if the device is unknown or absent, if the algorithm cannot train the configured networks, or
+    /// if the state does not fit them.
     pub fn new(
         config: TrainerConfig,
         state: TrainState,
@@ -93,7 +94,7 @@ impl AutogradTrainer {
         Ok(trainer)
     }
 
-    /// Does one update and returns its losses and its verdict. Panics if libtorch fails.
+    /// Does one update. Returns its losses and the verdict of [`Undo::judge`]. Panics if libtorch fails.
     fn step(
         &mut self,
         batch: &Batch<'_>,
@@ -112,7 +113,8 @@ impl AutogradTrainer {
         (losses, verdict)
     }
 
-    /// Updates the observation statistics with this batch's observations, except those of padding.
+    /// Adds the observations of this batch to the observation statistics, except for steps that are padding. Does
+    /// nothing if the statistics are frozen.
     fn observe(&mut self, batch: &Batch<'_>) {
         let Some(normaliser) = &mut self.normaliser else { return };
         if !self.config.training.normaliser_frozen {
@@ -126,7 +128,7 @@ impl AutogradTrainer {
 /// Checks whether autograd can train with these settings.
 ///
 /// # Errors
-/// Returns a description of what does not fit.
+/// Returns a description of the settings that are not supported.
 pub fn serves(config: &TrainerConfig) -> Result<(), String> {
     let refuse = |why: &str| Err(why.to_owned());
     if config.burn_in >= config.sequence_len {
@@ -147,7 +149,7 @@ pub fn serves(config: &TrainerConfig) -> Result<(), String> {
     }
 }
 
-/// Creates the learning rule and its model, all zero.
+/// Creates the learning rule, and a model whose tensors are all zero.
 fn build(
     config: &TrainerConfig,
     options: TensorOptions,
@@ -164,7 +166,7 @@ fn build(
     Ok((algorithm, Model::new(config, options)))
 }
 
-/// Runs libtorch operations and converts their panics to errors. The state after a failed operation does not matter,
+/// Runs libtorch operations and converts their panics to errors. After a failed operation the state is not used again,
 /// because training cannot continue without the device.
 fn guarded<T>(device: &str, operations: impl FnOnce() -> T) -> Result<T, TrainerError> {
     catch_unwind(AssertUnwindSafe(operations)).map_err(|panic| {

@@ -1,5 +1,5 @@
-//! [`Vae`]: the conditional auto-encoder of actions, which gives batch-constrained Q-learning actions similar to those
-//! in the data (docs/algorithms/bcq.md §1.1).
+//! [`Vae`]: the conditional auto-encoder of actions (docs/algorithms/bcq.md §1.1). Batch-constrained Q-learning uses it
+//! to draw actions that are similar to the actions in the data.
 
 use super::net;
 use super::params::Weights;
@@ -7,10 +7,10 @@ use crate::torch::ops::exact;
 use common::policy::arch::{Body, Head, Mlp, PolicyArch};
 use tch::{Kind, Tensor};
 
-/// Bounds of the log standard deviation of the latent.
+/// Bounds of the logarithm of the latent's standard deviation.
 const LOG_STD: (f64, f64) = (-4.0, 15.0);
 
-/// Bound of the absolute value of drawn latents.
+/// Largest absolute value of a drawn latent's elements.
 const LATENT_MAX: f64 = 0.5;
 
 /// Encoder and decoder of actions.
@@ -21,7 +21,7 @@ pub struct Vae {
     bound: f64,
 }
 
-/// Latent distribution of an action, each field (.., Z).
+/// Distribution of the latent for an action. Each field is (.., Z).
 #[derive(Debug)]
 pub struct Latent {
     /// Means.
@@ -31,7 +31,7 @@ pub struct Latent {
 }
 
 impl Vae {
-    /// Creates the auto-encoder of a batch-constrained policy, with hidden layers of these widths in the encoder.
+    /// Creates the auto-encoder of a batch-constrained policy. `encoder` has the widths of the encoder's hidden layers.
     /// Returns `None` for any other policy.
     pub fn of(arch: &PolicyArch, encoder: &[usize]) -> Option<Self> {
         let (Body::BatchConstrained { decoder, .. }, Head::Deterministic { bound }) =
@@ -43,7 +43,7 @@ impl Vae {
         Some(Self { encoder, decoder: decoder.clone(), bound: exact(bound) })
     }
 
-    /// Encodes action (.., A) at obs (.., O).
+    /// Encodes `action` (.., A) at the observation `obs` (.., O).
     pub fn encode(&self, w: &Weights, obs: &Tensor, action: &Tensor) -> Latent {
         let input = Tensor::cat(&[obs, action], -1);
         let features = net::mlp(w, "encoder", &self.encoder, &input);
@@ -51,18 +51,21 @@ impl Vae {
         Latent { mean, log_std: net::linear(w, "log_std", &features).clamp(LOG_STD.0, LOG_STD.1) }
     }
 
-    /// Computes `bound tanh(decoder([obs; z]))`: obs (.., O) and z (.., Z) to actions (.., A).
+    /// Decodes the latent `z` (.., Z) at the observation `obs` (.., O): computes the action
+    /// `bound tanh(decoder([obs; z]))`, (.., A).
     pub fn decode(&self, w: &Weights, obs: &Tensor, z: &Tensor) -> Tensor {
         net::stack(w, "decoder", &self.decoder, &Tensor::cat(&[obs, z], -1)).tanh() * self.bound
     }
 
-    /// Draws an action similar to those in the data at obs (.., O), from standard normals (.., Z).
+    /// Draws an action (.., A) at the observation `obs` (.., O), from standard normals (.., Z). The action is similar
+    /// to the actions in the data.
     pub fn draw(&self, w: &Weights, obs: &Tensor, normals: &Tensor) -> Tensor {
         self.decode(w, obs, &normals.clamp(-LATENT_MAX, LATENT_MAX))
     }
 
-    /// Computes the loss `mean((a - V(s, a))²) + KL / 2`, a scalar, with `KL = mean(-ln std + (std² + mean² - 1) / 2)`,
-    /// from obs (.., O), action (.., A) and standard normals (.., Z).
+    /// Computes the loss `mean((a - V(s, a))²) + KL / 2`, a scalar. V(s, a) is the reconstruction of the action, and
+    /// `KL = mean(-ln std + (std² + mean² - 1) / 2)`. s is `obs` (.., O), a is `action` (.., A), and `normals` are
+    /// standard normals (.., Z).
     pub fn loss(&self, w: &Weights, obs: &Tensor, action: &Tensor, normals: &Tensor) -> Tensor {
         let Latent { mean, log_std } = self.encode(w, obs, action);
         let std = log_std.exp();
