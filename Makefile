@@ -64,7 +64,7 @@ build: ## Build all programs into target/release, with all formats, and with the
 	@touch $(WITH_FORMATS)
 
 .PHONY: test
-test: check test-bare test-libraries test-python test-clients test-deploy ## Run the fast checks and all tests. Fetches libtorch, MuJoCo and Python libraries.
+test: check test-libraries test-bare test-python test-clients test-deploy ## Run the fast checks and all tests. Fetches libtorch, MuJoCo and Python libraries.
 	$(call STEP,all passed)
 
 .PHONY: check
@@ -90,31 +90,33 @@ else
 	@echo 'SKIPPED: cargo-deny is not installed (cargo install cargo-deny)'
 endif
 	$(call STEP,documentation)
-	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
 	$(DOCS_RS) RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps $(CHECK_ONLY)
 
-# Everything except the torch backend and the MuJoCo environments must build and pass on a bare machine.
-.PHONY: test-bare
-test-bare:
-	$(call STEP,tests without libtorch and MuJoCo)
-ifeq ($(NEXTEST),yes)
-	cargo nextest run --workspace
-	cargo test --workspace --doc
-else
-	cargo test --workspace
-endif
-
-# One build for the whole workspace, so that crates built without the libraries are not built again.
+# All tests, in one build with every feature.
 .PHONY: test-libraries
 test-libraries:
 	$(call STEP,libtorch and MuJoCo)
 	$(FETCH_LIBTORCH)
 	cargo xtask mujoco
-	$(call STEP,tests with the torch backend and MuJoCo)
+	$(call STEP,tests with every feature)
 ifeq ($(NEXTEST),yes)
-	cargo nextest run --workspace $(EVERY_FEATURE) -E 'package(learner) or package(cluster) or package(actor-node)'
+	cargo nextest run --workspace $(EVERY_FEATURE)
+	cargo test --workspace --doc $(EVERY_FEATURE)
 else
-	cargo test -p learner -p cluster -p actor-node $(EVERY_FEATURE)
+	cargo test --workspace $(EVERY_FEATURE)
+endif
+
+# Everything except the optional features must build and pass on a bare machine. The crates without such features are
+# tested above. Of the whole system's tests, these start the program in each of its ways.
+BARE := package(learner) or package(actor-node) or (package(cluster) and test(/^(front_door|sapex|lockstep)::/))
+
+.PHONY: test-bare
+test-bare:
+	$(call STEP,tests without libtorch and MuJoCo and without the formats)
+ifeq ($(NEXTEST),yes)
+	cargo nextest run --workspace -E '$(BARE)'
+else
+	cargo test --workspace
 endif
 
 # The Python libraries that read our files, or whose files we read. They need 0.3 GB.

@@ -19,11 +19,11 @@
 //! | [`upload`] | delivers rows to the replay servers, exactly once | |
 //! | [`rows`] | turns steps into rows: transitions, or sequences of steps | |
 //! | [`lanes`] | several environments as one batch, with auto-reset; a failed environment is rebuilt | `env` |
-//! | [`mod@env`] | environments, which no other process steps | `draw` |
+//! | [`mod@env`] | environments, which only actors and evaluators step | `draw` |
 //! | [`draw`] | pictures of some environments | |
 //!
-//! Three files are below all folders: [`metrics`] (what the process exports), `log_once` (each warning once) and
-//! `json_lines` (files of records in the run directory).
+//! Three files are below all folders. [`metrics`] defines the metrics that the process exports, `log_once` logs each
+//! warning only once, and `json_lines` writes files of records in the run directory.
 
 pub mod actor;
 pub mod draw;

@@ -88,7 +88,7 @@ async fn serve(process: Process, evaluates: bool, run_dir: Option<PathBuf>) -> a
     Ok(())
 }
 
-/// Converts an error so that invalid settings and names, which are the user's errors, end the process with their own
+/// Converts an error. Invalid settings and invalid names are the user's errors, and end the process with a separate
 /// exit status.
 fn blame(error: NodeError) -> anyhow::Error {
     match error {

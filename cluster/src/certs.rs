@@ -1,4 +1,5 @@
-//! `sapex certs`: creates or renews a CA and the certificates of a cluster for the `[tls]` section.
+//! `sapex certs`: creates a CA and the certificates of a cluster for the `[tls]` section, or renews the certificates of
+//! an existing CA.
 
 use crate::cli::CertsArgs;
 use crate::progress::say;
@@ -20,9 +21,10 @@ use time::{Duration, OffsetDateTime};
 
 /// Validity of a CA in days.
 const CA_DAYS: i64 = 3_650;
-/// Time from the start of a certificate's validity to its creation. It helps machines whose clocks are slow.
+/// Time by which the validity of a certificate starts before its creation, so that machines whose clocks are slow
+/// accept the certificate.
 const CLOCKS_DIFFER: Duration = Duration::HOUR;
-/// Number of replay servers whose host names are included without `--host`.
+/// Number of replay servers whose host names are always in the certificate, in addition to the names from `--host`.
 const REPLAYS: usize = 16;
 /// Names of the files in a role's folder: CA certificate, the role's certificate and its key.
 const FILES: [&str; 3] = ["ca.crt", "tls.crt", "tls.key"];
@@ -30,7 +32,8 @@ const FILES: [&str; 3] = ["ca.crt", "tls.crt", "tls.key"];
 /// Creates the CA and the certificates. If the directory holds a CA with its key, only the certificates are renewed.
 ///
 /// # Errors
-/// Returns an error if a file exists that must not be overwritten, or if a file cannot be written.
+/// Returns an error if a file exists that must not be overwritten, if the existing CA is unusable or expires before the
+/// new certificates, if a host name is invalid, or if a file cannot be written.
 pub fn make(options: &CertsArgs) -> anyhow::Result<()> {
     let now = Clock::system().unix_time().as_secs();
     let now = OffsetDateTime::from_unix_timestamp(now.try_into()?)?;
@@ -39,7 +42,7 @@ pub fn make(options: &CertsArgs) -> anyhow::Result<()> {
     let (ca_cert, ca_key) = (dir.join("ca.crt"), dir.join("ca.key"));
     let is_renewal = is_renewal(dir, [&ca_cert, &ca_key])?;
     let (ca, pem) = if is_renewal { read_ca(&ca_cert, &ca_key, until)? } else { new_ca(now)? };
-    // Every certificate is loaded from a temporary folder before any file is replaced.
+    // As a check, every certificate is loaded from a temporary folder before any file is replaced.
     let trial = tempfile::tempdir()?;
     let mut made = Vec::new();
     for role in Role::ALL {
@@ -76,8 +79,9 @@ fn put(folder: &Path, texts: &[String; 3]) -> std::io::Result<[PathBuf; 3]> {
     Ok(paths)
 }
 
-/// Returns whether the directory holds a CA with its key, so that certificates are renewed. Fails if only one of the
-/// two files exists, or if certificates exist without a CA.
+/// Returns true if the directory holds a CA certificate and its key: the certificates of the roles are then renewed.
+/// Returns false if it holds neither. Fails if only one of the two files exists, or if there are certificates of roles
+/// but no CA.
 fn is_renewal(dir: &Path, [cert, key]: [&Path; 2]) -> anyhow::Result<bool> {
     let kept = |path: &Path| format!("{} is there already", path.display());
     let elsewhere = "nothing is overwritten: choose another directory";
@@ -123,8 +127,8 @@ fn read_ca(
     Ok((Issuer::from_ca_cert_pem(&pem, key).with_context(|| of(cert))?, pem))
 }
 
-/// Creates a CA with a unique name, derived from its key. The name makes it visible if one CA is used in place of
-/// another.
+/// Creates a CA. The name of the CA is derived from its key and is therefore unique, so that it is visible if one CA is
+/// used in place of another.
 fn new_ca(now: OffsetDateTime) -> anyhow::Result<(Issuer<'static, KeyPair>, String)> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
@@ -142,7 +146,7 @@ fn named(name: &str) -> DistinguishedName {
     names
 }
 
-/// Creates a certificate for a role and its key, both in PEM.
+/// Creates a key for a role, and a certificate for this key. Returns the certificate and the key in PEM.
 fn certificate(
     role: Role,
     ca: &Issuer<'_, KeyPair>,
@@ -174,8 +178,9 @@ fn certificate(
     Ok((params.signed_by(&key, ca)?.pem(), key.serialize_pem()))
 }
 
-/// Returns the host names of a role on one machine, in compose and inside a Kubernetes namespace. TLS verifiers reject
-/// a wildcard that is followed by fewer than two labels, so `*.replay` would not work.
+/// Returns the host names of a role on a single machine, in compose and inside a Kubernetes namespace. The names are
+/// listed one by one, because TLS verifiers reject a wildcard that is followed by fewer than two labels, such as
+/// `*.replay`.
 fn own_hosts(role: Role) -> Vec<String> {
     let mut hosts: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(Into::into).into();
     match role {
@@ -192,8 +197,9 @@ fn own_hosts(role: Role) -> Vec<String> {
     hosts
 }
 
-/// Writes a file atomically: the content goes to a new file, which is then renamed. Only the owner can read key files.
-/// The new file is in the same folder, because each folder may be a separate volume.
+/// Writes a file atomically: the content goes to a new file, which is then renamed. The new file is in the same folder,
+/// because each folder may be a separate volume and a rename works only within a volume. Only the owner can read key
+/// files.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let is_key = path.extension().is_some_and(|extension| extension == "key");
     let mode = if is_key { 0o600 } else { 0o644 };

@@ -42,7 +42,7 @@ pub enum CliCommand {
         /// is complete or not written at all.
         #[arg(long, value_name = "FILE", requires = "name")]
         write: Option<PathBuf>,
-        /// Settings that may change the environment's shapes or how it is stepped.
+        /// Settings that may change the shapes of the environment or how the environment is stepped.
         #[command(flatten)]
         settings: Settings,
     },
@@ -104,11 +104,12 @@ pub struct TrainArgs {
 }
 
 impl TrainArgs {
-    /// Returns the arguments with all other sources of settings added. Values of --space-values have lower priority
-    /// than the short flags, which have lower priority than --set.
+    /// Returns the arguments together with the settings from the other options. The priority rises in this order:
+    /// --space-values, short flags, --set.
     ///
     /// # Errors
-    /// Returns an error if the space values cannot be read or lie outside their space.
+    /// Returns an error if the run to resume cannot be opened, or if the space values cannot be read or lie outside
+    /// their space.
     pub fn settings(&self) -> anyhow::Result<Args> {
         let mut args = self.args.clone();
         if let Some(path) = self.run_dir.as_ref().filter(|_| self.resume) {
@@ -168,8 +169,8 @@ impl EnvOptions {
     }
 }
 
-/// Settings on top of a run's settings or of the defaults, for example those that another machine needs to step the
-/// environment.
+/// Settings that override the settings of a run or the defaults, for example the settings that another machine needs to
+/// step the environment.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Settings {
     /// File with settings in TOML; docs/configuration.md lists the keys. May be repeated; later files override earlier
@@ -185,7 +186,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Returns these settings as layers, with the `SAPEX__SECTION__KEY` environment variables below them.
+    /// Returns these settings as layers. The environment variables `SAPEX__SECTION__KEY` form a layer of lower
+    /// priority.
     pub fn layers(&self) -> Layers {
         Layers {
             files: self.config.clone(),

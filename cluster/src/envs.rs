@@ -35,8 +35,8 @@ pub fn list(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints the shapes of one environment, together with the given `[cluster]` settings, as a `[cluster]` section. With
-/// `write`, the section is written to that file instead.
+/// Prints a `[cluster]` section with the shapes of one environment and the given `[cluster]` settings. If `write` is
+/// set, the section is written to that file instead.
 ///
 /// # Errors
 /// Returns an error if the environment cannot be made or the file cannot be written.
@@ -45,7 +45,7 @@ pub fn shapes(name: &str, write: Option<&Path>, settings: &Settings) -> anyhow::
     layers.options.insert(0, ("NAME", format!("cluster.env={}", toml::Value::from(name))));
     let resolved = config::load(&layers)?;
     let shapes = shape_settings(&train::spec(&resolved)?);
-    // The file must also contain the given settings from which the shapes follow.
+    // The section must also contain the given settings, because the shapes depend on them.
     let is_shape = |key: &str| shapes.iter().any(|(shape, _)| *shape == format!("cluster.{key}"));
     let mut lines = vec!["[cluster]".to_owned()];
     for (key, value) in resolved.given("cluster").iter().filter(|(key, _)| !is_shape(key)) {

@@ -17,7 +17,7 @@ use serde_json::Value;
 use std::path::Path;
 
 /// Evaluates the run's policy ([`run_policy`]), logs the result, writes the report and prints where the files are. If
-/// the environment fails or a signal arrives, only the evaluation is missing.
+/// the environment fails or a signal arrives, only the evaluation is omitted.
 ///
 /// # Errors
 /// Returns an error if the policy or the log cannot be read, or if the report cannot be written.
@@ -62,7 +62,8 @@ pub fn finish(process: &Process, run: &RunDir, path: &Path, log: &RunLog) -> any
     Ok(())
 }
 
-/// An evaluation, or the reason why it failed. Other failures, such as an unreadable policy, are separate errors.
+/// An evaluation, or the reason why it failed. A failure before the evaluation, such as an unreadable policy, is not
+/// part of this type.
 type Evaluated = Result<Evaluation, EvaluationError>;
 
 /// The evaluations at the end of a run, all in one environment.
@@ -73,8 +74,8 @@ struct Evaluations<'a> {
 }
 
 impl Evaluations<'_> {
-    /// Runs one evaluation of the policy in a folder. If `run.track_trajectories` is set, its episodes are written to
-    /// the trajectory log under `kind`.
+    /// Runs one evaluation of the policy in the folder `policy`. If `run.track_trajectories` is set, the episodes are
+    /// written to the trajectory log under `kind`.
     fn evaluate(
         &mut self,
         kind: &'static str,
@@ -93,9 +94,9 @@ impl Evaluations<'_> {
         })
     }
 
-    /// Evaluates the newest policy and offers it as the best one, because the evaluator may not have evaluated it: in a
-    /// run of a few seconds, the evaluator sees only the first versions. Returns `None` if the log already has an
-    /// evaluation of the newest version.
+    /// Evaluates the newest policy and makes it the best policy of the run if the result is better. The evaluator may
+    /// not have evaluated the newest policy: in a run of a few seconds, it evaluates only the first versions. Returns
+    /// `None` without an evaluation if the log already has one of the newest version.
     fn offer_newest(&mut self, checkpoint: &Path) -> anyhow::Result<Option<Evaluated>> {
         let config = &self.process.resolved.config;
         let (newest, arch) = PolicySnapshot::load(&checkpoint.join(POLICY))?;

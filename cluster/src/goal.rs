@@ -24,7 +24,7 @@ impl Goal {
         Self { target: target.is_finite().then_some(target), costs, in_a_row: 0 }
     }
 
-    /// Takes the mean return of an evaluation. Returns a message if the run is solved with this evaluation.
+    /// Processes the mean return of an evaluation. Returns a message if this evaluation makes the run solved.
     pub fn evaluated(&mut self, mean: f64) -> Option<String> {
         let target = self.target?;
         let reached = if self.costs { mean <= target } else { mean >= target };
@@ -38,7 +38,7 @@ impl Goal {
 /// without a limit and a run on recorded data always pass.
 ///
 /// # Errors
-/// Returns an error if `run.env_steps` is not 0 and not above `done`.
+/// Returns an error if `run.env_steps` is at most `done`, unless one of these exceptions applies.
 pub fn check_steps(resolved: &Resolved, done: u64) -> Result<(), ConfigError> {
     let limit = resolved.config.run.env_steps;
     if done == 0 || limit == 0 || limit > done || resolved.config.is_offline() {

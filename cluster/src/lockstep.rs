@@ -1,5 +1,5 @@
 //! `--lockstep`: runs the roles one after the other on one thread, with one actor, one table and an exact ratio of
-//! updates to rows. Two runs with the same seed are identical. This mode is also suited to stepping through with a
+//! updates to rows. Two runs with the same seed are identical. This mode is also useful to step through the code with a
 //! debugger.
 
 use crate::finish;
@@ -34,7 +34,7 @@ use std::time::Duration;
 
 /// Name of the sampling generator in a checkpoint.
 const SAMPLING: &str = "sampling";
-/// Number of the single actor.
+/// Id of the only actor.
 const ACTOR: u32 = 0;
 
 /// Checks that the settings are possible with one thread, one actor and one table.
@@ -104,7 +104,7 @@ pub fn train(process: &Process, run: &RunDir, start: Start) -> anyhow::Result<()
     if let Some(reached) = &parts.solved {
         say(&format!("stopping: {reached}"));
     }
-    // After an update that diverged, this is the state before that update.
+    // If an update diverged, the checkpoint holds the state before that update.
     let checkpoint = parts.checkpoint();
     let failed = trained.as_ref().err().and_then(|error| error.downcast_ref());
     if matches!(failed, Some(TrainingError::Trainer { .. })) {
@@ -181,8 +181,8 @@ impl<'a> Lockstep<'a> {
             let episodes = self.episodes_before + self.actor.counters().episodes();
             self.counts.acted(self.actor.steps(), episodes);
             while let Some(batch) = self.actor.take_rows(false) {
-                // The updates below always run until the limiter allows no further sample, so it never refuses this
-                // insert.
+                // The updates below always run until the limiter allows no further sample. Therefore the limiter never
+                // refuses this insert.
                 self.table
                     .insert_of(ActorId(ACTOR), &batch.rows, None, Duration::ZERO)
                     .context("insert in lockstep")?;

@@ -58,8 +58,8 @@ fn main() -> ExitCode {
     result.map_or_else(|error| refuse(&error, status(&error)), |()| ExitCode::SUCCESS)
 }
 
-/// Runs `sapex train`. Wrong settings end with status 2 before the run directory is touched; a run that fails ends with
-/// status 1.
+/// Runs `sapex train`. The exit status is 2 if settings are wrong, in which case no training starts. It is 1 if the run
+/// fails.
 fn train_command(options: &TrainArgs) -> ExitCode {
     let prepared = (|| {
         let resolved = train::settings(options)?;

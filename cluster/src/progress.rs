@@ -6,14 +6,14 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Write as _};
 use std::time::Duration;
 
-/// Time after a plain line in which the final line is omitted.
+/// Minimum time between the last plain line and the final line. If the final line would follow earlier, it is omitted.
 const WATCHED_AGAIN: Duration = Duration::from_millis(200);
 /// Interval between plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(2);
 /// Assumed width of a terminal, in columns, if the real width is unknown.
 const COLUMNS: usize = 80;
-/// Columns that the bar and the percentage take in front of the numbers, plus one column that stays free, because
-/// terminals wrap a line that fills the last column.
+/// Number of columns that are not available for the numbers: those of the bar and the percentage, and one column that
+/// stays free, because terminals wrap a line that fills the last column.
 const BAR_COLUMNS: usize = 18;
 /// Window over which the pace is measured to estimate the remaining time.
 const PACE_WINDOW: Duration = Duration::from_secs(30);
@@ -49,7 +49,7 @@ pub struct ActorStats {
 }
 
 impl RunStats {
-    /// Returns the number that the limit refers to: environment steps, or updates if there are no actors.
+    /// Returns the progress towards the limit: environment steps, or updates if there are no actors.
     fn position(&self) -> u64 {
         self.acting.map_or(self.updates, |acting| acting.env_steps)
     }
@@ -117,7 +117,7 @@ impl Pace {
         if newest.is_none_or(|newest| time >= newest + PACE_WINDOW / 30) {
             self.seen.push_back((time, position));
         }
-        // Of the pairs that are at least one window old, only the newest one is kept.
+        // Keeps only the newest of the pairs that are at least one window old.
         while self.seen.get(1).is_some_and(|(seen, _)| *seen + PACE_WINDOW <= time) {
             self.seen.pop_front();
         }
@@ -152,8 +152,8 @@ enum View {
 }
 
 impl ProgressDisplay {
-    /// Creates the display. On a terminal it is a bar up to `limit` environment steps (updates if there are no actors),
-    /// or a line without a bar if `limit` is 0. Otherwise it is plain lines.
+    /// Creates the display. On a terminal it is a bar up to `limit`, in environment steps, or in updates if there are
+    /// no actors. If `limit` is 0, it is a line without a bar. If the output is not a terminal, it is plain lines.
     pub fn new(terminal: bool, limit: u64) -> Self {
         let view = if terminal {
             View::Bar(bar(limit, ProgressDrawTarget::stdout()))
@@ -219,8 +219,8 @@ fn columns(terminal: &Term) -> usize {
     terminal.size_checked().map_or(COLUMNS, |(_, columns)| usize::from(columns))
 }
 
-/// Prints one line to standard output. A closed pipe is ignored: a reader that has read enough, as in
-/// `sapex presets | head -1`, must not stop the program.
+/// Prints one line to standard output. A closed pipe is not an error: the reader may have read enough, as in
+/// `sapex presets | head -1`.
 ///
 /// # Panics
 /// Panics if the line cannot be written for another reason, such as a full disk.

@@ -1,4 +1,4 @@
-//! Access to a run's policy: the best one that its evaluator found, or the one of the newest checkpoint.
+//! Access to the policy of a run: the best policy that the evaluator found, or the policy of the newest checkpoint.
 
 use actor_node::evaluation::{
     ActionMode, EpisodeRunner, Episodes, Evaluation, EvaluationError, Plan, best_policy,
@@ -80,11 +80,11 @@ pub fn load(path: &Path) -> anyhow::Result<(PolicyNet, PolicyVersion)> {
     Ok((policy, snapshot.version))
 }
 
-/// Returns the folder of a run's best evaluated policy, or its newest checkpoint if no policy was evaluated or `newest`
-/// is set.
+/// Returns the folder of the policy with the best evaluation. If no policy was evaluated, or if `newest` is set,
+/// returns the newest undamaged checkpoint.
 ///
 /// # Errors
-/// Returns an error if there is neither.
+/// Returns an error if the newest checkpoint is needed and the run has no undamaged one.
 pub fn folder(run: &RunDir, newest: bool) -> anyhow::Result<PathBuf> {
     match best_policy(run.path()) {
         Some(best) if !newest => Ok(best),
@@ -92,7 +92,7 @@ pub fn folder(run: &RunDir, newest: bool) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Returns the newest undamaged checkpoint of a run. Newer checkpoints that are damaged are named on standard error.
+/// Returns the newest undamaged checkpoint of a run. Reports newer checkpoints that are damaged on standard error.
 #[expect(clippy::print_stderr, reason = "for the person who typed the command")]
 fn newest_checkpoint(run: &RunDir) -> anyhow::Result<PathBuf> {
     let found = checkpoint::newest_whole(&run.checkpoints())?;

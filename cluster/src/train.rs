@@ -123,7 +123,7 @@ struct System {
 type LearnerOutcome = (Checkpoint, std::path::PathBuf);
 
 /// Results of the evaluator: the mean return of the newest evaluation, and the evaluations that are not in the run's
-/// log yet. The log takes them every 100 ms, so the list stays short.
+/// log yet. These evaluations are moved to the log every 100 ms, so the list stays short.
 #[derive(Debug, Default)]
 struct Evaluations(Mutex<(Option<f64>, Vec<Evaluation>)>);
 
@@ -287,7 +287,8 @@ impl System {
         }
     }
 
-    /// Writes a record to the run's log. It describes the actors' work since the previous record.
+    /// Writes a record about the actors to the run's log. The steps per second in it are measured since the previous
+    /// record.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     fn log_actors(&mut self, process: &Process, log: &RunLog) {
         let Some(acting) = self.snapshot(process).acting else { return };
@@ -318,8 +319,8 @@ impl System {
         if lags.is_empty() { 0.0 } else { lags.iter().sum::<f64>() / lags.len() as f64 }
     }
 
-    /// Returns the mean over all actors of a value that each actor averages over its latest training episodes. `None`
-    /// if no actor has this value.
+    /// Returns the mean of a value over the actors that have it, or `None` if no actor has it. The value of each actor
+    /// is an average over its latest training episodes.
     #[expect(clippy::cast_precision_loss, reason = "few actors")]
     fn mean(&self, of: fn(&Counters) -> Option<f64>) -> Option<f64> {
         let means: Vec<f64> = self.counters.iter().filter_map(|counters| of(counters)).collect();

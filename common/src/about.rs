@@ -1,5 +1,5 @@
-//! Build and machine information, for `--version` and for a run's log, which records the command, the version and the
-//! machine.
+//! Information about the build and the machine. `--version` prints the build. A run's log records the command, the
+//! version and the machine.
 
 use std::fmt;
 
@@ -28,7 +28,8 @@ pub struct Build {
 
 /// Creates the [`Build`] of the calling crate, with the given feature names: `build!("torch", "mujoco")`.
 ///
-/// It is a macro so that commit and features are those of the calling program and not of this crate.
+/// This is a macro, because a function would read the commit and the features of this crate, not those of the calling
+/// program.
 #[macro_export]
 macro_rules! build {
     ($($feature:literal),*) => {
@@ -64,8 +65,8 @@ pub fn platform() -> String {
     format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS)
 }
 
-/// Returns the oldest processor level that the program runs on. The policy kernels select better instructions at run
-/// time if the machine has them.
+/// Returns the lowest processor level on which the program runs, such as `x86-64-v3`. Outside x86-64 this is the name
+/// of the architecture. At run time the policy kernels use faster instructions if the processor has them.
 fn baseline() -> &'static str {
     if cfg!(not(target_arch = "x86_64")) {
         std::env::consts::ARCH
@@ -105,7 +106,8 @@ pub fn machine() -> String {
     format!("{processor}, {cores}, {}", platform())
 }
 
-/// Returns the command line that started this process, quoted for a shell. The program's folder is left out.
+/// Returns the command line that started this process, quoted for a shell. The first word is the name of the program
+/// without its folder.
 pub fn command() -> String {
     let mut words = std::env::args_os();
     let program = words.next().unwrap_or_default();
@@ -114,7 +116,8 @@ pub fn command() -> String {
     words.map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
 }
 
-/// Returns the word as a shell argument: in single quotes if it contains characters that a shell interprets.
+/// Returns `word` as a shell argument. Adds single quotes if the word is empty or may contain characters that a shell
+/// interprets.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

@@ -1,4 +1,5 @@
-//! [`Appended`]: a file that contains whole records only, also after a failed write or a crash.
+//! [`Appended`]: a file that contains only whole records. A failed write leaves no part of its record in the file.
+//! After a crash, [`Appended::open_lines`] removes an incomplete last line.
 
 use fs_err::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -17,7 +18,7 @@ pub struct Appended {
 }
 
 impl Appended {
-    /// Opens the file, or creates it if it does not exist. Its present content counts as whole records.
+    /// Opens the file, or creates it if it does not exist. Assumes that the existing content consists of whole records.
     ///
     /// # Errors
     /// Returns an error if the file cannot be opened or created. The message names the path.
@@ -92,8 +93,9 @@ impl Appended {
     }
 }
 
-/// Appends a record to a file that nothing else depends on. If that fails, the file keeps its previous records and
-/// `file` becomes `None`. `what` describes the file in a warning about the failure.
+/// Appends a record to a file that no other part of the system depends on. If `file` is `None`, does nothing. If the
+/// record cannot be written, logs a warning in which `what` describes the file, and sets `file` to `None`. The file
+/// then keeps its previous records.
 pub fn append_or_stop(file: &mut Option<Appended>, record: &[u8], what: &str) {
     let Some(open) = file else { return };
     if let Err(error) = open.append(record) {

@@ -1,4 +1,4 @@
-//! Directories and files that are written completely or not at all, even if the writer or the machine crashes.
+//! Writes directories and files completely or not at all, even if the writer or the machine crashes.
 //!
 //! A directory is filled next to its final name, under a name that begins with `.partial-`. Every file and folder in it
 //! is flushed to the disk. Then the directory is renamed, and the rename is flushed too. A writer that crashes leaves
@@ -12,15 +12,15 @@ use std::path::{Path, PathBuf};
 /// Name prefix of directories and files that are being written or removed. Readers must ignore them.
 const PARTIAL: &str = ".partial-";
 
-/// Creates the directory `target`. `write` receives the path of a temporary directory and fills it; the directory is
-/// then renamed to `target`. Missing parents are created, and leftovers of crashed writers next to `target` are
-/// removed.
+/// Creates the directory `target`. The closure `write` receives the path of a temporary directory and fills this
+/// directory, which is then renamed to `target`. Before that, missing parents of `target` are created, and leftovers of
+/// crashed writers next to `target` are removed.
 ///
 /// # Errors
 /// Returns an error if `target` exists, if the file system fails (for example because the disk is full), or if `write`
 /// fails. `target` is then unchanged and the temporary directory is removed. There is one exception: if only the last
-/// flush fails, `target` exists and is complete, but a power failure may undo it. File system errors name the step and
-/// the path.
+/// flush fails, `target` exists and is complete, but a power failure may remove it again. File system errors name the
+/// step and the path.
 pub fn commit_dir<E: From<io::Error>>(
     target: &Path,
     write: impl FnOnce(&Path) -> Result<(), E>,
@@ -32,7 +32,7 @@ pub fn commit_dir<E: From<io::Error>>(
     fs::create_dir(&partial)?;
     let written = write(&partial).and_then(|()| Ok(publish(&partial, target, parent)?));
     if written.is_err() {
-        // Report the first error. The next writer removes what cannot be removed now.
+        // Report the first error. If the directory cannot be removed now, the next writer removes it.
         let _left = fs::remove_dir_all(&partial);
     }
     written
@@ -41,8 +41,9 @@ pub fn commit_dir<E: From<io::Error>>(
 /// Creates or replaces the file `target`.
 ///
 /// # Errors
-/// Returns an error if the file system fails. `target` then keeps its previous content, unless only the last flush
-/// failed. The message names the step and the path.
+/// Returns an error if the file system fails. `target` then keeps its previous content. There is one exception: if only
+/// the last flush fails, `target` has the new content, but a power failure may restore the previous content. The
+/// message names the step and the path.
 pub fn commit_file(target: &Path, content: &[u8]) -> io::Result<()> {
     let partial = partial(target)?;
     let written = fs::write(&partial, content)
@@ -55,8 +56,8 @@ pub fn commit_file(target: &Path, content: &[u8]) -> io::Result<()> {
     written.and_then(|()| sync(parent(target)))
 }
 
-/// Removes the directory `target`. It disappears from its final name immediately; then its files are deleted. After a
-/// crash the next writer in the same parent directory removes the rest.
+/// Removes the directory `target`. Renames it first, so that it disappears from its own path at once, and then deletes
+/// its content. If the process crashes in between, the next writer in the same parent directory deletes the rest.
 ///
 /// # Errors
 /// Returns an error if the file system fails. The message names the step and the path.

@@ -1,4 +1,4 @@
-//! Newtypes for counters and identifiers. The compiler then refuses, for example, a batch sequence where a policy
+//! Newtypes for counters and identifiers. With them the compiler refuses, for example, a batch sequence where a policy
 //! version is expected.
 
 use serde::{Deserialize, Serialize};
@@ -20,13 +20,13 @@ macro_rules! id {
 }
 
 id! {
-    /// Id of an actor, which is a process or a thread. The id is unique within a run and stays the same across
+    /// Id of an actor. An actor is a process or a thread. Its id is unique within a run and stays the same across
     /// restarts.
     ActorId(u32)
 }
 id! {
-    /// Random number for one start of an actor or of the learner. With it, sequence numbers that are sent after a
-    /// restart are not taken for duplicates.
+    /// Random number for one start of an actor or of the learner. Sequence numbers begin again after a restart. The new
+    /// incarnation shows that they are not duplicates of earlier numbers.
     Incarnation(u64)
 }
 id! {
@@ -43,13 +43,14 @@ id! {
 }
 
 impl ActorId {
-    /// Placeholder for an item whose actor is unknown because an earlier start of the server saved it.
+    /// Placeholder for the id of an unknown actor. Items that a replay server loaded from disk have it, because the
+    /// file does not contain the ids of actors.
     pub const UNKNOWN: Self = Self(u32::MAX);
 }
 
 /// Key of one item in one slot of a shard: the slot and its generation.
 ///
-/// On the wire it is a `u64`: generation in the high 32 bits, slot in the low 32.
+/// On the wire the key is a `u64`: the generation in the high 32 bits, the slot in the low 32 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ItemKey {
     /// Index of the row in the shard's ring.

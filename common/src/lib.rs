@@ -1,9 +1,9 @@
 //! Code that two or more Sapex processes share: common types, wire protocol, policy inference and runtime services.
 //!
-//! Nothing here links libtorch, opens a socket before it is called, or keeps global state.
+//! This crate does not link libtorch and keeps no global state. It opens no socket before a caller asks for one.
 //!
-//! The modules form layers, from the lowest to the highest. A module uses only modules of the lines above its own, and
-//! no two modules use each other:
+//! The modules form layers. The table lists them from the lowest to the highest layer. A module uses only modules above
+//! it in the table, so no two modules use each other:
 //!
 //! | module | contents |
 //! |---|---|

@@ -18,7 +18,7 @@ pub const TEXT_BYTES_MAX: usize = 4 << 10;
 pub const INSERT_ROWS_MAX: usize = 8_192;
 /// Maximum number of items in one sample reply or one priority update.
 pub const SAMPLE_ITEMS_MAX: usize = 16_384;
-/// Largest replay row. Large image observations fit: two of 84 * 84 * 4 bytes are 56 KiB.
+/// Largest replay row. Rows with large images fit: two observations of 84 * 84 * 4 bytes have 55 KiB.
 pub const ROW_BYTES_MAX: usize = 1 << 20;
 /// Maximum number of rows of one shard. A slot must fit a `u32`.
 pub const SHARD_ROWS_MAX: usize = 1 << 31;
@@ -26,9 +26,9 @@ pub const SHARD_ROWS_MAX: usize = 1 << 31;
 pub const SHARDS_MAX: usize = 1_024;
 /// Maximum number of parameters of a policy. Its weights must fit one frame.
 pub const POLICY_PARAMETERS_MAX: usize = FRAME_BYTES_MAX / 4;
-/// Range from which an actor without a configured id (`actor.id = "auto"`) draws one. It is far above the ids that
-/// users configure. If ten thousand actors draw their ids at the same time, the probability that two of them draw the
-/// same id is less than one in forty.
+/// Range of the ids that actors draw if `actor.id` is `"auto"`. It is far above the ids that users configure. If ten
+/// thousand actors draw their ids at the same time, the probability that two of them draw the same id is less than one
+/// in forty.
 pub const ACTOR_IDS_DRAWN: std::ops::Range<u32> = 1 << 20..1 << 31;
 /// Maximum number of unacknowledged insert batches that a server grants to one actor.
 pub const INSERT_WINDOW_MAX: u32 = 64;
@@ -44,9 +44,10 @@ pub const ACTORS_MAX: usize = 65_536;
 
 /// Maximum number of open connections of one guarded port.
 pub const CONNECTIONS_MAX: usize = 1_024;
-/// Time within which a connection must complete its ZMTP handshake (greeting and READY). It is closed otherwise.
+/// Time within which a connection must complete its ZMTP handshake (greeting and READY). Otherwise the connection is
+/// closed.
 pub const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
-/// Largest ZMTP command. The READY of zeromq has 30 bytes, that of libzmq about 50.
+/// Largest ZMTP command. The command READY has 30 bytes in zeromq and about 50 bytes in libzmq.
 pub const COMMAND_BYTES_MAX: usize = 512;
 /// Largest file named in `[tls]`.
 pub const TLS_FILE_BYTES_MAX: usize = 1 << 20;
@@ -54,17 +55,18 @@ pub const TLS_FILE_BYTES_MAX: usize = 1 << 20;
 pub const TLS_RELOAD_EVERY: Duration = Duration::from_secs(10);
 /// Maximum number of encrypted bytes that a TLS connection reads ahead.
 pub const TLS_READ_BYTES: usize = 64 << 10;
-/// Maximum number of bytes that a TLS connection has encrypted and not written yet.
+/// Maximum number of bytes that a TLS connection has encrypted but not yet written.
 pub const TLS_SEND_BYTES: usize = 256 << 10;
-/// Largest amount of memory that TLS uses for one connection: the two buffers above, and the incomplete message that
-/// rustls holds (64 KiB during the handshake; afterwards a record of 18 KiB, encrypted and decrypted).
+/// Largest amount of memory that TLS uses for one connection: the two buffers above, and one incomplete message in
+/// rustls. That message has at most 64 KiB during the handshake. After the handshake it is a record of 18 KiB, which
+/// rustls holds both encrypted and decrypted.
 pub const TLS_CONNECTION_BYTES: usize = TLS_READ_BYTES + TLS_SEND_BYTES + (64 << 10);
 /// Maximum number of messages that wait in one direction of a socket before the sender is blocked.
 pub const SOCKET_QUEUE_MESSAGES: usize = 64;
-/// Maximum number of replies that wait for one peer. Further ones are dropped: the peer asked far beyond its window, or
-/// does not read.
+/// Maximum number of replies that wait for one peer. Further replies are dropped, because the peer has sent many more
+/// requests than its window allows, or does not read.
 pub const PEER_BACKLOG_MESSAGES: usize = 1_024;
-/// The same limit in bytes. One message always fits.
+/// Maximum size in bytes of the replies that wait for one peer. One message always fits.
 pub const PEER_BACKLOG_BYTES: usize = MESSAGE_BYTES_MAX;
 /// Maximum number of replies that wait for all peers of a port together. Beyond this limit, the peer with the largest
 /// backlog is closed.
@@ -73,12 +75,12 @@ pub const REPLIES_MAX: usize = 64 * PEER_BACKLOG_MESSAGES;
 pub const REPLIES_BYTES_MAX: usize = 4 * PEER_BACKLOG_BYTES;
 /// Time between two pings to a peer.
 pub const PING_EVERY: Duration = Duration::from_secs(1);
-/// Silence after which a peer that sends pings itself counts as gone.
+/// Silence after which a peer counts as gone. It applies only to peers that send pings.
 pub const SILENT_AFTER: Duration = Duration::from_secs(5);
 /// Time after which a peer that reads none of the data sent to it is disconnected.
 pub const STALLED_AFTER: Duration = Duration::from_secs(30);
-/// Time without a useful message after which a connection may be closed to make room for a new one, if the port is
-/// full.
+/// Time without a useful message after which a connection may be closed, if the port is full and a new connection needs
+/// the room.
 pub const USELESS_AFTER: Duration = Duration::from_secs(10);
 /// Time in which a closed endpoint may still deliver messages that were sent before it was closed.
 pub const LINGER: Duration = Duration::from_secs(1);

@@ -5,9 +5,9 @@
 //! | `layout.json` | [`Header`]: environment, settings that give the rows their meaning, fields of a row |
 //! | `rows-N.bin` | rows of actor N in the order of completion, `row_bytes` each |
 //!
-//! Rows are little-endian and laid out by [`ItemLayout`]. A recording is untrusted input. It is refused, with the name
-//! of the file, if its layout does not follow from its own settings, if a file does not contain a whole number of rows,
-//! or if a row has a value that no actor writes.
+//! Rows are little-endian and laid out by [`ItemLayout`]. A recording is untrusted input. It is refused in three cases:
+//! its layout does not follow from its own settings, a file does not contain a whole number of rows, or a row has a
+//! value that no actor writes. The error names the file.
 
 use crate::config::ClusterConfig;
 use crate::ids::ActorId;
@@ -54,7 +54,7 @@ pub struct Header {
     pub truncation_bootstrap: bool,
     /// Size of one row in bytes.
     pub row_bytes: usize,
-    /// The row's fields, for readers in other languages. They follow from the other members.
+    /// Fields of a row, for readers in other programming languages. The other members of the header determine them.
     pub fields: Vec<RecordedField>,
 }
 
@@ -211,8 +211,8 @@ impl Header {
         Ok(())
     }
 
-    /// Returns the first setting in which `self` differs from `expected`, as (key, own value, expected value). Time
-    /// limits are not compared, because only the environment knows its own.
+    /// Returns the first setting in which `self` differs from `expected`, as (key, own value, expected value). Does not
+    /// compare time limits, because a process without environments does not know the time limit.
     fn difference(&self, expected: &Self) -> Option<(String, String, String)> {
         let [own, other] = [self, expected].map(|header| {
             let mut header = header.clone();
@@ -250,7 +250,7 @@ fn recorded_fields(layout: &ItemLayout) -> Vec<RecordedField> {
 pub struct Recording {
     header: Header,
     layout: ItemLayout,
-    /// Paths of the row files and their number of rows, sorted by name.
+    /// Path and number of rows of each row file, sorted by path.
     files: Vec<(PathBuf, u64)>,
 }
 
@@ -284,7 +284,8 @@ impl Recording {
         Ok(Self { header, layout, files })
     }
 
-    /// Checks that the rows have the meaning that a run with the header `expected` gives them.
+    /// Checks that the rows were recorded with the environment and the settings of the header `expected`. Otherwise
+    /// they would have another meaning for the run.
     ///
     /// # Errors
     /// Returns the first difference as [`RecordingError::Differs`].
@@ -306,7 +307,7 @@ impl Recording {
     /// Returns all rows, file by file, as blocks of shape `[up to rows_max, row_bytes]`. Every value is checked.
     ///
     /// # Errors
-    /// A block is an error if its file cannot be read or has a value that no actor writes.
+    /// A block is an error if its rows cannot be read or contain a value that no actor writes.
     ///
     /// # Panics
     /// If `rows_max` is 0.
@@ -333,9 +334,9 @@ impl Recording {
         })
     }
 
-    /// Checks all floats of a block; `first` is the index of its first row. Discounts and masks must lie in [0, 1],
-    /// continuous actions in [-1, 1]; discrete actions must be the index of a choice. All other floats must be within
-    /// [`ROW_VALUE_MAX`].
+    /// Checks all floats of a block. `first` is the index of the block's first row in the file. Discounts and masks
+    /// must be in [0, 1], and continuous actions in [-1, 1]. A discrete action must be the index of a choice. The
+    /// magnitude of all other floats must be at most [`ROW_VALUE_MAX`].
     #[expect(clippy::cast_precision_loss, reason = "few choices")]
     fn check_rows(&self, path: &Path, first: u64, block: &[u8]) -> Result<(), RecordingError> {
         let choices = self.header.env.act_dim as f32;

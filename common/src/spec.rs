@@ -1,4 +1,4 @@
-//! Shapes and bounds of an environment, and the layout of a replay row that follows from them.
+//! Shapes and bounds of an environment. They determine the layout of a replay row, which is defined here, too.
 
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
@@ -21,8 +21,8 @@ pub struct EnvSpec {
     pub id: String,
     /// Number of f32 values in one observation.
     pub obs_dim: usize,
-    /// `Some([channels, height, width])` if an observation is an image with values 0 to 255; their product is
-    /// `obs_dim`. Environments and policies handle images as f32; rows store the values as bytes.
+    /// `Some([channels, height, width])` if an observation is an image with values 0 to 255. The product of these three
+    /// numbers is `obs_dim`. Environments and policies handle images as f32, but rows store the values as bytes.
     pub obs_image: Option<[usize; 3]>,
     /// Kind of the actions.
     pub actions: ActionKind,
@@ -30,7 +30,8 @@ pub struct EnvSpec {
     pub act_dim: usize,
     /// Lowest action per dimension in the environment's own units, shape (A). Empty if actions are discrete.
     pub action_low: Vec<f32>,
-    /// Highest action per dimension, shape (A). If it equals the lowest one, the action always has that value.
+    /// Highest action per dimension, shape (A). If the lowest and the highest action of a dimension are equal, every
+    /// action has this value in that dimension.
     pub action_high: Vec<f32>,
     /// Number of steps after which an episode is truncated. `None` if the task has no time limit.
     pub episode_steps_max: Option<u32>,
@@ -45,8 +46,9 @@ impl EnvSpec {
         }
     }
 
-    /// Returns half the width of the action box, shape (A): `env_action = action * scale + bias` for a normalised
-    /// action in [-1, 1]. The result is finite for all finite bounds, and 0 if both bounds are equal.
+    /// Returns half the width of the action box in each dimension, shape (A). For a normalised action in [-1, 1],
+    /// `env_action = action * scale + bias`. The result is finite for all finite bounds, and 0 if both bounds are
+    /// equal.
     pub fn action_scale(&self) -> Vec<f32> {
         let bounds = self.action_low.iter().zip(&self.action_high);
         bounds.map(|(low, high)| high / 2.0 - low / 2.0).collect()
@@ -61,19 +63,20 @@ impl EnvSpec {
             .collect()
     }
 
-    /// Returns this environment with observations that concatenate the newest `frames` observations. Images are
-    /// concatenated along the channels.
+    /// Returns this environment with stacked observations: each one is the concatenation of the newest `frames`
+    /// observations. Images are concatenated along the channels.
     pub fn stacked(self, frames: usize) -> Self {
         let obs_image = self.obs_image.map(|[c, h, w]| [frames * c, h, w]);
         Self { obs_dim: frames * self.obs_dim, obs_image, ..self }
     }
 
-    /// Returns this environment with observations in which an image is a plain vector of its values.
+    /// Returns this environment with plain vectors instead of images as observations.
     pub fn flattened(self) -> Self {
         Self { obs_image: None, ..self }
     }
 
-    /// Returns this environment with actions from `low` to `high` in every dimension. Discrete actions have no bounds.
+    /// Returns this environment with actions from `low` to `high` in every dimension. Discrete actions have no bounds
+    /// and do not change.
     pub fn rescaled(self, low: f32, high: f32) -> Self {
         let width = self.action_low.len();
         Self { action_low: vec![low; width], action_high: vec![high; width], ..self }
@@ -139,7 +142,7 @@ impl Field {
 
 /// The fixed layout of a replay row. A batch of B items is one contiguous block `[B, row_bytes]`.
 ///
-/// Every process derives it from the same configuration. The handshake compares [`ItemLayout::hash`].
+/// Every process derives the layout from the same configuration. The handshake compares [`ItemLayout::hash`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ItemLayout {
     /// Fields, in the order of their offsets.
@@ -149,38 +152,43 @@ pub struct ItemLayout {
 }
 
 impl ItemLayout {
-    /// Returns the layout of a transition for a policy without state: [`ItemLayout::of`] for a single step, without
-    /// cost horizon.
+    /// Returns the layout of a transition for a policy without state and without a cost horizon.
     pub fn transition(spec: &EnvSpec) -> Self {
         Self::of(spec, 0, 1, 0)
     }
 
-    /// Returns the layout of an item. It depends on the environment, on S = `state_dim` floats of policy state, on T =
-    /// `sequence_len` steps, and on N = `cost_horizon` steps over which costs are summed (0 if they are not summed). O
-    /// is [`EnvSpec::obs_dim`] and W is [`EnvSpec::action_width`]. Observations are u8 if they are images, else f32.
+    /// Returns the layout of an item. Sizes in the tables below:
     ///
-    /// Fields of a transition, T = 1:
+    /// - O is [`EnvSpec::obs_dim`], the length of an observation. Observations are u8 if they are images, else f32.
+    /// - W is [`EnvSpec::action_width`], the length of a stored action.
+    /// - S is `state_dim`, the number of floats of policy state; 0 for a policy without state.
+    /// - T is `sequence_len`, the number of steps of a sequence; 1 for a transition.
+    /// - N is `cost_horizon`, the number of steps over which costs are summed; 0 if they are not summed.
+    ///
+    /// Fields of a transition, T = 1. A transition covers a window of m steps: `cluster.n_step`, or fewer at the end of
+    /// an episode. r_k is the reward of step k of the window, counted from 0.
     ///
     /// | field | dtype | shape | meaning |
     /// |---|---|---|---|
     /// | `policy_version` | i64 | () | version of the policy that chose the first action |
     /// | `obs` | f32 or u8 | (O) | observation before the first action |
     /// | `action` | f32 | (W) | first action: normalised to [-1, 1], or the index of a discrete action |
-    /// | `reward` | f32 | () | n-step reward, sum of gamma^k r_k over the m steps of the window |
+    /// | `reward` | f32 | () | n-step reward: sum of gamma^k r_k over the window |
     /// | `discount` | f32 | () | gamma^m * (1 - terminated); see `cluster.truncation_bootstrap` for truncations |
     /// | `next_obs` | f32 or u8 | (O) | observation after the last step of the window, before any reset |
     /// | `state` | f32 | (S) | only if S > 0: the policy's state before `obs` |
     /// | `next_state` | f32 | (S) | only if S > 0: the policy's state before `next_obs` |
     /// | `horizon_cost` | f32 | () | only if N > 0: see below |
     ///
-    /// Fields of a sequence, T > 1. It holds consecutive steps of one episode. An episode is cut into windows of T
-    /// steps, which overlap by `cluster.burn_in` steps. The last window is padded with zeros.
+    /// Fields of a sequence, T > 1. A sequence holds consecutive steps of one episode. An episode is cut into windows
+    /// of T steps, and each window overlaps the next one by `cluster.burn_in` steps. The last window is padded with
+    /// zeros.
     ///
     /// | field | dtype | shape | meaning |
     /// |---|---|---|---|
     /// | `policy_version` | i64 | () | version of the policy that chose the first action |
     /// | `state` | f32 | (S) | only if S > 0: the policy's state before the first observation |
-    /// | `obs` | f32 or u8 | (T+1, O) | observation before each step, and the one after the last real step |
+    /// | `obs` | f32 or u8 | (T+1, O) | observation before each step, and after the last real step |
     /// | `action` | f32 | (T, W) | action of each step, as in a transition |
     /// | `reward` | f32 | (T) | reward of each step |
     /// | `discount` | f32 | (T) | gamma * (1 - terminated) of each step; 0 in the padding |
@@ -247,8 +255,8 @@ impl ItemLayout {
         self.fields.iter().find(|field| field.name == name)
     }
 
-    /// Returns a digest of names, types, shapes, offsets and row size: the first 8 bytes, little-endian, of BLAKE3 over
-    /// one `name:dtype:shape@offset` line per field and a final line with the number of row bytes.
+    /// Returns a digest of the layout: [`digest64`] of a text. The text has one line `name:dtype:shape@offset` per
+    /// field, and the number of row bytes in the last line.
     pub fn hash(&self) -> u64 {
         let mut text = String::new();
         for field in &self.fields {

@@ -7,17 +7,19 @@
 //! is ten orders of magnitude below the largest f32. If every number of a row is [`ROW_VALUE_MAX`], the square is 7e35,
 //! which f32 can still represent.
 
-/// Largest magnitude of an observation's number or of a step's reward, after the wrappers.
+/// Largest magnitude of a reward, and of a number in an observation, after the wrappers.
 pub const VALUE_MAX: f32 = 1e6;
 
-/// Largest magnitude of a number in a replay row, which may be a sum over an n-step window of up to 64 steps.
+/// Largest magnitude of a number in a replay row. Such a number may be a sum over an n-step window of up to 64 steps.
 pub const ROW_VALUE_MAX: f32 = 64.0 * VALUE_MAX;
 
-/// Largest |td|: the return of rewards of [`VALUE_MAX`] if gamma is 0.99. A larger value means that training diverges.
-/// As a priority it would outweigh all other items and raise the priority of every later one, for the rest of the run.
+/// Largest |td|. It is the return if every reward is [`VALUE_MAX`] and gamma is 0.99. A larger |td| means that training
+/// diverges. Its priority would outweigh the priorities of all other items. It would also raise the priority of every
+/// later item for the rest of the run, because new items get the largest priority so far.
 pub const TD_ABS_MAX: f32 = 1e8;
 
-/// Returns whether a reward or an observation's number can be trained on as f32. NaN and infinities cannot.
+/// Returns whether a reward, or a number of an observation, has a magnitude of at most [`VALUE_MAX`]. Returns `false`
+/// for NaN.
 pub fn is_value(number: f64) -> bool {
     number.abs() <= f64::from(VALUE_MAX)
 }

@@ -31,7 +31,8 @@ kernel! {
             ActivationKernel::Tanh => tanh_all(y),
             ActivationKernel::Elu => {
                 for y in y {
-                    // exp(y) − 1 = 2t / (1 − t) with t = tanh(y / 2): exact up to rounding near 0, and vectorised.
+                    // exp(y) − 1 = 2t / (1 − t) with t = tanh(y / 2). This form is exact up to rounding near 0, and the
+                    // loop is vectorised.
                     let t = tanh(0.5 * *y);
                     *y = if *y > 0.0 { *y } else { 2.0 * t / (1.0 - t) };
                 }

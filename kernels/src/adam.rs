@@ -3,8 +3,8 @@
 use crate::isa::Isa;
 use crate::simd::{Kernel, Simd};
 
-// These decay rates are f64: 1 - 0.999_f32 is smaller than 0.001 by a relative 1.3e-5, and every second moment would
-// have this error, too.
+// The decay rates are f64. In f32 the difference 1 - 0.999 would have a relative error of 1.3e-5, and every second
+// moment would have this error, too.
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 
@@ -58,9 +58,9 @@ impl AdamStep {
         Self { rate, scale: (1.0 / correction(BETA2).sqrt()) as f32, eps }
     }
 
-    /// Writes the result of this step along the gradient g from `from` to `next`. All vectors have the same length.
-    /// Returns whether every parameter and every second moment is finite; a first moment is finite if its second moment
-    /// is.
+    /// Takes this step from the state `from` along the gradient `g`, and writes the new state to `next`. All slices
+    /// have the same length. Returns whether every new parameter and every new second moment is finite. A first moment
+    /// is finite if its second moment is finite.
     pub fn apply(self, from: AdamState<'_>, g: &[f32], next: NextAdamState<'_>) -> bool {
         Isa::best().run(Apply { step: self, from, g, next })
     }
@@ -89,8 +89,8 @@ impl Kernel for Apply<'_> {
         let Self { step: AdamStep { rate, scale, eps }, from, g, next } = self;
         let before = from.params.iter().zip(from.m).zip(from.v).zip(g);
         let after = next.params.iter_mut().zip(next.m).zip(next.v);
-        // The largest exponent is computed on integers. A sum of floats must keep its order and so cannot be
-        // vectorised.
+        // Find the largest exponent, and with it any number that is not finite, on integers. A sum of floats must keep
+        // its order, so the compiler could not vectorise it.
         let mut exponent = 0;
         for ((((p, m), v), g), ((next_p, next_m), next_v)) in before.zip(after) {
             *next_m = keep_m * m + take_m * g;

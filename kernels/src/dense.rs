@@ -1,18 +1,26 @@
-//! [`Layer`]: dense layers for inference, `activation(x Wᵀ + b)` over a batch, in register tiles of R rows by V lines.
+//! [`Layer`]: a dense layer for inference. It computes `activation(x Wᵀ + b)` for a batch, in register tiles of R rows
+//! by V lines.
 //!
-//! Weights change rarely and a forward pass runs often. Therefore `Layer::set` transposes them once into cache lines of
-//! 16 outputs. A pass then broadcasts one input at a time over adjacent outputs. Loads are aligned and contiguous, no
-//! sum is taken across lanes, and rows that do not fill their last line are padded with zeros.
+//! Weights change rarely and a forward pass runs often. Therefore `Layer::set` transposes the weights once into cache
+//! lines of 16 outputs. A pass then broadcasts one input at a time over adjacent outputs. Loads are aligned and
+//! contiguous, no sum is taken across SIMD lanes, and rows that do not fill their last line are padded with zeros.
 //!
-//! The alternative is `matrixmultiply::sgemm` with a pass for bias and activation. It packs both operands in every
-//! call, which costs too much for an actor's small batches. A 17→256→256→12 policy takes 28 µs with it and 1.5 µs here
-//! at batch 1, 30 µs and 10 µs at batch 16, 221 µs and 155 µs at batch 256 (one core, AVX-512;
-//! `common/benches/policy_latency.rs` measures both). Use `gemm` for training: there the weights change with every
-//! product, and packing them for this module would cost more than it saves.
+//! The alternative is `matrixmultiply::sgemm` with a separate pass for bias and activation. It packs both operands in
+//! every call, which costs too much for an actor's small batches. Times of a 17→256→256→12 policy on one core with
+//! AVX-512, measured by `common/benches/policy_latency.rs`:
 //!
-//! Skipping inputs that ReLU set to zero was measured. It reduces the time from 1.4 to 0.9 µs at batch 1, but increases
-//! it from 1.6 to 2.1 µs with tanh, and from 0.10 to 0.25 µs on a 2×64 network, because listing the other inputs costs
-//! more than it saves.
+//! | batch | `sgemm` | this module |
+//! |---|---|---|
+//! | 1 | 28 µs | 1.5 µs |
+//! | 16 | 30 µs | 10 µs |
+//! | 256 | 221 µs | 155 µs |
+//!
+//! Use `gemm` for training. There the factors change too often: packing them for this module would cost more than it
+//! saves.
+//!
+//! A variant that skips inputs which ReLU set to zero was measured, too. At batch 1 it reduces the time from 1.4 to 0.9
+//! µs. But with tanh it increases the time from 1.6 to 2.1 µs, and on a 2×64 network from 0.10 to 0.25 µs, because
+//! making a list of the other inputs costs more than it saves.
 
 use crate::isa::Isa;
 use crate::simd::{Kernel, LANES, Line, Simd};
@@ -44,7 +52,7 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// Creates a layer with zero weights. Without an activation its output is the sums.
+    /// Creates a layer with zero weights. Without an activation, the outputs of the layer are the sums.
     pub fn new(inputs: usize, outputs: usize, activation: Option<Fused>) -> Self {
         let lines = outputs.div_ceil(LANES);
         let weights = vec![Line::default(); inputs * lines];
@@ -81,7 +89,8 @@ impl Layer {
     ///
     /// # Panics
     /// If a shape does not fit the layer, or if the rows of `input` are not contiguous.
-    // The view is not copied: loading fields that were just stored takes a fifth of the time of a small policy.
+    // The view is passed by reference. A copy would load fields that were just stored, which takes a fifth of the time
+    // of a small policy.
     pub fn forward(&self, isa: Isa, input: &View<'_>, out: &mut [Line]) {
         let out = &mut out[..input.rows * self.lines];
         isa.run(Forward { layer: self, input, out });

@@ -1,4 +1,4 @@
-//! The loops between the matrix products of an update: sums over rows, layers of width 1, and target networks.
+//! The loops between the matrix products of an update: sums over rows, layers with one output, and target networks.
 
 use crate::isa::kernel;
 
@@ -15,7 +15,7 @@ kernel! {
 }
 
 kernel! {
-    /// Writes x (n, width) · w (width) + bias to out (n): the forward pass of a layer of width 1.
+    /// Writes x (n, width) · w (width) + bias to out (n): the forward pass of a layer with one output.
     pub fn dot_rows<'a>(x: &'a [f32], w: &'a [f32], bias: f32, out: &'a mut [f32]) {
         const LANES: usize = 16;
         for (out, row) in out.iter_mut().zip(x.chunks_exact(w.len())) {
@@ -33,7 +33,7 @@ kernel! {
 }
 
 kernel! {
-    /// Writes the sum over rows of g (n) · x (n, width) to out (width): the weight gradient of a layer of width 1.
+    /// Writes the sum over rows of g (n) · x (n, width) to out (width): the weight gradient of a layer with one output.
     pub fn weighted_rows<'a>(x: &'a [f32], g: &'a [f32], out: &'a mut [f32]) {
         out.fill(0.0);
         for (row, g) in x.chunks_exact(out.len()).zip(g) {
@@ -45,7 +45,7 @@ kernel! {
 }
 
 kernel! {
-    /// Writes g (n) ⊗ w (width) to out (n, width): the input gradient of a layer of width 1.
+    /// Writes g (n) ⊗ w (width) to out (n, width): the input gradient of a layer with one output.
     pub fn outer<'a>(g: &'a [f32], w: &'a [f32], out: &'a mut [f32]) {
         for (row, g) in out.chunks_exact_mut(w.len()).zip(g) {
             for (out, w) in row.iter_mut().zip(w) {

@@ -1,16 +1,18 @@
 //! [`product`]: matrix products for training.
 //!
 //! The right factor is packed first ([`Panels`]), into panels that a tile reads from end to end. A network's weights
-//! are packed once per change; in a backward pass the factor is packed once per product. The left factor is read in
-//! place. With AVX-512, one core reaches 260 to 270 GFLOP/s from 64×64×64 on. `matrixmultiply::sgemm`, which packs both
-//! factors in every call and allocates memory for it, reaches 125 to 220 at the same shapes.
+//! are packed again only after they have changed. In a backward pass the right factor is packed once per product. The
+//! left factor is not packed.
+//!
+//! With AVX-512, one core reaches 260 to 270 GFLOP/s for products from 64×64×64 on. `matrixmultiply::sgemm` reaches 125
+//! to 220 GFLOP/s at the same shapes. It packs both factors in every call and allocates memory for this.
 
 use crate::panels::{PANEL_LINES, Panels};
 use crate::simd::{Kernel, LANES, Line, Simd};
 use crate::tile::accumulate;
 use crate::view::View;
 
-/// Operation applied to the sums of a product before they are stored. A bias has shape (n).
+/// Operation applied to the sums of a product before they are stored. A bias has one number per column.
 #[derive(Debug, Clone, Copy)]
 pub enum Finish<'a> {
     /// Stores the sum unchanged.
@@ -21,7 +23,8 @@ pub enum Finish<'a> {
     BiasRelu(&'a [f32]),
 }
 
-/// Writes `finish` of a (m, k) · b (k, n) to out (m, n), row-major, on the instruction set of `b`.
+/// Computes `a` (m, k) · `b` (k, n), applies `finish`, and writes the result to `out` (m, n), row-major. Uses the
+/// instruction set of `b`.
 ///
 /// # Panics
 /// If the shapes do not fit each other.
@@ -69,7 +72,7 @@ const fn tile_lines<S: Simd>() -> usize {
     if S::ACCUMULATORS >= 16 { 2 } else { 1 }
 }
 
-/// Computes all rows of the columns in V lines.
+/// Computes all rows of the V lines of columns that begin at `line`.
 #[inline(always)]
 fn rows<S: Simd, const V: usize>(simd: S, product: &mut Product<'_>, line: usize) {
     let row = bands::<S, 8, V>(simd, product, line, 0);

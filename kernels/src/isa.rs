@@ -19,8 +19,8 @@ pub enum Isa {
     Avx512(Avx512),
 }
 
-/// Defines a function without a result whose body is a [`Kernel`]. It runs on the fastest instruction set of the
-/// processor. Its lifetime parameter is the lifetime of the operands.
+/// Defines a function without a result. The body of the function is compiled as a [`Kernel`], and a call runs it on the
+/// fastest instruction set of the processor. The lifetime parameter of the function is the lifetime of the operands.
 macro_rules! kernel {
     (
         $(#[$attribute:meta])*
@@ -61,13 +61,13 @@ impl Isa {
         sets.into_iter().flatten()
     }
 
-    /// Returns the fastest instruction set of this processor. The standard library detects once and remembers, so this
-    /// takes nanoseconds and allocates nothing.
+    /// Returns the fastest instruction set of this processor. The standard library remembers what it has detected, so a
+    /// call takes nanoseconds and allocates nothing.
     pub fn best() -> Self {
         Self::available().last().expect("the portable one is always there")
     }
 
-    /// Runs the code of the kernel that is compiled for this set.
+    /// Runs the copy of the kernel that is compiled for this set.
     #[inline(always)] // so that the operands are not copied
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {

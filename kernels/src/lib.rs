@@ -1,22 +1,23 @@
-//! Numeric kernels: the inner loops of the policies' inference (`common::policy`) and of the native backend's updates
-//! (`learner::native`), compiled for several instruction sets and selected at run time.
+//! Numeric kernels: the inner loops of policy inference (`common::policy`) and of the native backend's updates
+//! (`learner::native`). They are compiled for several instruction sets, and the fastest of these is selected at run
+//! time.
 //!
 //! A kernel is a function over slices of `f32`. It knows shapes, but no algorithm, no settings and no names of tensors.
 //! It allocates nothing. Its result depends neither on the number of rows that are computed together nor on the number
 //! of threads.
 //!
 //! - [`dense`]: layers for inference, whose weights rarely change. [`gemm`]: products for training, with the right
-//!   factor in [`Panels`]. `tile`: the innermost loop of both. [`View`]: their operands.
+//!   factor in [`Panels`]. `tile`: the innermost loop of `dense` and `gemm`. [`View`]: the matrices that they read.
 //! - [`activation`], [`elementwise`], [`adam`]: the loops between the products of an update.
-//! - [`tanh`](mod@tanh): the hyperbolic tangent, the same bits everywhere.
+//! - [`tanh`](mod@tanh): the hyperbolic tangent, with the same bits on every processor.
 //! - [`Team`]: threads that share the phases of an update.
 //!
 //! # Instruction sets
-//! [`Isa`] is a set that this processor has. It holds a token, a value that only a detection function can create. The
-//! trait `Simd` (`simd.rs`) has the operations on 16 floats and is implemented once per token. The trait `Kernel`
-//! (also there) is a computation with its operands; `Isa::run` runs the copy that is compiled for the set. A kernel is
-//! generic over the token and the shape of a tile, and over nothing else: activations, biases and edges are values, so
-//! that there is one copy per set.
+//! [`Isa`] is an instruction set that this processor has. It holds a token: a value that only a detection function can
+//! create. The trait `Simd` (`simd.rs`) has the operations on 16 floats and is implemented once per token. The trait
+//! `Kernel` (`simd.rs`) is a computation with its operands. `Isa::run` runs the copy of a kernel that is compiled for
+//! the instruction set. A kernel is generic only over the token and the shape of a tile. Activations, biases and edges
+//! are values, so that there is one copy per instruction set.
 //!
 //! - To add a kernel: write `kernel! { /// … pub fn … }` if the compiler vectorises the loop. Otherwise implement
 //!   `Kernel` for a struct of the operands, and use the methods of the token. Every function that `run` calls with the
@@ -26,10 +27,11 @@
 //!   [`Isa`].
 //!
 //! # Safety
-//! Three modules have unsafe code, and no caller has to keep a contract:
-//! - `x86`: intrinsics, and calls of functions that are compiled for a set. The token proves that the processor has it.
-//! - `tile`: reads without bounds checks. It checks the bounds of a tile once; [`View`] guarantees that its elements
-//!   lie in its slice.
+//! Three modules have unsafe code. Callers of their functions have no contract to keep:
+//! - `x86`: intrinsics, and calls of functions that are compiled for an instruction set. The token proves that the
+//!   processor has this set.
+//! - `tile`: reads without bounds checks. The bounds of a tile are checked once, before the reads; [`View`] guarantees
+//!   that its elements lie in its slice.
 //! - `team`: lends different elements of a slice to each thread, and returns only when all threads are done.
 //!
 //! # Tests

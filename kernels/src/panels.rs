@@ -14,9 +14,10 @@ const PANEL: usize = LANES * PANEL_LINES;
 /// padded to 32 columns.
 #[derive(Debug, Clone)]
 pub struct Panels {
-    /// Instruction set that packs, and computes products with this factor.
+    /// Instruction set for packing, and for products with this factor.
     pub(crate) isa: Isa,
-    /// Lines ordered by panel, then row, then line. More lines than the matrix needs may follow.
+    /// Lines, ordered by panel, then by row of the panel, then by line of the row. More lines than the matrix needs may
+    /// follow.
     pub(crate) lines: Vec<Line>,
     pub(crate) rows: usize,
     pub(crate) columns: usize,
@@ -36,13 +37,13 @@ impl Panels {
     /// Packs a matrix, which must be contiguous along one of its dimensions.
     ///
     /// # Panics
-    /// If it is not, or if there is not enough space.
+    /// If the matrix is not contiguous along a dimension, or if there is not enough space.
     pub fn pack(&mut self, b: View<'_>) -> &Self {
         assert!(b.row == 1 || b.column == 1, "({}, {}) is not contiguous", b.rows, b.columns);
         let lines = &mut self.lines[..Self::lines(b.rows, b.columns)];
         (self.rows, self.columns) = (b.rows, b.columns);
         if b.column == 1 {
-            // Row by row, so that the matrix is read from end to end.
+            // Pack row by row, so that the matrix is read from end to end.
             for i in 0..b.rows {
                 for (p, part) in b.row(i).chunks(PANEL).enumerate() {
                     copy_padded(part, &mut lines[(p * b.rows + i) * PANEL_LINES..]);
@@ -101,7 +102,8 @@ impl Kernel for Transpose<'_> {
 }
 
 /// Writes the transpose of the 16×16 block at (j, i) of `from` to the first line of each of the next 16 rows of a
-/// panel. Interleaves row r with row r + 8, four times. Each round doubles the length of the runs that are in place.
+/// panel. Repeats one operation four times: it interleaves row r with row r + 8, for all r < 8. Each time, the
+/// sequences of elements that already have their final order become twice as long.
 #[inline(always)]
 fn block<S: Simd>(simd: S, from: View<'_>, (j, i): (usize, usize), to: &mut [Line]) {
     let mut rows = [simd.splat(0.0); LANES];

@@ -1,5 +1,5 @@
-//! [`Simd`]: the token of an instruction set, with its operations on sixteen floats, and the portable implementation.
-//! [`Kernel`]: a computation that is compiled for each set.
+//! [`Simd`]: the token of an instruction set, with the operations of this set on sixteen floats. [`Portable`]: the
+//! token of the portable implementation. [`Kernel`]: a computation that is compiled for each set.
 
 /// Number of floats in a vector and in a [`Line`].
 pub(crate) const LANES: usize = 16;
@@ -9,8 +9,9 @@ pub(crate) const LANES: usize = 16;
 #[repr(C, align(64))]
 pub struct Line(pub(crate) [f32; LANES]);
 
-/// The token of an instruction set: proof that the processor supports it. It can only be created by a detection
-/// function, so its methods are safe. All methods are `#[inline(always)]` into a function compiled for the set.
+/// Token of an instruction set: proof that the processor supports the set. Only a detection function can create a
+/// token, so the methods of a token are safe. All methods are `#[inline(always)]`: they are inlined into a function
+/// that is compiled for the set.
 pub(crate) trait Simd: Copy {
     /// 16 floats in registers.
     type Vector: Copy;
@@ -18,7 +19,7 @@ pub(crate) trait Simd: Copy {
     /// Number of vectors of sums that fit the registers in addition to the factors.
     const ACCUMULATORS: usize;
 
-    /// Returns a vector with `x` in all lanes.
+    /// Returns a vector with `x` in all SIMD lanes.
     fn splat(self, x: f32) -> Self::Vector;
     /// Loads 16 floats.
     fn load(self, from: &[f32; LANES]) -> Self::Vector;
@@ -30,7 +31,7 @@ pub(crate) trait Simd: Copy {
     fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// Returns max(a, 0). NaN stays NaN, so that a faulty observation is detected.
     fn relu(self, a: Self::Vector) -> Self::Vector;
-    /// Returns a₀ b₀ a₁ b₁ … in two halves.
+    /// Returns the sequence a₀ b₀ a₁ b₁ … as two vectors.
     fn interleave(self, a: Self::Vector, b: Self::Vector) -> [Self::Vector; 2];
 }
 
@@ -39,12 +40,13 @@ pub(crate) trait Kernel {
     /// Result of the computation.
     type Output;
 
-    /// Runs the computation. Every implementation is `#[inline(always)]`, and so is every function that it calls with
-    /// the token, because a function that is not inlined is compiled for the baseline.
+    /// Runs the computation. Every implementation must be `#[inline(always)]`, and so must every function that it calls
+    /// with the token. A function that is not inlined would be compiled for the baseline.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
-/// Token of the compiler's baseline: plain arrays, which the compiler translates to the vectors of its baseline.
+/// Token of the compiler's baseline. A vector is a plain array, and the compiler uses the baseline's vector
+/// instructions for it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Portable;
 

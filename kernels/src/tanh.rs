@@ -1,10 +1,10 @@
 //! A tanh without branches or library calls, so that the compiler can vectorise it.
 //!
-//! For |x| < 0.625 it is an odd polynomial. Above, it is 1 - 2 / (exp(2|x|) + 1), with exp by Cody–Waite reduction and
-//! a polynomial on [-ln 2 / 2, ln 2 / 2]. Both polynomials are our own minimax fits. Compared with f64 over all x, the
-//! absolute error is at most 8e-8 and the relative error at most 1.4e-7. Only plain multiplications and additions are
-//! used, in a fixed order, so that every instruction set gives the same bits. `f32::tanh` has the same accuracy, but it
-//! takes one libm call per element, and its bits depend on the platform.
+//! For |x| < 0.625 the result is an odd polynomial of x. For larger |x| it is 1 - 2 / (exp(2|x|) + 1) with the sign of
+//! x. exp uses Cody–Waite reduction and a polynomial on [-ln 2 / 2, ln 2 / 2]. Both polynomials are our own minimax
+//! fits. Compared with f64 over all x, the absolute error is at most 8e-8 and the relative error at most 1.4e-7. Only
+//! plain multiplications and additions are used, in a fixed order, so that every instruction set gives the same bits.
+//! `f32::tanh` has the same accuracy, but it takes one libm call per element, and its bits depend on the platform.
 
 /// Smallest magnitude at which tanh rounds to 1 in f32.
 const SATURATED: f32 = 9.02;
@@ -17,7 +17,7 @@ const EXP: [f32; 5] = [0.499_999_94, 0.166_665_15, 0.041_668_456, 0.008_369_419,
 /// ln 2 as a sum of two numbers. The first has few bits, so that its product with a small integer is exact.
 const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
-/// 1.5 * 2^23. Adding it to a number rounds the number to an integer, which is then in the low bits.
+/// 1.5 * 2^23. If it is added to a number, the sum is rounded, and its low bits are the number rounded to an integer.
 const ROUND: f32 = 12_582_912.0;
 
 /// Returns tanh(x). NaN stays NaN.

@@ -1,9 +1,9 @@
 //! [`Team`]: a few threads that work together on short phases of arithmetic.
 //!
-//! Rayon is not used because an update of the learner has five short phases (20 to 500 µs), and waking a parked pool
-//! takes as long as a phase. These threads spin for a moment before they sleep. A phase then starts within about a
-//! microsecond while updates follow each other, and idle threads cost nothing. For the useful number of threads see
-//! `learner.threads`.
+//! Rayon is not used because an update of the learner has five phases of only 20 to 500 µs each, and waking a parked
+//! pool takes as long as a phase. The threads of a team spin for a moment before they sleep. While updates follow each
+//! other, a phase therefore starts within about a microsecond. Threads that sleep cost nothing. For the useful number
+//! of threads see `learner.threads`.
 
 #![expect(
     unsafe_code,
@@ -36,7 +36,7 @@ struct Job {
 
 #[derive(Debug)]
 struct Shared {
-    /// Number of jobs submitted so far. A worker that has done fewer has work to do.
+    /// Number of jobs submitted so far. A worker that has done fewer jobs has work to do.
     given: AtomicU64,
     /// Number of workers that have not finished the current job.
     busy: AtomicUsize,
@@ -88,8 +88,8 @@ impl Team {
         Ok(Self { shared, workers })
     }
 
-    /// Calls `f(i, &mut items[i])` once for every item. Thread i modulo the team's size processes item i. Returns when
-    /// all items are done.
+    /// Calls `f(i, &mut items[i])` once for every item. Item i is processed by thread i modulo the number of threads.
+    /// Returns when all items are done.
     ///
     /// # Panics
     /// If `f` panics in any of the threads.
@@ -162,7 +162,8 @@ fn work(shared: &Shared, helper: usize) {
         if shared.stop.load(Ordering::SeqCst) {
             return;
         }
-        // SAFETY: `given` was acquired after the caller wrote the cell, and it is not written before `busy` is 0 again.
+        // SAFETY: `given` was acquired after the caller wrote the cell, and the cell is not written again before `busy`
+        // is 0.
         let job = unsafe { *shared.job.0.get() }.expect("a job was given");
         // SAFETY: `each` keeps the closure alive until `busy` is 0.
         let run = || unsafe { (job.run)(job.data, helper + 1) };
@@ -180,8 +181,8 @@ fn await_job(shared: &Shared, helper: usize, done: u64) {
     }
     while !given() {
         shared.asleep[helper].store(true, Ordering::SeqCst);
-        // A caller that submits a job after this store sees the flag and unparks this thread. A job submitted before
-        // this store is detected here.
+        // If a caller submits a job after this store, it sees the flag and unparks this thread. If the job was
+        // submitted before this store, the check below detects it.
         if !given() {
             thread::park();
         }
@@ -189,8 +190,8 @@ fn await_job(shared: &Shared, helper: usize, done: u64) {
     shared.asleep[helper].store(false, Ordering::SeqCst);
 }
 
-/// Waits for the helpers on the caller's thread. They are about to finish, so this never sleeps, but it yields its
-/// core.
+/// Waits for the helpers, on the caller's thread. The helpers are about to finish, so this thread never sleeps, but it
+/// yields its core.
 fn wait_until(ready: impl Fn() -> bool) {
     while !spin_until(&ready) {
         thread::yield_now();

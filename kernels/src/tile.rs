@@ -8,11 +8,13 @@
 use crate::simd::{Line, Simd};
 use crate::view::View;
 
-/// Computes sums[r][v] += Σᵢ a(r, i) · b(i, v) for R rows and V lines of columns, with the sums in registers.
+/// Adds the product of `a` and the first V lines of `b` to `sums`, which stay in registers.
 ///
-/// `a` is (R, k). Row i of the right factor begins at line `i * stride` of `b`.
+/// `a` has R rows and k columns. `b` has k rows, and row i begins at line `i * stride`. For every r < R and v < V,
+/// computes sums[r][v] += Σᵢ a(r, i) · b(i, v).
 ///
-/// Every sum adds its k terms in order, for any R and V. So a row's result does not depend on the rows next to it.
+/// Every sum adds its k terms in the same order for any R and V, so the result of a row does not depend on the rows
+/// next to it.
 #[inline(always)]
 pub(crate) fn accumulate<S: Simd, const R: usize, const V: usize>(
     simd: S,
@@ -38,7 +40,8 @@ pub(crate) fn accumulate<S: Simd, const R: usize, const V: usize>(
     sums
 }
 
-/// Returns whether `rows` rows of `width` lines each, `stride` lines apart, fit `lines`.
+/// Returns whether `lines` is long enough for `rows` rows of `width` lines each, if the rows begin `stride` lines
+/// apart.
 #[inline(always)]
 fn rows_fit(rows: usize, width: usize, lines: &[Line], stride: usize) -> bool {
     let last = rows.saturating_sub(1).checked_mul(stride);
@@ -50,7 +53,8 @@ mod tests {
     use super::*;
     use crate::simd::Portable;
 
-    /// Runs a tile of two rows and one line over `lines` lines that are `stride` apart.
+    /// Runs a tile of two rows and one line. The right factor has `lines` lines, and its rows begin `stride` lines
+    /// apart.
     fn tile(a: View<'_>, lines: usize, stride: usize) {
         let b = vec![Line::default(); lines];
         let zero = [[Portable.splat(0.0); 1]; 2];

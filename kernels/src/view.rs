@@ -1,9 +1,9 @@
-//! [`View`]: a matrix inside a slice, read without copying: the whole matrix, a part of it, or its transpose.
+//! [`View`]: a matrix inside a slice, read without copying. It can be a whole matrix, a part of one, or a transpose.
 
 use crate::simd::{LANES, Line};
 
 /// Read-only matrix inside a slice. Element (i, j) is at index `i * row + j * column`. Every element lies in the slice:
-/// the constructors check it, and every operation keeps it. `tile` relies on that.
+/// the constructors check this, and every operation preserves it. `tile` relies on it.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     pub(crate) data: &'a [f32],
@@ -23,7 +23,8 @@ impl<'a> View<'a> {
         Self::strided(data, rows, columns, columns)
     }
 
-    /// Creates a view of a (rows, columns) matrix at the start of `lines`, whose rows are padded to whole lines.
+    /// Creates a view of a (rows, columns) matrix at the start of `lines`. Each row of the matrix is padded to whole
+    /// lines.
     ///
     /// # Panics
     /// If there are too few lines.
@@ -44,7 +45,7 @@ impl<'a> View<'a> {
     /// Returns a view of the columns from `first` on.
     ///
     /// # Panics
-    /// If there are fewer columns.
+    /// If the matrix has fewer than `first` columns.
     #[inline]
     pub fn columns_from(self, first: usize) -> Self {
         assert!(first <= self.columns, "columns {first}.. of {}", self.columns);
@@ -58,7 +59,8 @@ impl<'a> View<'a> {
         self.part(first * self.row, count, self.columns)
     }
 
-    /// Returns the (rows, columns) matrix that begins `offset` floats after this one. It must be a part of this one.
+    /// Returns the (rows, columns) matrix that begins `offset` floats after the start of this matrix. It must be a part
+    /// of this matrix.
     #[inline(always)]
     fn part(self, offset: usize, rows: usize, columns: usize) -> Self {
         // A part without elements may begin after the end.

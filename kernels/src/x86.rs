@@ -23,7 +23,7 @@ impl Avx2 {
         (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
     }
 
-    /// Runs the code of the kernel that is compiled for AVX2 and FMA.
+    /// Runs the copy of the kernel that is compiled for AVX2 and FMA.
     #[inline(always)]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "avx2,fma")]
@@ -41,7 +41,7 @@ impl Avx512 {
         is_x86_feature_detected!("avx512f").then_some(Self(()))
     }
 
-    /// Runs the code of the kernel that is compiled for AVX-512F.
+    /// Runs the copy of the kernel that is compiled for AVX-512F.
     #[inline(always)]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "avx512f")]
@@ -56,7 +56,7 @@ impl Avx512 {
 impl Simd for Avx2 {
     type Vector = [__m256; 2];
 
-    // A vector uses two of sixteen registers. Eight registers accumulate; the others hold factors.
+    // A vector uses two of sixteen registers. Eight registers hold sums, and the others hold factors.
     const ACCUMULATORS: usize = 4;
 
     #[inline(always)]
@@ -123,8 +123,8 @@ impl Simd for Avx2 {
 impl Simd for Avx512 {
     type Vector = __m512;
 
-    // Half of the 32 registers accumulate, which hides the latency of two multipliers. The others hold factors that are
-    // being loaded.
+    // Half of the 32 registers hold sums. These are enough independent sums to hide the latency of two multipliers. The
+    // other registers hold factors that are being loaded.
     const ACCUMULATORS: usize = 16;
 
     #[inline(always)]
@@ -165,7 +165,7 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn interleave(self, a: __m512, b: __m512) -> [__m512; 2] {
-        // SAFETY: the token proves AVX-512F. Lane 16 + i is lane i of b.
+        // SAFETY: the token proves AVX-512F. The index 16 + i selects SIMD lane i of b.
         unsafe {
             let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
             let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));

@@ -222,8 +222,7 @@ impl Learner {
         let (priorities, priority_receiver) = mpsc::channel(PRIORITIES_QUEUE);
         let (weights, slot) = watch::channel(None::<Publication>);
         let (checkpoints, jobs) = std_mpsc::sync_channel(1);
-        let (importance_sampling_exponent, beta) =
-            watch::channel(config.learner.importance_sampling_exponent);
+        let (betas, beta) = watch::channel(config.learner.importance_sampling_exponent);
 
         let exchange = Exchange { batches: batch_sender, priorities: priority_receiver };
         let recorded = OfflineSource::open(&process.resolved, &spec, seeds.role("offline").rng());
@@ -232,15 +231,15 @@ impl Learner {
             recorded => {
                 let (links, clock) = (connect(transport, &places.replay)?, process.clock.clone());
                 let rng = seeds.role("sampling").index(start.state.updates).rng();
-                let sampler =
-                    Sampler::new(links, config, &spec, beta, rng, clock, recorders.sampler);
+                let metrics = recorders.sampler;
+                let sampler = Sampler::new(links, config, &spec, beta, rng, clock, metrics);
                 let sampler = sampler.with_recorded(recorded).counted_by(counts);
                 spawn_sampler(shutdown, sampler, exchange)
             }
         };
-        let (arch, cluster_hash) = (trainer_config.policy.clone(), config.cluster.hash());
-        let publisher =
-            WeightsPublisher { socket, arch, cluster_hash, metrics: recorders.publisher };
+        let (arch, metrics) = (trainer_config.policy.clone(), recorders.publisher);
+        let cluster_hash = config.cluster.hash();
+        let publisher = WeightsPublisher { socket, arch, cluster_hash, metrics };
         let publishing = spawn_publisher(shutdown, publisher, slot);
         let writer = Writer {
             dir: places.checkpoints(),
@@ -263,21 +262,13 @@ impl Learner {
             progress,
             metrics: recorders.training,
         };
-        let background = writer.clone();
+        let (background, served) = (writer.clone(), weights.clone());
         let writing = shutdown
             .spawn_thread("checkpoints", move || background.run(&jobs))
             .map_err(no_thread("checkpoint"))?;
         let changes = process.admin.config_changes(&process.resolved);
         follow_file(&process, &config.learner.watch);
-        let served = weights.clone();
-        let ports = Ports {
-            batches,
-            priorities,
-            weights,
-            changes,
-            importance_sampling_exponent,
-            checkpoints,
-        };
+        let ports = Ports { batches, priorities, weights, changes, betas, checkpoints };
         let training = shutdown
             .spawn_thread("training", move || training_loop.run(ports))
             .map_err(no_thread("training"))?;

@@ -31,7 +31,7 @@ pub struct Ports {
     /// Receiver of changed settings.
     pub changes: mpsc::Receiver<ConfigChange>,
     /// Exponent of the importance weights, for the sampler.
-    pub importance_sampling_exponent: watch::Sender<f64>,
+    pub betas: watch::Sender<f64>,
     /// Sender of checkpoints to write.
     pub checkpoints: std::sync::mpsc::SyncSender<Checkpoint>,
 }
@@ -131,9 +131,7 @@ impl TrainingLoop {
         let ConfigChange { resolved, changes, reply } = change;
         let taken = self.updates.change(&resolved);
         if taken.is_ok() {
-            ports
-                .importance_sampling_exponent
-                .send_replace(self.updates.config().importance_sampling_exponent);
+            ports.betas.send_replace(self.updates.config().importance_sampling_exponent);
             self.log.changed(&changes);
             if let Err(error) = self.run.write_config(&resolved) {
                 warn!(%error, "a resume will start from the settings before this change");

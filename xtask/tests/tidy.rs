@@ -13,7 +13,10 @@ fn another_repository_is_checked_where_it_lies() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     for (path, text) in [
-        ("common/Cargo.toml", "autotests = false\n\n[[test]]\nname = \"alone\"\n"),
+        (
+            "common/Cargo.toml",
+            "autotests = false\n[[test]]\nname = \"all\"\n\n[[test]]\nname = \"alone\"\n",
+        ),
         ("common/tests/all.rs", "//! All.\n\nmod a;\n"),
         ("common/tests/a.rs", "//! A.\n"),
         ("common/tests/alone.rs", "//! Alone.\n"),

@@ -1,4 +1,5 @@
-//! [`Actor`]: the acting loop. One thread with L lanes observes, acts, steps, assembles rows and hands them over.
+//! [`Actor`]: the acting loop. One thread steps several lanes with the policy and passes the completed rows to the
+//! spool.
 
 use super::counters::Counters;
 use super::settings::ActorSettings;
@@ -37,8 +38,8 @@ pub enum ActorError {
     Weights(#[from] SnapshotError),
 }
 
-/// Owner of one group of lanes. In the shapes, L is the number of lanes, O the numbers per observation, W the numbers
-/// per action, and S the numbers of policy state.
+/// Owner of one group of lanes. In the shapes, L is the number of lanes, O the length of an observation, W the length
+/// of an action, and S the length of the policy state.
 #[derive(Debug)]
 pub struct Actor {
     lanes: LaneGroup,
@@ -50,14 +51,14 @@ pub struct Actor {
     rows_count: usize,
     /// Actions, shape (L, W).
     actions: Vec<f32>,
-    /// Policy noise, shape (L, numbers that the policy draws per action).
+    /// Noise of the policy, shape (L, N), where N is the number of random numbers per action.
     noise: Vec<f32>,
     exploration_noise: Vec<f64>,
-    /// Observations before the actions, shape (L, O).
+    /// Observations from which `actions` were chosen, shape (L, O).
     obs: Vec<f32>,
     /// Policy state before the next observation is processed, shape (L, S); zeros at the start of an episode.
     state: Vec<f32>,
-    /// Policy state before `obs`, shape (L, S).
+    /// Policy state before `obs` was processed, shape (L, S).
     state_before: Vec<f32>,
     rng: Pcg64,
     settings: ActorSettings,
@@ -70,8 +71,8 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// Creates an actor over lanes that have been started (`turn.obs` holds their first observations), with one
-    /// assembler per lane.
+    /// Creates an actor. The lanes must have been started, so that `turn.obs` holds their first observations.
+    /// `assemblers` has one entry per lane.
     pub fn new(
         (lanes, turn): (LaneGroup, Turn),
         assemblers: Vec<Assembler>,
@@ -128,7 +129,7 @@ impl Actor {
         Arc::clone(&self.counters)
     }
 
-    /// Returns the number of environment steps so far, including those of earlier starts.
+    /// Returns the number of environment steps so far, including the steps of earlier starts of the run.
     pub fn steps(&self) -> u64 {
         self.steps
     }
@@ -182,8 +183,8 @@ impl Actor {
         Ok(())
     }
 
-    /// Takes newer weights from the cache. Returns `false` if the actor must wait, because the weights are too old, or
-    /// because the warm-up is over and no weights have arrived yet.
+    /// Takes the newest weights from the cache, if there are any. Returns `false` if the actor must wait. It must wait
+    /// if the weights are too old, or if the warm-up is over and no weights have arrived yet.
     fn take_weights(&mut self, cache: &PolicyCache, now: Duration) -> Result<bool, ActorError> {
         let Some(cached) = cache.load() else { return Ok(self.is_warming_up()) };
         if self.in_use != Some(cached.snapshot.version) {
@@ -262,8 +263,8 @@ impl Actor {
     fn decide(&mut self) {
         let is_warming_up = self.is_warming_up();
         self.state_before.copy_from_slice(&self.state);
-        // A recurrent policy also runs during the warm-up, so that the stored states are those of a policy that saw
-        // every observation.
+        // A recurrent policy also runs during the warm-up, because its state must depend on all observations of the
+        // episode. The actions that it chooses are then replaced by random ones.
         if !is_warming_up || (!self.state.is_empty() && self.in_use.is_some()) {
             self.net.draw_noise(&mut self.rng, &mut self.noise);
             self.net.sample(&self.turn.obs, &mut self.state, &self.noise, &mut self.actions);
@@ -314,8 +315,8 @@ impl Actor {
         }
     }
 
-    /// Removes and returns the oldest collected rows as a batch of exactly `insert_rows`. With `flush`, which is used
-    /// at the end, the batch may be smaller. Returns `None` if there are not enough rows.
+    /// Removes the oldest collected rows and returns them as a batch of exactly `insert_rows` rows. If `flush` is
+    /// `true`, as at the end of acting, the last batch may be smaller. Returns `None` if there are not enough rows.
     pub fn take_rows(&mut self, flush: bool) -> Option<RowBatch> {
         let full = self.settings.insert_rows;
         let count = if self.rows_count >= full { full } else { self.rows_count };

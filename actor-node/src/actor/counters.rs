@@ -13,7 +13,7 @@ const RETURN_WINDOW: usize = 20;
 /// Progress that other threads may read while the actor runs.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Environment steps, including those of earlier starts.
+    /// Number of environment steps, including the steps of earlier starts of the run.
     pub env_steps: AtomicU64,
     /// Number of ended episodes.
     pub episodes: AtomicU64,
@@ -58,8 +58,8 @@ impl Counters {
         self.mean(|episode| episode.length as f64)
     }
 
-    /// Returns the environment's own numbers about the latest training episodes. Each is the mean over the episodes
-    /// that report it.
+    /// Returns the numbers that the environment reports about its episodes. Each number is a mean over the latest
+    /// training episodes; episodes that do not report the number are left out.
     pub fn terms(&self) -> EnvTerms {
         mean_terms(self.latest().iter().map(|episode| &episode.terms))
     }

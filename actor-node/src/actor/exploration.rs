@@ -1,4 +1,4 @@
-//! [`Exploration`]: noise on actions, in addition to the policy's own (docs/algorithms/sac.md §2.3).
+//! [`Exploration`]: noise on actions, in addition to the policy's own noise (docs/algorithms/sac.md §2.3).
 //!
 //! Each action component of each lane has its own noise process. Noise is in normalised units, and the noisy action is
 //! clipped to `[−1, 1]`.
@@ -19,8 +19,8 @@ pub enum Exploration {
         /// Standard deviation.
         sigma: f64,
     },
-    /// Ornstein–Uhlenbeck noise: x += theta · dt · (mean − x) + sigma · sqrt(dt) · N(0, 1). It starts at 0 and
-    /// continues over all episodes.
+    /// Ornstein–Uhlenbeck noise with the value x. Each step adds theta · dt · (mean − x) + sigma · sqrt(dt) · N(0, 1)
+    /// to x. The value starts at 0 and is not reset at the end of an episode.
     Ou {
         /// Value to which the process returns.
         mean: f64,
@@ -30,7 +30,8 @@ pub enum Exploration {
         theta: f64,
         /// Time step of the process, dt.
         dt: f64,
-        /// Current values, shape (L · A). The first batch of actions determines the length.
+        /// Current noise values, one per lane and action component, shape (L · A). Empty before the first batch of
+        /// actions.
         x: Vec<f64>,
     },
 }
@@ -69,7 +70,8 @@ impl Exploration {
         }
     }
 
-    /// Adds noise to continuous actions in `[−1, 1]` and clips them. Draws no random numbers if there is no noise.
+    /// Adds noise to continuous actions in `[−1, 1]`, and clips the noisy actions to the same range. Draws no random
+    /// numbers if there is no noise.
     #[expect(clippy::cast_possible_truncation, reason = "actions are f32")]
     pub fn disturb(&mut self, actions: &mut [f32], scratch: &mut Vec<f64>, rng: &mut impl Rng) {
         if *self == Self::None {

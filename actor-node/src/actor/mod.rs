@@ -1,10 +1,10 @@
 //! The actor: steps lanes with the newest policy and makes rows.
 //!
 //! - `acting_loop`: the loop itself ([`Actor`]).
-//! - `settings`: the settings of its loop ([`ActorSettings`], [`Share`]).
+//! - `settings`: the settings of the loop ([`ActorSettings`], [`Share`]).
 //! - `exploration`: noise on actions ([`Exploration`]).
-//! - `counters`: its progress, for other threads ([`Counters`]).
-//! - `turn_log`: every turn, on disk ([`TurnLog`]).
+//! - `counters`: the actor's progress, for other threads ([`Counters`]).
+//! - `turn_log`: a log of every turn, on disk ([`TurnLog`]).
 
 mod acting_loop;
 mod counters;

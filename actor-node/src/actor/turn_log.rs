@@ -1,10 +1,16 @@
-//! [`TurnLog`]: every turn of an actor, in the run directory (`run.track_trajectories`;
+//! [`TurnLog`]: a log of every turn of an actor, in the run directory (`run.track_trajectories`;
 //! docs/algorithms/arlbench.md §7).
 //!
-//! `trajectories-actor-N.jsonl` has one line per turn of actor N's L lanes: the `version` of the policy, `obs` (L, O)
-//! before the actions, `action` (L, W) of the policy (normalised, or indices), `reward` (L), `done` (L), and the
-//! numbers of the `discarded` lanes, whose rewards are meaningless. T successive lines correspond to one (T, L, ...)
-//! block of the original implementation.
+//! `trajectories-actor-N.jsonl` has one line per turn of actor N. With L lanes, O numbers per observation and W numbers
+//! per action, a line has these fields:
+//!
+//! - `version`: version of the policy.
+//! - `obs` (L, O): observations from which the actions were chosen.
+//! - `action` (L, W): actions of the policy, normalised or indices.
+//! - `reward` (L), `done` (L): rewards, and whether each episode ended.
+//! - `discarded`: numbers of the lanes whose episode was discarded. The rewards of these lanes are meaningless.
+//!
+//! T successive lines correspond to one (T, L, ...) block of the original implementation.
 
 use crate::json_lines::{JsonLines, split};
 use crate::lanes::Turn;

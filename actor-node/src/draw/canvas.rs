@@ -69,7 +69,7 @@ impl Canvas {
         }
     }
 
-    /// Draws a line through `points`, with round ends, `width` units wide.
+    /// Draws a line through `points`. The line has round ends and a width of `width` units.
     pub fn line(&mut self, points: &[Point], width: f64, colour: Colour) {
         let Some(path) = path(points, false) else { return };
         let stroke = Stroke {
@@ -81,7 +81,8 @@ impl Canvas {
         self.pixels.stroke_path(&path, &paint(colour), &stroke, self.view, None);
     }
 
-    /// Draws an arrow from one point to another, `width` units wide. Draws nothing if it has no length.
+    /// Draws an arrow from `from` to `to` with lines that are `width` units wide. Draws nothing if the two points are
+    /// equal.
     pub fn arrow(&mut self, from: Point, to: Point, width: f64, colour: Colour) {
         let direction = (to.1 - from.1).atan2(to.0 - from.0);
         if from != to {

@@ -8,7 +8,7 @@ use std::f64::consts::{FRAC_PI_2, PI};
 /// Frame time of environments that have no time step of their own, in seconds.
 const SECONDS: f64 = 1.0 / 30.0;
 
-/// Rotates `point` counter-clockwise by `angle`, then moves it by `by`.
+/// Rotates the point (x, y) counter-clockwise around (0, 0) by `angle`, then moves it by `by`.
 fn placed((x, y): Point, angle: f64, by: Point) -> Point {
     let (sin, cos) = angle.sin_cos();
     (by.0 + x * cos - y * sin, by.1 + x * sin + y * cos)
@@ -100,8 +100,8 @@ pub(crate) fn mountain_car(x: f64, push: f64, goal: f64) -> Frame {
     canvas.into_frame(SECONDS)
 }
 
-/// Plots the Oscillator's protein over time, with one number in `protein` per step so far, and the reference wave over
-/// all `steps`.
+/// Plots the Oscillator's protein concentration and the reference wave over time. `protein` has one number per step so
+/// far; the reference wave covers all `steps`.
 #[expect(clippy::cast_precision_loss, reason = "a few hundred steps")]
 pub(crate) fn oscillator(protein: &[f64], reference: impl Fn(f64) -> f64, steps: u32) -> Frame {
     const TOP: f64 = 30.0;

@@ -18,7 +18,7 @@ pub struct Frame {
     pub height: u32,
     /// Red, green and blue of each pixel, shape (height, width, 3), top row first.
     pub rgb: Vec<u8>,
-    /// Time for which the picture is shown, in seconds. It is the environment's time step if it has one.
+    /// Time for which the picture is shown, in seconds. If the environment has a time step, it is this time step.
     pub seconds: f64,
 }
 

@@ -1,4 +1,5 @@
-//! Acrobot-v1, with the dynamics of Gymnasium 1.x: swing the tip of a two-link arm above a line by torque on its elbow.
+//! Acrobot-v1, with the dynamics of Gymnasium 1.x. A torque on the elbow must swing the tip of a two-link arm above a
+//! line.
 //!
 //! - State: (θ1, θ2, θ1', θ2'). Both angles are 0 when the arm hangs down. Each link has mass 1, length 1, moment of
 //!   inertia 1 and its centre of mass in the middle.
@@ -7,7 +8,7 @@
 //! - Termination: −cos θ1 − cos(θ1 + θ2) > 1.
 //! - Reward: −1 per step, and 0 for the step that terminates.
 //! - Observation: (cos θ1, sin θ1, cos θ2, sin θ2, θ1', θ2').
-//! - Episode: at most 500 steps, start U(±0.1).
+//! - Episode: at most 500 steps. The numbers of the start state are drawn from U(±0.1).
 
 use super::helpers::{check_index, check_params, discrete, uniform, write_obs};
 use super::{Env, EnvError, EnvParams, StateAccess, StepOutcome};

@@ -6,10 +6,11 @@
 //! - Step: explicit Euler step of 0.02 s under a force F, with all terms from the old values:
 //!   tmp = (F + m l θ'² sin θ) / M, θ'' = (g sin θ − cos θ · tmp) / (l (4/3 − m cos² θ / M)),
 //!   x'' = tmp − m l θ'' cos θ / M.
-//! - CartPole-v1: F is −10 or 10, and the reward is 1 per step. Terminates outside |x| ≤ 2.4 or |θ| ≤ 12°. At most 500
-//!   steps, start U(±0.05).
-//! - CartPoleCost-v1: F is in `[−20, 20]`, and the cost is (x/10)² + 20 (θ/20°)². Terminates outside |x| ≤ 10 or
-//!   |θ| ≤ 20°; the cost of that step is 100. At most 250 steps, start x U(±5), other values U(±0.2).
+//! - CartPole-v1: F is −10 or 10, and the reward is 1 per step. Terminates if |x| > 2.4 or |θ| > 12°. An episode has at
+//!   most 500 steps. The numbers of the start state are drawn from U(±0.05).
+//! - CartPoleCost-v1: F is in `[−20, 20]`, and the cost is (x/10)² + 20 (θ/20°)². Terminates if |x| > 10 or |θ| > 20°;
+//!   the cost of that step is 100. An episode has at most 250 steps. The start value of x is drawn from U(±5), the
+//!   other numbers of the start state from U(±0.2).
 
 use super::helpers::{
     check_action, check_index, check_params, continuous, discrete, uniform, write_obs,

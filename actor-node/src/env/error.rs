@@ -70,8 +70,8 @@ pub enum EnvError {
 }
 
 impl EnvError {
-    /// Returns whether the user must correct a name, a parameter, a wrapper or the build. Otherwise the environment
-    /// itself failed.
+    /// Returns whether the user must correct a name, a parameter, a wrapper or the build. All other errors come from
+    /// the environment itself or from an action.
     pub fn is_users(&self) -> bool {
         matches!(
             self,

@@ -13,7 +13,7 @@ pub(super) fn check_action(action: &[f32]) -> Result<(), EnvError> {
     }
 }
 
-/// Returns the choice that a discrete action names. Refuses a number that is not whole or is out of range.
+/// Converts a discrete action to the index of the choice. Refuses a number that is not whole or is out of range.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -59,7 +59,7 @@ pub(super) fn uniform(rng: &mut Pcg64, low: f64, high: f64) -> f64 {
     rng.random_range(low..high)
 }
 
-/// Writes a state of f64 to an observation of f32.
+/// Converts `values` to f32 and writes them to the observation `obs`.
 #[expect(clippy::cast_possible_truncation, reason = "observations are f32")]
 pub(super) fn write_obs(obs: &mut [f32], values: &[f64]) {
     for (obs, value) in obs.iter_mut().zip(values) {

@@ -1,6 +1,6 @@
-//! `identity`: an environment that is learned in seconds, for tests. The observation is a target in `[-1, 1]^2`, the
-//! reward is −|action − target|². The next target does not depend on the action. A policy that repeats its observation
-//! gets a return of 0.
+//! `identity`: an environment that is learned in seconds, for tests. The observation is a target in `[-1, 1]^2`. The
+//! reward is −|action − target|². The next target does not depend on the action. A policy whose action equals the
+//! observation gets a return of 0.
 
 use super::helpers::{check_action, check_params, continuous};
 use super::{Env, EnvError, EnvParams, StepOutcome};

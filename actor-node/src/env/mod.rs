@@ -1,4 +1,4 @@
-//! Environments, which only actors and evaluators step. All other processes only use their shapes ([`EnvSpec`]).
+//! Environments. Only actors and evaluators step environments; all other processes only use their shapes ([`EnvSpec`]).
 //!
 //! An environment works in its own action units, clips actions to its bounds as Gymnasium's environments do, and
 //! reports `terminated` and `truncated` separately.
@@ -40,9 +40,9 @@ pub use origin::{EnvOrigin, EnvTerms, mean_terms};
 pub struct StepOutcome {
     /// Reward of the step.
     pub reward: f64,
-    /// Whether the task is over. No reward follows, and targets do not bootstrap.
+    /// Whether the episode ended by a rule of the task. No reward follows, and targets do not bootstrap.
     pub terminated: bool,
-    /// Whether the episode is cut off, for example by a time limit. Targets still bootstrap.
+    /// Whether the episode was cut off, for example by a time limit. Targets still bootstrap.
     pub truncated: bool,
 }
 
@@ -58,14 +58,16 @@ pub trait Env: Send {
     /// Returns an error if the environment failed.
     fn reset(&mut self, seed: Option<u64>, obs: &mut [f32]) -> Result<(), EnvError>;
 
-    /// Applies `action` and writes the next observation, shape (O), which is the final one at an episode's end. A
-    /// continuous action is in the environment's units, shape (A); a discrete action is an index, shape (1).
+    /// Applies `action` and writes the next observation, shape (O). At the end of an episode, this is the final
+    /// observation of the episode. A continuous action is in the environment's units, shape (A); a discrete action is
+    /// an index, shape (1).
     ///
     /// # Errors
     /// Returns an error if the action is NaN or not one of the choices, or if the environment failed.
     fn step(&mut self, action: &[f32], obs: &mut [f32]) -> Result<StepOutcome, EnvError>;
 
-    /// Draws the current state; `None` if the environment has no pictures. A wrapper passes this call on.
+    /// Draws the current state; `None` if the environment has no pictures. A wrapper forwards this call to its
+    /// environment.
     ///
     /// # Errors
     /// Returns an error if the environment has pictures but cannot draw one.
@@ -73,14 +75,14 @@ pub trait Env: Send {
         Ok(None)
     }
 
-    /// Returns the description that the environment's own library gives, for recordings. A wrapper passes on all parts
-    /// that remain true.
+    /// Returns the description that the environment's own library gives, for recordings. A wrapper forwards only those
+    /// parts that remain true.
     fn origin(&self) -> EnvOrigin {
         EnvOrigin::default()
     }
 
-    /// Returns named numbers that the environment has reported about the episode since its last reset. A wrapper passes
-    /// this call on.
+    /// Returns named numbers that the environment has reported about the episode since its last reset. A wrapper
+    /// forwards this call to its environment.
     ///
     /// # Errors
     /// Returns an error if the environment's process is gone.
@@ -88,9 +90,9 @@ pub trait Env: Send {
         Ok(EnvTerms::new())
     }
 
-    /// Returns the environment's own reward of the last step. `reward` is the reward in the outcome of that step. The
-    /// two differ only if a wrapper changes the rewards that a policy learns from. The return of an episode is the sum
-    /// of these own rewards.
+    /// Returns the environment's own reward of the last step. `reward` is the reward that [`Env::step`] returned for
+    /// this step. The two rewards differ only if a wrapper changes rewards. A policy learns from the changed rewards,
+    /// but the return of an episode is the sum of the environment's own rewards.
     fn own_reward(&self, reward: f64) -> f64 {
         reward
     }

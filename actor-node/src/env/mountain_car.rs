@@ -1,13 +1,13 @@
 //! MountainCar-v0 and MountainCarContinuous-v0, with the dynamics of Gymnasium 1.x: a weak car gains speed in a valley.
 //!
-//! - State, which is also the observation: (position, velocity).
+//! - State, which is also the observation: position x and velocity v.
 //! - Step: v' = clip(v + push − 0.0025 cos(3x), ±0.07), x' = clip(x + v', −1.2, 0.6). The left wall stops the car.
 //! - Start: at rest, with x from U(−0.6, −0.4).
 //! - MountainCar-v0: the push is −0.001, 0 or 0.001, and the reward is −1 per step. Terminates at x ≥ 0.5 with v ≥ 0.
 //!   At most 200 steps.
-//! - MountainCarContinuous-v0: the push is 0.0015 · clip(a, ±1). The reward is −0.1 a² of the unclipped action, plus
-//!   100 at the goal. Terminates at x ≥ 0.45 with v ≥ 0. At most 999 steps. The state is rounded to f32 after each
-//!   step, as in Gymnasium.
+//! - MountainCarContinuous-v0: the action is a, and the push is 0.0015 · clip(a, ±1). The reward is −0.1 a², plus 100
+//!   at the goal; a is not clipped in the reward. Terminates at x ≥ 0.45 with v ≥ 0. At most 999 steps. The state is
+//!   rounded to f32 after each step, as in Gymnasium.
 
 use super::helpers::{
     check_action, check_index, check_params, continuous, discrete, uniform, write_obs,

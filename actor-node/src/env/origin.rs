@@ -25,7 +25,7 @@ pub struct EnvOrigin {
     pub action_start: i64,
     /// Lower bounds of an observation, shape (O). `None` means no bound; an empty list means that bounds are unknown.
     pub obs_low: Vec<Option<f32>>,
-    /// Upper bounds of an observation, in the same form.
+    /// Upper bounds of an observation, in the same form as `obs_low`.
     pub obs_high: Vec<Option<f32>>,
     /// Gymnasium's description of the environment: the JSON of its `EnvSpec`.
     pub env_spec: Option<String>,

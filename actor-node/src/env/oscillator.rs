@@ -3,10 +3,11 @@
 //!
 //! - State: m1..3 (messengers) and p1..3 (proteins). Actions are u in `[0, 1]³`.
 //! - Step: explicit Euler step of 1 from the old values, then max(0, ·):
-//!   m_i += −0.16 m_i + 1.6 / (1 + p_j²) + 5 u_i with j = 3, 1, 2; p_i += −0.06 p_i + 0.16 m_i.
-//! - Cost: (p1 − r)² at the new t, with the reference r(t) = 8 + 7 sin(2πt / 200). Terminates when it exceeds 100.
+//!   m_i += −0.16 m_i + 1.6 / (1 + p_j²) + 5 u_i; p_i += −0.06 p_i + 0.16 m_i. For i = 1, 2, 3, the index j is 3, 1, 2.
+//! - Cost: (p1 − r)² after the step. The reference is r(t) = 8 + 7 sin(2πt / 200), where t is the number of steps so
+//!   far. Terminates when the cost exceeds 100.
 //! - Observation: (m1..3, p1..3, r, p1 − r).
-//! - Episode: at most 400 steps, start U(0, 5).
+//! - Episode: at most 400 steps. All numbers of the start state are drawn from U(0, 5).
 
 use super::helpers::{check_action, check_params, continuous, uniform, write_obs};
 use super::{Env, EnvError, EnvParams, StepOutcome};

@@ -1,14 +1,15 @@
 //! Pendulum-v1, with the dynamics of Gymnasium 1.x: swing a pendulum up and hold it there.
 //!
 //! - State: (theta, theta_dot), with theta = 0 upright.
-//! - Step: semi-implicit Euler step of 0.05 s with a torque u in `[-2, 2]`:
+//! - Step: semi-implicit Euler step of dt = 0.05 s with a torque u in `[-2, 2]`. Gravity g is 10 by default; mass m and
+//!   length l are 1:
 //!   theta_dot' = clip(theta_dot + (3g / 2l · sin theta + 3 / (m l²) · u) · dt, ±8), theta' = theta + theta_dot' · dt.
-//! - Reward: −(θ² + 0.1 · theta_dot² + 0.001 · u²) of the state *before* the step, with θ normalised to [−π, π).
+//! - Reward: −(θ² + 0.1 · theta_dot² + 0.001 · u²) of the state *before* the step. θ is theta, normalised to [−π, π).
 //! - Observation: (cos theta, sin theta, theta_dot).
 //! - Episode: 200 steps, never terminated.
 //!
-//! PendulumNoVelocity-v1 is the same without the observation's third number, so only a policy with memory can infer the
-//! speed.
+//! PendulumNoVelocity-v1 is the same task, but its observation lacks theta_dot. Only a policy with memory can infer the
+//! velocity.
 
 use super::helpers::{check_action, check_params, continuous, uniform, write_obs};
 use super::{Env, EnvError, EnvParams, StateAccess, StepOutcome};
@@ -19,7 +20,7 @@ use std::f64::consts::PI;
 
 /// Name of the environment.
 pub const NAME: &str = "Pendulum-v1";
-/// Name of the environment without the velocity.
+/// Name of the environment whose observation lacks the velocity.
 pub const NO_VELOCITY_NAME: &str = "PendulumNoVelocity-v1";
 
 const SPEED_MAX: f64 = 8.0;

@@ -25,7 +25,7 @@ const PADDLE_SPEED: f64 = 3.0;
 const FALL_STEPS: usize = SIDE / DOT;
 const DROPS: u32 = 10;
 const WHITE: f32 = 255.0;
-/// Side length in pixels of the square that shows one pixel of the image in a picture.
+/// Side length of the square that shows one pixel of the observation in a rendered picture, in pixels.
 const ZOOM: usize = 16;
 /// Display time of a step, in seconds.
 const SECONDS: f64 = 0.1;

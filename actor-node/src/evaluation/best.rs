@@ -47,8 +47,8 @@ struct Kept {
 }
 
 impl BestPolicy {
-    /// Opens the best policy of the run in `run_dir`, and continues from an existing one. The best policy has the
-    /// highest mean return, or the lowest one if returns are costs.
+    /// Opens the best policy of the run in `run_dir`. If an earlier start of the run saved a policy, this is the best
+    /// policy so far. The best policy has the highest mean return, or the lowest one if returns are costs.
     ///
     /// # Errors
     /// Returns an error if the existing evaluation cannot be read.
@@ -65,7 +65,7 @@ impl BestPolicy {
         Ok(Self { dir, returns_are_costs, mean })
     }
 
-    /// Saves the policy if its evaluation is better than the saved one's. Returns whether it was saved.
+    /// Saves `policy` if its mean return is better than that of the saved policy. Returns whether `policy` was saved.
     ///
     /// # Errors
     /// Returns an error if the policy cannot be written. The previously saved policy may then be lost.
@@ -129,7 +129,7 @@ mod tests {
             assert_eq!(best_policy(run.path()), None);
             for (version, mean) in (1..).zip(means) {
                 let (evaluation, snapshot) = evaluated(version, mean);
-                // Opens it again for each policy, as a resumed run does.
+                // Opens the best policy again for each evaluation, as a resumed run does.
                 let mut policy = BestPolicy::open(run.path(), costs).unwrap();
                 policy.offer(&evaluation, &snapshot, &arch()).unwrap();
             }

@@ -2,10 +2,11 @@
 
 use crate::env::{Env, EnvError, StepOutcome};
 
-/// Steps of one episode: O numbers per observation, W per action ([`common::spec::EnvSpec::action_width`]).
+/// Steps of one episode. In the shapes, O is the length of an observation and W the length of an action
+/// ([`common::spec::EnvSpec::action_width`]).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Trajectory {
-    /// Observations before each action, shape (steps, O).
+    /// Observation before each action, shape (steps, O).
     pub obs: Vec<f32>,
     /// Actions of the policy, shape (steps, W): normalised, or indices.
     pub action: Vec<f32>,
@@ -43,7 +44,7 @@ pub trait Observer {
     /// Returns an error if the observer cannot do its work.
     fn stepped(&mut self, env: &mut dyn Env, step: &ObservedStep<'_>) -> Result<(), EnvError>;
 
-    /// Is called when the running episode fails. This episode does not count.
+    /// Receives the failure of the current episode. The episode is discarded and does not count.
     fn discarded(&mut self) {}
 }
 

@@ -17,7 +17,7 @@ pub struct Plan {
     pub setup: Setup,
     /// Number of steps after which an episode is cut off, as by a time limit.
     pub steps_max: u64,
-    /// Stop that ends the evaluation.
+    /// Token whose stop request ends the evaluation.
     pub stop: StopToken,
 }
 
@@ -28,7 +28,8 @@ impl Plan {
         Self { env, setup: Setup::new(config), steps_max: config.evaluator.steps_max, stop }
     }
 
-    /// Creates the plan from the configuration, without a stop, for programs that a signal ends directly.
+    /// Creates the plan from the configuration. Its stop is never requested: a program that uses this plan is ended
+    /// directly by a signal.
     pub fn without_stop(config: &Config) -> Self {
         Self::new(config, Shutdown::new().token())
     }
@@ -37,10 +38,11 @@ impl Plan {
 /// Method of choosing actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ActionMode {
-    /// The mode of the policy.
+    /// Each action is the mode of the policy's distribution.
     #[default]
     Deterministic,
-    /// Actions are drawn from the policy, as actors do. The random numbers come from the episode's seed.
+    /// Each action is drawn from the policy's distribution, as in actors. The random numbers come from the episode's
+    /// seed.
     Sampled,
 }
 
@@ -55,6 +57,6 @@ pub struct Episodes<'a> {
     pub count: usize,
     /// Seeds. The start state of episode i comes from `seeds.index(i)`.
     pub seeds: SeedTree,
-    /// How the policy chooses actions.
+    /// Method by which the policy chooses actions.
     pub acting: ActionMode,
 }

@@ -1,7 +1,7 @@
 //! [`EpisodeRunner`]: runs the episodes of evaluations, even if environments fail, are slow or never end an episode.
 //!
-//! An episode that fails is discarded and counted. Its environment is rebuilt, and another episode with an unused seed
-//! replaces it. A stop ends the evaluation at the next step.
+//! An episode that fails is discarded and counted. The environment is rebuilt, and a new episode with an unused seed
+//! replaces the failed one. A stop request ends the evaluation at the next step.
 
 use super::observer::{ObservedStep, Observer};
 use super::plan::{ActionMode, Episodes, Plan};
@@ -89,8 +89,8 @@ impl EpisodeRunner {
         Self { plan, running: Arc::default(), maker: None, lane: None, logged }
     }
 
-    /// Creates a runner for the environments of `maker`, which the registry need not know. The setup of the plan is not
-    /// used.
+    /// Creates a runner for environments that `maker` creates. The registry need not know these environments. The name
+    /// and the setup in `plan` are not used.
     pub fn with_maker(plan: Plan, maker: Maker) -> Self {
         let plan = Plan { env: maker.name().to_owned(), ..plan };
         Self { maker: Some(maker), ..Self::new(plan) }
@@ -122,7 +122,7 @@ impl EpisodeRunner {
     }
 
     /// Runs the episodes while `observer` watches. A recurrent policy starts each episode with a state of zeros. If too
-    /// many episodes fail, the result is over the completed ones only.
+    /// many episodes fail, the result covers only the completed episodes.
     ///
     /// # Errors
     /// Returns an error if the environment cannot be created, the observer fails, no episode is completed, or the
@@ -171,8 +171,8 @@ impl EpisodeRunner {
                     self.lane = None;
                     last = reason;
                     if let Err(error) = self.lane() {
-                        // The environment's process cannot be restarted. Without a maker, the next evaluation starts a
-                        // new process.
+                        // The environment's process cannot be restarted. The maker is dropped, so that the next
+                        // evaluation starts a new process.
                         if self.maker.as_ref().is_some_and(Maker::is_bridged) {
                             self.maker = None;
                         }

@@ -15,7 +15,7 @@ pub struct Evaluation {
     pub lengths: Vec<u64>,
     /// Mean return over the episodes.
     pub mean: f64,
-    /// Standard deviation over episodes (n − 1); 0 for one episode.
+    /// Standard deviation of the returns, computed with n − 1; 0 for one episode.
     pub std: f64,
     /// Half width of the 95% confidence interval of the mean (Student's t); 0 for one episode.
     pub ci95: f64,
@@ -23,7 +23,8 @@ pub struct Evaluation {
     pub discarded: u64,
     /// Number of episodes that were cut off after `evaluator.steps_max` steps.
     pub cut_off: u64,
-    /// The environment's own numbers about its episodes, by name. Each is the mean over the episodes that report it.
+    /// Mean values of the environment's own numbers about an episode, by name. Each mean covers the episodes that
+    /// report the number.
     pub terms: EnvTerms,
 }
 
@@ -40,7 +41,7 @@ pub struct EpisodeResult {
     pub terms: EnvTerms,
 }
 
-/// Summarises at least one episode.
+/// Summarises `episodes`, which must not be empty.
 #[expect(clippy::cast_precision_loss, reason = "few episodes")]
 pub(crate) fn summarise(version: PolicyVersion, episodes: Vec<EpisodeResult>) -> Evaluation {
     let n = episodes.len() as f64;

@@ -3,7 +3,8 @@
 //!
 //! Each line of `trajectories.jsonl` is one evaluation episode. `kind` is `eval`, or `final` for the evaluation at the
 //! end of the run. `version` is the version of the policy, and `episode` is the number of the episode within its
-//! evaluation. The steps are `obs` (steps, O), `action` (steps, W), `reward` (steps) and `done` (steps).
+//! evaluation. The other fields hold the steps: `obs` (steps, O), `action` (steps, W), `reward` (steps) and `done`
+//! (steps). O is the length of an observation and W the length of an action.
 
 use super::observer::Trajectory;
 use super::plan::Episodes;

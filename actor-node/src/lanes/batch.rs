@@ -1,10 +1,10 @@
 //! [`Lanes`]: L environments stepped as one batch, with auto-reset that keeps the final observation.
 //!
-//! Continuous actions are normalised to `[-1, 1]` and scaled to the environment's box; discrete actions are indices and
-//! are passed unchanged. If the episode of a lane ends, the same call resets the lane: `next_obs` holds the final
-//! observation, `obs` the one to act on next. No number beyond [`VALUE_MAX`](common::values::VALUE_MAX) leaves this
-//! module, and no failing environment ends the process. A lane that panics, fails or returns NaN is rebuilt, and its
-//! episode is discarded and reported.
+//! Continuous actions are normalised to `[-1, 1]` and scaled to the environment's bounds; discrete actions are indices
+//! and are passed unchanged. If the episode of a lane ends, the same call resets the lane. `next_obs` then holds the
+//! final observation of the ended episode, and `obs` the first observation of the next episode. No number beyond
+//! [`VALUE_MAX`](common::values::VALUE_MAX) leaves this module, and no failing environment ends the process. A lane
+//! that panics, fails or returns NaN is rebuilt, and its episode is discarded and reported.
 
 use super::lane::{FAILURES_IN_A_ROW_MAX, Lane};
 use super::maker::Maker;

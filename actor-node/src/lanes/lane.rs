@@ -15,7 +15,7 @@ pub(crate) const FAILURES_IN_A_ROW_MAX: u32 = 10;
 pub(crate) struct Lane {
     pub(crate) env: Box<dyn Env>,
     purpose: Purpose,
-    /// Sum of the environment's own rewards, before reward wrappers.
+    /// Sum of the environment's own rewards, without the changes by reward wrappers.
     pub(crate) episode_return: f64,
     /// Number of steps in the episode.
     pub(crate) length: u64,
@@ -40,8 +40,8 @@ impl Lane {
         self.env.spec()
     }
 
-    /// Steps like [`Env::step`]. All returned numbers are finite. Observations are within ±[`VALUE_MAX`], and in
-    /// training the rewards are too.
+    /// Steps like [`Env::step`]. All returned numbers are finite. Observations are within ±[`VALUE_MAX`]. In training,
+    /// rewards are within the same limits.
     pub(crate) fn step(
         &mut self,
         action: &[f32],

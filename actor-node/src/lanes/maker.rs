@@ -6,7 +6,8 @@ use crate::env::{Env, EnvError, bridge};
 
 type Make = dyn Fn(usize) -> Result<Box<dyn Env>, EnvError> + Send;
 
-/// Creates the environments of a group of lanes. Environments in another process share that process.
+/// Creates the environments of a group of lanes. If these environments run in another process, all lanes share that
+/// process.
 pub struct Maker {
     name: String,
     is_bridged: bool,

@@ -5,12 +5,12 @@ use common::spec::EnvSpec;
 /// Conversion from a policy's actions to an environment's actions.
 #[derive(Debug, Clone)]
 pub(crate) struct Scaling {
-    /// Scale per action number, shape (A); `bias` has the same shape. Both are empty for discrete actions, because
-    /// policy and environment use the same indices.
+    /// Scale of each action dimension, shape (A). `bias` has the same shape. Both are empty for discrete actions,
+    /// because the policy and the environment use the same indices.
     scale: Vec<f32>,
     bias: Vec<f32>,
-    /// Lower bounds of the action box, shape (A); `high` has the upper bounds. Results are clamped to them, because
-    /// rounding could lead beyond them, for example to infinity.
+    /// Lower bounds of the action box, shape (A); `high` has the upper bounds. Results are clamped to these bounds,
+    /// because rounding can produce values outside them, for example infinity.
     low: Vec<f32>,
     high: Vec<f32>,
 }
@@ -21,7 +21,8 @@ impl Scaling {
         Self { scale: spec.action_scale(), bias: spec.action_bias(), low, high }
     }
 
-    /// Writes the environment's actions for the policy's `actions`, both of shape (any, W).
+    /// Converts the policy's `actions` to the environment's units and writes them to `env_actions`. Both have shape
+    /// (any, W).
     pub(crate) fn apply(&self, actions: &[f32], env_actions: &mut [f32]) {
         env_actions.copy_from_slice(actions);
         if self.scale.is_empty() {
@@ -58,7 +59,7 @@ mod tests {
         let (scaling, mut actions) = (Scaling::new(&spec), [0.0; 15]);
         let given = [[-1.0; 5], [0.0; 5], [1.0; 5]].concat();
         scaling.apply(&given, &mut actions);
-        // Equal to the bounds up to rounding, and never outside them.
+        // The results equal the bounds up to rounding, and are never outside the bounds.
         for ((lowest, highest), (low, high)) in actions[..5]
             .iter()
             .zip(&actions[10..])

@@ -1,9 +1,9 @@
 //! [`LaneGroup`]: lanes on the caller's thread, or on a thread of their own with a deadline for every step.
 //!
 //! A step cannot be stopped from outside. If a group misses its deadline, the group and its thread are abandoned. The
-//! thread ends when its step ends, if ever. A new group is built on a new thread, and all its episodes are reported as
-//! discarded. Passing turns between threads costs a few microseconds, so lanes run inline unless `actor.step_deadline`
-//! is set.
+//! thread ends when its step ends, if ever. A new group is built on a new thread, and the abandoned episodes of all
+//! lanes are reported as discarded. Passing turns between threads costs a few microseconds, so lanes run inline unless
+//! `actor.step_deadline` is set.
 
 use super::batch::Lanes;
 use super::fault::Fault;

@@ -1,7 +1,7 @@
 //! [`Assembler`]: turns the steps of one lane into replay rows (`ItemLayout::of`), as configured.
 //!
 //! `NStep` builds transitions, `Windows` builds sequences. If costs are summed over a finite horizon, `CostHorizon`
-//! holds rows back until their sums are known. A row that is handed over never changes.
+//! holds each row back until its sums are known. A returned row never changes.
 
 use super::cost_horizon::CostHorizon;
 use super::n_step::NStep;
@@ -54,7 +54,7 @@ impl Assembler {
         horizon.push(step.reward, step.terminated || step.truncated, &self.complete, rows)
     }
 
-    /// Drops all steps of the running episode that are not in a row yet, because the episode was discarded.
+    /// Drops all steps of the running episode that are not in a returned row yet, because the episode was discarded.
     pub fn discard(&mut self) {
         match &mut self.parts {
             Parts::Transitions(steps) => steps.discard(),

@@ -1,15 +1,15 @@
 //! [`CostHorizon`]: sums each step's costs over the next N steps, for Lyapunov critics with a finite horizon.
 //!
-//! Sums are undiscounted. If an episode ends earlier, its last cost is repeated (docs/algorithms/lac.md §4). A row is
-//! held back until the N costs of all its steps are known, which is N − 1 steps later or at the episode's end. A row is
-//! therefore never sampled with a sum that is too small, unlike in implementations that insert rows first and add the
-//! sums at the episode's end.
+//! Sums are undiscounted. If an episode ends before N costs are summed, its last cost is repeated
+//! (docs/algorithms/lac.md §4). A row is held back until the N costs of all its steps are known. This takes N − 1
+//! further steps, or fewer if the episode ends. A row is therefore never sampled with a sum that is too small.
+//! Implementations that insert rows first and add the sums at the episode's end cannot guarantee this.
 
 use super::position::Position;
 use common::spec::ItemLayout;
 use std::collections::VecDeque;
 
-/// Rows of one lane that wait for their sums. They are at most the rows that the last N steps completed.
+/// Rows of one lane that wait for their sums. At most the rows that the last N steps completed are waiting.
 #[derive(Debug)]
 pub(super) struct CostHorizon {
     /// N, the number of summed costs per step.
@@ -73,8 +73,8 @@ impl CostHorizon {
         self.costs.clear();
     }
 
-    /// Returns the sum of N costs, from step number `step` of the oldest row on. After the episode's end, the last cost
-    /// is repeated. If the step itself is after the end, the sum is 0.
+    /// Returns the sum of N costs, from the cost of step number `step` of the oldest held row on. Costs after the
+    /// episode's end equal the last cost. Returns 0 if the step itself is after the end.
     #[expect(clippy::cast_possible_truncation, reason = "rows are f32")]
     fn sum(&self, step: usize) -> f32 {
         let Some(last) = self.costs.len().checked_sub(1).filter(|&last| step <= last) else {

@@ -1,9 +1,9 @@
 //! Rows: turns the steps of lanes into the rows of the replay.
 //!
 //! - `step`: the input, one [`LaneStep`] of a lane.
-//! - `assembler`: the [`Assembler`] of one lane, which selects from the next three modules as configured.
+//! - `assembler`: the [`Assembler`] of one lane, which uses some of the next three modules, as configured.
 //! - `n_step`: transitions of n steps; `windows`: sequences; `cost_horizon`: costs summed over a finite horizon.
-//! - `position`: where a field is in a row.
+//! - `position`: the location of a field in a row.
 //! - `recording`: a copy of the rows on disk ([`Recorder`]).
 
 mod assembler;

@@ -1,9 +1,9 @@
 //! [`NStep`]: assembles n-step transitions of one lane into replay rows (`ItemLayout::of` with T = 1).
 //!
-//! For a window of m ≤ n steps that starts at step t: reward = Σ_{k<m} γ^k r_{t+k}, discount = γ^m (1 − terminated),
-//! and `next_obs` is the observation after the m-th step. Windows never cross an episode's end. At the end the shorter
-//! windows are flushed, so that every step starts exactly one row. Targets bootstrap after a truncation, but not after
-//! a termination.
+//! Let r be the reward of a step, and γ the discount factor. A window of m ≤ n steps that starts at step t has the
+//! reward Σ_{k<m} γ^k r_{t+k} and the discount γ^m (1 − terminated). Its `next_obs` is the observation after the m-th
+//! step. Windows never cross an episode's end. At an episode's end, the windows with fewer than n steps also become
+//! rows, so that every step starts exactly one row. Targets bootstrap after a truncation, but not after a termination.
 
 use super::position::Position;
 use super::step::LaneStep;
@@ -38,7 +38,7 @@ struct Positions {
 struct Window {
     row: Vec<u8>,
     reward: f64,
-    /// γ^m after m steps.
+    /// γ^m, where m is the number of steps so far.
     discount: f64,
     steps: usize,
 }

@@ -1,4 +1,4 @@
-//! [`Position`]: where a field is in a row.
+//! [`Position`]: the location of a field in a row.
 
 use common::ids::PolicyVersion;
 use common::spec::ItemLayout;

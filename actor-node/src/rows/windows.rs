@@ -1,9 +1,10 @@
 //! [`Windows`]: cuts one lane's episodes into overlapping sequences (`ItemLayout::of` with T > 1).
 //!
-//! An episode's first window starts with the episode. Each further window starts T − burn-in steps later. Its burn-in
-//! steps, which only warm up a recurrent state, are the last steps of the window before. The episode's last window is
-//! padded with zeros. Outside the burn-in parts, every step therefore occurs in exactly one window. The exceptions are
-//! the first burn-in steps of an episode, which occur only in the burn-in part of the first window.
+//! B is the number of burn-in steps, which only warm up a recurrent state. An episode's first window starts with the
+//! episode. Each further window starts T − B steps after the window before, so its first B steps repeat the last B
+//! steps of that window. The episode's last window is padded with zeros. Outside the burn-in parts, every step
+//! therefore occurs in exactly one window. The exceptions are the first B steps of an episode, which occur only in the
+//! burn-in part of the first window.
 
 use super::position::Position;
 use super::step::LaneStep;
@@ -47,7 +48,8 @@ struct Positions {
 }
 
 impl Windows {
-    /// Creates windows of `steps_max` steps. Their first `burn_in` steps repeat the last ones of the window before.
+    /// Creates windows of `steps_max` steps. The first `burn_in` steps of a window repeat the last steps of the window
+    /// before.
     ///
     /// # Panics
     /// Panics if `burn_in` is not less than `steps_max`. The configuration check refuses such values.

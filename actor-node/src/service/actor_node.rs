@@ -186,7 +186,7 @@ fn build_actor(
     Ok(Actor::new(started, assemblers, net, rng, settings, metrics).recorded_by(recorder))
 }
 
-/// Refuses an environment whose shapes differ from the settings, which all other processes rely on.
+/// Refuses an environment whose shapes differ from the settings, because all other processes rely on the settings.
 fn check_spec(process: &Process, spec: &EnvSpec, expected: &EnvSpec) -> Result<(), NodeError> {
     for (key, same) in [
         ("cluster.obs_dim", spec.obs_dim == expected.obs_dim),

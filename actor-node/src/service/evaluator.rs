@@ -55,8 +55,8 @@ struct EvaluationState {
 type Outcome = Result<Evaluation, NodeError>;
 
 impl Evaluator {
-    /// Creates an evaluator of the run's environment. It keeps the best policy in the run directory. If
-    /// `run.track_trajectories` is set, it also logs every episode there.
+    /// Creates an evaluator of the run's environment. If there is a run directory, the best policy is kept there. If
+    /// `run.track_trajectories` is set, every episode is logged there as well.
     ///
     /// # Errors
     /// Returns an error if the settings do not state the shapes of the environment. Also fails if trajectories are
@@ -103,8 +103,8 @@ impl Evaluator {
     }
 
     /// Evaluates each newer policy, at most once per `evaluator.interval`, until the process is asked to stop. A signal
-    /// also ends a running evaluation; any other stop waits for its end. `report` receives each result, and the
-    /// progress of the run at the time when the policy was published.
+    /// also ends a running evaluation; any other stop waits until the running evaluation is complete. `report` receives
+    /// each result, and the progress of the run at the time when the policy was published.
     ///
     /// # Errors
     /// Returns an error if the environment does not exist, if one of its parameters or wrappers is invalid, or if the

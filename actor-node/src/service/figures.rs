@@ -1,4 +1,5 @@
-//! Figures that actors and evaluations add to a run's log. A stand-alone process writes them with [`follow`].
+//! Figures that actors and evaluations add to a run's log. A stand-alone actor process writes its figures with
+//! [`follow`].
 
 use crate::actor::Counters;
 use crate::evaluation::Evaluation;

@@ -2,7 +2,7 @@
 //!
 //! - `actor_node`: an actor ([`ActorNode`]); [`place`]: the number of an actor in the run.
 //! - `evaluator`: the role that evaluates the newest policy ([`Evaluator`]).
-//! - `parts`: parts of both roles; `error`: the errors of both roles ([`NodeError`]).
+//! - `parts`: functions and types that both roles use; `error`: the errors of both roles ([`NodeError`]).
 //! - [`figures`]: the records of both roles in the run's log.
 
 mod actor_node;

@@ -19,7 +19,7 @@ pub struct Peers {
     pub weights: Endpoint,
 }
 
-/// Starts a task that receives weights into `cache`. `who` is the label of its metrics.
+/// Starts a task that receives weights into `cache`. `who` is the label of the task's metrics.
 ///
 /// # Errors
 /// Returns an error if the subscription or a metric cannot be created.
@@ -43,7 +43,7 @@ pub(super) fn start_feed(
 }
 
 /// Returns a progress check for received weights. The learner repeats its newest weights every second, so silence means
-/// that it is gone.
+/// that the learner is gone.
 pub(super) fn weights_received(name: &str, cache: &Arc<PolicyCache>) -> ProgressCheck {
     let cache = Arc::clone(cache);
     let heard = move || cache.load().map_or(0, |cached| cached.received_at.as_millis());
@@ -52,7 +52,7 @@ pub(super) fn weights_received(name: &str, cache: &Arc<PolicyCache>) -> Progress
         .because(|| Some("is the learner up at endpoints.weights?".into()))
 }
 
-/// Returns what `open` creates in the run directory, or `None` if `run.track_trajectories` is not set.
+/// Calls `open` with the run directory and returns its result. Returns `None` if `run.track_trajectories` is not set.
 pub(super) fn tracked<L>(
     process: &Process,
     run_dir: Option<&Path>,

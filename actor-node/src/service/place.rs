@@ -1,5 +1,6 @@
-//! [`ActorPlace`]: an actor's number in the run and its incarnation. Actors of a scaled deployment have no configured number
-//! (`actor.id = "auto"`). Each draws a number and claims it at the replay servers, which know all connected actors.
+//! [`ActorPlace`]: an actor's number in the run and its incarnation. Actors of a scaled deployment have no configured
+//! number (`actor.id = "auto"`). Each of these actors draws a number and claims it at the replay servers, which know
+//! all connected actors.
 
 use super::error::NodeError;
 use super::parts::Peers;
@@ -17,8 +18,8 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 /// Time to wait for the other servers after one server has reported that a number is free. The wait can be short,
-/// because each server knows all actors that have reached it. A server that stays down for longer knows no relevant
-/// actor, or it reports a conflict when it returns.
+/// because each server knows all actors that have reached it. If a server stays down for longer, no living actor with
+/// this number has reached it, or the server reports the conflict when it returns.
 const OTHERS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Place of an actor in a run.
@@ -65,7 +66,8 @@ impl ActorPlace {
         }
     }
 
-    /// Greets every server. The inner error comes from a server that knows another living actor with this number.
+    /// Asks every server whether the number is free. The inner error comes from a server that knows another living
+    /// actor with this number.
     async fn is_free(
         self,
         process: &Process,

@@ -1,7 +1,7 @@
 //! Upload: the delivery of rows to the replay servers, exactly once.
 //!
 //! - `spool`: the bounded queue between environments and uploaders ([`Spool`]).
-//! - `uploader`: one per replay server ([`Uploader`]).
+//! - `uploader`: the delivery of batches to one replay server ([`Uploader`]).
 
 mod spool;
 mod uploader;

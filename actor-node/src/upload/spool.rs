@@ -1,8 +1,8 @@
 //! [`Spool`]: the bounded queue between an actor's environments and its uploaders.
 //!
-//! While a replay server is up, the spool takes one fresh batch at a time, so that rows are fresh when they arrive. The
-//! environments then wait for the rate limiter, instead of filling a long queue. While every server is down, the spool
-//! keeps up to `rows_max` rows, so that an outage costs neither steps nor rows. When the spool is full, the
+//! While a replay server is up, the spool holds at most one fresh batch, so that rows are recent when they arrive. If
+//! the rate limiter delays inserts, the environments wait and do not fill a long queue. While every server is down, the
+//! spool keeps up to `rows_max` rows, so that an outage costs neither steps nor rows. When the spool is full, the
 //! environments wait. After an outage, kept and fresh batches are sent alternately, so that the environments continue
 //! immediately.
 
@@ -133,7 +133,8 @@ impl Spool {
         self.lock().rows
     }
 
-    /// Locks the state. It is consistent between any two statements, so a panic in another thread leaves it usable.
+    /// Locks the state. The state is consistent between any two statements, so it is usable even after a panic in
+    /// another thread.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -148,7 +149,7 @@ impl State {
         }
     }
 
-    /// Takes the oldest batch, from fresh and kept batches alternately.
+    /// Takes the oldest batch. If there are both fresh and kept batches, takes a fresh and a kept one alternately.
     fn take(&mut self) -> Option<RowBatch> {
         let is_fresh = !self.fresh.is_empty() && (self.kept.is_empty() || !self.took_fresh);
         let batch = if is_fresh { self.fresh.pop_front() } else { self.kept.pop_front() }?;

@@ -3,8 +3,8 @@
 //! It numbers the batches of each shard 1, 2, 3 …, and keeps each batch until it is acknowledged. At most as many
 //! batches are outstanding as the server's credit allows. If the server was silent or has forgotten this client, the
 //! uploader greets it again and resends all outstanding batches in order. The server drops the batches that it already
-//! has (`docs/protocol.md`, "Inserting, exactly once"). A batch that was sent to one shard is never sent to another,
-//! because it could then be in both.
+//! has (`docs/protocol.md`, "Inserting, exactly once"). A batch that was sent to one shard is never sent to another
+//! shard, because both shards could then store the batch.
 
 use super::spool::{RowBatch, Spool};
 use crate::metrics::UploadMetrics;
@@ -24,8 +24,8 @@ use tracing::{info, warn};
 
 /// Time after which a silent server is greeted again if it owes an acknowledgement.
 const ASK_AFTER: Duration = Duration::from_secs(1);
-/// Initial time without an acknowledgement after which outstanding batches are sent again. It doubles up to
-/// [`RESEND_MAX`] while the server answers but acknowledges nothing, because the server is then probably holding the
+/// Initial time without an acknowledgement after which outstanding batches are sent again. The time doubles up to
+/// [`RESEND_MAX`] while the server answers but acknowledges nothing. In this case, the server is probably holding the
 /// batches back and has not lost them.
 const RESEND_FIRST: Duration = Duration::from_secs(1);
 const RESEND_MAX: Duration = Duration::from_secs(8);
@@ -39,7 +39,7 @@ pub struct Uploader {
     spool: Arc<Spool>,
     clock: Clock,
     metrics: UploadMetrics,
-    lanes: Vec<Lane>,
+    shards: Vec<ShardWindow>,
     up: bool,
     progress_at: Duration,
     resend_after: Duration,
@@ -48,15 +48,15 @@ pub struct Uploader {
     log: LogLimit<()>,
 }
 
-/// Outstanding batches on one shard.
+/// The outstanding batches on one shard, and the credit for more.
 #[derive(Debug)]
-struct Lane {
+struct ShardWindow {
     next: u64,
     outstanding: VecDeque<(BatchSequence, RowBatch)>,
     credit: u32,
 }
 
-impl Lane {
+impl ShardWindow {
     fn spare(&self) -> usize {
         (self.credit as usize).saturating_sub(self.outstanding.len())
     }
@@ -82,7 +82,7 @@ impl Uploader {
             spool,
             clock,
             metrics,
-            lanes: Vec::new(),
+            shards: Vec::new(),
             up: false,
             progress_at,
             resend_after: RESEND_FIRST,
@@ -104,7 +104,7 @@ impl Uploader {
             }
             let takes = self.up
                 && !self.spool.is_finished()
-                && self.lanes.iter().any(|lane| lane.spare() > 0);
+                && self.shards.iter().any(|window| window.spare() > 0);
             let spool = Arc::clone(&self.spool);
             tokio::select! {
                 _ = tick.tick() => {}
@@ -119,7 +119,7 @@ impl Uploader {
 
     /// Returns the number of batches that are not acknowledged.
     fn outstanding(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.outstanding.len()).sum()
+        self.shards.iter().map(|window| window.outstanding.len()).sum()
     }
 
     /// Greets the server when a greeting is due, and reports to the spool whether the server is up.
@@ -147,7 +147,7 @@ impl Uploader {
     fn hello(&self) -> Hello {
         let mut hello = self.hello.clone();
         if let ClientRole::Actor { oldest_unacknowledged, .. } = &mut hello.role {
-            *oldest_unacknowledged = self.lanes.iter().map(Lane::oldest).collect();
+            *oldest_unacknowledged = self.shards.iter().map(ShardWindow::oldest).collect();
         }
         hello
     }
@@ -159,10 +159,10 @@ impl Uploader {
                 self.welcomed(shards.len(), window, now)
             }
             Some((Reply::Inserted { shard, sequence, rows_refused, credit }, _)) => {
-                let Some(lane) = self.lanes.get_mut(usize::from(shard)) else { return Ok(()) };
-                lane.credit = credit.min(INSERT_WINDOW_MAX);
-                while lane.outstanding.front().is_some_and(|(oldest, _)| *oldest <= sequence) {
-                    let (_, batch) = lane.outstanding.pop_front().expect("just looked at");
+                let Some(window) = self.shards.get_mut(usize::from(shard)) else { return Ok(()) };
+                window.credit = credit.min(INSERT_WINDOW_MAX);
+                while window.outstanding.front().is_some_and(|(oldest, _)| *oldest <= sequence) {
+                    let (_, batch) = window.outstanding.pop_front().expect("just looked at");
                     self.metrics.acknowledged(batch.count);
                     self.progress_at = now;
                     self.resend_after = RESEND_FIRST;
@@ -178,10 +178,10 @@ impl Uploader {
         Ok(())
     }
 
-    /// Handles a welcome. Outstanding batches may have been lost; they are resent if that is likely.
+    /// Handles a welcome. Resends the outstanding batches if they were probably lost.
     fn welcomed(&mut self, shards: usize, window: u32, now: Duration) {
-        while self.lanes.len() < shards {
-            self.lanes.push(Lane {
+        while self.shards.len() < shards {
+            self.shards.push(ShardWindow {
                 next: 1,
                 outstanding: VecDeque::new(),
                 credit: window.min(INSERT_WINDOW_MAX),
@@ -196,11 +196,11 @@ impl Uploader {
         self.resend_after = (self.resend_after * 2).min(RESEND_MAX);
         self.progress_at = now;
         let resends: Vec<_> = self
-            .lanes
+            .shards
             .iter()
             .zip(0..)
-            .flat_map(|(lane, shard)| {
-                lane.outstanding.iter().map(move |(seq, batch)| insert(shard, *seq, batch))
+            .flat_map(|(window, shard)| {
+                window.outstanding.iter().map(move |(seq, batch)| insert(shard, *seq, batch))
             })
             .collect();
         info!(server = %self.link.endpoint(), batches = resends.len(), ?waited, "resending insert batches");
@@ -212,21 +212,23 @@ impl Uploader {
 
     /// Sends a batch to the shard with the most spare credit.
     fn dispatch(&mut self, batch: RowBatch) {
-        let (shard, lane) = self
-            .lanes
+        let (shard, window) = self
+            .shards
             .iter_mut()
             .enumerate()
-            .max_by_key(|(shard, lane)| (lane.spare(), std::cmp::Reverse((lane.next, *shard))))
+            .max_by_key(|(shard, window)| {
+                (window.spare(), std::cmp::Reverse((window.next, *shard)))
+            })
             .expect("batches are taken only after Welcome");
         let now = self.clock.now();
-        if lane.outstanding.is_empty() {
+        if window.outstanding.is_empty() {
             self.progress_at = now;
         }
-        let sequence = BatchSequence(lane.next);
-        lane.next += 1;
-        lane.outstanding.push_back((sequence, batch.clone()));
+        let sequence = BatchSequence(window.next);
+        window.next += 1;
+        window.outstanding.push_back((sequence, batch.clone()));
         let shard = u16::try_from(shard).expect("Welcome lists at most 256 shards");
-        // A full queue loses nothing: the batch is outstanding and will be resent.
+        // If the queue is full, the message is dropped. The batch is not lost: it is outstanding and will be resent.
         self.link.ask(insert(shard, sequence, &batch), now);
     }
 }

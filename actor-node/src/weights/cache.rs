@@ -6,8 +6,8 @@ use common::wire::message::RunPosition;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Time without weights after which the learner is considered gone, because a learner repeats its newest weights every
-/// second. An older version that arrives later comes from a successor, which has resumed from a checkpoint.
+/// Time without weights after which the learner is considered gone. A living learner repeats its newest weights every
+/// second. If an older version arrives after this time, it comes from a new learner that has resumed from a checkpoint.
 const SUCCESSOR_AFTER: Duration = Duration::from_secs(5);
 
 /// Weights and their arrival time.
@@ -33,9 +33,9 @@ impl PolicyCache {
         Self::default()
     }
 
-    /// Takes a snapshot if it is newer than the present one, or if the present one was last received more than a few
-    /// seconds ago. A repetition of the present version renews its arrival time, because it shows that the learner is
-    /// alive. Returns whether the version is a new one.
+    /// Stores `snapshot` if its version is newer than the cached one, or if the cached weights were last received more
+    /// than a few seconds ago. A repetition of the cached version renews the arrival time, because the repetition shows
+    /// that the learner is alive. Returns whether the version is a new one.
     pub fn offer(&self, snapshot: PolicySnapshot, run: RunPosition, now: Duration) -> bool {
         let current = self.newest.load();
         let version = current.as_ref().map(|cached| cached.snapshot.version);

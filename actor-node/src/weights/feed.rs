@@ -22,7 +22,7 @@ pub struct PolicyFeed {
     pub cache: Arc<PolicyCache>,
     /// Architecture that weights must fit.
     pub arch: PolicyArch,
-    /// Hash that weights must carry (`ClusterConfig::hash`).
+    /// Hash of the cluster settings that weights must carry (`ClusterConfig::hash`).
     pub cluster_hash: u64,
     /// Clock of the process.
     pub clock: Clock,

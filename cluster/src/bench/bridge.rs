@@ -1,4 +1,5 @@
-//! Measures the cost of a batch of environments in a Python worker, without the time of the environments themselves.
+//! Measures the time that one step of a batch of environments in a Python worker takes. The time that the environments
+//! themselves need is subtracted.
 
 use crate::bench::peers::{PeerFigure, Peers};
 use crate::bench::table::{Bar, Row};
@@ -10,19 +11,19 @@ use actor_node::lanes::Lanes;
 use common::runtime::clock::Clock;
 use common::runtime::seed::SeedTree;
 
-/// Environment whose steps do nothing. It is defined in `bench/peers/still.py`, which Python imports relative to the
-/// repository's folder.
+/// Environment whose steps do nothing, defined in `bench/peers/still.py`. Python finds it only if the program runs in
+/// the repository's folder.
 const STILL: &str = "gym:bench.peers.still:Still-v0";
 const VENV: &str = "sac";
 const BATCHES: usize = 20_000;
-/// Gymnasium's own vector environments as peers, each with its number of measured batches. `sync` steps all
+/// The peers, which are Gymnasium's own vector environments: name, number of measured batches. `sync` steps all
 /// environments in one process; `async` uses one process per environment.
 const VECTORS: [(&str, usize); 2] = [("sync", 5_000), ("async", 500)];
-/// Largest acceptable cost of a batch, in microseconds.
+/// Largest acceptable time of our bridge per batch, in microseconds.
 const BAR: f64 = 15.0;
 
-/// Measures our bridge and both vector environments. If the peers' Python is missing, or the program runs outside the
-/// repository's folder, there are no rows and the reason is printed.
+/// Measures our bridge and both vector environments. If the peers' Python is missing, or if the program runs outside
+/// the repository's folder, prints the reason and returns no rows.
 pub(super) fn measure(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for lanes in [1, 8, 64] {

@@ -1,4 +1,4 @@
-//! Resident memory of a full shard and of an actor process.
+//! Measures the resident memory of a full shard and of an actor process.
 
 use super::peers::{PeerFigure, Peers};
 use super::table::{Bar, Row};

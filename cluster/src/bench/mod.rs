@@ -1,9 +1,11 @@
-//! `sapex bench`: measures Sapex and its peers on this machine, in the same run. The important number is the ratio to
-//! the peer.
+//! `sapex bench`: measures Sapex and its peers on this machine, in the same run. The important result is the ratio of
+//! our figure to the peer's figure.
 //!
-//! - `peers`: runs the Python scripts of `bench/peers`, one at a time, with nothing else running.
+//! - `peers`: runs the Python scripts in `bench/peers`, one at a time, while nothing else runs.
 //! - `replay`: inserts and samples over real TCP sockets with the guard enabled.
-//! - `updates`, `inference`: the learner's updates and the actor's policy evaluation.
+//! - `updates`: the learner's updates with the native backend (figure `updates`) and the torch backend (figure
+//!   `torch`).
+//! - `inference`: the actor's policy evaluation.
 //! - `env`: steps of environments, with and without an acting policy. `bridge`: the overhead of environments in Python.
 //! - `pendulum`: the time until the whole system solves Pendulum-v1. `memory`: the memory of a shard and of an actor.
 
@@ -42,7 +44,7 @@ struct Results {
 
 type Figure = fn(&Clock, &Peers) -> anyhow::Result<Vec<Row>>;
 
-/// The measurements, in this order, with the names that `--only` selects.
+/// The measurements in the order in which they run, each with the name by which `--only` selects it.
 const FIGURES: [(&str, Figure); 8] = [
     ("memory", memory::measure),
     ("replay", replay::measure),
@@ -99,7 +101,8 @@ pub fn run(bench: &BenchArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns the calls of `work` per second, measured over `seconds` seconds after a warm-up of a fifth of that time.
+/// Calls `work` repeatedly and returns the number of calls per second. The calls are counted for `seconds` seconds,
+/// after a warm-up of a fifth of that time.
 fn rate(
     clock: &Clock,
     seconds: f64,

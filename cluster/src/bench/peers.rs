@@ -1,4 +1,4 @@
-//! Runs the scripts of the peers. Each prints its figure as one JSON line, see bench/README.md.
+//! Runs the scripts of the peers. Each script prints its figure as one JSON line, see bench/README.md.
 
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    /// Creates a runner for the scripts in the folder `bench` of the repository. `None` runs no peers.
+    /// Creates a runner. `bench` is the folder `bench` of the repository. If it is `None`, no peer is run.
     pub(super) fn new(bench: Option<&Path>) -> Self {
         let venv =
             std::env::var_os("SAPEX_BENCH_VENV").map_or_else(|| PathBuf::from(VENV), PathBuf::from);

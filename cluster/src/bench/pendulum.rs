@@ -1,5 +1,5 @@
-//! Time to solve Pendulum-v1. The task is solved when the mean deterministic return over 20 episodes is at least −200.
-//! The whole program is timed, from start to exit, including the final evaluation and the report.
+//! Measures the time to solve Pendulum-v1. The task is solved when the mean deterministic return over 20 episodes is at
+//! least −200. The whole program is timed, from start to exit, including the final evaluation and the report.
 
 use super::peers::{PeerFigure, Peers};
 use super::table::{Bar, Row};

@@ -1,5 +1,5 @@
-//! Throughput of one client and one shard over real ZeroMQ sockets (TCP on loopback) with the guard enabled. A row has
-//! 168 bytes.
+//! Measures the throughput between one client and one shard. They communicate over ZeroMQ (TCP on loopback), and the
+//! guard is enabled. A row has 168 bytes.
 
 use super::peers::Peers;
 use super::table::{Bar, Row};
@@ -27,7 +27,8 @@ const REQUESTS: usize = 8;
 const FILL: usize = 200_000;
 const SECONDS: f64 = 4.0;
 
-/// Measures inserts, samples, and samples whose priorities are sent back.
+/// Measures three rates: inserted rows, sampled rows, and sampled rows if the client sends new priorities for each
+/// batch.
 pub(super) fn measure(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -138,8 +139,8 @@ impl Client {
         Ok((reply, data.to_vec()))
     }
 
-    /// Returns the acknowledged rows per second, with at most [`WINDOW`] batches in flight. Leaves at least [`FILL`]
-    /// rows in the table.
+    /// Inserts rows with at most [`WINDOW`] batches in flight, and returns the acknowledged rows per second. Afterwards
+    /// the table holds at least [`FILL`] rows.
     async fn insert(&mut self, clock: &Clock) -> anyhow::Result<f64> {
         let block = Bytes::from(vec![0; INSERT_ROWS * ROW_BYTES]);
         let (mut acknowledged, mut counted, mut began) = (0_u64, 0_u64, None);
@@ -155,7 +156,7 @@ impl Client {
                 acknowledged = sequence.0;
             }
             let now = clock.now();
-            // The first rows are written to fresh memory pages, so counting begins after them.
+            // The first [`FILL`] rows are not counted, because they are written to fresh memory pages.
             if began.is_none() && acknowledged * INSERT_ROWS as u64 >= FILL as u64 {
                 (began, counted) = (Some(now), acknowledged);
             }
@@ -174,7 +175,8 @@ impl Client {
         }
     }
 
-    /// Returns the sampled items per second, with [`REQUESTS`] batches in flight.
+    /// Samples with [`REQUESTS`] batches in flight, and returns the sampled items per second. If `priorities` is set,
+    /// sends new priorities for each batch.
     async fn sample(&mut self, clock: &Clock, priorities: bool) -> anyhow::Result<f64> {
         for request in 0..REQUESTS {
             self.ask(request as u64).await?;

@@ -1,10 +1,10 @@
-//! The rows of the results and their tables.
+//! The results of the benchmarks as rows, and their formatting as tables.
 
 use super::peers::PeerFigure;
 use serde::Serialize;
 use std::fmt::Write as _;
 
-/// One figure and the figure of a peer.
+/// Our figure for one measurement, and the peer's figure.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Row {
     /// Description of the measurement.
@@ -31,7 +31,7 @@ pub(super) enum Bar {
 }
 
 impl Row {
-    /// Returns our figure divided by the peer's, if there is one.
+    /// Returns our figure divided by the peer's figure. `None` if the peer has no figure.
     fn ratio(&self) -> Option<f64> {
         self.peer.as_ref().ok().map(|peer| self.ours / peer.figure)
     }

@@ -1,4 +1,5 @@
-//! SAC updates per second on a fixed random batch. The priorities are read back after each update.
+//! Measures SAC updates per second on a fixed random batch. After each update, the |td| of the batch are read from the
+//! trainer.
 
 use super::peers::Peers;
 use super::rate;
@@ -19,7 +20,7 @@ const SHAPES: [(&str, usize, usize, usize, usize); 2] = [
     ("Pendulum shapes, 2×64, batch 128", 3, 1, 64, 128),
 ];
 
-/// Measures the native backend with two threads, compared with both peers.
+/// Measures the native backend with two threads. Compares it with both peers, Stable-Baselines3 and SBX.
 pub(super) fn measure(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (shape, bars) in SHAPES.into_iter().zip([(4.0, Some(2.0)), (12.0, None)]) {
@@ -39,7 +40,7 @@ pub(super) fn measure(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> 
     Ok(rows)
 }
 
-/// Measures the torch backend with two threads, compared with Stable-Baselines3.
+/// Measures the torch backend with two threads. Compares it with Stable-Baselines3.
 pub(super) fn measure_torch(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (shape, bar) in SHAPES.into_iter().zip([Some(Bar::AtLeast(1.5)), None]) {

@@ -1,18 +1,18 @@
-//! One inference step of every [`Body`] as graph operations. They compute the same as `common::policy::infer`, in the
-//! same order.
+//! Builds one inference step of every [`Body`] from graph operations. The operations compute the same values as
+//! `common::policy::infer`, in the same order.
 
 use super::graph::{Constant, Graph, Map, Op, Value, Zip};
 use common::policy::arch::{Activation, BackboneActivation, Body, CfcMode, Conv, Mlp};
 use common::policy::body::NcpNeurons;
 use common::policy::layout::TensorLayout;
 
-/// Backbone of a cell that has no layers before its heads.
+/// Backbone without layers, for a cell whose heads read the input directly. The activation is not used.
 const NO_BACKBONE: (usize, BackboneActivation) = (0, BackboneActivation::LecunTanh);
 
 /// Number that layer normalisation adds to the variance.
 const LAYER_NORM_EPSILON: f32 = 1e-5;
 
-/// A graph under construction, and the weights that its constants are taken from.
+/// A graph under construction, and the weights from which its constants are taken.
 #[derive(Debug)]
 pub(super) struct Builder<'a> {
     pub(super) graph: Graph,
@@ -39,8 +39,8 @@ impl<'a> Builder<'a> {
         self.graph.push(Op::Linear, &[x, weight, bias])
     }
 
-    /// Adds a linear layer with masked weights, like [`Builder::linear`]. The weights are multiplied by the mask here,
-    /// so the file does not contain the mask.
+    /// Adds a linear layer, as [`Builder::linear`] does, with the weights multiplied by the tensor `mask`. The product
+    /// is computed here, so the file does not contain the mask.
     fn sparse(&mut self, name: &str, mask: &str, x: Value) -> Value {
         let mut weight = self.constant(&format!("{name}.weight"));
         for (weight, mask) in weight.values.iter_mut().zip(self.constant(mask).values) {
@@ -60,8 +60,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Adds the body for an input x (N, O) and, if the body is recurrent, a state (N, S). Returns the features or
-    /// outputs, and the next state.
+    /// Adds the body for an input x (N, O) and, if the body is recurrent, a state (N, S). Returns the result of the
+    /// body and the next state. The result is the outputs if the body is its own head, and features otherwise.
     pub(super) fn body(
         &mut self,
         body: &Body,
@@ -177,8 +177,8 @@ impl<'a> Builder<'a> {
         self.graph.zip(Zip::Mul, x, y)
     }
 
-    /// Adds the convolutions. The input holds the bytes of an image (N, C*H*W); the result is the output of the last
-    /// convolution.
+    /// Adds the convolutions. x (N, C*H*W) holds the bytes of an image, which are first divided by 255. Returns the
+    /// result of the last convolution, after the activation.
     fn convolve(
         &mut self,
         image: [usize; 3],
@@ -198,8 +198,8 @@ impl<'a> Builder<'a> {
         x
     }
 
-    /// Adds stacked LSTM layers with the gates i, f, g, o. The state holds the hidden state of every layer, then the
-    /// cell state of every layer.
+    /// Adds stacked LSTM layers. The order of the gates is input, forget, candidate, output. The state holds the hidden
+    /// states of all layers, followed by the cell states of all layers. Returns the output and the next state.
     fn lstm(&mut self, layers: usize, hidden: usize, mut x: Value, state: Value) -> (Value, Value) {
         let (mut hs, mut cs) = (Vec::new(), Vec::new());
         for l in 0..layers {
@@ -243,7 +243,8 @@ impl<'a> Builder<'a> {
         (self.graph.zip(Zip::Mul, output, squashed), c)
     }
 
-    /// Adds Velora's cell (docs/algorithms/liquid.md §4): maps x (N, inter) and h (N, H) to y (N, H) and h' (N, H).
+    /// Adds Velora's cell (docs/algorithms/liquid.md §4) for an input x (N, I) and a state h (N, H), where I is the
+    /// number of inter neurons. Returns the output y (N, H) and the next state h' (N, H).
     fn liquid_cell(&mut self, x: Value, h: Value) -> (Value, Value) {
         let z = self.graph.concat(&[x, h]);
         let [to_g, to_h, g, h, proj] =
@@ -255,9 +256,9 @@ impl<'a> Builder<'a> {
         (self.graph.zip(Zip::Add, proj, h), h)
     }
 
-    /// Adds one step of the closed-form cell of docs/algorithms/liquid.md §6.1 for the input [x; h] and one unit of
-    /// time. The names of its tensors start with `prefix`, except those of the backbone. If there is a prefix, the
-    /// tensor `{prefix}mask` masks only the two candidate heads.
+    /// Adds one step of the closed-form cell (docs/algorithms/liquid.md §6.1) for the input [x; h] and one unit of
+    /// time. The names of the cell's tensors start with `prefix`, except for the backbone. If `prefix` is not empty,
+    /// the weights of the two candidate heads are masked by `{prefix}mask`; no other weights are masked.
     fn cfc_cell(
         &mut self,
         prefix: &str,
@@ -317,8 +318,8 @@ impl<'a> Builder<'a> {
         self.graph.zip(Zip::Mul, x, outer)
     }
 
-    /// Adds the LSTM cell in front of a closed-form cell. The gates are candidate, input, forget and output, and 1 is
-    /// added to the forget gate before its activation (docs/algorithms/liquid.md §6.3).
+    /// Adds the LSTM cell in front of a closed-form cell (docs/algorithms/liquid.md §6.3). The order of the gates is
+    /// candidate, input, forget, output. 1 is added to the forget gate before its activation.
     fn mixed_memory_cell(&mut self, hidden: usize, x: Value, state: Value) -> (Value, Value) {
         let h = self.graph.columns(state, 0, hidden);
         let c = self.graph.columns(state, hidden, hidden);

@@ -1,9 +1,9 @@
 //! [`Graph`]: a policy as a list of operations, which each file format encodes in its own notation.
 //!
-//! All operations exist in both ONNX and TorchScript. The first dimension of every value is the batch (the rows),
-//! except for constants. The number of rows is not part of a graph, so one file serves any batch size.
+//! All operations exist in both ONNX and TorchScript. Except for constants, the first dimension of a value is the
+//! number of rows (the batch size). This number is not part of a graph, so that one file serves every batch size.
 
-/// The result of a node, identified by its index in [`Graph::nodes`].
+/// The result of a node. It is identified by the index of the node in [`Graph::nodes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Value(usize);
 
@@ -17,7 +17,8 @@ impl Value {
 /// A constant tensor, stored in the file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Constant {
-    /// Name of a tensor in a checkpoint, such as `trunk.0.weight`, or `constant.N`.
+    /// Name of the constant: the name of a tensor in a checkpoint, such as `trunk.0.weight`, another fixed name, or
+    /// `constant.N`.
     pub name: String,
     /// Shape of the tensor.
     pub shape: Vec<usize>,
@@ -44,9 +45,9 @@ pub enum Op {
         /// Stride of the kernel, in both directions.
         stride: usize,
     },
-    /// Layer normalisation over the last dimension, of size W, with scale (W) and shift (W).
+    /// Layer normalisation of x (N, W) over the columns, with scale (W) and shift (W).
     LayerNorm {
-        /// Size W of the last dimension.
+        /// Number W of columns.
         width: usize,
         /// Number that is added to the variance.
         epsilon: f32,
@@ -85,10 +86,11 @@ pub enum Op {
         /// Number W of columns.
         width: usize,
     },
-    /// Index of the largest element of each row, or of the first one if several are equal. (N, W) becomes (N), as
-    /// 64-bit integers.
+    /// Index of the largest element of each row. If several elements are equal, the first one counts. (N, W) becomes
+    /// (N), as 64-bit integers.
     ArgMax,
-    /// Selects one entry per row: from x (N, K, W) and an index per row (N), the result is (N, W).
+    /// Selects one of K entries for each row. The arguments are x (N, K, W) and one index per row (N); the result is
+    /// (N, W).
     Pick {
         /// Number W of columns.
         width: usize,
@@ -151,7 +153,7 @@ pub struct Output {
     pub name: &'static str,
     /// The returned result.
     pub value: Value,
-    /// Number of columns. `None` for one integer per row, shape (N).
+    /// Number of columns of the output. `None` if the output has the shape (N), which holds one integer per row.
     pub width: Option<usize>,
 }
 
@@ -238,8 +240,8 @@ impl Graph {
         })
     }
 
-    /// Returns the name of a result in a file. Inputs, constants and outputs have their own name; other results are
-    /// named after their index.
+    /// Returns the name that a result has in the exported file. Inputs, constants and outputs keep their own names; the
+    /// name of any other result contains the index of its node.
     pub fn name(&self, value: Value) -> String {
         match &self.nodes[value.0].op {
             Op::Input { name, .. } => (*name).to_owned(),

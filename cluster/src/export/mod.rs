@@ -29,9 +29,9 @@ use policy::{Policy, Variant};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// Writes the policy and its description, and returns the paths of the files. The policy is written as a deterministic
-/// policy. For TorchScript, the sampler of a stochastic policy is written as well. Safetensors files are read back and
-/// checked before this function returns.
+/// Writes the policy and its description, and returns the paths of the files. An ONNX or TorchScript file computes the
+/// deterministic action. For TorchScript, a second file with the sampler is written if the policy is stochastic. A
+/// safetensors file holds the weights; it is read back as a check.
 ///
 /// # Errors
 /// Returns an error if the run has no checkpoint, if its policy does not load or does not fit its environment, or if a
@@ -119,7 +119,8 @@ fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     Ok(fs_err::rename(&partial, path)?)
 }
 
-/// Returns the description of the policy for programs that run it, or that rebuild it from the safetensors file.
+/// Returns the description of the policy. It is meant for programs that run the exported file, or that rebuild the
+/// policy from the safetensors file.
 fn describe(policy: &Policy<'_>, snapshot: &PolicySnapshot, spec: &EnvSpec) -> Value {
     let graph = policy.graph(Variant::Mode);
     let obs = match policy.arch.body {

@@ -146,7 +146,7 @@ impl Writer {
         });
     }
 
-    /// Adds a vector of integers as a constant argument of a node and returns its name.
+    /// Adds a vector of integers as a constant, which a node can take as an argument. Returns the name of the constant.
     fn numbers(&mut self, name: &str, numbers: &[i64]) -> String {
         let bytes = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         self.given(name.to_owned(), &[numbers.len()], INT64, bytes)

@@ -1,5 +1,5 @@
-//! The part of the pickle format (protocol 2) in which TorchScript stores the attributes of a module. Pickles are only
-//! written here, never read.
+//! Writes the part of the pickle format (protocol 2) that TorchScript uses for the attributes of a module. This module
+//! never reads pickles.
 
 /// A pickle under construction. Each call appends one or more instructions.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Pickle {
         self.op(b'(')
     }
 
-    /// Makes a tuple of everything since the last mark.
+    /// Replaces all values since the last mark by one tuple that holds them.
     fn tuple(self) -> Self {
         self.op(b't')
     }
@@ -59,12 +59,12 @@ impl Pickle {
         self.op(b'}')
     }
 
-    /// Creates an object from a class and the arguments of its constructor.
+    /// Replaces a class and the tuple of its constructor's arguments by a new object.
     pub(super) fn new_object(self) -> Self {
         self.op(0x81)
     }
 
-    /// Calls a function with its arguments.
+    /// Replaces a function and the tuple of its arguments by the result of the call.
     fn reduce(self) -> Self {
         self.op(b'R')
     }

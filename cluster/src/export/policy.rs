@@ -48,19 +48,19 @@ impl Policy<'_> {
     }
 
     /// Returns the noise (1, [`Policy::noise_width`]) that replaces the caller's noise in the deterministic variant of
-    /// a batch-constrained policy. The noise is drawn once and is the same in every file.
+    /// a batch-constrained policy. The noise is drawn from a fixed seed, so that it is the same in every file.
     ///
-    /// Without this noise, a batch-constrained policy has no deterministic action: it decodes K random latents and
-    /// takes the action with the highest value of its critic. Latents of zero would give K equal actions, so the critic
-    /// would have no choice.
+    /// Without this noise, a batch-constrained policy has no deterministic action: it decodes K random latents to
+    /// actions and takes the action to which its critic gives the highest value. Latents of zero would give K equal
+    /// actions, so the critic would have no choice.
     pub fn fixed_noise(&self) -> Vec<f32> {
         let mut rng = SeedTree::new(0).role("export").rng();
         (0..self.noise_width()).map(|_| StandardNormal.sample(&mut rng)).collect()
     }
 
     /// Returns the computation of the policy. Inputs are `obs` (N, O), `state` (N, S) if S > 0, and `noise` for a
-    /// stochastic sampler. Outputs are `action`, which is (N, A) in the environment's units or indices (N), and
-    /// `next_state` (N, S).
+    /// stochastic sampler. Outputs are `action` and, if S > 0, `next_state` (N, S). A continuous action is (N, A) in
+    /// the environment's units; a discrete action is one index per row (N).
     pub fn graph(&self, variant: Variant) -> Graph {
         let Self { arch, weights, .. } = *self;
         let mut b = Builder::new(arch.tensor_layout(), weights);
@@ -127,8 +127,8 @@ impl Policy<'_> {
         }
     }
 
-    /// Returns the n-th group of A outputs. They come from a linear layer, or are columns of the features if the body
-    /// is its own head.
+    /// Returns the n-th group of A outputs. If the body is its own head, these are columns of the features. Otherwise
+    /// the linear layer `name` computes them.
     fn output(&self, b: &mut Builder<'_>, name: &str, n: usize, features: Value) -> Value {
         let Self { arch, .. } = self;
         if !arch.body.is_its_own_head() {
@@ -165,8 +165,8 @@ impl Policy<'_> {
         g.push(Op::ArgMax, &[above])
     }
 
-    /// Chooses the action of batch-constrained Q-learning (docs/algorithms/bcq.md §3), (N, A) in normalised units.
-    /// Without noise from the caller, [`Policy::fixed_noise`] is used for every row.
+    /// Computes the action of batch-constrained Q-learning (docs/algorithms/bcq.md §3), (N, A) in normalised units. If
+    /// `noise` is `None`, [`Policy::fixed_noise`] is used for every row.
     fn batch_constrained(&self, b: &mut Builder<'_>, obs: Value, noise: Option<Value>) -> Value {
         let (Body::BatchConstrained { decoder, perturbation, critic, latent, samples, phi }, head) =
             (&self.arch.body, &self.arch.head)
@@ -195,9 +195,8 @@ impl Policy<'_> {
         b.graph.push(Op::Pick { width: act_dim }, &[actions, best])
     }
 
-    /// Returns [`Policy::fixed_noise`] repeated for every row of `obs`. The noise is the bias of a linear layer with
-    /// zero weights. A constant alone would not have the right number of rows, which only a value that depends on an
-    /// input has.
+    /// Returns [`Policy::fixed_noise`] once for every row of `obs`. The noise is the bias of a linear layer with zero
+    /// weights, because the result must have as many rows as the input. A constant alone would have one row.
     fn fixed(&self, g: &mut Graph, obs: Value) -> Value {
         let width = self.noise_width();
         let any = g.columns(obs, 0, 1);

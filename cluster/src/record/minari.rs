@@ -1,5 +1,5 @@
-//! [`Dataset`]: writes a dataset of the Python library Minari in its HDF5 layout, which `learner::offline` describes
-//! and reads.
+//! [`Dataset`]: writes a dataset in the HDF5 layout of the Python library Minari. The module `learner::offline`
+//! describes and reads this layout.
 //!
 //! Observations are 32-bit floats, or uncompressed bytes (not JPEG) if they are images. Continuous actions are in the
 //! environment's units; discrete actions are 64-bit integers, counted from the first index of the environment's action
@@ -15,11 +15,12 @@ use std::path::Path;
 
 const MAIN: &str = "main_data.hdf5";
 const METADATA: &str = "metadata.json";
-/// Minari version in the metadata. It is the oldest version with this layout, so that this and all later versions read
-/// it.
+/// Minari version in the metadata. It is the oldest version with this layout, so that this version and all later ones
+/// read the dataset.
 const MINARI_VERSION: &str = "0.5.0";
 
-/// One recorded episode of n steps.
+/// One recorded episode of n steps. An observation has O numbers. An action has W numbers; W is 1 if actions are
+/// discrete.
 #[derive(Debug, Clone, Default)]
 pub struct MinariEpisode {
     /// Seed of the start state.
@@ -30,9 +31,9 @@ pub struct MinariEpisode {
     pub actions: Vec<f32>,
     /// Rewards (n).
     pub rewards: Vec<f64>,
-    /// Flags (n): the episode terminated with that step.
+    /// Flags (n): whether the episode terminated at that step.
     pub terminated: Vec<bool>,
-    /// Flags (n): the episode was truncated after that step.
+    /// Flags (n): whether the episode was truncated after that step.
     pub truncated: Vec<bool>,
 }
 
@@ -199,8 +200,8 @@ fn metadata(
     metadata
 }
 
-/// Returns the library's JSON of the observation space as text, because it contains infinities, which JSON does not
-/// allow.
+/// Returns Minari's JSON description of the observation space as text. It is not a JSON value, because it may contain
+/// infinities, which JSON does not allow.
 fn observation_space(spec: &EnvSpec, origin: &EnvOrigin) -> String {
     let same = |value: &str, shape: &[usize]| {
         let nested = |inner: String, &count: &usize| format!("[{}]", vec![inner; count].join(", "));

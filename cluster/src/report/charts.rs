@@ -1,4 +1,4 @@
-//! The charts of the report: which figures it has, and their lines.
+//! Defines the charts of the report: its figures and the lines of each figure.
 
 use super::records::{Axis, Records};
 use super::svg::{Chart, Series};
@@ -11,7 +11,7 @@ pub(super) struct Figure {
     pub(super) charts: Vec<(Axis, Chart)>,
 }
 
-/// A line of a figure, before its axis is chosen: name, CSS class, kind of record, field.
+/// A line of a figure, before the x axis is chosen: name, CSS class, kind of record, field.
 type Line<'a> = (&'static str, &'static str, &'static str, &'a str);
 
 const ALPHA: &str = "alpha";
@@ -95,7 +95,8 @@ fn chart(records: &Records, axis: Axis, lines: &[Line<'_>], log_if_wide: bool) -
     Chart { x_label: unit, series: series.collect(), log_if_wide }
 }
 
-/// Returns the half widths of the confidence intervals. Empty unless every record has one.
+/// Returns the half widths of the confidence intervals. The result is empty unless every record has a confidence
+/// interval.
 fn band(records: &Records, kind: &str, axis: Axis) -> Vec<f64> {
     let means = records.points(kind, axis.field(), "return_mean").len();
     let widths = records.points(kind, axis.field(), "return_ci95");
@@ -106,7 +107,7 @@ fn band(records: &Records, kind: &str, axis: Axis) -> Vec<f64> {
     }
 }
 
-/// Returns the label of an axis and the number that its values are divided by.
+/// Returns the label of an axis, and the divisor that converts the values to the unit in the label.
 fn unit(axis: Axis, seconds: f64) -> (&'static str, f64) {
     match axis {
         Axis::Time if seconds >= 3.0 * 3600.0 => ("hours", 3600.0),

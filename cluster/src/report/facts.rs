@@ -55,7 +55,7 @@ fn numbers(records: &Records) -> Vec<(&'static str, String)> {
     let count = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), grouped);
     let steps = records.last_of_training("env_steps");
     let updates = records.last("final", "updates").or_else(|| records.last_of_training("updates"));
-    // The averages are over the training time, without the evaluation of the final policy.
+    // The rates are averages over the training time, which does not include the final evaluation.
     let trained = records.last_of_training("time_s").filter(|seconds| *seconds > 0.0);
     let rate = |count: Option<f64>| Some(count? / trained?);
     let ratio = records.last("actors", "samples_per_insert");
@@ -76,7 +76,8 @@ fn numbers(records: &Records) -> Vec<(&'static str, String)> {
     numbers
 }
 
-/// Returns the origin of the run: the settings that distinguish it from other runs, then all its starts, oldest first.
+/// Returns the origin of the run: first the settings that distinguish the run from other runs, then all starts of the
+/// run, oldest first.
 fn origin(records: &Records, resolved: Option<&Resolved>) -> Vec<(String, String)> {
     let mut origin = Vec::new();
     if let Some(resolved) = resolved {

@@ -1,7 +1,7 @@
 //! `report.html`: the results of a run on one self-contained page.
 //!
-//! - `process_logs`: the records of separate processes, merged into the trainer's log.
-//! - `records`: the run's log on one clock. Each record has a value for every x axis.
+//! - `process_logs`: merges the records of separate processes into the run's log.
+//! - `records`: the run's log, in which each record has a value for every x axis.
 //! - `facts`: the result, the key numbers and the origin of the run.
 //! - `charts`: the list of charts. `svg`: their drawing. `page`: HTML helpers.
 

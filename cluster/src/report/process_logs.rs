@@ -1,5 +1,5 @@
-//! Merges the records of actors and evaluators that ran as separate processes into the run's log. The merged records
-//! use the clock and the x axes of the log.
+//! Merges records into the run's log: those of actors and evaluators that ran as separate processes and wrote their own
+//! logs. The times of the merged records are converted to training time.
 
 use super::records::number;
 use common::run_dir::PROCESS_LOGS_PREFIX;
@@ -8,7 +8,7 @@ use learner::run_log::{self, Record};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Returns one list of records per separate process, oldest record first. Empty if there was no such process.
+/// Returns the records of each separate process, oldest record first. The result is empty if there was no such process.
 ///
 /// # Errors
 /// Returns an error if a file cannot be read, or if a line other than the last one is not a JSON object.
@@ -56,8 +56,8 @@ fn is_kind(record: &Record, kind: &str) -> bool {
     record.get("kind").is_some_and(|value| value == kind)
 }
 
-/// Converts a time since 1970 to training time, by interpolation between the records around it. Before the first record
-/// and after the last one, training time advances like the clock.
+/// Converts a time since 1970 to training time, by interpolation between the records before and after that time. Before
+/// the first record and after the last one, training time advances like the clock.
 fn training_time(clock: &[(f64, f64)], unix: f64) -> f64 {
     let after = clock.partition_point(|(at, _)| *at <= unix);
     let before = after.checked_sub(1).map(|index| clock[index]);
@@ -76,12 +76,12 @@ fn training_time(clock: &[(f64, f64)], unix: f64) -> f64 {
 /// Progress of one actor so far, over all of its starts.
 #[derive(Default)]
 struct Total {
-    /// Steps and episodes of its earlier starts.
+    /// Steps and episodes of the actor's earlier starts.
     before: [f64; 2],
-    /// Steps and episodes of its newest start.
+    /// Steps and episodes of the actor's newest start.
     now: [f64; 2],
     rate: f64,
-    /// Means over its latest episodes: return, length and the environment's own terms.
+    /// Means over the actor's latest episodes: return, length and the environment's own terms.
     means: BTreeMap<String, f64>,
 }
 
@@ -96,7 +96,7 @@ const NO_MEANS: &[&str] = &[
     "version",
 ];
 
-/// Returns one record for all actors together at each moment at which one of them wrote a record.
+/// Combines the records of all actors. Returns one combined record for each moment at which an actor wrote a record.
 fn sums(actors: Vec<Vec<Record>>) -> Vec<Record> {
     let numbered = actors.into_iter().enumerate();
     let mut all: Vec<(usize, Record)> = numbered

@@ -26,7 +26,7 @@ impl Axis {
         }
     }
 
-    /// Returns the name in identifiers and CSS classes of the page.
+    /// Returns the axis's name for identifiers and CSS classes of the page.
     pub(super) fn id(self) -> &'static str {
         match self {
             Self::Steps => "steps",
@@ -35,7 +35,7 @@ impl Axis {
         }
     }
 
-    /// Returns the name that readers see.
+    /// Returns the axis's name for readers.
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::Steps => "environment steps",
@@ -121,7 +121,8 @@ pub(super) fn without_undone(records: Vec<Record>) -> Vec<Record> {
     kept
 }
 
-/// Adds the count `field` to records that lack it, interpolated in time between the records that have it.
+/// Adds the count `field` to the records that lack it. The value is interpolated in time between the records that have
+/// the field.
 fn fill(records: &mut [Record], field: &str) {
     let point = |record: &Record| Some((number(record, "time_s")?, number(record, field)?));
     let mut known: Vec<_> = records.iter().filter_map(point).collect();
@@ -137,8 +138,8 @@ fn fill(records: &mut [Record], field: &str) {
     }
 }
 
-/// Interpolates the known pairs of time and value, which must not be empty. Before the first pair the value rises from
-/// 0; after the last pair it is constant.
+/// Returns the value at `time`, interpolated between known pairs of time and value. There must be at least one pair.
+/// Before the first pair the value rises from 0; after the last pair it is constant.
 fn between(known: &[(f64, f64)], time: f64) -> f64 {
     let after = known.partition_point(|(at, _)| *at <= time);
     let (from, value) = if after == 0 { (0.0, 0.0) } else { known[after - 1] };

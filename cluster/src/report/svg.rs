@@ -33,7 +33,7 @@ pub(super) struct Chart {
     pub(super) x_label: &'static str,
     /// Lines, in drawing order.
     pub(super) series: Vec<Series>,
-    /// Whether the y axis is logarithmic if all values are positive and span more than two decades.
+    /// If true, the y axis is logarithmic when all values are positive and span more than two decades.
     pub(super) log_if_wide: bool,
 }
 
@@ -206,7 +206,7 @@ fn path(points: impl Iterator<Item = (f64, f64)>, axes: &Axes) -> String {
     path
 }
 
-/// Returns about `count` round numbers within [low, high], and the distance between two of them.
+/// Returns about `count` round numbers within [low, high], and the distance between neighbours.
 fn ticks(low: f64, high: f64, count: u32) -> (Vec<f64>, f64) {
     let rough = (high - low) / f64::from(count);
     let magnitude = 10_f64.powf(rough.log10().floor());
@@ -223,8 +223,8 @@ fn ticks(low: f64, high: f64, count: u32) -> (Vec<f64>, f64) {
     (ticks, step)
 }
 
-/// Returns the tick positions of a logarithmic axis: the integers within [low, high], each the logarithm of a power of
-/// ten. If there are many, only every second, third and so on is used. Also returns their distance.
+/// Returns the tick positions of a logarithmic axis, and the distance between neighbours. A tick is an integer within
+/// [low, high], the logarithm of a power of ten. If the axis spans many decades, the distance is larger than 1.
 fn decades(low: f64, high: f64) -> (Vec<f64>, f64) {
     let step = ((high - low) / 5.0).ceil().max(1.0);
     let first = (low / step).ceil();
@@ -232,8 +232,8 @@ fn decades(low: f64, high: f64) -> (Vec<f64>, f64) {
     (ticks.take_while(|tick| *tick <= high).collect(), step)
 }
 
-/// Formats a value with a unit suffix (12k for 12000) and with enough decimals to distinguish it from a number that is
-/// `step` away.
+/// Formats a value with a unit suffix, such as 12k for 12000. There are enough decimals to distinguish the value from a
+/// number that differs by `step`.
 fn number(value: f64, step: f64) -> String {
     let scale = value.abs().max(step);
     if value != 0.0 && !(1e-4..1e12).contains(&scale) {

@@ -16,7 +16,7 @@ pub enum Library {
     V1,
 }
 
-/// Format version of written documents, the newest one that both versions of the library read.
+/// Format version of the documents that are written. It is the newest one that both versions of the library read.
 const FORMAT: f64 = 0.4;
 /// Module version that `ConfigSpace` 0.7.1 writes into its documents.
 const VERSION_0: &str = "0.6.1";
@@ -136,8 +136,9 @@ impl SearchSpace {
     /// Reads a document in the format of either version of the library.
     ///
     /// # Errors
-    /// Returns an error if the document is not a space or is invalid ([`SearchSpace::validate`]). Features that a [`SearchSpace`]
-    /// cannot represent are also errors: other distributions and conditions, forbidden clauses, and weights.
+    /// Returns an error if the document is not a space or is invalid ([`SearchSpace::validate`]). Features that a
+    /// [`SearchSpace`] cannot represent are also errors: other distributions and conditions, forbidden clauses, and
+    /// weights.
     pub fn from_document(document: &Value) -> Result<Self, SpaceError> {
         let unusable = |what: &str| SpaceError::Document(what.to_owned());
         let document =

@@ -143,7 +143,7 @@ pub enum SpaceError {
         /// The reason.
         reason: String,
     },
-    /// A document is not a configuration space, or not a supported one.
+    /// A document is not a configuration space, or uses a feature that is not supported.
     #[error("not a configuration space: {0}")]
     Document(String),
 }
@@ -194,8 +194,8 @@ impl SearchSpace {
         self.parameters.iter().map(|parameter| parameter.name.as_str())
     }
 
-    /// Builds a configuration: calls `choose` for every parameter that the values of the earlier parameters make
-    /// active.
+    /// Builds a configuration in the order of the parameters. Calls `choose` for each parameter that is active with the
+    /// values chosen so far.
     fn choose(&self, mut choose: impl FnMut(&Parameter) -> Value) -> ChosenValues {
         let mut values = ChosenValues::new();
         for parameter in &self.parameters {
@@ -206,7 +206,7 @@ impl SearchSpace {
         values
     }
 
-    /// Returns the condition on `child` that these values do not meet, if there is one.
+    /// Returns a condition on `child` that `values` do not meet. `None` if all conditions are met.
     fn blocked(&self, child: &str, values: &ChosenValues) -> Option<&Condition> {
         self.conditions.iter().filter(|condition| condition.child == child).find(|condition| {
             values.get(&condition.parent).is_none_or(|value| !equal(value, &condition.value))
@@ -220,8 +220,9 @@ impl SearchSpace {
     /// Checks that the space is consistent.
     ///
     /// # Errors
-    /// Returns an error if a domain is empty, a default is outside its domain or a name occurs twice. A condition must
-    /// refer to an earlier parameter and to a value in the domain of that parameter.
+    /// Returns an error if a domain is empty, a logarithmic domain includes 0 or less, a default is outside its domain,
+    /// or a name occurs twice. It is also an error if the parent of a condition does not come before the child, or if
+    /// the value of a condition is outside the domain of the parent.
     pub fn validate(&self) -> Result<(), SpaceError> {
         let wrong = |name: &str, reason: &str| SpaceError::Domain {
             name: name.to_owned(),

@@ -125,8 +125,8 @@ fn whole_number(value: &Value) -> i64 {
     value.as_i64().or_else(rounded).expect("a number where one was checked")
 }
 
-/// Returns the settings for checked hyper-parameters: all values have the right type, and only parameters with an unmet
-/// condition are absent.
+/// Returns the settings for hyper-parameters that were already checked: all values have the right type, and only
+/// parameters whose condition is not met are absent.
 fn hyper_parameter_settings(values: &ChosenValues) -> Result<Vec<String>, SpaceError> {
     let whole = |name: &str| values.get(name).map_or(1, whole_number);
     let set = |name: &str| equal(&values[name], &json!(true));

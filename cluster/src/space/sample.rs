@@ -18,8 +18,8 @@ impl SearchSpace {
     }
 }
 
-/// Reads the values of a `--space-values` file: a single JSON object, or object number `draw` (counted from 1) of
-/// several, as `--sample` prints them.
+/// Reads one JSON object from a `--space-values` file, which holds one or more objects as `--sample` prints them.
+/// `draw` is the number of the object, counted from 1. It may be `None` if the file holds a single object.
 ///
 /// # Errors
 /// Returns an error if the file cannot be read or holds anything other than JSON objects. It is also an error if the

@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Speed of the colour quantisation for frames with more than 256 colours, from 1 (best) to 30 (fastest).
 const SPEED: i32 = 10;
-/// Shortest delay of a frame, in hundredths of a second. Browsers show frames with a shorter delay for a tenth of a
-/// second.
+/// Shortest delay of a frame, in hundredths of a second. Browsers replace a shorter delay by a tenth of a second.
 const DELAY_MIN: u16 = 2;
 
 /// An animated GIF that repeats forever.
@@ -23,7 +22,7 @@ pub struct Gif {
     owed: f64,
 }
 
-/// State of the file. The header contains the frame size, so it is written with the first frame.
+/// State of the file. The header contains the frame size, so the header is written with the first frame.
 enum State {
     Empty(Box<BufWriter<fs_err::File>>),
     Begun(Box<gif::Encoder<BufWriter<fs_err::File>>>),

@@ -1,6 +1,6 @@
 //! `sapex eval RUN --video FILE`: films the first episodes of an evaluation.
 //!
-//! - [`gif`]: GIF files, written without a foreign program.
+//! - [`gif`]: GIF files, written without another program.
 //! - [`mp4`]: MP4 files, written by `ffmpeg` if it is installed.
 //! - `partial`: the temporary file of a film, which is removed if the film fails.
 

@@ -21,10 +21,10 @@ pub struct Mp4 {
 }
 
 impl Mp4 {
-    /// Checks that `ffmpeg` is installed.
+    /// Creates the film. Checks that `ffmpeg` is installed, but starts it only with the first frame.
     ///
     /// # Errors
-    /// Returns an error if it is not on the PATH.
+    /// Returns an error if `ffmpeg` is not on the PATH.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
         let mut asked = Command::new(FFMPEG);
         asked.arg("-version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// A temporary file in the folder of its final name. It is removed on drop unless it was [kept](Partial::keep). An
+/// A temporary file in the folder of the final file. It is removed on drop unless it was [kept](Partial::keep). An
 /// existing file with the final name stays until the new file is kept.
 #[derive(Debug)]
 pub(super) struct Partial {

@@ -51,15 +51,15 @@ use tracing::{debug, info, warn};
 
 pub use token::{TokenError, TokenFile};
 
-/// Largest request head: the line and all headers.
+/// Largest request head: the request line and all headers.
 pub const HEAD_BYTES_MAX: usize = 16 << 10;
-/// Most headers in a request.
+/// Maximum number of headers in a request.
 pub const HEADERS_MAX: usize = 64;
 /// Maximum number of open connections; more wait in the kernel's backlog.
 pub const CONNECTIONS_MAX: usize = 32;
 /// Time limit for a connection, from accepting it to its last byte.
 pub const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time limit for a route's answer; a slower one is answered 503.
+/// Time limit for the answer of a route. After this time the client receives status 503.
 pub const HANDLER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time in which connections in progress may finish after the server was asked to stop.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -88,7 +88,7 @@ pub struct BindError {
     reason: std::io::Error,
 }
 
-/// Advice that is appended to the error message; empty for other kinds of error.
+/// Returns advice for the error message. Returns an empty text if there is no advice for this kind of error.
 fn hint(reason: &std::io::Error) -> &'static str {
     use std::io::ErrorKind::{AddrInUse, InvalidInput, PermissionDenied};
     match reason.kind() {
@@ -132,7 +132,7 @@ pub enum Writes {
 }
 
 impl Writes {
-    /// Returns which clients may change settings by `telemetry.admin_writes` and `telemetry.admin_token_file`.
+    /// Returns which clients may change settings, as `telemetry.admin_writes` and `telemetry.admin_token_file` specify.
     pub fn of(telemetry: &TelemetryConfig) -> Self {
         match telemetry.admin_token_file.as_str() {
             _ if !telemetry.admin_writes => Self::Off,
@@ -154,8 +154,8 @@ impl Writes {
 }
 
 impl Admin {
-    /// Accepts changes of settings from now on. `POST /config` validates a change against `resolved`; the training loop
-    /// polls the returned receiver between updates. See [`ConfigPort::open`].
+    /// Accepts changes of settings from now on. `POST /config` validates a change against `resolved`. The training loop
+    /// must poll the returned receiver between updates. See [`ConfigPort::open`].
     ///
     /// # Panics
     /// Panics if it was called before.
@@ -166,7 +166,7 @@ impl Admin {
 
 /// Serves until `shutdown` completes, then gives connections in progress up to [`STOP_TIMEOUT`] to finish.
 ///
-/// Stop the admin port last: while the process drains, `/readyz` and `/status` report what it waits for.
+/// Stop the admin port last, because `/readyz` and `/status` report what a draining process waits for.
 pub async fn serve(listener: TcpListener, admin: Admin, shutdown: impl Future<Output = ()>) {
     info!(address = listener.local_addr().ok().map(tracing::field::display), "admin port open");
     serve_within(CONNECTION_TIMEOUT, listener, router(admin), shutdown).await;

@@ -13,7 +13,7 @@ const LENGTH: std::ops::RangeInclusive<usize> = 16..=512;
 #[derive(Debug, Clone)]
 pub struct TokenFile(PathBuf);
 
-/// Reason why a file yields no secret.
+/// Reason why no secret can be read from a file.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// The file cannot be read.
@@ -39,7 +39,7 @@ impl TokenFile {
     /// Returns an error if the file cannot be read or does not hold a valid secret.
     pub fn read(&self) -> Result<String, TokenError> {
         let mut bytes = Vec::new();
-        // Leaves room for white space around the longest secret.
+        // The limit leaves room for white space around the longest secret.
         let limit = 2 * *LENGTH.end() as u64;
         fs::File::open(&self.0)?.take(limit).read_to_end(&mut bytes)?;
         let secret = bytes.trim_ascii();

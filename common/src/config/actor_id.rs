@@ -10,7 +10,7 @@ use toml::Value;
 pub enum ActorNumber {
     /// The process draws an id that no other actor has.
     Auto,
-    /// This id. It must be below the range of drawn ids.
+    /// The configured id. It must be below the range [`ACTOR_IDS_DRAWN`].
     Given(u32),
 }
 

@@ -49,13 +49,14 @@ pub enum NetworkKind {
     WiredCfc,
 }
 
-/// Layers of a critic on images or sequences, between its input (the features and the action) and its value.
+/// Hidden layers of a critic on images or sequences. Their input is the features and the action. The critic's value
+/// follows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Join {
     /// One layer with ReLU, as wide as the features.
     Hidden,
-    /// No layer. The value is linear in the action, so the best action is the same for all observations
+    /// No layer. The value is then linear in the action, so the best action is the same for all observations
     /// (docs/algorithms/networks.md §3).
     Linear,
 }
@@ -129,7 +130,8 @@ pub enum Reduce {
 pub enum DiscreteLoss {
     /// Expectations over all actions, with exact logarithms (docs/algorithms/discrete-sac.md §1).
     Expected,
-    /// The entropy term of the one sampled action, with logarithms of p + 1e-8 (docs/algorithms/discrete-sac.md §3).
+    /// The entropy term of the sampled action only, with the logarithm ln(p + 1e-8) of the action's probability p
+    /// (docs/algorithms/discrete-sac.md §3).
     Sampled,
 }
 
@@ -147,9 +149,9 @@ pub enum StoredState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnDivergence {
-    /// It keeps the state before that update, and ends.
+    /// The learner keeps the state from before that update, and ends.
     Stop,
-    /// It keeps the state before that update, counts the event, and continues.
+    /// The learner keeps the state from before that update, counts the event, and continues.
     Skip,
 }
 
@@ -157,9 +159,9 @@ pub enum OnDivergence {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PriorityRule {
-    /// Mean over the critics of |td|.
+    /// Mean of |td| over the critics.
     MeanAbs,
-    /// Absolute value of the mean over the critics of td.
+    /// Absolute value of the mean of td over the critics.
     AbsMean,
 }
 
@@ -175,13 +177,13 @@ pub enum ExplorationKind {
     Ou,
 }
 
-/// Critics that give the two values of LAC's decrease condition.
+/// Critics that give the two values L(s', π(s')) and L(s, a) of LAC's decrease condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decrease {
     /// Both values come from the updated critics.
     Recomputed,
-    /// The present value comes from the first critic before its update (docs/algorithms/lac.md §6).
+    /// L(s, a) comes from the first critic alone, before the update of the critics (docs/algorithms/lac.md §6).
     Mixed,
 }
 
@@ -189,7 +191,7 @@ pub enum Decrease {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cost {
-    /// The reward itself, which is a cost.
+    /// The reward itself, for environments whose reward is a cost.
     Reward,
     /// `-reward`
     Negated,

@@ -1,4 +1,4 @@
-//! Settings that may change while a learner trains, and the application of a change to a checked configuration.
+//! Settings that may change while a learner trains. [`Resolved::changed`] applies changes to a checked configuration.
 
 use super::error::{ConfigError, Origin, unknown};
 use super::load::{coerce, deserialise, flatten, parse};
@@ -73,7 +73,7 @@ impl Resolved {
     ///
     /// # Errors
     /// Returns the errors of [`super::load()`]. Also returns an error if a key cannot change while training; the
-    /// message lists the keys that can.
+    /// message lists the keys that can change.
     pub fn changed(&self, text: &str, origin: &Origin) -> Result<(Self, Vec<Change>), ConfigError> {
         let old = flatten(&self.table());
         let (mut values, mut origins) = (old.clone(), self.origins.clone());
@@ -98,7 +98,7 @@ impl Resolved {
             }
         }
         validate::check(&resolved)?;
-        // A number with other digits but the same value in f32 is no change and keeps its origin.
+        // A number with other digits may round to the same f32. Such a number has not changed and keeps its old origin.
         let changed = |key: &String| changes.iter().any(|change| change.key == *key);
         for (key, origin) in &mut resolved.origins {
             if !changed(key) {
@@ -109,7 +109,7 @@ impl Resolved {
     }
 }
 
-/// Parses the text as JSON if it begins with `{`, which no TOML text does, else as TOML.
+/// Parses the text as JSON if it begins with `{`, otherwise as TOML. No TOML text begins with `{`.
 fn read(text: &str, origin: &Origin) -> Result<Table, ConfigError> {
     if !text.trim_start().starts_with('{') {
         return parse(text, origin);

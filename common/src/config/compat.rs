@@ -1,4 +1,4 @@
-//! Contradictions: settings that are valid by themselves but do not work together.
+//! Rules against contradictions: settings that are valid by themselves but do not work together.
 
 use super::rule::{Rule, expect};
 use super::{
@@ -10,10 +10,12 @@ use crate::policy::arch::ArchError;
 use crate::spec::ActionKind;
 use std::time::Duration;
 
-/// Smallest `actor.policy_age_max` with which an actor can act: the learner repeats its weights every second.
+/// Smallest value of `actor.policy_age_max` other than 0. The learner repeats its weights only once per second, so an
+/// actor with a lower limit could not act.
 const POLICY_AGE_LEAST: Duration = Duration::from_secs(2);
 
-/// Returns the rules that do not need the environment's shapes, and the rules for those shapes that are set.
+/// Returns the rules that can be checked now. Rules that need a shape of the environment are included only if the
+/// configuration sets that shape.
 pub(super) fn rules(c: &Config) -> Vec<Rule> {
     [sizes(c), length(c), actors(c), discrete(c), images(c), memory(c), algorithm(c), backend(c)]
         .concat()
@@ -68,7 +70,7 @@ fn sizes(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// Returns the rules against a run that ends before it has learnt anything.
+/// Returns the rules that refuse a run which would end before it has learnt anything.
 fn length(c: &Config) -> Vec<Rule> {
     let steps = c.run.env_steps;
     if steps == 0 || c.is_offline() {
@@ -141,7 +143,7 @@ fn discrete(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// Returns the rules for images: convolutions need an image, and an image is not normalised by statistics. Returns no
+/// Returns the rules for images. Convolutions need an image, and images are not normalised by statistics. Returns no
 /// rules if the shapes are not set.
 fn images(c: &Config) -> Vec<Rule> {
     if c.cluster.obs_dim == 0 {
@@ -161,7 +163,8 @@ fn images(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// Returns the rules for policies with a memory: only these train on sequences, and they do not support n-step returns.
+/// Returns the rules for policies with a memory. Only such policies train on sequences. They do not support n-step
+/// returns.
 fn memory(c: &Config) -> Vec<Rule> {
     let recurrent = matches!(
         c.cluster.network,
@@ -183,7 +186,7 @@ fn memory(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// Returns the rules for settings that an algorithm requires, that it excludes, or that no other algorithm supports.
+/// Returns the rules for settings whose valid values depend on the algorithm.
 fn algorithm(c: &Config) -> Vec<Rule> {
     let (lac, bcq) = (AlgorithmKind::Lac, AlgorithmKind::Bcq);
     let is = c.learner.algorithm;
@@ -249,8 +252,8 @@ fn algorithm(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// Returns the rules for settings that no version of the native backend supports. The learner refuses the other
-/// unsupported settings when it builds its trainer.
+/// Returns the rules for the native backend: its device, its algorithm and its networks. When the learner builds its
+/// trainer, it also refuses every other setting that this backend does not support.
 fn backend(c: &Config) -> Vec<Rule> {
     let native = c.learner.backend == BackendKind::Native;
     let torch = |what: &str| format!("needs learner.backend = torch: {what}");
@@ -278,7 +281,8 @@ fn backend(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// Checks that the networks can be built and that rows and batches fit the limits of a message, if the shapes are set.
+/// Checks that the policy network can be built, and that rows and batches are within their size limits. Checks nothing
+/// if the shapes are not set.
 pub(super) fn shapes(resolved: &Resolved) -> Result<(), ConfigError> {
     // Errors in the shapes themselves are reported by the code that needs the shapes.
     let Ok(spec) = resolved.env_spec() else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! The section `[endpoints]` as addresses: where clients connect, and where servers listen.
+//! Converts the section `[endpoints]` to addresses: those to which clients connect, and those at which servers listen.
 
 use super::rule::{Rule, expect};
 use super::{Config, ConfigError, Resolved};
@@ -24,8 +24,9 @@ impl Resolved {
         parsed.map_err(|error: EndpointError| self.invalid("endpoints.weights", error.to_string()))
     }
 
-    /// Returns the address at which a server listens if its clients connect to `endpoint`. It has the same port, and
-    /// the host of `endpoints.bind` if one is set. For a Unix socket both addresses are the same.
+    /// Returns the address at which a server listens, if its clients connect to `endpoint`. The port is that of
+    /// `endpoint`. The host is `endpoints.bind` if this setting is not empty, else the host of `endpoint`. A Unix
+    /// socket is returned unchanged.
     pub fn listens_at(&self, endpoint: &Endpoint) -> Endpoint {
         match (endpoint, host(&self.config.endpoints.bind)) {
             (Endpoint::Tcp { port, .. }, Some(host)) => Endpoint::Tcp { host, port: *port },
@@ -34,7 +35,7 @@ impl Resolved {
     }
 }
 
-/// Parses a host as it appears in an address: IPv6 in brackets. Returns `None` if the text is not a host.
+/// Parses a host. An IPv6 host must be in brackets, as in an address. Returns `None` if the text is not a host.
 fn host(text: &str) -> Option<String> {
     match format!("tcp://{text}:0").parse() {
         Ok(Endpoint::Tcp { host, .. }) => Some(host),

@@ -13,7 +13,7 @@ pub enum Origin {
     Tuned(&'static str),
     /// `config/presets/NAME.toml`, embedded.
     Preset(&'static str),
-    /// The program itself, with a name for the source.
+    /// The program itself. The text describes the source, for example `the environment`.
     Program(&'static str),
     /// The settings of the resumed run in this directory.
     Run(PathBuf),
@@ -111,7 +111,7 @@ pub enum ConfigError {
     SetSyntax(String),
 }
 
-/// Returns the error for a key that does not exist, or no longer under this name; `valid` are the known keys.
+/// Returns the error for a key that is not one of the `valid` keys. The error says whether the key was renamed.
 pub(super) fn unknown<'a>(
     key: String,
     origin: Origin,

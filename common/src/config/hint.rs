@@ -46,7 +46,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("verbose", "telemetry.log_filter"),
 ];
 
-/// Keys that have a new name, and this name. The old name is refused, and the error says the new one.
+/// Renamed keys, as (old name, new name). The old name is refused, and the error states the new name.
 const RENAMED: &[(&str, &str)] = &[
     ("actor.lanes", "actor.num_envs"),
     ("learner.importance_beta", "learner.importance_sampling_exponent"),
@@ -58,8 +58,8 @@ pub(super) fn renamed(given: &str) -> Option<&'static str> {
     RENAMED.iter().find(|(old, _)| *old == given).map(|(_, new)| *new)
 }
 
-/// Returns the valid `section.key` that is most similar to the given key, or `None`. If the given key is similar to a
-/// name in another library, the result may be a list of keys.
+/// Returns the valid `section.key` that is most similar to the given key, or `None` if no key is similar. If the most
+/// similar name is one of another library, returns our key or a list of our keys for it.
 pub(super) fn key<'a>(given: &str, valid: impl Iterator<Item = &'a str>) -> Option<String> {
     let name = |key: &str| key.rsplit('.').next().unwrap_or_default().to_lowercase();
     let (section, asked) = (given.split('.').next().unwrap_or_default(), name(given));
@@ -74,7 +74,7 @@ pub(super) fn key<'a>(given: &str, valid: impl Iterator<Item = &'a str>) -> Opti
         .map(|(.., key)| key.to_owned())
 }
 
-/// Returns the valid name that is most similar to the given one, or `None`.
+/// Returns the valid name that is most similar to the given one, or `None` if no name is similar.
 pub(super) fn name<'a>(given: &str, valid: impl Iterator<Item = &'a str>) -> Option<String> {
     valid
         .filter_map(|name| Some((distance(&given.to_lowercase(), name)?, name)))
@@ -82,7 +82,8 @@ pub(super) fn name<'a>(given: &str, valid: impl Iterator<Item = &'a str>) -> Opt
         .map(|(_, name)| name.to_owned())
 }
 
-/// Returns the edit distance in letters, or `None` if it is more than a third of the given letters.
+/// Returns the edit distance between the two texts, or `None` if the distance is more than a third of the length of
+/// `given`.
 fn distance(given: &str, name: &str) -> Option<usize> {
     let letters = strsim::osa_distance(given, name);
     (letters <= given.chars().count() / 3).then_some(letters)

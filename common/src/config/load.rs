@@ -1,4 +1,4 @@
-//! The layers: embedded default, run, files, environment variables, command line. Every value keeps its origin.
+//! Merges the layers of the configuration, which [`Layers`] lists. Every value keeps its origin.
 
 use super::error::{ConfigError, Origin, unknown};
 use super::presets::{self, Preset};
@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf, absolute};
 use toml::{Table, Value};
 
-/// Keys that accept values of several types. The Rust type of the setting accepts or refuses a value.
+/// Keys that accept values of several TOML types. Whether a value is valid is checked only when it is converted to the
+/// Rust type of the setting.
 const MIXED_KEYS: [&str; 1] = ["actor.id"];
 /// Name of the file with a run's resolved settings, in the run's directory.
 pub const RUN_FILE: &str = "config.toml";
-/// Prefix of environment variables: `SAPEX__LEARNER__BATCH_SIZE=128`.
+/// Prefix of the environment variables that are settings, as in `SAPEX__LEARNER__BATCH_SIZE=128`.
 const ENV_PREFIX: &str = "SAPEX__";
 
 /// Sources of a configuration, from lowest to highest precedence. The embedded default is always below them.
@@ -20,10 +21,10 @@ const ENV_PREFIX: &str = "SAPEX__";
 pub struct Layers {
     /// `--preset NAME`: a starting point, see [`super::PRESETS`].
     pub preset: Option<String>,
-    /// The directory of a run whose settings are the starting point. They replace the preset and the tuned settings.
+    /// Directory of a run to start from. The settings of the run replace the preset and the tuned settings.
     pub run: Option<PathBuf>,
-    /// Values that the program chooses, such as the environment's shapes or private sockets, with a name for their
-    /// source.
+    /// Values that the program chooses, such as the shapes of the environment or private sockets. Each is (key, value,
+    /// name of the source).
     pub program: Vec<(String, Value, &'static str)>,
     /// `--config FILE`, in order. Later files override earlier ones.
     pub files: Vec<PathBuf>,
@@ -45,7 +46,7 @@ pub fn load(layers: &Layers) -> Result<Resolved, ConfigError> {
     Ok(resolved)
 }
 
-/// Builds the configuration. Types are checked, ranges and contradictions are not.
+/// Builds the configuration. Checks the types of values, but neither their ranges nor contradictions between them.
 pub(super) fn unchecked(layers: &Layers) -> Result<Resolved, ConfigError> {
     let reference = flatten(&parse(DEFAULT_TOML, &Origin::Default)?);
     let mut values = reference.clone();
@@ -115,7 +116,7 @@ fn settings_of(preset: &'static Preset) -> Result<Vec<Given>, ConfigError> {
     Ok(settings.into_iter().map(|(key, value)| (key, value, origin.clone())).collect())
 }
 
-/// Returns all assignments above the default, from lowest to highest precedence.
+/// Returns the assignments of all layers above the default, from lowest to highest precedence.
 fn overlay(layers: &Layers, preset: &[Given]) -> Result<Vec<Given>, ConfigError> {
     let mut user = Vec::new();
     for path in &layers.files {
@@ -157,8 +158,8 @@ fn read(path: &Path, origin: &Origin) -> Result<Vec<Given>, ConfigError> {
     Ok(flatten(&table).into_iter().map(|(key, value)| (key, value, origin.clone())).collect())
 }
 
-/// Returns the tuned settings of an environment, or of the default environment for `None`. `gym:NAME` is Gymnasium's
-/// own version of an environment and has the tuned settings of `NAME`.
+/// Returns the tuned settings of the environment `env`, or of the default environment if `env` is `None`. `gym:NAME` is
+/// Gymnasium's own version of an environment and has the tuned settings of `NAME`.
 fn tuned(env: Option<&Value>) -> Result<Vec<Given>, ConfigError> {
     let default = parse(DEFAULT_TOML, &Origin::Default)?;
     let env = env.or_else(|| default.get("cluster")?.get("env")).and_then(Value::as_str);
@@ -179,8 +180,8 @@ pub(super) fn parse(text: &str, origin: &Origin) -> Result<Table, ConfigError> {
     })
 }
 
-/// Returns the table as `section.key` -> value. A deeper table becomes the value of its `section.key`, and a top-level
-/// value keeps its name; neither is a valid setting.
+/// Returns a map from `section.key` to the value. A table inside a section becomes the value of one key, and a value
+/// outside all sections keeps its name. Neither is a valid setting.
 pub(super) fn flatten(table: &Table) -> BTreeMap<String, Value> {
     let mut flat = BTreeMap::new();
     for (section, value) in table {
@@ -196,8 +197,8 @@ pub(super) fn flatten(table: &Table) -> BTreeMap<String, Value> {
     flat
 }
 
-/// Parses a value as on the right-hand side of a TOML assignment. A text that does not parse is a string, so that
-/// quotes may be omitted.
+/// Parses `text` as the right-hand side of a TOML assignment. If that fails, returns the text as a string, so that a
+/// user may omit quotes.
 fn parse_value(text: &str) -> Value {
     format!("value = {text}")
         .parse::<Table>()
@@ -207,7 +208,7 @@ fn parse_value(text: &str) -> Value {
         .unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
-/// Checks the value's type against the default's. An integer is accepted for a float.
+/// Checks that the value has the same type as the default value. Converts an integer if the default value is a float.
 pub(super) fn coerce(
     key: &str,
     value: Value,
@@ -262,7 +263,7 @@ fn plainly(expected: &str) -> String {
 }
 
 impl Default for Config {
-    /// Returns the settings of `config/default.toml`. The environment's shapes are not set in it.
+    /// Returns the settings of `config/default.toml`. This file does not set the environment's shapes.
     fn default() -> Self {
         let table = parse(DEFAULT_TOML, &Origin::Default);
         let config = table.and_then(|table| deserialise(&flatten(&table), &BTreeMap::new()));
@@ -271,8 +272,8 @@ impl Default for Config {
 }
 
 impl Resolved {
-    /// Returns whether only the defaults have set this key. The settings of a resumed run contain every key, so a value
-    /// from there is compared with the default.
+    /// Returns whether the key has its default, and no layer above the defaults sets it. The settings of a resumed run
+    /// contain every key. A value from this layer is therefore compared with the default.
     pub fn is_default(&self, key: &str) -> bool {
         match self.origins.get(key) {
             Some(Origin::Default) => true,

@@ -8,8 +8,8 @@
 //! - `endpoints`: addresses of the processes. [`known_shapes`]: shapes of native environments by name.
 //! - `change`, `port`, [`watch`]: settings that change while a learner trains. `resume`: settings of a resumed run.
 //!
-//! `config/default.toml` is embedded. It names and documents every key and holds its default. `docs/configuration.md`
-//! is generated from it.
+//! `config/default.toml` is embedded. It documents every key and holds the default of the key. `docs/configuration.md`
+//! is generated from `config/default.toml`.
 
 mod actor_id;
 mod algorithms;
@@ -295,8 +295,8 @@ const SMALL_CNN: [Conv; 2] =
     [Conv { filters: 16, kernel: 3, stride: 2 }, Conv { filters: 32, kernel: 3, stride: 1 }];
 
 impl Config {
-    /// Returns a network body of the configured kind. The two `hidden` lists are the layer widths of its trunk and of
-    /// its head.
+    /// Returns a network body of the kind `network`. `hidden` and `head` are the layer widths of the trunk and of the
+    /// head. Only wired bodies use `neurons`.
     pub fn body(
         &self,
         network: NetworkKind,
@@ -337,8 +337,8 @@ impl Config {
         }
     }
 
-    /// Returns the body that acts in batch-constrained Q-learning. The perturbation network has the policy's layer
-    /// widths.
+    /// Returns the body that acts in batch-constrained Q-learning. The perturbation network has the layer widths
+    /// `cluster.hidden`.
     fn batch_constrained(&self, spec: &EnvSpec) -> Body {
         let mlp = |hidden: &[usize]| Mlp {
             hidden: hidden.to_vec(),
@@ -395,7 +395,7 @@ impl Config {
         !self.offline.dataset.is_empty() && self.offline.share >= 1.0
     }
 
-    /// Returns whether low returns are better than high ones, because the environment's reward is a cost.
+    /// Returns whether the environment's reward is a cost, so that low returns are better than high ones.
     pub fn returns_are_costs(&self) -> bool {
         self.learner.algorithm == AlgorithmKind::Lac && self.lac.cost == Cost::Reward
     }

@@ -22,7 +22,7 @@ pub enum ApplyError {
     /// The settings are wrong, or cannot change.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The training loop refused them.
+    /// The training loop refused the settings.
     #[error("{0}")]
     Refused(String),
     /// An earlier change still waits for the end of an update.
@@ -33,7 +33,8 @@ pub enum ApplyError {
     Closed,
 }
 
-/// Passes changes to one training loop; clones share it. It is closed until [`ConfigPort::open`] is called.
+/// Port through which one training loop receives changes. Clones share the port. It is closed until
+/// [`ConfigPort::open`] is called.
 ///
 /// At most one change is in progress. A second one is refused with [`ApplyError::Busy`], so that changes do not queue
 /// up while the loop waits for data.
@@ -48,11 +49,11 @@ struct Receiving {
 }
 
 impl ConfigPort {
-    /// Opens the port for a loop that trains with these settings and polls the receiver between updates. Dropping the
-    /// receiver closes the port.
+    /// Opens the port for a loop that trains with the settings `resolved`. The loop must poll the returned receiver
+    /// between updates. Dropping the receiver closes the port.
     ///
     /// # Panics
-    /// If it was opened before.
+    /// If the port was opened before.
     pub fn open(&self, resolved: Resolved) -> mpsc::Receiver<ConfigChange> {
         let (changes, receiver) = mpsc::channel(1);
         let receiving = Receiving { current: Arc::new(Mutex::new(resolved)), changes };
@@ -65,9 +66,9 @@ impl ConfigPort {
         self.0.get().is_some_and(|receiving| !receiving.changes.is_closed())
     }
 
-    /// Checks a text of settings against the settings in force, sends the changes to the loop and waits for its answer.
-    /// The loop answers after the update in progress. Returns the changes, sorted by key; they are empty if nothing
-    /// differs.
+    /// Checks the settings in `text` against the settings in force, sends the changes to the loop, and waits for the
+    /// answer of the loop. The loop answers after the update in progress. Returns the changes, sorted by key. The
+    /// result is empty if all settings keep their values.
     ///
     /// The change completes even if the caller stops waiting. Otherwise the loop could have settings that this port
     /// does not know. Must be called inside a tokio runtime.

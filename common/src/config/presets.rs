@@ -1,8 +1,8 @@
 //! Named starting points, embedded from `config/presets`: each seed algorithm in its original and in its corrected
 //! form.
 //!
-//! A preset contains the settings that differ from `config/default.toml`. It replaces the settings that are tuned for
-//! the environment, except those that concern the run itself ([`tuned_beside`]).
+//! A preset contains the settings that differ from `config/default.toml`. It replaces the tuned settings of the
+//! environment, but not the tuned settings that concern the run itself ([`tuned_beside`]).
 
 use super::{ConfigError, hint};
 
@@ -11,7 +11,7 @@ use super::{ConfigError, hint};
 pub struct Preset {
     /// Name, as given to `--preset`.
     pub name: &'static str,
-    /// Its settings as TOML. The first line is a comment with a short description.
+    /// Settings of the preset as TOML. The first line is a comment with a short description.
     pub toml: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! Checks whether a replay fits into memory. A table reserves the memory of all rows when it is created. If that is
+//! Checks whether a replay fits into memory. A table reserves the memory of all rows when it is created. If it reserves
 //! more than the machine has, the kernel kills the process.
 
 use super::{ConfigError, Resolved};
@@ -11,8 +11,8 @@ impl Resolved {
     /// Checks that `shards` shards of this run fit into the memory of one process. Without a `bound` everything fits.
     ///
     /// # Errors
-    /// Returns an error for `replay.capacity` if they do not fit; the message contains the largest capacity that does.
-    /// Also returns an error if the environment's shapes are not set.
+    /// Returns an error for `replay.capacity` if the shards do not fit. The message contains the largest capacity that
+    /// fits. Also returns an error if the environment's shapes are not set.
     pub fn replay_fits(
         &self,
         shards: usize,

@@ -1,4 +1,4 @@
-//! [`Resolved`]: a checked configuration, the environment's shapes in it, and its text forms.
+//! [`Resolved`]: a checked configuration. Its methods return the environment's shapes and the configuration as text.
 
 use super::error::{ConfigError, Origin};
 use super::{ActionUnits, Config, training};
@@ -15,8 +15,8 @@ pub struct Resolved {
 }
 
 impl Resolved {
-    /// Returns the environment's shapes and bounds as configured. A process without environments knows them only from
-    /// here.
+    /// Returns the configured shapes and bounds of the environment. A process without environments has no other source
+    /// for them.
     ///
     /// # Errors
     /// Returns an error if the shapes are not set or contradict each other.
@@ -71,7 +71,8 @@ impl Resolved {
         })
     }
 
-    /// Checks that the bounds form a box, and that log-probabilities exist in the configured units.
+    /// Checks that the bounds of the actions form a box. If log-probabilities are in environment units, also checks
+    /// that no side of the box has width 0, because the density would not exist.
     fn check_action_box(&self) -> Result<(), ConfigError> {
         let (low, high) = (&self.config.cluster.action_low, &self.config.cluster.action_high);
         if let Some(wrong) = EnvSpec::wrong_bounds(low, high) {
@@ -92,15 +93,16 @@ impl Resolved {
         }
     }
 
-    /// Returns an error about one key, with its value and origin. It is for checks that only a process can make, such
-    /// as an unknown environment or a port in use.
+    /// Returns an error about one key, with the key's value and origin. Programs use it for checks that need more than
+    /// the configuration, for example whether the environment exists or the port is free.
     pub fn invalid(&self, key: &str, expected: impl Into<String>) -> ConfigError {
         let value = self.value(key).map_or_else(|| "(unset)".to_owned(), |value| value.to_string());
         let origin = self.origins.get(key).cloned().unwrap_or(Origin::Default);
         ConfigError::Invalid { key: key.to_owned(), value, origin, expected: expected.into() }
     }
 
-    /// Returns the keys that the user set in a section, without the section's name, and their values.
+    /// Returns every setting that the user set in a section, as (key, value). The key does not contain the section's
+    /// name.
     pub fn given(&self, section: &str) -> Vec<(String, Value)> {
         let is_given = |key: &str| {
             let origin = self.origins.get(&format!("{section}.{key}"));
@@ -131,7 +133,7 @@ impl Resolved {
         text
     }
 
-    /// Returns the configuration as TOML without comments. A run directory keeps it.
+    /// Returns the configuration as TOML without comments. This text is stored in the run directory.
     pub fn to_toml(&self) -> String {
         self.table().to_string()
     }
@@ -141,7 +143,8 @@ impl Resolved {
         self.table().get(section)?.get(key).cloned()
     }
 
-    /// Returns all sections as TOML. An f32 has its shortest digits: 0.001, not 0.0010000000474974513.
+    /// Returns all sections as TOML. An f32 is written with the fewest digits possible: 0.001, not
+    /// 0.0010000000474974513.
     pub(super) fn table(&self) -> Table {
         let mut table =
             Table::try_from(&self.config).expect("a struct of plain values serialises to TOML");

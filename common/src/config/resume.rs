@@ -1,4 +1,4 @@
-//! Resuming a run: its own settings are a layer of the configuration, and some of them cannot change.
+//! Settings of a resumed run. The run's own settings are a layer of the configuration. Some of them cannot change.
 
 use super::change::differences;
 use super::error::{ConfigError, Origin};
@@ -28,11 +28,12 @@ pub const FIXED_KEYS: &[(&str, &str)] = &[
 const NETWORKS: &str = "the networks in the checkpoint are made by it";
 
 impl Resolved {
-    /// Returns the changes that these settings make to those of a run directory, sorted by key.
+    /// Returns the settings that differ between the run directory (old value) and this configuration (new value),
+    /// sorted by key.
     ///
     /// # Errors
-    /// Returns an error if the run's settings cannot be read, or if one of [`FIXED_KEYS`] differs. The message then
-    /// names both values.
+    /// Returns an error if the run's settings cannot be read. Also returns an error if one of [`FIXED_KEYS`] differs;
+    /// the message names both values.
     pub fn changes_of_run(&self, run_dir: &Path) -> Result<Vec<Change>, ConfigError> {
         let run = Layers { run: Some(run_dir.to_owned()), ..Layers::default() };
         let changes = differences(&flatten(&unchecked(&run)?.table()), &flatten(&self.table()));

@@ -1,6 +1,7 @@
 //! [`Rule`]: one condition on settings, as a row of a table.
 
-/// Whether the condition holds, the key to report if it does not, and the description of valid values.
+/// A rule: whether the condition holds, the key that is reported if it does not hold, and a description of the valid
+/// values.
 pub(super) type Rule = (bool, &'static str, String);
 
 /// Returns a description of valid values that does not depend on other settings.

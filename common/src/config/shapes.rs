@@ -15,7 +15,7 @@ const SHAPES_TOML: &str = include_str!("../../../config/shapes.toml");
 
 /// Name of an environment option that may change the observations.
 const CHANGING_OPTION: &str = "xml_file";
-/// Ending of the names of further options that may change them, such as `include_cfrc_ext_in_observation`.
+/// Ending of the names of other options that may change the observations, such as `include_cfrc_ext_in_observation`.
 const CHANGING_ENDING: &str = "_observation";
 
 /// Shapes of one environment in the file.
@@ -38,8 +38,8 @@ pub fn known_envs() -> impl Iterator<Item = &'static str> {
     NATIVE.keys().map(String::as_str)
 }
 
-/// Returns the shapes of an environment by its name, without options and wrappers, or `None` if they are unknown.
-/// `gym:NAME`, which is Gymnasium's own version, has the same shapes as `NAME`.
+/// Returns the shapes of the environment with this name, without options and wrappers, or `None` if the shapes are
+/// unknown. `gym:NAME` is Gymnasium's own version of an environment and has the same shapes as `NAME`.
 pub fn known_shapes(env: &str) -> Option<EnvSpec> {
     let Shapes { obs_dim, obs_image, actions, act_dim, action_low, action_high } =
         NATIVE.get(env.strip_prefix("gym:").unwrap_or(env))?;
@@ -55,12 +55,12 @@ pub fn known_shapes(env: &str) -> Option<EnvSpec> {
     })
 }
 
-/// Returns whether an option of a native environment may change its shapes.
+/// Returns whether an option of a native environment may change the shapes of the environment.
 pub fn option_changes_shapes(option: &str) -> bool {
     option == CHANGING_OPTION || option.ends_with(CHANGING_ENDING)
 }
 
-/// Returns the shapes of the configured environment, its wrappers included, or `None` if they are unknown.
+/// Returns the shapes of the configured environment with its wrappers, or `None` if the shapes are unknown.
 pub(super) fn of(cluster: &ClusterConfig) -> Option<EnvSpec> {
     let mut spec = known_shapes(&cluster.env)?;
     let is_bridged = cluster.env.starts_with("gym:");

@@ -18,8 +18,8 @@ const SECTION: &str = "learner";
 /// Name of the field of [`Config`] that contains the settings.
 const FIELD: &str = "training";
 
-/// Settings of an update. Real numbers are f64, as the user wrote them in decimal. A backend converts them to its own
-/// type where it uses them.
+/// Settings of an update. Real numbers are f64, so that they keep the digits that the user wrote. A backend converts a
+/// number to its own type when it uses the number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "config/default.toml documents the keys, once")]
 pub struct TrainingConfig {
@@ -67,14 +67,14 @@ impl Default for TrainingConfig {
     }
 }
 
-/// Copies the TOML section to a second table, from which the field of [`Config`] is read.
+/// Copies the section `[learner]` to a second table named `training`, from which [`Config::training`] is read.
 pub(super) fn split(table: &mut Table) {
     if let Some(section) = table.get(SECTION).cloned() {
         table.insert(FIELD.to_owned(), section);
     }
 }
 
-/// Undoes [`split`] in the TOML of a [`Config`].
+/// Moves the settings from the table `training` back to the section `[learner]`. This reverses [`split`].
 pub(super) fn join(table: &mut Table) {
     let training = table.remove(FIELD).and_then(|section| section.as_table().cloned());
     let section = table.get_mut(SECTION).and_then(|section| section.as_table_mut());

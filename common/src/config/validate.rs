@@ -12,9 +12,9 @@ use crate::values::VALUE_MAX;
 /// builds the rate limiter from the same values.
 pub(super) fn check(resolved: &Resolved) -> Result<(), ConfigError> {
     let c = &resolved.config;
-    let ranges =
-        [networks(c), run(c), replay(c), actors(c), learner(c), rates(c), special(c), tls(c)];
+    let ranges = [networks(c), run(c), replay(c), actors(c), learner(c), temperature(c), rates(c)];
     hold(resolved, ranges.concat())?;
+    hold(resolved, [special(c), tls(c)].concat())?;
     hold(resolved, wrappers::rules(c))?;
     hold(resolved, endpoints::rules(c))?;
     hold(resolved, compat::rules(c))?;
@@ -32,21 +32,21 @@ fn unit(x: f64) -> bool {
     (0.0..=1.0).contains(&x)
 }
 
-/// Returns whether this number is positive and finite, also after it is narrowed to f32.
+/// Returns whether the number is positive and finite after it is converted to f32.
 fn positive(x: f64) -> bool {
     #[expect(clippy::cast_possible_truncation, reason = "the narrowed number is what is checked")]
     let narrowed = x as f32;
     narrowed > 0.0 && narrowed.is_finite()
 }
 
-/// Largest step size. Adam changes every weight by about this much in each update, and weights start below 1.
+/// Largest step size. Adam changes every weight by about the step size in each update. Initial weights are below 1.
 const STEP_SIZE_MAX: f64 = 0.1;
 
 fn widths(widths: &[usize]) -> bool {
     (1..=8).contains(&widths.len()) && widths.iter().all(|&width| (1..=16_384).contains(&width))
 }
 
-/// Returns whether a head may have these hidden layers in addition to those of its trunk.
+/// Returns whether `head` is a valid list of layer widths for a head on a trunk with the layer widths `hidden`.
 fn widths_with_head(hidden: &[usize], head: &[usize]) -> bool {
     head.is_empty() || widths(&[hidden, head].concat())
 }
@@ -56,7 +56,7 @@ fn has_head(network: NetworkKind, c: &Config) -> bool {
         && c.learner.algorithm != AlgorithmKind::Bcq
 }
 
-/// Returns whether the algorithm has an optimiser with this step size.
+/// Returns whether the run uses the step size with the key `key`.
 fn is_used(key: &str, c: &Config) -> bool {
     match key {
         "lac.lr_lambda" => c.learner.algorithm == AlgorithmKind::Lac,
@@ -73,13 +73,6 @@ fn networks(c: &Config) -> Vec<Rule> {
     let lstm = expect("must be one width, of the lstm's layers");
     let critic = c.learner.critic_network;
     let headless = expect("must be empty: only mlp and cnn, of sac and lac, have layers of a head");
-    let critics = [
-        NetworkKind::Mlp,
-        NetworkKind::Cnn,
-        NetworkKind::Lstm,
-        NetworkKind::Ncp,
-        NetworkKind::Liquid,
-    ];
     vec![
         (
             widths(&c.cluster.hidden),
@@ -124,7 +117,7 @@ fn networks(c: &Config) -> Vec<Rule> {
         ),
         (positive(c.cluster.obs_clip.into()), "cluster.obs_clip", expect("must be above 0")),
         (
-            critics.contains(&critic),
+            !matches!(critic, NetworkKind::Cfc | NetworkKind::WiredCfc),
             "learner.critic_network",
             expect("must be mlp, cnn, lstm, ncp or liquid"),
         ),
@@ -267,38 +260,6 @@ fn learner(c: &Config) -> Vec<Rule> {
             expect("must be above 0 and at most 1000"),
         ),
         (
-            c.training.alpha_init >= 0.0 && c.training.alpha_init.is_finite(),
-            "learner.alpha_init",
-            expect("must be 0 or above"),
-        ),
-        (
-            c.training.alpha_init > 0.0 || !c.training.alpha_auto,
-            "learner.alpha_init",
-            expect(
-                "must be above 0 where learner.alpha_auto is true: its logarithm is what is tuned",
-            ),
-        ),
-        (
-            // The comparison is false for NaN.
-            c.training.alpha_max > 0.0,
-            "learner.alpha_max",
-            expect("must be above 0, or inf for none"),
-        ),
-        (
-            (0.0..=c.training.alpha_max).contains(&c.training.alpha_min),
-            "learner.alpha_min",
-            format!("must be 0 (no bound) to learner.alpha_max = {}", c.training.alpha_max),
-        ),
-        (
-            (c.training.alpha_min..=c.training.alpha_max).contains(&c.training.alpha_init)
-                || !c.training.alpha_auto,
-            "learner.alpha_init",
-            format!(
-                "must be at least learner.alpha_min = {} and at most learner.alpha_max = {}",
-                c.training.alpha_min, c.training.alpha_max
-            ),
-        ),
-        (
             (-1.0..=1.0).contains(&c.training.target_entropy_ratio),
             "learner.target_entropy_ratio",
             expect("must be in [-1, 1]: no policy reaches more than ln A"),
@@ -335,6 +296,44 @@ fn learner(c: &Config) -> Vec<Rule> {
             device_is_well_formed(&c.learner.device),
             "learner.device",
             expect("must be cpu or cuda:N"),
+        ),
+    ]
+}
+
+/// Returns the rules for the temperature and its bounds.
+fn temperature(c: &Config) -> Vec<Rule> {
+    vec![
+        (
+            c.training.alpha_init >= 0.0 && c.training.alpha_init.is_finite(),
+            "learner.alpha_init",
+            expect("must be 0 or above"),
+        ),
+        (
+            c.training.alpha_init > 0.0 || !c.training.alpha_auto,
+            "learner.alpha_init",
+            expect(
+                "must be above 0 where learner.alpha_auto is true: its logarithm is what is tuned",
+            ),
+        ),
+        (
+            // The comparison is false for NaN.
+            c.training.alpha_max > 0.0,
+            "learner.alpha_max",
+            expect("must be above 0, or inf for none"),
+        ),
+        (
+            (0.0..=c.training.alpha_max).contains(&c.training.alpha_min),
+            "learner.alpha_min",
+            format!("must be 0 (no bound) to learner.alpha_max = {}", c.training.alpha_max),
+        ),
+        (
+            (c.training.alpha_min..=c.training.alpha_max).contains(&c.training.alpha_init)
+                || !c.training.alpha_auto,
+            "learner.alpha_init",
+            format!(
+                "must be at least learner.alpha_min = {} and at most learner.alpha_max = {}",
+                c.training.alpha_min, c.training.alpha_max
+            ),
         ),
     ]
 }
@@ -416,8 +415,8 @@ fn special(c: &Config) -> Vec<Rule> {
     ]
 }
 
-/// Returns the rules for TLS. Setting only some of the files is a mistake. It must be an error, because connections
-/// would be unencrypted otherwise.
+/// Returns the rules for TLS. The user must set all files or none. Otherwise a user who sets only some of them would
+/// have unencrypted connections without an error.
 fn tls(c: &Config) -> Vec<Rule> {
     let files = [("tls.ca", &c.tls.ca), ("tls.cert", &c.tls.cert), ("tls.key", &c.tls.key)];
     let is_on = files.iter().any(|(_, path)| !path.is_empty());
@@ -425,8 +424,8 @@ fn tls(c: &Config) -> Vec<Rule> {
     files.map(|(key, path)| (!is_on || !path.is_empty(), key, expect(expected))).to_vec()
 }
 
-/// Entries that a checkpoint may be restricted to. `learner.checkpoint_contents` is `all`, or a list of words; each
-/// word selects the entries whose names contain it (docs/algorithms/arlbench.md §8).
+/// Entries that a checkpoint may be restricted to. `learner.checkpoint_contents` is `all`, or a list of words. Each
+/// word selects the entries whose names contain the word (docs/algorithms/arlbench.md §8).
 const CHECKPOINT_ENTRIES: [&str; 16] = [
     "actor_network_params",
     "actor_target_params",

@@ -1,4 +1,4 @@
-//! Applies a file of settings while training, whenever the file changes (`learner.watch`).
+//! Applies the settings in the file `learner.watch` while a learner trains, whenever the file changes.
 
 use super::{ApplyError, ConfigPort, Origin};
 use std::io::{ErrorKind, Read as _};
@@ -23,7 +23,7 @@ pub async fn follow(path: PathBuf, port: ConfigPort) {
     while port.is_open() {
         look.tick().await;
         let here = path.clone();
-        // Compare the texts: modification times are too coarse, and the text is short.
+        // Compare the texts, because modification times are too coarse. The text is short.
         let Ok(found) = tokio::task::spawn_blocking(move || read(&here)).await else { return };
         if found == seen {
             continue;
@@ -51,8 +51,8 @@ pub async fn follow(path: PathBuf, port: ConfigPort) {
     }
 }
 
-/// Returns the text, or the reason why it cannot be read. The reason is empty if the file does not exist, because it
-/// may be written later.
+/// Returns the text, or the reason why it cannot be read. A missing file is not an error, because the file may be
+/// created later; the reason is then empty.
 fn read(path: &Path) -> Result<String, String> {
     let mut text = String::new();
     let limit = CHANGE_BYTES_MAX as u64 + 1;

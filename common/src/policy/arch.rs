@@ -35,12 +35,13 @@ pub enum Head {
     Gaussian {
         /// Source of the standard deviation.
         log_std: LogStd,
-        /// If set, `mu = bound * tanh(raw)` (docs/algorithms/networks.md §2). `None` leaves the mean unbounded.
+        /// `Some(bound)` bounds the mean: `mu = bound * tanh(raw)`, where `raw` is the output of the network
+        /// (docs/algorithms/networks.md §2). `None` leaves the mean unbounded.
         mean_bound: Option<f32>,
     },
     /// Logits over A discrete actions.
     Categorical,
-    /// `action = bound * tanh(raw)` (docs/algorithms/networks.md §2).
+    /// `action = bound * tanh(raw)`, where `raw` is the output of the network (docs/algorithms/networks.md §2).
     Deterministic {
         /// Largest absolute action, in normalised units.
         bound: f32,
@@ -64,7 +65,8 @@ pub struct PolicyArch {
 }
 
 impl PolicyArch {
-    /// Creates a squashed Gaussian on a perceptron. Both backends of the learner train this architecture fastest.
+    /// Creates a squashed Gaussian on a perceptron. Both backends of the learner train this architecture faster than
+    /// any other.
     pub fn mlp_gaussian(
         (obs_dim, act_dim): (usize, usize),
         hidden: &[usize],
@@ -118,8 +120,8 @@ impl PolicyArch {
         if self.head == Head::Categorical { 1 } else { self.act_dim }
     }
 
-    /// Checks that this describes a network that can be built. Call it before any size from an untrusted description is
-    /// used.
+    /// Checks that a network of this architecture can be built. Call this before you use any size from an untrusted
+    /// description.
     ///
     /// # Errors
     /// Returns the first error found.
@@ -151,10 +153,10 @@ impl PolicyArch {
     }
 
     /// Returns the tensors in wire order: the body's tensors ([`Body::push_tensors`]), then the head's, then the
-    /// buffers. The tensors of the head are:
+    /// buffers. The tensors of the head are listed below. h is the number of features.
     ///
     /// - Gaussian, conditioned: `mu.weight (A, h)`, `log_std.weight (A, h)`, `mu.bias (A)`, `log_std.bias (A)`. The two
-    ///   weights are adjacent, and so are the two biases. Both outputs therefore form one (2A, h) matrix.
+    ///   weights are adjacent, and so are the two biases. Therefore one (2A, h) matrix computes both outputs.
     /// - Gaussian, free: `mu.{weight,bias}`, `log_std (A)`.
     /// - Categorical: `logits.{weight,bias}`. Deterministic: `action.{weight,bias}`.
     ///

@@ -1,4 +1,5 @@
-//! [`Body`]: networks from an observation to features, and their tensors. The policy and the critics are built on them.
+//! [`Body`]: the part of a network that turns an observation into features, and its tensors. The policy and the critics
+//! are built on bodies.
 
 use super::bounds::{ArchError, HIDDEN_LAYERS_MAX, WIDTH_MAX, size, widths};
 use super::layout::TensorLayout;
@@ -30,7 +31,8 @@ pub struct Mlp {
     pub hidden: Vec<usize>,
     /// Activation after every layer except the layers of `last`.
     pub activation: Activation,
-    /// Whether a layer normalisation with learned scale and shift follows each linear layer, before its activation.
+    /// Whether each linear layer is followed by a layer normalisation with learned scale and shift, and then by the
+    /// activation.
     pub layer_norm: bool,
     /// The last layers, if they belong to a head with an activation of its own (docs/algorithms/networks.md §1.1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,7 +86,8 @@ pub struct Conv {
     pub stride: usize,
 }
 
-/// Formula that mixes the two candidate states of a closed-form continuous-time cell (docs/algorithms/liquid.md §6.1).
+/// Formula for the next state h' of a closed-form continuous-time cell (docs/algorithms/liquid.md §6.1). f1 and f2 are
+/// the two candidate states, s is the gate between them, and dt is the elapsed time. A and w_tau are trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CfcMode {
@@ -96,19 +99,20 @@ pub enum CfcMode {
     NoGate,
 }
 
-/// Function from an observation to features. Recurrent bodies also have a state, a constant number of floats per row.
+/// Function from an observation to features. A recurrent body also has a state, which is a fixed number of floats per
+/// row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Body {
     /// A multi-layer perceptron.
     Mlp(Mlp),
-    /// Convolutions over an image of bytes divided by 255, then linear layers.
+    /// Convolutions over an image, then linear layers. The bytes of the image are divided by 255 first.
     Cnn {
         /// Channels, height, width; their product is O.
         image: [usize; 3],
         /// The convolutions, in order.
         convs: Vec<Conv>,
-        /// Linear layers after the convolutions. The convolutions use their activation.
+        /// Linear layers after the convolutions. The activation of these layers is also used after each convolution.
         dense: Mlp,
     },
     /// Stacked LSTM layers that take the observation directly (docs/algorithms/networks.md §1.3). The state has
@@ -124,7 +128,7 @@ pub enum Body {
     Liquid {
         /// Number of inter and command neurons together.
         neurons: usize,
-        /// Seed of the wiring. The masks are stored with the weights, so only new parameters depend on it.
+        /// Seed of the wiring. It matters only for new parameters, because the masks are stored with the weights.
         wiring_seed: u64,
     },
     /// The wiring of [`Body::Liquid`] without recurrence: three sparse layers with Mish between them
@@ -146,11 +150,13 @@ pub enum Body {
         /// Activation after each layer of the backbone.
         #[serde(default)]
         activation: BackboneActivation,
-        /// Whether an LSTM cell precedes the cell. Its memory is part of the state, which then has 2H floats.
+        /// Whether an LSTM cell precedes the closed-form cell. The state then also contains the memory of the LSTM cell
+        /// and has 2H floats.
         mixed_memory: bool,
     },
-    /// Three closed-form cells in series on an `AutoNCP` wiring (docs/algorithms/liquid.md §6.2). The state of the
-    /// motor cell is the head's output. The state has `units` floats: inter, command and motor neurons.
+    /// Three closed-form cells in series on an `AutoNCP` wiring (docs/algorithms/liquid.md §6.2): inter, command and
+    /// motor neurons. The state of the motor cell is the output of the network. The states of all three cells have
+    /// `units` floats together.
     WiredCfc {
         /// Number of neurons.
         units: usize,
@@ -159,15 +165,16 @@ pub enum Body {
         /// Seed of the wiring, as in [`Body::Liquid`].
         wiring_seed: u64,
     },
-    /// Actions of batch-constrained Q-learning (docs/algorithms/bcq.md §3). It draws actions similar to those in the
-    /// data, perturbs each of them, and takes the one with the highest value of the critic. Its head is deterministic,
-    /// bounded by the largest action.
+    /// Networks of batch-constrained Q-learning (docs/algorithms/bcq.md §3). To act, the policy draws actions similar
+    /// to the actions in the data, perturbs each of them, and takes the action to which the critic gives the highest
+    /// value. The head is deterministic and bounded by the largest action.
     BatchConstrained {
-        /// Network from `[obs, latent]` to an action similar to those in the data; its output layer follows.
+        /// Hidden layers of the network from `[obs, latent]` to an action similar to the actions in the data. An output
+        /// layer follows.
         decoder: Mlp,
-        /// Network from `[obs, action]` to a perturbation; its output layer follows.
+        /// Hidden layers of the network from `[obs, action]` to a perturbation. An output layer follows.
         perturbation: Mlp,
-        /// Network from `[obs, action]` to a value; its output layer follows.
+        /// Hidden layers of the network from `[obs, action]` to a value. An output layer follows.
         critic: Mlp,
         /// Length of the decoder's latent vector.
         latent: usize,
@@ -188,13 +195,13 @@ pub struct NcpNeurons {
 }
 
 impl NcpNeurons {
-    /// Returns `command = max(floor(0.4 n), 1)` and `inter = n - command`.
+    /// Returns `command = max(floor(0.4 n), 1)` and `inter = n - command`, where n is `neurons`.
     pub fn velora(neurons: usize) -> Self {
         let command = (neurons * 2 / 5).max(1);
         Self { inter: neurons - command, command }
     }
 
-    /// Returns [`NcpNeurons::velora`] of the neurons that are not motor neurons (`AutoNCP`,
+    /// Returns [`NcpNeurons::velora`] for the `units - motor` neurons that are not motor neurons (`AutoNCP`,
     /// docs/algorithms/liquid.md §1).
     pub fn auto_ncp(units: usize, motor: usize) -> Self {
         Self::velora(units - motor)
@@ -296,8 +303,11 @@ impl Body {
         Some([input, inter, command, outputs])
     }
 
-    /// Appends the trainable tensors for an input of `input` numbers. Returns the width of the result: the number of
-    /// features, or `outputs` if [`Body::is_its_own_head`].
+    /// Appends the trainable tensors for an input of `input` numbers. Returns the width of the body's output: the
+    /// number of features, or `outputs` if [`Body::is_its_own_head`].
+    ///
+    /// F is the number of filters, C the number of input channels, k the side of the kernel, and H the width of a
+    /// recurrent layer or cell.
     ///
     /// | body | tensors |
     /// |---|---|
@@ -306,11 +316,12 @@ impl Body {
     /// | Lstm | `lstm.{l}.{weight_ih (4H,in), weight_hh (4H,H), bias_ih, bias_hh}`; gates i, f, g, o |
     /// | Liquid | `inter`, the five heads (H, inter + H) of the command cell, `motor`: each `.{weight,bias}` |
     /// | Ncp | `inter`, `command`, `motor`: each `.{weight,bias}` |
-    /// | Cfc | mixed memory: `lstm.input.{weight,bias}`, `lstm.recurrent.weight`; `backbone.{i}.{weight,bias}`; cell |
+    /// | Cfc | mixed: `lstm.input.{weight,bias}`, `lstm.recurrent.weight`; always: `backbone.{i}.{weight,bias}`, cell |
     /// | WiredCfc | three cells `layer.{0,1,2}.` |
     /// | BatchConstrained | `decoder.{i}`, `perturbation.{i}`, `critic.{i}`, each `.{weight,bias}`; output layers too |
     ///
-    /// A cell on z = [x; h] has `ff1`, `ff2`, `time_a`, `time_b` (each `.{weight,bias}`), or in pure mode `ff1`,
+    /// A cell computes from z = [x; h]: the input x, then the state h. A backbone, if any, comes between z and the
+    /// cell. The tensors of a cell are `ff1`, `ff2`, `time_a`, `time_b` (each `.{weight,bias}`), or in pure mode `ff1`,
     /// `w_tau (H)` and `a (H)`.
     pub fn push_tensors(&self, layout: &mut TensorLayout, input: usize, outputs: usize) -> usize {
         match self {
@@ -398,8 +409,8 @@ impl Body {
         layout.push_buffer("motor.mask", &[outputs, command]);
     }
 
-    /// Returns the number of values after the last convolution; 0 for bodies without convolutions, and if a kernel does
-    /// not fit its input.
+    /// Returns the number of values after the last convolution. Returns 0 for a body without convolutions, or if a
+    /// kernel does not fit its input.
     pub fn conv_features(&self) -> usize {
         let Self::Cnn { image: [channels, height, width], convs, .. } = self else { return 0 };
         let side = |side: usize| {

@@ -1,9 +1,9 @@
-//! [`ArchError`]: the largest sizes of a network, and the reasons why one cannot be built.
+//! [`ArchError`]: the reasons why a network cannot be built. The largest sizes of a network are defined here, too.
 
 /// Reason why an architecture cannot be built.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ArchError {
-    /// A dimension is zero or too large, or there are too many of them.
+    /// A dimension or a number of layers is zero or too large.
     #[error("policy {what} is {value}, expected 1 to {max}")]
     Size {
         /// Name of the dimension.
@@ -67,7 +67,8 @@ pub(super) fn size(what: &'static str, value: usize, max: usize) -> Result<(), A
     if (1..=max).contains(&value) { Ok(()) } else { Err(ArchError::Size { what, value, max }) }
 }
 
-/// Checks that there is at least one width, and that all widths are small enough: no product of two may overflow.
+/// Checks that there is at least one width and that no width is too large. The product of two valid widths cannot
+/// overflow.
 pub(super) fn widths(what: &'static str, widths: &[usize]) -> Result<(), ArchError> {
     size("number of hidden layers", widths.len(), HIDDEN_LAYERS_MAX)?;
     let what = if what == "hidden" { "hidden width" } else { "backbone width" };

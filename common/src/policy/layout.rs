@@ -9,10 +9,10 @@ pub struct TensorEntry {
     pub name: String,
     /// Shape.
     pub shape: Vec<usize>,
-    /// Index of its first element in the flat vector.
+    /// Index of the tensor's first element in the flat vector.
     pub offset: usize,
-    /// Whether an optimiser changes the tensor. All other tensors are buffers: masks of a wiring and statistics of
-    /// observations. Buffers are stored with the weights, and their gradient is zero.
+    /// Whether an optimiser changes the tensor. A tensor that no optimiser changes is a buffer: the mask of a wiring,
+    /// or statistics of observations. Buffers are stored with the weights, and their gradient is zero.
     pub trainable: bool,
 }
 

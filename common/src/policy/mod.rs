@@ -10,8 +10,8 @@
 //!
 //! The arithmetic per instruction set is in the crate `kernels`.
 //!
-//! [`PolicyArch::hash`](arch::PolicyArch::hash) connects them: a weight vector is used only with the architecture whose
-//! hash it carries.
+//! [`PolicyArch::hash`](arch::PolicyArch::hash) identifies an architecture. A weight vector carries the hash of its
+//! architecture, and is used only with that architecture.
 
 pub mod arch;
 pub mod body;

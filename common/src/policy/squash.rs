@@ -4,21 +4,23 @@
 //! repeated.
 //!
 //! The density of an action is the density of the Gaussian divided by the derivative of the squashing function
-//! (docs/algorithms/shared.md §2). Its logarithm in form E is:
+//! (docs/algorithms/shared.md §2). Its logarithm in form E is a sum over the action dimensions j:
 //!
 //! `log_prob = sum_j [ -noise_j²/2 - log_std_j - ln(2π)/2 ] - sum_j 2 (ln 2 - u_j - softplus(-2 u_j))`
 //!
-//! The forms with `ln(1 - action² + epsilon)` lose all digits if |u| > 4, because 1 - action² cancels. Form E uses u
-//! and is exact to f32 rounding for every finite u. [`log_slope`] implements all forms ([`TanhCorrection`]).
+//! The forms with `ln(1 - action² + epsilon)` lose more and more digits as |u| increases, because 1 - action² cancels.
+//! Form E is computed from u and is exact to f32 rounding for every finite u. [`log_slope`] implements all forms
+//! ([`TanhCorrection`]).
 
 use kernels::tanh::{tanh, tanh_in_place};
 use serde::{Deserialize, Serialize};
 use std::f32::consts::{LN_2, PI};
 
-/// Formula for the derivative of tanh in log-probabilities (docs/algorithms/shared.md §2).
+/// Formula for the derivative of tanh in log-probabilities (docs/algorithms/shared.md §2). u is the action before tanh,
+/// and a = tanh(u).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TanhCorrection {
-    /// Form E: computed from u, the action before tanh.
+    /// Form E: computed from u.
     #[serde(rename = "exact")]
     Exact,
     /// Form T: ln(1 - a^2 + 1.1920929e-7).
@@ -58,8 +60,8 @@ impl Heads<'_> {
     }
 
     /// Computes the log-densities of the actions that follow from `noise` (B, A), and writes them to `log_prob` (B).
-    /// `correction` selects the formula for the derivative of tanh. `scale` (A) contains the half widths of the action
-    /// box for densities in environment units, or 1 for densities in [-1, 1] units.
+    /// `correction` selects the formula for the derivative of tanh. `scale` (A) selects the units of the densities:
+    /// half the widths of the action box give environment units, and 1 gives normalised units.
     ///
     /// # Panics
     /// If a slice does not have its shape.
@@ -82,7 +84,7 @@ impl Heads<'_> {
         }
     }
 
-    /// Writes the actions before tanh, u (B, A).
+    /// Writes the actions before tanh to `u` (B, A).
     fn pre_tanh(&self, noise: &[f32], u: &mut [f32]) {
         assert_eq!(noise.len(), self.mu.len(), "noise is (B, A)");
         assert_eq!(u.len(), self.mu.len(), "action is (B, A)");
@@ -105,8 +107,8 @@ fn log_density(log_std: f32, noise: f32) -> f32 {
     -0.5 * noise * noise - log_std - 0.5 * (2.0 * PI).ln()
 }
 
-/// Returns the logarithm of the derivative of `scale * tanh` at u, by one of the forms. A scale of 1 gives densities in
-/// [-1, 1] units.
+/// Returns the logarithm of the derivative of `scale * tanh` at u, computed by the form `correction`. A scale of 1
+/// gives densities in [-1, 1] units.
 pub fn log_slope(correction: TanhCorrection, u: f32, scale: f32) -> f32 {
     let slope = || 1.0 - tanh(u) * tanh(u);
     match correction {

@@ -3,15 +3,16 @@
 //!
 //! A wiring is drawn once, for new parameters. From then on it is stored with the weights, as buffers of zeros and
 //! ones: see [`Body::push_buffers`]. The originals also draw a polarity for each synapse, and synapses between command
-//! neurons. This module draws neither, because the originals' layers do not use them: they take |mask|, and they
-//! connect the state of a cell completely with itself.
+//! neurons. This module draws neither, because they have no effect in the layers of the originals: these layers use
+//! |mask|, and a cell always sees its complete state.
 
 use super::body::Body;
 use super::layout::TensorLayout;
 use rand::RngExt as _;
 use rand_pcg::Pcg64;
 
-/// Fraction of the possible synapses that are drawn for a layer. Neurons without a synapse then get additional ones.
+/// Fraction of the possible synapses that is drawn for a layer. Afterwards, neurons without a synapse get additional
+/// synapses.
 const DENSITY: f64 = 0.5;
 
 /// Source of the random numbers of a wiring.
@@ -82,9 +83,9 @@ impl Synapses {
     }
 }
 
-/// Draws Velora's wiring of `[input, inter, command, outputs]` neurons, layer by layer. Draws [`velora_fan_outs`]
-/// destinations for every source, with replacement, so a source may have fewer synapses than draws. Then every
-/// destination without a synapse gets one.
+/// Draws Velora's wiring of `[input, inter, command, outputs]` neurons, layer by layer. For every source neuron of a
+/// layer, draws as many destinations as [`velora_fan_outs`] says. The same destination may be drawn twice, so a source
+/// may have fewer synapses than draws. Then every destination without a synapse gets one.
 pub fn velora(widths: [usize; 4], density: f64, draws: &mut impl Draws) -> [Synapses; 3] {
     let fan_outs = velora_fan_outs(widths, density);
     std::array::from_fn(|layer| {
@@ -104,16 +105,16 @@ pub fn velora(widths: [usize; 4], density: f64, draws: &mut impl Draws) -> [Syna
     })
 }
 
-/// Returns the number of synapses that are drawn for each input, inter and command neuron: `inter d`, `command d` and
-/// `2 command d` with d = `density`, rounded down, at least 1.
+/// Returns how many synapses are drawn for each input neuron, for each inter neuron and for each command neuron. If d
+/// is `density`, these numbers are `inter d`, `command d` and `2 command d`. Each is rounded down, but is at least 1.
 pub fn velora_fan_outs([_, inter, command, _]: [usize; 4], density: f64) -> [usize; 3] {
     [share(inter, density), share(command, density), share(2 * command, density)]
 }
 
 /// Draws `AutoNCP`'s wiring of `[input, inter, command, outputs]` neurons, layer by layer. Draws distinct destinations
-/// for every input and inter neuron, and distinct sources for every motor neuron: the fraction `density` of the
-/// possible ones. A neuron on the other side that then has no synapse gets the mean number of synapses of its side,
-/// rounded down, but at least one.
+/// for every input neuron and every inter neuron, and distinct sources for every motor neuron. The candidates are all
+/// neurons on the other side of the layer; the number of draws is the fraction `density` of the candidates. Then every
+/// candidate without a synapse gets as many synapses as the candidates have on average, rounded down, but at least one.
 pub fn auto_ncp(widths: [usize; 4], density: f64, draws: &mut impl Draws) -> [Synapses; 3] {
     let [input, inter, command, outputs] = widths;
     let first = by_source(input, inter, density, draws);
@@ -192,7 +193,8 @@ pub fn fill(body: &Body, layout: &TensorLayout, network: u64, weights: &mut [f32
         velora([first, inter, command, outputs], DENSITY, &mut draws)
     };
     for (mask, synapses) in masks.into_iter().zip(layers) {
-        // The other columns belong to the cell's own state. They stay 1, because the cell uses its complete state.
+        // The columns after those of the sources belong to the cell's own state. They stay 1, because the cell uses its
+        // complete state.
         let rows = weights[mask.range()].chunks_exact_mut(mask.shape[1]);
         for (destination, row) in rows.enumerate() {
             row.fill(1.0);

@@ -1,5 +1,5 @@
-//! `PROGRAM health`: sends a request to the admin port of the program that runs in the same container. Images contain
-//! neither a shell nor curl.
+//! `PROGRAM health`: asks the program in the same container over its admin port whether it is well. Container images
+//! need this command, because they contain neither a shell nor curl.
 
 use super::Args;
 use crate::config::{ConfigError, Resolved};
@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
-/// Time limit for connecting, and again for each read and write.
+/// Time limit for connecting, and for each read and each write.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Maximum number of bytes read of an answer.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
@@ -71,8 +71,8 @@ impl Health {
     }
 }
 
-/// Returns the address of the admin port as seen from this machine. If the port is bound to all interfaces, this is
-/// loopback.
+/// Returns the address of the admin port as seen from this machine. If the port is bound to all interfaces, this is the
+/// loopback address.
 fn address(resolved: &Resolved) -> Result<SocketAddr, ConfigError> {
     let admin = &resolved.config.telemetry.admin;
     let wrong = |expected: String| resolved.invalid("telemetry.admin", expected);

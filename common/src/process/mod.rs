@@ -1,5 +1,5 @@
-//! Code that every program of Sapex runs first and last: arguments, configuration, logs, the admin port, signals, the
-//! drain.
+//! Startup and shutdown code of every Sapex program: arguments, configuration, logs, the admin port, signals, and the
+//! drain at the end.
 //!
 //! - `args`: the arguments that all programs share ([`Args`]).
 //! - `health`: `PROGRAM health`, which sends a request to the admin port ([`Health`]).
@@ -141,9 +141,8 @@ impl Process {
     /// Loads the certificates of `[tls]` for this role, and follows their changes until the process stops. Returns
     /// `None` if `[tls]` is not set. Must be called inside a tokio runtime.
     ///
-    /// # Errors
-    /// Returns the error of [`Tls::load`] as an error of the setting, and an error if the process already has another
-    /// metric of the same name.
+    /// Returns an error for the setting if [`Tls::load`] fails. Also returns an error if the process already has a
+    /// metric of the same name as a TLS metric.
     pub fn tls(&self, role: Role) -> anyhow::Result<Option<Tls>> {
         let resolved = &self.resolved;
         let loaded = Tls::load(&resolved.config.tls, role)
@@ -175,7 +174,7 @@ impl Process {
     /// Drains within `run.grace` and turns the role's result into an exit status: 0 after an orderly stop, [`status`]
     /// after an error, 1 if a task did not stop in time.
     pub async fn finish(self, result: anyhow::Result<()>) -> ExitCode {
-        // Log the error before the drain: the watchdog may end the process during the drain.
+        // Log the error before the drain, because the watchdog may end the process during the drain.
         let failed = result.err().map(|error| {
             error!("{error:#}");
             status(&error)
@@ -192,7 +191,7 @@ impl Process {
     }
 }
 
-/// Parses the arguments of a role's program. For `PROGRAM health` it runs that command and exits the process.
+/// Parses the arguments of a role's program. If they are `PROGRAM health`, runs this command and exits the process.
 pub fn parse<A: clap::Parser>(program: &str, build: &Build) -> A {
     let health = <Health as clap::Args>::augment_args(
         clap::Command::new("health").about("Ask this program's admin port whether it is well"),
@@ -251,7 +250,8 @@ where
             Err(error) => refuse(program, &error.into()),
         }
     });
-    // The drain has waited for all tracked tasks. A blocking call that hangs must not keep the process alive.
+    // Do not wait for the runtime: a blocking call that hangs must not keep the process alive. The drain has already
+    // waited for all tracked tasks.
     runtime.shutdown_background();
     code
 }

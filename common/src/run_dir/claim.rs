@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Claim {
     run: RunDir,
-    /// Lock file, locked as long as this lives.
+    /// Lock file, which is locked as long as the claim exists.
     lock: File,
     /// Directories that were created for the claim, outermost first.
     made: Vec<PathBuf>,
@@ -165,7 +165,7 @@ impl Drop for Claim {
     }
 }
 
-/// Creates the directory and its missing parents. Returns those that it created, outermost first.
+/// Creates the directory and its missing parents. Returns the directories that it created, outermost first.
 fn make(path: &Path) -> io::Result<Vec<PathBuf>> {
     let missing = path.ancestors().filter(|above| !above.as_os_str().is_empty() && !above.exists());
     let mut missing: Vec<_> = missing.map(Path::to_owned).collect();
@@ -174,7 +174,7 @@ fn make(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(missing)
 }
 
-/// Removes directories that [`make`] created. Directories that are not empty, because of other files, are kept.
+/// Removes the directories that [`make`] created. Keeps a directory if it contains other files.
 fn remove(made: &[PathBuf]) {
     made.iter().rev().for_each(|dir| drop(std::fs::remove_dir(dir)));
 }
@@ -203,8 +203,8 @@ fn lock(path: &Path) -> Result<File, RunDirError> {
             }
             Err(TryLockError::Error(error)) => return Err(RunDirError::Io(error)),
         }
-        // A failed start of another process may have removed the file after it was opened. This lock then protects
-        // nothing.
+        // If the start of another process has failed, that process may have removed the file after this process opened
+        // it. The lock on the file then protects nothing.
         if !fs::metadata(&at).is_ok_and(|named| is_same(&named, &file)) {
             continue;
         }

@@ -1,9 +1,14 @@
-//! Scalars for TensorBoard: a writer of its event file format. It uses no library, because the format is only one
-//! message of three fields in a framed record, and the crates for it need a protobuf compiler or have been unmaintained
-//! for years.
+//! Writes scalars to event files for TensorBoard. The module uses no library, because the format is small: it is one
+//! kind of message in framed records. The existing crates need a protobuf compiler or have been unmaintained for years.
 //!
-//! A record consists of the length of the data (u64), the masked CRC-32C of these 8 bytes (u32), the data, and the
-//! masked CRC-32C of the data (u32), all little-endian. The data is a protobuf `Event` with these fields:
+//! A record consists of four parts, all little-endian:
+//!
+//! - the length of the data (u64)
+//! - the masked CRC-32C of the 8 bytes of the length (u32)
+//! - the data
+//! - the masked CRC-32C of the data (u32)
+//!
+//! The data is a protobuf `Event` with these fields:
 //!
 //! - `wall_time: double = 1`
 //! - `step: int64 = 2`
@@ -16,7 +21,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-/// Creates an event file in `dir`, which must exist. Each start of a process writes a file of its own.
+/// Creates an event file in `dir`, which must exist. Each start of a process writes a separate file.
 ///
 /// # Errors
 /// Returns an error if the file cannot be written.
@@ -32,7 +37,8 @@ pub fn create(dir: &Path, unix_time: Duration) -> io::Result<Appended> {
     Ok(file)
 }
 
-/// Returns the bytes of one scalar per field, all at `step`, with the tag `kind/NAME`.
+/// Returns the records of one scalar per field. Every record has the step `step`, and the tag `kind/NAME` with the name
+/// of the field.
 pub fn scalars<'a>(
     unix_time: Duration,
     step: u64,

@@ -34,11 +34,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-/// Name of the file that the process that trains locks.
+/// Name of the file that the training process locks.
 pub const LOCK: &str = "run.lock";
 /// Name of the run's log.
 pub const METRICS: &str = "metrics.jsonl";
-/// Prefix of the names of the logs of separate processes.
+/// Prefix of the names of the logs that separate processes write.
 pub const PROCESS_LOGS_PREFIX: &str = "metrics-";
 /// Prefix of the names of TensorBoard's files.
 pub const EVENTS_PREFIX: &str = "events.out.tfevents.";
@@ -75,12 +75,12 @@ pub fn evaluator_metrics() -> String {
     format!("{PROCESS_LOGS_PREFIX}evaluator.jsonl")
 }
 
-/// Returns the name of the folder with TensorBoard's files of an actor that is a separate process.
+/// Returns the name of the folder for TensorBoard's files of an actor that is a separate process.
 pub fn actor_events(actor: ActorId) -> String {
     format!("actor-{actor}")
 }
 
-/// Returns the name of the folder with TensorBoard's files of an evaluator that is a separate process.
+/// Returns the name of the folder for TensorBoard's files of an evaluator that is a separate process.
 pub fn evaluator_events() -> String {
     "evaluator".into()
 }
@@ -150,7 +150,8 @@ impl RunDir {
         Self(path.to_owned())
     }
 
-    /// Returns the unused path `runs/ENV-YYYYMMDD-HHMMSS-seedN`. If that path exists, appends a number to it.
+    /// Returns an unused path of the form `runs/ENV-YYYYMMDD-HHMMSS-seedN`. Appends a number if this path exists
+    /// already.
     pub fn fresh(env: &str, seed: u64, unix_time: Duration) -> PathBuf {
         let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
         let name: String = env.chars().map(allowed).collect();

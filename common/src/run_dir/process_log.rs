@@ -1,9 +1,9 @@
-//! [`ProcessLog`]: the log that an actor or an evaluator writes into the run directory if it is a separate process. It
-//! has lines for `sapex report` and events for TensorBoard. The process that trains has its own log.
+//! [`ProcessLog`]: the log that an actor or an evaluator writes into the run directory if it is a separate process. The
+//! log has lines for `sapex report` and events for TensorBoard. The process that trains has its own log.
 //!
 //! A line is one JSON object: `kind`, `unix_time_s`, `run_env_steps`, `run_updates`, then other numbers.
-//! `run_env_steps` and `run_updates` are the [`RunPosition`] of the policy in use. A number that is not finite is
-//! `null`. All other counts are counts of this process and begin at 0 each time it starts.
+//! `run_env_steps` and `run_updates` are the [`RunPosition`] of the policy in use. All other counts are counts of this
+//! process and begin at 0 each time the process starts. A number that is not finite is `null`.
 //!
 //! The step of an event is `run_env_steps`, as in the log of the process that trains. The events are in a separate
 //! folder, which TensorBoard shows as a separate run.
@@ -18,7 +18,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-/// The log of one process. If a write fails, the file ends after the previous record, and a warning reports it.
+/// The log of one process. If a write fails, the file ends after the previous record, nothing more is written to it,
+/// and a warning is logged.
 #[derive(Debug)]
 pub struct ProcessLog {
     kind: &'static str,
@@ -57,9 +58,9 @@ impl ProcessLog {
         Ok(Self { kind, clock: clock.clone(), file, events })
     }
 
-    /// Writes a record with `fields` and with `terms`, the numbers that the environment reported. The operating system
-    /// has the complete record when this function returns. `run` is the progress of the run when the policy in use was
-    /// published.
+    /// Writes a record with `fields` and `terms`. `terms` are the numbers that the environment reported. `run` is the
+    /// progress of the run at the time when the policy in use was published. When this function returns, the operating
+    /// system has the complete record.
     pub fn record(
         &mut self,
         run: RunPosition,
@@ -102,7 +103,8 @@ mod tests {
         let files: Vec<_> = folder.map(|entry| entry.unwrap().path()).collect();
         assert_eq!(files.len(), 1);
         let bytes = fs_err::read(&files[0]).unwrap();
-        // `step` is field 2 with the varint of 300, followed by the first byte of the summary, which contains the tag.
+        // `step` is field 2 with the varint of 300. After it comes the first byte of the summary, which contains the
+        // tag.
         for tag in ["actors/env_steps", "actors/is_success"] {
             let (step, tag) = (&[0x10_u8, 0xac, 0x02, 0x2a][..], tag.as_bytes());
             let at = bytes.windows(tag.len()).position(|window| window == tag).unwrap();

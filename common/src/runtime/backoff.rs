@@ -7,7 +7,7 @@ use std::time::Duration;
 /// Reason why backoff settings are refused.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum BackoffError {
-    /// The first delay is zero. It would stay zero, which is a busy loop.
+    /// The first delay is zero. All delays would then be zero, and the caller would retry in a busy loop.
     #[error("backoff min is 0s, expected more")]
     MinZero,
     /// The first delay exceeds the longest one.
@@ -26,10 +26,11 @@ pub enum BackoffError {
     },
 }
 
-/// Delays that double from `min` up to `max`. Each is shortened by a random fraction of at most `jitter`.
+/// Delays that double from `min` up to `max`. Each delay is shortened by a random fraction of at most `jitter`, so no
+/// delay exceeds `max`.
 ///
-/// Jitter only shortens a delay, so no delay exceeds `max`. All actors of a run lose a restarted shard at the same
-/// time. Without jitter they would all reconnect at the same time.
+/// When a shard restarts, all actors of a run lose their connections to it at the same time. Without jitter they would
+/// also reconnect at the same time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Backoff {
     min: Duration,
@@ -52,7 +53,8 @@ impl Backoff {
         Ok(Self { min, max, jitter })
     }
 
-    /// Returns the delays of one connection, drawn from its own generator. The iterator never ends.
+    /// Returns an endless iterator over the delays of one connection. `rng` is the generator of the connection's
+    /// jitter.
     pub fn delays(self, rng: Pcg64) -> Delays {
         Delays { backoff: self, rng, next: self.min }
     }

@@ -73,7 +73,8 @@ impl VirtualTime {
         self.nanos.fetch_add(nanos(step), Ordering::AcqRel);
     }
 
-    /// Sets the time to `now` after the start. An earlier value has no effect, because time never runs backwards.
+    /// Sets the time to `now`, counted from the start. A time before the current one has no effect, because time never
+    /// runs backwards.
     pub fn set(&self, now: Duration) {
         self.nanos.fetch_max(nanos(now), Ordering::AcqRel);
     }

@@ -1,5 +1,5 @@
-//! [`bound()`]: the amount of memory that this process may use. A request that exceeds it can then be refused with a
-//! message instead of an abort.
+//! [`bound()`]: the amount of memory that this process may use. A request for more memory can then be refused with a
+//! message, instead of an abort of the process.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ pub struct MemoryBound {
 }
 
 /// Returns the smallest bound that the kernel reports: the machine's memory, the limit of a control group, or the limit
-/// of the address space. Returns `None` if it reports none, for example on systems other than Linux.
+/// of the address space. Returns `None` if the kernel reports no bound, for example on systems other than Linux.
 pub fn bound() -> Option<MemoryBound> {
     // A missing file sets no bound.
     let read = |path: &str| fs_err::read_to_string(path).unwrap_or_default();
@@ -22,8 +22,8 @@ pub fn bound() -> Option<MemoryBound> {
     smallest(&read("/proc/meminfo"), limits, &read("/proc/self/limits"))
 }
 
-/// Returns the limit files of the control groups in `groups` (the text of `/proc/self/cgroup`) and of all their parent
-/// groups. Inside a container the process' own group is the root.
+/// Returns the paths of the limit files of some control groups and of all their parent groups. `groups` is the text of
+/// `/proc/self/cgroup`. Inside a container the process' own group is the root.
 fn group_files(groups: &str) -> Vec<String> {
     let mut files = Vec::new();
     for line in groups.lines() {

@@ -2,7 +2,7 @@
 //! killed.
 //!
 //! The folder contains a locked file. The operating system releases the lock when the process ends. The next process
-//! that creates such a folder removes all folders without a held lock.
+//! that creates such a folder removes all folders whose lock no process holds.
 
 use fs_err as fs;
 use std::io;
@@ -15,17 +15,17 @@ const PREFIX: &str = "sapex-";
 /// Name of the locked file in each folder.
 const LOCK: &str = "lock";
 
-/// A private folder. Dropping it removes it.
+/// Private folder, which is removed when this value is dropped.
 #[derive(Debug)]
 pub struct Scratch {
     folder: TempDir,
-    /// Lock file, locked as long as this lives.
+    /// Lock file, which is locked as long as this value exists.
     _lock: std::fs::File,
 }
 
 impl Scratch {
-    /// Creates a folder with mode 0700 in the system's folder for temporary files (`TMPDIR`). Folders of killed
-    /// processes there are removed first.
+    /// Creates a folder with mode 0700 in the system's folder for temporary files (`TMPDIR`). Before that, removes the
+    /// folders that killed processes have left there.
     ///
     /// # Errors
     /// Returns an error if the file system fails.
@@ -33,7 +33,7 @@ impl Scratch {
         Self::new_in(&std::env::temp_dir())
     }
 
-    /// Creates a folder like [`Scratch::new`], in the folder `parent`.
+    /// Does the same as [`Scratch::new`], but in the folder `parent`.
     ///
     /// # Errors
     /// Returns an error if the file system fails.

@@ -1,7 +1,7 @@
 //! The seed tree: derives independent generators for every role, index and purpose from the run's seed.
 //!
-//! A node is a 32-byte key. Everything below it depends only on the key and the path. Therefore a new actor, role or
-//! draw elsewhere never changes the numbers of any other node:
+//! A node is a 32-byte key. Every value below a node depends only on the node's key and on the path from the node to
+//! the value. Therefore a new actor, a new role or a new draw does not change the numbers at other nodes:
 //!
 //! | node or value | blake3 of |
 //! |---|---|
@@ -45,13 +45,14 @@ impl SeedTree {
         Self { key: self.hash(b"role/", name.as_bytes()) }
     }
 
-    /// Returns the child for one of several equal things: an actor, a shard, an environment, an episode.
+    /// Returns the child for one of several things of the same kind, such as actors, shards, environments or episodes.
     #[must_use]
     pub fn index(&self, index: u64) -> Self {
         Self { key: self.hash(b"index/", &index.to_le_bytes()) }
     }
 
-    /// Returns the node's generator, at its start. Every call returns the same numbers, so call it once per purpose.
+    /// Returns the node's generator, at its start. Every call returns a generator with the same numbers, so call this
+    /// function only once per purpose.
     pub fn rng(&self) -> Pcg64 {
         let hash = self.hash(b"pcg64", b"");
         let half = |at: usize| hash[at..at + 16].try_into().expect("16 of 32 bytes");
@@ -90,8 +91,8 @@ const RNG_DIGITS: usize = 64;
 
 /// The exact position of a generator. `restore` continues with the next number.
 ///
-/// Its serialised form is 64 hexadecimal digits, state then increment. JSON and TOML have no 128-bit integers but can
-/// hold this form. It does not depend on the serialised form of `rand_pcg`.
+/// The serialised form is 64 hexadecimal digits: the state, then the increment. It is a text, because JSON and TOML
+/// have no 128-bit integers. It does not depend on the serialised form of `rand_pcg`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SavedRng {

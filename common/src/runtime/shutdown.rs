@@ -1,5 +1,5 @@
-//! The shutdown of a process: a reason, a token that all tasks and threads watch, and a drain that names those that do
-//! not end.
+//! Orderly shutdown of a process. Tasks and threads watch a token that tells them to stop. A drain waits for all of
+//! them, and returns the names of those that do not end in time.
 
 use super::clock::Clock;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -18,12 +18,13 @@ use tracing::{info, warn};
 
 /// Exit status of a process that a second Ctrl-C ended immediately: 128 + SIGINT, as a shell reports it.
 pub const EXIT_INTERRUPTED: i32 = 130;
-/// Exit status of a process that the watchdog ended, because it did not stop in time after SIGTERM.
+/// Exit status of a process that did not stop in time after SIGTERM, so that the watchdog ended it.
 pub const EXIT_LATE: i32 = 1;
 /// Time within which repetitions of the same signal count as one signal. Terminals, shells and wrappers may all forward
 /// the same signal.
 pub const REPEAT_WITHIN: Duration = Duration::from_secs(1);
-/// Longest time for writing the last message of a process, if its standard error is not read.
+/// Longest time for writing the last message of a process. The process waits this long only if nobody reads its
+/// standard error.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Phase of a process. A process only moves from an earlier phase to a later one.
@@ -33,14 +34,15 @@ pub enum Phase {
     Running,
     /// A stop was requested. No new work is accepted; current work is finished, flushed and saved.
     Draining,
-    /// The drain is over, in time or not.
+    /// The drain has ended, either completely or at its deadline.
     Stopped,
 }
 
 /// The signals that stop a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopSignal {
-    /// SIGINT, sent by Ctrl-C. The second one ends the process immediately.
+    /// SIGINT, sent by Ctrl-C. A second SIGINT ends the process immediately. But if it follows the first one within
+    /// [`REPEAT_WITHIN`], it counts as a repetition and does nothing.
     Interrupt,
     /// SIGTERM, sent by supervisors. After the first one the process has a limited time to stop; further ones change
     /// nothing.
@@ -82,11 +84,11 @@ impl fmt::Display for StopReason {
 #[error("failed to listen for SIGINT and SIGTERM")]
 pub struct ListenError(#[from] std::io::Error);
 
-/// Shutdown state of the process. Every part that lives as long as the process has a clone.
+/// Shutdown state of the process. Each component that runs until the process ends holds a clone.
 ///
-/// Tasks and threads are tracked under a name. If a tracked one panics, the whole process stops; otherwise it would
-/// look alive but do nothing. Faults that the process survives, such as a panic of an environment, are caught inside
-/// the tracked task.
+/// Tasks and threads are tracked under a name. If a tracked task or thread panics, the whole process stops. Otherwise
+/// the process would look alive but do nothing. Faults that the process survives, such as a panic of an environment,
+/// are caught inside the tracked task.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown(Arc<Inner>);
 
@@ -164,12 +166,13 @@ impl Shutdown {
         self.0.token.is_cancelled()
     }
 
-    /// Returns a token with which a task or a thread can watch for the stop. Dropping it has no effect.
+    /// Returns a token with which a task or a thread can watch for the stop. Dropping the token has no effect.
     pub fn token(&self) -> StopToken {
         StopToken(self.0.token.clone())
     }
 
-    /// Returns a token for a task or a thread that must end at a signal, but not because the run is complete.
+    /// Returns a token that is cancelled at a signal, but not when the run is complete. It is for tasks and threads
+    /// that only a signal must end.
     pub fn signal_token(&self) -> StopToken {
         StopToken(self.0.signal.clone())
     }
@@ -197,8 +200,8 @@ impl Shutdown {
         })
     }
 
-    /// Starts a thread of that name that [`Shutdown::drain`] waits for. The thread must watch a [`StopToken`], because
-    /// nothing can stop a thread from outside.
+    /// Starts a thread with this name, which [`Shutdown::drain`] waits for. The thread must watch a [`StopToken`],
+    /// because nothing can stop a thread from outside.
     pub fn spawn_thread<T: Send + 'static>(
         &self,
         name: impl Into<String>,
@@ -212,18 +215,18 @@ impl Shutdown {
         })
     }
 
-    /// Tracks a task that is started in another way. It counts as ended when the guard is dropped.
+    /// Tracks a task that is started in another way. The task counts as ended when the returned guard is dropped.
     pub fn track(&self, name: impl Into<String>) -> TaskGuard {
         let id = self.0.task_count.fetch_add(1, Ordering::Relaxed);
         self.tasks().insert(id, name.into());
         TaskGuard { shutdown: self.clone(), id, _token: self.0.tracker.token() }
     }
 
-    /// Waits until all tracked tasks and threads have ended, but at most `deadline`. Returns the names of those that
-    /// have not.
+    /// Waits until all tracked tasks and threads have ended, but at most for the time `deadline`. Returns the names of
+    /// those that still run then.
     ///
-    /// Requests the stop if that has not happened. Afterwards the phase is [`Phase::Stopped`]. The returned tasks still
-    /// run, and the caller decides whether to exit without them.
+    /// Requests the stop if nobody has requested it before. Afterwards the phase is [`Phase::Stopped`]. The caller
+    /// decides whether to exit although some tasks still run.
     #[must_use = "what did not stop was not flushed"]
     pub async fn drain(&self, deadline: Duration) -> Vec<String> {
         self.request(StopReason::Requested("drain".into()));
@@ -238,9 +241,9 @@ impl Shutdown {
         late
     }
 
-    /// Handles SIGINT and SIGTERM from now on. It uses its own thread, so that it works even if the tokio runtime is
-    /// blocked. If the process has not ended `grace` after the first SIGTERM, a watchdog ends it and reports the tasks
-    /// that did not stop.
+    /// Handles SIGINT and SIGTERM from now on, in a separate thread, so that signals work even if the tokio runtime is
+    /// blocked. If the process has not ended `grace` after the first SIGTERM, a watchdog ends the process and reports
+    /// the tasks that did not stop.
     ///
     /// # Errors
     /// Returns an error if the operating system refuses a signal handler or a thread.
@@ -252,7 +255,7 @@ impl Shutdown {
             for number in &mut signals {
                 let signal =
                     if number == SIGINT { StopSignal::Interrupt } else { StopSignal::Terminate };
-                // Start the watchdog before anything is logged: the task that hangs may hold the lock of the log.
+                // Start the watchdog before anything is logged, because a task that hangs may hold the lock of the log.
                 if signal == StopSignal::Terminate && !std::mem::replace(&mut is_watched, true) {
                     shutdown.watch(grace);
                 }
@@ -268,7 +271,7 @@ impl Shutdown {
         Ok(())
     }
 
-    /// Starts a thread that ends the process after `grace`, if it still runs.
+    /// Starts a thread that ends the process after `grace`, if the process still runs then.
     fn watch(&self, grace: Duration) {
         let shutdown = self.clone();
         let watchdog = move || {
@@ -286,8 +289,9 @@ impl Shutdown {
         }
     }
 
-    /// Processes a signal that arrives at `now`, for [`Shutdown::listen`]. Every signal requests a stop; the second
-    /// SIGINT asks to exit. A repetition of the same signal within [`REPEAT_WITHIN`] does not count.
+    /// Processes a signal that arrives at `now`. Returns the action that [`Shutdown::listen`] takes. Every signal
+    /// requests a stop, and a second SIGINT also requests an immediate exit. A repetition of the same signal within
+    /// [`REPEAT_WITHIN`] does not count.
     pub fn on_signal(&self, signal: StopSignal, now: Duration) -> SignalAction {
         let mut signalled = self.0.signalled.lock().unwrap_or_else(PoisonError::into_inner);
         let is_repeated = signalled

@@ -16,10 +16,10 @@ pub const PEER_EVERY: Duration = Duration::from_secs(10);
 pub const KIND_LINES: u32 = 20;
 /// Interval between the lines of one kind that are logged while the limit for all peers applies.
 pub const KIND_EVERY: Duration = Duration::from_secs(1);
-/// Time without a request for a line after which the counts of a peer and a kind start again at zero.
+/// Time after which a count starts again at zero, if no line was requested meanwhile.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
-/// Maximum number of remembered pairs of peer and kind. When it is reached, all are forgotten; the limit for all peers
-/// together still holds.
+/// Maximum number of remembered pairs of peer and kind. When it is reached, all pairs are forgotten; the limit for all
+/// peers together still holds.
 const PEERS_MAX: usize = 4_096;
 
 /// Decides which lines are logged, by peer and by kind. Its memory is bounded.
@@ -59,8 +59,8 @@ impl<P: Hash + Eq> Default for LogLimit<P> {
 }
 
 impl<P: Hash + Eq> LogLimit<P> {
-    /// Returns `Some` if a line of this kind about this peer may be logged now. The number is how many lines of the
-    /// kind were suppressed since the last logged one; the caller should log it.
+    /// Returns `Some` if a line of this kind about this peer may be logged now. The returned number counts the lines of
+    /// this kind that were suppressed since the last logged line of this kind; the caller should log the number.
     pub fn admit(&mut self, peer: P, kind: &'static str, now: Duration) -> Option<u64> {
         if self.peers.len() >= PEERS_MAX {
             self.peers.clear();

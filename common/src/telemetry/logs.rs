@@ -71,7 +71,7 @@ where
     Ok(())
 }
 
-/// A [`LogFormat`] after the destination of the lines is known.
+/// Style of log lines. It follows from a [`LogFormat`] and the destination of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogStyle {
     /// Text.

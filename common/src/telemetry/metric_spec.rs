@@ -1,4 +1,4 @@
-//! [`MetricSpec`]: the declaration of a metric as a row of a table, which keeps code, documentation and dashboards
+//! [`MetricSpec`]: the declaration of a metric as a row of a table. The tables keep code, documentation and dashboards
 //! consistent.
 //!
 //! A component declares `pub const METRICS: &[MetricSpec]` next to the code that it measures.
@@ -80,7 +80,7 @@ pub struct MetricSpec {
 pub struct SpecError {
     /// Name of the metric.
     pub name: &'static str,
-    /// The deviation, and the expected form.
+    /// Description of the broken rule and of the expected form.
     pub problem: String,
 }
 
@@ -153,8 +153,8 @@ fn ascending(buckets: &[f64]) -> bool {
         && buckets.is_sorted_by(|a, b| a < b)
 }
 
-/// Metrics that every process exports in addition to its components' tables, on Linux. The names are those common to
-/// all Prometheus client libraries. Columns: name, type, unit, meaning.
+/// Metrics that every process exports on Linux, in addition to the tables of its components. All Prometheus client
+/// libraries use the same names. Columns: name, type, unit, meaning.
 pub const PROCESS_METRICS: &[(&str, &str, &str, &str)] = &[
     ("process_cpu_seconds_total", "counter", "seconds", "Processor time, user and system."),
     ("process_open_fds", "gauge", "descriptors", "Open file descriptors."),
@@ -165,7 +165,7 @@ pub const PROCESS_METRICS: &[(&str, &str, &str, &str)] = &[
     ("process_threads", "gauge", "threads", "Threads."),
 ];
 
-/// Label of every series of a process. Its value is `run.name`, so that one Prometheus can tell several runs apart.
+/// Label of every series of a process. Its value is `run.name`, so that one Prometheus can distinguish several runs.
 pub const RUN_LABEL: &str = "run";
 /// Metric that is always 1; its labels identify the program.
 pub const BUILD_INFO: &str = "sapex_build_info";

@@ -40,7 +40,7 @@ pub enum MetricsError {
         /// Declared labels.
         labels: &'static [&'static str],
     },
-    /// The Prometheus library refused a metric that passed the checks above.
+    /// The Prometheus library failed to register a metric or to encode the metrics.
     #[error("failed to register or encode {what}")]
     Registry {
         /// Name of the metric, or `metrics` for all of them.
@@ -53,9 +53,9 @@ pub enum MetricsError {
 /// The metrics of one process; clones share them. There is no global registry: a test creates its own.
 ///
 /// Two requests for the same spec return the same metric, so that several actors in one process add to one counter. Use
-/// a label to distinguish them. Request metrics in constructors, because a request takes a lock. The metrics themselves
-/// are atomics. A labelled metric takes a lock to find its series, so frequent code stores the result of
-/// `with_label_values`.
+/// a label to distinguish the actors. Request metrics in constructors, because a request takes a lock. The metrics
+/// themselves are atomics. A labelled metric takes a lock to find its series, so code that runs often should store the
+/// result of `with_label_values`.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
     registry: Registry,
@@ -97,7 +97,7 @@ impl Metrics {
         registered.map_err(|source| MetricsError::Registry { what: BUILD_INFO, source })
     }
 
-    /// Returns a [`MetricKind::Counter`] without labels; exported as 0 from now on.
+    /// Returns a [`MetricKind::Counter`] without labels. It is exported from now on, with the value 0 at first.
     pub fn counter(&self, spec: &MetricSpec) -> Result<IntCounter, MetricsError> {
         single(spec, &self.counters(spec)?)
     }
@@ -110,7 +110,7 @@ impl Metrics {
         }
     }
 
-    /// Returns a [`MetricKind::FloatCounter`] without labels; exported as 0 from now on.
+    /// Returns a [`MetricKind::FloatCounter`] without labels. It is exported from now on, with the value 0 at first.
     pub fn float_counter(&self, spec: &MetricSpec) -> Result<Counter, MetricsError> {
         single(spec, &self.float_counters(spec)?)
     }
@@ -123,7 +123,7 @@ impl Metrics {
         }
     }
 
-    /// Returns a [`MetricKind::Gauge`] without labels; exported as 0 from now on.
+    /// Returns a [`MetricKind::Gauge`] without labels. It is exported from now on, with the value 0 at first.
     pub fn gauge(&self, spec: &MetricSpec) -> Result<Gauge, MetricsError> {
         single(spec, &self.gauges(spec)?)
     }

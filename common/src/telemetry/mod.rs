@@ -1,4 +1,5 @@
-//! Self-reporting of a process: logs, metrics and readiness. The module [`admin`](crate::admin) serves it.
+//! Reports of a process about itself: logs, metrics and readiness. The module [`admin`](crate::admin) serves metrics
+//! and readiness.
 //!
 //! - [`logs`]: tracing to standard output, text on a terminal and JSON otherwise; panics are logged, too.
 //! - [`log_limit`]: the limit on log lines that a peer can cause.
@@ -6,7 +7,7 @@
 //!   `docs/metrics.md`.
 //! - [`metrics`]: the registry of a process, which creates the declared metrics.
 //! - [`readiness`], [`status`]: whether the process is ready for work, and what its components report about themselves.
-//! - [`progress`]: counts that must rise; if one does not, the process is not ready.
+//! - [`progress`]: counts that must rise; while a count does not rise, the process is not ready.
 
 pub mod log_limit;
 pub mod logs;

@@ -1,8 +1,8 @@
-//! [`ProgressWatch`]: marks a process that makes no progress as not ready, and reports what it waits for.
+//! [`ProgressWatch`]: marks a process that makes no progress as not ready, and reports what the process waits for.
 //!
-//! A process with live threads and open sockets may still do nothing, because its peers, or the other side of the rate
-//! limiter, are gone. Progress is measured by counts. If a count has not changed for [`PATIENCE`], its component is not
-//! ready until the count rises again.
+//! A process with live threads and open sockets may still do nothing: its peers may be gone, or the rate limiter may
+//! make it wait for a process that is gone. Progress is measured by counts. If a count has not changed for
+//! [`PATIENCE`], its component is not ready until the count rises again.
 
 use super::readiness::Readiness;
 use crate::runtime::clock::Clock;
@@ -84,7 +84,8 @@ impl ProgressCheck {
     }
 }
 
-/// A task that checks counts once a second until it is dropped. Its components are then removed from the readiness.
+/// Handle of a task that checks counts once a second. On drop, the task ends and the components of the counts are
+/// removed from the readiness.
 #[derive(Debug)]
 pub struct ProgressWatch {
     task: tokio::task::JoinHandle<()>,

@@ -43,7 +43,7 @@ impl Readiness {
         components.iter().filter_map(waiting).collect()
     }
 
-    /// Locks the map. It is consistent between any two statements, so it stays usable after a panic elsewhere.
+    /// Locks the map. The map is consistent between any two statements, so it remains usable after a panic elsewhere.
     fn components(&self) -> MutexGuard<'_, BTreeMap<String, Option<String>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

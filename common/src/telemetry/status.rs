@@ -36,8 +36,8 @@ impl StatusBoard {
         self.reports().insert(component.into(), Arc::new(report));
     }
 
-    /// Runs all reports. One that panics shows `{"error": "the report panicked"}`. Returns `None` if the tokio runtime
-    /// is shutting down.
+    /// Runs all reports and returns their values by name. The value of a report that panics is
+    /// `{"error": "the report panicked"}`. Returns `None` if the tokio runtime is shutting down.
     pub async fn collect(&self) -> Option<Value> {
         let turn = Arc::clone(&self.turn).acquire_owned().await.ok()?;
         let reports = self.reports().clone();
@@ -50,7 +50,7 @@ impl StatusBoard {
         .map(Value::Object)
     }
 
-    /// Locks the map. It is consistent between any two statements, so it stays usable after a panic elsewhere.
+    /// Locks the map. The map is consistent between any two statements, so it remains usable after a panic elsewhere.
     fn reports(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Report>> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,6 +1,7 @@
 //! Mutual TLS 1.3 for every connection over TCP, from certificate files that may change while the process runs.
 //!
-//! - this file: [`Tls`], which follows the files. Ports and clients ask it for their TLS settings at each connection.
+//! - this file: [`Tls`], which follows changes of the files. Ports and clients request their TLS settings from it for
+//!   each connection.
 //! - `role`: the role that a certificate grants, and which roles talk to each other.
 //! - `paths`: where the three files of `[tls]` are. `identity`: their contents, checked together.
 //! - `verifier`: which peers are accepted.
@@ -112,8 +113,8 @@ impl Tls {
         Ok(Some(Self(Arc::new(Inner { paths: paths.clone(), role, identity, seen }))))
     }
 
-    /// Follows changes of the files until the shutdown, and exports their times of expiry. Must be called inside a
-    /// tokio runtime.
+    /// Starts a task that follows changes of the files until the shutdown, and exports their times of expiry. Must be
+    /// called inside a tokio runtime.
     ///
     /// # Errors
     /// Returns an error if the process already has another metric of the same name.
@@ -130,7 +131,7 @@ impl Tls {
         Ok(())
     }
 
-    /// Exports the times at which the files expire.
+    /// Exports the times at which the certificate and the CA expire.
     ///
     /// # Errors
     /// Returns an error if the process has another metric of this name.
@@ -147,7 +148,7 @@ impl Tls {
         gauges.with_label_values(&["cert"]).set(cert as f64);
     }
 
-    /// Reads the files at this interval. Drop the future to stop.
+    /// Reads the files again at this interval, and updates the exported times of expiry. Drop the future to stop.
     pub async fn follow(&self, every: Duration, gauges: &GaugeVec) {
         let mut look = tokio::time::interval(every);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);

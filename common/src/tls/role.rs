@@ -27,10 +27,10 @@ pub enum RoleError {
     /// The certificate has no URI that begins with `sapex://`.
     #[error("names no role: a URI such as sapex://role/learner in its SubjectAltName")]
     Missing,
-    /// The certificate has such a URI, but it names no known role.
+    /// The certificate has a URI that begins with `sapex://`, but the URI names no known role.
     #[error("names the role {0:?}, which does not exist")]
     Unknown(String),
-    /// The certificate has more than one such URI.
+    /// The certificate has more than one URI that begins with `sapex://`.
     #[error("names several roles")]
     Several,
     /// The certificate grants a role that is not expected here.

@@ -1,5 +1,5 @@
-//! Verification of peers: the certificate must come from a CA of `tls.ca`, be valid now, and grant a role that this
-//! port accepts.
+//! Verification of peers: the certificate must come from a CA of `tls.ca`, be valid now, and grant a role that is
+//! expected on this connection.
 
 use super::role::Role;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -10,7 +10,8 @@ use rustls::{
 };
 use std::sync::Arc;
 
-/// Checks a certificate with rustls' verifier, and then its role. Signatures are checked by rustls alone.
+/// Verifier that checks a certificate with rustls' verifier, and then checks the role in the certificate. rustls alone
+/// checks signatures.
 #[derive(Debug)]
 pub(super) struct RoleVerifier<V: ?Sized> {
     pub(super) roles: &'static [Role],

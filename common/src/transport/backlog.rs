@@ -1,9 +1,9 @@
-//! [`Backlog`]: a bound on the messages that wait for a peer, in messages and in bytes.
+//! [`Backlog`]: a limit on the number and the bytes of the messages that wait for a peer.
 //!
-//! It bounds the replies of a router, and the messages inside a zeromq socket. zeromq 0.7 queues up to 100,000 messages
-//! before it holds a sender back; with batches of 172 kB that is 17 GB. That queue cannot be made shorter, but it is
-//! possible to see when a message leaves it: zeromq's writer drops the frames once it has copied them to the
-//! connection's buffer. Therefore the first frame carries a permit, which is released when the frame is dropped.
+//! A backlog limits the replies of a router, and the messages inside a zeromq socket. Without it, zeromq 0.7 would
+//! queue up to 100,000 messages before it makes a sender wait: 17 GB for batches of 172 kB. The length of zeromq's
+//! queue cannot be set. But zeromq drops the frames of a message as soon as it has copied them to the connection's
+//! buffer. Therefore the first frame carries a permit, which is released when the frame is dropped.
 
 use super::Message;
 use bytes::Bytes;
@@ -11,13 +11,15 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeromq::ZmqMessage;
 
-/// Room for messages in flight to one peer or to all peers, in messages and in bytes.
+/// Room for the messages in flight to one peer or to all peers. Both the number and the bytes of the messages are
+/// limited.
 #[derive(Debug)]
 pub(super) struct Backlog {
     /// One permit per byte.
     room: Arc<Semaphore>,
     bytes_max: u32,
-    /// Smallest charge for a message, so that the same permits also bound the number of messages.
+    /// Minimum number of permits that a message takes. Because of this minimum, the permits also limit the number of
+    /// messages.
     charge_min: u32,
 }
 
@@ -39,7 +41,7 @@ impl Backlog {
         bytes.clamp(self.charge_min, self.bytes_max)
     }
 
-    /// Waits for room. Dropping the future gives up its place in the queue.
+    /// Waits for room and takes it. Dropping the future gives up the place in the queue of waiting callers.
     pub(super) async fn reserve(&self, message: &Message) -> Reservation {
         let charge = self.charge(message);
         let permit = self.room.clone().acquire_many_owned(charge).await;
@@ -58,7 +60,7 @@ impl Backlog {
     }
 }
 
-/// Reserved room for one message. It is released when the message that it is attached to is dropped.
+/// Reserved room for one message. The room is released when the message with the reservation is dropped.
 #[derive(Debug)]
 pub(super) struct Reservation {
     _permit: OwnedSemaphorePermit,

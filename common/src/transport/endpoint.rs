@@ -32,8 +32,8 @@ pub struct EndpointError {
     pub problem: &'static str,
 }
 
-/// Longest path of an `ipc://` endpoint. Socket addresses hold 108 bytes on Linux and 104 on macOS, and we append a
-/// suffix of up to 13.
+/// Maximum length of the path of an `ipc://` endpoint. A socket address has room for 108 bytes on Linux and 104 bytes
+/// on macOS, and we append a suffix of up to 13 bytes.
 const IPC_PATH_BYTES_MAX: usize = 90;
 
 impl FromStr for Endpoint {

@@ -1,12 +1,13 @@
 //! The guard: a check in front of every port that we bind, because any process may connect to it.
 //!
-//! The guard limits the number of connections and the duration of their handshakes. It closes a connection that breaks
-//! a rule of [`zmtp`](super::zmtp) before it reserves memory for the offending bytes. Each closed connection gives a
-//! log line with the peer's address and increments a counter for the reason. Each connection is a task; its resources
-//! are freed when the task ends.
+//! The guard limits the number of connections and the duration of their handshakes. If a peer breaks a rule of
+//! [`zmtp`](super::zmtp), the guard closes the connection before memory is reserved for the offending bytes. When the
+//! guard closes a connection, it logs the peer's address and increments a counter for the reason. Each connection has
+//! its own task. When the task ends, the resources of the connection are freed.
 //!
 //! When the port is full, a new connection replaces the connection that has been useless for the longest time, if this
-//! time is at least [`GuardConfig::useless_after`]. Therefore idle strangers cannot keep other peers out, and a peer
+//! time is at least [`GuardConfig::useless_after`]. The time is counted from the peer's last message of the kind that
+//! the port serves; a subscriber is never useless. Therefore idle strangers cannot keep other peers out, and a peer
 //! whose connection broke can reconnect.
 
 use super::descriptors;
@@ -32,12 +33,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Limits that a guard enforces.
 #[derive(Debug, Clone, Copy)]
 pub struct GuardConfig {
-    /// Maximum number of connections, further limited by the process' limit on file descriptors. Above it a new
-    /// connection is closed immediately, unless an existing one is useless.
+    /// Maximum number of connections. The process' limit on file descriptors may reduce this number. When the port is
+    /// full, a new connection is closed immediately, unless it can replace a useless one.
     pub connections_max: usize,
     /// Time limit from accepting a connection to its READY command, TLS included.
     pub handshake_timeout: Duration,
-    /// Time after which a useless connection may be replaced by a new one when the port is full.
+    /// Time without a useful action after which a connection may be replaced by a new one, if the port is full.
     pub useless_after: Duration,
 }
 
@@ -53,7 +54,7 @@ impl Default for GuardConfig {
 
 /// The server side behind a guard: it serves the connections that the guard lets in.
 pub(super) trait Service: Send + Sync + 'static {
-    /// Socket types and frame limits for the handshake.
+    /// Type of our socket, types of peers that may connect, and limits for the frames of a peer.
     const SOCKET: Socket;
     /// Conversation of the port, which determines the roles that TLS lets in.
     const CONVERSATION: Conversation;
@@ -81,8 +82,8 @@ pub(super) struct Peer {
 #[derive(Debug)]
 pub(super) struct ConnectionState {
     opened: Instant,
-    /// Time of the last useful action, in milliseconds after the port was opened; `u64::MAX` if the peer is useful for
-    /// as long as it stays.
+    /// Time of the last useful action, in milliseconds after the port was opened. `u64::MAX` if the connection stays
+    /// useful until it ends.
     useful_at: AtomicU64,
     given_up: CancellationToken,
 }
@@ -126,8 +127,8 @@ pub(super) fn spawn<S: Service>(
     stop
 }
 
-/// Accepts connections until `stop` is cancelled, with TLS over TCP if `tls` is set. Afterwards open connections have
-/// [`LINGER`] to end.
+/// Accepts connections until `stop` is cancelled. If `tls` is set, TCP connections use TLS. After `stop`, the open
+/// connections have [`LINGER`] to end.
 async fn run<S: Service>(
     listener: Listener,
     service: Arc<S>,
@@ -195,7 +196,8 @@ impl<S: Service> Port<S> {
             return false;
         }
         connection.given_up.cancel();
-        // The connection's task may need a moment to end. Without this removal the next call would choose it again.
+        // The connection's task may need a moment to end. Without this removal the next call would choose the same
+        // connection again.
         by_task.remove(&id);
         true
     }

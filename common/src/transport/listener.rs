@@ -18,7 +18,7 @@ const KEEPALIVE_PROBES: u32 = 3;
 #[derive(Debug)]
 pub(super) enum Listener {
     Tcp(TcpListener),
-    /// A Unix socket. Its file is removed when this is dropped.
+    /// A Unix socket. Its file is removed when the listener is dropped.
     Unix {
         listener: UnixListener,
         _file: PublicSocket,

@@ -16,7 +16,7 @@ pub(super) struct PrivateSocket {
 }
 
 impl PrivateSocket {
-    /// Listens in a private folder of its own.
+    /// Creates a private folder and listens on a socket in it.
     pub(super) fn bind() -> io::Result<(Self, tokio::net::UnixListener)> {
         let socket = Self { folder: Scratch::new()? };
         let listener = tokio::net::UnixListener::bind(socket.path())?;
@@ -28,8 +28,9 @@ impl PrivateSocket {
     }
 }
 
-/// A public socket: a symbolic link to the real socket, which has a unique name in the same folder. This way a name is
-/// taken atomically, and a process that gives it up never removes another process' file.
+/// A public socket. Its public name is a symbolic link to the real socket, which has a unique name in the same folder.
+/// The link is created atomically, so only one process gets the public name. A process that gives up the public name
+/// never removes the file of another process.
 #[derive(Debug)]
 pub(super) struct PublicSocket {
     link: PathBuf,
@@ -76,16 +77,17 @@ impl Drop for PublicSocket {
     }
 }
 
-/// Removes a socket on which no process listens, and the target of its link.
+/// Removes a public name on which no process listens, and the real socket to which the name links.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let name = std::fs::read_link(path).ok();
     match UnixStream::connect(path) {
         Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
-        // Either the link has no target, or no process listens on it. Other errors are returned.
+        // NotFound: the link has no target. ConnectionRefused: no process listens on the socket. Other errors are
+        // returned.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            // A plain file refuses connections as well and must not be removed. Another process may remove the file
-            // meanwhile.
+            // A plain file refuses connections as well and must not be removed. The error NotFound is accepted here,
+            // because another process may remove the file meanwhile.
             match std::fs::metadata(path) {
                 Ok(file) if !file.file_type().is_socket() => {
                     return Err(io::ErrorKind::AlreadyExists.into());

@@ -1,4 +1,4 @@
-//! [`Message`]: a header frame and data frames; and [`PeerId`], which identifies a router's connection.
+//! [`Message`]: a header frame and data frames. [`PeerId`]: identifies one connection of a router.
 
 use crate::limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, MESSAGE_FRAMES_MAX};
 use crate::tls::Role;
@@ -71,8 +71,8 @@ pub enum MessageError {
     },
 }
 
-/// Identifies one connection of a router. A peer that reconnects gets a new one; the Hello message of the protocol says
-/// which client it is.
+/// Identifier of one connection of a router. A peer that reconnects gets a new identifier. The Hello message of the
+/// protocol says which client the peer is.
 #[derive(Clone)]
 pub struct PeerId {
     name: Bytes,
@@ -106,8 +106,8 @@ impl Hash for PeerId {
     }
 }
 
-/// Shows the first four bytes of the name in hexadecimal, which is enough to tell peers apart in a log, and the peer's
-/// address.
+/// Shows the first four bytes of the name in hexadecimal and the peer's address. Four bytes are enough to distinguish
+/// the peers in a log.
 impl fmt::Debug for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.name.iter().take(4).try_for_each(|byte| write!(f, "{byte:02x}"))?;

@@ -1,4 +1,4 @@
-//! Moving messages between processes: four kinds of endpoint, two implementations, one contract.
+//! Moves messages between processes. There are four kinds of endpoint and two implementations, which obey one contract.
 //!
 //! | endpoint | made by | `incoming` | `outgoing` |
 //! |---|---|---|---|
@@ -7,31 +7,33 @@
 //! | [`Publisher`] | [`Transport::bind_publisher`] | | news for every subscriber |
 //! | [`Subscriber`] | [`Transport::subscribe`] | the newest news | |
 //!
-//! [`zmq::ZmqTransport`] carries messages over ZeroMQ (tcp and ipc), [`memory::MemoryTransport`] inside one process
-//! with seeded faults. Both obey this contract, and one test suite (`tests/transport_contract.rs`) checks both:
+//! [`zmq::ZmqTransport`] carries messages over ZeroMQ (tcp and ipc). [`memory::MemoryTransport`] carries messages
+//! inside one process, with seeded faults. Both obey this contract, and one test suite (`tests/transport_contract.rs`)
+//! checks both:
 //!
-//! - **At most once.** Putting a message into `outgoing` hands it over, without confirmation. Acknowledging and
-//!   resending is the task of the protocol. Within one connection the order is kept.
+//! - **At most once.** A message that is put into `outgoing` is sent without confirmation and may be lost. The protocol
+//!   is responsible for acknowledging and resending. Within one connection the order is kept.
 //! - **Connecting never blocks.** The call returns immediately, and attempts continue in the background with jittered
-//!   backoff for as long as the endpoint lives. The peer may start later, die, and come back on the same address.
-//!   Messages to an absent peer wait in the bounded queue; those handed to a connection that then breaks are lost. A
-//!   peer that vanishes without closing its connection (power, cable) is noticed within
-//!   [`SILENT_AFTER`](crate::limits::SILENT_AFTER).
-//! - **Every queue is bounded.** If the `incoming` of a [`Dealer`] or [`Router`] is not read, its peers are held back,
-//!   and finally their `outgoing.send().await` waits. Replies to a peer that does not read are dropped beyond
-//!   [`PEER_BACKLOG_MESSAGES`](crate::limits::PEER_BACKLOG_MESSAGES), so that they never delay replies to other peers.
-//!   Replies to a peer that is gone are dropped.
+//!   backoff for as long as the endpoint exists. The peer may start later, die, and come back on the same address.
+//!   Messages to an absent peer wait in the bounded queue. When a connection breaks, the messages that were already
+//!   handed to it may be lost. If a peer vanishes without closing its connection (loss of power, unplugged cable), this
+//!   is noticed within [`SILENT_AFTER`](crate::limits::SILENT_AFTER).
+//! - **Every queue is bounded.** If the `incoming` of a [`Router`] is not read, its dealers are slowed down, and
+//!   finally their `outgoing.send().await` waits. If a peer of a [`Router`] does not read, replies to this peer are
+//!   dropped beyond [`PEER_BACKLOG_MESSAGES`](crate::limits::PEER_BACKLOG_MESSAGES), so that they never delay replies
+//!   to other peers. Replies to a peer that is gone are dropped.
 //! - **News: the newest wins.** A slow [`Subscriber`] misses messages, but never the newest one, and never slows the
 //!   [`Publisher`]. At most one older message is delivered before the newest. Therefore each message must be complete
-//!   in itself, and one publisher carries one kind of state. A late subscriber receives the next message, not the last
-//!   one.
+//!   in itself, and one publisher carries one kind of state. A subscriber that connects late receives only messages
+//!   that are published after that.
 //! - **TLS.** If a transport has certificates, tcp connections use TLS 1.3 with certificates on both sides, and a
 //!   [`PeerId`] contains the role in the peer's certificate. ipc and memory are not encrypted.
 //! - **Limits.** A message beyond [`MESSAGE_FRAMES_MAX`](crate::limits::MESSAGE_FRAMES_MAX),
 //!   [`FRAME_BYTES_MAX`](crate::limits::FRAME_BYTES_MAX) or [`MESSAGE_BYTES_MAX`](crate::limits::MESSAGE_BYTES_MAX) is
 //!   refused, logged and counted, never truncated.
-//! - **Closing.** Dropping `incoming` (for a publisher: every clone of `outgoing`) closes the endpoint. Messages that
-//!   wait in `outgoing` are still handed over if that takes no longer than [`LINGER`](crate::limits::LINGER).
+//! - **Closing.** An endpoint closes when its `incoming` is dropped; a publisher closes when every clone of its
+//!   `outgoing` is dropped. Messages that still wait in `outgoing` are handed over for at most
+//!   [`LINGER`](crate::limits::LINGER).
 //!
 //! [`TransportStats`] counts all dropped messages.
 
@@ -64,24 +66,27 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Creates endpoints. All methods must be called inside a tokio runtime, which then runs the endpoints' I/O tasks.
 pub trait Transport: Send + Sync {
-    /// Serves requests at `at`. Port 0 takes a free port, which [`Router::local`] contains. Waits as long as the host
-    /// name does not resolve.
+    /// Serves requests at `at`. If the port is 0, the system chooses a free port, which [`Router::local`] contains.
+    /// Waits as long as the host name does not resolve.
     fn bind_router<'a>(&'a self, at: &'a Endpoint)
     -> BoxFuture<'a, Result<Router, TransportError>>;
 
-    /// Publishes at `at`. Port 0 takes a free port, which [`Publisher::local`] contains. Waits like `bind_router`.
+    /// Publishes at `at`. If the port is 0, the system chooses a free port, which [`Publisher::local`] contains. Waits
+    /// like `bind_router`.
     fn bind_publisher<'a>(
         &'a self,
         at: &'a Endpoint,
     ) -> BoxFuture<'a, Result<Publisher, TransportError>>;
 
-    /// Connects to the router at `to`, now or when it appears. Fails only if `to` is not an address of this transport.
+    /// Connects to the router at `to` as soon as the router is reachable. Fails only if `to` is not an address to which
+    /// this transport can connect.
     fn connect_dealer(&self, to: &Endpoint) -> Result<Dealer, TransportError>;
 
-    /// Subscribes to all messages of the publisher at `to`, now or when it appears. Fails like `connect_dealer`.
+    /// Subscribes to all messages of the publisher at `to` as soon as the publisher is reachable. Fails like
+    /// `connect_dealer`.
     fn subscribe(&self, to: &Endpoint) -> Result<Subscriber, TransportError>;
 
-    /// Counters of dropped and refused messages and of reconnects, over all endpoints of this transport.
+    /// Returns the counters of dropped messages, refused messages and reconnects, over all endpoints of this transport.
     fn stats(&self) -> &Arc<TransportStats>;
 }
 
@@ -110,7 +115,7 @@ pub struct Dealer {
 pub struct Publisher {
     /// Address on which it listens, with the real port.
     pub local: Endpoint,
-    /// News. Sending waits for no subscriber; without subscribers a message is discarded.
+    /// News. Sending never waits for a subscriber. If there is no subscriber, the message is discarded.
     pub outgoing: mpsc::Sender<Message>,
 }
 

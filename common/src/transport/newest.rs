@@ -1,4 +1,4 @@
-//! A queue in which the newest message wins, between a source of news and a reader that may be slow.
+//! A queue between a source of news and a reader that may be slow. A newer message replaces an older one that waits.
 
 use super::{Message, TransportStats};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Resolves host names, anew at each attempt. A peer that returns under another address is found there, and a name that
-//! does not resolve yet is retried.
+//! Resolves host names anew at each attempt, so that a peer is found even if its address has changed. A name that does
+//! not resolve yet is tried again.
 
 use crate::limits::RECONNECT_WAIT;
 use std::io;
@@ -13,8 +13,8 @@ async fn lookup(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok(lookup_host((host.as_str(), port)).await?.collect())
 }
 
-/// Connects to the first of the host's addresses that answers. Each address gets an equal share of the remaining
-/// `patience`, so that a host whose IPv6 address is unreachable is reached by IPv4.
+/// Tries the addresses of the host one after another, and returns the first connection. Each attempt gets an equal
+/// share of the remaining `patience`, so that a host whose IPv6 address is unreachable is reached by IPv4.
 pub(super) async fn connect(host: &str, port: u16, patience: Duration) -> io::Result<TcpStream> {
     connect_by(lookup(host.to_owned(), port), host, patience).await
 }
@@ -40,7 +40,7 @@ async fn connect_by(
     Err(failure)
 }
 
-/// Listens on the host's address. Waits as long as its name does not resolve.
+/// Listens on the host's address. Waits as long as the host name does not resolve.
 ///
 /// # Errors
 /// Returns an error if the address cannot be bound.

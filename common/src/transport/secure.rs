@@ -1,7 +1,8 @@
 //! TLS over a TCP connection: accepting, connecting, and splitting into two directions.
 //!
-//! rustls reads at most 4 KiB at a time and returns a record of at most 16 KiB. [`BufReader`] below it and [`Filling`]
-//! above it combine these into few large reads, which long frames need.
+//! rustls reads at most 4 KiB at a time and returns at most one record, of at most 16 KiB. Long frames need few large
+//! reads instead. Therefore a [`BufReader`] combines the reads from the socket, and [`Filling`] combines the reads from
+//! rustls.
 
 use super::listener::{ReadHalf, WriteHalf};
 use super::zmtp::connection::Refusal;
@@ -17,8 +18,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Rea
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-/// Performs the handshake with a client, which must show a certificate, and returns its role. The caller limits the
-/// time.
+/// Performs the handshake with a client, which must present a certificate. Returns both directions of the connection
+/// and the role in the certificate. The caller limits the time.
 pub(super) async fn accept(
     stream: TcpStream,
     config: Arc<ServerConfig>,
@@ -57,8 +58,9 @@ pub(super) async fn connect(
     Ok((Box::new(Filling(from)), Box::new(to)))
 }
 
-/// Closes a connection after a failed handshake, and reads the remaining bytes first. If a connection is closed with
-/// unread bytes, the peer may lose data in flight, which includes the alert.
+/// Ends a connection after a failed handshake. Closes the outgoing direction; then reads and discards the bytes that
+/// the peer still sends, at most [`TLS_READ_BYTES`] for at most [`LINGER`]. If a connection is closed with unread
+/// bytes, the peer may lose data in flight, which includes the alert.
 async fn part(mut stream: BufReader<TcpStream>) {
     let parting = async {
         stream.shutdown().await?;
@@ -69,7 +71,7 @@ async fn part(mut stream: BufReader<TcpStream>) {
     drop(tokio::time::timeout(LINGER, parting).await);
 }
 
-/// Reader that fills the buffer as far as possible without waiting.
+/// Reader that waits for the first bytes only, and then fills the buffer as far as possible without waiting.
 struct Filling<R>(R);
 
 impl<R: AsyncRead + Unpin> AsyncRead for Filling<R> {
@@ -83,7 +85,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for Filling<R> {
         let mut filled = buffer.filled().len();
         let mut grew = filled > before;
         while grew && buffer.remaining() > 0 {
-            // The next read reports the end of the stream, or the error, again.
+            // If the stream has ended or failed, the next read reports it again.
             match Pin::new(&mut self.0).poll_read(context, buffer) {
                 Poll::Ready(Ok(())) => grew = buffer.filled().len() > filled,
                 Poll::Ready(Err(_)) | Poll::Pending => grew = false,

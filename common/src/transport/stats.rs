@@ -1,4 +1,5 @@
-//! Counters of everything that a transport dropped, refused or reconnected.
+//! Counters of a transport: messages dropped or refused, connections made again, and connections accepted, refused or
+//! closed by a guard.
 
 use crate::telemetry::metric_spec::{MetricKind, MetricSpec};
 use crate::telemetry::metrics::{Metrics, MetricsError};
@@ -17,7 +18,7 @@ impl Counter {
         Self { name, count }
     }
 
-    /// Returns what is counted, as in the name of the metric.
+    /// Returns the name of the counted events, as in the name of the metric.
     pub fn name(&self) -> &'static str {
         self.name
     }

@@ -1,6 +1,6 @@
-//! Encoding of headers and messages. This is the only file that names bincode. The configuration is little-endian, with
-//! fixed-size integers and a size limit, so that `docs/protocol.md` can specify every byte and another crate could
-//! replace bincode here.
+//! Encodes and decodes headers and messages. This is the only file that names bincode. The encoding is little-endian
+//! with fixed-size integers and a size limit. Therefore `docs/protocol.md` can specify every byte, and another crate
+//! could replace bincode here.
 
 use crate::limits::{HEADER_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::transport::Message;
@@ -23,7 +23,7 @@ pub enum WireError {
         /// Description of the problem.
         message: String,
     },
-    /// The number of data frames differs from the one that the header requires.
+    /// The number of data frames differs from the number that the header requires.
     #[error("{got} data frames, expected {expected}")]
     FrameCount {
         /// Number found.
@@ -31,7 +31,7 @@ pub enum WireError {
         /// Number that the header requires.
         expected: usize,
     },
-    /// The length of a data frame differs from the one that the header requires.
+    /// The length of a data frame differs from the length that the header requires.
     #[error("frame of {what} has {got} bytes, expected {expected}")]
     FrameBytes {
         /// Name of the frame.
@@ -53,7 +53,7 @@ pub enum WireError {
     },
 }
 
-/// Encodes a header, and joins it with its data frames to a message.
+/// Encodes a header, and returns a message of the header and the data frames.
 pub fn encode<H: Serialize>(header: &H, data: impl IntoIterator<Item = Bytes>) -> Message {
     let header = bincode::serde::encode_to_vec(header, BINCODE)
         .expect("headers hold no type that fails to encode");
@@ -63,11 +63,11 @@ pub fn encode<H: Serialize>(header: &H, data: impl IntoIterator<Item = Bytes>) -
     Message { frames }
 }
 
-/// Decodes the header of a message, and returns it with the data frames. Every byte of the header must be used; data
-/// frames are not checked.
+/// Decodes the header of a message, and returns the header and the data frames. The data frames are not checked.
 ///
 /// # Errors
-/// Returns [`WireError::Header`] if the header is missing, oversized, truncated or too long.
+/// Returns [`WireError::Header`] if there is no header, if the header exceeds the size limit or cannot be decoded, or
+/// if its frame has more bytes than the header uses.
 pub fn decode<H: DeserializeOwned>(message: &Message) -> Result<(H, &[Bytes]), WireError> {
     let (header, data) = message
         .frames
@@ -85,8 +85,8 @@ pub fn decode<H: DeserializeOwned>(message: &Message) -> Result<(H, &[Bytes]), W
     }
 }
 
-/// Returns the protocol version in a Hello message. This works for every version, because the header of Hello always
-/// begins with the number of Hello and the version.
+/// Returns the protocol version in a Hello message, or `None` for another message. This works for every version of the
+/// protocol, because the header of Hello always begins with the message number 0 and the version.
 pub fn hello_version(message: &Message) -> Option<u16> {
     let header = message.frames.first()?;
     let (number, rest) = header.split_at_checked(4)?;

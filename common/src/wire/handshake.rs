@@ -23,8 +23,8 @@ pub enum ClientRole {
         id: ActorId,
         /// Random number, drawn anew at each start of the process.
         incarnation: Incarnation,
-        /// Lowest sequence that is not acknowledged yet (1 at first), for each shard of this server in order. A server
-        /// that does not know the incarnation expects this sequence first.
+        /// For each shard of this server, in order: the lowest sequence number that is not acknowledged yet (1 at
+        /// first). If the server does not know the incarnation, this is the first sequence number that it expects.
         oldest_unacknowledged: Vec<BatchSequence>,
         /// Maximum number of rows in one insert: `actor.insert_rows`.
         insert_rows: u32,
@@ -33,17 +33,17 @@ pub enum ClientRole {
     Learner {
         /// Random number, drawn anew at each start of the process.
         incarnation: Incarnation,
-        /// Largest share of a sample: `learner.batch_size`.
+        /// Largest share (amount for the rate limiter) that a sample may have: `learner.batch_size`.
         batch_size: u32,
-        /// Number of shards expected of this server: `replay.shards`.
+        /// Number of shards that the learner expects this server to have: `replay.shards`.
         shards: u32,
         /// Number of shards of the run: `replay.shards` times the entries of `endpoints.replay`.
         shards_total: u32,
     },
 }
 
-/// Returns an incarnation that differs from every other one of this client, on any machine. `index` distinguishes
-/// clients of one process.
+/// Returns a new incarnation, which differs from all other incarnations of this client, on every machine. `index`
+/// distinguishes the clients of one process.
 pub fn new_life(clock: &Clock, index: u32) -> Incarnation {
     let nanos = clock.unix_time().as_nanos() & u128::from(u64::MAX);
     let nanos = u64::try_from(nanos).expect("masked to 64 bits");
@@ -51,13 +51,13 @@ pub fn new_life(clock: &Clock, index: u32) -> Incarnation {
 }
 
 impl ClientRole {
-    /// Returns an actor with these settings that has inserted nothing yet.
+    /// Returns the role of an actor with these settings that has not inserted anything yet.
     pub fn actor(config: &Config, id: ActorId, incarnation: Incarnation) -> Self {
         let insert_rows = count(config.actor.insert_rows);
         Self::Actor { id, incarnation, oldest_unacknowledged: Vec::new(), insert_rows }
     }
 
-    /// Returns the learner with these settings.
+    /// Returns the role of the learner with these settings.
     pub fn learner(config: &Config, incarnation: Incarnation) -> Self {
         Self::Learner {
             incarnation,
@@ -81,7 +81,7 @@ pub struct Hello {
     pub role: ClientRole,
     /// `ClusterConfig::hash` of the sender's settings.
     pub cluster_hash: u64,
-    /// The same settings as text, so that a refusal can name the differences.
+    /// The `[cluster]` settings of the sender as text, so that a refusal can name the differences.
     pub cluster: Vec<(String, String)>,
     /// `ItemLayout::hash` of the sender.
     pub layout_hash: u64,
@@ -89,7 +89,7 @@ pub struct Hello {
     pub row_bytes: u64,
 }
 
-/// The settings of a replay server to which its clients must conform.
+/// The requirements of a replay server on the settings of its clients.
 #[derive(Debug, Clone)]
 pub struct ServerTerms {
     /// Settings that must be equal on both sides, and their hash.
@@ -124,7 +124,7 @@ impl Hello {
     /// Checks a client's greeting against the server's terms.
     ///
     /// # Errors
-    /// Returns the first kind of difference, with the values of both sides.
+    /// Returns a refusal for the first kind of difference that is found, with the values of both sides.
     pub fn check(&self, terms: &ServerTerms) -> Result<(), Refusal> {
         if self.protocol != PROTOCOL_VERSION {
             return Err(Refusal::Protocol { server: PROTOCOL_VERSION, client: self.protocol });
@@ -163,7 +163,7 @@ impl ServerTerms {
         }
     }
 
-    /// Returns the settings of a role that this server does not support, one line each.
+    /// Returns one line for each setting in `role` that this server does not support.
     fn settings(&self, role: &ClientRole) -> Vec<String> {
         let both = |key: &str, server: usize, client: u32| {
             format!("{key} is {server} on the server and {client} on the client")
@@ -189,8 +189,8 @@ impl ServerTerms {
     }
 }
 
-/// Returns one line per setting whose value differs, with both values. Settings that the client did not give are
-/// counted, not listed, so that a stranger cannot learn settings that it did not name.
+/// Returns one line per setting whose value differs, with both values. The settings that the client did not send are
+/// counted, and one of them is named. Their values are not shown, so that a stranger cannot learn them.
 fn differences(server: &[(String, String)], client: &[(String, String)]) -> Vec<String> {
     let theirs = |key: &str| client.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str());
     let mut lines: Vec<String> = server
@@ -219,7 +219,7 @@ fn differences(server: &[(String, String)], client: &[(String, String)]) -> Vec<
     lines
 }
 
-/// Shortens and escapes a text from either side, so that it fits on one line.
+/// Shortens and escapes a text of the server or the client, so that it fits on one line.
 fn shown(text: &str) -> String {
     let short: String = text.chars().take(VALUE_CHARS_MAX).flat_map(char::escape_debug).collect();
     let is_cut = text.chars().nth(VALUE_CHARS_MAX).is_some();

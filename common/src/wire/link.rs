@@ -1,6 +1,7 @@
 //! [`Link`]: a client's connection to one replay server. It sends greetings and notices when the server is silent.
 //!
-//! Actors and the learner use it. It decides *when* to send Hello; the caller decides what to resend after Welcome.
+//! Actors and the learner use links. A link decides *when* to send Hello; the caller decides what to resend after
+//! Welcome.
 
 use super::handshake::Hello;
 use super::message::{Reply, Request};
@@ -16,8 +17,8 @@ use tracing::{info, warn};
 
 /// Minimum time between two greetings.
 pub const HELLO_EVERY: Duration = Duration::from_millis(500);
-/// Time without an answer after which a server counts as down. If a server may hold a request back for longer, the
-/// client sends Hello meanwhile, which the server answers immediately.
+/// Time without an answer after which a server counts as down. A server may hold a request back for longer than this.
+/// Therefore the client sends Hello meanwhile, which the server answers immediately.
 pub const DOWN_AFTER: Duration = Duration::from_secs(3);
 
 /// A connection to one replay server.
@@ -29,9 +30,10 @@ pub struct Link {
     hello_at: Option<Duration>,
     /// Time of the latest request that expects an answer.
     asked_at: Option<Duration>,
-    /// Time since which an answer is due: the first request after the last answer.
+    /// Time of the first request after the latest answer. `None` if no answer is due.
     waiting_since: Option<Duration>,
-    /// Time since which another process has held the place that this one wants.
+    /// Time of the server's first refusal with the reason that another process holds the place of this client. A
+    /// welcome resets it to `None`.
     in_use_since: Option<Duration>,
     log: LogLimit<()>,
 }
@@ -66,12 +68,12 @@ impl Link {
         &self.endpoint
     }
 
-    /// Returns whether the server has welcomed this client and has not owed an answer for [`DOWN_AFTER`] or longer.
+    /// Returns whether the server has welcomed this client and has been silent for less than [`DOWN_AFTER`].
     pub fn is_up(&self, now: Duration) -> bool {
         self.greeted && self.silence(now) < DOWN_AFTER
     }
 
-    /// Returns how long the server has owed an answer; zero if it owes none.
+    /// Returns how long this client has waited for an answer of the server. Zero if no answer is due.
     pub fn silence(&self, now: Duration) -> Duration {
         self.waiting_since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
     }
@@ -84,8 +86,8 @@ impl Link {
         }
     }
 
-    /// Returns whether no request was sent for [`CLIENT_HEARTBEAT`]. Hello is due then: it keeps our place at the
-    /// server, and its answer shows that the server is alive.
+    /// Returns whether no request was sent for [`CLIENT_HEARTBEAT`], so that Hello is due. Hello keeps our place at the
+    /// server, and the answer shows that the server is alive.
     pub fn is_quiet(&self, now: Duration) -> bool {
         self.asked_at.is_none_or(|at| now.saturating_sub(at) >= CLIENT_HEARTBEAT)
     }
@@ -103,7 +105,7 @@ impl Link {
         self.tell(message)
     }
 
-    /// Sends a message that needs no answer. Returns false as [`Link::ask`] does.
+    /// Sends a message that needs no answer. Returns false in the same case as [`Link::ask`].
     pub fn tell(&self, message: Message) -> bool {
         self.dealer.outgoing.try_send(message).is_ok()
     }
@@ -113,7 +115,7 @@ impl Link {
         self.dealer.incoming.recv().await
     }
 
-    /// Like [`Link::recv`], for waiting on several links.
+    /// Polls for the next message from the server, so that a caller can wait for several links at once.
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<Message>> {
         self.dealer.incoming.poll_recv(context)
     }

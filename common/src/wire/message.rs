@@ -15,12 +15,12 @@ pub enum Request {
     /// frames. Answer: `Welcome` or `Refused`.
     Hello(Hello),
     /// From an actor: rows for one shard. Frames: rows `[rows, row_bytes]`; with `has_priorities` also |td| `[rows]`
-    /// f32. Answer: `Inserted` when the rows are in the table. The rate limiter may delay this.
+    /// f32. Answer: `Inserted` when the rows are in the table. The rate limiter may delay the answer.
     Insert {
         /// Target shard.
         shard: u16,
-        /// Number of the batch: 1, 2, 3, … per shard and incarnation. A repeated number is dropped, and a gap is not
-        /// accepted.
+        /// Number of the batch: 1, 2, 3, … per shard and incarnation. A batch with a repeated number is dropped, and a
+        /// batch after a gap is not accepted.
         sequence: BatchSequence,
         /// Number of rows in the frame.
         rows: u32,
@@ -47,7 +47,7 @@ pub enum Request {
     UpdatePriorities {
         /// Target shard.
         shard: u16,
-        /// Items in the frames.
+        /// Number of items in the frames.
         count: u32,
     },
 }
@@ -77,8 +77,9 @@ pub enum Reply {
         credit: u32,
     },
     /// A sample. Frames: keys `[count]` u64, probabilities `[count]` f64, rows `[count, row_bytes]`, actors `[count]`
-    /// u32. A probability is p_i / mass at the moment of sampling. An actor is the one that inserted the item, or
-    /// [`crate::ids::ActorId::UNKNOWN`] if the server does not know it.
+    /// u32. The probability of an item is its priority divided by the mass, at the moment of sampling. The actor of an
+    /// item is the one that inserted the item, or [`crate::ids::ActorId::UNKNOWN`] if the server does not know this
+    /// actor.
     Sampled {
         /// As in the request.
         request: u64,
@@ -102,7 +103,7 @@ pub enum Reply {
     },
 }
 
-/// State of a shard. A client needs it to sample exactly from several shards.
+/// State of a shard. A client needs the states to sample from several shards with exact probabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct ShardState {
     /// Number of rows in the table.
@@ -121,7 +122,7 @@ pub enum Event {
     Policy {
         /// Number of publications so far.
         version: PolicyVersion,
-        /// `PolicyArch::hash`. A receiver with another architecture refuses the weights and reports that.
+        /// `PolicyArch::hash`. A receiver with another architecture refuses the weights and reports the difference.
         arch_hash: u64,
         /// `ClusterConfig::hash`.
         cluster_hash: u64,

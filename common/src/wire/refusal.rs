@@ -25,8 +25,8 @@ pub enum Refusal {
         /// Row bytes of the client.
         client: u64,
     },
-    /// The server does not know this client, for example after a restart. The client must send Hello again, then repeat
-    /// its requests.
+    /// The server does not know this client, for example because the server was restarted. The client must send Hello
+    /// again and then repeat its requests.
     NotGreeted,
     /// This server has no shard of the requested number.
     UnknownShard {
@@ -56,7 +56,7 @@ pub enum Refusal {
         /// The role that the client greeted as, or that its certificate names.
         role: String,
     },
-    /// Another living process greeted as the same client.
+    /// Another process, which is still alive, has greeted as the same client.
     InUse {
         /// The client's identity: "actor 3" or "the learner".
         who: String,

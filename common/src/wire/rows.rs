@@ -46,7 +46,7 @@ pub fn expect_frames(data: &[Bytes], expected: usize) -> Result<(), WireError> {
 /// Checks that a number from a header does not exceed its limit, and returns it as a `usize`.
 ///
 /// # Errors
-/// Returns [`WireError::Limit`] if it does.
+/// Returns [`WireError::Limit`] if the number exceeds the limit.
 pub fn within(what: &'static str, got: u32, limit: usize) -> Result<usize, WireError> {
     let got = got as usize;
     if got <= limit { Ok(got) } else { Err(WireError::Limit { what, got, limit }) }

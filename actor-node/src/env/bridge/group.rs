@@ -10,7 +10,7 @@ use crate::log_once::LogOnce;
 use common::spec::{ActionKind, EnvSpec};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Client of one server, shared by its lanes.
+/// Client of one server. All lanes whose environments run in this server share the client.
 #[derive(Debug)]
 pub struct BridgeClient {
     shared: Arc<Mutex<Shared>>,
@@ -19,7 +19,7 @@ pub struct BridgeClient {
 }
 
 impl BridgeClient {
-    /// Starts the server of `name`, or connects to it, for `lanes` lanes.
+    /// Starts the server of the environment `name`, or connects to it. The server will serve `lanes` lanes.
     ///
     /// # Errors
     /// Returns an error if Python, Gymnasium or the environment is missing, if a space of the environment is not
@@ -46,7 +46,7 @@ impl BridgeClient {
         Ok(Self { shared: Arc::new(Mutex::new(shared)), spec, origin })
     }
 
-    /// Returns a new environment for a lane. The server creates it at its first reset.
+    /// Returns a new environment for a lane. The server creates the environment when the lane is first reset.
     ///
     /// # Errors
     /// Returns an error if the server is gone and cannot be restarted.
@@ -83,7 +83,7 @@ struct Shared {
     spec: EnvSpec,
     /// `None` after one session has ended and before the next one starts.
     session: Option<Session>,
-    /// Number of the session. Lanes of earlier sessions are lost.
+    /// Number of the latest session. Environments that were created in an earlier session are lost.
     life: u64,
     /// Reason why the last session ended.
     lost: EnvError,
@@ -91,14 +91,14 @@ struct Shared {
     request: Vec<u8>,
     /// The newest reply of each lane.
     answers: Vec<u8>,
-    /// The server's last reply block, which is meaningless for idle lanes.
+    /// Buffer for the server's reply block. The entries of idle lanes are meaningless.
     reply: Vec<u8>,
     lanes: Vec<Stage>,
     logged: LogOnce,
 }
 
 impl Shared {
-    /// Returns the number of the current session, and starts a new session if there is none.
+    /// Starts a new session if there is none. Returns the number of the current session.
     fn revive(&mut self) -> Result<u64, EnvError> {
         if self.session.is_none() {
             let started = Session::start(&self.config, self.config.start_limit());
@@ -152,8 +152,8 @@ impl Shared {
         if self.lanes.iter().all(|stage| *stage == Stage::Asked) {
             std::mem::swap(&mut self.answers, &mut self.reply);
         } else {
-            // Copies only the replies of this batch, because other lanes may not have read their earlier replies yet.
-            // This occurs if a lane is reset while the rest of its batch waits.
+            // Copies only the replies of this batch, because other lanes may still have unread replies of an earlier
+            // batch. For example, one lane may be reset before the other lanes have read their replies.
             let asked = self.lanes.iter().enumerate().filter(|(_, stage)| **stage == Stage::Asked);
             asked.for_each(|(lane, _)| self.blocks.copy(&self.reply, &mut self.answers, lane));
         }

@@ -52,7 +52,7 @@ impl Read for Stream {
     }
 }
 
-/// Size of the read buffer in bytes: enough for a result of a few dozen lanes with its header.
+/// Size of the read buffer in bytes. The buffer can hold the header and the result of a few dozen lanes.
 const READ_BYTES: usize = 64 << 10;
 
 /// One connection to a server.
@@ -90,7 +90,7 @@ impl Link {
         matches!(self.stream.get_ref().socket, Socket::Tcp(_))
     }
 
-    /// Sets the time limit of every later read and write, which must not be zero.
+    /// Sets the time limit of all later reads and writes. The limit must not be zero.
     ///
     /// # Errors
     /// Returns an error if the socket refuses the timeout.
@@ -130,8 +130,8 @@ impl Link {
     /// Reads the kind and the length of the next message.
     ///
     /// # Errors
-    /// Returns an error if the other side is gone or does not answer. If the message is a refusal, the error contains
-    /// its reason.
+    /// Returns an error if the other side is gone or does not answer. If the message is a refusal, the returned error
+    /// contains the server's reason.
     pub(super) fn header(&mut self) -> Result<(u32, usize), BridgeError> {
         let mut header = [0; HEADER_BYTES];
         self.fill(&mut header)?;

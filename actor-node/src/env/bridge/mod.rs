@@ -1,13 +1,14 @@
-//! Environments in other processes: Gymnasium's in a Python worker, and the user's own in a server at an address.
+//! Environments in other processes. Gymnasium's environments run in a Python worker; the user's own environments run in
+//! a server at an address.
 //!
-//! A [`BridgeClient`] is the client of one server and speaks the protocol of `docs/env-protocol.md`. The environment of each
-//! of its lanes is an ordinary [`Env`](super::Env). Actions that [`stage`](super::Env::stage) has announced for several
-//! lanes are sent to the server as one batch when the first of these lanes steps. If the environment of a lane raises
-//! an exception, only that lane is rebuilt. If the server ends, hangs or breaks the protocol, all its lanes lose their
-//! episodes, and the server is restarted when the first lane is rebuilt.
+//! A [`BridgeClient`] is the client of one server and speaks the protocol of `docs/env-protocol.md`. It gives each lane
+//! an ordinary [`Env`](super::Env). Actions that [`stage`](super::Env::stage) has announced for several lanes are sent
+//! to the server as one batch when the first of these lanes steps. If the environment of a lane raises an exception,
+//! only that lane is rebuilt. If the server ends, hangs or breaks the protocol, all lanes lose their episodes, and the
+//! server is restarted when the first lane is rebuilt.
 //!
 //! Parameters whose names contain a dot configure the bridge: [`PYTHON`], [`DEADLINE_MS`], [`CLOSE_MS`], [`PICTURES`]
-//! and [`UNLIMITED`]. All others are passed to the environment.
+//! and [`UNLIMITED`]. All other parameters are passed to the environment.
 
 mod group;
 mod link;
@@ -29,7 +30,8 @@ pub const PYTHON: &str = "bridge.python";
 /// Parameter: time limit of a step in milliseconds. The limit of starts, resets and pictures is twenty times as long,
 /// and at least a minute.
 pub const DEADLINE_MS: &str = "bridge.deadline_ms";
-/// Parameter: time in milliseconds that the environments of a worker have to close before the worker is killed.
+/// Parameter: time limit for closing the environments of a worker, in milliseconds. After this time, the worker is
+/// killed.
 pub const CLOSE_MS: &str = "bridge.close_ms";
 /// Parameter: `true` to switch off the environment's own time limit, because a wrapper replaces it.
 pub const UNLIMITED: &str = "bridge.unlimited";
@@ -51,7 +53,7 @@ pub const NEEDS: [&str; 2] = [
 ];
 
 const PYTHON_DEFAULT: &str = "python3";
-/// Default time limit of a step. There is always a limit, because every wait has a deadline.
+/// Default time limit of a step. The limit cannot be switched off, because no wait may be endless.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
 const CLOSE_DEFAULT: Duration = Duration::from_secs(10);
 const START_LIMIT_MIN: Duration = Duration::from_secs(60);

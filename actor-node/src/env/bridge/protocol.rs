@@ -9,14 +9,15 @@ use std::collections::BTreeMap;
 
 /// Version of the protocol.
 pub(super) const PROTOCOL: u32 = 1;
-/// Bytes of a message's header: kind and length of the payload, u32 each, little-endian.
+/// Number of bytes of a message's header: the kind of the message and the length of its payload, each a little-endian
+/// u32.
 pub(super) const HEADER_BYTES: usize = 8;
 /// Maximum number of bytes of a document or text.
 pub(super) const DOCUMENT_BYTES_MAX: usize = 1 << 20;
 /// Maximum number of bytes of each field of a block.
 const BLOCK_BYTES_MAX: usize = 1 << 30;
-/// Minimum size in bytes of both blocks together for shared memory. Smaller blocks are sent inside messages, because a
-/// message is sent in any case.
+/// Minimum size in bytes of both blocks together at which shared memory is used. Smaller blocks are sent inside
+/// messages, because a message is necessary in any case.
 pub(super) const MEMORY_BYTES_MIN: usize = 64 << 10;
 /// Maximum number of bytes of a picture's pixels.
 const PICTURE_BYTES_MAX: usize = 64 << 20;
@@ -66,13 +67,14 @@ pub(super) enum Command {
     Reset = 2,
     /// Resets with the lane's seed.
     ResetSeeded = 3,
-    /// Creates a new environment, unless the existing one is unused, and resets it with the lane's seed.
+    /// Creates a new environment, unless the lane has one that was never used. Resets the environment with the lane's
+    /// seed.
     Make = 4,
 }
 
-/// Bit of an outcome: the task is over.
+/// Bit of an outcome: the episode ended by a rule of the task.
 pub(super) const TERMINATED: u8 = 1;
-/// Bit of an outcome: the episode is cut off.
+/// Bit of an outcome: the episode was cut off.
 pub(super) const TRUNCATED: u8 = 2;
 /// Bit of an outcome: the lane's environment failed, and the rest of its reply is meaningless.
 pub(super) const FAILED: u8 = 4;
@@ -164,7 +166,7 @@ impl Described {
 }
 
 impl Described {
-    /// Returns the server's description of the environment's origin, which is empty if the server sends none.
+    /// Returns the server's description of the environment's origin. The description is empty if the server sends none.
     ///
     /// # Errors
     /// Returns an error if the number of bounds is neither 0 nor the length of an observation.
@@ -211,15 +213,15 @@ pub(super) fn terms(payload: &[u8]) -> Result<EnvTerms, BridgeError> {
 /// Payload of [`MEMORY`]. The request block is at the start of the file, the reply block at `reply_at`.
 #[derive(Debug, Serialize)]
 pub(super) struct MemoryMessage<'a> {
-    /// Path of the shared file for the blocks. `None` if blocks travel inside the messages.
+    /// Path of the shared file for the blocks. `None` if the blocks are sent inside the messages.
     pub(super) path: Option<&'a str>,
     pub(super) request_bytes: usize,
     pub(super) reply_at: usize,
     pub(super) reply_bytes: usize,
 }
 
-/// Parses the beginning of a `PICTURE` message whose payload has `length` bytes, and returns the [`Frame`] with blank
-/// pixels.
+/// Parses `header`, which is the beginning of the payload of a `PICTURE` message. `length` is the number of bytes of
+/// the whole payload. Returns a [`Frame`] with blank pixels.
 ///
 /// # Errors
 /// Returns an error if the number of pixels is 0, exceeds the limit or does not match `length`, or if the display time
@@ -318,7 +320,7 @@ impl Blocks {
         self.lanes
     }
 
-    /// Returns the offset of the reply block in a shared file, which is at a page boundary.
+    /// Returns the offset of the reply block in a shared file. The offset is a multiple of the page size.
     pub(super) fn reply_at(&self) -> usize {
         self.request_bytes.next_multiple_of(4096)
     }

@@ -24,13 +24,14 @@ const WORKER: &str = concat!(
     "\n\n",
     include_str!("worker.py")
 );
-/// Number of bytes of a process's latest error output that are kept.
+/// Maximum number of bytes of a process's error output that are kept. The latest bytes are kept.
 const WORDS_BYTES_MAX: usize = 16 << 10;
 /// Number of attempts to connect to a server that is starting or restarting. The attempts are [`PAUSE`] apart.
 const CONNECT_TRIES: u32 = 100;
 /// Time limit for the end of a process that has closed its socket by itself.
 const END_LIMIT: Duration = Duration::from_secs(1);
-/// Number of waits of [`END_PAUSE`] for the last error output, which may arrive after the process has ended.
+/// Maximum number of pauses of [`END_PAUSE`] while waiting for the last error output, which may arrive after the
+/// process has ended.
 const WORDS_TRIES: u32 = 20;
 const END_PAUSE: Duration = Duration::from_millis(5);
 const PAUSE: Duration = Duration::from_millis(50);
@@ -38,7 +39,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Location of an environment's server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Server {
-    /// A Python process started by this program, which creates this Gymnasium environment.
+    /// A Python process that this program starts. The string is the id of the Gymnasium environment that the process
+    /// creates.
     Gym(String),
     /// Path of a Unix socket on this machine.
     Unix(String),
@@ -133,13 +135,14 @@ fn is_passing(error: &std::io::Error) -> bool {
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
-    /// Exit status, set once the process has been reaped. Its process id may then belong to another process.
+    /// Exit status. It is set when the process is reaped; from then on, another process may get its process id.
     status: Option<ExitStatus>,
-    /// Time that the environments have to close.
+    /// Time limit for closing the environments.
     close_limit: Duration,
     words: Arc<Mutex<Vec<u8>>>,
     listener: std::thread::JoinHandle<()>,
-    /// Pipe to which nothing is written. It closes when this program ends, and the guardian waits for that.
+    /// Pipe to which nothing is written. The guardian waits until the pipe closes, which happens when this program
+    /// ends.
     _lifeline: PipeWriter,
 }
 
@@ -183,7 +186,7 @@ impl Process {
 
     /// Waits briefly for the end of a process that has closed its socket.
     ///
-    /// Returns its status, if it has ended, and its last error output.
+    /// Returns the exit status, if the process has ended, and the last error output.
     pub(super) fn ended(&mut self) -> (Option<ExitStatus>, String) {
         let status = self.end(END_LIMIT);
         for _ in 0..WORDS_TRIES {
@@ -196,8 +199,8 @@ impl Process {
         (status, String::from_utf8_lossy(&words).trim_end().to_owned())
     }
 
-    /// Waits up to `limit` for the end of the process and returns its status, if it has ended. Also kills the rest of
-    /// its group.
+    /// Waits up to `limit` for the end of the process. If the process ends, kills the rest of its group and returns its
+    /// exit status.
     fn end(&mut self, limit: Duration) -> Option<ExitStatus> {
         let clock = Clock::system();
         let until = clock.now() + limit;
@@ -214,8 +217,8 @@ impl Process {
         self.status
     }
 
-    /// Returns whether the process has ended. Does not reap it, so that its process id still belongs to it and its
-    /// group.
+    /// Returns whether the process has ended. Does not reap the process, so that its process id cannot be given to
+    /// another process or group.
     fn has_ended(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
         !matches!(waitid(WaitId::Pid(Pid::from_child(&self.child)), options), Ok(None))

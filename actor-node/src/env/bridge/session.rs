@@ -13,8 +13,8 @@ use crate::env::{EnvOrigin, EnvTerms};
 use common::spec::EnvSpec;
 use std::time::Duration;
 
-/// Session with a server after the handshake. The link is the first field, so that it is dropped before the process:
-/// the process ends when its link closes.
+/// Session with a server after the handshake. Fields are dropped in their order. The link is the first field, because
+/// the process ends only after its link is closed.
 #[derive(Debug)]
 pub(super) struct Session {
     link: Link,
@@ -165,7 +165,8 @@ impl Session {
         Ok(failures)
     }
 
-    /// Ends the session after `error`. Returns the error, with more details if the process has left error output.
+    /// Ends the session after `error`. Returns the error, with details about the process if the process ended by
+    /// itself.
     pub(super) fn lost(self, error: BridgeError) -> BridgeError {
         let Self { link, process, agreed } = self;
         drop((link, agreed));

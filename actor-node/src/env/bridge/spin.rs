@@ -1,10 +1,10 @@
 //! [`Spin`]: busy-waiting for an answer that is expected soon.
 //!
-//! A thread that sleeps until a message arrives takes about five microseconds to wake up if its core is awake. If the
-//! core sleeps too, it takes about twenty, in particular in a virtual machine. A batch has two such waits, which
-//! together can take longer than the rest of a small batch. A thread therefore polls instead of sleeping, but only if
-//! the last answer came soon and the machine has a core for each runnable thread. Polling then takes no core from other
-//! threads. The worker does the same (`Spin` in `worker.py`).
+//! A thread that sleeps until a message arrives needs about five microseconds to wake up. If its core sleeps as well,
+//! waking up takes about twenty microseconds, in particular in a virtual machine. Each batch includes two such
+//! wake-ups, which together can take longer than the rest of a small batch. A thread therefore polls instead of
+//! sleeping if the last answer came soon and the machine has a core for each runnable thread. The second condition
+//! ensures that polling takes no core from other threads. The worker does the same (`Spin` in `worker.py`).
 
 use common::runtime::clock::Clock;
 use std::fs::File;
@@ -16,7 +16,7 @@ use std::time::Duration;
 const SPIN: Duration = Duration::from_micros(200);
 /// Interval at which the number of runnable threads is checked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// Spin-loop hints between two polls. Polling without a pause would slow down the answering side.
+/// Number of spin-loop hints between two polls. Polling without a pause would slow down the answering side.
 const PAUSES: usize = 8;
 
 /// Waiting strategy of one thread for one socket.
@@ -44,8 +44,9 @@ impl Spin {
         Self { clock, load, cores, next_look, has_core: false, came_soon: true }
     }
 
-    /// Returns the result of `ask` or `sleep`. `ask` must return immediately, with [`ErrorKind::WouldBlock`] if no
-    /// answer has arrived.
+    /// Waits for an answer. Calls `ask` repeatedly if busy-waiting makes sense, and then `sleep` if no answer has
+    /// arrived. Returns the result of the last call. `ask` must return immediately, with [`ErrorKind::WouldBlock`] if
+    /// no answer has arrived.
     ///
     /// # Errors
     /// Returns the error of `ask` or `sleep`.
@@ -77,8 +78,8 @@ impl Spin {
         came
     }
 
-    /// Checks whether all runnable threads have a core. Both sides of the socket are awake at this point and are
-    /// counted.
+    /// Checks whether the machine has a core for each runnable thread. At this point, both sides of the socket are
+    /// awake, so their threads are counted.
     fn look(&mut self, now: Duration) {
         if now < self.next_look {
             return;
@@ -124,7 +125,7 @@ mod tests {
             Self { time, at: Duration::ZERO, slept: false }
         }
 
-        /// Waits for a message that arrives after the time `after`. Returns whether the thread slept.
+        /// Waits for a message that arrives when `after` has passed. Returns whether the thread slept.
         fn wait(&mut self, spin: &mut Spin, after: Duration) -> bool {
             self.at = spin.clock.now() + after;
             self.slept = false;

@@ -1,10 +1,10 @@
-//! Ant-v5: a torso with four legs, which is rewarded for its speed along x and for staying upright, and penalised for
-//! control and contact.
+//! Ant-v5: a torso with four legs. The task rewards speed along x and staying upright, and penalises large actions and
+//! contact forces.
 //!
 //! - Reward: `forward_reward_weight` · Δx / dt + (`healthy_reward` while healthy) − `ctrl_cost_weight` · |action|² −
-//!   `contact_cost_weight` · |contact forces|². x is the position of `main_body`; contact forces are clipped to
-//!   `contact_force_range`.
-//! - Healthy: every number is finite, and the height is within `healthy_z_range`.
+//!   `contact_cost_weight` · |contact forces|². Δx is the movement of `main_body` along x in one step, and dt is the
+//!   duration of a step. Contact forces are clipped to `contact_force_range`.
+//! - Healthy: all positions and velocities are finite, and the height is within `healthy_z_range`.
 //! - Observation: positions without x and y, velocities, and the clipped contact forces on every body except the world.
 //! - Start: uniform noise on positions and Gaussian noise on velocities, both of scale `reset_noise_scale`.
 //! - Episode: at most 1000 steps.

@@ -5,10 +5,10 @@
 //!   Start: uniform noise of ±0.1 on the angles and ±0.005 on their velocities, and a target within 0.2 of the centre.
 //!   At most 50 steps.
 //! - Pusher: the reward is −`reward_dist_weight` · |cylinder − goal| − `reward_control_weight` · |action|² −
-//!   `reward_near_weight` · |cylinder − fingertip|. Observation: the arm's 7 angles and velocities, then the 3D
-//!   positions of fingertip, cylinder and goal. Start: the model's arm with uniform noise of ±0.005 on its velocities.
-//!   The start position of the cylinder relative to the goal has x in [−0.3, 0) and y in [−0.2, 0.2), and is more than
-//!   0.17 from the goal. At most 100 steps.
+//!   `reward_near_weight` · |cylinder − fingertip|. Observation: the arm's 7 angles and 7 angular velocities, then the
+//!   3D positions of fingertip, cylinder and goal. Start: the arm is at the model's start position, with uniform noise
+//!   of ±0.005 on its velocities. The start position of the cylinder relative to the goal has x in [−0.3, 0) and y in
+//!   [−0.2, 0.2), and is more than 0.17 from the goal. At most 100 steps.
 //!
 //! | parameter | Reacher | Pusher |
 //! |---|---|---|
@@ -34,7 +34,7 @@ const TARGET_RADIUS: f64 = 0.2;
 const CYLINDER_DISTANCE: f64 = 0.17;
 const SPEED_NOISE: f64 = 0.005;
 
-/// Returns the number of a body that the task needs.
+/// Returns the number of the body `name`, which the task needs.
 fn body(options: &Options<'_>, sim: &Simulation, name: &str) -> Result<usize, EnvError> {
     let missing = || options.refuse("xml_file", format!("expected a model with a body {name}"));
     sim.body(name).ok_or_else(missing)

@@ -9,9 +9,9 @@
 //! - Reward of Humanoid: `forward_reward_weight` · Δx / dt + (`healthy_reward` while the height is within
 //!   `healthy_z_range`) − `ctrl_cost_weight` · |control|² − `contact_cost_weight` · |contact forces|². The last term is
 //!   clipped to `contact_cost_range`.
-//! - Reward of HumanoidStandup: z / (seconds of one frame) − `ctrl_cost_weight` · |control|² − `impact_cost_weight` ·
-//!   |contact forces|² + 1. The impact term is clipped to `impact_cost_range`. `uph_cost_weight` is accepted and
-//!   unused, as in Gymnasium.
+//! - Reward of HumanoidStandup: z / h − `ctrl_cost_weight` · |control|² − `impact_cost_weight` · |contact forces|² + 1.
+//!   z is the height, and h is the duration of one simulator step in seconds. The impact term is clipped to
+//!   `impact_cost_range`. `uph_cost_weight` is accepted and unused, as in Gymnasium.
 //!
 //! | parameter | Humanoid | HumanoidStandup |
 //! |---|---|---|

@@ -1,11 +1,11 @@
 //! Loads models so that each step takes less computation. Results remain equal in every bit.
 //!
-//! - If parts touch nothing but the ground, their contacts are listed explicitly, so that no step searches for parts
-//!   near each other. In HalfCheetah-v5 that search takes an eighth of the time of a step.
+//! - If all contacts are between a part and the ground, these contacts are listed explicitly. A step then need not
+//!   search for parts that are near each other. In HalfCheetah-v5 this search takes an eighth of the time of a step.
 //! - A model of one kinematic tree has at most one island of constraints, so the search for islands is disabled. This
 //!   saves another twenty-fifth of the time of a step.
 //!
-//! A model with any feature that is not known to preserve the results is left unchanged.
+//! A model is left unchanged if it has any feature for which equal results are not certain.
 
 use mujoco_rs::wrappers::mj_editing::MjSpec;
 use mujoco_rs::wrappers::mj_model::{MjModel, MjtDisableBit, MjtObjBase};
@@ -23,7 +23,7 @@ struct Contact {
     solimp: [f64; 5],
 }
 
-/// Loads the model in `path`, with less computation if possible.
+/// Loads the model in `path`, and applies the changes that save computation if the model permits them.
 ///
 /// # Errors
 /// Returns the library's message if it cannot compile the file.
@@ -39,8 +39,8 @@ pub(super) fn load(path: &Path) -> Result<MjModel, String> {
     Ok(model)
 }
 
-/// Returns all possible contacts, in the simulator's order, if all involve the same ground. Returns `None` if others
-/// are possible.
+/// Returns all possible contacts, in the simulator's order. Returns `None` unless every possible contact is between a
+/// part and one common ground, and `contact` accepts it.
 fn contacts(model: &MjModel) -> Option<Vec<Contact>> {
     if model.npair() + model.nexclude() + model.nflex() > 0 {
         return None;
@@ -68,9 +68,9 @@ fn contacts(model: &MjModel) -> Option<Vec<Contact>> {
     (grounds.len() == 1).then_some(contacts)
 }
 
-/// Derives a contact's parameters by the simulator's rules. The contact must have no margin, no gap and no adhesion.
-/// The priorities must be equal, and also all parameters that the simulator would average. Returns `None` for other
-/// contacts.
+/// Derives the parameters of a contact by the simulator's rules. Neither geom may have a margin, a gap or adhesion.
+/// Both geoms must have the same priority, and the same values of all parameters that the simulator would average.
+/// Returns `None` for other contacts.
 fn contact(model: &MjModel, ground: usize, part: usize) -> Option<Contact> {
     let agree = model.geom_solref()[ground] == model.geom_solref()[part]
         && model.geom_solimp()[ground] == model.geom_solimp()[part]
@@ -140,8 +140,8 @@ mod tests {
         ("inverted_double_pendulum.xml", false),
     ];
 
-    /// Returns positions and velocities after each of 200 random controls, and the largest number of contacts. Starts
-    /// from a random position slightly above the ground.
+    /// Starts from a random state. Returns the positions and velocities after each of 200 random controls, and the
+    /// largest number of contacts.
     fn states(model: &MjModel, seed: u64) -> (Vec<u64>, i32) {
         let mut rng = Pcg64::seed_from_u64(seed);
         let mut data = MjData::new(model);

@@ -1,16 +1,16 @@
 //! The MuJoCo tasks of Gymnasium, version 5, stepped from Rust.
 //!
 //! Observations, rewards, terminations, start states, frame skips and time limits are equal to those of Gymnasium 1.4
-//! with MuJoCo 3.17.0 in every digit. Both use the same library, and `tests/mujoco_golden.rs` compares the tasks with
-//! recorded trajectories. Keyword arguments of the Python classes are parameters here, with the same names and defaults
-//! (`--env-param key=value`); the page of each family lists them. All tasks have `xml_file` (the name of a Gymnasium
-//! model, or a path that begins with `/`, `.` or `~`) and `frame_skip`.
+//! with MuJoCo 3.17.0 in every digit. Sapex and Gymnasium use the same library, and `tests/mujoco_golden.rs` compares
+//! the tasks with recorded trajectories. Keyword arguments of the Python classes are parameters here, with the same
+//! names and defaults (`--env-param key=value`). The module of each task lists them. All tasks have `xml_file` (the
+//! name of a Gymnasium model, or a path that begins with `/`, `.` or `~`) and `frame_skip`.
 //!
-//! `make mujoco` fetches the library and the models; the feature `mujoco` builds against them. Models are read from the
-//! folder `models` next to the library's folder, or from the folder in `SAPEX_MUJOCO_MODELS`. Without the feature, the
-//! tasks are listed, but creating one fails with an error that names the command to run.
+//! `make mujoco` downloads the library and the models, and a build with the feature `mujoco` links the library. Models
+//! are read from the folder `models` next to the library's folder, or from the folder in `SAPEX_MUJOCO_MODELS`. Without
+//! the feature, the tasks are listed, but creating one fails with an error that names the command to run.
 //!
-//! | page | tasks |
+//! | module | tasks |
 //! |---|---|
 //! | `runners` | HalfCheetah, Hopper, Walker2d, Swimmer: planar, rewarded for speed |
 //! | `ant` | Ant |
@@ -74,7 +74,7 @@ pub(super) fn make(name: &'static str, _: &EnvParams) -> Result<Box<dyn Env>, En
     Err(EnvError::NotBuilt { name, needs: "MuJoCo", run: "make mujoco" })
 }
 
-/// Creates a task without its time limit. Its type gives tests access to the simulator's state.
+/// Creates a task without its time limit. The concrete return type gives tests access to the simulator's state.
 ///
 /// # Errors
 /// Returns an error if there is no such task, if it cannot use a parameter, or if the library or the model is missing.

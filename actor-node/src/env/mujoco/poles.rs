@@ -1,12 +1,12 @@
 //! InvertedPendulum-v5 and InvertedDoublePendulum-v5: one or two poles on a cart, kept upright by a continuous push.
 //!
-//! - InvertedPendulum: the reward is 1 per step. Terminates when the pole leans more than 0.2 rad or a number is not
-//!   finite. Observation: positions and velocities. Start: uniform noise of ±`reset_noise_scale` (0.01). `frame_skip`
-//!   is 2.
-//! - InvertedDoublePendulum: the reward is `healthy_reward` (10) while the tip is higher than 1, minus two costs. The
-//!   cost of the tip is 0.01 x² + (y − 2)², and the cost of the poles is 1e-3 v₁² + 5e-3 v₂². Terminates when the tip
-//!   is at 1 or lower. Observation: x of the cart, sin and cos of the angles, velocities clipped to ±10, the constraint
-//!   force on the cart clipped to ±10.
+//! - InvertedPendulum: the reward is 1 per step, and 0 for the step that terminates. Terminates when the pole leans
+//!   more than 0.2 rad or a number is not finite. Observation: positions and velocities. Start: uniform noise of
+//!   ±`reset_noise_scale` (0.01). `frame_skip` is 2.
+//! - InvertedDoublePendulum: the reward is `healthy_reward` (10) while the tip is higher than 1, minus two costs. With
+//!   the tip at (x, y), the cost of the tip is 0.01 x² + (y − 2)². With angular velocities v₁ and v₂, the cost of the
+//!   poles is 1e-3 v₁² + 5e-3 v₂². Terminates when the tip is at 1 or lower. Observation: x of the cart, sin and cos of
+//!   the angles, velocities clipped to ±10, the constraint force on the cart clipped to ±10.
 //!   Start: uniform noise on positions and Gaussian noise on velocities, both of scale `reset_noise_scale` (0.1).
 //!   `frame_skip` is 5.
 //!

@@ -3,8 +3,8 @@
 //! - Reward: `forward_reward_weight` · Δx / dt + (`healthy_reward` while healthy) − `ctrl_cost_weight` · |action|².
 //! - Observation: positions, then velocities. `exclude_current_positions_from_observation` leaves out the first
 //!   position, for Swimmer the first two. For Hopper and Walker2d, velocities are clipped to ±10.
-//! - Start: the model's start state with uniform noise of ±`reset_noise_scale`. HalfCheetah's velocities have Gaussian
-//!   noise.
+//! - Start: the model's start state with uniform noise of ±`reset_noise_scale`. In HalfCheetah, the noise on velocities
+//!   is Gaussian.
 //! - Episode: at most 1000 steps.
 //!
 //! | parameter | HalfCheetah | Hopper | Walker2d | Swimmer |
@@ -61,7 +61,7 @@ struct Health {
 
 const ANYTHING: (f64, f64) = (f64::NEG_INFINITY, f64::INFINITY);
 
-/// Returns whether `value` is strictly between the bounds, which is false for NaN.
+/// Returns whether `value` is strictly between the bounds. Returns `false` for NaN.
 fn within((low, high): (f64, f64), value: f64) -> bool {
     low < value && value < high
 }
@@ -126,7 +126,7 @@ fn health(options: &Options<'_>, z: (f64, f64), angle: (f64, f64)) -> Result<Hea
 }
 
 impl Runner {
-    /// Creates the common part of the four tasks. The arguments are the defaults of one task.
+    /// Creates the common part of the four tasks. The last three arguments are the default values of one task.
     fn new(
         options: &Options<'_>,
         sim: &Simulation,

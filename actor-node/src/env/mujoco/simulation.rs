@@ -1,4 +1,4 @@
-//! Simulator of one lane: a shared model and its own state.
+//! Simulator of one lane. All lanes share one model, and each lane has its own state.
 
 use super::{lean, messages};
 use crate::env::EnvError;
@@ -16,7 +16,7 @@ const MODELS_VARIABLE: &str = "SAPEX_MUJOCO_MODELS";
 /// Models in use, by file. Each is compiled once and shared by all lanes.
 static MODELS: Mutex<Vec<(PathBuf, Weak<MjModel>)>> = Mutex::new(Vec::new());
 
-/// State that the next step depends on. The model determines the sizes.
+/// State that the next step depends on: Q positions, V velocities and A controls. The model determines Q, V and A.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SimulationState {
     /// Seconds since the reset.
@@ -36,7 +36,7 @@ pub struct SimulationState {
 pub(super) struct Simulation {
     data: MjData<Arc<MjModel>>,
     frame_skip: usize,
-    /// Whether steps also compute contact forces on bodies. Few tasks read them, and they cost time.
+    /// Whether steps also compute the contact forces on bodies. This takes time, and only few tasks read the forces.
     contact_forces: bool,
 }
 
@@ -88,7 +88,7 @@ impl Simulation {
         &self.data
     }
 
-    /// Returns the state for the renderer, which writes to the scratch memory in it.
+    /// Returns mutable access to the state for the renderer, which writes to the scratch memory of the state.
     pub(super) fn data_mut(&mut self) -> &mut MjData<Arc<MjModel>> {
         &mut self.data
     }

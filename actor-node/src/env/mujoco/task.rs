@@ -1,4 +1,4 @@
-//! [`Mujoco`]: a simulator and a [`Task`], which defines start states, observations, rewards and terminations.
+//! [`Mujoco`]: a simulator with a [`Task`]. The task defines start states, observations, rewards and terminations.
 
 use super::options::Options;
 use super::render::Renderer;
@@ -16,18 +16,18 @@ pub type Term = (&'static str, f64);
 
 /// One of the tasks.
 pub(super) trait Task: Send + std::fmt::Debug {
-    /// Changes the model's start state to the start state of an episode. The state is given by the positions `qpos` (Q)
-    /// and the velocities `qvel` (V).
+    /// Changes `qpos` and `qvel` from the model's start state to the start state of an episode. `qpos` holds the
+    /// positions, shape (Q), and `qvel` the velocities, shape (V).
     fn start(&self, rng: &mut Pcg64, qpos: &mut [f64], qvel: &mut [f64]);
 
-    /// Records the parts of the state before a step that the reward needs.
+    /// Records, before a step, the parts of the state that the reward of this step needs.
     fn before(&mut self, sim: &Simulation);
 
     /// Appends the observation, shape (O), to `obs`, which is empty.
     fn observe(&self, sim: &Simulation, obs: &mut Vec<f64>);
 
-    /// Returns the reward of the step since [`Task::before`] and whether the step terminated the episode. `action` is
-    /// not clipped. Appends the terms to `terms`, which is empty.
+    /// Returns the reward of the step that followed [`Task::before`], and whether this step terminated the episode.
+    /// `action` is not clipped. Appends the terms to `terms`, which is empty.
     fn outcome(&self, sim: &Simulation, action: &[f64], terms: &mut Vec<Term>) -> TaskOutcome;
 }
 
@@ -40,8 +40,8 @@ pub(super) struct TaskOutcome {
 
 /// A MuJoCo environment, without its time limit.
 ///
-/// [`StateAccess`] reads and sets (qpos, qvel), shape (Q + V). Setting this state starts from fresh simulator data.
-/// Only a [`SimulationState`] restores a state so that the following steps are equal in every digit.
+/// [`StateAccess`] reads and sets (qpos, qvel), shape (Q + V). Setting this state resets all other simulator data. To
+/// make the following steps equal in every digit, restore a [`SimulationState`] instead.
 #[derive(Debug)]
 pub struct Mujoco {
     spec: EnvSpec,
@@ -174,7 +174,8 @@ pub(super) fn shake_normally(rng: &mut Pcg64, scale: f64, values: &mut [f64]) {
     }
 }
 
-/// Creates the simulator specified by `options`. It must have at least `coordinates` velocities.
+/// Creates the simulator specified by `options`; `xml` and `frame_skip` are the default values. Refuses a model that
+/// has fewer than `coordinates` velocities.
 pub(super) fn simulate(
     options: &Options<'_>,
     xml: &str,

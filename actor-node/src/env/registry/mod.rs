@@ -18,10 +18,10 @@ use super::{Env, EnvError, EnvParams};
 pub use setup::Setup;
 pub use table::{missing, names};
 
-/// Creates an environment with its time limit. [`Setup::make`] creates one with wrappers.
+/// Creates an environment with its time limit, without wrappers. [`Setup::make`] creates an environment with wrappers.
 ///
 /// # Errors
-/// Returns an error if there is no environment of this name, or if it cannot use a parameter.
+/// Returns an error if there is no environment of this name, or if the environment cannot use a parameter.
 pub fn make(name: &str, params: &EnvParams) -> Result<Box<dyn Env>, EnvError> {
     Setup::from(params.clone()).make(name, Purpose::Training)
 }

@@ -54,8 +54,8 @@ impl Setup {
     /// Creates the environment of this name with all wrappers.
     ///
     /// # Errors
-    /// Returns an error if there is no environment of this name, if it cannot use a parameter, or if a wrapper does not
-    /// fit.
+    /// Returns an error if there is no environment of this name, if the environment cannot use a parameter, or if a
+    /// wrapper does not fit.
     pub fn make(&self, name: &str, purpose: Purpose) -> Result<Box<dyn Env>, EnvError> {
         self.around(unlimited(name, &self.env_params(name))?, purpose)
     }
@@ -74,7 +74,8 @@ impl Setup {
         self.wraps.iter().any(|wrap| matches!(wrap, Wrap::TimeLimit { .. }))
     }
 
-    /// Wraps an existing environment, which has no time limit yet, in all wrappers.
+    /// Wraps `env`, which does not limit its episodes itself, in all wrappers. If no wrapper is a time limit, the limit
+    /// in the spec of `env` is applied first.
     ///
     /// # Errors
     /// Returns an error if a wrapper does not fit.

@@ -7,8 +7,8 @@ use rand::RngExt;
 use rand_distr::StandardNormal;
 use rand_pcg::Pcg64;
 
-/// Environment whose actions range from `low` to `high` in every dimension. They are mapped linearly to the bounds of
-/// the wrapped environment.
+/// Environment whose actions range from `low` to `high` in every dimension. Each action is mapped linearly to the
+/// bounds of the wrapped environment.
 pub(super) struct Rescale {
     env: Box<dyn Env>,
     spec: EnvSpec,
@@ -32,7 +32,7 @@ impl Rescale {
         for ((own, action), (low, high)) in self.action.iter_mut().zip(action).zip(bounds) {
             // Each term is halved first, because the width of a box may exceed the range of f32.
             let share = (action / 2.0 - self.low / 2.0) / (self.high / 2.0 - self.low / 2.0);
-            // This form is exact at both ends.
+            // This form gives exactly the bounds if `share` is 0 or 1.
             *own = low * (1.0 - share) + high * share;
         }
     }
@@ -90,8 +90,8 @@ pub(super) struct Noise {
 }
 
 impl Noise {
-    /// Wraps `env`, which must have continuous actions with bounds. `sigma` is a fraction of half the width of the
-    /// bounds, so it is in the units of a policy's normalised actions.
+    /// Wraps `env`, which must have continuous actions with bounds. `sigma` is in the units of normalised actions: 1 is
+    /// half the distance between the bounds.
     pub(super) fn new(env: Box<dyn Env>, sigma: f32, stream: u128) -> Self {
         let halves = env.spec().action_scale();
         let sigma: Vec<f32> = halves.iter().map(|half| (sigma * half).min(f32::MAX)).collect();

@@ -2,16 +2,16 @@
 //!
 //! | wrapper | effect |
 //! |---|---|
-//! | `time-limit` | truncates episodes; replaces the environment's own limit, which is otherwise innermost |
-//! | `action-repeat` | applies each action several times; the sum of their rewards is the reward of one outer step |
-//! | `frame-stack` | joins the newest observations, images along their channels |
-//! | `reward-scale`, `reward-clip` | change rewards for learning; returns are sums of the environment's own rewards |
+//! | `time-limit` | truncates episodes; without it, the environment's own limit is applied, inside all wrappers |
+//! | `action-repeat` | applies each action several times; the reward of a step is the sum over the repetitions |
+//! | `frame-stack` | joins the newest observations into one; images are joined along their channels |
+//! | `reward-scale`, `reward-clip` | change the rewards for learning; returns still sum the environment's own rewards |
 //! | `obs-flatten` | turns an image into a vector |
 //! | `action-rescale` | changes the action's bounds |
 //! | `obs-delay` | delays observations |
 //! | `action-noise` | adds noise to actions |
 //!
-//! A policy is evaluated with the same wrappers, except those that change rewards. `action-noise` is only included if
+//! An evaluation uses the same wrappers, except the wrappers that change rewards. It uses `action-noise` only if
 //! `cluster.action_noise_eval` is set.
 
 mod action;
@@ -50,7 +50,7 @@ pub enum Purpose {
 }
 
 impl Wrap {
-    /// Wraps the environment in this wrapper. `place` is its position, counted from 1 at the inside.
+    /// Wraps the environment in this wrapper. `place` is the wrapper's position; 1 is the innermost one.
     pub(super) fn around(
         self,
         env: Box<dyn Env>,

@@ -1,6 +1,6 @@
 //! Wrappers for observations: [`Stack`], [`Delay`] and [`Flatten`].
 //!
-//! The first two keep the newest k observations in one row, oldest first, and shift it in every step.
+//! [`Stack`] and [`Delay`] keep the newest k observations in one row, oldest first. Every step shifts this row.
 
 use crate::draw::Frame;
 use crate::env::{Env, EnvError, EnvOrigin, EnvTerms, StepOutcome};
@@ -20,7 +20,7 @@ impl History {
         Self { env, row: vec![0.0; count * width], width }
     }
 
-    /// Starts an episode and fills the whole row with its first observation.
+    /// Starts an episode and fills the whole row with the first observation of the episode.
     fn reset(&mut self, seed: Option<u64>) -> Result<(), EnvError> {
         let (first, rest) = self.row.split_at_mut(self.width);
         self.env.reset(seed, first)?;
@@ -35,8 +35,8 @@ impl History {
     }
 }
 
-/// Environment whose observation consists of its newest `frames` observations, oldest first. The shape is (frames · O),
-/// for images `[frames · channels, height, width]`.
+/// Environment whose observation consists of the newest `frames` observations of the wrapped environment, oldest first.
+/// The shape is (frames · O). For images, it is `[frames · channels, height, width]`.
 pub(super) struct Stack {
     history: History,
     spec: EnvSpec,
@@ -135,7 +135,7 @@ impl Env for Delay {
     }
 }
 
-/// Environment whose images become vectors of their values, 0 to 255.
+/// Environment whose observation is the image of the wrapped environment as a vector of values from 0 to 255.
 pub(super) struct Flatten {
     env: Box<dyn Env>,
     spec: EnvSpec,

@@ -1,5 +1,5 @@
-//! Environment steps per second, with random actions drawn in advance and with an acting policy, compared with peers
-//! that step the same tasks.
+//! Measures environment steps per second in two ways: with random actions that are drawn in advance, and with a policy
+//! that acts. Compares the results with peers that step the same tasks.
 
 mod system;
 
@@ -29,15 +29,15 @@ const PENDULUM: &str = "Pendulum-v1";
 const SECONDS: f64 = 4.0;
 /// Number of batches of random actions that are drawn in advance.
 const DRAWN: usize = 64;
-/// Number of lanes of an acting actor. This is enough for efficient batches of the policy, and few enough that all
-/// simulators fit into the core's cache.
+/// Number of lanes of the measured actor. It is large enough for efficient batches of the policy, and small enough that
+/// all simulators fit into the core's cache.
 const LANES: usize = 8;
-/// Number of lanes per thread without a policy. One is fastest.
+/// Number of lanes per thread in the measurements without a policy. One lane is fastest.
 const BARE_LANES: usize = 1;
-/// Smallest acceptable number of steps per second of one core that acts.
+/// Smallest acceptable number of steps per second of an actor on one core.
 const ACTING_BAR: f64 = 30_000.0;
 
-/// EnvPool's settings that are measured, `[--envs, --batch]`, as multiples of the number of threads.
+/// Measured settings of EnvPool, `[--envs, --batch]`. Each number is a multiple of the number of threads.
 const ENVPOOL: [[usize; 2]; 4] = [[8, 8], [8, 4], [16, 8], [64, 16]];
 
 pub(super) fn measure(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> {
@@ -79,7 +79,8 @@ fn half_cheetah(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Returns the error that names the command to build with MuJoCo, or `None` if this program was built with it.
+/// Returns `None` if this program was built with MuJoCo. Otherwise returns the error that names the command to build
+/// with MuJoCo.
 fn needs_mujoco() -> anyhow::Result<Option<EnvError>> {
     match registry::make(HALF_CHEETAH, &EnvParams::new()) {
         Ok(_) => Ok(None),
@@ -140,7 +141,7 @@ fn threads_of_lanes(clock: &Clock, threads: usize) -> anyhow::Result<f64> {
 fn lanes(clock: &Clock, seeds: &SeedTree, start: &Barrier) -> anyhow::Result<f64> {
     let built =
         Lanes::new(HALF_CHEETAH, &Setup::from(EnvParams::new()), BARE_LANES, seeds.role("lanes"));
-    // Wait before a failed construction is reported; otherwise the other threads would wait forever.
+    // Wait at the barrier even if the construction failed; otherwise the other threads would wait forever.
     start.wait();
     let (mut lanes, mut turn) = built?;
     let (width, mut rng) = (BARE_LANES * lanes.spec().action_width(), seeds.role("actions").rng());
@@ -155,7 +156,8 @@ fn lanes(clock: &Clock, seeds: &SeedTree, start: &Barrier) -> anyhow::Result<f64
     Ok(rounds * (DRAWN * BARE_LANES) as f64)
 }
 
-/// Returns the steps per second of an actor that is driven directly on this thread. Its rows are assembled and dropped.
+/// Returns the steps per second of an actor that runs on this thread. The actor assembles its rows, and then they are
+/// dropped.
 fn acting(clock: &Clock) -> anyhow::Result<f64> {
     let resolved = settings(&[format!("actor.num_envs={LANES}")])?;
     let weights = fresh_policy(&resolved)?;

@@ -1,6 +1,6 @@
-//! Steps per second of whole actors, as `sapex train` runs them in one process: environments, spool, uploader, a replay
-//! server behind a socket, and weights from a publisher. There is no learner that samples, so only the machine limits
-//! the actors.
+//! Measures the environment steps per second of complete actors in one process, with the parts that `sapex train` uses:
+//! environments, spool, uploader, a replay server behind a socket, and a publisher of weights. No learner samples, so
+//! only the machine limits the actors.
 
 use super::{HALF_CHEETAH, fresh_policy, needs_mujoco, settings};
 use crate::bench::table::Grid;
@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 
 const LANES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 const ACTORS: [u32; 4] = [1, 2, 3, 4];
-/// Measured time per cell, after [`WARM_UP`].
+/// Duration of the measurement of one cell, which begins after [`WARM_UP`].
 const MEASURED: Duration = Duration::from_millis(1500);
 const WARM_UP: Duration = Duration::from_millis(500);
 /// Time in which every actor must take its first step. The measurement fails if an actor takes longer.
@@ -41,7 +41,7 @@ pub(in crate::bench) fn steps_by_lanes_and_actors(clock: &Clock) -> anyhow::Resu
     for lanes in LANES {
         let mut cells = Vec::new();
         for actors in ACTORS {
-            // Each cell has its own runtime, so that tasks left over from a cell end together with its runtime.
+            // Each cell has its own runtime. When the runtime is dropped, the remaining tasks of the cell end.
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             cells.push(runtime.block_on(steps_per_second(clock, lanes, actors))?);
         }
@@ -60,7 +60,8 @@ pub(in crate::bench) fn steps_by_lanes_and_actors(clock: &Clock) -> anyhow::Resu
 async fn steps_per_second(clock: &Clock, lanes: usize, actors: u32) -> anyhow::Result<f64> {
     let process = Process::quiet(settings(&[
         format!("actor.num_envs={lanes}"),
-        // One batch per turn if there are more than 8 lanes; otherwise the default of 8 rows.
+        // If there are more than 8 lanes, one turn of an actor fills one insert batch. Otherwise a batch has the
+        // default of 8 rows.
         format!("actor.insert_rows={}", lanes.max(8)),
         "replay.capacity=200000".into(),
         "replay.samples_per_insert=0".into(),

@@ -1,5 +1,5 @@
-//! Actions of batch-constrained Q-learning (docs/algorithms/bcq.md §3): it draws actions similar to those in the data,
-//! perturbs each of them, and takes the one with the highest value of the critic.
+//! Chooses the actions of batch-constrained Q-learning (docs/algorithms/bcq.md §3). Draws actions similar to the
+//! actions in the data, perturbs each of them, and takes the action to which the critic gives the highest value.
 
 use super::largest;
 use crate::policy::arch::{Body, Head, Mlp, PolicyArch};
@@ -8,7 +8,7 @@ use kernels::tanh::tanh_in_place;
 use rand_distr::{Distribution, StandardNormal};
 use rand_pcg::Pcg64;
 
-/// Bound to which latents are clamped.
+/// Largest magnitude of a latent number; larger ones are clamped.
 const LATENT_MAX: f32 = 0.5;
 
 /// Creates the generator for an evaluation's draws. It always has the same seed, so that evaluations can be repeated.

@@ -1,7 +1,7 @@
 //! [`PolicyNet`]: the actor's forward pass in plain Rust, at batch 1 and at batch B.
 //!
-//! Letters: B batch, O observation, A action, S recurrent state, W numbers per action in a replay row
-//! ([`PolicyArch::action_width`]).
+//! Sizes: B rows in a batch, O numbers in an observation, A action dimensions or discrete actions, S floats of
+//! recurrent state, W numbers per action in a replay row ([`PolicyArch::action_width`]).
 
 mod batch_constrained;
 mod packed;
@@ -18,10 +18,11 @@ use rand::Rng;
 use rand_distr::{Distribution as _, StandardNormal, StandardUniform};
 use rand_pcg::Pcg64;
 
-/// A policy that is ready to act: its weights in the format of the kernels, and scratch buffers. One thread owns it.
+/// A policy that is ready to act: its weights in the format of the kernels, and scratch buffers. Each thread has its
+/// own.
 ///
-/// A squashed Gaussian on a perceptron uses packed layers. It allocates memory only if B is larger than in all calls
-/// before. All other policies use one general, slower pass.
+/// A squashed Gaussian on a perceptron with ReLU or tanh uses packed layers. The packed pass allocates memory only if B
+/// is larger than in every call before. All other policies use one general, slower pass.
 #[derive(Debug, Clone)]
 pub struct PolicyNet {
     arch: PolicyArch,
@@ -32,7 +33,7 @@ pub struct PolicyNet {
     log_std: Vec<f32>,
     /// Logits of a categorical policy, shape (B, A).
     logits: Vec<f32>,
-    /// Random generator for evaluating a policy that draws its actions.
+    /// Random generator from which a batch-constrained policy draws its actions during an evaluation.
     draws: Pcg64,
 }
 
@@ -77,8 +78,8 @@ impl PolicyNet {
         self.arch.state_dim()
     }
 
-    /// Returns the number of random numbers per row that [`PolicyNet::sample`] takes: A for a Gaussian policy, 1 for a
-    /// categorical one, samples * latent for a batch-constrained one, 0 for any other deterministic one.
+    /// Returns how many random numbers [`PolicyNet::sample`] takes per row. Gaussian: A · categorical: 1 ·
+    /// batch-constrained: samples * latent · other deterministic policies: 0.
     pub fn noise_width(&self) -> usize {
         match (&self.arch.head, &self.arch.body) {
             (_, Body::BatchConstrained { samples, latent, .. }) => samples * latent,
@@ -103,7 +104,8 @@ impl PolicyNet {
         }
     }
 
-    /// Sets flat weights, laid out by [`PolicyArch::tensor_layout`], and converts them to the format of the kernels.
+    /// Sets the weights from a flat slice, laid out by [`PolicyArch::tensor_layout`], and converts them to the format
+    /// of the kernels.
     ///
     /// This takes several passes over the weights. Call it once per snapshot, not once per step.
     ///
@@ -154,8 +156,8 @@ impl PolicyNet {
         &self.logits
     }
 
-    /// Writes the deterministic action to `action` (B, W): `tanh(mu)` in [-1, 1], or the index of the largest logit.
-    /// `state` (B, S) is replaced by the next state.
+    /// Writes the deterministic action to `action` (B, W). Gaussian: `tanh(mu)` in [-1, 1] · categorical: the index of
+    /// the largest logit · deterministic head: its action. `state` (B, S) is replaced by the next state.
     ///
     /// # Panics
     /// If a slice does not have its shape.
@@ -240,15 +242,15 @@ impl PolicyNet {
             .collect()
     }
 
-    /// Returns the outputs (B, ..) of the body, or of the layer `head` if the body is not its own head. The state is
-    /// replaced by the next one.
+    /// Returns the outputs (B, ..) of the body, or of the layer `head` if the body is not its own head. `state` is
+    /// replaced by the next state.
     fn outputs(&self, obs: &[f32], state: &mut [f32], rows: usize, head: &str) -> Vec<f32> {
         let (network, body) = (self.general(), &self.arch.body);
         let features = network.step(body, &self.normalised(obs), state, rows);
         if body.is_its_own_head() { features } else { network.linear(head, &features, rows) }
     }
 
-    /// Returns the mean before its bound is applied, and the log standard deviation, each (B, A).
+    /// Returns the mean before it is bounded, and the log standard deviation, each (B, A).
     fn gaussian(
         &self,
         obs: &[f32],
@@ -294,7 +296,8 @@ pub(super) fn largest(numbers: &[f32]) -> usize {
     numbers.iter().enumerate().fold(0, better)
 }
 
-/// Returns the action whose interval of the cumulative softmax(logits) contains `uniform` in [0, 1).
+/// Returns the action that `uniform`, a number in [0, 1), selects. It is the action whose interval in the cumulative
+/// distribution of softmax(logits) contains the number.
 fn inverse_cdf(logits: &[f32], uniform: f32) -> usize {
     let max = logits[largest(logits)];
     let total: f32 = logits.iter().map(|logit| (logit - max).exp()).sum();

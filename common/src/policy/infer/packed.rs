@@ -20,8 +20,8 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    /// Creates the layers with zero weights. Returns `None` for other policies, and for an activation that a layer
-    /// cannot apply itself.
+    /// Creates the layers with zero weights. Returns `None` if the policy is not a plain squashed Gaussian on a
+    /// perceptron, or if the kernels do not have its activation.
     pub(super) fn new(arch: &PolicyArch, isa: Isa) -> Option<Self> {
         let (mlp, log_std_bounds) = arch.as_mlp_gaussian()?;
         let activation = fused(mlp.activation)?;
@@ -88,7 +88,7 @@ impl Packed {
     }
 }
 
-/// Returns an activation as the kernels name it, or `None` if a layer cannot apply it itself.
+/// Returns the kernels' name of an activation, or `None` if a layer of the kernels cannot apply this activation.
 fn fused(activation: Activation) -> Option<Fused> {
     match activation {
         Activation::Relu => Some(Fused::Relu),

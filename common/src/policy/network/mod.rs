@@ -30,7 +30,7 @@ impl Network {
         Self { weights: vec![0.0; layout.parameters], ranges, layout, elapsed: 1.0 }
     }
 
-    /// Sets weights that are laid out by the layout, and applies the masks.
+    /// Sets the weights, which must be in the order of the layout, and applies the masks.
     pub(super) fn set(&mut self, weights: &[f32]) {
         self.weights.copy_from_slice(weights);
         for (mask, weight) in self.masked() {
@@ -40,7 +40,7 @@ impl Network {
         }
     }
 
-    /// Returns pairs of the name of a mask and the name of a weight that it multiplies.
+    /// Returns pairs of names: a mask, and a weight that this mask multiplies.
     fn masked(&self) -> Vec<(String, String)> {
         let mut pairs = Vec::new();
         for entry in self.layout.entries.iter().filter(|entry| !entry.trainable) {
@@ -69,8 +69,8 @@ impl Network {
         affine(self.get(&format!("{name}.weight")), bias, x, rows)
     }
 
-    /// Computes one step for `x` (B, I): returns features or outputs (B, ..), and replaces the state (B, S) by the next
-    /// one.
+    /// Computes one step for `x` (B, I). Returns features or outputs (B, ..), and replaces `state` (B, S) by the next
+    /// state.
     pub(super) fn step(&self, body: &Body, x: &[f32], state: &mut [f32], rows: usize) -> Vec<f32> {
         if rows == 0 {
             return Vec::new();
@@ -152,7 +152,7 @@ impl Network {
             }
             let mut y = affine(weight, bias, &patches, rows * down * across);
             activate(&mut y, activation);
-            // (B, places, F) to (B, F, places)
+            // From (B, places, F) to (B, F, places), where F is the number of filters.
             x = vec![0.0; y.len()];
             let places = down * across;
             for (at, &value) in y.iter().enumerate() {
@@ -164,8 +164,8 @@ impl Network {
         x
     }
 
-    /// Computes one step of stacked LSTM layers. The gates are i, f, g, o. The state (B, S) has h of each layer, then c
-    /// of each layer.
+    /// Computes one step of stacked LSTM layers. The gates are in the order i, f, g, o. The state (B, S) contains the
+    /// hidden states h of all layers, then the cell states c of all layers.
     fn lstm(
         &self,
         (layers, hidden): (usize, usize),
@@ -195,8 +195,9 @@ impl Network {
         x
     }
 
-    /// Computes one step of Velora's command cell (docs/algorithms/liquid.md §4). Returns y = p(z) + h'; the state
-    /// becomes h'.
+    /// Computes one step of Velora's command cell (docs/algorithms/liquid.md §4). z is the input x followed by the
+    /// state h, p is the linear head `proj`, and h' is the next state. Returns y = p(z) + h'. The state is replaced by
+    /// h'.
     fn liquid(
         &self,
         (inter, command): (usize, usize),
@@ -215,7 +216,7 @@ impl Network {
     }
 
     /// Computes one step of a dense closed-form cell (docs/algorithms/liquid.md §6.1). With mixed memory an LSTM cell
-    /// precedes it, and the state is h, then c.
+    /// precedes the closed-form cell, and the state contains h, then the LSTM cell's c.
     fn closed_form(
         &self,
         (hidden, mode, (layers, activation), mixed): (
@@ -238,7 +239,7 @@ impl Network {
             for (row, state) in state.chunks_exact_mut(stride).enumerate() {
                 let gates = &gates[row * 4 * hidden..][..4 * hidden];
                 for j in 0..hidden {
-                    // The gates are candidate, input, forget (with 1 added) and output.
+                    // The gates are g (candidate), i (input), f (forget, to which 1 is added) and o (output).
                     let [g, i, f, o] = std::array::from_fn(|gate| gates[gate * hidden + j]);
                     let c = &mut state[hidden + j];
                     *c = *c * sigmoid(f + 1.0) + g.tanh() * sigmoid(i);
@@ -266,7 +267,8 @@ impl Network {
         next
     }
 
-    /// Computes one step of three cells in series. The state has the inter, command and motor neurons.
+    /// Computes one step of three cells in series. The state contains the inter neurons, the command neurons and the
+    /// motor neurons, in this order.
     fn wired(&self, mode: CfcMode, x: &[f32], state: &mut [f32], rows: usize) -> Vec<f32> {
         let stride = state.len() / rows;
         let (mut x, mut from) = (x.to_vec(), 0);
@@ -283,7 +285,8 @@ impl Network {
         x
     }
 
-    /// Returns h' for z = `[x; h]` (docs/algorithms/liquid.md §6.1).
+    /// Returns the next state h' of a closed-form cell. z is the input x followed by the state h
+    /// (docs/algorithms/liquid.md §6.1).
     fn cell(&self, prefix: &str, mode: CfcMode, z: &[f32], rows: usize) -> Vec<f32> {
         let mut next = self.linear(&format!("{prefix}ff1"), z, rows);
         if mode == CfcMode::Pure {

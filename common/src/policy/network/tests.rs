@@ -1,5 +1,6 @@
-//! Tests of single masked layers and cells against the original's numbers. They use the network's private functions,
-//! because a policy never consists of one layer or cell alone, and its elapsed time is always 1.
+//! Compares single masked layers and single cells with numbers of the original implementation. The tests use private
+//! functions of the network for two reasons: a policy never consists of one layer or one cell alone, and the elapsed
+//! time in a policy is always 1.
 
 #[expect(dead_code, reason = "shared with other tests")]
 #[path = "../../../tests/golden/mod.rs"]
@@ -13,7 +14,8 @@ use crate::policy::layout::TensorLayout;
 use golden::Case;
 use golden_names::{POLICY, ours};
 
-/// Returns the layout and weights of the case's tensors in `/params`, named by `rename`. Masks come after the weights.
+/// Returns the layout and the weights of all tensors in `/params` of the case. `rename` returns our name for a tensor,
+/// or `None` to leave the tensor out. Masks come after the weights.
 fn network(case: &Case, rename: impl Fn(&str) -> Option<String>) -> (TensorLayout, Vec<f32>) {
     let (mut layout, mut weights) = (TensorLayout::default(), Vec::new());
     for masks in [false, true] {
@@ -109,7 +111,7 @@ fn closed_form_cells_with_elapsed_time_are_the_originals() {
         let (body, mut state) = (closed_form(&case), case.tensor_f32("/inputs/h0"));
         for k in 0..case.count("/inputs/x") {
             let x = case.tensor_f32(&format!("/inputs/x/{k}"));
-            // A step has one elapsed time, whereas the file has one per row.
+            // The file has one elapsed time per row, but a step has only one. Therefore each row is a separate step.
             let elapsed = case.tensor_f32(&format!("/inputs/elapsed/{k}"));
             let mut out = Vec::new();
             for (row, (x, elapsed)) in x.chunks_exact(inputs).zip(elapsed).enumerate() {

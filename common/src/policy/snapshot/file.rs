@@ -1,4 +1,4 @@
-//! Snapshots as safetensors files, which any tool for this format can read.
+//! Stores snapshots as safetensors files. Any tool for this format can read them.
 //!
 //! | part | content |
 //! |---|---|
@@ -121,7 +121,7 @@ impl PolicySnapshot {
     /// Reads a file that [`PolicySnapshot::save`] wrote, and checks all its content before it returns.
     ///
     /// # Errors
-    /// Returns the first error found, with the path and, if one is affected, the tensor.
+    /// Returns the first error found. The error names the path, and also the tensor if a tensor is wrong.
     pub fn load(path: &Path) -> Result<(Self, PolicyArch), SnapshotFileError> {
         let bytes = fs_err::metadata(path)?.len();
         if bytes > FILE_BYTES_MAX as u64 {
@@ -170,7 +170,7 @@ impl PolicySnapshot {
 }
 
 /// Returns the same file with the names in its header in alphabetical order. The library writes metadata in the order
-/// of a hash map, which differs from run to run, but equal policies must give equal files.
+/// of a hash map. This order differs from run to run, but equal policies must give equal files.
 fn in_order(mut file: Vec<u8>) -> Result<Vec<u8>, SafeTensorError> {
     const PREFIX: usize = size_of::<u64>();
     let (length, _) = SafeTensors::read_metadata(&file)?;

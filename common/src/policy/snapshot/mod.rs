@@ -99,8 +99,9 @@ impl PolicySnapshot {
         le_bytes(&self.weights)
     }
 
-    /// Reads a frame of [`PolicySnapshot::weights_as_bytes`], at any alignment, from an untrusted message. `version`,
-    /// `arch_hash` and `checksum` come from the message; `arch` is this process' own configuration.
+    /// Reads weights from an untrusted message. `bytes` is a frame of [`PolicySnapshot::weights_as_bytes`], at any
+    /// alignment. `version`, `arch_hash` and `checksum` come from the message; `arch` comes from the configuration of
+    /// this process.
     ///
     /// # Errors
     /// Returns the first difference. The length is checked before memory is allocated.

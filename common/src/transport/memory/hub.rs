@@ -17,7 +17,7 @@ pub(super) enum Bound {
     Publisher { news: broadcast::Sender<Message> },
 }
 
-/// The queues to a router's peers. After closing there are none; a peer that is added later gets a queue that has
+/// The queues to a router's peers. After `close` there are no queues: a peer that is added later gets a queue that has
 /// already ended.
 #[derive(Debug, Default)]
 pub(super) struct Peers(Mutex<PeerQueues>);
@@ -42,12 +42,14 @@ pub(super) struct Hub {
     pub(super) plan: FaultPlan,
     pub(super) stats: Arc<TransportStats>,
     places: Mutex<HashMap<String, Place>>,
-    /// Counter of the calls of `bind` and `partition`. A task that waits for an endpoint waits for the next call.
+    /// Counts the successful calls of `bind` and all calls of `partition`. When the counter changes, tasks that wait
+    /// for an endpoint look for it again.
     changes: watch::Sender<u64>,
     connections: AtomicU64,
 }
 
-/// A new link: the endpoint that it leads to, its connection number, and the token that is cancelled when it breaks.
+/// A new link: the endpoint at the other end, the number of the connection, and the token that is cancelled when the
+/// link breaks.
 pub(super) struct Attached {
     pub(super) bound: Bound,
     pub(super) number: u64,
@@ -65,7 +67,7 @@ impl Hub {
         }
     }
 
-    /// Binds a name. Returns false if it is taken.
+    /// Binds an endpoint to a name. Returns false if the name is taken.
     pub(super) fn bind(&self, name: &str, bound: Bound) -> bool {
         let mut places = self.places();
         let place = places.entry(name.to_owned()).or_default();
@@ -78,7 +80,7 @@ impl Hub {
         true
     }
 
-    /// Frees a name. Its queues accept no more messages; its links continue until the queues are empty.
+    /// Frees a name. The endpoint accepts no more messages. Existing links continue until their queues are empty.
     pub(super) fn unbind(&self, name: &str) {
         let mut places = self.places();
         let Some(place) = places.get_mut(name) else { return };
@@ -102,7 +104,7 @@ impl Hub {
         self.announce_change();
     }
 
-    /// Waits until an endpoint is bound to the name and not cut off, and makes a link to it.
+    /// Waits until an endpoint is bound to the name and is not cut off. Then creates a link to the endpoint.
     pub(super) async fn attach(&self, name: &str) -> Attached {
         let mut changes = self.changes.subscribe();
         loop {

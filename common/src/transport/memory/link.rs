@@ -169,7 +169,7 @@ async fn run_subscriber(hub: Arc<Hub>, name: String, to_app: mpsc::Sender<Messag
     }
 }
 
-/// Source of the messages of a direction.
+/// Source of the messages that travel in one direction.
 enum Source<'a> {
     Queue(&'a mut mpsc::Receiver<Message>),
     Published(&'a mut broadcast::Receiver<Message>),
@@ -197,7 +197,7 @@ impl Source<'_> {
     }
 }
 
-/// Destination of the messages of a direction.
+/// Destination of the messages that travel in one direction.
 #[derive(Clone, Copy)]
 enum Destination<'a> {
     App(&'a mpsc::Sender<Message>),
@@ -259,8 +259,8 @@ impl Direction {
         }
     }
 
-    /// Draws delay, loss and duplication of a message. It always takes three draws, so that a change of the loss rate
-    /// does not change the delays.
+    /// Draws the delay, loss and duplication of a message, and adds the message to those in flight unless it is lost.
+    /// Always makes three draws, so that a change of the loss rate does not change the delays.
     fn set_off(&mut self, message: Message) {
         let (shortest, longest) = (*self.plan.delay.start(), *self.plan.delay.end());
         let delay = shortest + longest.saturating_sub(shortest).mul_f64(self.rng.random::<f64>());

@@ -1,5 +1,5 @@
-//! The in-process counterpart of [`zmq`](super::zmq): the same contract without sockets, and network faults that follow
-//! from a seed.
+//! The in-process counterpart of [`zmq`](super::zmq). It keeps the same contract without sockets, and adds network
+//! faults that are drawn from a seed.
 //!
 //! All clones of a [`MemoryTransport`] share one hub, in which endpoints find each other by name (`mem://name`). Every
 //! connection draws delay, loss and duplication from two generators of its own, one per direction. Therefore a run
@@ -50,8 +50,9 @@ impl MemoryTransport {
         Self { hub: Arc::new(Hub::new(plan)) }
     }
 
-    /// Cuts (or restores) all links to the endpoint of this name. A cut breaks the connections, and messages in flight
-    /// are lost. Peers keep trying to reconnect; after the links are restored they are new peers to the router.
+    /// Cuts all links to the endpoint of this name, or restores them if `cut` is false. A cut breaks the connections,
+    /// and messages in flight are lost. Peers try to reconnect until the links are restored. The router then treats
+    /// them as new peers.
     pub fn partition(&self, name: &str, cut: bool) {
         self.hub.partition(name, cut);
     }

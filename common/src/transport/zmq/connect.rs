@@ -19,12 +19,14 @@ use zeromq::{DealerRecvHalf, DealerSendHalf, DealerSocket, SubSocket};
 use zeromq::{Socket, SocketEvent, SocketOptions, SocketRecv as _, SocketSend as _};
 use zeromq::{ZmqError, ZmqMessage, ZmqResult};
 
-/// Time limit of the first attempt, once for connecting and once more for the handshake.
+/// Time limit of each step of the first attempt: the TCP connection, the TLS handshake and the ZMTP handshake.
 const ATTEMPT: Duration = Duration::from_secs(1);
-/// Number of times that the limit doubles, so that a distant or overloaded peer is reached, too. It is low because TCP
-/// retries at growing intervals: with a long limit a restored network would be noticed late.
+/// Number of times that [`ATTEMPT`] doubles after failures, so that a distant or overloaded peer is reached, too. The
+/// number is low because TCP retries at growing intervals: with a longer limit, a restored network would be noticed
+/// late.
 const ATTEMPT_DOUBLINGS: u32 = 2;
-/// A connection that lived this long counts as stable: the next waits start again from the shortest.
+/// Lifetime after which a connection counts as stable. After a stable connection breaks, the waits between attempts
+/// start again from the shortest.
 const STEADY_AFTER: Duration = Duration::from_secs(5);
 
 /// State of one endpoint's attempts to connect.
@@ -57,8 +59,8 @@ impl Attempts {
         }
     }
 
-    /// Tries until it succeeds. Logs a line when the attempts start to fail, when the reason changes, and when they
-    /// succeed.
+    /// Repeats `attempt` until it succeeds. Logs a line when the attempts start to fail, when the reason changes, and
+    /// when an attempt succeeds again.
     async fn dial<T>(
         &mut self,
         attempt: impl AsyncFn(&str, SocketOptions) -> ZmqResult<T>,
@@ -210,7 +212,7 @@ fn into_message(message: ZmqMessage) -> Message {
     Message::new(message.into_vec())
 }
 
-/// Messages that wait to be handed over. They outlive the connections.
+/// Messages that wait to be sent. They are kept when a connection breaks.
 struct Outbox {
     from_app: mpsc::Receiver<Message>,
     waiting: VecDeque<Message>,
@@ -218,8 +220,8 @@ struct Outbox {
 }
 
 impl Outbox {
-    /// Hands messages over until the application has closed its queue. If the future is dropped, messages that were not
-    /// handed over stay in the outbox.
+    /// Hands messages to the socket until the application has closed its queue. If the future is dropped, messages that
+    /// were not handed to the socket stay in the outbox.
     async fn send_all(
         &mut self,
         socket: &mut DealerSendHalf,

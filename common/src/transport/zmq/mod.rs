@@ -1,7 +1,8 @@
 //! Endpoints over ZeroMQ: DEALER, ROUTER, PUB and SUB on tcp and ipc.
 //!
-//! The binding sides, ROUTER and PUB, use our own implementation of [ZMTP](super::zmtp): any process may connect to
-//! them, and zeromq 0.7 cannot survive that. The connecting sides, DEALER and SUB, are sockets of the zeromq crate.
+//! The binding sides, ROUTER and PUB, use our own implementation of [ZMTP](super::zmtp), because any process may
+//! connect to them and could hang or crash zeromq 0.7. The connecting sides, DEALER and SUB, are sockets of the zeromq
+//! crate.
 //!
 //! Defects of zeromq 0.7.0 that we found, and the remedies here:
 //!
@@ -34,8 +35,8 @@ use connect::Attempts;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Random share of each reconnect delay. All actors of a run lose a shard at the same moment, and must not reconnect at
-/// the same moment.
+/// Share of each reconnect delay that is random. When a shard fails, all actors of a run lose their connection at the
+/// same moment, but must not reconnect at the same moment.
 const RECONNECT_JITTER: f64 = 0.5;
 
 /// The ZeroMQ transport. See the module, and the contract in [`transport`](super).

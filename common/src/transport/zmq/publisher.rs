@@ -131,7 +131,7 @@ impl Slot {
         self.state.lock().expect("nobody panics while holding it")
     }
 
-    /// Stores a message if the subscriber has asked for it. Returns true if it replaced an older one.
+    /// Stores a message if the subscriber has subscribed to it. Returns true if the message replaced an older one.
     fn put(&self, message: &Message) -> bool {
         let mut state = self.state();
         let header = &message.frames[0];
@@ -165,7 +165,7 @@ impl Slot {
     }
 }
 
-/// Keeps a subscriber's slot at the port, and removes it on drop.
+/// Guard that keeps a subscriber's slot at the port. The slot is removed on drop.
 struct Registration<'p> {
     port: &'p Port,
     slot: Arc<Slot>,

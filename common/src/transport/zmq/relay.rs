@@ -1,13 +1,14 @@
 //! A relay in front of every server that we connect to over TCP.
 //!
-//! zeromq 0.7 trusts the lengths that a server announces: nine bytes that announce 2^46 would end the process. It also
-//! never notices that the machine on the other side is gone. Therefore zeromq connects to a private socket of ours. The
-//! relay behind that socket connects to the server, checks the stream with a [`FrameGate`], and closes the connection
-//! before it forwards any byte of an offending frame. The relay also speaks ZMTP 3.1 on behalf of zeromq, which knows
-//! no PING: it sends PING, answers PING, and ends after [`SILENT_AFTER`](crate::limits::SILENT_AFTER) of silence.
+//! zeromq 0.7 trusts the lengths that a server announces: a frame header of nine bytes that announces 2^46 bytes would
+//! end the process. zeromq also never notices that the machine on the other side is gone. Therefore zeromq connects to
+//! a private socket of ours. The relay behind that socket connects to the server, checks the stream with a
+//! [`FrameGate`], and closes the connection before it forwards any byte of an offending frame. The relay also speaks
+//! ZMTP 3.1 on behalf of zeromq, which knows no PING. The relay sends PING, answers PING, and ends the connection after
+//! [`SILENT_AFTER`](crate::limits::SILENT_AFTER) of silence.
 //!
-//! An `ipc://` server is not relayed: a process that may bind that file is trusted not to announce 2^46 bytes, and the
-//! system reports its end.
+//! A connection to an `ipc://` server has no relay. A process that may bind the file of the socket is trusted not to
+//! announce 2^46 bytes, and the system reports the end of that process.
 
 use super::super::guard::counter;
 use super::super::listener::{ReadHalf, Stream, WriteHalf, set_options};
@@ -33,17 +34,17 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Buffer of one direction: large enough for few system calls, small enough to stay in a core's cache. Measured with
-/// `benches/transport_speed.rs`: 64 KiB costs a tenth more CPU time per batch, and 512 KiB saves nothing. Larger
-/// buffers of the private socket do not save anything either.
+/// Size of the buffer of one direction. It is large enough for few system calls, and small enough to stay in a core's
+/// cache. Measured with `benches/transport_speed.rs`: 64 KiB costs a tenth more CPU time per batch, and 512 KiB saves
+/// nothing. Larger buffers of the private socket do not save anything either.
 const BUFFER_BYTES: usize = 256 << 10;
 const _: () = assert!(BUFFER_BYTES > 2 * HELD_BYTES_MAX);
 
 /// Time that a relay has to report why it ended, after zeromq has noticed the end.
 const REASON_WITHIN: Duration = Duration::from_millis(200);
 
-/// Time to wait for the reason from a server that has closed its connection. Shorter than [`REASON_WITHIN`], which
-/// includes it.
+/// Time to wait for the reason after a server has stopped reading. It is shorter than [`REASON_WITHIN`], which includes
+/// this wait.
 const LAST_WORD_WITHIN: Duration = Duration::from_millis(100);
 
 /// Address of a server, and the TLS settings for reaching it.
@@ -71,7 +72,8 @@ impl RelayedConnection {
 }
 
 impl Route {
-    /// Connects to the server. Starts a relay if the endpoint is TCP.
+    /// Connects to a TCP server and starts a relay. For an `ipc://` server it opens nothing: zeromq connects to the
+    /// server directly.
     pub(super) async fn open(&self, patience: Duration) -> Result<RelayedConnection, Refusal> {
         let Endpoint::Tcp { host, port } = &self.to else {
             return Ok(RelayedConnection {
@@ -137,7 +139,8 @@ async fn run(
     }
 }
 
-/// Relays both directions until the server ends, or until zeromq has ended and the server has taken all earlier bytes.
+/// Relays both directions until the server closes the connection or a direction fails. When zeromq has closed its side,
+/// the relay closes the direction to the server, and the other direction continues until the server closes it.
 async fn relay(
     (from_server, to_server): (ReadHalf, WriteHalf),
     zeromq: UnixStream,
@@ -150,7 +153,7 @@ async fn relay(
         ended = &mut incoming => ended,
         ended = relay_out(from_zeromq, to_server, asked, &heartbeats) => match ended {
             Ok(()) => incoming.await,
-            // Before a server stops reading, it has often sent the reason, which can still be read.
+            // A server that stops reading has often sent the reason before, which can still be read.
             Err(broken) => match timeout(LAST_WORD_WITHIN, incoming).await {
                 Ok(Err(said)) => Err(said),
                 _ => Err(broken),

@@ -1,5 +1,5 @@
-//! Server side of request and reply, with our own ZMTP. The peers are kept in a map whose lock is never held across a
-//! wait, so that strangers who connect and leave cannot block it.
+//! Server side of request and reply, with our own ZMTP. The peers are kept in a map. The lock of the map is never held
+//! across an `await`, so that strangers who connect and leave cannot block it.
 
 use super::super::backlog::{Backlog, Reservation};
 use super::super::guard::{self, ConnectionState, GuardConfig, Peer, Service};
@@ -58,8 +58,8 @@ struct Port {
     /// Room for the replies to all peers together.
     replies: Backlog,
     peers: Mutex<Peers>,
-    /// Number of the next connection. All ports share it, so that no id is used twice, not even by a later port on the
-    /// same address.
+    /// Number of the next connection. All ports share this counter, so that no id is used twice, not even by a later
+    /// port on the same address.
     connections: Arc<AtomicU64>,
 }
 
@@ -146,8 +146,8 @@ impl Port {
         ))
     }
 
-    /// Hands replies to the peers' queues until the endpoint is closed, including replies that were sent before the
-    /// close.
+    /// Moves replies to the peers' queues until the endpoint is closed. Replies that were sent before the close are
+    /// still moved.
     async fn send_all(&self, mut from_app: mpsc::Receiver<(PeerId, Message)>) {
         let mut batch = Vec::with_capacity(SOCKET_QUEUE_MESSAGES);
         loop {
@@ -204,7 +204,7 @@ impl Port {
 }
 
 impl Peers {
-    /// Ends the connection with the most waiting bytes, so that peers that read get their replies.
+    /// Ends the connection with the most waiting bytes. This makes room for the replies to peers that read.
     fn evict_greediest(&mut self) {
         let greediest = self.states.iter().max_by_key(|(_, state)| state.backlog.taken());
         if let Some(id) = greediest.map(|(id, _)| id.clone())
@@ -215,7 +215,7 @@ impl Peers {
     }
 }
 
-/// Keeps a peer's state at the port, and removes it on drop.
+/// Guard that keeps a peer's state at the port. The state is removed on drop.
 struct Registration<'p> {
     port: &'p Port,
     id: PeerId,

@@ -1,7 +1,8 @@
 //! One connection of a bound port: handshake, heartbeats, and both directions.
 //!
-//! Both sides send PING at intervals of [`PING_EVERY`] and answer it, so that a peer that disappears without a message
-//! (power, cable) is noticed. Older peers know no PING; TCP keep-alive finds those that are gone.
+//! Both sides send PING at intervals of [`PING_EVERY`] and answer it. Therefore it is noticed if a peer disappears
+//! without closing the connection (loss of power, unplugged cable). Older peers do not support PING; for these, TCP
+//! keep-alive detects that the peer is gone.
 
 use super::decode::{Decoder, Item};
 use super::encode::Pieces;
@@ -60,7 +61,8 @@ pub(in crate::transport) struct Patience {
 }
 
 impl Patience {
-    /// Creates the limit for a peer that does or does not answer PING.
+    /// Creates the limit for a peer. `heartbeats` says whether the peer answers PING; if it does not, there is no
+    /// limit.
     pub(in crate::transport) fn new(heartbeats: bool) -> Self {
         Self { heartbeats, pings: false }
     }
@@ -114,8 +116,8 @@ pub(in crate::transport) struct Outgoing<W> {
 
 /// Source of the messages for one peer.
 pub(in crate::transport) trait Outbox {
-    /// Waits for messages and puts them into `pieces`. Returns false if there will be no more messages. It is called
-    /// again when all pieces are written. Dropping the future loses no message.
+    /// Waits for messages and puts them into `pieces`. Returns false if there will be no more messages. This function
+    /// is called again when all pieces are written. Dropping the future loses no message.
     fn fill(&mut self, pieces: &mut Pieces) -> impl Future<Output = bool> + Send;
 }
 
@@ -221,7 +223,8 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
 }
 
 /// Runs both directions until the connection ends. If the sending side ends first, receiving continues until the peer
-/// or the caller ends it: if a connection is closed with unread bytes, data in flight to the peer may be lost.
+/// closes the connection or the caller drops this future. The reason is that data in flight to the peer may be lost if
+/// a connection is closed with unread bytes.
 pub(in crate::transport) async fn both(
     receiving: impl Future<Output = Result<(), Refusal>>,
     sending: impl Future<Output = Result<(), Refusal>>,

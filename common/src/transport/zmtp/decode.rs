@@ -1,7 +1,7 @@
 //! [`Decoder`]: turns the bytes of a connection into messages and commands. It does no I/O.
 //!
-//! Memory is not reserved by announced lengths. A frame's buffer grows with the bytes that have arrived, so that a peer
-//! must send the bytes for which we hold memory.
+//! Memory is not reserved for the announced length of a frame. The buffer of a frame starts with a limited capacity and
+//! grows with the bytes that have arrived. Therefore a peer must send bytes before more memory is reserved for it.
 
 use super::rules::{
     GateLimits, Header, Meter, Violation, answers_ping, check_greeting, check_ready, ping_context,
@@ -14,10 +14,10 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
 /// Size of one read when no long frame is being received.
 const READ_BYTES: usize = 32 << 10;
-/// A frame that lacks at least this many bytes is read directly into its own buffer; a shorter rest is read together
-/// with the bytes after it.
+/// If at least this many bytes of a frame are missing, they are read directly into the buffer of the frame. Otherwise
+/// they are read together with the bytes that follow the frame.
 const IN_PLACE_BYTES: usize = READ_BYTES / 2;
-/// Initial capacity of a frame's buffer: a batch of 1,024 rows of 168 bytes fits.
+/// Maximum initial capacity of a frame's buffer. A batch of 1,024 rows of 168 bytes fits.
 const BODY_BYTES_FIRST: usize = 256 << 10;
 
 /// One item that a peer sent.

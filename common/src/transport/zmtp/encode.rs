@@ -7,7 +7,8 @@ use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-/// Longest frame that is copied into a buffer with its neighbours; a longer one is written from its own memory.
+/// Maximum length of a frame that is copied into a buffer with its neighbours. A longer frame is written from its own
+/// memory.
 const COPIED_BYTES_MAX: usize = 4 << 10;
 
 /// Bytes to be written to a peer, in the order in which they were added.
@@ -74,7 +75,7 @@ impl Pieces {
         }
     }
 
-    /// Returns the number of bytes, sealed or not.
+    /// Returns the number of all bytes, including those that are not sealed.
     pub(in crate::transport) fn byte_len(&self) -> usize {
         self.bytes + self.short.len()
     }

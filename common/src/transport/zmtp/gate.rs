@@ -1,9 +1,9 @@
 //! [`FrameGate`]: checks a ZMTP 3 byte stream and determines how much of it may be forwarded.
 //!
-//! It stands between a connection and the zeromq crate, which reserves memory for the length that a frame announces
+//! The gate is between a connection and the zeromq crate, which reserves memory for the announced length of a frame
 //! before the frame has arrived. The gate admits one greeting, one READY command and then data frames within its
-//! limits. It reports other commands separately, because zeromq 0.7 knows only READY. It keeps no bytes and allocates
-//! nothing.
+//! limits. It reports other commands as [`StreamPart::Command`], because zeromq 0.7 knows only READY. It keeps no bytes
+//! and allocates nothing.
 
 use super::rules::{
     GateLimits, Header, Meter, Violation, check_greeting, check_ready, whole_ready,
@@ -11,7 +11,7 @@ use super::rules::{
 use super::{GREETING_BYTES, LONG_HEADER_BYTES};
 use crate::limits::COMMAND_BYTES_MAX;
 
-/// Maximum number of bytes that a caller must keep because the gate needs more before it can decide.
+/// Maximum number of bytes that the caller must keep until the gate has enough bytes to decide.
 pub const HELD_BYTES_MAX: usize = LONG_HEADER_BYTES + COMMAND_BYTES_MAX;
 const _: () = assert!(GREETING_BYTES <= HELD_BYTES_MAX);
 
@@ -20,7 +20,7 @@ const _: () = assert!(GREETING_BYTES <= HELD_BYTES_MAX);
 pub struct ByteRun {
     /// Number of bytes; never 0.
     pub bytes: usize,
-    /// The part of the stream that they belong to.
+    /// The part of the stream that the bytes belong to.
     pub part: StreamPart,
 }
 
@@ -66,7 +66,7 @@ impl FrameGate {
     /// Takes the next bytes of the stream, and returns how many of them may be forwarded.
     ///
     /// The remaining bytes, at most [`HELD_BYTES_MAX`], must be passed again at the start of the next call, followed by
-    /// more. After an error no byte of this call may be forwarded, and the connection must be closed.
+    /// more bytes. After an error no byte of this call may be forwarded, and the connection must be closed.
     pub fn admit(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
         let mut admitted = 0;
         while let Some(run) = self.next_run(&bytes[admitted..])? {
@@ -75,7 +75,8 @@ impl FrameGate {
         Ok(admitted)
     }
 
-    /// Like [`admit`](Self::admit), one run at a time. Returns `None` if more bytes are needed.
+    /// Takes the next bytes of the stream like [`admit`](Self::admit), but admits only one run. Returns `None` if more
+    /// bytes are needed.
     pub fn next_run(&mut self, bytes: &[u8]) -> Result<Option<ByteRun>, Violation> {
         let run = |bytes, part| Ok(Some(ByteRun { bytes, part }));
         match self.expect {
@@ -111,8 +112,8 @@ impl FrameGate {
         }
     }
 
-    /// Admits `before` bytes of a header and then bytes of its body, of which `left` bytes are missing. Admits at most
-    /// `available` bytes in total.
+    /// Admits the `before` bytes of a header and then the available bytes of its body. `left` is the number of bytes of
+    /// the body that were not admitted yet. `available` is the number of available bytes, including the header.
     fn run_in_body(&mut self, before: usize, left: u64, more: bool, available: usize) -> ByteRun {
         let here = usize::try_from(left).unwrap_or(usize::MAX).min(available - before);
         let left = left - here as u64;

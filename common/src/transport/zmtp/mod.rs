@@ -13,8 +13,8 @@
 //! [`rules`] defines what a peer may send. [`gate`] applies the rules to a stream that zeromq reads. [`decode`] and
 //! `encode` read and write whole messages, and `connection` is one connection of a bound port.
 //!
-//! The mechanism is NULL. A READY that claims an identity is refused: otherwise the router would send one peer's
-//! replies to another peer that claims its name.
+//! The mechanism is NULL. A READY that claims an identity is refused. Otherwise a peer could claim the identity of
+//! another peer and receive the replies to it.
 
 pub(super) mod connection;
 pub mod decode;

@@ -151,7 +151,7 @@ impl Header {
     }
 }
 
-/// Checks one direction of a connection against its limits.
+/// Counter of the messages, frames and bytes of one direction of a connection. It checks them against the limits.
 #[derive(Debug, Clone)]
 pub(super) struct Meter {
     limits: GateLimits,
@@ -196,8 +196,8 @@ impl Meter {
         self.message_bytes = 0;
     }
 
-    /// Returns the range of the command's body in these bytes, which begin with its header. Returns `None` if the
-    /// command is not complete, and an error if it is not allowed.
+    /// Returns the range of a command's body in `bytes`, which begin with the header of the command. Returns `None` if
+    /// the command is not complete, and an error if the command is not allowed.
     pub(super) fn command(
         &self,
         header: &Header,
@@ -248,14 +248,15 @@ pub(in crate::transport) fn announce_heartbeats(greeting: &mut [u8]) {
     greeting[MINOR_AT - 1..=MINOR_AT].copy_from_slice(&[3, 1]);
 }
 
-/// Returns the context of a whole command if it is a PING. The time to live is ignored: it is advice for peers without
-/// a deadline of their own.
+/// Returns the context of a whole command if the command is a PING. The time to live is ignored: it is advice for
+/// receivers that have no deadline of their own.
 pub(in crate::transport) fn ping_context(command: &[u8]) -> Option<&[u8]> {
     let header = Header::read(command).ok()??;
     command[header.bytes..].strip_prefix(PING)?.get(2..)
 }
 
-/// Returns the range of READY's body in these bytes, which begin with its header. Returns `None` if it is not complete.
+/// Returns the range of READY's body in `bytes`, which begin with the header of READY. Returns `None` if READY is not
+/// complete.
 pub(super) fn whole_ready(bytes: &[u8]) -> Result<Option<Range<usize>>, Violation> {
     let Some(header) = Header::read(bytes)? else { return Ok(None) };
     if !header.is_command() || header.has_more() {

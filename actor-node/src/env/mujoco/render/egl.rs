@@ -1,9 +1,9 @@
-//! OpenGL without a window by EGL: on a graphics card, or on CPUs by Mesa.
+//! OpenGL without a window, through EGL. EGL draws on a graphics card, or on CPUs with Mesa.
 //!
 //! The displays are tried in this order: one for each graphics device, Mesa's surfaceless display, the default display.
-//! The first one on which a context can be created is used. It is opened once and never closed: it belongs to the
-//! process, so closing it would destroy the contexts of other environments. MuJoCo draws to its own buffers, so
-//! contexts are current without a surface.
+//! The first display on which a context can be created is used. This display is opened once and never closed, because
+//! closing it would destroy the contexts of all environments in the process. MuJoCo draws to its own buffers, so a
+//! context needs no surface.
 #![expect(unsafe_code, reason = "the functions of EGL")]
 
 use super::library::{Library, function};
@@ -21,8 +21,8 @@ const PLATFORM_DEVICE: u32 = 0x313F;
 const PLATFORM_SURFACELESS: u32 = 0x31DD;
 const DEVICES_MAX: usize = 32;
 
-/// Pairs of an attribute and its minimum value, then a terminator. They require 8 bits per colour, a depth of 24 bits,
-/// a stencil of 8 bits, OpenGL, and surfaces in memory.
+/// Pairs of an attribute and its minimum value, then a terminator. The pairs require 8 bits per colour, a depth of 24
+/// bits, a stencil of 8 bits, OpenGL, and surfaces in memory.
 #[rustfmt::skip]
 const CONFIG: [i32; 17] = [
     0x3024, 8,   0x3023, 8,   0x3022, 8,   0x3021, 8,

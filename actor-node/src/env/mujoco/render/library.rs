@@ -18,7 +18,7 @@ unsafe impl Send for Library {}
 unsafe impl Sync for Library {}
 
 impl Library {
-    /// Opens the first of `names` that can be loaded. Other libraries do not see its symbols before
+    /// Opens the first library of `names` that can be loaded. Other libraries do not see its symbols before
     /// [`Library::publish`].
     ///
     /// # Errors
@@ -36,8 +36,8 @@ impl Library {
         Err(first_reason.unwrap_or_default())
     }
 
-    /// Makes the library's symbols visible to lookups in the whole process. MuJoCo looks up its OpenGL functions that
-    /// way.
+    /// Makes the library's symbols visible to lookups in the whole process. MuJoCo finds its OpenGL functions by such
+    /// lookups.
     pub(super) fn publish(&self) {
         let flags: c_int = libc::RTLD_NOW | libc::RTLD_GLOBAL | libc::RTLD_NOLOAD;
         // SAFETY: the library is already loaded. This call only changes the visibility of its symbols.

@@ -1,9 +1,9 @@
-//! Pictures of the tasks by MuJoCo's own renderer, without a window. OpenGL comes from EGL or, if that is missing, from
-//! OSMesa. The library is opened at run time for the first picture, so training needs neither.
+//! Pictures of the tasks by MuJoCo's own renderer, without a window. OpenGL comes from EGL, or from OSMesa if EGL is
+//! missing. The library is opened when the first picture is drawn, so training needs neither EGL nor OSMesa.
 //!
-//! The size is Gymnasium's default. The camera is the model's camera `track`, which follows the body (Gymnasium's
-//! `camera_name="track"`). If a model has no such camera, the free camera is used, with Gymnasium's distances. It looks
-//! at the median position of the model's geoms in the first picture.
+//! Pictures have Gymnasium's default size. The camera is the model's camera `track`, which follows the body
+//! (Gymnasium's `camera_name="track"`). If a model has no such camera, the free camera is used, with Gymnasium's
+//! distances. The free camera looks at the median position of the model's geoms at the time of the first picture.
 //!
 //! | page | content |
 //! |---|---|
@@ -35,7 +35,7 @@ const GEOMS_MAX: usize = 1000;
 const CAMERA: &str = "track";
 const TO_INSTALL: &str = "libegl1 and libgl1-mesa-dri, or libosmesa6 (Debian's names)";
 
-/// The only OpenGL of this process, because MuJoCo keeps the functions that it finds first.
+/// OpenGL of this process. There is only one, because MuJoCo keeps the functions that it finds first.
 static OPENGL: OnceLock<Result<OpenGl, String>> = OnceLock::new();
 
 #[derive(Debug)]
@@ -103,7 +103,7 @@ impl Renderer {
         let mut opengl = opengl.context().map_err(|reason| failed(&reason))?;
         opengl.make_current().map_err(|reason| failed(&reason))?;
         let model = data.model();
-        // SAFETY: the OpenGL context is current now, and also whenever this context is used or dropped.
+        // SAFETY: the OpenGL context is current now, and also whenever MuJoCo's context is used or dropped.
         let mut context = unsafe { MjrContext::new(model) };
         let global = &model.vis().global;
         let side = |model_side: i32| u32::try_from(model_side).unwrap_or(0).max(SIDE);
@@ -155,7 +155,7 @@ impl Drop for Renderer {
     }
 }
 
-/// Returns the model's camera that follows the body, or a free camera if there is none.
+/// Returns the model's camera that follows the body, or a free camera if the model has no such camera.
 fn camera(env: &str, data: &MjData<Arc<MjModel>>) -> MjvCamera {
     let model = data.model();
     if let Some(number) = model.name_to_id(MjtObjBase::mjOBJ_CAMERA, CAMERA) {
@@ -170,8 +170,8 @@ fn camera(env: &str, data: &MjData<Arc<MjModel>>) -> MjvCamera {
     MjvCamera { lookat, distance, ..MjvCamera::default() }
 }
 
-/// Returns the median, or 0 if there are no values. For an even number of values, it is the mean of the two middle
-/// ones.
+/// Returns the median, or 0 if there are no values. The median of an even number of values is the mean of the two
+/// middle values.
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<_> = values.collect();
     values.sort_by(f64::total_cmp);

@@ -1,4 +1,5 @@
-//! OpenGL without a window by OSMesa, which is Mesa drawing in memory. Used if there is no EGL.
+//! OpenGL without a window, through OSMesa. OSMesa is the variant of Mesa that draws in memory. Used if there is no
+//! EGL.
 #![expect(unsafe_code, reason = "the functions of OSMesa")]
 
 use super::library::Library;
@@ -9,8 +10,7 @@ const NAMES: &[&CStr] = &[c"libOSMesa.so.8", c"libOSMesa.so.6", c"libOSMesa.so"]
 
 const RGBA: u32 = 0x1908;
 const UNSIGNED_BYTE: u32 = 0x1401;
-/// Side length in pixels of the buffer that a context must have. MuJoCo does not draw to it, because it has its own
-/// buffers.
+/// Side length in pixels of the buffer that a context must have. MuJoCo draws to buffers of its own, not to this one.
 const SIDE: i32 = 16;
 const BUFFER_BYTES: usize = 16 * 16 * 4;
 
