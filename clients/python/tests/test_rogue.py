@@ -77,10 +77,14 @@ def test_a_server_that_has_forgotten_the_client_is_greeted_and_gets_all_batches_
     forget = iter([[refused(3)], [refused(3)]])
     rogue.answer = lambda header: [WELCOME] if header[0] == HELLO else next(forget, [inserted(header)])
     client.insert(rows(np.arange(16)))
-    # Two batches of 8 rows, each sent before and after it was forgotten, in order.
-    sequences = [struct.unpack_from("<Q", header, 6)[0] for header in rogue.heard if header[0] == INSERT]
-    assert sequences[-2:] == [1, 2] and len(sequences) >= 3
-    assert rogue.count(HELLO) >= 2
+    # Two batches of 8 rows, and the same again in order after the next greeting.
+    inserts = [header for header in rogue.heard if header[0] == INSERT]
+    first, second = inserts[:2]
+    assert [struct.unpack_from("<Q", header, 6)[0] for header in (first, second)] == [1, 2]
+    kinds = [header[0] for header in rogue.heard]
+    after = kinds.index(INSERT) + 2
+    assert kinds[after : after + 3] == [HELLO, INSERT, INSERT]
+    assert inserts[2:] == [first, second]
 
 
 def test_a_batch_whose_acknowledgement_is_lost_is_sent_again(rogue: Rogue, client: ReplayClient) -> None:
@@ -89,6 +93,14 @@ def test_a_batch_whose_acknowledgement_is_lost_is_sent_again(rogue: Rogue, clien
     client.insert(rows(np.arange(8)))
     assert rogue.count(INSERT) == 2
     assert rogue.heard[-1] == [header for header in rogue.heard if header[0] == INSERT][0]
+
+
+def test_leaving_the_block_waits_until_a_lost_batch_was_sent_again(rogue: Rogue) -> None:
+    lost = iter([[]])  # type: Iterator[List[bytes]]
+    rogue.answer = lambda header: [WELCOME] if header[0] == HELLO else next(lost, [inserted(header)])
+    with ReplayClient(rogue.address, config=sections(obs_dim=4, act_dim=2)) as client:
+        client.insert(rows(np.arange(8)), wait=False)
+    assert rogue.count(INSERT) == 2
 
 
 def test_a_greeting_is_repeated_every_second_and_carries_the_oldest_batch(rogue: Rogue, client: ReplayClient) -> None:

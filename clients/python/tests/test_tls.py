@@ -1,8 +1,11 @@
 """Mutual TLS with certificates of `sapex certs`, and what is refused with the wrong ones."""
 
+import socket
+import ssl
 import subprocess
+import threading
 from pathlib import Path
-from typing import Any, Dict, Iterator
+from typing import Any, Dict, Iterator, List
 
 import numpy as np
 import pytest
@@ -152,6 +155,35 @@ def test_a_server_must_have_the_role_of_a_replay_server() -> None:
     for uris in ([], ["sapex://role/learner"], ["sapex://role/replay-server", "sapex://role/learner"]):
         with pytest.raises(OSError, match="expected .*sapex://role/replay-server"):
             check_role({"subjectAltName": tuple(("URI", uri) for uri in uris)})
+
+
+def test_a_learner_that_poses_as_a_replay_server_is_not_spoken_to(servers: Servers, folder: Path) -> None:
+    config = servers.config({})
+    its = of(folder, "learner")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(its.cert, its.key)
+    context.load_verify_locations(its.ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    listener = socket.create_server(("127.0.0.1", 0))
+    heard: List[bytes] = []
+
+    def serve() -> None:
+        while True:
+            try:
+                with context.wrap_socket(listener.accept()[0], server_side=True) as connection:
+                    heard.append(connection.recv(1))
+            except ssl.SSLError:
+                continue
+            except OSError:
+                return
+
+    threading.Thread(target=serve, daemon=True).start()
+    address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+    with ReplayClient(address, config=config, tls=of(folder, "actor-node")) as client:
+        with pytest.raises(TimedOut, match="names the roles .*sapex://role/learner.*, expected .*replay-server"):
+            client.insert(rows(np.arange(8)), timeout=2.0)
+    listener.close()
+    assert set(heard) <= {b""}, "bytes were sent to it"
 
 
 def test_files_that_do_not_fit_are_named_before_anything_is_sent(servers: Servers, folder: Path) -> None:

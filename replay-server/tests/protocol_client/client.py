@@ -39,8 +39,10 @@ def toml_value(value, is_32_bits):
     if isinstance(value, float):
         if is_32_bits:
             value = struct.unpack("<f", struct.pack("<f", value))[0]
+        if abs(value) == float("inf"):
+            return str(value)
         digits = format(Decimal(repr(value)), "f")
-        return digits if "." in digits or "n" in digits.lower() else digits + ".0"
+        return digits if "." in digits else digits + ".0"
     if isinstance(value, str):
         return f"'{value}'" if '"' in value or "\\" in value else f'"{value}"'
     return "[" + ", ".join(toml_value(item, is_32_bits) for item in value) + "]"
