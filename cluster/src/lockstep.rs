@@ -9,7 +9,7 @@ use actor_node::actor::{Actor, Share};
 
 use actor_node::service::{ActorNode, Evaluator, figures};
 use anyhow::Context;
-use common::config::{ConfigError, Resolved};
+use common::config::{ConfigError, Durability, Resolved};
 use common::ids::ActorId;
 use common::policy::snapshot::PolicySnapshot;
 use common::process::Process;
@@ -56,6 +56,12 @@ pub fn check(resolved: &Resolved) -> Result<(), ConfigError> {
     }
     if config.replay.shards > 1 {
         return cannot("replay.shards", "1: there is one table");
+    }
+    if config.replay.durability != Durability::None {
+        return cannot(
+            "replay.durability",
+            "none: rows newer than the checkpoint cannot be repeated",
+        );
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use cluster::{
     bench, certs, envs, export, finish, lockstep, record, report, run_policy, space, train, video,
 };
 use common::about;
-use common::config::{Config, PRESETS, Resolved};
+use common::config::{Config, Durability, PRESETS, Resolved};
 use common::process::{self, EXIT_CONFIG, Process, Usage};
 use common::run_dir::RunDir;
 use common::run_dir::claim::Claim;
@@ -22,6 +22,7 @@ use learner::offline::OfflineSource;
 use learner::resume::Start;
 use learner::trainer::TrainerConfig;
 use replay_server::saved::SavedReplay;
+use replay_server::storage::files::DurableReplay;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -140,15 +141,21 @@ async fn train_claimed(
 
 /// Returns a message for a resumed run: how many rows its replay has, or why the replay is empty.
 fn replay_note(run: &RunDir, config: &Config, spec: &EnvSpec) -> anyhow::Result<String> {
-    let saved = SavedReplay::of_run(run, 0, config, spec);
-    let rows = saved.map(|saved| saved.rows()).transpose()?.unwrap_or(0);
+    let saved = SavedReplay::of_run(run, 0, config, spec).map(|saved| saved.rows());
+    let durable = DurableReplay::of_run(run, 0, config, spec).map(|durable| durable.rows());
+    let rows = saved.transpose()?.unwrap_or(0) + durable.transpose()?.unwrap_or(0);
     if rows > 0 {
         return Ok(format!("the replay has its {rows} rows back"));
     }
     let min_size = config.replay.min_size;
+    let next_time = match config.replay.durability {
+        Durability::None => {
+            "run.save_replay = true keeps them when a run stops, replay.durability also when it crashes"
+        }
+        Durability::Process | Durability::Disk => "replay.durability keeps them from now on",
+    };
     Ok(format!(
-        "the replay is empty: {min_size} rows (replay.min_size) are collected before the next update; \
-         run.save_replay = true keeps them"
+        "the replay is empty: {min_size} rows (replay.min_size) are collected before the next update; {next_time}"
     ))
 }
 

@@ -26,7 +26,8 @@ use learner::resume::Start;
 use learner::run_log::RunLog;
 use learner::service::{Learner, Places};
 use replay_server::saved::SavedReplay;
-use replay_server::service::ReplayServer;
+use replay_server::service::{ReplayError, ReplayServer};
+use replay_server::storage::files::DurableReplay;
 use replay_server::table::Table;
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -100,8 +101,7 @@ pub async fn train(process: Process, run: RunDir, start: Start) -> anyhow::Resul
 struct System {
     learner: tokio::task::JoinHandle<Result<LearnerOutcome, learner::service::LearnerError>>,
     /// The replay server's task. `None` if the run learns from recorded data only.
-    replay:
-        Option<tokio::task::JoinHandle<Result<Vec<Table>, replay_server::service::ReplayError>>>,
+    replay: Option<tokio::task::JoinHandle<Result<Vec<Table>, ReplayError>>>,
     /// Stops the replay server when dropped. It is dropped last, because the other roles are clients of the server.
     replay_stop: oneshot::Sender<()>,
     actors: JoinSet<anyhow::Result<()>>,
@@ -169,8 +169,7 @@ impl System {
         let replay = if offline {
             None
         } else {
-            let saved = SavedReplay::of_run(run, 0, &process.resolved.config, &spec);
-            let server = ReplayServer::new(process.clone(), &spec, 0)?.kept_in(saved)?;
+            let server = replay_server(process, run, &spec)?;
             let router = transport.bind_router(&peers.replay[0]).await?;
             Some(tokio::spawn(server.run(router, async {
                 // A dropped sender also requests the stop.
@@ -326,6 +325,18 @@ impl System {
         let means: Vec<f64> = self.counters.iter().filter_map(|counters| of(counters)).collect();
         (!means.is_empty()).then(|| means.iter().sum::<f64>() / means.len() as f64)
     }
+}
+
+/// Builds the replay server, with the rows that an earlier start of the run kept.
+fn replay_server(
+    process: &Process,
+    run: &RunDir,
+    spec: &EnvSpec,
+) -> Result<ReplayServer, ReplayError> {
+    let config = &process.resolved.config;
+    let saved = SavedReplay::of_run(run, 0, config, spec);
+    let durable = DurableReplay::of_run(run, 0, config, spec);
+    ReplayServer::new(process.clone(), spec, 0)?.kept_in(saved)?.durable_in(durable)
 }
 
 /// Shows and logs the progress until the run ends: all actors have taken their steps, the target return is reached, a

@@ -11,6 +11,7 @@ fn what_one_thread_cannot_do_is_refused_by_name_and_nothing_is_made() {
         ("learner.watch=/tmp/live.toml", "learner.watch"),
         ("run.actors=2", "run.actors"),
         ("replay.shards=2", "replay.shards"),
+        ("replay.durability=process", "replay.durability = \"process\" (from --set): none: rows"),
     ] {
         let output = train(&run, &[set], &["--lockstep"]);
         assert_eq!(output.status.code(), Some(2), "{}", text(&output));

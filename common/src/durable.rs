@@ -26,7 +26,7 @@ pub fn commit_dir<E: From<io::Error>>(
     write: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), E> {
     let parent = parent(target);
-    create_parents(parent)?;
+    create_dirs(parent)?;
     remove_leftovers(parent)?;
     let partial = partial(target)?;
     fs::create_dir(&partial)?;
@@ -93,12 +93,15 @@ fn sync(path: &Path) -> io::Result<()> {
 
 /// Creates a directory and its missing parents. Flushes the parent of each new directory, so that the new directory
 /// survives a crash.
-fn create_parents(dir: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// Returns an error if the file system fails. The message names the path.
+pub fn create_dirs(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
     let above = parent(dir);
-    create_parents(above)?;
+    create_dirs(above)?;
     fs::create_dir_all(dir)?;
     sync(above)
 }

@@ -67,6 +67,8 @@ fn numbers_that_no_update_survives_are_refused() {
         ("learner.alpha_min=2000", "must be 0 (no bound) to learner.alpha_max = 1000"),
         ("learner.alpha_min=nan", "must be 0 (no bound) to learner.alpha_max = 1000"),
         ("learner.alpha_max=0", "must be above 0, or inf for none"),
+        ("replay.sync_interval=9ms", "must be 10ms to 1m"),
+        ("replay.sync_interval=61s", "must be 10ms to 1m"),
     ] {
         let key = assignment.split('=').next().unwrap_or_default();
         refused(&[assignment], key, &[said]);

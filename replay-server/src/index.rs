@@ -1,5 +1,5 @@
-//! [`Index`]: the position of this server among a run's replay servers. It can come from the host's name, so that an
-//! orchestrator that numbers its hosts needs no option per host.
+//! [`Index`]: the position of this server among a run's replay servers. It can be read from the host's name. An
+//! orchestrator that numbers its hosts can therefore start all servers with the same options.
 
 use common::about;
 use common::process::Usage;
@@ -19,7 +19,7 @@ impl Index {
     /// Returns the number.
     ///
     /// # Errors
-    /// Returns an error if the number is to come from the host's name and the name does not end in one.
+    /// Returns an error if the number must come from the host's name, but the name does not end in a number.
     pub fn number(self) -> Result<usize, Usage> {
         match self {
             Self::Number(number) => Ok(number),

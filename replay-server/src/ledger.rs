@@ -1,16 +1,18 @@
-//! [`Ledger`]: the number of the next expected batch of each actor, which makes inserts exactly-once.
+//! [`Ledger`]: the number of the next expected batch of each actor, which ensures that each batch is inserted exactly
+//! once.
 //!
 //! The ledger keeps two numbers per actor: the highest batch that has arrived (parked or inserted), and the highest
 //! batch in the table. An actor numbers its batches 1, 2, 3 … per shard and keeps each batch until it is acknowledged,
 //! so that only the order has to be checked. A new incarnation of an actor replaces the old one.
 
+use crate::storage::journal::Delivery;
 use common::ids::{ActorId, BatchSequence, Incarnation};
 use std::collections::{HashMap, VecDeque};
 
 /// Decision about a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arrival {
-    /// The batch is the next one, and now counts as arrived.
+    /// The batch is the expected one. It now counts as arrived.
     Next,
     /// The table already contains the batch, and all batches up to this number: acknowledge again.
     Inserted(BatchSequence),
@@ -21,11 +23,11 @@ pub(crate) enum Arrival {
         /// Number of the expected batch.
         expected: BatchSequence,
     },
-    /// The actor has not greeted since this table was created.
+    /// This incarnation of the actor has not greeted since the table was created, or a newer one has replaced it.
     Unknown,
 }
 
-/// Number of former incarnations remembered per actor, so that their late messages are not mistaken for a new
+/// Number of former incarnations that are remembered per actor, so that a late message of one is not mistaken for a new
 /// incarnation.
 const PAST_LIVES_MAX: usize = 16;
 
@@ -44,8 +46,18 @@ struct Entry {
 }
 
 impl Ledger {
+    /// Continues after these deliveries, the last of each actor.
+    pub(crate) fn after(deliveries: impl IntoIterator<Item = Delivery>) -> Self {
+        let entry = |Delivery { actor, incarnation, sequence: BatchSequence(number) }| {
+            let past = VecDeque::new();
+            (actor, Entry { incarnation, arrived: number, inserted: number, past })
+        };
+        Self { entries: deliveries.into_iter().map(entry).collect() }
+    }
+
     /// Starts counting at `oldest` for a new incarnation. A greeting of a known incarnation changes nothing, even if it
-    /// arrives late.
+    /// arrives late, unless batches before `oldest` are missing: they were acknowledged and then lost with the power of
+    /// the machine, and nobody has them any more.
     pub(crate) fn greet(
         &mut self,
         actor: ActorId,
@@ -54,7 +66,12 @@ impl Ledger {
     ) {
         let mut past = VecDeque::new();
         if let Some(entry) = self.entries.get_mut(&actor) {
-            if entry.incarnation == incarnation || entry.past.contains(&incarnation) {
+            if entry.incarnation == incarnation {
+                entry.inserted = entry.inserted.max(oldest.0.saturating_sub(1));
+                entry.arrived = entry.arrived.max(entry.inserted);
+                return;
+            }
+            if entry.past.contains(&incarnation) {
                 return;
             }
             past = std::mem::take(&mut entry.past);
@@ -151,6 +168,21 @@ mod tests {
         assert_eq!(ledger.arrive(ACTOR, Incarnation(11), BatchSequence(1), 4), Arrival::Next);
         ledger.greet(ACTOR, LIFE, BatchSequence(1));
         assert_eq!(ledger.arrive(ACTOR, Incarnation(11), BatchSequence(1), 4), Arrival::Waiting);
+    }
+
+    #[test]
+    fn a_recovered_ledger_knows_what_was_delivered_and_goes_on_after_batches_that_were_lost() {
+        let delivery = Delivery { actor: ACTOR, incarnation: LIFE, sequence: BatchSequence(7) };
+        let mut ledger = Ledger::after([delivery]);
+        ledger.greet(ACTOR, LIFE, BatchSequence(7));
+        assert_eq!(arrive(&mut ledger, 7), Arrival::Inserted(BatchSequence(7)));
+        assert_eq!(arrive(&mut ledger, 8), Arrival::Next);
+        let mut ledger = Ledger::after([delivery]);
+        ledger.greet(ACTOR, LIFE, BatchSequence(11));
+        assert_eq!(arrive(&mut ledger, 10), Arrival::Inserted(BatchSequence(10)));
+        assert_eq!(arrive(&mut ledger, 11), Arrival::Next);
+        ledger.greet(ACTOR, LIFE, BatchSequence(11));
+        assert_eq!(arrive(&mut ledger, 11), Arrival::Waiting);
     }
 
     #[test]

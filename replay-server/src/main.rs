@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use common::about::Build;
+use common::config::Durability;
 use common::process::{self, Args, Process};
 use common::run_dir::RunDir;
 use common::runtime::memory;
@@ -11,6 +12,7 @@ use common::transport::zmq::ZmqTransport;
 use replay_server::index::Index;
 use replay_server::saved::SavedReplay;
 use replay_server::service::ReplayServer;
+use replay_server::storage::files::DurableReplay;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -26,7 +28,8 @@ struct Cli {
     /// as 3 on replay-3.
     #[arg(long, value_name = "N|auto", default_value = "0")]
     index: Index,
-    /// Directory that keeps this server's rows between two starts (run.save_replay), for example the learner's.
+    /// Directory that keeps this server's rows between two starts (replay.durability, run.save_replay), for example the
+    /// learner's.
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
 }
@@ -49,14 +52,22 @@ async fn serve(process: Process, index: Index, run_dir: Option<PathBuf>) -> anyh
         return Err(resolved.invalid("endpoints.replay", expected).into());
     };
     let first_shard = index * resolved.config.replay.shards;
-    if resolved.config.run.save_replay && run_dir.is_none() {
-        let expected = "needs a run directory: give this process --run-dir";
-        return Err(resolved.invalid("run.save_replay", expected).into());
+    let is_durable = resolved.config.replay.durability != Durability::None;
+    for (key, is_set) in
+        [("replay.durability", is_durable), ("run.save_replay", resolved.config.run.save_replay)]
+    {
+        if is_set && run_dir.is_none() {
+            let expected = "needs a run directory: give this process --run-dir";
+            return Err(resolved.invalid(key, expected).into());
+        }
     }
     let tls = process.tls(Role::ReplayServer)?;
-    let of_run = |dir| SavedReplay::of_run(&RunDir::at(dir), index, &resolved.config, &spec);
-    let saved = run_dir.as_deref().and_then(of_run);
-    let server = ReplayServer::new(process.clone(), &spec, first_shard)?.kept_in(saved)?;
+    let run = run_dir.as_deref().map(RunDir::at);
+    let config = &resolved.config;
+    let saved = run.as_ref().and_then(|run| SavedReplay::of_run(run, index, config, &spec));
+    let durable = run.as_ref().and_then(|run| DurableReplay::of_run(run, index, config, &spec));
+    let server = ReplayServer::new(process.clone(), &spec, first_shard)?;
+    let server = server.kept_in(saved)?.durable_in(durable)?;
     let seeds = process.seeds.role("transport");
     let transport = ZmqTransport::exported(seeds, &process.admin.metrics)?.with_tls(tls);
     let at = resolved.listens_at(endpoint);

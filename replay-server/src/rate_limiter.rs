@@ -1,24 +1,25 @@
 //! [`RateLimiter`]: holds inserters or samplers back so that each item is sampled a given number of times on average.
 //!
-//! The rule is the one of Reverb, counted in rows. Let `diff = inserts * samples_per_insert - samples` and
+//! The rule is the rule of Reverb, counted in rows. Let `diff = inserts * samples_per_insert - samples` and
 //! `target = min_size * samples_per_insert`:
 //!
-//! - an insert of n rows is allowed while `inserts + n <= min_size`, or if afterwards `diff <= target + error_buffer`;
-//! - a sample of n rows is allowed once `inserts >= min_size`, if afterwards `diff >= target - error_buffer`.
+//! - an insert of n rows is allowed if `inserts + n <= min_size`, or if afterwards `diff <= target + error_buffer`;
+//! - a sample with a share of n rows is allowed if `inserts >= min_size` and afterwards
+//!   `diff >= target - error_buffer`.
 //!
 //! **Samples are accounted in shares.** A batch of B rows drawn over S tables counts B / S rows at each table, no
 //! matter how many rows each table delivered. The rows themselves are drawn in proportion to priority mass. If
 //! delivered rows were counted, a table with little mass would fill its buffer and hold its inserters back, while a
-//! table with much mass would block the sampler, and each side would wait for the other. Counted by share, all tables
-//! of a run have the same ratio.
+//! table with much mass would block the sampler. Inserters and sampler would then wait for each other. Because shares
+//! are counted instead, all tables of a run have the same ratio.
 //!
-//! **Settings that deadlock are refused.** Both sides can wait for each other exactly if `diff - target` can be above
-//! `error_buffer - insert_rows * samples_per_insert` (inserts wait) and below `sample_share - error_buffer` (samples
-//! wait). In addition, nothing can be sampled while the table fills; an insert would then wait forever if the batch
-//! that crosses `min_size` could exceed the buffer. [`RateLimiterConfig::error_buffer_min`] follows from both
-//! conditions.
+//! **Settings that deadlock are refused.** Both sides can wait for each other exactly if `diff - target` can at the
+//! same time be above `error_buffer - insert_rows * samples_per_insert` (inserts wait) and below
+//! `sample_share - error_buffer` (samples wait). There is a second condition, because nothing can be sampled while the
+//! table fills: the batch that crosses `min_size` must not exceed the buffer, otherwise its insert would wait forever.
+//! [`RateLimiterConfig::error_buffer_min`] follows from both conditions.
 //!
-//! The limiter never sleeps and never reads a clock. When a peer is gone the other side waits, and
+//! The limiter never sleeps and never reads a clock. If one side has disconnected, the other side waits, and
 //! [`RateLimiter::explain`] reports it. Single-threaded.
 
 use common::limits;
@@ -28,27 +29,28 @@ use std::time::Duration;
 /// Tolerance of the comparisons, in rows. It ensures that rounding cannot make both sides wait. Sums up to 10^12 rows
 /// are accurate to 2 * 10^-4.
 const SLACK_ROWS: f64 = 1e-3;
-/// Ratio of the automatic buffer (`error_buffer = 0`) to the smallest one that works. It lets both sides run without
-/// lockstep.
+/// Ratio of the automatic buffer (`error_buffer = 0`) to the smallest one that works. A ratio above 1 lets both sides
+/// run without strict alternation.
 const AUTO_BUFFER_FACTOR: f64 = 2.0;
 
 /// Smallest allowed share of a sample: one row divided by the maximum number of shards.
 const SHARE_MIN: f64 = 1.0 / limits::SHARDS_MAX as f64;
 
-/// Settings of the limiter of one table. All counts are those of this table: 1 / S of the run's setting if the run has
-/// S tables.
+/// Settings of the limiter of one table. If the run has S tables, `min_size` and `error_buffer` are 1 / S of the run's
+/// settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RateLimiterConfig {
     /// Number of rows that must be inserted before the first sample.
     pub min_size: u64,
     /// Samples per inserted row; 0 means that only `min_size` limits.
     pub samples_per_insert: f64,
-    /// How far samples may be ahead of or behind the ratio, in samples; 0 means twice the smallest value that cannot
-    /// deadlock.
+    /// Number of samples by which sampling may be ahead of or behind the ratio; 0 means twice the smallest value that
+    /// cannot deadlock.
     pub error_buffer: f64,
     /// Maximum number of rows of one insert.
     pub insert_rows: usize,
-    /// Largest share of one sample: B / S, with the smallest S with which the run must still work. B is always safe.
+    /// Largest share of one sample: B / S, where S is the smallest number of tables with which the run must still work.
+    /// B is always safe.
     pub sample_share: f64,
 }
 
@@ -162,7 +164,7 @@ pub struct Explanation {
     pub sample_waited_s: f64,
 }
 
-/// A wait of one side. It begins with the first refused attempt after the last allowed one.
+/// Wait of one side. It begins with the first attempt that is refused after the last allowed one.
 #[derive(Debug, Clone, Copy)]
 struct Wait<T> {
     since: Duration,
@@ -209,8 +211,8 @@ impl RateLimiter {
         self.counters
     }
 
-    /// Restores counters from a checkpoint. All valid values are safe, even from other settings: then one side is
-    /// ahead and waits.
+    /// Restores counters from a checkpoint. All valid values are safe, even from a run with other settings: one side
+    /// may then be ahead, and it waits.
     pub fn restore(&mut self, counters: RateLimiterCounters) -> Result<(), RateLimiterError> {
         check_number("samples", counters.samples, 0.0)?;
         self.counters = counters;
@@ -223,7 +225,7 @@ impl RateLimiter {
         !is_limiting(&self.config) || fills || self.samples_needed(rows) <= SLACK_ROWS
     }
 
-    /// Returns whether a sample is allowed now whose share at this table is `share` rows.
+    /// Returns whether a sample with a share of `share` rows at this table is allowed now.
     pub fn can_sample(&self, share: f64) -> bool {
         let filled = self.counters.inserts >= self.config.min_size;
         let behind = is_limiting(&self.config)
@@ -231,7 +233,8 @@ impl RateLimiter {
         filled && !behind
     }
 
-    /// Requests an insert of `rows`. A refusal starts the wait of the inserters, a permission ends it.
+    /// Requests an insert of `rows`. A refusal starts the inserters' wait, unless it has started already. A permission
+    /// ends it.
     pub fn admit_insert(&mut self, rows: usize, now: Duration) -> Result<(), Limited> {
         if !self.can_insert(rows) {
             self.insert_wait.get_or_insert(Wait { since: now, amount: rows }).amount = rows;
@@ -243,7 +246,7 @@ impl RateLimiter {
         Ok(())
     }
 
-    /// Requests a sample. A refusal starts the wait of the samplers, a permission ends it.
+    /// Requests a sample. A refusal starts the samplers' wait, unless it has started already. A permission ends it.
     pub fn admit_sample(&mut self, share: f64, now: Duration) -> Result<(), Limited> {
         if !self.can_sample(share) {
             self.sample_wait.get_or_insert(Wait { since: now, amount: share }).amount = share;
@@ -265,8 +268,8 @@ impl RateLimiter {
         self.counters.samples += share;
     }
 
-    /// Reports which side waits, since when and for what. A side that was refused but would be allowed now does not
-    /// count as waiting.
+    /// Reports which side waits, since when, and what it waits for. A side that was refused but would be allowed now
+    /// does not count as waiting.
     pub fn explain(&self, now: Duration) -> Explanation {
         let insert_wait = self.insert_wait.filter(|wait| !self.can_insert(wait.amount));
         let sample_wait = self.sample_wait.filter(|wait| !self.can_sample(wait.amount));

@@ -1,7 +1,7 @@
 //! Tables on disk (`run.save_replay`): saved when a server stops, loaded when it starts again.
 //!
-//! Tables are saved in `replay/server-N/save-M/`; the highest M is the newest. A folder is either complete or does not
-//! exist:
+//! Tables are saved in `replay/server-N/save-M/`. The folder with the highest M is the newest. A folder either is
+//! complete or does not exist:
 //!
 //! | file | content |
 //! |---|---|
@@ -9,11 +9,11 @@
 //! | `shard-S.rows` | rows, oldest first, in their memory format |
 //! | `shard-S.priorities` | priority p of each row, little-endian f64 |
 //!
-//! Files are trusted no more than messages are: sizes and digests are checked first, then every value.
+//! Files are checked as strictly as messages: first the sizes and digests, then every value.
 
 use crate::rate_limiter::{RateLimiterCounters, RateLimiterError};
 use crate::table::{PutBackError, Table};
-use common::config::{Config, ReplayConfig, SelectorKind};
+use common::config::{Config, Durability, ReplayConfig, SelectorKind};
 use common::durable::{commit_dir, remove_dir};
 use common::run_dir::RunDir;
 use common::spec::EnvSpec;
@@ -34,7 +34,7 @@ const CHUNK: usize = 1 << 20;
 /// Reason why tables cannot be saved or loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum SavedError {
-    /// The file system returned an error, which names the path.
+    /// The file system returned an error. The message names the path.
     #[error("saved replay: {0}")]
     Io(#[from] io::Error),
     /// A file differs from what was written.
@@ -59,7 +59,7 @@ pub enum SavedError {
         key: &'static str,
         /// Value in the saved folder.
         found: String,
-        /// Value now.
+        /// Value in the present settings.
         expected: String,
     },
     /// The counters of the rate limiter are invalid.
@@ -101,29 +101,24 @@ pub struct SavedReplay {
 }
 
 impl SavedReplay {
-    /// Returns the saved replay of server number `index` of a run. `None` if the settings do not ask for it.
+    /// Returns the saved replay of server number `index` of a run. `None` if the settings do not ask for it, or if the
+    /// tables are durable, so that nothing has to be saved.
     pub fn of_run(run: &RunDir, index: usize, config: &Config, spec: &EnvSpec) -> Option<Self> {
-        let ReplayConfig { selector, priority_exponent, priority_epsilon, shards, .. } =
-            &config.replay;
-        let selector = match selector {
-            SelectorKind::Uniform => "uniform".to_owned(),
-            SelectorKind::Prioritized => {
-                format!("prioritized, alpha {priority_exponent}, epsilon {priority_epsilon}")
-            }
-        };
-        let is_asked = config.run.save_replay && !config.is_offline();
+        let is_durable = config.replay.durability != Durability::None;
+        let is_asked = config.run.save_replay && !is_durable && !config.is_offline();
         is_asked.then(|| Self {
             folder: run.replay().join(format!("server-{index}")),
             layout: config.item_layout(spec).hash(),
-            selector,
-            shards: *shards,
+            selector: selector_text(&config.replay),
+            shards: config.replay.shards,
         })
     }
 
     /// Writes the tables to a new folder, then removes the older ones.
     ///
     /// # Errors
-    /// Returns an error if the file system refuses. Older folders are untouched then.
+    /// Returns an error if the new folder cannot be written; the older folders are unchanged then. Also if an older
+    /// folder cannot be removed.
     pub fn save(&self, tables: &[Table]) -> Result<(), SavedError> {
         let old = saves(&self.folder)?;
         let number = old.last_key_value().map_or(1, |(number, _)| number + 1);
@@ -183,6 +178,17 @@ impl SavedReplay {
             }
         }
         Ok(Some((path, manifest)))
+    }
+}
+
+/// Describes a selector and its settings.
+pub(crate) fn selector_text(replay: &ReplayConfig) -> String {
+    let ReplayConfig { selector, priority_exponent, priority_epsilon, .. } = replay;
+    match selector {
+        SelectorKind::Uniform => "uniform".to_owned(),
+        SelectorKind::Prioritized => {
+            format!("prioritized, alpha {priority_exponent}, epsilon {priority_epsilon}")
+        }
     }
 }
 

@@ -38,7 +38,7 @@ pub struct ShardHandle {
 pub struct NetworkSide {
     /// Settings with which clients must agree.
     pub terms: ServerTerms,
-    /// Insert batches that an actor may have unacknowledged per shard.
+    /// Number of insert batches that an actor may have unacknowledged per shard.
     pub window: u32,
     /// The shards, in order of their numbers.
     pub shards: Vec<ShardHandle>,
@@ -207,7 +207,7 @@ impl NetworkSide {
         Ok((data[0].clone(), td_abs))
     }
 
-    /// Refuses a number that is larger than the shards were built for.
+    /// Returns a refusal if a number is larger than the shards' settings allow.
     fn within_terms(what: &str, got: f64, key: &str, most: usize) -> Result<(), RequestError> {
         #[expect(clippy::cast_precision_loss, reason = "settings are far below 2^53")]
         if got <= most as f64 {
@@ -229,8 +229,8 @@ impl NetworkSide {
         let is_news =
             state.sessions.greet(peer, client, self.clock.now()).map_err(RequestError::Refuse)?;
         if let ClientRole::Actor { id, incarnation, oldest_unacknowledged, .. } = &hello.role {
-            // An actor that has not met this server before does not know its number of shards, so the list may be
-            // short.
+            // An actor that has not been connected to this server before does not know its number of shards. Its list
+            // may therefore be too short.
             let oldest = |number: usize| {
                 oldest_unacknowledged.get(number).copied().unwrap_or(BatchSequence(1))
             };
@@ -301,7 +301,7 @@ impl NetworkSide {
     }
 }
 
-/// Checks that the client's certificate, if it has one, permits the place that it greets for.
+/// Checks that the client's certificate, if it has one, permits the place for which the client greets.
 fn check_certificate(peer: &PeerId, place: Place) -> Result<(), RequestError> {
     match peer.role() {
         Some(role) if role != place.certified() => {
@@ -313,7 +313,7 @@ fn check_certificate(peer: &PeerId, place: Place) -> Result<(), RequestError> {
     }
 }
 
-/// Returns the client's actor id and incarnation. Fails for the learner, because only actors insert.
+/// Returns the client's actor id and incarnation. Returns an error for the learner, because only actors insert.
 fn an_actor(client: Client) -> Result<(ActorId, Incarnation), RequestError> {
     match client.place {
         Place::Actor(id) => Ok((id, client.incarnation)),
@@ -321,7 +321,7 @@ fn an_actor(client: Client) -> Result<(ActorId, Incarnation), RequestError> {
     }
 }
 
-/// Fails for an actor, because only the learner samples and updates priorities.
+/// Returns an error for an actor, because only the learner samples and updates priorities.
 fn a_learner(client: Client, request: &str) -> Result<(), RequestError> {
     match client.place {
         Place::Learner => Ok(()),

@@ -2,19 +2,22 @@
 
 use crate::metrics::{ServerMetrics, ShardMetrics};
 use crate::rate_limiter::RateLimiterConfig;
+use crate::recovery::Recovered;
 use crate::saved::{SavedError, SavedReplay};
 use crate::selector::{PrioritizedConfig, SelectorConfig};
 use crate::server::{NetworkSide, ShardHandle};
 use crate::shard::{Published, Shard, ShardCommand};
+use crate::storage::files::{self, DurableError, DurableReplay};
+use crate::storage::sync::{Flush, flush_all};
 use crate::table::{Table, TableConfig, TableError};
-use common::config::{Config, SelectorKind};
+use common::config::{Config, Durability, SelectorKind};
 use common::process::Process;
 use common::spec::{EnvSpec, ItemLayout};
 use common::telemetry::metrics::MetricsError;
 use common::telemetry::progress::{ProgressCheck, ProgressWatch};
 use common::transport::{Message, PeerId, Router};
-use common::wire::handshake::ServerTerms;
-use crossbeam::channel::{Receiver, bounded};
+use common::wire::handshake::{ServerTerms, new_life};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -35,6 +38,9 @@ pub enum ReplayError {
     /// Rows cannot be saved or loaded.
     #[error(transparent)]
     Saved(#[from] SavedError),
+    /// Durable tables cannot be opened, or flushed at the end.
+    #[error(transparent)]
+    Durable(#[from] DurableError),
     /// The operating system cannot start a thread.
     #[error("start shard {shard}: {source}")]
     Thread {
@@ -45,7 +51,7 @@ pub enum ReplayError {
     },
 }
 
-/// Returns the settings of one shard's table. Row counts in the configuration are totals over all shards of the run.
+/// Returns the settings of one shard's table. In the configuration, row counts are totals over all shards of the run.
 #[expect(clippy::cast_precision_loss, reason = "row counts are far below 2^53")]
 pub fn table_config(config: &Config, layout: &ItemLayout) -> TableConfig {
     let (replay, shards) = (&config.replay, config.shards_total());
@@ -61,7 +67,7 @@ pub fn table_config(config: &Config, layout: &ItemLayout) -> TableConfig {
         samples_per_insert: replay.samples_per_insert,
         error_buffer: replay.error_buffer / shards as f64,
         insert_rows: config.actor.insert_rows,
-        // Use whole batches, so that the run can continue with a single remaining shard.
+        // Use the whole batch size as the largest share, so that the run can continue with a single remaining shard.
         sample_share: config.training.batch_size as f64,
     };
     TableConfig { layout: layout.clone(), capacity: config.shard_capacity(), selector, limiter }
@@ -74,7 +80,7 @@ pub struct ReplayServer {
     layout: ItemLayout,
     tables: Vec<Table>,
     first_shard: usize,
-    /// Where rows are saved; `None` if they are lost when the process ends.
+    /// Location of saved rows; `None` if rows are lost when the process ends.
     saved: Option<SavedReplay>,
 }
 
@@ -91,7 +97,7 @@ impl ReplayServer {
         Ok(Self { process, layout, tables, first_shard, saved: None })
     }
 
-    /// Loads the rows that were saved there, and saves the rows of this server when it stops.
+    /// Loads the rows from the location `saved`, and saves this server's rows there when it stops. `None` does neither.
     ///
     /// # Errors
     /// Returns an error if the saved rows are damaged, or were written with other settings.
@@ -100,6 +106,32 @@ impl ReplayServer {
             saved.load(&mut self.tables)?;
         }
         self.saved = saved;
+        Ok(self)
+    }
+
+    /// Replaces the tables by durable ones, with the rows that their files hold. Without files, new ones are made.
+    ///
+    /// # Errors
+    /// Returns an error if another process uses the files, if they are damaged or were made with other settings, or if
+    /// they cannot be made.
+    pub fn durable_in(mut self, durable: Option<DurableReplay>) -> Result<Self, ReplayError> {
+        let Some(durable) = durable else { return Ok(self) };
+        let (clock, began, boot) = (&self.process.clock, self.process.clock.now(), files::boot());
+        let config = table_config(&self.process.resolved.config, &self.layout);
+        let index = u32::try_from(self.first_shard).expect("a run has at most 1024 shards");
+        let life = new_life(clock, index).0;
+        self.tables.clear();
+        let mut found = Recovered::default();
+        for files in durable.open(&boot, life)? {
+            let (table, recovered) = Table::open(&config, files)?;
+            found.rows += recovered.rows;
+            found.dropped += recovered.dropped;
+            self.tables.push(table);
+        }
+        durable.recovered(&boot)?;
+        let Recovered { rows, dropped } = found;
+        let seconds = clock.now().saturating_sub(began).as_secs_f64();
+        info!(rows, dropped, seconds, from = %durable.folder.display(), "durable tables are open");
         Ok(self)
     }
 
@@ -115,9 +147,11 @@ impl ReplayServer {
         let Self { process, layout, tables, first_shard, saved } = self;
         let config = &process.resolved.config;
         info!(at = %router.local, shards = tables.len(), rows = config.shard_capacity(), "replay server listens");
+        let queue = start_flusher(&process, first_shard, tables.len())?;
         let mut shards = Vec::new();
         let mut threads = Vec::new();
-        for (number, table) in tables.into_iter().enumerate() {
+        for (number, mut table) in tables.into_iter().enumerate() {
+            queue.iter().for_each(|queue| table.flush_by(queue.clone()));
             let (sender, inbox) = bounded(INBOX_COMMANDS);
             let published = Arc::new(Published::default());
             let shard = first_shard + number;
@@ -156,7 +190,7 @@ impl ReplayServer {
     }
 }
 
-/// Watches that rows are stored. If they are not, the limiters of the shards tell the reason.
+/// Creates the check that rows are being stored. If no rows are stored, the shards' limiters give the reason.
 fn rows_stored(shards: &[ShardHandle]) -> ProgressCheck {
     let published: Vec<_> = shards.iter().map(|shard| Arc::clone(&shard.published)).collect();
     let shards = published.clone();
@@ -202,16 +236,38 @@ fn replies(router: &Router) -> mpsc::Sender<(PeerId, Message)> {
     router.outgoing.clone()
 }
 
-/// Saves the tables if the settings ask for it.
-async fn save(saved: Option<SavedReplay>, tables: Vec<Table>) -> Result<Vec<Table>, ReplayError> {
-    let Some(saved) = saved else { return Ok(tables) };
-    let saving = tokio::task::spawn_blocking(move || saved.save(&tables).map(|()| tables));
-    let saved = saving.await.map_err(|panic| SavedError::Io(std::io::Error::other(panic)))?;
-    Ok(saved?)
+/// Starts the thread that flushes durable tables to the disk, if the settings ask for it, and returns its queue.
+fn start_flusher(
+    process: &Process,
+    first_shard: usize,
+    shards: usize,
+) -> Result<Option<Sender<Flush>>, ReplayError> {
+    if process.resolved.config.replay.durability != Durability::Disk {
+        return Ok(None);
+    }
+    let (sender, queue) = bounded(shards);
+    let thread = process.shutdown.spawn_thread("flush", move || flush_all(&queue));
+    thread.map_err(|source| ReplayError::Thread { shard: first_shard, source })?;
+    Ok(Some(sender))
 }
 
-/// Stops the threads without blocking the runtime: a thread may be waiting to send a reply to the socket, which is
-/// still running.
+/// Saves the tables if the settings ask for it, or flushes durable ones.
+async fn save(
+    saved: Option<SavedReplay>,
+    mut tables: Vec<Table>,
+) -> Result<Vec<Table>, ReplayError> {
+    let saving = tokio::task::spawn_blocking(move || -> Result<_, ReplayError> {
+        tables.iter_mut().try_for_each(Table::flush_last).map_err(DurableError::from)?;
+        if let Some(saved) = &saved {
+            saved.save(&tables)?;
+        }
+        Ok(tables)
+    });
+    saving.await.map_err(|panic| SavedError::Io(std::io::Error::other(panic)))?
+}
+
+/// Stops the threads without blocking the runtime, because a thread may still be sending a reply to the socket, which
+/// runs in the runtime.
 async fn join(
     shards: &[ShardHandle],
     threads: Vec<std::thread::JoinHandle<Table>>,
@@ -221,7 +277,7 @@ async fn join(
     let shards = shards.to_vec();
     let joined = tokio::task::spawn_blocking(move || {
         for shard in &shards {
-            // If the inbox is full, its thread empties it. If it is closed, the thread has already ended.
+            // A full inbox is emptied by its thread. If the inbox is closed, the thread has already ended.
             let _gone = shard.inbox.send(ShardCommand::Stop);
         }
         threads.into_iter().filter_map(|thread| thread.join().ok()).collect()

@@ -1,4 +1,4 @@
-//! [`Sessions`]: for each connection its client's place, and how often it broke the protocol.
+//! [`Sessions`]: the place of each connection's client, and the number of each connection's protocol violations.
 //!
 //! A *place* is a role that only one process may have at a time: each actor id, and the learner. A process keeps its
 //! place as long as it sends messages. After [`CLIENT_SILENT`] of silence, the next process that asks gets the place,
@@ -18,7 +18,8 @@ use std::time::Duration;
 pub(crate) const OFFENCES_MAX: u32 = 8;
 /// Duration of a quarantine.
 pub(crate) const QUARANTINE: Duration = Duration::from_secs(60);
-/// Maximum number of remembered connections. Beyond it, the one silent for longest is forgotten and must greet again.
+/// Maximum number of remembered connections. If there are more, the connection that has been silent for longest is
+/// forgotten and must greet again.
 const SESSIONS_MAX: usize = 4_096;
 /// Number of former holders remembered per place, so that they can be refused as superseded.
 const PAST_MAX: usize = 16;
@@ -105,7 +106,7 @@ impl Sessions {
     /// Returns the client of a connection, if it still has its place.
     ///
     /// # Errors
-    /// Returns an error if it has not greeted, or if another process has its place now.
+    /// Returns an error if the connection has not greeted, or if another process has its place now.
     pub(crate) fn client(&mut self, peer: &PeerId, now: Duration) -> Result<Client, Refusal> {
         let session = self.by_peer.get_mut(peer).ok_or(Refusal::NotGreeted)?;
         session.heard = now;
@@ -118,8 +119,8 @@ impl Sessions {
         Ok(client)
     }
 
-    /// Handles a greeting whose settings fit: gives the client its place if that is free or already its own. Returns
-    /// true if the connection had not greeted as this client before.
+    /// Handles a greeting whose settings fit: gives the client its place if the place is free or already belongs to the
+    /// client. Returns true if the connection had not greeted as this client before.
     ///
     /// # Errors
     /// Returns an error if another process has the place.
@@ -201,8 +202,8 @@ impl Sessions {
 }
 
 impl Session {
-    /// Returns whether the connection is in quarantine. `heard` is then the time of its last offence, because later
-    /// messages are not read.
+    /// Returns whether the connection is in quarantine. During a quarantine, `heard` is the time of the connection's
+    /// last offence, because later messages are not read.
     fn is_quarantined(&self) -> bool {
         self.offences >= OFFENCES_MAX
     }

@@ -1,11 +1,12 @@
 //! A shard: one thread that owns one [`Table`]. Other threads send it [`ShardCommand`]s and read its published state.
 //!
-//! The rate limiter may hold an insert or a sample back. It is then *parked* in order of arrival, and served as soon as
-//! the other side has moved. A parked insert is not acknowledged, which is the back-pressure on actors. A parked sample
-//! is answered with `NotSampled` when its deadline has passed.
+//! The rate limiter may hold an insert or a sample back. The request is then *parked* in order of arrival, and served
+//! as soon as the other side has made enough progress. A parked insert is not acknowledged, which slows its actor down.
+//! A parked sample is answered with `NotSampled` when its deadline has passed.
 
 use crate::ledger::{Arrival, Ledger};
 use crate::metrics::ShardMetrics;
+use crate::storage::journal::Delivery;
 use crate::table::{InsertError, SampleBlock, SampleError, Table};
 use bytes::Bytes;
 use common::ids::{ActorId, BatchSequence, Incarnation};
@@ -23,7 +24,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-/// Maximum number of commands handled before parked work is checked again.
+/// Maximum number of commands handled before the parked requests are checked again.
 const COMMANDS_PER_TURN: usize = 64;
 /// Longest sleep, and therefore the maximum age of published state in an idle shard.
 const IDLE: Duration = Duration::from_millis(100);
@@ -32,7 +33,7 @@ const ESS_EVERY: Duration = Duration::from_secs(5);
 /// Maximum number of parked samples; beyond it the oldest is answered with `NotSampled`.
 const PARKED_SAMPLES_MAX: usize = 1_024;
 
-/// A request to a shard. Its frames are already checked against their headers.
+/// A request to a shard. Its frames have already been checked against its header.
 #[derive(Debug)]
 pub enum ShardCommand {
     /// An actor has greeted. If this incarnation is new, its batches are counted from the given number.
@@ -91,7 +92,7 @@ pub struct SampleRequest {
     pub deadline: Duration,
 }
 
-/// State of a shard for the network side. It is at most a moment old.
+/// State of a shard for the network side. It may be a fraction of a second old.
 #[derive(Debug, Default)]
 pub struct Published(Mutex<(ShardState, serde_json::Value)>);
 
@@ -151,7 +152,8 @@ struct Requests {
 impl Shard {
     /// Serves commands until [`ShardCommand::Stop`] or until all senders are dropped, and returns the table.
     pub fn run(mut self) -> Table {
-        let mut requests = Requests::default();
+        let ledger = Ledger::after(self.table.deliveries());
+        let mut requests = Requests { ledger, ..Requests::default() };
         let mut published_at = self.clock.now();
         self.publish(published_at);
         loop {
@@ -172,6 +174,7 @@ impl Shard {
             }
             self.progress(&mut requests);
             let now = self.clock.now();
+            self.flush(now);
             if now - published_at >= IDLE / 2 {
                 published_at = now;
                 self.publish(now);
@@ -194,7 +197,8 @@ impl Shard {
         }
     }
 
-    /// Handles a batch by its number: parks the next one, acknowledges an old one again, and ignores others.
+    /// Handles a batch by its number: parks the expected one, acknowledges again one that is already in the table, and
+    /// ignores the others. An actor that has not greeted is told so.
     fn receive(&mut self, insert: InsertBatch, requests: &mut Requests) {
         let InsertBatch { actor, incarnation, sequence, .. } = insert;
         match requests.ledger.arrive(actor, incarnation, sequence, self.window) {
@@ -215,8 +219,8 @@ impl Shard {
         }
     }
 
-    /// Serves parked work as far as the limiter allows. Inserts and samples alternate, because each may allow the
-    /// other.
+    /// Serves parked requests as far as the limiter allows. Alternates between inserts and samples, because each may
+    /// allow the other.
     fn progress(&mut self, requests: &mut Requests) {
         loop {
             let inserted = self.insert_parked(requests);
@@ -238,20 +242,21 @@ impl Shard {
         let mut any = false;
         while let Some(insert) = requests.inserts.front() {
             let now = self.clock.now();
+            let InsertBatch { actor, incarnation, sequence, .. } = *insert;
+            let delivery = Delivery { actor, incarnation, sequence };
             let inserted =
-                self.table.insert_of(insert.actor, &insert.rows, insert.td_abs.as_deref(), now);
+                self.table.deliver(delivery, &insert.rows, insert.td_abs.as_deref(), now);
             let refused = match inserted {
                 Err(InsertError::Limited(_)) => break,
                 Ok(outcome) => {
                     self.metrics.inserted(&outcome);
-                    let InsertBatch { actor, sequence, .. } = insert;
                     if let Some(bad) = outcome.bad_value
-                        && let Some(left_out) = requests.log.admit(Some(*actor), "rows", now)
+                        && let Some(left_out) = requests.log.admit(Some(actor), "rows", now)
                     {
                         warn!(%actor, %sequence, rows = outcome.refused, first = %bad, left_out, "rows refused");
                     }
                     if outcome.td_abs_refused > 0
-                        && let Some(left_out) = requests.log.admit(Some(*actor), "priorities", now)
+                        && let Some(left_out) = requests.log.admit(Some(actor), "priorities", now)
                     {
                         let rows = outcome.td_abs_refused;
                         warn!(%actor, rows, left_out, "priorities refused: |td| must be in 0..={TD_ABS_MAX:e}");
@@ -259,7 +264,7 @@ impl Shard {
                     outcome.refused
                 }
                 Err(error) => {
-                    let (actor, rows) = (insert.actor, insert.rows.len() / self.row_bytes);
+                    let rows = insert.rows.len() / self.row_bytes;
                     if let Some(left_out) = requests.log.admit(Some(actor), "batch", now) {
                         warn!(%actor, %error, left_out, "insert batch refused");
                     }
@@ -327,8 +332,8 @@ impl Shard {
         self.reply(sample.peer.clone(), encode(&header, []));
     }
 
-    /// Acknowledges a batch. The credit is a single batch while others are parked, so that held-back rows stay few and
-    /// fresh.
+    /// Acknowledges a batch. As long as other batches are parked, the credit is a single batch, so that few rows are
+    /// held back and these are recent.
     fn acknowledge(&self, peer: &PeerId, sequence: BatchSequence, refused: usize, parked: usize) {
         let header = Reply::Inserted {
             shard: self.number,
@@ -339,8 +344,8 @@ impl Shard {
         self.reply(peer.clone(), encode(&header, []));
     }
 
-    /// Sends a reply. The transport never waits for a single peer, so this waits at most for the network side as a
-    /// whole.
+    /// Sends a reply. The transport never waits for a single peer. Therefore this waits only if the network side as a
+    /// whole is slow.
     fn reply(&self, peer: PeerId, message: Message) {
         if self.replies.blocking_send((peer, message)).is_err() {
             debug!("reply dropped: the network side has stopped");
@@ -352,9 +357,15 @@ impl Shard {
         ShardState { items: self.table.len() as u64, mass: self.table.mass(), inserts }
     }
 
+    fn flush(&mut self, now: Duration) {
+        if let Err(error) = self.table.flush_if_due(now) {
+            warn!(%error, "rows are not safe on the disk");
+        }
+    }
+
     fn publish(&mut self, now: Duration) {
-        // The effective sample size needs a pass over all priorities; for a gauge it is enough to compute it now and
-        // then.
+        // The effective sample size needs a pass over all priorities. It is a gauge, so computing it at intervals is
+        // enough.
         if now >= self.ess_due {
             self.ess_due = now + ESS_EVERY;
             self.metrics.effective_sample_size(self.table.effective_sample_size());

@@ -1,10 +1,10 @@
 //! [`SumTree`]: non-negative weights by index, their sum, and the search for an index by prefix sum.
 //!
 //! Flat, iterative, `f64`, single-threaded. Eight children form one node, which is one cache line. A million leaves
-//! need seven levels, so that an update or a search touches seven cache lines. Every change recomputes the sums above
-//! it from their children instead of adding differences. Therefore rounding errors never accumulate, and the tree is
-//! always bit-equal to one built anew from its leaves (`docs/adr/0003-wide-sum-tree.md` has the alternatives and the
-//! measurements).
+//! need seven levels, so an update or a search touches seven cache lines. Every change recomputes the sums above it
+//! from their children instead of adding differences. Therefore rounding errors never accumulate, and the tree is
+//! always bit-equal to one that is built anew from its leaves. `docs/adr/0003-wide-sum-tree.md` has the alternatives
+//! and the measurements.
 
 /// Number of children of a node: eight `f64` fill a cache line of 64 bytes.
 const FAN_OUT: usize = 8;
@@ -16,7 +16,7 @@ const CACHE_LINE_BYTES: usize = 64;
 /// A node: the sums of its eight children, or eight leaves.
 type Node = [f64; FAN_OUT];
 
-/// Weights by index with O(log8 n) update and search. Memory: 64/7, about 9.2, bytes per leaf.
+/// Weights by index with O(log8 n) update and search. Memory per leaf: 64/7 bytes, about 9.1.
 #[derive(Debug)]
 pub struct SumTree {
     /// All nodes, level after level, leaves first, preceded by `skew` unused numbers. Allocated zeroed, so that leaves
@@ -82,8 +82,8 @@ impl SumTree {
     /// Sets many leaves in order; if a leaf occurs twice, the last value stays. Panics as [`SumTree::set`] does.
     ///
     /// It proceeds level by level, so that the processor can work on many nodes in parallel. A level is recomputed as a
-    /// whole if it has no more entries than there are leaves to set. As a result, 256 scattered leaves of a million
-    /// cost about four node sums each instead of seven.
+    /// whole if it has no more entries than there are leaves to set. As a result, setting 256 scattered leaves out of a
+    /// million costs about four node sums per leaf instead of seven.
     pub fn set_many(&mut self, leaves: &[(u32, f64)]) {
         for &(leaf, value) in leaves {
             self.write_leaf(leaf as usize, value);
@@ -188,9 +188,9 @@ impl SumTree {
     }
 }
 
-/// Returns inclusive prefix sums, with a dependency chain of only three additions. They never decrease, and an increase
-/// means that the child is above 0: each sum adds the child to the terms of its left neighbour inside the same
-/// parentheses, and rounding preserves order.
+/// Returns inclusive prefix sums, with a dependency chain of only three additions. Each sum adds the child to the terms
+/// of its left neighbour inside the same parentheses, and rounding preserves order. Therefore the sums never decrease,
+/// and they increase only at a child above 0.
 fn prefix_sums(c: &Node) -> Node {
     let (c01, c45, c67) = (c[0] + c[1], c[4] + c[5], c[6] + c[7]);
     let c0123 = c01 + (c[2] + c[3]);
@@ -212,11 +212,11 @@ fn sum(c: &Node) -> f64 {
     prefix_sums(c)[FAN_OUT - 1]
 }
 
-/// Returns the child whose prefix sum first exceeds `mass`, and the rest of `mass` inside that child. If
-/// `0 <= mass < sum(node)`, the child is above 0 and the rest is in `[0, child)`: the subtraction may round up to the
-/// child's value, and is then reduced to just below it.
+/// Returns the first child whose prefix sum exceeds `mass`, and the rest of `mass` inside that child. If
+/// `0 <= mass < sum(node)`, the child is above 0 and the rest is in `[0, child)`. The subtraction may round up to the
+/// child's value; the rest is then reduced to the next smaller number.
 ///
-/// It counts instead of branching, because the result is random and a branch could not be predicted.
+/// The code counts instead of branching, because the result is random and a branch could not be predicted.
 fn descend(node: &Node, mass: f64) -> (usize, f64) {
     let sums = prefix_sums(node);
     let before = [0.0, sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6]];

@@ -1,7 +1,10 @@
-//! The tests of `replay-server`, in one program because each program is linked anew.
+//! The tests of `replay-server`, in one program because each program is linked anew. `durable_killed` has a program
+//! of its own, because it starts processes, which hold copies of all locks for a moment.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
+mod durable;
+mod durable_rows;
 mod goldens;
 mod protocol_client;
 mod rate_limiter;

@@ -1,23 +1,28 @@
 //! Measures the throughput between one client and one shard. They communicate over ZeroMQ (TCP on loopback), and the
 //! guard is enabled. A row has 168 bytes.
 
-use super::peers::Peers;
+use super::peers::{PeerFigure, Peers};
 use super::table::{Bar, Row};
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use common::config::{Layers, load};
 use common::ids::{ActorId, BatchSequence, Incarnation};
 use common::process::Process;
+use common::run_dir::RunDir;
 use common::runtime::clock::Clock;
+use common::runtime::scratch::Scratch;
 use common::spec::ItemLayout;
 use common::transport::zmq::ZmqTransport;
 use common::transport::{Dealer, Endpoint, Transport};
 use common::wire::handshake::{ClientRole, Hello};
 use common::wire::message::{Reply, Request};
 use common::wire::{decode, encode, rows};
-use replay_server::service::ReplayServer;
+use replay_server::service::{ReplayError, ReplayServer};
+use replay_server::storage::files::DurableReplay;
+use replay_server::table::Table;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 const ROW_BYTES: usize = 168;
 const INSERT_ROWS: usize = 2_048;
@@ -26,6 +31,8 @@ const BATCH: u32 = 256;
 const REQUESTS: usize = 8;
 const FILL: usize = 200_000;
 const SECONDS: f64 = 4.0;
+/// Rounds of each durability.
+const DURABLE_ROUNDS: usize = 3;
 
 /// Measures three rates: inserted rows, sampled rows, and sampled rows if the client sends new priorities for each
 /// batch.
@@ -33,7 +40,13 @@ pub(super) fn measure(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> 
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let [inserts, samples, updated] = runtime.block_on(ours(clock))?;
+    let [in_memory, durable] = runtime.block_on(both_durabilities(clock))?;
     drop(runtime);
+    let in_memory = PeerFigure {
+        peer: "replay.durability = none".into(),
+        version: String::new(),
+        figure: in_memory,
+    };
     let reverb = |args: &[&str]| peers.run("reverb", "reverb_bench.py", args);
     let row = |name: &str, ours: f64, peer, bar| Row {
         name: name.to_owned(),
@@ -63,11 +76,106 @@ pub(super) fn measure(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> 
             Some(Bar::AtLeast(20.0)),
         ),
         row("the same, priorities sent back", updated, sampled, None),
+        row(
+            "inserts with replay.durability = process",
+            durable,
+            Ok(in_memory),
+            Some(Bar::AtLeast(0.8)),
+        ),
     ])
 }
 
 async fn ours(clock: &Clock) -> anyhow::Result<[f64; 3]> {
+    let server = Server::start(None).await?;
+    let inserts = server.connect_actor().await?.insert(clock).await?;
+    let mut sampler = server.connect_learner().await?;
+    let samples = sampler.sample(clock, false).await?;
+    let updated = sampler.sample(clock, true).await?;
+    server.stop().await?;
+    Ok([inserts, samples, updated])
+}
+
+/// Returns the inserts per second with `replay.durability` none and process. Each is the median of rounds that take
+/// turns.
+async fn both_durabilities(clock: &Clock) -> anyhow::Result<[f64; 2]> {
+    let scratch = Scratch::new()?;
+    let mut figures = [Vec::new(), Vec::new()];
+    for round in 0..DURABLE_ROUNDS {
+        let run = RunDir::at(&scratch.path().join(round.to_string()));
+        for (run, figures) in [None, Some(&run)].into_iter().zip(&mut figures) {
+            let server = Server::start(run).await?;
+            figures.push(server.connect_actor().await?.insert(clock).await?);
+            server.stop().await?;
+        }
+        // Otherwise the kernel writes the files to the disk during the next round.
+        fs_err::remove_dir_all(run.path())?;
+    }
+    Ok(figures.map(|mut figures| {
+        figures.sort_by(f64::total_cmp);
+        figures[DURABLE_ROUNDS / 2]
+    }))
+}
+
+/// A replay server and its address.
+struct Server {
+    process: Process,
+    layout: ItemLayout,
+    transport: ZmqTransport,
+    at: Endpoint,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<Result<Vec<Table>, ReplayError>>,
+}
+
+impl Server {
+    /// Starts a server with durable tables in this run directory, or with tables in memory.
+    async fn start(run: Option<&RunDir>) -> anyhow::Result<Self> {
+        let durability = if run.is_some() { "process" } else { "none" };
+        let process = process(durability)?;
+        let spec = process.resolved.env_spec()?;
+        let layout = ItemLayout::transition(&spec);
+        anyhow::ensure!(
+            layout.row_bytes == ROW_BYTES,
+            "rows of {} bytes, expected {ROW_BYTES}",
+            layout.row_bytes
+        );
+        let transport = ZmqTransport::new(process.seeds.role("transport"));
+        let router = transport.bind_router(&"tcp://127.0.0.1:0".parse()?).await?;
+        let at = router.local.clone();
+        let config = &process.resolved.config;
+        let durable = run.and_then(|run| DurableReplay::of_run(run, 0, config, &spec));
+        let server = ReplayServer::new(process.clone(), &spec, 0)?.durable_in(durable)?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn(server.run(router, async {
+            let _asked = stopped.await;
+        }));
+        Ok(Self { process, layout, transport, at, stop, serving })
+    }
+
+    async fn connect_actor(&self) -> anyhow::Result<Client> {
+        let config = &self.process.resolved.config;
+        self.connect(ClientRole::actor(config, ActorId(0), Incarnation(1))).await
+    }
+
+    async fn connect_learner(&self) -> anyhow::Result<Client> {
+        self.connect(ClientRole::learner(&self.process.resolved.config, Incarnation(1))).await
+    }
+
+    async fn connect(&self, role: ClientRole) -> anyhow::Result<Client> {
+        let hello = Hello::new(role, &self.process.resolved.config.cluster, &self.layout);
+        Client::connect(&self.transport, &self.at, hello).await
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        drop(self.stop);
+        self.serving.await??;
+        Ok(())
+    }
+}
+
+fn process(durability: &str) -> anyhow::Result<Process> {
+    let durability = format!("replay.durability={durability}");
     let set = [
+        &durability,
         "cluster.obs_dim=16",
         "cluster.act_dim=6",
         "cluster.action_low=[-1.0, -1.0, -1.0, -1.0, -1.0, -1.0]",
@@ -79,36 +187,7 @@ async fn ours(clock: &Clock) -> anyhow::Result<[f64; 3]> {
         "actor.window=16",
     ];
     let set = set.iter().map(ToString::to_string).collect();
-    let process = Process::quiet(load(&Layers { set, ..Layers::default() })?);
-    let spec = process.resolved.env_spec()?;
-    let layout = ItemLayout::transition(&spec);
-    anyhow::ensure!(
-        layout.row_bytes == ROW_BYTES,
-        "rows of {} bytes, expected {ROW_BYTES}",
-        layout.row_bytes
-    );
-    let transport = ZmqTransport::new(process.seeds.role("transport"));
-    let router = transport.bind_router(&"tcp://127.0.0.1:0".parse()?).await?;
-    let at = router.local.clone();
-    let server = ReplayServer::new(process.clone(), &spec, 0)?;
-    let (stop, stopped) = oneshot::channel::<()>();
-    let serving = tokio::spawn(server.run(router, async {
-        let _asked = stopped.await;
-    }));
-    let connect = async |role: ClientRole| -> anyhow::Result<Client> {
-        let hello = Hello::new(role, &process.resolved.config.cluster, &layout);
-        Client::connect(&transport, &at, hello).await
-    };
-    let config = &process.resolved.config;
-    let actor = ClientRole::actor(config, ActorId(0), Incarnation(1));
-    let mut inserter = connect(actor).await?;
-    let inserts = inserter.insert(clock).await?;
-    let mut sampler = connect(ClientRole::learner(config, Incarnation(1))).await?;
-    let samples = sampler.sample(clock, false).await?;
-    let updated = sampler.sample(clock, true).await?;
-    drop(stop);
-    serving.await??;
-    Ok([inserts, samples, updated])
+    Ok(Process::quiet(load(&Layers { set, ..Layers::default() })?))
 }
 
 struct Client {

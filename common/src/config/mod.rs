@@ -181,6 +181,18 @@ pub enum SelectorKind {
     Uniform,
 }
 
+/// What the rows of a replay server survive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Nothing: they end with the process.
+    None,
+    /// The end of the process, also by SIGKILL.
+    Process,
+    /// The end of the machine, too, except rows of the last moments.
+    Disk,
+}
+
 /// The replay servers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -194,6 +206,9 @@ pub struct ReplayConfig {
     pub min_size: u64,
     pub samples_per_insert: f64,
     pub error_buffer: f64,
+    pub durability: Durability,
+    #[serde(with = "humantime_serde")]
+    pub sync_interval: Duration,
 }
 
 /// Actors.

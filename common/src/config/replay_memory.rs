@@ -1,11 +1,13 @@
 //! Checks whether a replay fits into memory. A table reserves the memory of all rows when it is created. If it reserves
 //! more than the machine has, the kernel kills the process.
 
-use super::{ConfigError, Resolved};
+use super::{ConfigError, Durability, Resolved};
 use crate::runtime::memory::MemoryBound;
 
 /// Number of bytes per row in addition to the row itself: its priority in the tree, and the id of its actor.
 const SLOT_BYTES: u64 = 14;
+/// The same for the file of slots of a durable table, whose pages should stay in memory, too.
+const DURABLE_SLOT_BYTES: u64 = 32;
 
 impl Resolved {
     /// Checks that `shards` shards of this run fit into the memory of one process. Without a `bound` everything fits.
@@ -21,7 +23,9 @@ impl Resolved {
         let Some(MemoryBound { bytes, source }) = bound else { return Ok(()) };
         let config = &self.config;
         let row_bytes = config.item_layout(&self.env_spec()?).row_bytes as u64;
-        let (rows, each) = (config.shard_capacity(), row_bytes + SLOT_BYTES);
+        let is_durable = config.replay.durability != Durability::None;
+        let slot_bytes = SLOT_BYTES + if is_durable { DURABLE_SLOT_BYTES } else { 0 };
+        let (rows, each) = (config.shard_capacity(), row_bytes + slot_bytes);
         let needed = each.saturating_mul(rows as u64).saturating_mul(shards as u64);
         if needed <= bytes {
             return Ok(());

@@ -5,6 +5,8 @@ use super::{AlgorithmKind, Config, ConfigError, LrSchedule, NetworkKind, Resolve
 use super::{compat, endpoints, wrappers};
 use crate::limits;
 use crate::values::VALUE_MAX;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 /// Checks everything that can be checked before a socket is opened.
 ///
@@ -41,6 +43,10 @@ fn positive(x: f64) -> bool {
 
 /// Largest step size. Adam changes every weight by about the step size in each update. Initial weights are below 1.
 const STEP_SIZE_MAX: f64 = 0.1;
+
+/// Valid values of `replay.sync_interval`. A replay server relies on the longest one to give out no key twice.
+const SYNC_INTERVALS: RangeInclusive<Duration> =
+    Duration::from_millis(10)..=Duration::from_secs(60);
 
 fn widths(widths: &[usize]) -> bool {
     (1..=8).contains(&widths.len()) && widths.iter().all(|&width| (1..=16_384).contains(&width))
@@ -208,6 +214,11 @@ fn replay(c: &Config) -> Vec<Rule> {
             c.replay.error_buffer >= 0.0 && c.replay.error_buffer.is_finite(),
             "replay.error_buffer",
             expect("must be 0 (chosen for you) or above"),
+        ),
+        (
+            SYNC_INTERVALS.contains(&c.replay.sync_interval),
+            "replay.sync_interval",
+            expect("must be 10ms to 1m"),
         ),
     ]
 }

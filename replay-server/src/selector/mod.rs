@@ -3,8 +3,8 @@
 //! - [`prioritized`]: in proportion to (|td| + epsilon)^alpha.
 //! - [`uniform`]: with equal probability.
 //!
-//! A closed enum: a table has one selector, which the configuration names, and other implementations cannot be plugged
-//! in.
+//! The selector is a closed enum: the configuration names one of its variants for a table, and other implementations
+//! cannot be added from outside.
 
 pub mod prioritized;
 pub mod uniform;
@@ -63,7 +63,7 @@ impl Selector {
     /// is out of range ([`is_td_abs`]), gets the priority [`Selector::max_priority`]. Returns how many |td| were out of
     /// range.
     ///
-    /// Slots must be taken into use from 0 upwards. In a slot that already holds an item, the new item replaces it.
+    /// Empty slots must be filled from 0 upwards. In a slot that already holds an item, the new item replaces it.
     pub fn insert(&mut self, items: impl Iterator<Item = (u32, Option<f32>)>) -> usize {
         match self {
             Self::Prioritized(selector) => selector.insert(items),
@@ -71,8 +71,8 @@ impl Selector {
         }
     }
 
-    /// Sets the |td| of items; if a slot occurs twice, the last value stays. Returns how many values were out of range:
-    /// these leave their item unchanged.
+    /// Sets the |td| of items. If a slot occurs twice, the last value counts. A value that is out of range leaves its
+    /// item unchanged. Returns the number of such values.
     pub fn update(&mut self, items: impl Iterator<Item = (u32, f32)>) -> usize {
         match self {
             Self::Prioritized(selector) => selector.update(items),
@@ -80,8 +80,8 @@ impl Selector {
         }
     }
 
-    /// Replaces `slots` and `probabilities` by `count` draws with replacement and the probability p_i / M of each.
-    /// Draws nothing from an empty table.
+    /// Draws `count` items with replacement. Replaces the content of `slots` by their slots, and the content of
+    /// `probabilities` by the probability p_i / M of each. Draws nothing from an empty table.
     pub fn sample(
         &mut self,
         count: usize,
@@ -95,8 +95,7 @@ impl Selector {
         }
     }
 
-    /// Returns M, the sum of all items' p. It is the weight of this table when one sample is spread over several
-    /// tables.
+    /// Returns M, the sum of all items' p. A sample over several tables draws from each table in proportion to its M.
     pub fn mass(&self) -> f64 {
         match self {
             Self::Prioritized(selector) => selector.mass(),
@@ -136,6 +135,14 @@ impl Selector {
         }
     }
 
+    /// Takes over the items of a table: their p by slot, 0 where there is none. The first `extent` slots are in use.
+    pub fn restore(&mut self, priorities: &[f64], extent: usize) {
+        match self {
+            Self::Prioritized(selector) => selector.restore(priorities),
+            Self::Uniform(selector) => selector.restore(priorities, extent),
+        }
+    }
+
     /// Restores the largest p ever stored. A value that is not a valid p is ignored.
     pub fn restore_max_priority(&mut self, priority: f64) {
         if let Self::Prioritized(selector) = self
@@ -145,13 +152,13 @@ impl Selector {
         }
     }
 
-    /// Returns (sum p)^2 / sum p^2 over the first `len` slots: the number of equally likely items with the same
-    /// diversity. It is `len` if all items have the same p, 1 if one outweighs all others, 0 without items. O(len):
-    /// well below a millisecond for a million.
+    /// Returns (sum p)^2 / sum p^2 over the first `len` slots. It is the number of equally likely items that would give
+    /// the same diversity: `len` if all items have the same p, 1 if one item outweighs all others, 0 without items.
+    /// O(len): well below a millisecond for a million.
     pub fn effective_sample_size(&self, len: usize) -> f64 {
         match self {
             Self::Prioritized(selector) => selector.effective_sample_size(len),
-            Self::Uniform(_) => len as f64,
+            Self::Uniform(selector) => selector.mass(),
         }
     }
 }

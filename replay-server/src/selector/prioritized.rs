@@ -17,7 +17,7 @@ pub const EPSILON_MIN: f64 = 1e-12;
 pub struct PrioritizedConfig {
     /// Exponent, in [0, 1].
     pub alpha: f64,
-    /// Added to |td|, in [[`EPSILON_MIN`], 1].
+    /// Number added to |td|, in [[`EPSILON_MIN`], 1].
     pub epsilon: f64,
 }
 
@@ -89,7 +89,8 @@ impl Prioritized {
     }
 
     /// Draws one item from each of `count` equal parts of the mass (stratified sampling). The expected number of draws
-    /// of an item is `count * p_i / M`, as with independent draws, but the batch is spread more evenly. Slots ascend.
+    /// of an item is `count * p_i / M`, as with independent draws, but the batch is spread more evenly. Returns slots
+    /// in ascending order.
     pub(super) fn sample(
         &mut self,
         count: usize,
@@ -122,10 +123,10 @@ impl Prioritized {
         if len == 0 { 0.0 } else { self.tree.total().powi(2) / self.tree.sum_of_squares(len) }
     }
 
-    /// Returns whether some |td| has this p. Allows for rounding.
+    /// Returns whether an item can have this p. Allows for rounding.
     pub(super) fn is_priority(&self, priority: f64) -> bool {
         let of = |td_abs: f64| (td_abs + self.config.epsilon).powf(self.config.alpha);
-        // A new item enters at 1 before any |td| is known.
+        // A new item gets p = 1 as long as no |td| is known.
         let (low, high) = (of(0.0).min(1.0), of(f64::from(TD_ABS_MAX)).max(1.0));
         (low * (1.0 - 1e-12)..=high * (1.0 + 1e-12)).contains(&priority)
     }
@@ -133,6 +134,14 @@ impl Prioritized {
     pub(super) fn put_back(&mut self, slot: u32, priority: f64) {
         self.max_priority = self.max_priority.max(priority);
         self.tree.set(slot as usize, priority);
+    }
+
+    /// O(slots).
+    pub(super) fn restore(&mut self, priorities: &[f64]) {
+        self.writes.clear();
+        self.writes.extend((0..).zip(priorities.iter().copied()));
+        self.tree.set_many(&self.writes);
+        self.writes = Vec::new();
     }
 
     pub(super) fn restore_max_priority(&mut self, priority: f64) {

@@ -7,18 +7,48 @@ use rand_pcg::Pcg64;
 /// Draws every item with probability 1 / len, independently.
 #[derive(Debug, Default)]
 pub struct Uniform {
-    /// Number of slots in use, which are 0..len.
+    /// Number of slots in use, which are 0..len, gaps included.
     len: u32,
+    /// `None` if every slot in use holds an item.
+    gaps: Option<Gaps>,
+}
+
+/// Slots in use that hold no item, because it was lost in a crash.
+#[derive(Debug)]
+struct Gaps {
+    /// Whether a slot holds an item, by slot.
+    holds: Vec<bool>,
+    /// The slots that hold an item, in any order.
+    held: Vec<u32>,
 }
 
 impl Uniform {
     pub(super) fn insert(&mut self, items: impl Iterator<Item = (u32, Option<f32>)>) -> usize {
-        items
+        let refused = items
             .map(|(slot, td_abs)| {
                 self.len = self.len.max(slot + 1);
+                if let Some(Gaps { holds, held }) = &mut self.gaps
+                    && !std::mem::replace(&mut holds[slot as usize], true)
+                {
+                    held.push(slot);
+                }
                 usize::from(td_abs.is_some_and(|td_abs| !is_td_abs(td_abs)))
             })
-            .sum()
+            .sum();
+        if self.gaps.as_ref().is_some_and(|gaps| gaps.held.len() == self.len as usize) {
+            self.gaps = None;
+        }
+        refused
+    }
+
+    /// Takes over the items of the slots whose priority is above 0. `priorities` has those of all slots of the table,
+    /// of which the first `extent` are in use.
+    pub(super) fn restore(&mut self, priorities: &[f64], extent: usize) {
+        let holds: Vec<bool> = priorities.iter().map(|&priority| priority > 0.0).collect();
+        let slots = (0_u32..).zip(&holds).take(extent);
+        let held: Vec<u32> = slots.filter(|(_, holds)| **holds).map(|(slot, _)| slot).collect();
+        self.len = extent as u32;
+        self.gaps = (held.len() < extent).then_some(Gaps { holds, held });
     }
 
     pub(super) fn sample(
@@ -28,18 +58,28 @@ impl Uniform {
         slots: &mut Vec<u32>,
         probabilities: &mut Vec<f64>,
     ) {
-        let count = if self.len == 0 { 0 } else { count };
+        let items = self.items();
+        let count = if items == 0 { 0 } else { count };
+        let mut draw = || rng.random_range(0..items);
         slots.clear();
-        slots.extend((0..count).map(|_| rng.random_range(0..self.len)));
+        match &self.gaps {
+            None => slots.extend((0..count).map(|_| draw())),
+            Some(gaps) => slots.extend((0..count).map(|_| gaps.held[draw() as usize])),
+        }
         probabilities.clear();
-        probabilities.resize(count, 1.0 / f64::from(self.len));
+        probabilities.resize(count, 1.0 / f64::from(items));
     }
 
     pub(super) fn mass(&self) -> f64 {
-        f64::from(self.len)
+        f64::from(self.items())
     }
 
     pub(super) fn priority(&self, slot: u32) -> f64 {
-        f64::from(u8::from(slot < self.len))
+        let is_gap = self.gaps.as_ref().is_some_and(|gaps| !gaps.holds[slot as usize]);
+        f64::from(u8::from(slot < self.len && !is_gap))
+    }
+
+    fn items(&self) -> u32 {
+        self.gaps.as_ref().map_or(self.len, |gaps| gaps.held.len() as u32)
     }
 }

@@ -1,13 +1,13 @@
-//! [`ValueCheck`]: keeps numbers out of a table that would ruin the training: NaN, infinities and values beyond
-//! [`ROW_VALUE_MAX`]. A single one in a single row can ruin a whole run.
+//! [`ValueCheck`]: finds the numbers that must not enter a table: NaN, infinities and values beyond [`ROW_VALUE_MAX`].
+//! One such number in one row can ruin the training of a whole run.
 
 use common::spec::{Dtype, Field, ItemLayout};
 use common::values::{ROW_VALUE_MAX, first_beyond};
 use std::fmt;
 use std::ops::Range;
 
-/// Mask for the bits of an f32 without its sign. Compared as integers, these bits order numbers by magnitude, with
-/// infinity and NaN at the top.
+/// Mask for the bits of an f32 without its sign. If these bits are compared as integers, they order numbers by
+/// magnitude, with infinity and NaN at the top.
 const MAGNITUDE: u32 = 0x7fff_ffff;
 
 /// A number that no row may hold.
@@ -31,7 +31,7 @@ impl fmt::Display for BadValue {
 /// Checks the f32 fields of rows of one layout.
 #[derive(Debug)]
 pub struct ValueCheck {
-    /// The f32 fields, for naming the one with a bad value.
+    /// The f32 fields. They give the name of the field with a bad value.
     fields: Vec<Field>,
     /// Byte ranges of the f32 fields within a row. Adjacent fields are merged, so that there are usually only one or
     /// two long loops.

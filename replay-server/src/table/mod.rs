@@ -1,16 +1,25 @@
 //! [`Table`]: rows, their priorities and the rate limiter, with insert and sample operations.
 //!
-//! Single-threaded: the thread that owns a shard owns its table. A table never sleeps, never reads a clock, and has no
-//! generator of its own. Incoming bytes are checked here, before anything is changed.
+//! Single-threaded: the thread of a shard owns the shard's table. A table never sleeps, never reads a clock, and has no
+//! random generator. Incoming bytes are checked here, before anything is changed.
 
-use crate::rate_limiter::{Explanation, Limited, RateLimiter, RateLimiterConfig};
+mod durable;
+mod results;
+
+pub use results::{
+    InsertError, Inserted, PriorityUpdate, PutBackError, SampleBlock, SampleError, TableStats,
+};
+
+use crate::rate_limiter::{Explanation, RateLimiter, RateLimiterConfig};
 use crate::rate_limiter::{RateLimiterCounters, RateLimiterError};
 use crate::selector::{Selector, SelectorConfig, SelectorError};
+use crate::storage::journal::Delivery;
 use crate::storage::ring::Ring;
-use crate::storage::value_check::{BadValue, ValueCheck};
+use crate::storage::value_check::ValueCheck;
 use common::ids::{ActorId, ItemKey};
 use common::limits;
 use common::spec::ItemLayout;
+use durable::Durable;
 use rand_pcg::Pcg64;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -54,137 +63,6 @@ pub enum TableError {
     Selector(#[from] SelectorError),
 }
 
-/// Reason why an insert failed; the table is unchanged.
-#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-pub enum InsertError {
-    /// The bytes are not a whole number of rows.
-    #[error("{bytes} bytes are not a whole number of rows of {row_bytes} bytes")]
-    RowBytes {
-        /// Number of bytes given.
-        bytes: usize,
-        /// Bytes of one row.
-        row_bytes: usize,
-    },
-    /// More rows than the limiter was built for; such a batch could wait forever.
-    #[error("{rows} rows in one insert, at most {max} are agreed")]
-    Rows {
-        /// Number of rows given.
-        rows: usize,
-        /// The smaller of `actor.insert_rows` and [`limits::INSERT_ROWS_MAX`].
-        max: usize,
-    },
-    /// The number of |td| differs from the number of rows.
-    #[error("{td_abs} values of |td| for {rows} rows")]
-    TdAbs {
-        /// Number of values given.
-        td_abs: usize,
-        /// Number of rows given.
-        rows: usize,
-    },
-    /// The limiter holds inserts back: try again after samples were taken.
-    #[error(transparent)]
-    Limited(#[from] Limited),
-}
-
-/// Reason why a sample failed; the table is unchanged.
-#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-pub enum SampleError {
-    /// More items than one reply may contain.
-    #[error("{count} items in one sample, at most {max} are allowed", max = limits::SAMPLE_ITEMS_MAX)]
-    Count {
-        /// Requested number of items.
-        count: usize,
-    },
-    /// The share is not a number of at least 0, or is larger than the limiter was built for; such a sample could wait
-    /// forever.
-    #[error("a share of {share} rows, expected 0 to {max}")]
-    Share {
-        /// Share given.
-        share: f64,
-        /// Largest allowed share.
-        max: f64,
-    },
-    /// The table is empty although the limiter allows samples: its counters were restored, the rows were not.
-    #[error("the table is empty")]
-    Empty,
-    /// The limiter holds samples back: try again after rows were inserted.
-    #[error(transparent)]
-    Limited(#[from] Limited),
-}
-
-/// Reason why a saved item cannot be restored; the table is unchanged.
-#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-pub enum PutBackError {
-    /// The row holds a number that is not allowed.
-    #[error("{0}")]
-    Value(BadValue),
-    /// The priority is not one that an item can have.
-    #[error("its priority is {0}")]
-    Priority(f64),
-}
-
-/// Result of an insert.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Inserted {
-    /// Number of rows inserted.
-    pub inserted: usize,
-    /// Number of rows dropped because an f32 field holds a number that is not allowed.
-    pub refused: usize,
-    /// The first of these numbers.
-    pub bad_value: Option<BadValue>,
-    /// Number of inserted rows whose |td| was out of range: they got the maximum priority.
-    pub td_abs_refused: usize,
-}
-
-/// Result of a priority update; the three numbers add up to the number of keys given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct PriorityUpdate {
-    /// Number of values applied. If several are for one item, the last stays and all are counted.
-    pub applied: usize,
-    /// Number of values for items that were overwritten, or never existed.
-    pub stale: usize,
-    /// Number of values that were NaN, negative, or above [`common::values::TD_ABS_MAX`].
-    pub refused: usize,
-}
-
-/// A sample of B items. Its buffers are kept between calls, so that a caller who reuses it allocates nothing.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct SampleBlock {
-    /// [`ItemKey`] of each item in wire form, shape (B).
-    pub keys: Vec<u64>,
-    /// p_i / M of each item in this table at the moment of sampling, shape (B).
-    pub probabilities: Vec<f64>,
-    /// Rows, shape `[B, row_bytes]`, contiguous.
-    pub rows: Vec<u8>,
-    /// Number of the actor that inserted each item, shape (B); the number of [`ActorId::UNKNOWN`] if it is not known.
-    pub actors: Vec<u32>,
-}
-
-/// Statistics of a table. Counts begin when the table is built, except `inserts` and `samples`, which can be restored.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct TableStats {
-    /// Number of rows held.
-    pub len: usize,
-    /// Maximum number of rows.
-    pub capacity: usize,
-    /// Sum of priorities.
-    pub mass: f64,
-    /// Priority that a new item without |td| gets.
-    pub max_priority: f64,
-    /// Number of rows inserted.
-    pub inserts: u64,
-    /// Sum of row shares sampled, as the limiter counts them.
-    pub samples: f64,
-    /// Number of rows really sampled.
-    pub rows_sampled: u64,
-    /// Number of priorities applied.
-    pub priorities_applied: u64,
-    /// Number of priorities for items that had been overwritten.
-    pub priorities_stale: u64,
-    /// Number of refused rows by the name of the bad field, and of refused |td| values under [`REFUSED_TD_ABS`].
-    pub refusals: BTreeMap<&'static str, u64>,
-}
-
 /// Rows with priorities, a selector and a limiter.
 #[derive(Debug)]
 pub struct Table {
@@ -201,11 +79,13 @@ pub struct Table {
     refusals: BTreeMap<&'static str, u64>,
     /// Scratch: the slots of one sample.
     slots: Vec<u32>,
+    /// Files that follow every change; `None` if the table ends with the process.
+    durable: Option<Box<Durable>>,
 }
 
 impl Table {
-    /// Creates an empty table. Its memory is reserved now and becomes resident as rows arrive: per row `row_bytes` and,
-    /// if prioritized, 13.2 bytes.
+    /// Creates an empty table. Its memory is reserved now and becomes resident as rows arrive: per row, `row_bytes` + 4
+    /// bytes, and about 9.1 more bytes if prioritized.
     pub fn new(config: &TableConfig) -> Result<Self, TableError> {
         let TableConfig { layout, capacity, selector, limiter } = config;
         let (row_bytes, capacity) = (layout.row_bytes, *capacity);
@@ -229,6 +109,7 @@ impl Table {
             priorities_stale: 0,
             refusals: BTreeMap::new(),
             slots: Vec::new(),
+            durable: None,
         })
     }
 
@@ -260,6 +141,35 @@ impl Table {
         td_abs: Option<&[f32]>,
         now: Duration,
     ) -> Result<Inserted, InsertError> {
+        let inserted = self.insert_rows(actor, rows, td_abs, now)?;
+        self.commit(None);
+        Ok(inserted)
+    }
+
+    /// Inserts a batch as [`Table::insert_of`] does. In a durable table the rows and the delivery become visible
+    /// together, even if the process is killed now.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Table::insert_of`].
+    pub fn deliver(
+        &mut self,
+        delivery: Delivery,
+        rows: &[u8],
+        td_abs: Option<&[f32]>,
+        now: Duration,
+    ) -> Result<Inserted, InsertError> {
+        let inserted = self.insert_rows(delivery.actor, rows, td_abs, now)?;
+        self.commit(Some(delivery));
+        Ok(inserted)
+    }
+
+    fn insert_rows(
+        &mut self,
+        actor: ActorId,
+        rows: &[u8],
+        td_abs: Option<&[f32]>,
+        now: Duration,
+    ) -> Result<Inserted, InsertError> {
         let count = self.check_insert(rows, td_abs)?;
         self.limiter.admit_insert(count, now)?;
         let mut result = Inserted::default();
@@ -281,7 +191,7 @@ impl Table {
         Ok(result)
     }
 
-    /// Returns whether a sample is allowed now whose share at this table is `share` rows.
+    /// Returns whether a sample with a share of `share` rows at this table is allowed now.
     pub fn can_sample(&self, share: f64) -> bool {
         self.limiter.can_sample(share) && !self.ring.is_empty()
     }
@@ -319,10 +229,12 @@ impl Table {
         out.actors.extend(self.slots.iter().map(|&slot| self.actors[slot as usize]));
         self.limiter.count_sample(share);
         self.rows_sampled += count as u64;
+        self.commit(None);
         Ok(())
     }
 
-    /// Sets the |td| of items by key, both of shape (n). Panics if the lengths differ: the caller checks the message.
+    /// Sets the |td| of items by key. `keys` and `td_abs` have shape (n). Panics if the lengths differ: the caller
+    /// checks the message.
     pub fn update_priorities(&mut self, keys: &[u64], td_abs: &[f32]) -> PriorityUpdate {
         assert_eq!(keys.len(), td_abs.len(), "one |td| for each key");
         let ring = &self.ring;
@@ -333,7 +245,12 @@ impl Table {
             stale += usize::from(!holds);
             holds.then_some((key.slot, td_abs))
         });
+        let max_priority = self.selector.max_priority();
         let refused = self.selector.update(live);
+        self.store_priorities(keys);
+        if self.selector.max_priority() > max_priority {
+            self.commit(None);
+        }
         let applied = keys.len() - stale - refused;
         self.priorities_applied += applied as u64;
         self.priorities_stale += stale as u64;
@@ -341,7 +258,7 @@ impl Table {
         PriorityUpdate { applied, stale, refused }
     }
 
-    /// Returns M, the sum of priorities: the weight of this table when a sample is spread over several tables.
+    /// Returns M, the sum of priorities. A sample over several tables draws from each in proportion to its M.
     pub fn mass(&self) -> f64 {
         self.selector.mass()
     }
@@ -383,13 +300,16 @@ impl Table {
             self.actors[slot as usize] = ActorId::UNKNOWN.0;
             self.selector.put_back(slot, priority);
         }
+        self.store_rows(ActorId::UNKNOWN, 1);
+        self.commit(None);
         Ok(())
     }
 
-    /// Restores the largest priority ever stored, which may be of an overwritten item. A value below the present
-    /// maximum is ignored.
+    /// Restores the largest priority ever stored; its item may have been overwritten. A value below the present maximum
+    /// is ignored.
     pub fn restore_max_priority(&mut self, max_priority: f64) {
         self.selector.restore_max_priority(max_priority);
+        self.commit(None);
     }
 
     /// Returns counts and sums. O(1), apart from the few reasons of refusal.
@@ -409,16 +329,16 @@ impl Table {
         }
     }
 
-    /// Returns (sum p)^2 / sum p^2: the number of equally likely items with the same diversity.
+    /// Returns (sum p)^2 / sum p^2: the number of equally likely items that would give the same diversity.
     ///
-    /// Separate from [`Table::stats`] because it is O(len), a fraction of a millisecond for a million rows: often
-    /// enough for a scrape, too slow for every reply. It is summed anew each time, because a running sum of squares
-    /// would drift as priorities shrink.
+    /// Separate from [`Table::stats`], because it is O(len). It takes a fraction of a millisecond for a million rows:
+    /// fast enough for a metrics scrape, too slow for every reply. It is summed anew each time, because a running sum
+    /// of squares would drift as priorities shrink.
     pub fn effective_sample_size(&self) -> f64 {
-        self.selector.effective_sample_size(self.ring.len())
+        self.selector.effective_sample_size(self.ring.extent())
     }
 
-    /// Reports which side waits, since when and for what.
+    /// Reports which side waits, since when, and what it waits for.
     pub fn explain(&self, now: Duration) -> Explanation {
         self.limiter.explain(now)
     }
@@ -433,7 +353,9 @@ impl Table {
         &mut self,
         counters: RateLimiterCounters,
     ) -> Result<(), RateLimiterError> {
-        self.limiter.restore(counters)
+        self.limiter.restore(counters)?;
+        self.commit(None);
+        Ok(())
     }
 
     fn check_insert(&self, rows: &[u8], td_abs: Option<&[f32]>) -> Result<usize, InsertError> {
@@ -452,7 +374,7 @@ impl Table {
         }
     }
 
-    /// Appends a run of valid rows. Returns how many of their |td| were refused.
+    /// Appends consecutive valid rows. Returns how many of their |td| were refused.
     fn append(
         &mut self,
         actor: ActorId,
@@ -462,11 +384,13 @@ impl Table {
     ) -> usize {
         let slots = self.ring.append(&rows[run.start * self.row_bytes..run.end * self.row_bytes]);
         let td_abs = |index: usize| td_abs.map(|td_abs| td_abs[index]);
-        let actors = &mut self.actors;
-        self.selector.insert(slots.zip(run).map(|(slot, index)| {
+        let (actors, count) = (&mut self.actors, run.len());
+        let refused = self.selector.insert(slots.zip(run).map(|(slot, index)| {
             actors[slot as usize] = actor.0;
             (slot, td_abs(index))
-        }))
+        }));
+        self.store_rows(actor, count);
+        refused
     }
 
     fn count_td_abs_refused(&mut self, count: usize) {
