@@ -5,6 +5,7 @@ mod docs;
 mod files;
 mod libtorch;
 mod mujoco;
+mod named_tests;
 mod source;
 mod tidy;
 mod type_names;

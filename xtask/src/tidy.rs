@@ -14,11 +14,13 @@
 //! | `docs/configuration.md` is generated from `config/default.toml` and up to date | each key is explained once |
 //! | relative links in documents lead to existing files | files move |
 //! | a citation of the mathematics names an existing page and section (`citations`) | readers can follow it |
+//! | a test that a document names exists (`named_tests`) | a guarantee has a test |
 //! | no two public types have one name (`type_names`) | a name says which type it is |
 
 use crate::citations;
 use crate::docs;
 use crate::files::{File, Found};
+use crate::named_tests;
 use crate::source::{Source, closing, line};
 use crate::type_names;
 use anyhow::{Context as _, Result, bail, ensure};
@@ -52,6 +54,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     problems.extend(split_modules(&files));
     problems.extend(forgotten_tests(&files));
     problems.extend(type_names::repeated(&files));
+    problems.extend(named_tests::missing(&files));
     let goldens = fs::read_to_string(root.join(GOLDENS_PAGE)).ok();
     files.extend(goldens.map(|text| File { path: GOLDENS_PAGE.into(), text }));
     problems.extend(citations::broken(&files));
