@@ -12,7 +12,7 @@
 //!
 //! | folder | contents | uses |
 //! |---|---|---|
-//! | [`service`] | the roles, run with given sockets until a stop is requested | all folders |
+//! | [`service`] | the roles, which run over given sockets until a stop is requested | all folders |
 //! | [`actor`] | the acting loop, with its settings and counters | `weights`, `upload`, `rows`, `lanes`, `env` |
 //! | [`evaluation`] | deterministic episodes and their statistics; the best policy, on disk | `lanes`, `env` |
 //! | [`weights`] | receives, checks and caches the newest weights | |

@@ -21,8 +21,8 @@ use time::{Duration, OffsetDateTime};
 
 /// Validity of a CA in days.
 const CA_DAYS: i64 = 3_650;
-/// Time by which the validity of a certificate starts before its creation, so that machines whose clocks are slow
-/// accept the certificate.
+/// Time between the start of a certificate's validity and its creation. The validity starts earlier than the creation,
+/// so that machines with slow clocks accept the certificate.
 const CLOCKS_DIFFER: Duration = Duration::HOUR;
 /// Number of replay servers whose host names are always in the certificate, in addition to the names from `--host`.
 const REPLAYS: usize = 16;
@@ -127,8 +127,8 @@ fn read_ca(
     Ok((Issuer::from_ca_cert_pem(&pem, key).with_context(|| of(cert))?, pem))
 }
 
-/// Creates a CA. The name of the CA is derived from its key and is therefore unique, so that it is visible if one CA is
-/// used in place of another.
+/// Creates a CA. The name of the CA is derived from its key and is therefore unique. If a wrong CA is used, its name
+/// shows this.
 fn new_ca(now: OffsetDateTime) -> anyhow::Result<(Issuer<'static, KeyPair>, String)> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();

@@ -95,8 +95,8 @@ impl Evaluations<'_> {
     }
 
     /// Evaluates the newest policy and makes it the best policy of the run if the result is better. The evaluator may
-    /// not have evaluated the newest policy: in a run of a few seconds, it evaluates only the first versions. Returns
-    /// `None` without an evaluation if the log already has one of the newest version.
+    /// not have evaluated the newest policy: in a run of a few seconds, it evaluates only the first versions. If the
+    /// log already has an evaluation of the newest version, evaluates nothing and returns `None`.
     fn offer_newest(&mut self, checkpoint: &Path) -> anyhow::Result<Option<Evaluated>> {
         let config = &self.process.resolved.config;
         let (newest, arch) = PolicySnapshot::load(&checkpoint.join(POLICY))?;

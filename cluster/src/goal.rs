@@ -24,7 +24,7 @@ impl Goal {
         Self { target: target.is_finite().then_some(target), costs, in_a_row: 0 }
     }
 
-    /// Processes the mean return of an evaluation. Returns a message if this evaluation makes the run solved.
+    /// Processes the mean return of an evaluation. Returns a message if the run is solved with this evaluation.
     pub fn evaluated(&mut self, mean: f64) -> Option<String> {
         let target = self.target?;
         let reached = if self.costs { mean <= target } else { mean >= target };

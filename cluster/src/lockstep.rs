@@ -86,7 +86,7 @@ struct Lockstep<'a> {
     /// Mean return of the latest evaluation.
     eval_return: Option<f64>,
     goal: Goal,
-    /// The reason why the run is solved. `None` if it is not solved.
+    /// Message that explains why the run counts as solved. `None` while it is not solved.
     solved: Option<String>,
     /// Episodes that earlier starts of this run completed.
     episodes_before: u64,

@@ -117,7 +117,7 @@ impl Pace {
         if newest.is_none_or(|newest| time >= newest + PACE_WINDOW / 30) {
             self.seen.push_back((time, position));
         }
-        // Keeps only the newest of the pairs that are at least one window old.
+        // Among the pairs that are at least one window old, keeps only the newest one.
         while self.seen.get(1).is_some_and(|(seen, _)| *seen + PACE_WINDOW <= time) {
             self.seen.pop_front();
         }
@@ -152,8 +152,9 @@ enum View {
 }
 
 impl ProgressDisplay {
-    /// Creates the display. On a terminal it is a bar up to `limit`, in environment steps, or in updates if there are
-    /// no actors. If `limit` is 0, it is a line without a bar. If the output is not a terminal, it is plain lines.
+    /// Creates the display. On a terminal, the display is a bar that is full at `limit`, or a line without a bar if
+    /// `limit` is 0. `limit` is in environment steps, or in updates if there are no actors. Without a terminal, the
+    /// display prints plain lines.
     pub fn new(terminal: bool, limit: u64) -> Self {
         let view = if terminal {
             View::Bar(bar(limit, ProgressDrawTarget::stdout()))

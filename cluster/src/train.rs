@@ -71,7 +71,7 @@ pub fn spec(resolved: &Resolved) -> anyhow::Result<EnvSpec> {
     }
 }
 
-/// Returns the shapes of the environment as settings: key, value and origin.
+/// Returns the shapes of the environment as settings: triples (key, value, origin).
 fn from_environment(spec: &EnvSpec) -> Vec<(String, Value, &'static str)> {
     let settings = shape_settings(spec).into_iter();
     settings.map(|(key, value)| (key, value, "the environment")).collect()
@@ -172,7 +172,7 @@ impl System {
             let server = replay_server(process, run, &spec)?;
             let router = transport.bind_router(&peers.replay[0]).await?;
             Some(tokio::spawn(server.run(router, async {
-                // A dropped sender also requests the stop.
+                // Waits until the sender requests the stop or is dropped.
                 let _asked = stopped.await;
             })))
         };
@@ -286,7 +286,7 @@ impl System {
         }
     }
 
-    /// Writes a record about the actors to the run's log. The steps per second in it are measured since the previous
+    /// Writes a record about the actors to the run's log. The record contains the steps per second since the previous
     /// record.
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     fn log_actors(&mut self, process: &Process, log: &RunLog) {

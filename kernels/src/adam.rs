@@ -89,8 +89,9 @@ impl Kernel for Apply<'_> {
         let Self { step: AdamStep { rate, scale, eps }, from, g, next } = self;
         let before = from.params.iter().zip(from.m).zip(from.v).zip(g);
         let after = next.params.iter_mut().zip(next.m).zip(next.v);
-        // Find the largest exponent, and with it any number that is not finite, on integers. A sum of floats must keep
-        // its order, so the compiler could not vectorise it.
+        // Detect numbers that are not finite by their largest exponent, which is computed with integer operations. The
+        // compiler vectorises these. It could not vectorise a sum of floats, because the order of the additions must
+        // not change.
         let mut exponent = 0;
         for ((((p, m), v), g), ((next_p, next_m), next_v)) in before.zip(after) {
             *next_m = keep_m * m + take_m * g;

@@ -72,7 +72,7 @@ const fn tile_lines<S: Simd>() -> usize {
     if S::ACCUMULATORS >= 16 { 2 } else { 1 }
 }
 
-/// Computes all rows of the V lines of columns that begin at `line`.
+/// Computes the columns of the V lines from `line` on, for all rows.
 #[inline(always)]
 fn rows<S: Simd, const V: usize>(simd: S, product: &mut Product<'_>, line: usize) {
     let row = bands::<S, 8, V>(simd, product, line, 0);
@@ -81,7 +81,7 @@ fn rows<S: Simd, const V: usize>(simd: S, product: &mut Product<'_>, line: usize
     bands::<S, 1, V>(simd, product, line, row);
 }
 
-/// Computes as many bands of R rows as fit from `row` on. Returns the first row that is left.
+/// Computes as many bands of R rows as fit from `row` on. Returns the first row that it has not computed.
 #[inline(always)]
 fn bands<S: Simd, const R: usize, const V: usize>(
     simd: S,
@@ -120,8 +120,8 @@ fn tile<S: Simd, const R: usize, const V: usize>(
     }
 }
 
-/// Applies `finish` to one line of sums and stores it at the start of `out`, which holds the rest of a row from
-/// `column` on.
+/// Applies `finish` to one line of sums and writes the results to the first elements of `out`. `out` is the part of one
+/// output row from `column` on.
 #[inline(always)]
 fn finish<S: Simd>(
     simd: S,
@@ -178,7 +178,7 @@ mod tests {
     fn check(isa: Isa, a: View<'_>, b: View<'_>, finish: Finish<'_>) {
         let mut panels = Panels::with_room(Panels::lines(b.rows, b.columns));
         panels.isa = isa;
-        // Contents left by an earlier, larger matrix must not affect the result.
+        // Fill the buffer with NaN. Old contents, such as the rest of a larger matrix, must not affect the result.
         panels.lines.fill(Line([f32::NAN; 16]));
         let mut out = vec![f32::NAN; a.rows * b.columns];
         product(a, panels.pack(b), finish, &mut out);

@@ -16,7 +16,7 @@ pub(crate) trait Simd: Copy {
     /// 16 floats in registers.
     type Vector: Copy;
 
-    /// Number of vectors of sums that fit the registers in addition to the factors.
+    /// Number of vectors of sums that a tile may keep in registers. The other registers hold factors.
     const ACCUMULATORS: usize;
 
     /// Returns a vector with `x` in all SIMD lanes.

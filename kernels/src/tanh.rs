@@ -17,7 +17,8 @@ const EXP: [f32; 5] = [0.499_999_94, 0.166_665_15, 0.041_668_456, 0.008_369_419,
 /// ln 2 as a sum of two numbers. The first has few bits, so that its product with a small integer is exact.
 const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
-/// 1.5 * 2^23. If it is added to a number, the sum is rounded, and its low bits are the number rounded to an integer.
+/// 1.5 * 2^23. The sum of this constant and a number is rounded. The low bits of the sum are then the number, rounded
+/// to an integer.
 const ROUND: f32 = 12_582_912.0;
 
 /// Returns tanh(x). NaN stays NaN.

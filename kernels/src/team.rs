@@ -58,7 +58,8 @@ impl std::fmt::Debug for JobCell {
 // after they have acquired the new `given`, and they report through `busy` before the caller writes again. The pointer
 // inside is used only while `Team::each` keeps the closure alive.
 unsafe impl Sync for JobCell {}
-// SAFETY: as for `Sync`: the pointer is only dereferenced between those two synchronisations.
+// SAFETY: as for `Sync`. A worker uses the pointer only after it has acquired `given` and before it reports through
+// `busy`.
 unsafe impl Send for JobCell {}
 
 impl Team {
@@ -190,8 +191,8 @@ fn await_job(shared: &Shared, helper: usize, done: u64) {
     shared.asleep[helper].store(false, Ordering::SeqCst);
 }
 
-/// Waits for the helpers, on the caller's thread. The helpers are about to finish, so this thread never sleeps, but it
-/// yields its core.
+/// Waits on the caller's thread until the helpers are done. They are about to finish, so the caller's thread never
+/// sleeps. It only yields its core.
 fn wait_until(ready: impl Fn() -> bool) {
     while !spin_until(&ready) {
         thread::yield_now();

@@ -63,7 +63,7 @@ impl<'a> View<'a> {
     /// of this matrix.
     #[inline(always)]
     fn part(self, offset: usize, rows: usize, columns: usize) -> Self {
-        // A part without elements may begin after the end.
+        // A part without elements may have an offset beyond the end of the slice.
         let data = self.data.get(offset..).unwrap_or_default();
         Self { data, rows, columns, ..self }
     }

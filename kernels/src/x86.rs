@@ -94,7 +94,8 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn relu(self, a: Self::Vector) -> Self::Vector {
-        // SAFETY: the token proves AVX. If one operand is NaN, the maximum is the second operand.
+        // SAFETY: the token proves AVX. The instruction returns its second operand if one of them is NaN. The second
+        // operand is `a`, so NaN stays NaN.
         unsafe {
             let zero = _mm256_setzero_ps();
             [_mm256_max_ps(zero, a[0]), _mm256_max_ps(zero, a[1])]
@@ -159,7 +160,8 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn relu(self, a: __m512) -> __m512 {
-        // SAFETY: the token proves AVX-512F. If one operand is NaN, the maximum is the second operand.
+        // SAFETY: the token proves AVX-512F. The instruction returns its second operand if one of them is NaN. The
+        // second operand is `a`, so NaN stays NaN.
         unsafe { _mm512_max_ps(_mm512_setzero_ps(), a) }
     }
 

@@ -22,7 +22,8 @@ pub enum BackendError {
     Trainer(#[from] TrainerError),
 }
 
-/// Returns whether the native backend does the arithmetic, and the reason for this choice. Otherwise torch does it.
+/// Returns a pair: whether the native backend does the arithmetic, and the reason for this choice. If the native
+/// backend does not do it, torch does.
 ///
 /// # Errors
 /// Returns an error if `learner.backend` requires the native backend but this backend does not support the settings, if

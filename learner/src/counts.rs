@@ -1,5 +1,5 @@
-//! [`Counts`]: progress of a run, summed over all starts of the run. Every record in the run log states the progress at
-//! its moment, and every checkpoint stores it.
+//! [`Counts`]: progress of a run, summed over all starts of the run. Every record in the run log and every checkpoint
+//! contains the progress at the time of writing.
 
 use common::runtime::clock::Clock;
 use std::collections::BTreeMap;

@@ -48,8 +48,8 @@ pub enum RunLogError {
     },
 }
 
-/// Names of the log's own fields in records to which environments add numbers. If an environment reports a number with
-/// one of these names, the number is stored as `info.NAME` instead.
+/// Field names that the log itself uses in records to which an environment can add numbers. If an environment reports a
+/// number with one of these names, the number is stored as `info.NAME` instead.
 pub const OWN_FIELDS: &[&str] = &[
     "kind",
     "time_s",

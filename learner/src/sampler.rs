@@ -184,8 +184,8 @@ impl Sampler {
         }
     }
 
-    /// Repeats requests whose replies were lost. A shard answers within [`HOLD`]. Therefore a part that is still
-    /// missing after twice that time was lost.
+    /// Repeats requests whose replies were lost. A shard answers within [`HOLD`]. Therefore a part is considered lost
+    /// if it has not arrived after twice that time.
     fn ask_again(&mut self, now: Duration) {
         let mut lost = Vec::new();
         for draw in
@@ -251,7 +251,8 @@ impl Sampler {
             asked_at,
             parts: Vec::new(),
         });
-        // If the transport does not accept a request now, `ask_again` repeats the request later.
+        // Send all requests, even if the transport does not accept one of them. `ask_again` repeats such a request
+        // later.
         asked
             .into_iter()
             .fold(true, |handed, (shard, count)| self.ask(request, shard, count, share) && handed)
@@ -310,8 +311,8 @@ impl Sampler {
                 self.see(shard, state);
                 debug!(shard, inserts_missing, "the rate limiter holds samples back");
                 self.metrics.held_back();
-                // If the shard has delayed this request for a while, repeat the request immediately. If the reply came
-                // early, `ask_again` repeats the request later.
+                // Repeat the request immediately if at least half of `HOLD` has passed since it was sent. If the shard
+                // answered earlier, `ask_again` repeats the request later.
                 if let Some(draw) = self.draws.iter_mut().find(|draw| draw.request == request)
                     && let Some(count) = draw.missing[shard]
                     && now.saturating_sub(draw.asked_at) >= HOLD / 2

@@ -15,7 +15,8 @@ pub struct Schedule {
     /// Final step size. It is also the lower bound. Without the bound, a linear schedule would become negative after
     /// its end.
     pub last: f64,
-    /// Number of schedule steps from the initial to the final step size, including both. At least 1. May be fractional.
+    /// Number of schedule steps. The first one has the step size `initial`, and the last one has `last`. At least 1.
+    /// May be fractional.
     pub steps: f64,
     /// Number of updates per schedule step: 1, or the number of updates in an epoch.
     pub updates_per_step: u64,

@@ -1,8 +1,8 @@
 //! [`TrainingLoop`]: takes batches, does updates, and passes on new priorities, weights and checkpoints. All of this
 //! happens on one thread.
 //!
-//! The loop waits only for the queue of batches, and counts the time spent waiting. Weights go to a slot. Priorities
-//! and checkpoints go to bounded queues. [`Updates`] does the updates themselves.
+//! The loop waits only for the queue of batches, and counts the time spent waiting. It writes weights to a slot, and
+//! puts priorities and checkpoints into bounded queues. [`Updates`] does the updates themselves.
 
 use crate::batch::ReadyBatch;
 use crate::checkpoint::Checkpoint;
@@ -125,8 +125,8 @@ impl TrainingLoop {
         }
     }
 
-    /// Changes settings between two updates, and sends the result to the requester. The result may be a refusal. The
-    /// caller has read the |td| of all updates before.
+    /// Changes settings between two updates. Sends the requester a confirmation, or the reason for a refusal. Before
+    /// this call, the |td| of all updates must have been read.
     fn change(&mut self, change: ConfigChange, ports: &Ports) {
         let ConfigChange { resolved, changes, reply } = change;
         let taken = self.updates.change(&resolved);
@@ -159,9 +159,9 @@ impl TrainingLoop {
     }
 }
 
-/// Returns a function that puts priorities into the queue, or drops them if the queue is full. If the queue is full,
-/// the network is far behind. The priorities would be old when they arrive, so it is not worth letting a GPU wait for
-/// them.
+/// Returns a function that puts priorities into the queue, or drops them if the queue is full. The queue fills up if
+/// priorities cannot be sent as fast as updates produce them. Further priorities would be old when they arrive at the
+/// shards. Therefore it is not worth letting a GPU wait until the queue has space.
 fn send<'a>(
     sender: &'a mpsc::Sender<Priorities>,
     metrics: &'a TrainingMetrics,

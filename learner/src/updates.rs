@@ -107,7 +107,8 @@ struct Window {
     updates: u64,
     age: f64,
     ess: f64,
-    /// Means over the window, which the tracker has taken from the trainer.
+    /// Means over these updates. Used only with a tracker, because it takes the statistics from the trainer after every
+    /// update.
     stats: UpdateStats,
 }
 
@@ -127,8 +128,8 @@ pub struct Updates {
     version: PolicyVersion,
     done: u64,
     refused: u64,
-    /// Refused updates that [`Updates::take_refused`] has not returned yet. Each has its number and the item that most
-    /// likely made it diverge.
+    /// Refused updates that [`Updates::take_refused`] has not returned yet. Each entry is a pair: the number of the
+    /// update, and the item that most likely made it diverge.
     blamed: Vec<(u64, Suspect)>,
     /// Batches of updates whose |td| has not been read yet, oldest first.
     pending: VecDeque<ReadyBatch>,
@@ -211,8 +212,8 @@ impl Updates {
         self.refused
     }
 
-    /// Returns the updates that were refused since the last call. Each has its number and the item that most likely
-    /// made it diverge.
+    /// Returns the updates that were refused since the last call. Each entry is a pair: the number of the update, and
+    /// the item that most likely made it diverge.
     pub fn take_refused(&mut self) -> Vec<(u64, Suspect)> {
         std::mem::take(&mut self.blamed)
     }

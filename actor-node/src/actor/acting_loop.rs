@@ -24,7 +24,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tracing::warn;
 
-/// Interval at which a waiting actor checks for weights and for the stop.
+/// Interval at which a waiting actor checks for new weights and for a stop request.
 const POLL: Duration = Duration::from_millis(2);
 
 /// Reason why an actor ends early.
@@ -110,14 +110,14 @@ impl Actor {
         }
     }
 
-    /// Makes the actor record its rows as well, if `recorder` is given.
+    /// Makes the actor also write its rows to `recorder`, if there is one.
     #[must_use]
     pub fn recorded_by(mut self, recorder: Option<Recorder>) -> Self {
         self.recorder = recorder;
         self
     }
 
-    /// Makes the actor log every turn as well.
+    /// Makes the actor also write every turn to `log`.
     #[must_use]
     pub fn logged_by(mut self, log: TurnLog) -> Self {
         self.log = Some(log);
@@ -148,7 +148,7 @@ impl Actor {
     ) -> Result<(), ActorError> {
         let result = self.act_until(cache, spool, clock, stop);
         while let Some(rest) = self.take_rows(true) {
-            // Tries to push the last rows without waiting for room.
+            // Pushes the last rows if the spool has room for them, and drops them otherwise.
             spool.push(rest, || true);
         }
         spool.close();

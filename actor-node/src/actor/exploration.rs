@@ -53,7 +53,7 @@ impl Exploration {
         }
     }
 
-    /// Replaces the standard normals in `noise` by the next values of the noise process.
+    /// Replaces the standard normal numbers in `noise` by the next values of the noise process.
     pub fn shape(&mut self, noise: &mut [f64]) {
         match self {
             Self::None => noise.fill(0.0),

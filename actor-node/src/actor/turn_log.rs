@@ -10,7 +10,8 @@
 //! - `reward` (L), `done` (L): rewards, and whether each episode ended.
 //! - `discarded`: numbers of the lanes whose episode was discarded. The rewards of these lanes are meaningless.
 //!
-//! T successive lines correspond to one (T, L, ...) block of the original implementation.
+//! The original implementation stores T turns as one block of shape (T, L, …). Here, T successive lines hold the same
+//! data.
 
 use crate::json_lines::{JsonLines, split};
 use crate::lanes::Turn;

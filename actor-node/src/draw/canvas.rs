@@ -117,7 +117,7 @@ impl Canvas {
         self.barbs(at(steps), ahead, (radius * turn.abs(), width), colour);
     }
 
-    /// Draws the head of an arrow, which is smaller for a short arrow.
+    /// Draws the head of an arrow. A short arrow has a smaller head.
     fn barbs(
         &mut self,
         (x, y): Point,

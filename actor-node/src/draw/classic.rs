@@ -5,16 +5,16 @@ use super::Frame;
 use super::canvas::{Canvas, Colour, Point};
 use std::f64::consts::{FRAC_PI_2, PI};
 
-/// Frame time of environments that have no time step of their own, in seconds.
+/// Display time of a frame in seconds, for environments that have no time step.
 const SECONDS: f64 = 1.0 / 30.0;
 
-/// Rotates the point (x, y) counter-clockwise around (0, 0) by `angle`, then moves it by `by`.
+/// Rotates the point (x, y) counter-clockwise around (0, 0) by `angle`, then adds the vector `by`.
 fn placed((x, y): Point, angle: f64, by: Point) -> Point {
     let (sin, cos) = angle.sin_cos();
     (by.0 + x * cos - y * sin, by.1 + x * sin + y * cos)
 }
 
-/// Returns the corners of a rectangle around (0, 0), rotated by `angle` and moved by `by`.
+/// Returns the corners of a rectangle that is centred at (0, 0), rotated by `angle` and then moved by the vector `by`.
 fn rectangle(half_width: f64, half_height: f64, angle: f64, by: Point) -> [Point; 4] {
     let (w, h) = (half_width, half_height);
     [(-w, -h), (w, -h), (w, h), (-w, h)].map(|corner| placed(corner, angle, by))

@@ -38,7 +38,7 @@ pub enum EnvError {
     Wrapper {
         /// Name of the wrapper in the configuration.
         wrapper: &'static str,
-        /// Property of an environment that the wrapper needs.
+        /// Property that an environment must have for this wrapper.
         needs: &'static str,
         /// Name of the environment.
         env: String,

@@ -18,7 +18,7 @@ const FAULTS: &[&str] = &[
     "error_at",
     "hang_at",
 ];
-/// Parameter: the value of an observation or a reward that is scheduled to be too large.
+/// Parameter: value that a scheduled fault gives to an observation or a reward to make it too large.
 const BIG: &str = "big";
 /// Parameter: duration of a hang in milliseconds.
 const HANG_MS: &str = "hang_ms";
@@ -37,7 +37,7 @@ struct Faulty {
     steps: u64,
 }
 
-/// Creates the environment. Without parameters it never fails and counts its steps.
+/// Creates the environment. Without parameters, it never fails. Its observation is (number of steps so far, 1).
 pub(super) fn make(params: &EnvParams) -> Result<Box<dyn Env>, EnvError> {
     let known = FAULTS.iter().copied().chain([HANG_MS, BIG, SPARE_EVEN_SEEDS]);
     let known: Vec<&str> = known.collect();

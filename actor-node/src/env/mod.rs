@@ -75,8 +75,8 @@ pub trait Env: Send {
         Ok(None)
     }
 
-    /// Returns the description that the environment's own library gives, for recordings. A wrapper forwards only those
-    /// parts that remain true.
+    /// Returns the information about the environment that its own library provides. Recordings contain this
+    /// information. A wrapper forwards only the parts that remain true for the wrapped environment.
     fn origin(&self) -> EnvOrigin {
         EnvOrigin::default()
     }

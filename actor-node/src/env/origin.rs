@@ -18,7 +18,8 @@ pub fn mean_terms<'a>(episodes: impl Iterator<Item = &'a EnvTerms>) -> EnvTerms 
     sums.into_iter().map(|(name, (sum, count))| (name.to_owned(), sum / count as f64)).collect()
 }
 
-/// Description that an environment's own library gives, in addition to the [`EnvSpec`](common::spec::EnvSpec).
+/// Information about an environment that its own library provides, in addition to the
+/// [`EnvSpec`](common::spec::EnvSpec).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct EnvOrigin {
     /// Number of the first discrete action.

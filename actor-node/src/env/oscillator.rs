@@ -28,7 +28,7 @@ struct Oscillator {
     messengers: [f64; 3],
     proteins: [f64; 3],
     time: f64,
-    /// The first protein at the start and after each step of the episode, for drawing.
+    /// Concentration of the first protein at the start and after each step of the episode, for drawing.
     past: Vec<f64>,
     rng: Pcg64,
 }

@@ -28,8 +28,8 @@ impl Plan {
         Self { env, setup: Setup::new(config), steps_max: config.evaluator.steps_max, stop }
     }
 
-    /// Creates the plan from the configuration. Its stop is never requested: a program that uses this plan is ended
-    /// directly by a signal.
+    /// Creates the plan from the configuration. No stop is ever requested through it. This is for programs that a
+    /// signal ends directly.
     pub fn without_stop(config: &Config) -> Self {
         Self::new(config, Shutdown::new().token())
     }

@@ -31,7 +31,7 @@ pub struct Turn {
     pub obs: Vec<f32>,
     /// Episodes that ended in this turn.
     pub ended: Vec<Ended>,
-    /// Lanes whose episode was discarded, with the fault and its description. For these lanes, only `obs` is valid; it
-    /// starts a new episode.
+    /// Lanes whose episode was discarded, as (lane number, fault, description of the fault). For these lanes, only
+    /// `obs` is valid; it is the first observation of a new episode.
     pub discarded: Vec<(usize, Fault, String)>,
 }

@@ -9,7 +9,7 @@ use super::position::Position;
 use common::spec::ItemLayout;
 use std::collections::VecDeque;
 
-/// Rows of one lane that wait for their sums. At most the rows that the last N steps completed are waiting.
+/// Rows of one lane that wait for their sums. Only rows that the last N steps completed can be waiting.
 #[derive(Debug)]
 pub(super) struct CostHorizon {
     /// N, the number of summed costs per step.
@@ -73,8 +73,8 @@ impl CostHorizon {
         self.costs.clear();
     }
 
-    /// Returns the sum of N costs, from the cost of step number `step` of the oldest held row on. Costs after the
-    /// episode's end equal the last cost. Returns 0 if the step itself is after the end.
+    /// Returns the sum of N successive costs. The first one is the cost of step number `step` of the oldest held row.
+    /// Costs after the episode's end equal the last cost. Returns 0 if the step itself is after the end.
     #[expect(clippy::cast_possible_truncation, reason = "rows are f32")]
     fn sum(&self, step: usize) -> f32 {
         let Some(last) = self.costs.len().checked_sub(1).filter(|&last| step <= last) else {

@@ -43,7 +43,7 @@ struct Positions {
     obs_dim: usize,
     /// Numbers per action, W.
     action_width: usize,
-    /// Numbers of policy state, S.
+    /// Length of the policy state, S.
     state_dim: usize,
 }
 

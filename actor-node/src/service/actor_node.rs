@@ -1,4 +1,4 @@
-//! [`ActorNode`]: the actor's role, run with given sockets until a stop is requested.
+//! [`ActorNode`]: runs the actor's role over given sockets until a stop is requested.
 
 use super::error::NodeError;
 use super::parts::{Peers, start_feed, tracked, weights_received};

@@ -17,9 +17,10 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-/// Time to wait for the other servers after one server has reported that a number is free. The wait can be short,
-/// because each server knows all actors that have reached it. If a server stays down for longer, no living actor with
-/// this number has reached it, or the server reports the conflict when it returns.
+/// Time to wait for the replies of the other servers after one server has reported that a number is free. The wait can
+/// be short. A server that is up answers soon, and it knows every actor that has reached it. A server that stays down
+/// for longer cannot confirm the number now; if another living actor has this number, the server reports the conflict
+/// when it returns.
 const OTHERS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Place of an actor in a run.
@@ -66,8 +67,8 @@ impl ActorPlace {
         }
     }
 
-    /// Asks every server whether the number is free. The inner error comes from a server that knows another living
-    /// actor with this number.
+    /// Asks every server whether the number is free. The inner `Err` is the refusal of a server that knows another
+    /// living actor with this number.
     async fn is_free(
         self,
         process: &Process,
@@ -107,8 +108,8 @@ impl ActorPlace {
     }
 }
 
-/// Greets one server until it answers. Returns `None` if the server welcomes this actor, or if the transport has
-/// stopped.
+/// Sends greetings to one server until it answers. Returns `None` if the server welcomes this actor, or if the
+/// transport has stopped.
 async fn ask(mut link: Link, hello: Hello, clock: Clock) -> Result<Option<Refusal>, Rejected> {
     let mut tick = tokio::time::interval(HELLO_EVERY / 2);
     loop {

@@ -31,8 +31,8 @@ pub struct PolicyFeed {
 }
 
 impl PolicyFeed {
-    /// Receives weights until the transport stops. Refuses weights that do not fit; only some of these refusals are
-    /// logged.
+    /// Receives weights until the transport stops. Refuses weights that do not fit. The rate of log lines about refused
+    /// weights is limited.
     pub async fn run(mut self) {
         let (mut is_refusing, mut log) = (false, LogLimit::default());
         while let Some(message) = self.subscriber.incoming.recv().await {

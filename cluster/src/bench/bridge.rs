@@ -1,5 +1,5 @@
-//! Measures the time that one step of a batch of environments in a Python worker takes. The time that the environments
-//! themselves need is subtracted.
+//! Measures the overhead of a Python worker: the time of one step of a batch of environments in the worker, minus the
+//! time that the environments themselves need.
 
 use crate::bench::peers::{PeerFigure, Peers};
 use crate::bench::table::{Bar, Row};
@@ -16,8 +16,8 @@ use common::runtime::seed::SeedTree;
 const STILL: &str = "gym:bench.peers.still:Still-v0";
 const VENV: &str = "sac";
 const BATCHES: usize = 20_000;
-/// The peers, which are Gymnasium's own vector environments: name, number of measured batches. `sync` steps all
-/// environments in one process; `async` uses one process per environment.
+/// The peers, which are Gymnasium's own vector environments, as pairs (name, number of measured batches). `sync` steps
+/// all environments in one process; `async` uses one process per environment.
 const VECTORS: [(&str, usize); 2] = [("sync", 5_000), ("async", 500)];
 /// Largest acceptable time of our bridge per batch, in microseconds.
 const BAR: f64 = 15.0;

@@ -31,7 +31,7 @@ const BATCH: u32 = 256;
 const REQUESTS: usize = 8;
 const FILL: usize = 200_000;
 const SECONDS: f64 = 4.0;
-/// Rounds of each durability.
+/// Number of rounds for each value of `replay.durability`.
 const DURABLE_ROUNDS: usize = 3;
 
 /// Measures three rates: inserted rows, sampled rows, and sampled rows if the client sends new priorities for each
@@ -95,8 +95,8 @@ async fn ours(clock: &Clock) -> anyhow::Result<[f64; 3]> {
     Ok([inserts, samples, updated])
 }
 
-/// Returns the inserts per second with `replay.durability` none and process. Each is the median of rounds that take
-/// turns.
+/// Returns the inserted rows per second with `replay.durability` set to `none` and to `process`. Each number is the
+/// median over several rounds. A round measures both settings, one after the other.
 async fn both_durabilities(clock: &Clock) -> anyhow::Result<[f64; 2]> {
     let scratch = Scratch::new()?;
     let mut figures = [Vec::new(), Vec::new()];
@@ -107,7 +107,7 @@ async fn both_durabilities(clock: &Clock) -> anyhow::Result<[f64; 2]> {
             figures.push(server.connect_actor().await?.insert(clock).await?);
             server.stop().await?;
         }
-        // Otherwise the kernel writes the files to the disk during the next round.
+        // Removes the files, because otherwise the kernel would write them to the disk during the next round.
         fs_err::remove_dir_all(run.path())?;
     }
     Ok(figures.map(|mut figures| {

@@ -1,5 +1,5 @@
-//! Measures SAC updates per second on a fixed random batch. After each update, the |td| of the batch are read from the
-//! trainer.
+//! Measures SAC updates per second on a fixed random batch. After each update, the values |td| of the batch are read
+//! from the trainer.
 
 use super::peers::Peers;
 use super::rate;
@@ -14,7 +14,7 @@ use learner::trainer::{Batch, Noise, TrainState, Trainer, TrainerConfig};
 
 const SECONDS: f64 = 4.0;
 
-/// The two problem sizes: name, observation size, action size, hidden width, batch size.
+/// The two problem sizes, as (name, observation size, action size, hidden width, batch size).
 const SHAPES: [(&str, usize, usize, usize, usize); 2] = [
     ("HalfCheetah shapes, 2×256, batch 256", 17, 6, 256, 256),
     ("Pendulum shapes, 2×64, batch 128", 3, 1, 64, 128),

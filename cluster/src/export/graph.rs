@@ -1,7 +1,8 @@
 //! [`Graph`]: a policy as a list of operations, which each file format encodes in its own notation.
 //!
-//! All operations exist in both ONNX and TorchScript. Except for constants, the first dimension of a value is the
-//! number of rows (the batch size). This number is not part of a graph, so that one file serves every batch size.
+//! All operations exist in both ONNX and TorchScript. Except for constants, the first dimension of a value is the batch
+//! size N, or a multiple of N after [`Op::RepeatRows`] or [`Op::Reshape`]. N is not part of a graph, so that one file
+//! serves every batch size.
 
 /// The result of a node. It is identified by the index of the node in [`Graph::nodes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! Builds a [`Graph`] from a policy's architecture and weights: observation normaliser, body, head, and the conversion
 //! of actions to the environment's units.
 //!
-//! Sizes in shapes: N rows, O observation, S state, A action, K sampled actions, L latent.
+//! Letters in shapes: N is the number of rows, and K the number of sampled actions. O, S, A and L are the lengths of an
+//! observation, a state, an action and a latent.
 
 use super::body::Builder;
 use super::graph::{Graph, Map, Op, Output, Value, Zip};

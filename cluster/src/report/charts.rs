@@ -11,7 +11,7 @@ pub(super) struct Figure {
     pub(super) charts: Vec<(Axis, Chart)>,
 }
 
-/// A line of a figure, before the x axis is chosen: name, CSS class, kind of record, field.
+/// A line of a figure, before the x axis is chosen, as (name, CSS class, kind of record, field of the record).
 type Line<'a> = (&'static str, &'static str, &'static str, &'a str);
 
 const ALPHA: &str = "alpha";

@@ -1,5 +1,5 @@
-//! Merges records into the run's log: those of actors and evaluators that ran as separate processes and wrote their own
-//! logs. The times of the merged records are converted to training time.
+//! Merges records into the run's log. The records come from actors and evaluators that ran as separate processes, which
+//! wrote their own logs. The times of these records are converted to training time.
 
 use super::records::number;
 use common::run_dir::PROCESS_LOGS_PREFIX;

@@ -223,8 +223,9 @@ fn ticks(low: f64, high: f64, count: u32) -> (Vec<f64>, f64) {
     (ticks, step)
 }
 
-/// Returns the tick positions of a logarithmic axis, and the distance between neighbours. A tick is an integer within
-/// [low, high], the logarithm of a power of ten. If the axis spans many decades, the distance is larger than 1.
+/// Returns the tick positions of a logarithmic axis, and the distance between neighbours. Each tick is an integer
+/// within [low, high]; it is the exponent of a power of ten. If the axis spans many decades, the distance is larger
+/// than 1.
 fn decades(low: f64, high: f64) -> (Vec<f64>, f64) {
     let step = ((high - low) / 5.0).ceil().max(1.0);
     let first = (low / step).ceil();

@@ -194,8 +194,8 @@ impl SearchSpace {
         self.parameters.iter().map(|parameter| parameter.name.as_str())
     }
 
-    /// Builds a configuration in the order of the parameters. Calls `choose` for each parameter that is active with the
-    /// values chosen so far.
+    /// Builds a configuration in the order of the parameters. Calls `choose` for each parameter that is active, given
+    /// the values of the parameters before it.
     fn choose(&self, mut choose: impl FnMut(&Parameter) -> Value) -> ChosenValues {
         let mut values = ChosenValues::new();
         for parameter in &self.parameters {

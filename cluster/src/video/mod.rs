@@ -17,8 +17,8 @@ use common::process::Usage;
 use common::runtime::seed::SeedTree;
 use std::path::{Path, PathBuf};
 
-/// Evaluates the policy in the folder `path` and films the first episodes. `film` is the output file and the number of
-/// filmed episodes. Returns the evaluation and the path of the film.
+/// Evaluates the policy in the folder `path` and films the first episodes. `film` is the pair (output file, number of
+/// filmed episodes). Returns the evaluation and the path of the film.
 ///
 /// # Errors
 /// Returns an error in the same cases as [`run_policy::evaluation`] and [`Video::create`].

@@ -4,15 +4,15 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `state.safetensors` | every tensor of [`TrainState`], F32 unless stated otherwise, named below |
-//! | `policy.safetensors` | the policy for acting, as [`PolicySnapshot`]: for `sapex eval` and `sapex export` |
+//! | `state.safetensors` | every tensor of [`TrainState`]; the next table has names, shapes, and types other than F32 |
+//! | `policy.safetensors` | the policy as a [`PolicySnapshot`], used by `sapex eval` and `sapex export` |
 //! | `config.toml` | the run's resolved settings |
-//! | `manifest.json` | format, time, counts, generators, networks, BLAKE3 digests of the other files and of itself |
+//! | `manifest.json` | format, time, counts, generators, networks; BLAKE3 digests of all files, including this one |
 //!
 //! | tensor | shape |
 //! |---|---|
-//! | `actor.NAME`, `target_actor.NAME`, `vae.NAME` | by `TrainerConfig::{actor,target_actor,vae}_layout` |
-//! | `critic{n}.NAME`, `target{n}.NAME`, n from 1 | by `CriticArch::tensor_layout` |
+//! | `actor.NAME`, `target_actor.NAME`, `vae.NAME` | as in `TrainerConfig::{actor,target_actor,vae}_layout` |
+//! | `critic{n}.NAME`, `target{n}.NAME`, n from 1 | as in `CriticArch::tensor_layout` |
 //! | `log_alpha`, `log_lambda` | (1) |
 //! | `normaliser.{count,mean,summed_variance}`, in F64 | (1), (O), (O) |
 //!

@@ -10,21 +10,22 @@ use kernels::{adam::AdamStep, elementwise::polyak};
 pub(super) struct Critic {
     pub(super) group: ParamGroup,
     pub(super) target: Vec<f32>,
-    /// Parameters and moments after the update in progress. If all numbers are finite, [`Critic::settle`] exchanges
-    /// them with `group`.
+    /// Parameters and moments after the update in progress. If the update succeeds, [`Critic::settle`] swaps `next` and
+    /// `group`.
     pub(super) next: ParamGroup,
     next_target: Vec<f32>,
     /// Whether the loss and `next` are finite.
     pub(super) finite: bool,
-    /// Packed weights of `group.params`. Between [`Critic::learn`] and [`Critic::settle`], they are the weights of
-    /// `next.params` instead. In the same way, `packed_target` has the weights of `target`, or of `next_target`.
+    /// Packed weights. Between [`Critic::learn`] and [`Critic::settle`] they are the weights of `next.params`, at all
+    /// other times the weights of `group.params`. `packed_target` is filled from `next_target` and `target` at the same
+    /// times.
     packed: Packed,
     packed_target: Packed,
     grads: Vec<f32>,
     /// Activations of the critic on the stored rows.
     data_kept: Activations,
-    /// Activations for each part of the batch. `policy_kept` is from the critic, on the rows that the policy learns
-    /// from. `target_kept` is from the target network, on the next rows.
+    /// Activations for each part of the batch. `policy_kept` is the result of the critic for the rows that the policy
+    /// learns from. `target_kept` is the result of the target network for the next rows.
     pub(super) policy_kept: [Activations; PARTS],
     target_kept: [Activations; PARTS],
     /// Temporal-difference error Q − y, (B).
@@ -43,14 +44,15 @@ pub(super) struct CriticUpdate<'a> {
     pub(super) critic: &'a NativeMlp,
     /// Critic inputs of the stored rows, (B, in).
     pub(super) data: &'a [f32],
-    /// Position of the stored action's value in the flat vector of all values (B, K), for each row, (B).
+    /// For each row, the position of the stored action's value in the flat vector of all values (B, K). The shape is
+    /// (B).
     pub(super) taken: &'a [usize],
     /// Target values y, (B).
     pub(super) target: &'a [f32],
     /// Importance weights, (B).
     pub(super) weight: &'a [f32],
-    /// Critic inputs for the rows that the policy learns from, (rows, in) for each part of the batch. They are
-    /// evaluated after the critic's Adam step.
+    /// Critic inputs for the rows that the policy learns from, (rows, in) for each part of the batch. The critic
+    /// evaluates them after its Adam step.
     pub(super) own: [&'a [f32]; PARTS],
     pub(super) step: AdamStep,
 }

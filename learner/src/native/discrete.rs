@@ -3,10 +3,10 @@
 //!
 //! | phase | split by | computed |
 //! |---|---|---|
-//! | 1 | rows | ln p' = log-softmax of π(s'), ln p = log-softmax of π(s), with the policy before its step |
+//! | 1 | rows | ln p' = log-softmax of π(s'), ln p = log-softmax of π(s); π is the policy before its step |
 //! | 2 | critic | Q̄_c(s') and Q_c(s), each with a value for every action |
 //! | 3 | critic | y; td_c at the stored action; Adam on Q_c; Polyak step of the target; Q_c(s) with the new weights |
-//! | 4 | rows | policy gradients of these rows; only p depends on the policy's parameters |
+//! | 4 | rows | gradients of the policy's loss for these rows; in this loss, only p depends on the parameters |
 //! | 5 | – | sum of the gradients; Adam on π; Adam on log α |
 //!
 //! The update takes expectations over all actions instead of sampling one action, so it needs no noise.
@@ -23,7 +23,8 @@ use std::ops::Range;
 #[derive(Debug)]
 pub(super) struct NativeDiscreteSac {
     parts: [Part; PARTS],
-    /// Position of the stored action's value in the flat vector of all values (B, A), for each row, (B).
+    /// For each row, the position of the stored action's value in the flat vector of all values (B, A). The shape is
+    /// (B).
     taken: Vec<usize>,
 }
 

@@ -225,8 +225,8 @@ impl Sampled {
         }
     }
 
-    /// Moves the observations in `input` to its front, one after another. The policy's backward pass needs contiguous
-    /// observations, and the critics no longer need `input`.
+    /// Moves the observations to the front of `input`, so that they are contiguous, as the policy's backward pass
+    /// requires. This overwrites the actions in `input`, which the critics no longer need.
     fn observations(&mut self, obs_dim: usize, act_dim: usize) {
         for row in 1..self.log_prob.len() {
             let from = row * (obs_dim + act_dim);

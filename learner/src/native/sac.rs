@@ -3,7 +3,7 @@
 //!
 //! | phase | split by | computed |
 //! |---|---|---|
-//! | 1 | rows | a' and lp' from π(s', ξ'); ã and lp from π(s, ξ); with the policy before its step |
+//! | 1 | rows | a' and lp' from π(s', ξ'); ã and lp from π(s, ξ); π is the policy before its step |
 //! | 2 | critic | Q̄_c(s', a'); Q_c(s, a) |
 //! | 3 | critic | y; td_c; Adam on Q_c; Polyak step of the target; Q_c(s, ã) with the new weights |
 //! | 4 | rows | dQ/dã through the critic with the smaller value; policy gradients of these rows |
@@ -22,8 +22,8 @@ pub(super) struct NativeSac {
     parts: [Part; PARTS],
     /// Stored observations and actions, (B, O + A).
     data: Vec<f32>,
-    /// Position of each row's value in the flat vector of all values, (B). It equals the index of the row, because a
-    /// critic has one value per row.
+    /// For each row, the position of its value in the flat vector of all values. The shape is (B). The position equals
+    /// the index of the row, because a critic has one value per row.
     taken: Vec<usize>,
 }
 

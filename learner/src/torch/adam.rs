@@ -120,7 +120,8 @@ mod tests {
         let adam = nn::Adam { eps, ..nn::Adam::default() };
         let mut adam = adam.build(&store, lr).unwrap();
 
-        // The gradients range from 1e-9 to 1e10. A sine term is added, which changes their signs.
+        // The factors range from 1e-9 to 1e10. The sine term keeps the gradients of parameters with small factors from
+        // vanishing.
         let slope = Tensor::arange(len, (Kind::Float, Device::Cpu)).exp2() * 1e-9;
         for t in 1..=100 {
             ours.grad.copy_(&(&ours.params * &slope + ours.params.sin()));

@@ -21,7 +21,7 @@ pub(super) struct PackedInputs {
     units: Vec<(f32, f32)>,
     /// Constant that is subtracted from the log-density of every sample; see `noise_log_density`.
     log_density_constant: f32,
-    /// 2 / B, multiplied by the factor of the critics' loss.
+    /// Constant part of `weight`: `2 critic_loss_factor / B`.
     weight_factor: f32,
     /// The scales of `units` on the device, (A).
     pub(super) action_scale: Tensor,
@@ -48,8 +48,8 @@ pub(super) struct PackedInputs {
     pub(super) reward: Tensor,
     /// Discounts, (B).
     pub(super) discount: Tensor,
-    /// Factor by which td is multiplied in the gradient of the critics' loss, (B): 2 w / B, multiplied by the factor of
-    /// the loss.
+    /// `2 w critic_loss_factor / B`, (B). The gradient of the critics' loss with respect to Q is td, multiplied by this
+    /// number.
     pub(super) weight: Tensor,
     /// Adam's scaled epsilon of this step, (1).
     pub(super) adam_eps: Tensor,

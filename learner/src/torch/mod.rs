@@ -185,7 +185,7 @@ impl Trainer for TorchTrainer {
         Ok(())
     }
 
-    /// On a GPU this waits for all enqueued work. libtorch's interface has no events with which it could wait for less.
+    /// On a GPU this waits for all enqueued work, because tch has no function that waits for only a part of the work.
     fn pop_td_abs(&mut self, out: &mut [f32]) -> Result<(), TrainerError> {
         check("td_abs", out, self.config.training.batch_size)?;
         let Some(left) = self.outstanding.checked_sub(1) else {

@@ -5,7 +5,7 @@
 //! gradient's place in the flat vector. It allocates no memory and records no autograd graph.
 //!
 //! Letters: N stacked networks, R rows, I inputs and U outputs of a layer. The two critics are stacked, so N is 2. A
-//! single network has no dimension N, which is written as [N,].
+//! shape such as ([N,] R, I) means (N, R, I) for stacked networks and (R, I) for a single network.
 
 use super::TchResult;
 use super::adam::AdamGroup;
@@ -213,8 +213,8 @@ impl TorchMlp {
     }
 }
 
-/// Returns a view of `flat` with the shape `shape`, which begins at `offset`. If `flat` is (N, P), returns the N views
-/// of its rows as one stack.
+/// Returns a view of `flat` with the shape `shape`, which begins at `offset`. If `flat` is (N, P), returns one such
+/// view per row as a single tensor, (N, ..).
 fn view(flat: &Tensor, offset: i64, shape: &[i64]) -> TchResult<Tensor> {
     let (mut sizes, mut strides) = (Vec::new(), Vec::new());
     if let [networks, parameters] = flat.size()[..] {

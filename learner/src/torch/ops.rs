@@ -1,8 +1,9 @@
 //! Tensor operations of this backend. They write the result to existing memory, which is the last argument:
 //! `a.add_into(b, out)`.
 //!
-//! The corresponding functions of tch take the memory for the result first, and also return the result. With this
-//! module, a line has the order of its equation, and no returned tensor must be dropped.
+//! The corresponding functions of tch take the memory for the result as the first argument, and also return the result.
+//! With the operations of this module, operands and result appear in the order of the equation. There is no returned
+//! tensor that the caller would have to discard.
 
 use super::TchResult;
 use tch::{Kind, Tensor};

@@ -13,7 +13,8 @@ use tch::{Device, Kind, Tensor};
 pub(super) struct Undo {
     live: Vec<Tensor>,
     kept: Vec<Tensor>,
-    /// Sum of the elements of each tensor, (tensors). A sum is not finite if one of the elements is not finite.
+    /// Sum of the elements of each tensor, (number of tensors). A sum is not finite if one of the elements is not
+    /// finite.
     sums: Tensor,
     /// The total of `sums`, subtracted from itself, (1). It is 0 if all sums are finite, and NaN otherwise.
     difference: Tensor,

@@ -174,7 +174,8 @@ pub trait Trainer {
     /// Returns the means over the updates since the last call, and then resets them. Waits for the device.
     fn take_stats(&mut self) -> UpdateStats;
 
-    /// Copies the parameters of the published policy to `out`, laid out as [`PolicyArch::tensor_layout`].
+    /// Copies the parameters of the published policy to `out`, in the order of
+    /// [`tensor_layout`](common::policy::arch::PolicyArch::tensor_layout).
     fn actor_params(&self, out: &mut [f32]);
 
     /// Returns a copy of the complete state in host memory.

@@ -102,13 +102,14 @@ pub struct PriorityUpdate {
 /// A sample of B items. Its buffers are kept between calls, so that a caller who reuses it allocates nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SampleBlock {
-    /// [`ItemKey`] of each item in wire form, shape (B).
+    /// [`ItemKey`](common::ids::ItemKey) of each item in wire form, shape (B).
     pub keys: Vec<u64>,
     /// p_i / M of each item in this table at the moment of sampling, shape (B).
     pub probabilities: Vec<f64>,
     /// Rows, shape `[B, row_bytes]`, contiguous.
     pub rows: Vec<u8>,
-    /// Number of the actor that inserted each item, shape (B); the number of [`ActorId::UNKNOWN`] if it is not known.
+    /// Number of the actor that inserted each item, shape (B). If the actor is not known, it is the number of
+    /// [`ActorId::UNKNOWN`](common::ids::ActorId::UNKNOWN).
     pub actors: Vec<u32>,
 }
 
@@ -133,6 +134,7 @@ pub struct TableStats {
     pub priorities_applied: u64,
     /// Number of priorities for items that had been overwritten.
     pub priorities_stale: u64,
-    /// Number of refused rows by the name of the bad field, and of refused |td| values under [`REFUSED_TD_ABS`](super::REFUSED_TD_ABS).
+    /// Number of refused rows by the name of the bad field, and of refused |td| values under
+    /// [`REFUSED_TD_ABS`](super::REFUSED_TD_ABS).
     pub refusals: BTreeMap<&'static str, u64>,
 }

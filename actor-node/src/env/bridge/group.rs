@@ -69,11 +69,11 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 enum Stage {
     /// No command.
     Idle,
-    /// The command is in the request block but not sent.
+    /// The command is in the request block but has not been sent.
     Asked,
-    /// The reply has arrived but is not read.
+    /// The reply has arrived but has not been read.
     Answered,
-    /// The failure has arrived but is not read.
+    /// A message about the lane's failure has arrived but has not been read.
     Failed(String),
 }
 
@@ -263,7 +263,7 @@ impl Env for Lane {
         &self.spec
     }
 
-    /// Uses the upper 32 bits of the seed, because many environments accept only 32 bits.
+    /// Resets the environment with the upper 32 bits of the seed, because many environments accept only 32 bits.
     fn reset(&mut self, seed: Option<u64>, obs: &mut [f32]) -> Result<(), EnvError> {
         let mut shared = lock(&self.shared);
         if shared.is_lost(self.life) {

@@ -75,7 +75,8 @@ impl Link {
     /// # Errors
     /// Returns an error if the socket cannot be configured.
     pub(super) fn tcp(stream: TcpStream) -> std::io::Result<Self> {
-        // A batch is one small message that the other side waits for, so it must not be delayed.
+        // A batch is one small message that the other side waits for. Without this option, the operating system may
+        // delay small messages to combine them.
         stream.set_nodelay(true)?;
         Ok(Self::new(Socket::Tcp(stream)))
     }

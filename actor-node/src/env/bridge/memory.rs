@@ -35,7 +35,7 @@ impl SharedMemory {
         let number = FILES.fetch_add(1, Ordering::Relaxed);
         let path = folder.join(format!("sapex-env-{}-{number}", std::process::id()));
         let failed = |error: std::io::Error| BridgeError::Memory(error.to_string());
-        // A file of this name was left behind by an earlier process with the same process id.
+        // If the file exists, an earlier process with the same process id left it behind. It is removed.
         if path.exists() {
             fs_err::remove_file(&path).map_err(failed)?;
         }

@@ -14,7 +14,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Program of the Python process.
+/// Source code of the program that the Python process runs.
 const WORKER: &str = concat!(
     include_str!("spaces.py"),
     "\n\n",
@@ -131,7 +131,7 @@ fn is_passing(error: &std::io::Error) -> bool {
 /// Python process that serves environments. It leads a process group, which includes all processes that the
 /// environments start. The process ends when its socket closes. Dropping this value waits for the end of the process,
 /// and kills the group if the process does not end in time. If this program itself is killed, a guardian process in the
-/// group (`guard` in `worker.py`) waits and kills the group instead.
+/// group (`guard` in `worker.py`) does the same: it waits for the end of the process and then kills the group.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,

@@ -33,7 +33,7 @@ struct Agreed {
     has_terms: bool,
 }
 
-/// Failed lanes of a batch, each with the reason.
+/// Failed lanes of a batch, as pairs (lane number, reason of the failure).
 pub(super) type Failures = Vec<(usize, String)>;
 
 impl Session {

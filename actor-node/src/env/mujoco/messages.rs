@@ -20,7 +20,8 @@ pub(super) fn route() {
 
 fn log(message: &MjLogMessage) {
     let subject = message.subject();
-    // Gymnasium's models use elements that newer MuJoCo releases deprecate. Users cannot change that.
+    // Warnings about deprecated elements are logged only at the debug level, because users cannot act on them:
+    // Gymnasium's models contain such elements.
     let is_for_authors = subject.contains("deprecated");
     match message.level() {
         MjtLogLevel::mjLOG_WARNING | MjtLogLevel::mjLOG_ERROR if !is_for_authors => {

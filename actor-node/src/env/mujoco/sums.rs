@@ -1,6 +1,7 @@
 //! Sums in numpy's order of additions, so that rewards are equal to Gymnasium's in every digit.
 
-/// Largest number of values that [`sum`] adds in one pass. Longer slices are halved.
+/// Largest number of values that [`sum`] adds in one pass. A longer slice is split in two, and the parts are summed
+/// separately.
 const BLOCK: usize = 128;
 const LANES: usize = 8;
 

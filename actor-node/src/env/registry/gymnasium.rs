@@ -1,5 +1,5 @@
-//! Environment names that Gymnasium registers itself. If the user gives one that Sapex lacks, the error message
-//! suggests `gym:NAME`.
+//! Environment names that Gymnasium registers itself. If the user requests such a name and Sapex has no environment of
+//! that name, the error message suggests `gym:NAME`.
 
 /// Names, each with its newest version.
 const NAMES: &[(&str, u8)] = &[

@@ -2,16 +2,19 @@
 //!
 //! | wrapper | effect |
 //! |---|---|
-//! | `time-limit` | truncates episodes; without it, the environment's own limit is applied, inside all wrappers |
+//! | `time-limit` | truncates episodes after a number of steps |
 //! | `action-repeat` | applies each action several times; the reward of a step is the sum over the repetitions |
 //! | `frame-stack` | joins the newest observations into one; images are joined along their channels |
-//! | `reward-scale`, `reward-clip` | change the rewards for learning; returns still sum the environment's own rewards |
+//! | `reward-scale`, `reward-clip` | change the rewards that the policy learns from |
 //! | `obs-flatten` | turns an image into a vector |
 //! | `action-rescale` | changes the action's bounds |
 //! | `obs-delay` | delays observations |
 //! | `action-noise` | adds noise to actions |
 //!
-//! An evaluation uses the same wrappers, except the wrappers that change rewards. It uses `action-noise` only if
+//! If `time-limit` is not listed, the environment's own time limit is used as the innermost wrapper. The return of an
+//! episode is always the sum of the environment's own rewards, even if a wrapper changes the rewards.
+//!
+//! An evaluation uses the same wrappers, except those that change rewards. It uses `action-noise` only if
 //! `cluster.action_noise_eval` is set.
 
 mod action;

@@ -1,6 +1,7 @@
 //! Wrappers for observations: [`Stack`], [`Delay`] and [`Flatten`].
 //!
-//! [`Stack`] and [`Delay`] keep the newest k observations in one row, oldest first. Every step shifts this row.
+//! [`Stack`] and [`Delay`] keep the newest k observations in one array, oldest first. Every step shifts the array by
+//! one observation.
 
 use crate::draw::Frame;
 use crate::env::{Env, EnvError, EnvOrigin, EnvTerms, StepOutcome};
@@ -20,7 +21,7 @@ impl History {
         Self { env, row: vec![0.0; count * width], width }
     }
 
-    /// Starts an episode and fills the whole row with the first observation of the episode.
+    /// Starts an episode and fills the whole history with copies of the first observation of the episode.
     fn reset(&mut self, seed: Option<u64>) -> Result<(), EnvError> {
         let (first, rest) = self.row.split_at_mut(self.width);
         self.env.reset(seed, first)?;

@@ -37,7 +37,7 @@ const BARE_LANES: usize = 1;
 /// Smallest acceptable number of steps per second of an actor on one core.
 const ACTING_BAR: f64 = 30_000.0;
 
-/// Measured settings of EnvPool, `[--envs, --batch]`. Each number is a multiple of the number of threads.
+/// Measured settings of EnvPool, as `[--envs, --batch]`. Both numbers are multiplied by the number of threads.
 const ENVPOOL: [[usize; 2]; 4] = [[8, 8], [8, 4], [16, 8], [64, 16]];
 
 pub(super) fn measure(clock: &Clock, peers: &Peers) -> anyhow::Result<Vec<Row>> {

@@ -78,7 +78,7 @@ async fn steps_per_second(clock: &Clock, lanes: usize, actors: u32) -> anyhow::R
     let router = transport.bind_router(&peers.replay[0]).await?;
     let server = ReplayServer::new(process.clone(), &spec, 0)?;
     let serving = tokio::spawn(server.run(router, async {
-        // A dropped sender also requests the stop.
+        // Waits until the sender requests the stop or is dropped.
         let _asked = stopped.await;
     }));
     let weights = fresh_policy(resolved)?.into();

@@ -2,10 +2,10 @@
 //! episodes in one of two layouts, [`hdf5`] or [`arrow`]. Both layouts store the same five fields of an episode of n
 //! steps:
 //!
-//! | field | numbers |
+//! | field | shape |
 //! |---|---|
-//! | `observations` | (n+1, O): one before each step, and one after the last step |
-//! | `actions` | (n, A) in the environment's units; for discrete actions (n), their numbers |
+//! | `observations` | (n+1, O): one observation before each step, and one after the last step |
+//! | `actions` | (n, A) for continuous actions, in the environment's units; (n) for the numbers of discrete actions |
 //! | `rewards`, `terminations`, `truncations` | (n) |
 //!
 //! Episodes are read one at a time, in ascending order of their numbers.

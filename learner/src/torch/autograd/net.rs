@@ -26,8 +26,8 @@ pub fn linear(w: &Weights, name: &str, x: &Tensor) -> Tensor {
     x.linear(weight, Some(bias))
 }
 
-/// Computes `x (W * mask)' + b`. The mask is multiplied in every evaluation, so that masked weights have zero gradient
-/// (docs/algorithms/liquid.md §3).
+/// Computes `x (W * mask)' + b`. The weights are multiplied by the mask in every evaluation, so that masked weights
+/// have zero gradient (docs/algorithms/liquid.md §3).
 pub fn sparse(w: &Weights, name: &str, mask: &str, x: &Tensor) -> Tensor {
     let (weight, bias) = w.linear(name);
     x.linear(&(weight * w.get(mask)), Some(bias))

@@ -66,8 +66,8 @@ impl FlatParams {
         &self.flat
     }
 
-    /// Computes `self <- self + tau (source - self)`. An element that is equal in both keeps its exact value. Therefore
-    /// buffers keep their values.
+    /// Computes `self <- self + tau (source - self)`. An element that is equal in `self` and `source` keeps its exact
+    /// value. Therefore buffers keep their values.
     pub fn follow(&self, source: &Self, tau: f64) {
         let _written = self.flat.shallow_clone().lerp_(&source.flat, tau);
     }
@@ -100,10 +100,10 @@ pub struct Adam {
 #[derive(Debug)]
 pub struct TrainedParams {
     values: FlatParams,
-    /// The networks in `values` again, with gradients.
+    /// The same networks as in `values`, in the same memory, but with gradients.
     networks: Vec<Weights>,
-    /// Trainable leaves in the order of the flat vector. Each leaf has the number of buffer elements that directly
-    /// follow it in the vector.
+    /// Pairs (leaf, n) in the order of the flat vector. `leaf` is a trainable tensor. n is the number of untrained
+    /// elements (buffers) between this leaf and the next one.
     leaves: Vec<(Tensor, i64)>,
     adam_m: Tensor,
     adam_v: Tensor,

@@ -116,9 +116,9 @@ fn log_slope(u: &Tensor, action: &Tensor, squash: &Squash) -> Tensor {
     let env = squash.units == ActionUnits::Env;
     let slope = || -> Tensor { 1.0 - action.square() };
     match squash.correction {
-        // 2 (ln 2 - u - softplus(-2u)), as in the original implementations. If x is above 20, libtorch's softplus(x)
-        // returns x, which is an error of 2e-9. Only with the same function do updates in f64 agree with the original
-        // ones.
+        // 2 (ln 2 - u - softplus(-2u)). Use libtorch's softplus, as the original implementations do. For an argument
+        // above 20, it returns the argument itself, which is an error of 2e-9. Updates in f64 agree with the original
+        // ones only if both have this error.
         TanhCorrection::Exact => {
             let exact = (LN_2 - u - (u * -2.0).softplus()) * 2.0;
             if env { exact + squash.scale.log() } else { exact }

@@ -175,7 +175,7 @@ impl Egl {
 
     fn switch(&self, context: Handle) -> bool {
         let Functions { bind_api, make_current, .. } = &self.functions;
-        // SAFETY: the context belongs to this display, or is null, which means no context.
+        // SAFETY: `context` belongs to this display, or is null. If it is null, no context is current afterwards.
         unsafe {
             bind_api(OPENGL_API);
             make_current(self.display, null_mut(), null_mut(), context) != 0

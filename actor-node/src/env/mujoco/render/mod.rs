@@ -5,7 +5,7 @@
 //! (Gymnasium's `camera_name="track"`). If a model has no such camera, the free camera is used, with Gymnasium's
 //! distances. The free camera looks at the median position of the model's geoms at the time of the first picture.
 //!
-//! | page | content |
+//! | module | contents |
 //! |---|---|
 //! | `egl`, `osmesa` | OpenGL contexts |
 //! | `library` | libraries opened at run time |
@@ -35,7 +35,7 @@ const GEOMS_MAX: usize = 1000;
 const CAMERA: &str = "track";
 const TO_INSTALL: &str = "libegl1 and libgl1-mesa-dri, or libosmesa6 (Debian's names)";
 
-/// OpenGL of this process. There is only one, because MuJoCo keeps the functions that it finds first.
+/// OpenGL library of this process. There is only one, because MuJoCo looks up the OpenGL functions once and keeps them.
 static OPENGL: OnceLock<Result<OpenGl, String>> = OnceLock::new();
 
 #[derive(Debug)]
@@ -148,8 +148,8 @@ impl Drop for Renderer {
                 drop(context);
                 self.opengl.release();
             }
-            // Dropping the context would call OpenGL functions without a current OpenGL context. The driver frees the
-            // resources of `context` together with the OpenGL context.
+            // No OpenGL context is current, so MuJoCo's own cleanup must not run: it would call OpenGL functions.
+            // `forget` skips the cleanup. The driver frees MuJoCo's resources together with the OpenGL context.
             Err(_) => std::mem::forget(context),
         }
     }

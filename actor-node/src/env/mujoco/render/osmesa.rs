@@ -1,5 +1,5 @@
-//! OpenGL without a window, through OSMesa. OSMesa is the variant of Mesa that draws in memory. Used if there is no
-//! EGL.
+//! OpenGL without a window, through OSMesa. OSMesa is the variant of Mesa that draws in memory. It is used if there is
+//! no EGL.
 #![expect(unsafe_code, reason = "the functions of OSMesa")]
 
 use super::library::Library;
