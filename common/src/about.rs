@@ -22,7 +22,7 @@ pub struct Build {
     pub version: &'static str,
     /// Commit that the program was built from. `None` if the build did not set `SAPEX_COMMIT`; `make` sets it.
     pub commit: Option<&'static str>,
-    /// Names of optional features, and whether the program was built with them.
+    /// Pairs (name, enabled), one per optional feature. `enabled` says whether the program was built with the feature.
     pub features: &'static [(&'static str, bool)],
 }
 

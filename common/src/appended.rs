@@ -54,13 +54,13 @@ impl Appended {
         let written = self.file.write_all(record);
         match written {
             Ok(()) => self.length += record.len() as u64,
-            // If the truncation fails too, the next record overwrites the torn one.
+            // If the truncation fails too, the next record overwrites the incomplete one.
             Err(_) => drop(self.file.set_len(self.length)),
         }
         written
     }
 
-    /// Truncates the file to its first `length` bytes, which must end at the end of a record.
+    /// Truncates the file to its first `length` bytes. `length` must be the position at which a record ends.
     ///
     /// # Errors
     /// Returns an error if the file cannot be truncated.

@@ -32,7 +32,8 @@ pub fn commit_dir<E: From<io::Error>>(
     fs::create_dir(&partial)?;
     let written = write(&partial).and_then(|()| Ok(publish(&partial, target, parent)?));
     if written.is_err() {
-        // Report the first error. If the directory cannot be removed now, the next writer removes it.
+        // Ignore an error here, because the first error is the one to report. If the directory cannot be removed now,
+        // the next writer removes it.
         let _left = fs::remove_dir_all(&partial);
     }
     written
@@ -69,7 +70,7 @@ pub fn remove_dir(target: &Path) -> io::Result<()> {
 
 fn publish(partial: &Path, target: &Path, parent: &Path) -> io::Result<()> {
     sync_tree(partial)?;
-    // A rename would replace an empty directory without an error.
+    // Check this explicitly, because a rename would replace an empty directory without an error.
     if target.exists() {
         let message = format!("{} exists already and is not replaced", target.display());
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));

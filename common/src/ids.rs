@@ -20,8 +20,8 @@ macro_rules! id {
 }
 
 id! {
-    /// Id of an actor. An actor is a process or a thread. Its id is unique within a run and stays the same across
-    /// restarts.
+    /// Id of an actor, unique within a run. An actor is a process or a thread. A configured id stays the same across
+    /// restarts. With `actor.id = "auto"` the process draws the id when it starts.
     ActorId(u32)
 }
 id! {

@@ -68,10 +68,10 @@ pub const SOCKET_QUEUE_MESSAGES: usize = 64;
 pub const PEER_BACKLOG_MESSAGES: usize = 1_024;
 /// Maximum size in bytes of the replies that wait for one peer. One message always fits.
 pub const PEER_BACKLOG_BYTES: usize = MESSAGE_BYTES_MAX;
-/// Maximum number of replies that wait for all peers of a port together. Beyond this limit, the peer with the largest
-/// backlog is closed.
+/// Maximum number of replies that wait for all peers of a port together. Beyond this limit, the port closes the
+/// connection of the peer with the largest backlog.
 pub const REPLIES_MAX: usize = 64 * PEER_BACKLOG_MESSAGES;
-/// The same limit in bytes.
+/// Maximum size in bytes of the replies that wait for all peers of a port together.
 pub const REPLIES_BYTES_MAX: usize = 4 * PEER_BACKLOG_BYTES;
 /// Time between two pings to a peer.
 pub const PING_EVERY: Duration = Duration::from_secs(1);
@@ -84,7 +84,7 @@ pub const STALLED_AFTER: Duration = Duration::from_secs(30);
 pub const USELESS_AFTER: Duration = Duration::from_secs(10);
 /// Time in which a closed endpoint may still deliver messages that were sent before it was closed.
 pub const LINGER: Duration = Duration::from_secs(1);
-/// First and longest wait between two attempts to connect.
+/// Waits between two attempts to connect: the first wait, then the longest wait.
 pub const RECONNECT_WAIT: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 
 const _: () = assert!(HEADER_BYTES_MAX < FRAME_BYTES_MAX);

@@ -2,7 +2,7 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `layout.json` | [`Header`]: environment, settings that give the rows their meaning, fields of a row |
+//! | `layout.json` | [`Header`]: the environment, the settings that give the rows their meaning, the fields of a row |
 //! | `rows-N.bin` | rows of actor N in the order of completion, `row_bytes` each |
 //!
 //! Rows are little-endian and laid out by [`ItemLayout`]. A recording is untrusted input. It is refused in three cases:

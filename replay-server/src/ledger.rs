@@ -1,9 +1,9 @@
-//! [`Ledger`]: the number of the next expected batch of each actor, which ensures that each batch is inserted exactly
-//! once.
+//! [`Ledger`]: the number of the batch that is expected next from each actor. With this number, each batch is inserted
+//! exactly once.
 //!
 //! The ledger keeps two numbers per actor: the highest batch that has arrived (parked or inserted), and the highest
-//! batch in the table. An actor numbers its batches 1, 2, 3 … per shard and keeps each batch until it is acknowledged,
-//! so that only the order has to be checked. A new incarnation of an actor replaces the old one.
+//! batch in the table. An actor numbers its batches 1, 2, 3 … per shard and keeps each batch until it is acknowledged.
+//! Therefore only the order has to be checked. A new incarnation of an actor replaces the old one.
 
 use crate::storage::journal::Delivery;
 use common::ids::{ActorId, BatchSequence, Incarnation};
@@ -23,12 +23,12 @@ pub(crate) enum Arrival {
         /// Number of the expected batch.
         expected: BatchSequence,
     },
-    /// This incarnation of the actor has not greeted since the table was created, or a newer one has replaced it.
+    /// The ledger does not know this incarnation of the actor: it has not greeted, or a newer one has replaced it.
     Unknown,
 }
 
-/// Number of former incarnations that are remembered per actor, so that a late message of one is not mistaken for a new
-/// incarnation.
+/// Maximum number of former incarnations that are remembered per actor. A late greeting of a remembered incarnation is
+/// not taken for the greeting of a new one.
 const PAST_LIVES_MAX: usize = 16;
 
 /// State of the deliveries of each actor. There is one entry per actor, no matter how often it restarts.
@@ -46,7 +46,7 @@ struct Entry {
 }
 
 impl Ledger {
-    /// Continues after these deliveries, the last of each actor.
+    /// Creates a ledger that continues after `deliveries`. They contain the last delivery of each actor.
     pub(crate) fn after(deliveries: impl IntoIterator<Item = Delivery>) -> Self {
         let entry = |Delivery { actor, incarnation, sequence: BatchSequence(number) }| {
             let past = VecDeque::new();
@@ -55,9 +55,12 @@ impl Ledger {
         Self { entries: deliveries.into_iter().map(entry).collect() }
     }
 
-    /// Starts counting at `oldest` for a new incarnation. A greeting of a known incarnation changes nothing, even if it
-    /// arrives late, unless batches before `oldest` are missing: they were acknowledged and then lost with the power of
-    /// the machine, and nobody has them any more.
+    /// Handles a greeting. The count of a new incarnation starts at `oldest`. A greeting of a former incarnation is
+    /// ignored.
+    ///
+    /// A greeting of the current incarnation changes nothing, even if it arrives late, except when batches before
+    /// `oldest` are missing. These batches were acknowledged and then lost in a power failure, and no process has them
+    /// any more. The count then moves forward to `oldest`.
     pub(crate) fn greet(
         &mut self,
         actor: ActorId,

@@ -1,4 +1,4 @@
-//! The replay server's metrics: names, meanings, and small recorders for its parts.
+//! The replay server's metrics: their names, their meanings, and the types that record them.
 
 use crate::rate_limiter::Explanation;
 use crate::table::{Inserted, PriorityUpdate, TableStats};

@@ -49,8 +49,8 @@ pub struct RateLimiterConfig {
     pub error_buffer: f64,
     /// Maximum number of rows of one insert.
     pub insert_rows: usize,
-    /// Largest share of one sample: B / S, where S is the smallest number of tables with which the run must still work.
-    /// B is always safe.
+    /// Largest share of one sample: B / S, where B is the batch size and S is the smallest number of tables with which
+    /// the run must still work. The value B is always safe.
     pub sample_share: f64,
 }
 
@@ -164,7 +164,7 @@ pub struct Explanation {
     pub sample_waited_s: f64,
 }
 
-/// Wait of one side. It begins with the first attempt that is refused after the last allowed one.
+/// Wait of one side. It begins with the first refused attempt after the last allowed attempt.
 #[derive(Debug, Clone, Copy)]
 struct Wait<T> {
     since: Duration,
@@ -258,7 +258,7 @@ impl RateLimiter {
         Ok(())
     }
 
-    /// Counts inserted rows. [`RateLimiter::admit_insert`] must have allowed at least as many.
+    /// Counts inserted rows. [`RateLimiter::admit_insert`] must have allowed at least as many rows.
     pub fn count_inserts(&mut self, rows: usize) {
         self.counters.inserts += rows as u64;
     }

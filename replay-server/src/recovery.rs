@@ -1,13 +1,14 @@
 //! Recovery of a durable table from its files, after a crash of the server or of the machine.
 //!
-//! Each row is checked by itself: its slot must hold the number that it should hold, and its bytes must have the
-//! checksum of the slot. A row that fails is dropped, and its slot is a gap until a new row fills it.
+//! Each row is checked separately. Its slot must have the number of the row that is expected there, and the row's bytes
+//! must fit the checksum in the slot. A row that fails is dropped, and its slot is a gap until a new row fills it.
 //!
-//! - **The server was killed.** All its stores are there. Only the batch that was being inserted is incomplete; it was
-//!   not acknowledged. In a full ring it had begun to overwrite the oldest rows, which are dropped. All keys stay valid.
-//! - **The machine was started again.** Each page of the files is as it was at some time since the last flush. Keys of
-//!   rows that are lost may be outstanding. Therefore the number of the next row *jumps*: all rows get generations that
-//!   were never given out.
+//! - **The server was killed.** Everything that it had stored is in the files. Only the batch that was being inserted
+//!   may be incomplete, and this batch was not acknowledged. If the ring was full, the batch had begun to overwrite the
+//!   oldest rows, which are dropped. All keys stay valid.
+//! - **The machine was started again.** Each page of the files has its content of some time after the start of the last
+//!   complete flush. The learner may still have keys of rows that are lost. Therefore the number of the next row
+//!   *jumps* forward. After the jump, every slot has a generation that no key has had before.
 
 use crate::selector::Selector;
 use crate::storage::files::TableFiles;
@@ -16,30 +17,31 @@ use crate::storage::sync::flush;
 use crate::storage::value_check::ValueCheck;
 use std::io;
 
-/// log2 of the least number of laps of the ring that a jump skips. More laps than that do not fit into the time between
-/// two flushes, which is at most a minute: the smallest table holds one batch.
+/// log2 of the minimum number of laps that a jump skips. A lap is one pass over all slots of the ring. Two flushes are
+/// at most a minute apart, and even the smallest table holds a batch, so that fewer laps than this fit between two
+/// flushes.
 const JUMP_BITS: u32 = 24;
 
-/// What a recovery found.
+/// Result of a recovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Recovered {
-    /// Rows that are back.
+    /// Number of rows that were recovered.
     pub rows: usize,
-    /// Rows that should be there and were dropped.
+    /// Number of rows that were expected in the files but had to be dropped.
     pub dropped: usize,
 }
 
-/// The rows of a table.
+/// Content of a table's slots after the check of its rows.
 pub(crate) struct Contents {
     pub(crate) slots: Slots,
     pub(crate) recovered: Recovered,
     /// Priority by slot, 0 if the slot holds no row.
     pub(crate) priorities: Vec<f64>,
-    /// Number of the actor by slot.
+    /// Number of the actor that inserted the row, by slot.
     pub(crate) actors: Vec<u32>,
-    /// Number of the newest row, whether it is in the journal or not.
+    /// Largest row number in any slot or in the journal. A slot may have a row that is not in the journal yet.
     newest: u64,
-    /// Rows dropped elsewhere than in the batch that was being inserted.
+    /// Number of dropped rows that the interrupted insert cannot have overwritten.
     dropped_elsewhere: usize,
 }
 
@@ -52,7 +54,7 @@ pub(crate) struct Rules<'a> {
     pub(crate) selector: &'a Selector,
 }
 
-/// Reads the rows of a table, and makes its files ready for new ones.
+/// Reads and checks the rows of a table, and prepares its files for new rows.
 pub(crate) fn recover(files: &mut TableFiles, slots: Slots, rules: &Rules) -> io::Result<Contents> {
     let mut contents = examine(files, slots, rules);
     let jumps = files.power_was_lost || contents.dropped_elsewhere > 0;
@@ -105,8 +107,9 @@ fn examine(files: &TableFiles, slots: Slots, rules: &Rules) -> Contents {
     it
 }
 
-/// Lets the number of the next row jump beyond every number that may be outstanding. The rows that are held keep the
-/// numbers in their slots, so all other slots are cleared first.
+/// Moves the number of the next row beyond every number whose key a client may still have. The rows that are held keep
+/// the numbers in their slots. All other slots are cleared first, because a later recovery accepts every row with a
+/// number from before the jump.
 fn jump(files: &mut TableFiles, contents: &mut Contents) -> io::Result<()> {
     let Contents { slots, priorities, newest, .. } = contents;
     for (slot, _) in (0..).zip(&*priorities).filter(|(_, priority)| **priority == 0.0) {

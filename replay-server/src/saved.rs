@@ -24,7 +24,7 @@ use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use tracing::info;
 
-/// Version of the format above.
+/// Version of the format of the files.
 const FORMAT: u32 = 1;
 const MANIFEST: &str = "manifest.json";
 const PREFIX: &str = "save-";
@@ -87,7 +87,7 @@ struct ShardManifest {
     digests: BTreeMap<String, String>,
 }
 
-/// Location and kind of a server's saved tables.
+/// Location of a server's saved tables, and the settings that they must fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedReplay {
     /// Path of the server's folder.
@@ -117,8 +117,8 @@ impl SavedReplay {
     /// Writes the tables to a new folder, then removes the older ones.
     ///
     /// # Errors
-    /// Returns an error if the new folder cannot be written; the older folders are unchanged then. Also if an older
-    /// folder cannot be removed.
+    /// Returns an error if the new folder cannot be written; the older folders are then unchanged. Returns an error
+    /// also if an older folder cannot be removed.
     pub fn save(&self, tables: &[Table]) -> Result<(), SavedError> {
         let old = saves(&self.folder)?;
         let number = old.last_key_value().map_or(1, |(number, _)| number + 1);

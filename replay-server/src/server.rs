@@ -229,8 +229,8 @@ impl NetworkSide {
         let is_news =
             state.sessions.greet(peer, client, self.clock.now()).map_err(RequestError::Refuse)?;
         if let ClientRole::Actor { id, incarnation, oldest_unacknowledged, .. } = &hello.role {
-            // An actor that has not been connected to this server before does not know its number of shards. Its list
-            // may therefore be too short.
+            // An actor that has not been connected to this server before does not know how many shards the server has.
+            // The actor's list may therefore be too short.
             let oldest = |number: usize| {
                 oldest_unacknowledged.get(number).copied().unwrap_or(BatchSequence(1))
             };
@@ -301,7 +301,7 @@ impl NetworkSide {
     }
 }
 
-/// Checks that the client's certificate, if it has one, permits the place for which the client greets.
+/// Checks that the client's certificate, if it has one, permits the place that the client asks for.
 fn check_certificate(peer: &PeerId, place: Place) -> Result<(), RequestError> {
     match peer.role() {
         Some(role) if role != place.certified() => {

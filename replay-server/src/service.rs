@@ -1,4 +1,4 @@
-//! [`ReplayServer`]: a replay server as a function of a socket and a stop signal.
+//! [`ReplayServer`]: builds the tables of a replay server, and serves them on a socket until a stop signal.
 
 use crate::metrics::{ServerMetrics, ShardMetrics};
 use crate::rate_limiter::RateLimiterConfig;
@@ -73,7 +73,7 @@ pub fn table_config(config: &Config, layout: &ItemLayout) -> TableConfig {
     TableConfig { layout: layout.clone(), capacity: config.shard_capacity(), selector, limiter }
 }
 
-/// Shards that are built and not yet serving.
+/// A replay server whose tables are built, but which does not serve yet.
 #[derive(Debug)]
 pub struct ReplayServer {
     process: Process,
@@ -109,7 +109,8 @@ impl ReplayServer {
         Ok(self)
     }
 
-    /// Replaces the tables by durable ones, with the rows that their files hold. Without files, new ones are made.
+    /// Replaces the tables by durable tables, which have the rows of the files in `durable`. If there are no files,
+    /// they are made. `None` changes nothing.
     ///
     /// # Errors
     /// Returns an error if another process uses the files, if they are damaged or were made with other settings, or if
@@ -236,7 +237,8 @@ fn replies(router: &Router) -> mpsc::Sender<(PeerId, Message)> {
     router.outgoing.clone()
 }
 
-/// Starts the thread that flushes durable tables to the disk, if the settings ask for it, and returns its queue.
+/// Starts the thread that flushes durable tables to the disk, and returns its queue. Returns `None` if the settings do
+/// not ask for flushes.
 fn start_flusher(
     process: &Process,
     first_shard: usize,
@@ -251,7 +253,7 @@ fn start_flusher(
     Ok(Some(sender))
 }
 
-/// Saves the tables if the settings ask for it, or flushes durable ones.
+/// Flushes durable tables for the last time, and saves the tables if the settings ask for it.
 async fn save(
     saved: Option<SavedReplay>,
     mut tables: Vec<Table>,
@@ -266,8 +268,8 @@ async fn save(
     saving.await.map_err(|panic| SavedError::Io(std::io::Error::other(panic)))?
 }
 
-/// Stops the threads without blocking the runtime, because a thread may still be sending a reply to the socket, which
-/// runs in the runtime.
+/// Stops the threads of the shards and returns their tables. The runtime is not blocked meanwhile, because the socket
+/// runs in it, and a thread may still be sending a reply to the socket.
 async fn join(
     shards: &[ShardHandle],
     threads: Vec<std::thread::JoinHandle<Table>>,
@@ -277,7 +279,8 @@ async fn join(
     let shards = shards.to_vec();
     let joined = tokio::task::spawn_blocking(move || {
         for shard in &shards {
-            // A full inbox is emptied by its thread. If the inbox is closed, the thread has already ended.
+            // If the inbox is full, this call waits until the shard's thread has made room. If the inbox is closed, the
+            // thread has already ended.
             let _gone = shard.inbox.send(ShardCommand::Stop);
         }
         threads.into_iter().filter_map(|thread| thread.join().ok()).collect()

@@ -1,8 +1,8 @@
 //! [`Sessions`]: the place of each connection's client, and the number of each connection's protocol violations.
 //!
-//! A *place* is a role that only one process may have at a time: each actor id, and the learner. A process keeps its
-//! place as long as it sends messages. After [`CLIENT_SILENT`] of silence, the next process that asks gets the place,
-//! and the former one is refused as superseded when it returns.
+//! A *place* is an identity that only one process may have at a time: the actor with a certain id, or the learner. A
+//! process keeps its place as long as it sends messages. After [`CLIENT_SILENT`] of silence, the next process that asks
+//! gets the place. If the former process sends a message later, it is refused as superseded.
 
 use common::ids::{ActorId, Incarnation};
 use common::limits::{ACTORS_MAX, CLIENT_SILENT};
@@ -21,7 +21,7 @@ pub(crate) const QUARANTINE: Duration = Duration::from_secs(60);
 /// Maximum number of remembered connections. If there are more, the connection that has been silent for longest is
 /// forgotten and must greet again.
 const SESSIONS_MAX: usize = 4_096;
-/// Number of former holders remembered per place, so that they can be refused as superseded.
+/// Maximum number of former holders that are remembered per place. A remembered holder is refused as superseded.
 const PAST_MAX: usize = 16;
 
 /// All connections, and the holder of each place.
@@ -55,7 +55,7 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    /// Returns the role that the certificate of its holder must name.
+    /// Returns the role that the certificate of this place's holder must name.
     pub(crate) fn certified(self) -> tls::Role {
         match self {
             Self::Actor(_) => tls::Role::ActorNode,
@@ -103,10 +103,10 @@ pub(crate) enum Admission {
 }
 
 impl Sessions {
-    /// Returns the client of a connection, if it still has its place.
+    /// Returns the client of a connection, and records that the client was heard at `now`.
     ///
     /// # Errors
-    /// Returns an error if the connection has not greeted, or if another process has its place now.
+    /// Returns an error if the connection has not greeted, or if another process has the client's place now.
     pub(crate) fn client(&mut self, peer: &PeerId, now: Duration) -> Result<Client, Refusal> {
         let session = self.by_peer.get_mut(peer).ok_or(Refusal::NotGreeted)?;
         session.heard = now;
@@ -119,11 +119,13 @@ impl Sessions {
         Ok(client)
     }
 
-    /// Handles a greeting whose settings fit: gives the client its place if the place is free or already belongs to the
-    /// client. Returns true if the connection had not greeted as this client before.
+    /// Handles a greeting whose settings fit. Gives the client its place if no other process has this place, or if the
+    /// process that has it has been silent for [`CLIENT_SILENT`]. Returns true if the connection had not greeted as
+    /// this client before.
     ///
     /// # Errors
-    /// Returns an error if another process has the place.
+    /// Returns an error if another process has the place, if the client had the place earlier, or if there are too many
+    /// actor ids.
     pub(crate) fn greet(
         &mut self,
         peer: &PeerId,
@@ -174,14 +176,14 @@ impl Sessions {
         }
     }
 
-    /// Counts a wrong message. Returns true if it is the one that leads to quarantine.
+    /// Counts a wrong message or a refused greeting. Returns whether the quarantine starts with it.
     pub(crate) fn offence(&mut self, peer: &PeerId, now: Duration) -> bool {
         let session = self.session(peer, now);
         session.offences += 1;
         session.offences == OFFENCES_MAX
     }
 
-    /// Returns the number of connections in quarantine at `now`, and forgets those whose quarantine has ended.
+    /// Returns the number of connections in quarantine at `now`. Forgets the connections whose quarantine has ended.
     pub(crate) fn quarantined(&mut self, now: Duration) -> usize {
         self.by_peer.retain(|_, session| {
             !session.is_quarantined() || now.saturating_sub(session.heard) < QUARANTINE

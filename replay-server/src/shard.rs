@@ -26,7 +26,8 @@ use tracing::{debug, warn};
 
 /// Maximum number of commands handled before the parked requests are checked again.
 const COMMANDS_PER_TURN: usize = 64;
-/// Longest sleep, and therefore the maximum age of published state in an idle shard.
+/// Longest sleep of an idle shard. State is published when the last publication is at least half as old as this.
+/// Therefore published state is at most 150 ms old in an idle shard.
 const IDLE: Duration = Duration::from_millis(100);
 /// Interval between computations of the effective sample size, which costs O(rows).
 const ESS_EVERY: Duration = Duration::from_secs(5);
@@ -36,7 +37,9 @@ const PARKED_SAMPLES_MAX: usize = 1_024;
 /// A request to a shard. Its frames have already been checked against its header.
 #[derive(Debug)]
 pub enum ShardCommand {
-    /// An actor has greeted. If this incarnation is new, its batches are counted from the given number.
+    /// An actor has greeted. The batches of a new incarnation are counted from the given number. A greeting of the
+    /// current incarnation can move its count forward to this number. An incarnation that was replaced earlier is
+    /// ignored.
     Greet {
         /// The actor.
         actor: ActorId,
@@ -97,7 +100,7 @@ pub struct SampleRequest {
 pub struct Published(Mutex<(ShardState, serde_json::Value)>);
 
 impl Published {
-    /// Returns items, mass and inserts.
+    /// Returns the number of items, the mass, and the number of inserted rows.
     pub fn state(&self) -> ShardState {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0
     }
@@ -197,8 +200,8 @@ impl Shard {
         }
     }
 
-    /// Handles a batch by its number: parks the expected one, acknowledges again one that is already in the table, and
-    /// ignores the others. An actor that has not greeted is told so.
+    /// Handles a batch according to its number. Parks the expected batch. Acknowledges a batch again if it is already
+    /// in the table. Ignores all other batches. Sends a refusal to an actor that has not greeted.
     fn receive(&mut self, insert: InsertBatch, requests: &mut Requests) {
         let InsertBatch { actor, incarnation, sequence, .. } = insert;
         match requests.ledger.arrive(actor, incarnation, sequence, self.window) {
@@ -344,8 +347,8 @@ impl Shard {
         self.reply(peer.clone(), encode(&header, []));
     }
 
-    /// Sends a reply. The transport never waits for a single peer. Therefore this waits only if the network side as a
-    /// whole is slow.
+    /// Sends a reply. The transport never waits for a single peer. Therefore this call waits only if the network side
+    /// as a whole is slow.
     fn reply(&self, peer: PeerId, message: Message) {
         if self.replies.blocking_send((peer, message)).is_err() {
             debug!("reply dropped: the network side has stopped");

@@ -1,10 +1,10 @@
 //! [`SumTree`]: non-negative weights by index, their sum, and the search for an index by prefix sum.
 //!
-//! Flat, iterative, `f64`, single-threaded. Eight children form one node, which is one cache line. A million leaves
-//! need seven levels, so an update or a search touches seven cache lines. Every change recomputes the sums above it
-//! from their children instead of adding differences. Therefore rounding errors never accumulate, and the tree is
-//! always bit-equal to one that is built anew from its leaves. `docs/adr/0003-wide-sum-tree.md` has the alternatives
-//! and the measurements.
+//! The tree is a flat array of `f64`. It uses no recursion and is single-threaded. Eight children form one node, which
+//! is one cache line. A million leaves need seven levels, so an update or a search touches seven cache lines. When a
+//! leaf changes, the sums above it are recomputed from their children; no differences are added. Therefore rounding
+//! errors never accumulate, and the tree is always bit-equal to one that is built anew from its leaves.
+//! `docs/adr/0003-wide-sum-tree.md` has the alternatives and the measurements.
 
 /// Number of children of a node: eight `f64` fill a cache line of 64 bytes.
 const FAN_OUT: usize = 8;
@@ -19,8 +19,8 @@ type Node = [f64; FAN_OUT];
 /// Weights by index with O(log8 n) update and search. Memory per leaf: 64/7 bytes, about 9.1.
 #[derive(Debug)]
 pub struct SumTree {
-    /// All nodes, level after level, leaves first, preceded by `skew` unused numbers. Allocated zeroed, so that leaves
-    /// that were never written use no memory.
+    /// All nodes, level after level, beginning with the leaves. The first `skew` numbers are unused. The memory is
+    /// allocated zeroed, so that leaves that were never written use no physical memory.
     values: Vec<f64>,
     /// Number of values to skip at the front to reach a cache-line boundary.
     skew: usize,
@@ -121,8 +121,8 @@ impl SumTree {
         Some(index)
     }
 
-    /// Performs [`SumTree::find`] for each of `masses`, and replaces `found` by the results. `masses` is used as
-    /// scratch. Finds nothing if the total is 0.
+    /// Performs [`SumTree::find`] for each of `masses`, and replaces `found` by the results. Overwrites `masses`. Finds
+    /// nothing if the total is 0.
     ///
     /// All searches descend one level before any descends to the next, so that their cache misses overlap.
     pub fn find_many(&self, masses: &mut [f64], found: &mut Vec<u32>) {
@@ -188,9 +188,9 @@ impl SumTree {
     }
 }
 
-/// Returns inclusive prefix sums, with a dependency chain of only three additions. Each sum adds the child to the terms
-/// of its left neighbour inside the same parentheses, and rounding preserves order. Therefore the sums never decrease,
-/// and they increase only at a child above 0.
+/// Returns the inclusive prefix sums. The longest chain of dependent additions has length three. Each sum has the same
+/// grouping of terms as the sum before it, with one more child added inside a group. Rounding preserves order.
+/// Therefore the sums never decrease, and they increase only at a child above 0.
 fn prefix_sums(c: &Node) -> Node {
     let (c01, c45, c67) = (c[0] + c[1], c[4] + c[5], c[6] + c[7]);
     let c0123 = c01 + (c[2] + c[3]);
@@ -206,8 +206,8 @@ fn prefix_sums(c: &Node) -> Node {
     ]
 }
 
-/// Returns the sum of a node. It is bit-equal to the last of the [`prefix_sums`]; otherwise a search could run off the
-/// end.
+/// Returns the sum of a node. It is bit-equal to the last of the [`prefix_sums`]; otherwise a search could go beyond
+/// the last child.
 fn sum(c: &Node) -> f64 {
     prefix_sums(c)[FAN_OUT - 1]
 }

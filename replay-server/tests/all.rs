@@ -1,5 +1,5 @@
-//! The tests of `replay-server`, in one program because each program is linked anew. `durable_killed` has a program
-//! of its own, because it starts processes, which hold copies of all locks for a moment.
+//! The tests of `replay-server`. They are in one program, because linking a program for each file takes long. Only
+//! `durable_killed` is a program of its own: it starts processes, and these hold copies of all file locks for a moment.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 

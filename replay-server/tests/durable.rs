@@ -1,5 +1,5 @@
-//! Durable tables: what comes back after a power failure, and from files that are damaged, foreign or in use.
-//! `durable_killed.rs` has the tests with SIGKILL.
+//! Tests which rows durable tables recover after a power failure, and that files are refused if they are damaged, were
+//! made with other settings, or are in use. `durable_killed.rs` has the tests with SIGKILL.
 
 use crate::durable_rows::*;
 use common::ids::{ActorId, BatchSequence, Incarnation, ItemKey};
@@ -25,7 +25,7 @@ fn tables_are_equal(found: &Table, expected: &Table) {
     assert_eq!(found.deliveries(), expected.deliveries());
 }
 
-/// Returns keys, rows and actors of a draw.
+/// Returns the keys, rows and actors of one sample.
 fn draw(table: &mut Table) -> SampleBlock {
     let mut block = SampleBlock::default();
     table.sample(8, 8.0, &mut Pcg64::seed_from_u64(5), &mut block, Duration::ZERO).unwrap();
@@ -52,7 +52,7 @@ fn a_table_comes_back_to_the_bit_with_keys_priorities_actors_and_counters() {
             table.deliver(delivery, &rows(numbers), Some(&td_abs), Duration::ZERO).unwrap();
             weigh(&mut table, &mut rng);
         }
-        // A new largest priority, as the last change.
+        // The last change sets a new largest priority.
         let keys = weigh(&mut table, &mut rng);
         table.update_priorities(&keys[..1], &[5_000.0]);
         let at = dir.path().join("copy");
@@ -92,7 +92,7 @@ fn restore(folder: &Path, image: &Image) {
     }
 }
 
-/// A table that is flushed now and then, and what was seen of it.
+/// A table that is flushed from time to time, and the counts and keys that the test has seen.
 struct Run {
     table: Table,
     rng: Pcg64,
@@ -103,7 +103,7 @@ struct Run {
 }
 
 impl Run {
-    /// Inserts some batches and weighs some rows.
+    /// Inserts some batches and sets the priorities of some rows.
     fn goes_on(&mut self) {
         for _ in 0..self.rng.random_range(1..12) {
             let count = self.rng.random_range(1..=9);
@@ -112,13 +112,13 @@ impl Run {
             self.inserted += count;
             self.keys.extend(weigh(&mut self.table, &mut self.rng));
         }
-        // Other actors, so that a snapshot has several sectors.
+        // Deliver empty batches of other actors, so that a snapshot has several sectors.
         for other in 0..40 {
             let delivery = Delivery { actor: ActorId(100 + other), ..delivery(self.batches) };
             self.table.deliver(delivery, &[], None, Duration::ZERO).unwrap();
         }
         if self.rng.random_bool(0.3) {
-            // More changes than the journal holds.
+            // Make more changes than the journal has records.
             let mut block = SampleBlock::default();
             for _ in 0..5_000 {
                 self.table.sample(0, 0.0, &mut self.rng, &mut block, Duration::ZERO).unwrap();
@@ -201,7 +201,7 @@ fn a_power_failure_loses_only_what_was_not_flushed_and_damages_no_row() {
     }
 }
 
-/// Asserts that no key of before names an item, also after the ring was filled anew.
+/// Asserts that none of the earlier keys names an item, not even after the ring has been filled with new rows.
 fn assert_keys_are_gone(table: &mut Table, keys: &BTreeSet<u64>, inserts: u64) {
     let keys: Vec<u64> = keys.iter().copied().collect();
     let td_abs = vec![50.0; keys.len()];
@@ -215,7 +215,7 @@ fn assert_keys_are_gone(table: &mut Table, keys: &BTreeSet<u64>, inserts: u64) {
     }
 }
 
-/// Opens the table after another start of the machine, with everything on the disk.
+/// Opens the table as after another start of the machine, when everything was on the disk.
 fn machine_starts_again(place: &DurableReplay, table: Table) -> Table {
     let held = numbers(&table);
     drop(table);
@@ -244,7 +244,7 @@ fn a_batch_whose_rows_are_not_on_the_disk_is_dropped_and_its_slots_are_used_agai
         assert_eq!(numbers(&table), (117..210).collect::<Vec<_>>());
         assert_eq!((table.len(), table.mass()), (93, 93.0));
         assert_eq!((delivered(&table), table.limiter_counters().inserts), (31, 217));
-        // The rows that batch 31 had overwritten are in the files again, and stay dropped.
+        // The rows that batch 31 had overwritten are in the files again. They must stay dropped.
         drop(table);
         let (mut table, recovered) = open_as(&place, prioritized, 1, 3).unwrap();
         assert_eq!(recovered, Recovered { rows: 93, dropped: 0 });
@@ -280,7 +280,7 @@ fn a_damaged_row_is_dropped_and_a_damaged_priority_is_the_largest_one() {
     drop(table);
     let whole = image(dir.path());
     let row_bytes = layout().row_bytes;
-    // The first bytes of a row, its number, its actor and its checksum. Slot 7 holds row 7, slot 2 row 22.
+    // Damage the bytes of row 7, its number, its actor or its checksum. Slot 7 holds row 7, and slot 2 holds row 22.
     for (file, at) in [(0, 7 * row_bytes + 20), (1, 7 * 32), (1, 7 * 32 + 9), (1, 7 * 32 + 12)] {
         let mut damaged = whole.clone();
         damaged[file][at] ^= 4;
@@ -289,7 +289,7 @@ fn a_damaged_row_is_dropped_and_a_damaged_priority_is_the_largest_one() {
         assert_eq!(recovered, Recovered { rows: 19, dropped: 1 }, "byte {at} of file {file}");
         assert!(!numbers(&table).contains(&7));
     }
-    // The row of a lap before, whole in every respect.
+    // Replace the bytes of row 22 by those of row 2, which was in the same slot one lap before.
     let mut old = whole.clone();
     old[0][2 * row_bytes..3 * row_bytes].copy_from_slice(&row(2));
     restore(dir.path(), &old);
@@ -308,7 +308,7 @@ fn a_damaged_row_is_dropped_and_a_damaged_priority_is_the_largest_one() {
 fn any_snapshot_or_record_may_be_damaged_but_not_all_snapshots() {
     /// Bytes of a snapshot, see `storage/journal.rs`.
     const SNAPSHOT: usize = 528_384;
-    /// Number of records, and bytes of each.
+    /// Number of records in the journal. A record has `RECORD` bytes.
     const RECORDS: usize = 4_096;
     const RECORD: usize = 104;
     let dir = tempfile::tempdir().unwrap();
@@ -330,7 +330,8 @@ fn any_snapshot_or_record_may_be_damaged_but_not_all_snapshots() {
         let (table, recovered) = open(&place, 0, 2);
         assert_eq!((delivered(&table), recovered.rows, recovered.dropped), (9_000, 50, 0));
     }
-    // The last record is torn: the batch was never there. Opening the files took number 1.
+    // Damage the last record, so that its batch is lost. The record of batch n has the number n + 1, because opening
+    // the files used number 1.
     let mut damaged = whole.clone();
     damaged[2][4 * SNAPSHOT + 9_001 % RECORDS * RECORD + 60] ^= 1;
     restore(dir.path(), &damaged);

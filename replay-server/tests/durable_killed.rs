@@ -1,4 +1,5 @@
-//! Durable tables and replay servers that are killed by SIGKILL: what was acknowledged is there exactly once.
+//! Kills processes with durable tables, and replay servers, by SIGKILL. Each acknowledged batch must be in the tables
+//! exactly once.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
@@ -28,22 +29,23 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Held by each test. A child that is being started has copies of all open files, and with them of their locks.
+/// Each test holds this lock, so that only one test runs at a time. A child that is being started has copies of all
+/// open files, and therefore also holds their locks.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Names the folder in which the test process acts as the child that is killed.
+/// Environment variable. If it is set, the test process acts as the child that is killed, in the folder that it names.
 const CHILD: &str = "SAPEX_TEST_DURABLE_CHILD";
 const CHILD_CAPACITY: usize = 5_003;
 const CHILD_BATCH: u64 = BATCH_MAX as u64;
 const CHILD_AHEAD: u64 = 64;
 
-/// Inserts batches until it is killed, and prints the number of each when it is in the table.
+/// Inserts batches until the process is killed. Prints the number of each batch once the batch is in the table.
 fn insert_until_killed(folder: &Path) {
     let (mut table, recovered) = open(&place(folder, CHILD_CAPACITY), 0, process_life());
     let mut rng = Pcg64::seed_from_u64(recovered.rows as u64);
     let mut out = std::io::stdout();
     loop {
-        // Rows are made in advance, so that the child spends its time with inserts, and a kill often meets one.
+        // Make rows in advance, so that the child spends its time with inserts and is often killed during one.
         let first = delivered(&table) + 1;
         let prepared: Vec<Vec<u8>> = (first..first + CHILD_AHEAD)
             .map(|sequence| rows((sequence - 1) * CHILD_BATCH..sequence * CHILD_BATCH))
@@ -96,7 +98,7 @@ fn what_was_acknowledged_survives_sigkill_exactly_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut rng = Pcg64::seed_from_u64(1);
     let (mut before, mut dropped, mut round) = (0, 0, 0);
-    // Goes on until a kill has hit a batch that was being written. Otherwise the test would show less than it claims.
+    // Continue until a kill has hit a batch that was being written. Otherwise the test would not cover this case.
     while round < 12 || dropped == 0 {
         round += 1;
         assert!(round < 500, "no kill hits an insert");
@@ -104,7 +106,7 @@ fn what_was_acknowledged_survives_sigkill_exactly_once() {
         let place = place(dir.path(), CHILD_CAPACITY);
         let (table, recovered) = open(&place, 0, 1_000_000 + round);
         let last = delivered(&table);
-        // The child may have been killed between the insert and its line.
+        // The child may have been killed after the insert, before it printed the line.
         assert!(last == acknowledged || last == acknowledged + 1, "{last}, not {acknowledged}");
         assert!(last > before);
         let inserted = last * CHILD_BATCH;
@@ -124,7 +126,7 @@ const SHARDS: usize = 2;
 const WINDOW: u64 = 4;
 const ROWS: u64 = 5;
 
-/// The program, started again and again in one run directory.
+/// A replay server that is started again and again in the same run directory.
 struct Program {
     config: PathBuf,
     run: PathBuf,
@@ -162,7 +164,7 @@ impl Drop for Program {
     }
 }
 
-/// An actor that sends numbered batches to both shards, and sends those again that were not acknowledged.
+/// An actor that sends numbered batches to both shards, and resends the batches that were not acknowledged.
 struct Client {
     dealer: Dealer,
     resolved: Resolved,
@@ -195,7 +197,7 @@ impl Client {
         self.send(&Request::Hello(Hello::new(role, &config.cluster, &layout)), Vec::new()).await;
     }
 
-    /// Fills the window of each shard. Rows begin with their number.
+    /// Sends batches until the window of each shard is full. Each row begins with its number.
     async fn fill(&mut self) {
         for shard in 0..SHARDS {
             while self.sent[shard] - self.acknowledged[shard] < WINDOW {
@@ -214,7 +216,7 @@ impl Client {
         }
     }
 
-    /// Takes part in the protocol until this many batches are acknowledged in both shards together.
+    /// Sends batches and reads replies until both shards together have acknowledged `batches` batches.
     async fn inserts_until(&mut self, batches: u64) {
         let silence = Duration::from_millis(200);
         while self.acknowledged.iter().sum::<u64>() < batches {

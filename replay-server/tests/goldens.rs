@@ -1,10 +1,14 @@
-//! The replay goldens (`testdata/goldens`, or the folder in `SAPEX_GOLDENS_DIR`), to the extent that our behaviour is
-//! the same: stored priorities, totals, the priority of new items, importance weights, and searches.
+//! Compares our replay with the replay goldens (`testdata/goldens`, or the folder in `SAPEX_GOLDENS_DIR`), where both
+//! should behave in the same way: stored priorities, totals, the priority of new items, importance weights, and
+//! searches.
 //!
-//! Searches are compared except exactly at the boundary between two leaves. There Tianshou's tree returns the leaf that
-//! ends (and, for a mass of 0, leaf 0 even if its weight is 0), while flashbax's and ours return the leaf that begins;
-//! moreover, flashbax's boundaries are `f32` sums. flashbax's inner nodes drift because they add `f32` differences, so
-//! that only the total is compared. The file with flashbax's wrap-around defect is left out.
+//! Searches for a mass exactly at the boundary between two leaves are not compared. There Tianshou's tree returns the
+//! leaf that ends at the boundary. For a mass of 0, it returns leaf 0, even if the weight of this leaf is 0. The trees
+//! of flashbax and Sapex return the leaf that begins at the boundary. flashbax's boundaries are also less exact,
+//! because they are `f32` sums.
+//!
+//! Of flashbax's inner nodes, only the total is compared, because inner nodes add `f32` differences and therefore
+//! drift. The file with flashbax's wrap-around defect is left out.
 
 use common::ids::ItemKey;
 use common::spec::{Dtype, ItemLayout};
@@ -55,7 +59,7 @@ fn assert_close(ours: &[f64], given: &[f64], tolerance: f64) {
     }
 }
 
-/// Creates a prioritized table of rows with one number each, without rate limit.
+/// Creates a prioritized table without a rate limit. Each row holds one number.
 fn table(capacity: usize, alpha: f64, epsilon: f64) -> Table {
     let selector = SelectorConfig::Prioritized(PrioritizedConfig { alpha, epsilon });
     let limiter = RateLimiterConfig {
@@ -112,7 +116,8 @@ impl Keyed {
         leaves
     }
 
-    /// Returns w_i = (N P_i)^-beta / max over the batch, with P_i = p_i / M.
+    /// Returns the importance weights of a batch: w_i = (N P_i)^-beta, divided by the largest w_i of the batch. N is
+    /// the number of items. P_i = p_i / M is the probability of an item, and M is the sum of all p.
     fn weights(&self, slots: &[u32], beta: f64) -> Vec<f64> {
         let leaves = self.leaves();
         let items = self.table.len() as f64;
@@ -129,8 +134,8 @@ fn tree_of(leaves: &[f64]) -> SumTree {
     tree
 }
 
-/// Compares searches, except for masses within `edge` (relative to the total) of a boundary between leaves. Returns how
-/// many were compared.
+/// Compares the results of searches with `given`. Leaves out masses that are within `edge` (relative to the total) of a
+/// boundary between leaves. Returns the number of masses that were compared.
 fn assert_finds(leaves: &[f64], masses: &[f64], given: &[u32], edge: f64) -> usize {
     let tree = tree_of(leaves);
     if tree.total() == 0.0 {
@@ -182,8 +187,8 @@ fn tianshou_priorities_weights_and_searches_are_ours() {
                         numbers(&op["uniforms"]).iter().map(|u| u * ours.table.mass()).collect();
                     let slots = indices(&given["indices"]);
                     compared += assert_finds(&ours.leaves(), &masses, &slots, 1e-12);
-                    // Without `weight_norm` the original mixes p with raw priorities, which gives a scale that ours
-                    // does not have.
+                    // Without `weight_norm`, the original computes weights from a mix of p and raw priorities. Ours
+                    // does not have the scale of these weights.
                     if config["weight_norm"] == true && ours.table.mass() > 0.0 {
                         assert_close(
                             &ours.weights(&slots, beta),

@@ -1,5 +1,5 @@
-//! Guarantees of the rate limiter: the rule itself, no deadlock under accepted settings, errors that name values that
-//! would work, and a report of which side waits.
+//! Tests the guarantees of the rate limiter: the rule itself, no deadlock with accepted settings, errors that name a
+//! value that would work, and the report of the side that waits.
 
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -72,8 +72,8 @@ proptest! {
                 limiter.can_insert(config.insert_rows) || limiter.can_sample(config.sample_share),
                 "both wait at {:?}", limiter.counters(),
             );
-            // Mostly full batches, continued as long as one side is allowed, because this brings the other side closest
-            // to a deadlock.
+            // Use mostly full batches, and let one side continue as long as the limiter allows it. This brings the
+            // other side closest to a deadlock.
             let (mut rows, mut share) = (config.insert_rows, config.sample_share);
             if rng.random_bool(0.3) {
                 rows = rng.random_range(1..=rows);
@@ -124,9 +124,10 @@ proptest! {
 
 #[test]
 fn the_smallest_buffer_is_the_smallest_a_tighter_rule_would_deadlock() {
-    // Half of one batch of each side: 8 * 10 samples from one insert, and 64 samples of one batch.
+    // Half of the sum of two batches: 8 * 10 samples for one insert, and 64 samples of one sampled batch.
     assert_eq!(config().error_buffer_min(), 72.0);
-    // The batch that crosses min_size decides: 9 of its 10 rows may be above it, which are worth 900 samples.
+    // Here the insert that crosses min_size decides: 9 of its 10 rows may be beyond min_size. They are worth 900
+    // samples.
     let steep = RateLimiterConfig { samples_per_insert: 100.0, ..config() };
     assert_eq!(steep.error_buffer_min(), 900.0);
 }
@@ -139,7 +140,7 @@ fn inserts_and_samples_stop_exactly_at_the_buffer() {
     }
     assert!(!limiter.can_sample(1.0), "the table is still filling");
     insert(&mut limiter, 10);
-    // diff is at its target now: 200 samples of room in both directions.
+    // diff is at its target now, so that it has room for 200 samples in both directions.
     assert!(limiter.can_sample(200.0) && !limiter.can_sample(201.0));
     assert!(limiter.can_insert(25) && !limiter.can_insert(26));
     sample(&mut limiter, 64.0);

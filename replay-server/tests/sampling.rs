@@ -1,5 +1,6 @@
-//! Distribution of samples, by chi-square tests with fixed seeds: items are drawn in proportion to their priorities,
-//! from one table and from several tables that are drawn from in proportion to their masses.
+//! Tests the distribution of samples by chi-square tests with fixed seeds. Items must be drawn in proportion to their
+//! priorities, both from one table and from several tables. Of several tables, each is drawn from in proportion to its
+//! mass.
 
 use common::ids::ItemKey;
 use common::spec::{Dtype, ItemLayout};
@@ -110,7 +111,8 @@ fn uniform_draws_are_uniform() {
     assert!(400.0 < statistic && statistic < chi_square_limit(500), "{statistic}");
 }
 
-/// Returns how many of `draws` fall to each mass: the multinomial draw that a learner makes over its shards.
+/// Distributes `draws` over the masses at random, as a learner does over its shards (a multinomial draw). Returns the
+/// number of draws of each mass.
 fn multinomial(draws: usize, masses: &[f64], rng: &mut Pcg64) -> Vec<usize> {
     let mut counts = vec![0; masses.len()];
     let total: f64 = masses.iter().sum();

@@ -137,8 +137,8 @@ async fn a_held_back_sample_says_what_is_missing_and_held_back_inserts_wait_for_
     for sequence in 1..=4 {
         actor.send(encode(&insert(sequence, 4), [Bytes::from(vec![0; 4 * row_bytes])])).await;
     }
-    // Allowed are one sample per row and twelve ahead (the automatic buffer), so that not all sixteen rows fit before a
-    // sample.
+    // The settings allow one sample per row, and the automatic buffer is twelve samples. Therefore not all sixteen rows
+    // are accepted before a sample is taken.
     while let Ok(Some(message)) =
         tokio::time::timeout(Duration::from_millis(300), actor.0.incoming.recv()).await
     {

@@ -1,4 +1,5 @@
-//! The sum tree against a plain vector: the same leaves, total and search results, for any writes in any order.
+//! Compares the sum tree with a plain vector. Leaves, total and search results must be the same for any writes in any
+//! order.
 
 use proptest::prelude::*;
 use replay_server::sum_tree::SumTree;
@@ -18,7 +19,7 @@ fn tree_of(leaves: &[f64]) -> SumTree {
     tree
 }
 
-/// Generates a size, and writes of integers, many of them 0, whose sums are exact.
+/// Generates a size, and writes of integers whose sums are exact. Many of the integers are 0.
 fn whole_writes() -> impl Strategy<Value = (usize, Vec<Vec<(u32, f64)>>)> {
     (1_usize..700).prop_flat_map(|len| {
         let value = prop_oneof![Just(0.0), (0_u32..1000).prop_map(f64::from)];
@@ -27,7 +28,8 @@ fn whole_writes() -> impl Strategy<Value = (usize, Vec<Vec<(u32, f64)>>)> {
     })
 }
 
-/// Generates leaves from 0 over the smallest number to huge ones, so that sums lose most bits of the small ones.
+/// Generates leaves of very different sizes: 0, the smallest positive number, and up to huge numbers. Sums lose most
+/// bits of the small leaves.
 fn wild_leaves() -> impl Strategy<Value = Vec<f64>> {
     let leaf = prop_oneof![
         3 => Just(0.0),

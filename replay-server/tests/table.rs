@@ -88,7 +88,8 @@ fn sample(table: &mut Table, count: usize, seed: u64) -> SampleBlock {
     block
 }
 
-/// Generates a number of rows to insert, and |td| values for items chosen among all that ever existed.
+/// Generates a number of rows to insert, and pairs of an item and its new |td|. The items are chosen among all that
+/// ever existed.
 fn step() -> impl Strategy<Value = (usize, Vec<(u16, f32)>)> {
     (0_usize..24, prop::collection::vec((any::<u16>(), 0.0_f32..9.0), 0..24))
 }
@@ -101,7 +102,8 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let mut table = table(capacity);
-        // The model: rows held, oldest first, as key and row number; their priorities by key; all keys ever given.
+        // The model: the rows held, as pairs of key and row number, oldest first; the priority of each key; and all
+        // keys ever given.
         let mut held: VecDeque<(ItemKey, u32)> = VecDeque::new();
         let mut priorities = HashMap::new();
         let mut all_keys = Vec::new();

@@ -8,7 +8,7 @@
 //! | folder | `lib/` | `include/` |
 //! |---|---|---|
 //! | `.libtorch` | `libtorch_cpu.so libc10.so libgomp.so.1`, two CUDA libraries, `libtorch.so` (a script) | headers |
-//! | `.libtorch-cuda` | link to `torch/lib`, whose rpath points to its dependencies in `nvidia/*/lib` | link |
+//! | `.libtorch-cuda` | link to `torch/lib`; the rpath of its files leads to `nvidia/*/lib` | link to `torch/include` |
 //!
 //! A folder is built under a temporary name and then renamed. Therefore a folder with the final name is always
 //! complete.

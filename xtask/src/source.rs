@@ -104,7 +104,8 @@ fn string(text: &str) -> Option<Range<usize>> {
     Some(start..start + end.unwrap_or(text.len() - start))
 }
 
-/// Returns the length in bytes of the character literal at the start of `text`. `None` if it is a lifetime, or neither.
+/// Returns the length in bytes of the character literal at the start of `text`. `None` if `text` starts with a lifetime
+/// or something else.
 fn char_literal(text: &str) -> Option<usize> {
     let inside = text.strip_prefix('\'')?;
     let first = inside.chars().next()?;

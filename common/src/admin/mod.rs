@@ -55,13 +55,13 @@ pub use token::{TokenError, TokenFile};
 pub const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Maximum number of headers in a request.
 pub const HEADERS_MAX: usize = 64;
-/// Maximum number of open connections; more wait in the kernel's backlog.
+/// Maximum number of open connections. Further connections wait in the kernel's backlog.
 pub const CONNECTIONS_MAX: usize = 32;
 /// Time limit for a connection, from accepting it to its last byte.
 pub const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit for the answer of a route. After this time the client receives status 503.
 pub const HANDLER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time in which connections in progress may finish after the server was asked to stop.
+/// Time that open connections have to finish after the server was asked to stop.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause after a failed accept, for example when the process has run out of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
@@ -74,7 +74,7 @@ const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Body of the answer to an unknown route.
 const ROUTES: &str = "routes: /metrics /healthz /readyz /status, POST /config\n";
 
-/// Body of the answer to `POST /config` when it is off.
+/// Body of the answer to `POST /config` when changes of settings are turned off.
 const WRITES_OFF: &str = "POST /config is off; telemetry.admin_writes = true turns it on\n";
 
 /// Body of the answer to `POST /config` when the secret is missing or wrong.

@@ -49,8 +49,8 @@ pub enum NetworkKind {
     WiredCfc,
 }
 
-/// Hidden layers of a critic on images or sequences. Their input is the features and the action. The critic's value
-/// follows them.
+/// Hidden layers of a critic on images or sequences. Their inputs are the features and the action. The output layer for
+/// the critic's value follows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Join {

@@ -10,8 +10,8 @@ use crate::policy::arch::ArchError;
 use crate::spec::ActionKind;
 use std::time::Duration;
 
-/// Smallest value of `actor.policy_age_max` other than 0. The learner repeats its weights only once per second, so an
-/// actor with a lower limit could not act.
+/// Smallest value of `actor.policy_age_max` other than 0. The learner republishes its weights only once per second.
+/// With a lower limit, an actor would often find its weights too old and could not act.
 const POLICY_AGE_LEAST: Duration = Duration::from_secs(2);
 
 /// Returns the rules that can be checked now. Rules that need a shape of the environment are included only if the

@@ -272,8 +272,8 @@ impl Default for Config {
 }
 
 impl Resolved {
-    /// Returns whether the key has its default, and no layer above the defaults sets it. The settings of a resumed run
-    /// contain every key. A value from this layer is therefore compared with the default.
+    /// Returns whether the key has its default value because no layer above the defaults sets it. A value from the
+    /// layer of a resumed run counts as set only if it differs from the default, because this layer contains every key.
     pub fn is_default(&self, key: &str) -> bool {
         match self.origins.get(key) {
             Some(Origin::Default) => true,

@@ -181,15 +181,15 @@ pub enum SelectorKind {
     Uniform,
 }
 
-/// What the rows of a replay server survive.
+/// Events that the rows of a replay server survive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
-    /// Nothing: they end with the process.
+    /// No event. The rows are lost when the process ends.
     None,
     /// The end of the process, also by SIGKILL.
     Process,
-    /// The end of the machine, too, except rows of the last moments.
+    /// The end of the process and the end of the machine, except for rows inserted shortly before the machine ended.
     Disk,
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 pub struct ConfigChange {
     /// All settings after the change.
     pub resolved: Resolved,
-    /// Settings that differ; never empty.
+    /// Settings whose values differ from the previous ones. The list is never empty.
     pub changes: Vec<Change>,
     /// Channel for the loop's answer: `Ok`, or the reason why it changed nothing.
     pub reply: oneshot::Sender<Result<(), String>>,
@@ -43,7 +43,7 @@ pub struct ConfigPort(Arc<OnceLock<Receiving>>);
 
 #[derive(Debug)]
 struct Receiving {
-    /// The settings in force. The mutex is locked while a change is in progress.
+    /// The settings that the loop uses now. The mutex is locked while a change is in progress.
     current: Arc<Mutex<Resolved>>,
     changes: mpsc::Sender<ConfigChange>,
 }

@@ -1,8 +1,8 @@
 //! Named starting points, embedded from `config/presets`: each seed algorithm in its original and in its corrected
 //! form.
 //!
-//! A preset contains the settings that differ from `config/default.toml`. It replaces the tuned settings of the
-//! environment, but not the tuned settings that concern the run itself ([`tuned_beside`]).
+//! A preset contains the settings that differ from `config/default.toml`. It replaces the environment's tuned settings,
+//! except those in the sections `run` and `evaluator` ([`tuned_beside`]).
 
 use super::{ConfigError, hint};
 
@@ -63,7 +63,7 @@ pub(super) fn find(name: &str) -> Result<&'static Preset, ConfigError> {
     })
 }
 
-/// Returns whether the environment's tuned value of this key stays in force when a preset is chosen.
+/// Returns whether the environment's tuned value of this key still applies when a preset is chosen.
 pub(super) fn tuned_beside(key: &str) -> bool {
     matches!(key.split_once('.'), Some(("run" | "evaluator", _)))
 }

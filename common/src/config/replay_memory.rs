@@ -6,11 +6,13 @@ use crate::runtime::memory::MemoryBound;
 
 /// Number of bytes per row in addition to the row itself: its priority in the tree, and the id of its actor.
 const SLOT_BYTES: u64 = 14;
-/// The same for the file of slots of a durable table, whose pages should stay in memory, too.
+/// Additional number of bytes per row of a durable table: the row's entry in the table's file of slots. The pages of
+/// this file should stay in memory, too.
 const DURABLE_SLOT_BYTES: u64 = 32;
 
 impl Resolved {
-    /// Checks that `shards` shards of this run fit into the memory of one process. Without a `bound` everything fits.
+    /// Checks that `shards` shards of this run fit into the memory of one process. If `bound` is `None`, they always
+    /// fit.
     ///
     /// # Errors
     /// Returns an error for `replay.capacity` if the shards do not fit. The message contains the largest capacity that

@@ -41,10 +41,12 @@ fn positive(x: f64) -> bool {
     narrowed > 0.0 && narrowed.is_finite()
 }
 
-/// Largest step size. Adam changes every weight by about the step size in each update. Initial weights are below 1.
+/// Largest step size. The limit is low because Adam changes every weight by about the step size in each update and
+/// initial weights are below 1.
 const STEP_SIZE_MAX: f64 = 0.1;
 
-/// Valid values of `replay.sync_interval`. A replay server relies on the longest one to give out no key twice.
+/// Valid values of `replay.sync_interval`. A replay server relies on the maximum: with longer intervals it could give
+/// out the same item key twice.
 const SYNC_INTERVALS: RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(60);
 
@@ -327,7 +329,7 @@ fn temperature(c: &Config) -> Vec<Rule> {
             ),
         ),
         (
-            // The comparison is false for NaN.
+            // For NaN this comparison is false, so that NaN is refused.
             c.training.alpha_max > 0.0,
             "learner.alpha_max",
             expect("must be above 0, or inf for none"),

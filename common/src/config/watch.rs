@@ -23,7 +23,7 @@ pub async fn follow(path: PathBuf, port: ConfigPort) {
     while port.is_open() {
         look.tick().await;
         let here = path.clone();
-        // Compare the texts, because modification times are too coarse. The text is short.
+        // Compare the texts, because modification times are too coarse to show every change. The text is short.
         let Ok(found) = tokio::task::spawn_blocking(move || read(&here)).await else { return };
         if found == seen {
             continue;

@@ -44,7 +44,7 @@ pub(super) fn rules(c: &Config) -> Vec<Rule> {
             format!("must be a number other than 0, at most {VALUE_MAX:e} in magnitude"),
         ),
         (
-            // The comparison is false for NaN.
+            // If a bound is NaN, this comparison is false, so that the setting is refused.
             clip_low < clip_high,
             "cluster.reward_clip",
             expect("must be [low, high] with low below high"),

@@ -1,5 +1,6 @@
-//! [`Body`]: the part of a network that turns an observation into features, and its tensors. The policy and the critics
-//! are built on bodies.
+//! [`Body`]: the part of a network that turns an input into features, and its tensors. The input is an observation; for
+//! a critic it often includes an action. Some bodies are their own head. The policy and the critics are built on
+//! bodies.
 
 use super::bounds::{ArchError, HIDDEN_LAYERS_MAX, WIDTH_MAX, size, widths};
 use super::layout::TensorLayout;
@@ -39,7 +40,7 @@ pub struct Mlp {
     pub last: Option<LastLayers>,
 }
 
-/// The last hidden layers of a perceptron, with another activation than the layers before them.
+/// The last hidden layers of a perceptron, whose activation differs from that of the layers before them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastLayers {
     /// Number of these layers.
@@ -99,8 +100,8 @@ pub enum CfcMode {
     NoGate,
 }
 
-/// Function from an observation to features. A recurrent body also has a state, which is a fixed number of floats per
-/// row.
+/// Function from an input to features. The input is an observation; for a critic it often includes an action. A
+/// recurrent body also has a state, which is a fixed number of floats per row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Body {
@@ -316,9 +317,9 @@ impl Body {
     /// | Lstm | `lstm.{l}.{weight_ih (4H,in), weight_hh (4H,H), bias_ih, bias_hh}`; gates i, f, g, o |
     /// | Liquid | `inter`, the five heads (H, inter + H) of the command cell, `motor`: each `.{weight,bias}` |
     /// | Ncp | `inter`, `command`, `motor`: each `.{weight,bias}` |
-    /// | Cfc | mixed: `lstm.input.{weight,bias}`, `lstm.recurrent.weight`; always: `backbone.{i}.{weight,bias}`, cell |
-    /// | WiredCfc | three cells `layer.{0,1,2}.` |
-    /// | BatchConstrained | `decoder.{i}`, `perturbation.{i}`, `critic.{i}`, each `.{weight,bias}`; output layers too |
+    /// | Cfc | `lstm.input.{weight,bias}` and `lstm.recurrent.weight` if mixed; `backbone.{i}.{weight,bias}`; a cell |
+    /// | WiredCfc | three cells, with the prefixes `layer.0.`, `layer.1.` and `layer.2.` |
+    /// | BatchConstrained | all layers `decoder.{i}`, `perturbation.{i}`, `critic.{i}`: each `.{weight,bias}` |
     ///
     /// A cell computes from z = [x; h]: the input x, then the state h. A backbone, if any, comes between z and the
     /// cell. The tensors of a cell are `ff1`, `ff2`, `time_a`, `time_b` (each `.{weight,bias}`), or in pure mode `ff1`,

@@ -43,7 +43,7 @@ impl TensorLayout {
         self.append(name.into(), shape, true);
     }
 
-    /// Appends a tensor that no optimiser changes. Buffers must come after all trainable tensors.
+    /// Appends a buffer, which is a tensor that no optimiser changes. Buffers must come after all trainable tensors.
     pub fn push_buffer(&mut self, name: impl Into<String>, shape: &[usize]) {
         self.append(name.into(), shape, false);
     }

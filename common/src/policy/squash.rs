@@ -1,7 +1,7 @@
 //! The tanh-Gaussian: `u = mu + exp(log_std) * noise`, `action = tanh(u)`, and its exact log-density.
 //!
-//! Letters: B batch, A action dimensions. Noise is standard normal and drawn by the caller, so that a run can be
-//! repeated.
+//! Letters: B rows in a batch, A action dimensions. Noise is standard normal and drawn by the caller, so that a run can
+//! be repeated.
 //!
 //! The density of an action is the density of the Gaussian divided by the derivative of the squashing function
 //! (docs/algorithms/shared.md §2). Its logarithm in form E is a sum over the action dimensions j:

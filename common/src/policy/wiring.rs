@@ -111,10 +111,11 @@ pub fn velora_fan_outs([_, inter, command, _]: [usize; 4], density: f64) -> [usi
     [share(inter, density), share(command, density), share(2 * command, density)]
 }
 
-/// Draws `AutoNCP`'s wiring of `[input, inter, command, outputs]` neurons, layer by layer. Draws distinct destinations
-/// for every input neuron and every inter neuron, and distinct sources for every motor neuron. The candidates are all
-/// neurons on the other side of the layer; the number of draws is the fraction `density` of the candidates. Then every
-/// candidate without a synapse gets as many synapses as the candidates have on average, rounded down, but at least one.
+/// Draws `AutoNCP`'s wiring of `[input, inter, command, outputs]` neurons, layer by layer. For every input neuron,
+/// draws distinct inter neurons as destinations. For every inter neuron, draws distinct command neurons as
+/// destinations. For every motor neuron, draws distinct command neurons as sources. The number of draws is the fraction
+/// `density` of all candidates. Then every candidate without a synapse gets as many synapses as the candidates have on
+/// average, rounded down, but at least one.
 pub fn auto_ncp(widths: [usize; 4], density: f64, draws: &mut impl Draws) -> [Synapses; 3] {
     let [input, inter, command, outputs] = widths;
     let first = by_source(input, inter, density, draws);

@@ -37,8 +37,8 @@ pub fn create(dir: &Path, unix_time: Duration) -> io::Result<Appended> {
     Ok(file)
 }
 
-/// Returns the records of one scalar per field. Every record has the step `step`, and the tag `kind/NAME` with the name
-/// of the field.
+/// Returns one record per field, with one scalar. Every record has the step `step`, and the tag `kind/NAME` where NAME
+/// is the name of the field.
 pub fn scalars<'a>(
     unix_time: Duration,
     step: u64,

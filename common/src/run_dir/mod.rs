@@ -13,10 +13,10 @@
 //! | `events.out.tfevents.*` | the run's log for TensorBoard, one file per start ([`events`]) | trainer |
 //! | `actor-*/`, `evaluator/` | the log of a separate process for TensorBoard ([`process_log`]) | actors, evaluator |
 //! | `checkpoints/` | checkpoints, each a directory that is either complete or absent | trainer |
-//! | `replay/` | rows of the replay servers, on request: saved, or the files of durable tables | replay servers |
+//! | `replay/` | only on request: saved rows, or the files of durable tables | replay servers |
 //! | `best/` | the best policy that was evaluated, and its evaluation | the evaluator |
-//! | `track_metrics.jsonl` | statistics of every update, on request | trainer |
-//! | `trajectories*.jsonl` | every step of actors and evaluations, on request | actors, evaluator |
+//! | `track_metrics.jsonl` | only on request: statistics of every update | trainer |
+//! | `trajectories*.jsonl` | only on request: every step of actors and evaluations | actors, evaluator |
 //! | `report.html` | a report of the run on one page | `sapex report` |
 //! | `policy.*` | exported policies | `sapex export` |
 //!

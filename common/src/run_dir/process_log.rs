@@ -103,8 +103,8 @@ mod tests {
         let files: Vec<_> = folder.map(|entry| entry.unwrap().path()).collect();
         assert_eq!(files.len(), 1);
         let bytes = fs_err::read(&files[0]).unwrap();
-        // `step` is field 2 with the varint of 300. After it comes the first byte of the summary, which contains the
-        // tag.
+        // The bytes of `step` are field 2 with the varint of 300, then the first byte of the next field, `summary`. The
+        // tag is inside the summary.
         for tag in ["actors/env_steps", "actors/is_success"] {
             let (step, tag) = (&[0x10_u8, 0xac, 0x02, 0x2a][..], tag.as_bytes());
             let at = bytes.windows(tag.len()).position(|window| window == tag).unwrap();

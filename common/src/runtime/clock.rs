@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Source of time: the machine, or a [`VirtualTime`] that the caller moves.
+/// Source of time: the machine's clock, or a [`VirtualTime`] that the caller advances.
 ///
 /// Clones have the same start, so readings of a clock and its clones can be subtracted. A reading costs a call to the
 /// operating system (tens of nanoseconds), or one atomic load for virtual time.
@@ -49,7 +49,7 @@ impl Clock {
     }
 }
 
-/// Control of a virtual [`Clock`]. Clones control the same time. All threads may read and move it.
+/// Control of a virtual [`Clock`]. Clones control the same time. Every thread may read and change this time.
 #[derive(Debug, Clone)]
 pub struct VirtualTime {
     /// Nanoseconds since the start. 2^64 nanoseconds are 584 years.

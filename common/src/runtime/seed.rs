@@ -89,7 +89,8 @@ pub enum SavedRngError {
 
 const RNG_DIGITS: usize = 64;
 
-/// The exact position of a generator. `restore` continues with the next number.
+/// The position of a generator in its sequence of numbers. The generator that `restore` returns continues with the next
+/// number.
 ///
 /// The serialised form is 64 hexadecimal digits: the state, then the increment. It is a text, because JSON and TOML
 /// have no 128-bit integers. It does not depend on the serialised form of `rand_pcg`.
@@ -134,7 +135,7 @@ impl TryFrom<String> for SavedRng {
     type Error = SavedRngError;
 
     fn try_from(text: String) -> Result<Self, SavedRngError> {
-        // Check each digit: from_str_radix would also accept a sign, and slicing needs ASCII.
+        // Check each digit, because from_str_radix would also accept a sign, and slicing is safe only for ASCII.
         if text.len() != RNG_DIGITS || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(SavedRngError::Malformed { text });
         }

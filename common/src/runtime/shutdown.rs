@@ -321,14 +321,15 @@ impl Shutdown {
         });
     }
 
-    /// Locks the map of tasks. The map is consistent between any two statements, so it remains usable after a panic
-    /// elsewhere.
+    /// Locks the map of tasks, even if another thread has panicked while it held the lock. The map is usable then,
+    /// because every statement leaves it consistent.
     fn tasks(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, String>> {
         self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Ends the process immediately. No destructor, lock or full pipe can delay it.
+/// Writes `words` to standard error, and ends the process with `status`. Runs no destructors. If standard error is
+/// blocked, ends the process after [`LAST_WORDS`].
 fn leave(status: i32, words: String) -> ! {
     let (said, hears) = std::sync::mpsc::sync_channel::<()>(1);
     let speaker = std::thread::Builder::new().spawn(move || {
@@ -365,7 +366,8 @@ impl StopToken {
 pub struct TaskGuard {
     shutdown: Shutdown,
     id: u64,
-    /// Dropped after `drop` has removed the name, so that a drain never names a task that has ended.
+    /// Rust drops this field after `Drop::drop` has removed the name of the task. Therefore a drain never names a task
+    /// that has ended.
     _token: TaskTrackerToken,
 }
 

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 /// Number of lines of one kind that one peer may cause before the limit applies.
 pub const PEER_LINES: u32 = 3;
-/// Interval between the lines of one kind and one peer that are logged while the limit applies.
+/// Minimum interval between two logged lines of one kind about one peer, after the first [`PEER_LINES`].
 pub const PEER_EVERY: Duration = Duration::from_secs(10);
 /// Number of lines of one kind that all peers together may cause before the limit applies.
 pub const KIND_LINES: u32 = 20;
-/// Interval between the lines of one kind that are logged while the limit for all peers applies.
+/// Minimum interval between two logged lines of one kind about all peers, after the first [`KIND_LINES`].
 pub const KIND_EVERY: Duration = Duration::from_secs(1);
 /// Time after which a count starts again at zero, if no line was requested meanwhile.
 const FORGET_AFTER: Duration = Duration::from_secs(60);

@@ -24,7 +24,8 @@ pub enum LogFormat {
     Auto,
     /// Text for people. Coloured only on a terminal, and only if `NO_COLOR` is not set.
     Text,
-    /// One JSON object per line: `timestamp level target threadName message` and the fields, all at the top level.
+    /// One JSON object per line. Its members are `timestamp`, `level`, `target`, `threadName`, `message`, and the
+    /// event's fields.
     Json,
 }
 
@@ -139,7 +140,7 @@ pub fn banner(program: &str, version: &str) {
 
 /// Logs every panic from now on: thread, message, location, and a backtrace if `RUST_BACKTRACE` asks for one.
 ///
-/// If errors are not logged, the panic hook that was installed before runs instead.
+/// If the log filter excludes errors, the previously installed panic hook runs instead.
 pub fn log_panics() {
     let silent = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

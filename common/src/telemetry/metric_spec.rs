@@ -63,7 +63,8 @@ pub struct MetricSpec {
     pub name: &'static str,
     /// Type of the metric.
     pub kind: MetricKind,
-    /// Unit in the name: `seconds`, `bytes`, `ratio` (of two like quantities), or the counted things in the plural.
+    /// Unit in the name: `seconds`, `bytes`, `ratio` (of two quantities with equal units), or the plural of what is
+    /// counted.
     /// Empty for quantities whose unit depends on the environment or the algorithm, such as returns and losses.
     pub unit: &'static str,
     /// One sentence that says what is measured.

@@ -62,7 +62,7 @@ pub struct Metrics {
     families: Arc<Mutex<BTreeMap<&'static str, (MetricSpec, Family)>>>,
 }
 
-/// A registered metric. All are vectors: a metric without labels has exactly one series.
+/// A registered metric. Each is stored as a vector of series. A metric without labels has exactly one series.
 #[derive(Debug, Clone)]
 enum Family {
     Counter(IntCounterVec),

@@ -43,7 +43,8 @@ impl Readiness {
         components.iter().filter_map(waiting).collect()
     }
 
-    /// Locks the map. The map is consistent between any two statements, so it remains usable after a panic elsewhere.
+    /// Locks the map, even if another thread has panicked while it held the lock. The map is usable then, because every
+    /// statement leaves it consistent.
     fn components(&self) -> MutexGuard<'_, BTreeMap<String, Option<String>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

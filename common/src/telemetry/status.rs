@@ -11,9 +11,10 @@ type Report = Arc<dyn Fn() -> Value + Send + Sync>;
 
 /// The reports of a process's components, by name; clones share them.
 ///
-/// Reports run outside the async threads, one collection at a time. A report that hangs blocks one thread and the
-/// answers of `/status`, nothing else. Reports should read existing state (atomics, a short lock) and not wait for
-/// other components.
+/// A report is a function that returns a component's state. [`StatusBoard::collect`] calls all reports on a thread for
+/// blocking work, and only one collection runs at a time. A report that hangs blocks this thread and the answers of
+/// `/status`, but nothing else. A report should read existing state (atomics, or data behind a short lock) and not wait
+/// for other components.
 #[derive(Clone)]
 pub struct StatusBoard {
     reports: Arc<Mutex<BTreeMap<String, Report>>>,
@@ -50,7 +51,8 @@ impl StatusBoard {
         .map(Value::Object)
     }
 
-    /// Locks the map. The map is consistent between any two statements, so it remains usable after a panic elsewhere.
+    /// Locks the map, even if another thread has panicked while it held the lock. The map is usable then, because every
+    /// statement leaves it consistent.
     fn reports(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Report>> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -174,8 +174,8 @@ impl Verifiers {
         })
     }
 
-    /// Checks that peers with the same CAs would accept this certificate. The present time is not considered: files
-    /// that are not yet valid, or have expired, still belong together.
+    /// Checks that peers with the same CAs would accept this certificate. Ignores the present time, because files that
+    /// have expired or are not yet valid can still fit each other.
     fn check_own(
         &self,
         roots: &RootCertStore,

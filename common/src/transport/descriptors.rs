@@ -6,8 +6,8 @@ const KEPT: u64 = 256;
 /// Returns how many connections a port may hold: `wanted`, or fewer if the process' limit on file descriptors requires
 /// it.
 ///
-/// The soft limit is first raised to the hard limit. The default of the soft limit is low because of programs that use
-/// `select`. Sapex does not use `select`.
+/// The soft limit is first raised to the hard limit. Its default is low only for the sake of programs that use
+/// `select`, which Sapex does not use.
 pub(super) fn connections(wanted: usize) -> usize {
     let limit = raise();
     let left = usize::try_from(limit.saturating_sub(KEPT).max(limit / 4)).unwrap_or(usize::MAX);

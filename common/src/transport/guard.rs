@@ -54,7 +54,7 @@ impl Default for GuardConfig {
 
 /// The server side behind a guard: it serves the connections that the guard lets in.
 pub(super) trait Service: Send + Sync + 'static {
-    /// Type of our socket, types of peers that may connect, and limits for the frames of a peer.
+    /// Type of the port's socket, socket types of the peers that may connect, and limits for the frames of a peer.
     const SOCKET: Socket;
     /// Conversation of the port, which determines the roles that TLS lets in.
     const CONVERSATION: Conversation;
@@ -114,7 +114,7 @@ struct Port<S> {
     opened: Instant,
 }
 
-/// Guards a port in a task of its own, until the returned token is cancelled.
+/// Starts a task that guards a port until the returned token is cancelled.
 pub(super) fn spawn<S: Service>(
     listener: Listener,
     service: Arc<S>,

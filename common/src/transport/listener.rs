@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-/// TCP keep-alive, for peers that know no PING. If the peer's machine is gone and nothing is sent, the connection ends
-/// after at most 5 s + 3 * 2 s.
+/// TCP keep-alive, for peers that do not support PING. If the peer's machine is gone and nothing is sent, the
+/// connection ends after at most 5 s + 3 * 2 s.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_PROBES: u32 = 3;

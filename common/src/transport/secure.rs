@@ -1,8 +1,8 @@
 //! TLS over a TCP connection: accepting, connecting, and splitting into two directions.
 //!
-//! rustls reads at most 4 KiB at a time and returns at most one record, of at most 16 KiB. Long frames need few large
-//! reads instead. Therefore a [`BufReader`] combines the reads from the socket, and [`Filling`] combines the reads from
-//! rustls.
+//! rustls reads at most 4 KiB at a time and returns at most one record, of at most 16 KiB. For long frames, a few large
+//! reads are more efficient. Therefore a [`BufReader`] combines the reads from the socket, and [`Filling`] combines the
+//! reads from rustls.
 
 use super::listener::{ReadHalf, WriteHalf};
 use super::zmtp::connection::Refusal;

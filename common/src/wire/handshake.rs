@@ -24,7 +24,7 @@ pub enum ClientRole {
         /// Random number, drawn anew at each start of the process.
         incarnation: Incarnation,
         /// For each shard of this server, in order: the lowest sequence number that is not acknowledged yet (1 at
-        /// first). If the server does not know the incarnation, this is the first sequence number that it expects.
+        /// first). A server that does not know the incarnation expects this number first.
         oldest_unacknowledged: Vec<BatchSequence>,
         /// Maximum number of rows in one insert: `actor.insert_rows`.
         insert_rows: u32,
@@ -33,7 +33,7 @@ pub enum ClientRole {
     Learner {
         /// Random number, drawn anew at each start of the process.
         incarnation: Incarnation,
-        /// Largest share (amount for the rate limiter) that a sample may have: `learner.batch_size`.
+        /// Largest limiter share that a sample may have: `learner.batch_size`.
         batch_size: u32,
         /// Number of shards that the learner expects this server to have: `replay.shards`.
         shards: u32,

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 /// Minimum time between two greetings.
 pub const HELLO_EVERY: Duration = Duration::from_millis(500);
 /// Time without an answer after which a server counts as down. A server may hold a request back for longer than this.
-/// Therefore the client sends Hello meanwhile, which the server answers immediately.
+/// While a client waits for such a request, it sends Hello, because the server answers Hello immediately.
 pub const DOWN_AFTER: Duration = Duration::from_secs(3);
 
 /// A connection to one replay server.
@@ -32,8 +32,8 @@ pub struct Link {
     asked_at: Option<Duration>,
     /// Time of the first request after the latest answer. `None` if no answer is due.
     waiting_since: Option<Duration>,
-    /// Time of the server's first refusal with the reason that another process holds the place of this client. A
-    /// welcome resets it to `None`.
+    /// Time of the server's first refusal because another process holds the place of this client. A welcome resets it
+    /// to `None`.
     in_use_since: Option<Duration>,
     log: LogLimit<()>,
 }

@@ -19,8 +19,8 @@ pub enum Request {
     Insert {
         /// Target shard.
         shard: u16,
-        /// Number of the batch: 1, 2, 3, … per shard and incarnation. A batch with a repeated number is dropped, and a
-        /// batch after a gap is not accepted.
+        /// Number of the batch: 1, 2, 3, … per shard and incarnation. The server drops a batch with a repeated number,
+        /// and does not accept a batch whose number is above the next expected one.
         sequence: BatchSequence,
         /// Number of rows in the frame.
         rows: u32,

@@ -1,4 +1,4 @@
-//! [`Selector`]: the choice of items for a sample, and their probabilities. Single-threaded.
+//! [`Selector`]: chooses the items of a sample and gives the probability of each. Single-threaded.
 //!
 //! - [`prioritized`]: in proportion to (|td| + epsilon)^alpha.
 //! - [`uniform`]: with equal probability.
@@ -63,7 +63,7 @@ impl Selector {
     /// is out of range ([`is_td_abs`]), gets the priority [`Selector::max_priority`]. Returns how many |td| were out of
     /// range.
     ///
-    /// Empty slots must be filled from 0 upwards. In a slot that already holds an item, the new item replaces it.
+    /// Empty slots must be filled from 0 upwards. If a slot already holds an item, the new item replaces it.
     pub fn insert(&mut self, items: impl Iterator<Item = (u32, Option<f32>)>) -> usize {
         match self {
             Self::Prioritized(selector) => selector.insert(items),
@@ -80,8 +80,9 @@ impl Selector {
         }
     }
 
-    /// Draws `count` items with replacement. Replaces the content of `slots` by their slots, and the content of
-    /// `probabilities` by the probability p_i / M of each. Draws nothing from an empty table.
+    /// Draws `count` items with replacement. Replaces the content of `slots` by the slots of the items, and the content
+    /// of `probabilities` by the probability p_i / M of each item, where M is the sum of all p. Draws nothing from an
+    /// empty table.
     pub fn sample(
         &mut self,
         count: usize,
@@ -127,7 +128,7 @@ impl Selector {
         }
     }
 
-    /// Stores an item in this slot with a p from a saved table.
+    /// Stores an item in this slot. Its p comes from a saved table.
     pub fn put_back(&mut self, slot: u32, priority: f64) {
         match self {
             Self::Prioritized(selector) => selector.put_back(slot, priority),
@@ -135,7 +136,8 @@ impl Selector {
         }
     }
 
-    /// Takes over the items of a table: their p by slot, 0 where there is none. The first `extent` slots are in use.
+    /// Replaces all items. `priorities` has p by slot, and 0 for a slot without an item. Only the slots 0..`extent`
+    /// have been used.
     pub fn restore(&mut self, priorities: &[f64], extent: usize) {
         match self {
             Self::Prioritized(selector) => selector.restore(priorities),

@@ -136,7 +136,7 @@ impl Prioritized {
         self.tree.set(slot as usize, priority);
     }
 
-    /// O(slots).
+    /// Replaces p of every slot. O(slots).
     pub(super) fn restore(&mut self, priorities: &[f64]) {
         self.writes.clear();
         self.writes.extend((0..).zip(priorities.iter().copied()));

@@ -7,13 +7,13 @@ use rand_pcg::Pcg64;
 /// Draws every item with probability 1 / len, independently.
 #[derive(Debug, Default)]
 pub struct Uniform {
-    /// Number of slots in use, which are 0..len, gaps included.
+    /// Number of slots that have been used. These are the slots 0..len. Some of them may hold no item (see `gaps`).
     len: u32,
-    /// `None` if every slot in use holds an item.
+    /// `None` if each of the slots 0..len holds an item.
     gaps: Option<Gaps>,
 }
 
-/// Slots in use that hold no item, because it was lost in a crash.
+/// Tells which slots hold an item, when the items of some slots were lost in a crash.
 #[derive(Debug)]
 struct Gaps {
     /// Whether a slot holds an item, by slot.
@@ -41,8 +41,8 @@ impl Uniform {
         refused
     }
 
-    /// Takes over the items of the slots whose priority is above 0. `priorities` has those of all slots of the table,
-    /// of which the first `extent` are in use.
+    /// Replaces all items. A slot holds an item if its priority is above 0. `priorities` has the priority of every slot
+    /// of the table. Only the slots 0..`extent` have been used.
     pub(super) fn restore(&mut self, priorities: &[f64], extent: usize) {
         let holds: Vec<bool> = priorities.iter().map(|&priority| priority > 0.0).collect();
         let slots = (0_u32..).zip(&holds).take(extent);

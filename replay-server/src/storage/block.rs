@@ -1,32 +1,32 @@
-//! [`Block`]: bytes of fixed length, in memory or in a mapped file. It is the only module of this crate with unsafe
-//! code, for the call that maps a file.
+//! [`Block`]: a fixed number of bytes, in memory or in a mapped file. This is the only module of this crate with unsafe
+//! code: the call that maps a file is unsafe.
 //!
-//! A mapped file costs no copy and no system call per row: what was stored before the process is killed is in the file.
-//! `cargo bench -p replay-server --bench table_speed` measures what it costs
-//! (`docs/adr/0014-durable-tables-are-mapped-files.md`).
+//! Storing a row in a mapped file needs no additional copy and no system call. If the process is killed, everything
+//! that it has stored is still in the file. `cargo bench -p replay-server --bench table_speed` measures the cost of
+//! mapped files (`docs/adr/0014-durable-tables-are-mapped-files.md`).
 
 use fs_err::File;
 use memmap2::MmapMut;
 use std::io;
 use std::ops::{Deref, DerefMut};
 
-/// Bytes of fixed length.
+/// A fixed number of bytes.
 #[derive(Debug)]
 pub enum Block {
-    /// In memory. It ends with the process.
+    /// In memory. The bytes are lost when the process ends.
     Memory(Vec<u8>),
-    /// In a file that all stores go to.
+    /// In a mapped file. A change of these bytes is a change of the file.
     Mapped(MmapMut),
 }
 
 impl Block {
-    /// Returns zeros in memory, which become resident as they are written.
+    /// Returns a block of zeros in memory. Its pages become resident when they are first written.
     pub fn zeroed(bytes: usize) -> Self {
         Self::Memory(vec![0; bytes])
     }
 
-    /// Maps a whole file, which must have exactly this length. An access beyond the end of a file would end the process
-    /// with SIGBUS.
+    /// Maps a whole file. The file must have exactly `bytes` bytes, because an access beyond its end would end the
+    /// process with SIGBUS.
     ///
     /// # Errors
     /// Returns an error if the file has another length, or if the operating system does not map it.

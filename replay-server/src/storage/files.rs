@@ -1,15 +1,16 @@
-//! [`DurableReplay`]: the mapped files of a server's tables (`replay.durability`). They are in `replay/server-N/live/`,
-//! which is made completely or not at all:
+//! [`DurableReplay`]: the mapped files of a server's tables (`replay.durability`). They are in the folder
+//! `replay/server-N/live/`. This folder either is complete or does not exist:
 //!
 //! | file | content |
 //! |---|---|
-//! | `manifest.json` | `Manifest`: what the files were made for |
+//! | `manifest.json` | `Manifest`: the settings for which the files were made |
 //! | `shard-S.rows` | the ring's rows in their memory format, by slot |
-//! | `shard-S.slots` | per slot: number, actor, priority, checksum (`slots.rs`) |
+//! | `shard-S.slots` | for each slot: number, actor, priority and checksum of its row (`slots.rs`) |
 //! | `shard-S.journal` | counters and deliveries (`journal.rs`) |
 //!
-//! Their blocks are reserved when they are made, so that a full disk is an error at the start of the server, and not
-//! SIGBUS later. `replay/server-N/live.lock` is locked while a server uses them.
+//! The disk space of the files is reserved when they are made. Therefore a full disk is an error at the start of the
+//! server, and does not end the server with SIGBUS later. `replay/server-N/live.lock` is locked while a server uses the
+//! files.
 
 use super::block::Block;
 use super::journal::{Counters, JOURNAL_BYTES, Journal};
@@ -36,7 +37,7 @@ const FORMAT: u32 = 1;
 const FOLDER: &str = "live";
 const LOCK: &str = "live.lock";
 const MANIFEST: &str = "manifest.json";
-/// Bytes that are written at a time where a file system cannot reserve blocks.
+/// Number of bytes per write when a file is filled with zeros, on a file system that cannot reserve disk space.
 const CHUNK: usize = 1 << 20;
 
 /// Reason why durable tables cannot be opened.
@@ -48,7 +49,7 @@ pub enum DurableError {
     /// A table does not accept the settings.
     #[error(transparent)]
     Table(#[from] TableError),
-    /// The disk does not have room for the files.
+    /// Disk space for a file cannot be reserved, for example because the disk is full.
     #[error("durable replay: reserve {bytes} bytes for {path}: {source}")]
     Reserve {
         /// Path of the file.
@@ -58,7 +59,7 @@ pub enum DurableError {
         /// The operating system's error.
         source: io::Error,
     },
-    /// A file is not what was written.
+    /// A file differs from what was written.
     #[error(
         "durable replay: {path} is damaged: {what}; remove its folder to start with an empty replay"
     )]
@@ -78,19 +79,19 @@ pub enum DurableError {
         path: PathBuf,
         /// The setting that differs.
         key: &'static str,
-        /// Value in the folder.
+        /// Value with which the files were made.
         found: String,
-        /// Value now.
+        /// Value in the present settings.
         expected: String,
     },
-    /// Another process has them open.
+    /// Another process has the files open.
     #[error(
         "durable replay: {0} is in use by another replay server: wait for its end, or give each server its own --index"
     )]
     InUse(PathBuf),
 }
 
-/// What the files were made for.
+/// Settings for which the files were made, and the start of the machine during which they were opened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Manifest {
     format: u32,
@@ -98,15 +99,15 @@ struct Manifest {
     layout: u64,
     /// The rule that turns |td| into a priority.
     selector: String,
-    /// Rows of each shard.
+    /// Maximum number of rows of each shard.
     capacity: usize,
     row_bytes: usize,
     shards: usize,
-    /// The start of the machine during which the files were last opened.
+    /// Identifier of the start of the machine during which the files were last opened.
     boot: String,
 }
 
-/// Location and kind of a server's durable tables.
+/// Location of a server's durable tables, and the settings that their files must fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DurableReplay {
     /// Path of the server's folder.
@@ -117,11 +118,11 @@ pub struct DurableReplay {
     pub row_bytes: usize,
     /// Description of the selector and its settings.
     pub selector: String,
-    /// Rows of each table.
+    /// Maximum number of rows of each table.
     pub capacity: usize,
     /// Number of tables.
     pub shards: usize,
-    /// Interval between two flushes to the disk; `None` if the files need not survive the end of the machine.
+    /// Interval between two flushes to the disk; `None` if rows need not survive a crash of the machine.
     pub sync_interval: Option<Duration>,
 }
 
@@ -131,9 +132,9 @@ pub struct TableFiles {
     pub(crate) rows: Block,
     pub(crate) slots: Block,
     pub(crate) journal: Journal,
-    /// The same three files, to flush them.
+    /// Handles of the three files, for flushing. The order is rows, slots, journal.
     pub(crate) handles: [File; 3],
-    /// Whether the machine was started again since the files were last open.
+    /// Whether the machine was started again after the files were last opened.
     pub(crate) power_was_lost: bool,
     pub(crate) sync_interval: Option<Duration>,
     /// Lock of the folder.
@@ -160,7 +161,8 @@ impl DurableReplay {
         })
     }
 
-    /// Returns the number of rows that the files hold, before any is checked; 0 if there are no files.
+    /// Returns the number of rows in the files, according to their counters; 0 if there are no files. The rows
+    /// themselves are not checked.
     ///
     /// # Errors
     /// Returns an error if the files are damaged, or were made with other settings.
@@ -176,8 +178,8 @@ impl DurableReplay {
         (0..self.shards).map(rows).sum()
     }
 
-    /// Opens the files, or makes them if there are none. `boot` names the present start of the machine, and `life` this
-    /// opening; it must not repeat.
+    /// Opens the files, or makes them if there are none. `boot` identifies the present start of the machine. `life`
+    /// identifies this opening, and must differ from the `life` of every other opening.
     ///
     /// # Errors
     /// Returns an error if another process uses the files, if they are damaged or were made with other settings, or if
@@ -189,7 +191,7 @@ impl DurableReplay {
         if known.is_none() {
             commit_dir(&self.folder.join(FOLDER), |at| self.make(at, boot))?;
         }
-        // An empty text is a machine that does not tell its starts apart.
+        // If the identifier is empty, the starts of the machine cannot be distinguished. A new start is then assumed.
         let power_was_lost = known.is_some_and(|known| known.boot.is_empty() || known.boot != boot);
         (0..self.shards).map(|shard| self.open_table(shard, life, power_was_lost, &lock)).collect()
     }
@@ -197,7 +199,7 @@ impl DurableReplay {
     /// Records that the tables were recovered during this start of the machine.
     ///
     /// # Errors
-    /// Returns an error if the file system refuses.
+    /// Returns an error if the manifest cannot be written.
     pub fn recovered(&self, boot: &str) -> Result<(), DurableError> {
         let manifest = self.manifest_for(boot);
         let text = serde_json::to_vec_pretty(&manifest).expect("plain values have a JSON form");
@@ -344,7 +346,7 @@ impl Part {
     }
 }
 
-/// Makes a file of zeros whose blocks belong to it.
+/// Makes a file of zeros and reserves its disk space.
 fn reserve(path: &Path, bytes: u64) -> Result<(), DurableError> {
     let mut file = File::create(path)?;
     let reserved = match fallocate(file.file(), FallocateFlags::empty(), 0, bytes) {
@@ -365,7 +367,7 @@ fn fill(file: &mut File, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns a name of the present start of the machine; empty if it has none.
+/// Returns an identifier of the machine's present start (its boot); empty if the machine has none.
 pub fn boot() -> String {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     id.trim().to_owned()

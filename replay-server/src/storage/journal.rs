@@ -1,18 +1,19 @@
-//! `Journal`: the counters of a durable table and its deliveries, as a journal of small records and snapshots.
+//! `Journal`: stores the counters of a durable table, and the last delivery of each actor, in small records and in
+//! snapshots.
 //!
-//! Each change appends one record with all counters. An insert's record also says which batch of which actor it
-//! was, so that rows and delivery become visible together, by one checksum. A record that is only half written has a
-//! wrong checksum, and the state is that of the record before.
+//! Each change appends one record, which has all counters. The record of an insert also has the actor and the number of
+//! the batch. Therefore the rows of a batch and its delivery become visible together, by one checksum. A record that is
+//! only half written has a wrong checksum. The state is then that of the record before it.
 //!
 //! | region | content |
 //! |---|---|
-//! | snapshots 0 and 1 | a record and the last delivery of every actor, in turn, every 2,048 records |
-//! | snapshots 2 and 3 | the same, in turn, each time before the files are written to the disk |
-//! | journal | 4,096 records; number n is at n modulo 4,096 |
+//! | snapshots 0 and 1 | a record, and the last delivery of every actor. Written in turn, one every 2,048 records |
+//! | snapshots 2 and 3 | the same. Written in turn, one before each flush of the files to the disk |
+//! | journal | 4,096 records. The record with number n is at position n modulo 4,096 |
 //!
-//! The state is the newest whole snapshot with all records that follow it without a gap. A snapshot is never written
-//! over the newest one. During a power failure a region that was being written may be lost: then one of snapshots 2 and
-//! 3 is whole, because only one of them is written between two flushes.
+//! The state consists of the newest whole snapshot and all records that follow it without a missing number. The newest
+//! snapshot is never overwritten. A power failure may destroy a region that was being written. One of the snapshots 2
+//! and 3 is then still whole, because only one of them is written between two flushes.
 
 use super::block::Block;
 use bytemuck::{Pod, Zeroable};
@@ -20,31 +21,31 @@ use common::ids::{ActorId, BatchSequence, Incarnation};
 use std::collections::BTreeMap;
 use std::sync::atomic::{Ordering, fence};
 
-/// Number of records of the journal.
+/// Number of records that the journal holds.
 const RECORDS: u64 = 4_096;
-/// Maximum number of actors whose deliveries are kept. Beyond it, the one that delivered nothing for longest is
-/// forgotten.
+/// Maximum number of actors whose deliveries are kept. If there are more, the actor whose last delivery is the oldest
+/// is forgotten.
 const ACTORS_KEPT: usize = 16_384;
 const RECORD_BYTES: usize = size_of::<Record>();
 const ENTRY_BYTES: usize = size_of::<Entry>();
-/// Bytes of a snapshot, in whole pages.
+/// Bytes of a snapshot, rounded up to whole pages.
 const SNAPSHOT_BYTES: usize = (RECORD_BYTES + ACTORS_KEPT * ENTRY_BYTES).next_multiple_of(4_096);
 const SNAPSHOTS: usize = 4;
-/// Bytes of a journal.
+/// Bytes of the whole block: snapshots and records.
 pub(crate) const JOURNAL_BYTES: usize =
     SNAPSHOTS * SNAPSHOT_BYTES + RECORDS as usize * RECORD_BYTES;
-/// Stands for no actor.
+/// Value of `actor` in a record without a delivery.
 const NOBODY: u32 = u32::MAX;
 
-/// Counters of a table. [`Record`] is their form in the file.
+/// Counters of a table. In the file they are a part of each [`Record`].
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct Counters {
-    /// Number of the next row. It jumps when rows were lost, so that no key is given out twice.
+    /// Number of the next row. It jumps forward when rows were lost, so that no key is used twice.
     pub(crate) appended: u64,
     /// `appended` after the last jump.
     pub(crate) jumped_to: u64,
-    /// `appended` before the last jump. Older rows keep their numbers, which are below it.
+    /// `appended` before the last jump. Older rows keep their numbers, which are smaller than this value.
     pub(crate) jumped_from: u64,
     /// Rows inserted, as the limiter counts them.
     pub(crate) inserts: u64,
@@ -83,13 +84,13 @@ pub struct Delivery {
     pub sequence: BatchSequence,
 }
 
-/// One change. `check` is the CRC-32C of everything before it, and in a snapshot also of the entries.
+/// One change. `check` is the CRC-32C of all bytes before it. In a snapshot, it also covers the entries.
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 struct Record {
     number: u64,
-    /// Which opening of the journal wrote it. Records of another one do not follow a snapshot: they may be left over from
-    /// a time that a power failure undid.
+    /// Number of the opening of the journal during which the record was written. A record is not applied to a snapshot
+    /// with another number, because it may be left over from changes that a power failure has undone.
     life: u64,
     counters: Counters,
     incarnation: u64,
@@ -117,13 +118,13 @@ impl Record {
 struct Entry {
     incarnation: u64,
     sequence: u64,
-    /// Number of the record of the delivery.
+    /// Number of the record that has this delivery.
     record: u64,
     actor: u32,
     unused: u32,
 }
 
-/// Counters and deliveries of one table, in a block of [`JOURNAL_BYTES`].
+/// Counters and deliveries of one table, stored in a block of [`JOURNAL_BYTES`] bytes.
 #[derive(Debug)]
 pub(crate) struct Journal {
     block: Block,
@@ -132,14 +133,14 @@ pub(crate) struct Journal {
     life: u64,
     counters: Counters,
     entries: BTreeMap<u32, Entry>,
-    /// Number of the record of the last of snapshots 0 and 1.
+    /// Number of the last record that the newest of snapshots 0 and 1 covers.
     snapshot_at: u64,
-    /// The snapshots to write next, of 0 and 1, and of 2 and 3.
+    /// Snapshots to write next. The first number is 0 or 1, the second is 2 or 3.
     next: [usize; 2],
 }
 
 impl Journal {
-    /// Writes an empty journal into a block of zeros.
+    /// Creates a journal with these counters and without deliveries. The block contains only zeros.
     pub(crate) fn create(block: Block, counters: Counters) -> Self {
         let entries = BTreeMap::new();
         let (number, life, snapshot_at, next) = (0, 0, 0, [0, 2]);
@@ -148,13 +149,14 @@ impl Journal {
         journal
     }
 
-    /// Reads a journal and goes on under another number of its `life`; `None` if no snapshot is whole.
+    /// Restores a journal from its block. New records get the number `life`. Returns `None` if no snapshot is whole.
     pub(crate) fn open(block: Block, life: u64) -> Option<Self> {
         let found = (0..SNAPSHOTS).filter_map(|region| Some((region, snapshot(&block, region)?)));
         let (region, (record, entries)) = found.max_by_key(|(_, (record, _))| record.number)?;
         let numbers =
             [2, 3].map(|region| snapshot(&block, region).map(|(record, _)| record.number));
-        // The older one of a pair, or the one that is not whole, is written next.
+        // The snapshot that was read is not overwritten next. Of snapshots 2 and 3, the older one is written next, or
+        // one that is not whole.
         let next = [usize::from(region == 0), if numbers[0] <= numbers[1] { 2 } else { 3 }];
         let Record { number, life: found, counters, .. } = record;
         let entries = entries.into_iter().map(|entry| (entry.actor, entry)).collect();
@@ -165,10 +167,10 @@ impl Journal {
             journal.counters = record.counters;
             journal.note(&record);
         }
-        // Another number, so that its snapshots are newer than those of all lives before.
+        // Increase the number, so that the new snapshots are newer than those of all openings before.
         journal.number += 1;
         journal.life = life;
-        // Twice, so that no record depends on a single snapshot.
+        // Write snapshots 0 and 1 both, so that no record depends on a single snapshot.
         journal.snapshot();
         journal.snapshot();
         Some(journal)
@@ -191,7 +193,7 @@ impl Journal {
         })
     }
 
-    /// Makes a change visible, and with it all rows before it.
+    /// Appends a record, which makes a change visible, together with all rows that were stored before.
     pub(crate) fn commit(&mut self, counters: Counters, delivery: Option<Delivery>) {
         self.number += 1;
         self.counters = counters;
@@ -201,8 +203,8 @@ impl Journal {
         let record = Record { number, life, counters, incarnation, sequence, actor, check: 0 };
         self.note(&record);
         let at = place(self.number);
-        // The compiler may not move a store of a row behind the stores of its record. A process that is killed has done
-        // all its stores in this order.
+        // The fence keeps the compiler from moving a store of a row behind the stores of its record. When the process
+        // is killed, its stores have been done in this order.
         fence(Ordering::SeqCst);
         self.block[at..at + RECORD_BYTES].copy_from_slice(bytemuck::bytes_of(&record.checked(&[])));
         fence(Ordering::SeqCst);
@@ -211,8 +213,8 @@ impl Journal {
         }
     }
 
-    /// Writes a snapshot that is whole on the disk once the file has been flushed, and stays whole until the call after
-    /// the next one. The file must be flushed between two calls.
+    /// Writes snapshot 2 or 3. After the next flush of the file, this snapshot is whole on the disk, and it stays whole
+    /// until the call after the next one. The file must be flushed between two calls.
     pub(crate) fn snapshot_to_sync(&mut self) {
         self.write(self.next[1]);
         self.next[1] ^= 1;

@@ -1,42 +1,42 @@
-//! [`Slots`]: what a durable table stores next to each row: which row it is, who inserted it, its priority, and
-//! checksums over all of it.
+//! [`Slots`]: the description that a durable table stores for each row: the number of the row, the actor that inserted
+//! the row, the row's priority, and a checksum.
 //!
-//! One slot has [`SLOT_BYTES`] bytes, in the byte order of the machine:
+//! A slot describes one row. It has [`SLOT_BYTES`] bytes, in the byte order of the machine:
 //!
 //! | bytes | content |
 //! |---|---|
-//! | 0–7 | number of the row plus 1; 0 if the slot holds nothing. Rows are numbered in the order of their insertion |
-//! | 8–11 | number of the actor |
-//! | 12–15 | CRC-32C of the row's bytes, continued from its number and its actor |
+//! | 0–7 | number of the row, plus 1; 0 if the slot is empty. Rows are numbered in the order of their insertion |
+//! | 8–11 | number of the actor that inserted the row |
+//! | 12–15 | CRC-32C of the row's bytes. The CRC starts from a value that depends on the row's number and the actor |
 //! | 16–23 | priority, f64 |
-//! | 24–31 | number plus 1 of the row that the priority belongs to |
+//! | 24–31 | number of the row that the priority belongs to, plus 1 |
 //!
-//! The priority has no part in the checksum, because it changes often and the row would have to be read each time. It
-//! is one aligned store, so it is never torn.
+//! The checksum does not cover the priority. A priority changes often, and each new checksum would require reading the
+//! whole row. A priority is written by one aligned store, so it is never half written.
 
 use super::block::Block;
 
 /// Bytes per slot.
 pub(super) const SLOT_BYTES: usize = 32;
-/// Position of the priority.
+/// Byte offset of the priority within a slot.
 const PRIORITY: usize = 16;
-/// Position of the number of the row that the priority belongs to.
+/// Byte offset of the number of the row that the priority belongs to.
 const PRIORITY_OF: usize = 24;
 
-/// A row as its slot describes it.
+/// Content of a slot: the description of one row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Stored {
     /// Number of the row.
     pub(crate) number: u64,
-    /// Number of the actor that inserted it.
+    /// Number of the actor that inserted the row.
     pub(crate) actor: u32,
-    /// Its priority; `None` if that of this row was not stored.
+    /// Priority of the row; `None` if the stored priority belongs to another row.
     pub(crate) priority: Option<f64>,
     check: u32,
 }
 
 impl Stored {
-    /// Returns whether these are the bytes of the row that was stored.
+    /// Returns whether the checksum of the slot fits the bytes of `row`.
     pub(crate) fn is_of(&self, row: &[u8]) -> bool {
         self.check == check(row, self.number, self.actor)
     }
@@ -51,7 +51,7 @@ impl Slots {
         Self(block)
     }
 
-    /// Returns what a slot says; `None` if it holds nothing.
+    /// Returns the content of a slot; `None` if the slot is empty.
     pub(crate) fn get(&self, slot: u32) -> Option<Stored> {
         let at = slot as usize * SLOT_BYTES;
         let word = |offset: usize| -> u64 {
@@ -64,7 +64,7 @@ impl Slots {
         Some(Stored { number, actor, priority, check })
     }
 
-    /// Describes a row that is already in its place.
+    /// Writes the description of a row into a slot. The bytes of the row are already stored.
     pub(crate) fn set(&mut self, slot: u32, number: u64, actor: u32, row: &[u8], priority: f64) {
         let words = [
             number + 1,
@@ -76,20 +76,21 @@ impl Slots {
             .copy_from_slice(bytemuck::bytes_of(&words));
     }
 
-    /// Stores another priority for the row of a slot.
+    /// Replaces the priority of the row that a slot describes.
     pub(crate) fn set_priority(&mut self, slot: u32, priority: f64) {
         let at = slot as usize * SLOT_BYTES + PRIORITY;
         self.0[at..at + 8].copy_from_slice(&priority.to_bits().to_ne_bytes());
     }
 
-    /// Makes a slot hold nothing.
+    /// Empties a slot.
     pub(crate) fn clear(&mut self, slot: u32) {
         self.0[slot as usize * SLOT_BYTES..][..SLOT_BYTES].fill(0);
     }
 }
 
-/// One call per row, because a call costs about as much as a hundred bytes. Another start of the CRC changes its result
-/// for every row.
+/// Returns the checksum of a row with its number and actor. Number and actor determine the start value of the CRC, and
+/// another start value changes the result for every row. Therefore one CRC call per row is enough. Each call costs
+/// about as much as a hundred bytes.
 fn check(row: &[u8], number: u64, actor: u32) -> u32 {
     let start = number as u32 ^ ((number >> 32) as u32).rotate_left(16) ^ actor.rotate_left(24);
     crc32c::crc32c_append(start, row)
@@ -111,7 +112,7 @@ mod tests {
         assert!(!Stored { actor: 4, ..stored }.is_of(b"row"));
         slots.set_priority(1, 2.0);
         assert_eq!(slots.get(1).unwrap().priority, Some(2.0));
-        // The priority of the row that the slot held before.
+        // Now the stored priority belongs to another row.
         slots.0[SLOT_BYTES + PRIORITY_OF] ^= 1;
         assert_eq!(slots.get(1).unwrap().priority, None);
         slots.clear(1);

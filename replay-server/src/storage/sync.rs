@@ -1,8 +1,8 @@
 //! `Sync`: flushes the files of a durable table to the disk at an interval, on another thread (`replay.durability =
 //! "disk"`).
 //!
-//! An acknowledgement does not wait for the flush. Rows of the last interval, and of the flush that follows it, are
-//! lost when the power fails.
+//! An acknowledgement does not wait for a flush. Therefore a power failure can lose the rows that were inserted after
+//! the start of the last complete flush.
 
 use crossbeam::channel::{Receiver, Sender};
 use fs_err::File;
@@ -12,21 +12,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tracing::{error, info};
 
-/// Files to flush. A queue of them is bounded by the number of tables: each has at most one.
+/// Request to flush the files of one table. A table has at most one request in the queue, so the number of tables
+/// limits the length of the queue.
 #[derive(Debug)]
 pub struct Flush {
     handles: Arc<[File; 3]>,
     is_running: Arc<AtomicBool>,
 }
 
-/// The flushes of one table.
+/// Schedule of the flushes of one table.
 #[derive(Debug)]
 pub(crate) struct Sync {
     handles: Arc<[File; 3]>,
     interval: Duration,
     due: Duration,
     is_running: Arc<AtomicBool>,
-    /// Queue of the thread that flushes; `None` flushes on the caller's thread.
+    /// Queue of the thread that flushes. If it is `None`, the caller's thread flushes.
     queue: Option<Sender<Flush>>,
 }
 
@@ -40,7 +41,7 @@ impl Sync {
         self.queue = Some(queue);
     }
 
-    /// Returns whether a flush should start now. It never starts before the last one has ended.
+    /// Returns whether a flush should start now. A flush never starts before the previous flush has ended.
     pub(crate) fn is_due(&self, now: Duration) -> bool {
         now >= self.due && !self.is_running.load(Ordering::Acquire)
     }
@@ -62,12 +63,13 @@ impl Sync {
     }
 }
 
-/// Flushes rows, slots and journal. Stores to a mapping are flushed with their file.
+/// Flushes the files of rows, slots and journal. This includes changes that were made through a mapping of these files.
 pub(crate) fn flush(handles: &[File; 3]) -> io::Result<()> {
     handles.iter().try_for_each(File::sync_data)
 }
 
-/// Flushes what arrives, until all tables are gone. Body of the thread that tables of one server share.
+/// Performs the requests in the queue until all senders are dropped. This function runs on the thread that flushes for
+/// all tables of a server.
 pub fn flush_all(queue: &Receiver<Flush>) {
     let mut fails = false;
     for Flush { handles, is_running } in queue {

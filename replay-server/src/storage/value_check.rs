@@ -67,8 +67,8 @@ impl ValueCheck {
     }
 }
 
-/// Returns whether every little-endian f32 in `bytes` is within the bound. There is no early exit, so that the compiler
-/// can vectorize it.
+/// Returns whether every little-endian f32 in `bytes` is within the bound. The loop has no early exit, so that the
+/// compiler can vectorize it.
 fn all_within(bytes: &[u8]) -> bool {
     let is_bad =
         |number: &[u8; 4]| u32::from_le_bytes(*number) & MAGNITUDE > ROW_VALUE_MAX.to_bits();

@@ -1,7 +1,8 @@
-//! [`Table`] on mapped files: every change is stored there, too, and a later start goes on with it.
+//! [`Table`] on mapped files: every change is also stored in the files, and the next start of the server continues from
+//! them.
 //!
-//! The rows of the ring are in the file itself. Slots and journal are written after each change, in the order in which
-//! a recovery relies on it: rows, slots, then the record that makes them visible.
+//! The rows of the ring are in a mapped file themselves. After each change, the slots are written, and then the
+//! journal. A recovery relies on this order: rows, slots, and then the record that makes both visible.
 
 use super::{Table, TableConfig};
 use crate::rate_limiter::RateLimiterCounters;
@@ -20,7 +21,7 @@ use std::mem::replace;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The files of a table, apart from its rows.
+/// Files of a table, except the file of its rows.
 #[derive(Debug)]
 pub(super) struct Durable {
     slots: Slots,
@@ -32,7 +33,7 @@ pub(super) struct Durable {
 }
 
 impl Table {
-    /// Opens a table on its files, with the rows that they hold, and says what was found.
+    /// Opens a table on its files and recovers the rows in them. Returns the table and the result of the recovery.
     ///
     /// # Errors
     /// Returns an error if the table does not accept the settings, or if the files cannot be flushed.
@@ -70,22 +71,23 @@ impl Table {
         Ok((table, recovered))
     }
 
-    /// Returns the last delivery of each actor. Only a durable table knows them.
+    /// Returns the last delivery of each actor; empty if the table is not durable.
     pub fn deliveries(&self) -> Vec<Delivery> {
         self.durable.iter().flat_map(|durable| durable.journal.deliveries()).collect()
     }
 
-    /// Lets the thread that empties this queue flush the files, see [`flush_all`](crate::storage::sync::flush_all).
+    /// Sends later flushes to this queue. A thread must perform them with
+    /// [`flush_all`](crate::storage::sync::flush_all).
     pub fn flush_by(&mut self, queue: Sender<Flush>) {
         if let Some(sync) = self.durable.as_mut().and_then(|durable| durable.sync.as_mut()) {
             sync.flush_by(queue);
         }
     }
 
-    /// Starts a flush of the files if it is time. Must be called often; `now` is the time since the caller's start.
+    /// Starts a flush of the files if one is due. Must be called often; `now` is the time since the caller's start.
     ///
     /// # Errors
-    /// Returns an error if the files are flushed on this thread, and that fails.
+    /// Returns an error if the flush runs on this thread and fails.
     pub fn flush_if_due(&mut self, now: Duration) -> io::Result<()> {
         let Some(durable) = &mut self.durable else { return Ok(()) };
         let Some(sync) = durable.sync.as_mut().filter(|sync| sync.is_due(now)) else {
@@ -104,7 +106,7 @@ impl Table {
         sync.map_or(Ok(()), |sync| sync.flush())
     }
 
-    /// Stores the newest `count` rows of the ring, which an actor inserted.
+    /// Writes the slots of the newest `count` rows of the ring, which `actor` inserted.
     pub(super) fn store_rows(&mut self, actor: ActorId, count: usize) {
         let Some(durable) = &mut self.durable else { return };
         let (ring, selector) = (&self.ring, &self.selector);
@@ -127,7 +129,7 @@ impl Table {
         }
     }
 
-    /// Makes all changes so far visible to a later start.
+    /// Appends a record to the journal, which makes all changes so far visible to a later start.
     pub(super) fn commit(&mut self, delivery: Option<Delivery>) {
         let Some(durable) = &mut self.durable else { return };
         let RateLimiterCounters { inserts, samples, insert_waited, sample_waited } =

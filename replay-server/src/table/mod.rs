@@ -36,7 +36,7 @@ pub struct TableConfig {
     pub capacity: usize,
     /// Method of choosing items.
     pub selector: SelectorConfig,
-    /// Settings that keep inserts and samples in proportion.
+    /// Settings of the rate limiter.
     pub limiter: RateLimiterConfig,
 }
 
@@ -79,7 +79,7 @@ pub struct Table {
     refusals: BTreeMap<&'static str, u64>,
     /// Scratch: the slots of one sample.
     slots: Vec<u32>,
-    /// Files that follow every change; `None` if the table ends with the process.
+    /// Files in which every change is also stored; `None` if the table is not durable.
     durable: Option<Box<Durable>>,
 }
 
@@ -126,11 +126,11 @@ impl Table {
         self.insert_of(ActorId::UNKNOWN, rows, td_abs, now)
     }
 
-    /// Inserts the rows of an actor, overwriting the oldest. `td_abs`, shape (rows), has the |td| of each row, if
-    /// known.
+    /// Inserts the rows of an actor. If the table is full, they overwrite the oldest rows. `td_abs`, shape (rows), has
+    /// the |td| of each row, if known.
     ///
-    /// A row with NaN, or a number beyond [`common::values::ROW_VALUE_MAX`], in an f32 field is refused and counted
-    /// under the field's name; the others are inserted. O(row bytes + log8 capacity) per row.
+    /// A row is refused if one of its f32 fields has NaN or a number beyond [`common::values::ROW_VALUE_MAX`]. It is
+    /// counted under the name of this field. The other rows are inserted. O(row bytes + log8 capacity) per row.
     ///
     /// # Errors
     /// Returns an error if sizes do not fit or the limiter holds the batch back; the table is unchanged then.
@@ -147,7 +147,7 @@ impl Table {
     }
 
     /// Inserts a batch as [`Table::insert_of`] does. In a durable table the rows and the delivery become visible
-    /// together, even if the process is killed now.
+    /// together, even if the process is killed during the call.
     ///
     /// # Errors
     /// Returns the errors of [`Table::insert_of`].
@@ -288,7 +288,7 @@ impl Table {
     /// nor changed. `row` must have [`Table::row_bytes`] bytes.
     ///
     /// # Errors
-    /// Returns an error if a value is not one that an item can have.
+    /// Returns an error if the row or the priority has a value that no item can have.
     pub fn put_back(&mut self, row: &[u8], priority: f64) -> Result<(), PutBackError> {
         if let Some(bad) = self.values.bad_value(row) {
             return Err(PutBackError::Value(bad));
@@ -331,9 +331,9 @@ impl Table {
 
     /// Returns (sum p)^2 / sum p^2: the number of equally likely items that would give the same diversity.
     ///
-    /// Separate from [`Table::stats`], because it is O(len). It takes a fraction of a millisecond for a million rows:
-    /// fast enough for a metrics scrape, too slow for every reply. It is summed anew each time, because a running sum
-    /// of squares would drift as priorities shrink.
+    /// This is separate from [`Table::stats`], because it is O(len). It takes a fraction of a millisecond for a million
+    /// rows: fast enough for a metrics scrape, too slow for every reply. The sums are computed anew each time, because
+    /// a running sum of squares would drift as priorities shrink.
     pub fn effective_sample_size(&self) -> f64 {
         self.selector.effective_sample_size(self.ring.extent())
     }
@@ -374,7 +374,7 @@ impl Table {
         }
     }
 
-    /// Appends consecutive valid rows. Returns how many of their |td| were refused.
+    /// Appends the rows with the indices `run`, all of which are valid. Returns how many of their |td| were refused.
     fn append(
         &mut self,
         actor: ActorId,

@@ -81,7 +81,7 @@ pub struct Inserted {
     pub inserted: usize,
     /// Number of rows dropped because an f32 field holds a number that is not allowed.
     pub refused: usize,
-    /// The first of these numbers.
+    /// The first number that is not allowed; `None` if no row was dropped.
     pub bad_value: Option<BadValue>,
     /// Number of inserted rows whose |td| was out of range: they got the maximum priority.
     pub td_abs_refused: usize,
@@ -90,8 +90,8 @@ pub struct Inserted {
 /// Result of a priority update; the three numbers add up to the number of keys given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PriorityUpdate {
-    /// Number of values applied. If there are several for one item, all are counted, and the last one counts as its
-    /// |td|.
+    /// Number of values applied. If several values belong to the same item, all are counted, and the last one becomes
+    /// the |td| of the item.
     pub applied: usize,
     /// Number of values for items that have been overwritten or never existed.
     pub stale: usize,
@@ -128,13 +128,14 @@ pub struct TableStats {
     pub inserts: u64,
     /// Sum of row shares sampled, as the limiter counts them.
     pub samples: f64,
-    /// Number of rows really sampled.
+    /// Number of rows that samples returned.
     pub rows_sampled: u64,
     /// Number of priorities applied.
     pub priorities_applied: u64,
     /// Number of priorities for items that had been overwritten.
     pub priorities_stale: u64,
-    /// Number of refused rows by the name of the bad field, and of refused |td| values under
+    /// Counts of refusals. Refused rows are counted under the name of the bad field, and refused |td| values under
+    /// [`REFUSED_TD_ABS`](super::REFUSED_TD_ABS).
     /// [`REFUSED_TD_ABS`](super::REFUSED_TD_ABS).
     pub refusals: BTreeMap<&'static str, u64>,
 }

@@ -1,4 +1,4 @@
-//! Durable tables whose rows say themselves which row they are, so that a test recognises each one.
+//! Durable tables for tests. Each row contains its number, so that a test can identify it.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -52,7 +52,7 @@ pub(crate) fn place(folder: &Path, capacity: usize) -> DurableReplay {
     }
 }
 
-/// Opens the single table of a place. `start` numbers the starts of the machine, and `life` the openings.
+/// Opens the only table of `place`. `start` is the number of the machine's start, and `life` is that of the opening.
 pub(crate) fn open_as(
     place: &DurableReplay,
     prioritized: bool,
@@ -79,7 +79,7 @@ pub(crate) fn td_abs(number: u64) -> f32 {
     (number % 89) as f32 / 100.0
 }
 
-/// Returns the priority of a row with its |td|.
+/// Returns the priority that a row has after its |td| was set.
 pub(crate) fn priority(number: u64) -> f64 {
     (f64::from(td_abs(number)) + 1e-6).powf(0.6)
 }
@@ -124,7 +124,7 @@ pub(crate) fn delivered(table: &Table) -> u64 {
     })
 }
 
-/// Inserts `count` rows after `first` as a batch.
+/// Inserts rows with the numbers `first..first + count` as one batch.
 pub(crate) fn deliver(table: &mut Table, sequence: u64, first: u64, count: u64) {
     let rows = rows(first..first + count);
     let inserted = table.deliver(delivery(sequence), &rows, None, Duration::ZERO).unwrap();

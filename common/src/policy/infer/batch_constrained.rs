@@ -16,8 +16,8 @@ pub(super) fn fresh_draws() -> Pcg64 {
     Pcg64::new(0x5a9e_c000_0000_0000_0000_0000_0000_0001, 1)
 }
 
-/// Writes `action` (B, A) for `obs` (B, O) and standard normal `noise` (B, samples * latent). Without `noise` the
-/// numbers are taken from `draws`.
+/// Writes `action` (B, A) for `obs` (B, O) and standard normal `noise` (B, samples * latent). If `noise` is `None`, the
+/// numbers come from the generator `draws`.
 pub(super) fn act(
     network: &Network,
     arch: &PolicyArch,

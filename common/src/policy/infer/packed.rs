@@ -13,9 +13,9 @@ pub(super) struct Packed {
     log_std_bounds: (f32, f32),
     /// The hidden layers, then both heads as one (2A, h) layer.
     layers: Vec<Layer>,
-    /// Ranges of each layer's matrix and bias in the flat weights.
+    /// One pair (matrix, bias) per layer: the ranges of the layer's matrix and bias in the flat weights.
     ranges: Vec<(Range<usize>, Range<usize>)>,
-    /// Input and output of the current layer, each (B, lines of the widest layer).
+    /// Input and output of the current layer. Each has the shape (B, number of lines of the widest layer).
     scratch: [Vec<Line>; 2],
 }
 
@@ -35,7 +35,7 @@ impl Packed {
             ranges.push((range(&format!("trunk.{i}.weight")), range(&format!("trunk.{i}.bias"))));
             width = hidden;
         }
-        // The two heads are adjacent in the layout, so that they can be one layer here.
+        // Both heads become one layer. This is possible because the heads are adjacent in the layout.
         layers.push(Layer::new(width, 2 * arch.act_dim, None));
         ranges.push((
             range("mu.weight").start..range("log_std.weight").end,
@@ -52,8 +52,8 @@ impl Packed {
         }
     }
 
-    /// Writes means and clamped log standard deviations for `obs` (B, O) to the front of two vectors, which grow if
-    /// necessary.
+    /// Writes the means and the clamped log standard deviations for `obs` (B, O) to the first B·A elements of `mu` and
+    /// `log_std`. Both vectors grow if necessary.
     pub(super) fn forward(
         &mut self,
         obs: &[f32],
@@ -88,7 +88,7 @@ impl Packed {
     }
 }
 
-/// Returns the kernels' name of an activation, or `None` if a layer of the kernels cannot apply this activation.
+/// Returns the activation as the kernels name it, or `None` if no layer of the kernels can apply it.
 fn fused(activation: Activation) -> Option<Fused> {
     match activation {
         Activation::Relu => Some(Fused::Relu),

@@ -40,7 +40,7 @@ impl Network {
         }
     }
 
-    /// Returns pairs of names: a mask, and a weight that this mask multiplies.
+    /// Returns pairs (mask, weight) of tensor names. The mask multiplies the weight.
     fn masked(&self) -> Vec<(String, String)> {
         let mut pairs = Vec::new();
         for entry in self.layout.entries.iter().filter(|entry| !entry.trainable) {
@@ -152,7 +152,7 @@ impl Network {
             }
             let mut y = affine(weight, bias, &patches, rows * down * across);
             activate(&mut y, activation);
-            // From (B, places, F) to (B, F, places), where F is the number of filters.
+            // Reorder y from (B, places, F) to (B, F, places). F is the number of filters.
             x = vec![0.0; y.len()];
             let places = down * across;
             for (at, &value) in y.iter().enumerate() {
@@ -338,7 +338,7 @@ fn columns(x: &[f32], stride: usize, range: Range<usize>) -> Vec<f32> {
     x.chunks_exact(stride).flat_map(|row| &row[range.clone()]).copied().collect()
 }
 
-/// Concatenates x and h row by row.
+/// Concatenates each row of x with the same row of h.
 fn beside((x, inputs): (&[f32], usize), (h, hidden): (&[f32], usize), rows: usize) -> Vec<f32> {
     let mut z = Vec::with_capacity(rows * (inputs + hidden));
     for (x, h) in x.chunks_exact(inputs).zip(h.chunks_exact(hidden)) {

@@ -35,7 +35,7 @@ pub enum SnapshotFileError {
     /// The file system failed. The message names the path.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The file is larger than any policy.
+    /// The file is larger than the file of any valid policy.
     #[error("{path}: file is {bytes} bytes, expected at most {FILE_BYTES_MAX}")]
     TooLarge {
         /// Path of the file.
@@ -112,7 +112,7 @@ impl PolicySnapshot {
         let partial = PathBuf::from(partial);
         let written = write_durably(&partial, &file).and_then(|()| fs_err::rename(&partial, path));
         if written.is_err() {
-            // Report the first error. Removing a file that was never created fails, which does not matter.
+            // Ignore an error here, because the first error is the one to report. The partial file may not even exist.
             fs_err::remove_file(&partial).ok();
         }
         Ok(written?)
@@ -178,7 +178,7 @@ fn in_order(mut file: Vec<u8>) -> Result<Vec<u8>, SafeTensorError> {
     let names: BTreeMap<String, BTreeMap<String, Value>> = serde_json::from_slice(header)?;
     let ordered = serde_json::to_vec(&names)?;
     assert!(ordered.len() <= length, "the same names and values take the same bytes");
-    // The format pads its header with spaces.
+    // Fill the unused end of the header with spaces, which is the padding of the format.
     header.fill(b' ');
     header[..ordered.len()].copy_from_slice(&ordered);
     Ok(file)

@@ -50,8 +50,8 @@ impl MemoryTransport {
         Self { hub: Arc::new(Hub::new(plan)) }
     }
 
-    /// Cuts all links to the endpoint of this name, or restores them if `cut` is false. A cut breaks the connections,
-    /// and messages in flight are lost. Peers try to reconnect until the links are restored. The router then treats
+    /// Breaks all links to the endpoint of this name if `cut` is true; allows links again if it is false. Messages in
+    /// flight on a broken link are lost. Peers try to reconnect until links are allowed again. The router then treats
     /// them as new peers.
     pub fn partition(&self, name: &str, cut: bool) {
         self.hub.partition(name, cut);

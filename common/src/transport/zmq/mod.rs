@@ -8,14 +8,14 @@
 //!
 //! | zeromq | remedy |
 //! |---|---|
-//! | peers that leave while a message waits for them can hang a bound socket and its runtime | bound sockets are ours |
+//! | peers that leave while a message waits for them can hang a bound socket and its runtime | our own bound sockets |
 //! | reserves memory for any announced length | the [guard](super::guard), or a `relay` where we connect, refuses it |
 //! | does not notice that a peer's machine is gone | guard and relay send PING |
 //! | a DEALER never reconnects: its `recv` waits forever, its `send` fails | a new socket after each break |
 //! | a SUB reconnects, but misses a break while it subscribes to break events | a new socket after each break |
-//! | does not support TLS | guard and relay do |
+//! | does not support TLS | guard and relay encrypt the connections |
 //! | `connect` fails on an unresolved name, and retries a refused port for 30 s | unlimited attempts with new lookups |
-//! | queues 100,000 messages per peer; then `send` waits, for all peers | each message carries a permit |
+//! | queues 100,000 messages per peer; then `send` waits, for all peers | each queued message needs a permit |
 
 mod connect;
 mod publisher;

@@ -153,7 +153,7 @@ async fn relay(
         ended = &mut incoming => ended,
         ended = relay_out(from_zeromq, to_server, asked, &heartbeats) => match ended {
             Ok(()) => incoming.await,
-            // A server that stops reading has often sent the reason before, which can still be read.
+            // If a server stops reading, it has often sent the reason before. Wait for this reason.
             Err(broken) => match timeout(LAST_WORD_WITHIN, incoming).await {
                 Ok(Err(said)) => Err(said),
                 _ => Err(broken),
@@ -185,7 +185,7 @@ async fn relay_in(
             if run.part == StreamPart::Command {
                 if let Some(context) = ping_context(piece) {
                     patience.pinged();
-                    // A server that sends PING faster than it reads gets fewer answers.
+                    // Ignore a full queue. A server that sends PING faster than it reads PONG then gets fewer answers.
                     pongs.try_send(Bytes::copy_from_slice(context)).ok();
                 }
                 listening = listening && to.write_all(&buffer[start..end]).await.is_ok();
@@ -247,7 +247,8 @@ async fn relay_out(
         }
         pieces.seal();
         to.write_all_buf(&mut pieces).await?;
-        // TLS buffers encrypted bytes that the system does not accept yet; flush them.
+        // The TLS layer keeps encrypted bytes in a buffer while the operating system cannot accept them. Write these
+        // bytes out too.
         to.flush().await?;
     }
     Ok(to.shutdown().await?)

@@ -75,7 +75,7 @@ struct PeerState {
     queue: mpsc::Sender<Reply>,
     backlog: Backlog,
     named_in_log: bool,
-    /// Ends the peer's connection.
+    /// Token that ends the peer's connection when it is cancelled.
     evict: CancellationToken,
 }
 
@@ -170,7 +170,7 @@ impl Port {
         self.to_app.closed().await;
         let mut peers = self.peers();
         peers.closed = true;
-        // The connections end when their queues are empty.
+        // This drops the senders of all queues. A connection ends when its queue is empty.
         peers.states.clear();
     }
 

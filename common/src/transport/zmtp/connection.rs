@@ -85,12 +85,12 @@ impl Patience {
     }
 }
 
-/// The type of our socket, and the types that may connect to it.
+/// The type of the port's socket, the socket types that may connect to it, and limits for their frames.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::transport) struct Socket {
-    /// Type of our socket.
+    /// Type of the port's socket.
     pub(in crate::transport) own: &'static str,
-    /// Types of peers that may connect.
+    /// Socket types of the peers that may connect.
     pub(in crate::transport) peers: &'static [&'static str],
     /// Limits for a peer's frames.
     pub(in crate::transport) limits: GateLimits,
@@ -162,7 +162,7 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
                 Some(Item::Pong) => {}
                 Some(Item::Ping(context)) => {
                     self.patience.pinged();
-                    // A peer that sends PING faster than it reads gets fewer answers.
+                    // Ignore a full queue. A peer that sends PING faster than it reads PONG then gets fewer answers.
                     self.pongs.try_send(context).ok();
                 }
                 Some(item) => return Ok(Some(item)),
@@ -216,7 +216,8 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
                 return Err(io::Error::from(io::ErrorKind::WriteZero).into());
             }
         }
-        // TLS buffers encrypted bytes that the system does not accept yet; flush them.
+        // The TLS layer keeps encrypted bytes in a buffer while the operating system cannot accept them. Write these
+        // bytes out too.
         let flushed = timeout(STALLED_AFTER, self.to.flush()).await;
         Ok(flushed.map_err(|_| Refusal::Stalled(STALLED_AFTER))??)
     }

@@ -112,8 +112,9 @@ impl FrameGate {
         }
     }
 
-    /// Admits the `before` bytes of a header and then the available bytes of its body. `left` is the number of bytes of
-    /// the body that were not admitted yet. `available` is the number of available bytes, including the header.
+    /// Admits the first `before` bytes, which are a header, and then the available bytes of the body. `before` is 0 if
+    /// the header was admitted earlier. `left` is the number of bytes of the body that were not admitted yet.
+    /// `available` is the number of available bytes, including the header.
     fn run_in_body(&mut self, before: usize, left: u64, more: bool, available: usize) -> ByteRun {
         let here = usize::try_from(left).unwrap_or(usize::MAX).min(available - before);
         let left = left - here as u64;

@@ -1,14 +1,14 @@
 //! ZMTP 3.1 (<https://rfc.zeromq.org/spec/37/>), the protocol of ZeroMQ sockets, to the extent that our ports need it.
 //!
-//! All integers are big-endian:
+//! All integers are big-endian. A number in parentheses is a length in bytes.
 //!
 //! | part | bytes |
 //! |---|---|
-//! | greeting | 64: `ff`, 8 of padding, `7f`, version (2, major first), mechanism (20, zero-padded), 32 more |
+//! | greeting | 64 bytes: `ff`, padding (8), `7f`, version (2, major first), mechanism (20, zero-padded), rest (32) |
 //! | frame | flags (`01` more frames follow, `02` long, `04` command), size (1 byte, or 8 if long), body |
-//! | READY | the first frame, a command: `05 READY`, properties: length (1), name, length (4), value |
+//! | READY | a command, as the first frame: `05 READY`, then properties: each length (1), name, length (4), value |
 //! | PING | a command: `04 PING`, time to live (2), context (at most 16); answered by PONG with the same context |
-//! | SUBSCRIBE, CANCEL | commands: `09 SUBSCRIBE` or `06 CANCEL`, prefix; or one frame: `01` or `00`, prefix |
+//! | SUBSCRIBE, CANCEL | command `09 SUBSCRIBE` or `06 CANCEL`, or one-frame message `01` or `00`; then the prefix |
 //!
 //! [`rules`] defines what a peer may send. [`gate`] applies the rules to a stream that zeromq reads. [`decode`] and
 //! `encode` read and write whole messages, and `connection` is one connection of a bound port.
