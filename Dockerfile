@@ -1,6 +1,6 @@
 # The images of Sapex. `make images` builds them from source, or from programs that are already built.
 
-# The base images. They are pinned only here. If no registry can be reached, deploy/bases.sh makes replacements from
+# The base images. They are pinned only here, and .devcontainer/Dockerfile repeats BASE_BUILD. If no registry can be reached, deploy/bases.sh makes replacements from
 # Debian packages.
 ARG BASE_BUILD=rust:1-bookworm
 ARG BASE_RUN=gcr.io/distroless/cc-debian12:nonroot

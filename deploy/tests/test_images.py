@@ -21,8 +21,16 @@ def test_bases_are_pinned_in_the_dockerfile_alone():
     pins = re.findall(r"^ARG BASE_\w+=(\S+):", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert len(pins) == 3
     for pin in pins:
-        found = run("git", "grep", "--files-with-matches", "--fixed-strings", f"{pin}:").stdout.split()
+        command = ["git", "grep", "--files-with-matches", "--fixed-strings", f"{pin}:", "--", ":!.devcontainer"]
+        found = run(*command).stdout.split()
         assert found == ["Dockerfile"], f"{pin} is also in {found}"
+
+
+def test_the_development_container_has_the_base_of_the_builds():
+    # A Dockerfile cannot take its base from another one, so this base is written twice.
+    base = re.search(r"^ARG BASE_BUILD=(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert base
+    assert f"\nFROM {base[1]}\n" in (ROOT / ".devcontainer/Dockerfile").read_text()
 
 
 def test_small_images_are_small():
