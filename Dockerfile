@@ -1,7 +1,7 @@
 # The images of Sapex. `make images` builds them from source, or from programs that are already built.
 
-# The base images. They are pinned only here, and .devcontainer/Dockerfile repeats BASE_BUILD. If no registry can be reached, deploy/bases.sh makes replacements from
-# Debian packages.
+# The base images. They are pinned only here; .devcontainer/Dockerfile repeats BASE_BUILD. If no registry can be
+# reached, deploy/bases.sh makes replacements from Debian packages.
 ARG BASE_BUILD=rust:1-bookworm
 ARG BASE_RUN=gcr.io/distroless/cc-debian12:nonroot
 ARG BASE_PROMETHEUS=prom/prometheus:v3.5.0
