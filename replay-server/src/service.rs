@@ -6,7 +6,7 @@ use crate::recovery::Recovered;
 use crate::saved::{SavedError, SavedReplay};
 use crate::selector::{PrioritizedConfig, SelectorConfig};
 use crate::server::{NetworkSide, ShardHandle};
-use crate::shard::{Published, Shard, ShardCommand};
+use crate::shard::{Published, SendReply, Shard, ShardCommand};
 use crate::storage::files::{self, DurableError, DurableReplay};
 use crate::storage::sync::{Flush, flush_all};
 use crate::table::{Table, TableConfig, TableError};
@@ -19,9 +19,8 @@ use common::transport::{Message, PeerId, Router};
 use common::wire::handshake::{ServerTerms, new_life};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::mpsc;
-use tracing::info;
+use tracing::{debug, info};
 
 /// Maximum number of commands waiting for one shard. Clients limit their outstanding requests, so it is rarely reached.
 const INBOX_COMMANDS: usize = 1_024;
@@ -71,6 +70,15 @@ pub fn table_config(config: &Config, layout: &ItemLayout) -> TableConfig {
         sample_share: config.training.batch_size as f64,
     };
     TableConfig { layout: layout.clone(), capacity: config.shard_capacity(), selector, limiter }
+}
+
+/// The parts of a replay server that run at the same time.
+#[derive(Debug)]
+pub struct ServerParts {
+    /// Side that reads requests from the socket.
+    pub network: NetworkSide,
+    /// Each shard with the commands that the network side sends it.
+    pub shards: Vec<(Shard, Receiver<ShardCommand>)>,
 }
 
 /// A replay server whose tables are built, but which does not serve yet.
@@ -141,53 +149,70 @@ impl ReplayServer {
     /// # Errors
     /// Returns an error if a shard's thread cannot be started, or rows cannot be saved.
     pub async fn run(
-        self,
+        mut self,
         mut router: Router,
         stop: impl Future<Output = ()>,
     ) -> Result<Vec<Table>, ReplayError> {
-        let Self { process, layout, tables, first_shard, saved } = self;
-        let config = &process.resolved.config;
-        info!(at = %router.local, shards = tables.len(), rows = config.shard_capacity(), "replay server listens");
-        let queue = start_flusher(&process, first_shard, tables.len())?;
-        let mut shards = Vec::new();
+        let shards = self.process.resolved.config.replay.shards;
+        info!(at = %router.local, shards, rows = self.process.resolved.config.shard_capacity(), "replay server listens");
+        let (first_shard, process) = (self.first_shard, self.process.clone());
+        let saved = self.saved.take();
+        if let Some(flushes) = start_flusher(&process, first_shard, shards)? {
+            self.tables.iter_mut().for_each(|table| table.flush_by(flushes.clone()));
+        }
+        let outgoing = router.outgoing.clone();
+        let ServerParts { network, shards } = self.parts(|| thread_reply(outgoing.clone()))?;
         let mut threads = Vec::new();
-        for (number, mut table) in tables.into_iter().enumerate() {
-            queue.iter().for_each(|queue| table.flush_by(queue.clone()));
-            let (sender, inbox) = bounded(INBOX_COMMANDS);
-            let published = Arc::new(Published::default());
-            let shard = first_shard + number;
-            let owner = build_shard(
-                &process,
-                number,
-                shard,
-                table,
-                layout.row_bytes,
-                &router,
-                inbox,
-                &published,
-            )?;
+        for (shard, (owner, inbox)) in (first_shard..).zip(shards) {
             let name = format!("shard-{shard}");
-            let thread = process.shutdown.spawn_thread(&name, move || owner.run());
+            let thread = process.shutdown.spawn_thread(&name, move || owner.run(&inbox));
             threads.push(thread.map_err(|source| ReplayError::Thread { shard, source })?);
+        }
+        process.admin.readiness.ready("replay");
+        let (readiness, clock) = (&process.admin.readiness, &process.clock);
+        let watch = ProgressWatch::start(readiness, clock, vec![rows_stored(&network.shards)]);
+        network.serve(&mut router, stop).await;
+        drop(watch);
+        process.admin.readiness.not_ready("replay", "stopping");
+        let tables = join(&network.shards, threads, &mut router).await;
+        save(saved, tables).await
+    }
+
+    /// Returns the parts of the server, which the caller runs as [`ReplayServer::run`] does. `send_reply` makes the
+    /// function with which a shard replies.
+    ///
+    /// # Errors
+    /// Returns an error if a metric is already registered with another declaration.
+    pub fn parts(self, send_reply: impl Fn() -> SendReply) -> Result<ServerParts, ReplayError> {
+        let Self { process, layout, tables, first_shard, .. } = self;
+        let config = &process.resolved.config;
+        let (mut shards, mut owners) = (Vec::new(), Vec::new());
+        for (number, table) in tables.into_iter().enumerate() {
+            let shard = first_shard + number;
+            let (sender, inbox) = bounded(INBOX_COMMANDS);
+            let owner = Shard::new(
+                u16::try_from(number).expect("replay.shards is at most 256"),
+                table,
+                process.seeds.role("shard").index(shard as u64).rng(),
+                process.clock.clone(),
+                config.actor.window,
+                send_reply(),
+                ShardMetrics::new(&process.admin.metrics, shard)?,
+            );
+            let published = owner.published();
             let status = Arc::clone(&published);
-            process.admin.status.register(name, move || status.status());
+            process.admin.status.register(format!("shard-{shard}"), move || status.status());
             shards.push(ShardHandle { inbox: sender, published });
+            owners.push((owner, inbox));
         }
         let network = NetworkSide {
             terms: ServerTerms::new(config, &layout),
             window: config.actor.window,
-            shards: shards.clone(),
+            shards,
             clock: process.clock.clone(),
             metrics: ServerMetrics::new(&process.admin.metrics)?,
         };
-        process.admin.readiness.ready("replay");
-        let (readiness, clock) = (&process.admin.readiness, &process.clock);
-        let watch = ProgressWatch::start(readiness, clock, vec![rows_stored(&shards)]);
-        network.serve(&mut router, stop).await;
-        drop(watch);
-        process.admin.readiness.not_ready("replay", "stopping");
-        let tables = join(&shards, threads, &mut router).await;
-        save(saved, tables).await
+        Ok(ServerParts { network, shards: owners })
     }
 }
 
@@ -207,34 +232,14 @@ fn rows_stored(shards: &[ShardHandle]) -> ProgressCheck {
     })
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of a shard, each from another place")]
-fn build_shard(
-    process: &Process,
-    number: usize,
-    shard: usize,
-    table: Table,
-    row_bytes: usize,
-    router: &Router,
-    inbox: Receiver<ShardCommand>,
-    published: &Arc<Published>,
-) -> Result<Shard, ReplayError> {
-    Ok(Shard {
-        number: u16::try_from(number).expect("replay.shards is at most 256"),
-        table,
-        row_bytes,
-        ess_due: Duration::ZERO,
-        rng: process.seeds.role("shard").index(shard as u64).rng(),
-        clock: process.clock.clone(),
-        window: process.resolved.config.actor.window,
-        inbox,
-        replies: replies(router),
-        published: Arc::clone(published),
-        metrics: ShardMetrics::new(&process.admin.metrics, shard)?,
+/// Returns the function that sends a reply from a shard's thread. The transport never waits for a single peer. Therefore
+/// the function waits only if the network side as a whole is slow.
+fn thread_reply(outgoing: mpsc::Sender<(PeerId, Message)>) -> SendReply {
+    Box::new(move |peer, message| {
+        if outgoing.blocking_send((peer, message)).is_err() {
+            debug!("reply dropped: the network side has stopped");
+        }
     })
-}
-
-fn replies(router: &Router) -> mpsc::Sender<(PeerId, Message)> {
-    router.outgoing.clone()
 }
 
 /// Starts the thread that flushes durable tables to the disk, and returns its queue. Returns `None` if the settings do

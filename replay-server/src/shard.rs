@@ -21,7 +21,6 @@ use rand_pcg::Pcg64;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 /// Maximum number of commands handled before the parked requests are checked again.
@@ -115,31 +114,33 @@ impl Published {
     }
 }
 
-/// The owner of one table. Built by the server, consumed by [`Shard::run`] on its own thread.
-#[derive(Debug)]
+/// Function that sends a shard's replies to the network side.
+pub type SendReply = Box<dyn Fn(PeerId, Message) + Send>;
+
+/// The owner of one table. It has no thread: a caller hands over commands and calls [`Shard::turn`]. [`Shard::run`] is
+/// the caller in a server.
 pub struct Shard {
     /// Number of the shard within the server.
-    pub number: u16,
-    /// Rows, priorities and limiter.
-    pub table: Table,
-    /// Bytes of one row.
-    pub row_bytes: usize,
+    number: u16,
+    table: Table,
     /// Time at which the effective sample size is computed next.
-    pub ess_due: Duration,
+    ess_due: Duration,
     /// Generator for drawing samples.
-    pub rng: Pcg64,
-    /// Source of time.
-    pub clock: Clock,
+    rng: Pcg64,
+    clock: Clock,
     /// Number of insert batches that an actor may have unacknowledged.
-    pub window: u32,
-    /// Commands from the network side.
-    pub inbox: Receiver<ShardCommand>,
-    /// Replies to the network side.
-    pub replies: mpsc::Sender<(PeerId, Message)>,
-    /// Destination of the published state.
-    pub published: Arc<Published>,
-    /// Counters and gauges.
-    pub metrics: ShardMetrics,
+    window: u32,
+    requests: Requests,
+    send: SendReply,
+    published: Arc<Published>,
+    published_at: Duration,
+    metrics: ShardMetrics,
+}
+
+impl std::fmt::Debug for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shard").field("number", &self.number).finish_non_exhaustive()
+    }
 }
 
 /// Parked requests, and the ledger of the batches of every actor.
@@ -153,62 +154,112 @@ struct Requests {
 }
 
 impl Shard {
+    /// Creates the owner of `table`. `window` is the number of insert batches that an actor may have unacknowledged.
+    pub fn new(
+        number: u16,
+        table: Table,
+        rng: Pcg64,
+        clock: Clock,
+        window: u32,
+        send: SendReply,
+        metrics: ShardMetrics,
+    ) -> Self {
+        let requests =
+            Requests { ledger: Ledger::after(table.deliveries()), ..Requests::default() };
+        let (published, published_at) = (Arc::default(), clock.now());
+        let ess_due = Duration::ZERO;
+        let mut shard = Self {
+            number,
+            table,
+            ess_due,
+            rng,
+            clock,
+            window,
+            requests,
+            send,
+            published,
+            published_at,
+            metrics,
+        };
+        shard.publish(published_at);
+        shard
+    }
+
+    /// Returns the state that other threads may read.
+    pub fn published(&self) -> Arc<Published> {
+        Arc::clone(&self.published)
+    }
+
     /// Serves commands until [`ShardCommand::Stop`] or until all senders are dropped, and returns the table.
-    pub fn run(mut self) -> Table {
-        let ledger = Ledger::after(self.table.deliveries());
-        let mut requests = Requests { ledger, ..Requests::default() };
-        let mut published_at = self.clock.now();
-        self.publish(published_at);
+    pub fn run(mut self, inbox: &Receiver<ShardCommand>) -> Table {
         loop {
-            let now = self.clock.now();
-            match self.inbox.recv_timeout(next_wake(&requests, now)) {
+            match inbox.recv_timeout(self.next_wake()) {
                 Ok(ShardCommand::Stop) | Err(RecvTimeoutError::Disconnected) => return self.table,
                 Ok(command) => {
-                    self.take(command, &mut requests);
+                    self.take(command);
                     for _ in 1..COMMANDS_PER_TURN {
-                        match self.inbox.try_recv() {
+                        match inbox.try_recv() {
                             Ok(ShardCommand::Stop) => return self.table,
-                            Ok(command) => self.take(command, &mut requests),
+                            Ok(command) => self.take(command),
                             Err(_) => break,
                         }
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            self.progress(&mut requests);
-            let now = self.clock.now();
-            self.flush(now);
-            if now - published_at >= IDLE / 2 {
-                published_at = now;
-                self.publish(now);
-            }
+            self.turn();
         }
     }
 
-    fn take(&mut self, command: ShardCommand, requests: &mut Requests) {
+    /// Serves parked requests as far as the limiter allows, flushes durable rows when a flush is due, and publishes the
+    /// state.
+    pub fn turn(&mut self) {
+        self.progress();
+        let now = self.clock.now();
+        self.flush(now);
+        if now - self.published_at >= IDLE / 2 {
+            self.published_at = now;
+            self.publish(now);
+        }
+    }
+
+    /// Returns the longest time until the next turn.
+    fn next_wake(&self) -> Duration {
+        let now = self.clock.now();
+        let first = self.requests.samples.front();
+        first.map_or(IDLE, |sample| sample.deadline.saturating_sub(now).min(IDLE))
+    }
+
+    /// Returns the table.
+    pub fn into_table(self) -> Table {
+        self.table
+    }
+
+    /// Takes a command. Requests are parked until the next turn. Panics on [`ShardCommand::Stop`].
+    pub fn take(&mut self, command: ShardCommand) {
         match command {
             ShardCommand::Greet { actor, incarnation, oldest_unacknowledged } => {
-                requests.ledger.greet(actor, incarnation, oldest_unacknowledged);
+                self.requests.ledger.greet(actor, incarnation, oldest_unacknowledged);
             }
-            ShardCommand::Insert(insert) => self.receive(insert, requests),
-            ShardCommand::Sample(sample) => requests.samples.push_back(sample),
+            ShardCommand::Insert(insert) => self.receive(insert),
+            ShardCommand::Sample(sample) => self.requests.samples.push_back(sample),
             ShardCommand::UpdatePriorities { keys, td_abs } => {
                 let outcome = self.table.update_priorities(&keys, &td_abs);
                 self.metrics.priorities(outcome);
             }
-            ShardCommand::Stop => unreachable!("handled by run"),
+            ShardCommand::Stop => unreachable!("the caller stops instead"),
         }
     }
 
     /// Handles a batch according to its number. Parks the expected batch. Acknowledges a batch again if it is already
     /// in the table. Ignores all other batches. Sends a refusal to an actor that has not greeted.
-    fn receive(&mut self, insert: InsertBatch, requests: &mut Requests) {
+    fn receive(&mut self, insert: InsertBatch) {
         let InsertBatch { actor, incarnation, sequence, .. } = insert;
-        match requests.ledger.arrive(actor, incarnation, sequence, self.window) {
-            Arrival::Next => requests.inserts.push_back(insert),
+        match self.requests.ledger.arrive(actor, incarnation, sequence, self.window) {
+            Arrival::Next => self.requests.inserts.push_back(insert),
             Arrival::Inserted(up_to) => {
                 self.metrics.duplicate();
-                self.acknowledge(&insert.peer, up_to, 0, requests.inserts.len());
+                self.acknowledge(&insert.peer, up_to, 0, self.requests.inserts.len());
             }
             Arrival::Waiting => self.metrics.duplicate(),
             Arrival::Gap { expected } => {
@@ -224,26 +275,26 @@ impl Shard {
 
     /// Serves parked requests as far as the limiter allows. Alternates between inserts and samples, because each may
     /// allow the other.
-    fn progress(&mut self, requests: &mut Requests) {
+    fn progress(&mut self) {
         loop {
-            let inserted = self.insert_parked(requests);
-            let sampled = self.sample_parked(requests);
+            let inserted = self.insert_parked();
+            let sampled = self.sample_parked();
             if !inserted && !sampled {
                 break;
             }
         }
         let now = self.clock.now();
-        while requests.samples.len() > PARKED_SAMPLES_MAX
-            || requests.samples.front().is_some_and(|s| s.deadline <= now)
+        while self.requests.samples.len() > PARKED_SAMPLES_MAX
+            || self.requests.samples.front().is_some_and(|s| s.deadline <= now)
         {
-            let sample = requests.samples.pop_front().expect("just looked at");
+            let sample = self.requests.samples.pop_front().expect("just looked at");
             self.refuse_sample(&sample);
         }
     }
 
-    fn insert_parked(&mut self, requests: &mut Requests) -> bool {
+    fn insert_parked(&mut self) -> bool {
         let mut any = false;
-        while let Some(insert) = requests.inserts.front() {
+        while let Some(insert) = self.requests.inserts.front() {
             let now = self.clock.now();
             let InsertBatch { actor, incarnation, sequence, .. } = *insert;
             let delivery = Delivery { actor, incarnation, sequence };
@@ -254,12 +305,13 @@ impl Shard {
                 Ok(outcome) => {
                     self.metrics.inserted(&outcome);
                     if let Some(bad) = outcome.bad_value
-                        && let Some(left_out) = requests.log.admit(Some(actor), "rows", now)
+                        && let Some(left_out) = self.requests.log.admit(Some(actor), "rows", now)
                     {
                         warn!(%actor, %sequence, rows = outcome.refused, first = %bad, left_out, "rows refused");
                     }
                     if outcome.td_abs_refused > 0
-                        && let Some(left_out) = requests.log.admit(Some(actor), "priorities", now)
+                        && let Some(left_out) =
+                            self.requests.log.admit(Some(actor), "priorities", now)
                     {
                         let rows = outcome.td_abs_refused;
                         warn!(%actor, rows, left_out, "priorities refused: |td| must be in 0..={TD_ABS_MAX:e}");
@@ -267,37 +319,37 @@ impl Shard {
                     outcome.refused
                 }
                 Err(error) => {
-                    let rows = insert.rows.len() / self.row_bytes;
-                    if let Some(left_out) = requests.log.admit(Some(actor), "batch", now) {
+                    let rows = insert.rows.len() / self.table.row_bytes();
+                    if let Some(left_out) = self.requests.log.admit(Some(actor), "batch", now) {
                         warn!(%actor, %error, left_out, "insert batch refused");
                     }
                     self.metrics.rows_refused(rows);
                     rows
                 }
             };
-            let insert = requests.inserts.pop_front().expect("just looked at");
-            requests.ledger.inserted(insert.actor, insert.incarnation, insert.sequence);
-            self.acknowledge(&insert.peer, insert.sequence, refused, requests.inserts.len());
+            let insert = self.requests.inserts.pop_front().expect("just looked at");
+            self.requests.ledger.inserted(insert.actor, insert.incarnation, insert.sequence);
+            self.acknowledge(&insert.peer, insert.sequence, refused, self.requests.inserts.len());
             any = true;
         }
         any
     }
 
-    fn sample_parked(&mut self, requests: &mut Requests) -> bool {
+    fn sample_parked(&mut self) -> bool {
         let mut any = false;
-        while let Some(sample) = requests.samples.front() {
+        while let Some(sample) = self.requests.samples.front() {
             let mut block = SampleBlock::default();
             let now = self.clock.now();
             match self.table.sample(sample.count, sample.share, &mut self.rng, &mut block, now) {
                 Err(SampleError::Limited(_)) => break,
                 Ok(()) => {
-                    let sample = requests.samples.pop_front().expect("just looked at");
+                    let sample = self.requests.samples.pop_front().expect("just looked at");
                     self.answer_sample(sample, block);
                     any = true;
                 }
                 Err(error) => {
-                    let sample = requests.samples.pop_front().expect("just looked at");
-                    if let Some(left_out) = requests.log.admit(None, "sample", now) {
+                    let sample = self.requests.samples.pop_front().expect("just looked at");
+                    if let Some(left_out) = self.requests.log.admit(None, "sample", now) {
                         warn!(%error, count = sample.count, left_out, "sample refused");
                     }
                     self.refuse_sample(&sample);
@@ -347,12 +399,8 @@ impl Shard {
         self.reply(peer.clone(), encode(&header, []));
     }
 
-    /// Sends a reply. The transport never waits for a single peer. Therefore this call waits only if the network side
-    /// as a whole is slow.
     fn reply(&self, peer: PeerId, message: Message) {
-        if self.replies.blocking_send((peer, message)).is_err() {
-            debug!("reply dropped: the network side has stopped");
-        }
+        (self.send)(peer, message);
     }
 
     fn state(&self) -> ShardState {
@@ -378,8 +426,4 @@ impl Shard {
         let status = serde_json::json!({ "table": stats, "limiter": limiter });
         self.published.set(self.state(), status);
     }
-}
-
-fn next_wake(requests: &Requests, now: Duration) -> Duration {
-    requests.samples.front().map_or(IDLE, |sample| sample.deadline.saturating_sub(now).min(IDLE))
 }
